@@ -1,0 +1,104 @@
+//! From sentences to what the encoder reads: marking the entities, WordPiece, windows, packed batches, folds.
+//!
+//! ```text
+//! Sentence + Pair --mark--> Instance --Tokenizer::features--> Features --pack--> Batch
+//! ```
+
+use crate::corpus::Span;
+
+/// One candidate pair, with its two entities marked in the text.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Instance {
+    /// The pair's identifier.
+    pub id: String,
+    /// The document's identifier.
+    pub document: String,
+    /// The sentence's identifier.
+    pub sentence: String,
+    /// The marked text, e.g. `@DRUG$ increases the effect of @DRUG$ .`
+    pub text: String,
+    /// Where the first and second argument stand in `text` (characters). The same span twice for a merged overlap.
+    pub entities: [Span; 2],
+    /// The two mentions as the sentence has them.
+    pub mentions: [String; 2],
+    /// For each stretch of `text` that was copied unchanged: (start in `text`, start in the sentence, length), sorted.
+    /// Characters outside all stretches belong to a tag or a marker.
+    pub copied: Vec<Copied>,
+    /// Index into the task's labels; `None` when it is to be predicted.
+    pub label: Option<usize>,
+}
+
+/// A stretch of a marked text that was copied from the sentence, in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copied {
+    /// First character in the marked text.
+    pub marked: usize,
+    /// First character in the sentence's text.
+    pub original: usize,
+    /// How many characters.
+    pub length: usize,
+}
+
+/// The word pieces of one instance, `[CLS]` first and `[SEP]` last.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Features {
+    /// Vocabulary ids, `[CLS] ... [SEP]`; at most `max_length`.
+    pub ids: Vec<u32>,
+    /// For each piece, its characters in the marked text; empty spans for `[CLS]` and `[SEP]`.
+    pub spans: Vec<Span>,
+    /// For each piece, the word it belongs to (counted from 0 in this instance); `None` for `[CLS]` and `[SEP]`.
+    pub words: Vec<Option<u32>>,
+    /// Pieces of the first and second argument, as ranges of piece indices.
+    pub entities: [Span; 2],
+    /// How many pieces a window at `max_length` left out; 0 when the whole text is there.
+    pub cut: usize,
+    /// Index into the task's labels; `None` when it is to be predicted.
+    pub label: Option<usize>,
+}
+
+/// Sentences one after the other in a single row of tokens: no padding exists anywhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Vocabulary ids of all sentences, `(tokens)`.
+    pub ids: Vec<u32>,
+    /// Position of each token in its sentence, `(tokens)`.
+    pub positions: Vec<u32>,
+    /// Where each sentence starts, and the number of tokens at the end: `(sentences + 1)`.
+    pub starts: Vec<usize>,
+    /// Index of the label of each sentence, `(sentences)`; empty when they are to be predicted.
+    pub labels: Vec<u32>,
+}
+
+impl Batch {
+    /// Pack the given instances in the given order.
+    pub fn pack<'a>(features: impl IntoIterator<Item = &'a Features>) -> Self {
+        let mut batch = Self { ids: Vec::new(), positions: Vec::new(), starts: vec![0], labels: Vec::new() };
+        for item in features {
+            batch.ids.extend(&item.ids);
+            batch.positions.extend(0..item.ids.len() as u32);
+            batch.starts.push(batch.ids.len());
+            batch.labels.extend(item.label.map(|label| label as u32));
+        }
+        batch
+    }
+
+    /// Number of sentences.
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// Whether there is no sentence.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Number of tokens, `[CLS]` and `[SEP]` included.
+    pub fn tokens(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Number of tokens of the longest sentence.
+    pub fn longest(&self) -> usize {
+        self.starts.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0)
+    }
+}

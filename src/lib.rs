@@ -1,0 +1,31 @@
+//! biorel: biomedical relation extraction with BERT, after Su & Vijay-Shanker, *Investigation of BERT Model on
+//! Biomedical Relation Extraction Based on Revised Fine-tuning Mechanism* (2020).
+//!
+//! The pipeline on one page; every arrow is one function and every stage a value that can be printed:
+//!
+//! ```text
+//! corpus files -> Sentence -> Instance -> Features -> Batch (packed) -> Encoded -> Output -> Prediction -> Scores
+//!    corpus::      corpus::    encode::    encode::     encode::        model::    model::     eval::      eval::
+//!                                                                                    |
+//!                                                                        word weights (attention::)
+//! ```
+//!
+//! Imports go down only: `py` on top of `attention` and `train`, those on `eval`, `model`, then `ops` and `encode`,
+//! then `corpus` and `text`; `config`, `rng` and `error` are used everywhere.
+
+pub mod attention;
+pub mod config;
+pub mod corpus;
+pub mod encode;
+pub mod error;
+pub mod eval;
+pub mod model;
+pub mod ops;
+pub mod rng;
+pub mod text;
+pub mod train;
+
+#[cfg(feature = "python")]
+mod py;
+
+pub use error::{Error, Result};
