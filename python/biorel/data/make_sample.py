@@ -15,10 +15,12 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
+XML = '<?xml version="1.0" encoding="UTF-8"?>'
 NOTICE = "Synthetic sample written for biorel: invented names, generated sentences, no medical content."
 FOLDER = Path(__file__).parent / "sample"
 
@@ -30,6 +32,7 @@ class Dice:
         self.state = seed
 
     def below(self, n: int) -> int:
+        """A number from 0 to n - 1."""
         self.state = (self.state + 0x9E3779B97F4A7C15) % 2**64
         z = self.state
         z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
@@ -37,17 +40,18 @@ class Dice:
         return (z ^ (z >> 31)) % n
 
     def pick(self, items: list[str]) -> str:
+        """One of the items."""
         return items[self.below(len(items))]
 
 
 # --- Names -----------------------------------------------------------------------------------------------------------
 
-DRUG_STEMS = ["velo", "cormi", "nalex", "tirado", "bruva", "ozemi", "parlu", "quinto", "sembra", "deltiva", "fyxo", "hemba"]
-DRUG_ENDS = ["trazine", "dopril", "pidol", "zumide", "loxane", "cyclane", "bital", "mivudol"]
+DRUG_STEMS = "velo cormi nalex tirado bruva ozemi parlu quinto sembra deltiva fyxo hemba".split()
+DRUG_ENDS = "trazine dopril pidol zumide loxane cyclane bital mivudol".split()
 DRUG_GROUPS = ["velorin blockers", "sembrane inhibitors", "cortivane diuretics", "zolamide sedatives"]
-GENE_STEMS = ["KRV", "Zef", "TQX", "Lum", "MZP", "Orv", "BXL", "Dan", "PWR", "Sylk", "HQF", "Cerv"]
-CHEMICAL_STEMS = ["azo", "meth", "trifluo", "benz", "carbo", "nitro", "hydro", "pyrro", "thio", "cyclo"]
-CHEMICAL_ENDS = ["lamide", "xerone", "quinate", "velin", "tinib", "zoside", "fenol", "mycol"]
+GENE_STEMS = "KRV Zef TQX Lum MZP Orv BXL Dan PWR Sylk HQF Cerv".split()
+CHEMICAL_STEMS = "azo meth trifluo benz carbo nitro hydro pyrro thio cyclo".split()
+CHEMICAL_ENDS = "lamide xerone quinate velin tinib zoside fenol mycol".split()
 
 
 def drug(dice: Dice) -> str:
@@ -61,7 +65,9 @@ def drug(dice: Dice) -> str:
 def gene(dice: Dice) -> str:
     """A protein that does not exist."""
     name = dice.pick(GENE_STEMS)
-    return name + ["", "-", "-α"][dice.below(3)] + str(1 + dice.below(9)) if name.isupper() else f"{name}in-{1 + dice.below(9)}"
+    if name.isupper():
+        return name + ["", "-", "-α"][dice.below(3)] + str(1 + dice.below(9))
+    return f"{name}in-{1 + dice.below(9)}"
 
 
 def chemical(dice: Dice) -> str:
@@ -83,11 +89,11 @@ ACTION = "<sedative|hypotensive|anticoagulant|diuretic|analgesic|muscle-relaxing
 DDI = [
     f"{{A}} {CHANGES} the {PK} of {{B}}|AB=mechanism",
     f"The {PK} of {{B}} was {CHANGED} by {{A}}|AB=mechanism",
-    f"<Administration|Repeated dosing> of {{A}} {CHANGED} the {PK} of {{B}} <by 40 %|two-fold|in all subjects>|AB=mechanism",
+    f"<Administration|Repeated dosing> of {{A}} {CHANGED} the {PK} of {{B}} <by 40 %|two-fold|slowly>|AB=mechanism",
     "{A} <inhibits|induces|slows> the hepatic metabolism of {B}|AB=mechanism",
     f"{{A}} <enhances|potentiates|strengthens|antagonizes> the {ACTION} effect of {{B}}|AB=effect",
     f"The {ACTION} effect of {{A}} may be <enhanced|potentiated|antagonized> by {{B}}|AB=effect",
-    "The combination of {A} and {B} <caused|produced> <additive toxicity|severe drowsiness|bleeding|hypotension>|AB=effect",
+    "The combination of {A} and {B} <caused|produced> <toxicity|drowsiness|bleeding|hypotension>|AB=effect",
     "<Bleeding|Drowsiness|Hypotension> has been reported in patients treated with {A} and {B} together|AB=effect",
     "{A} should <not|never> be <given|taken|used> together with {B}|AB=advise",
     "Caution is <advised|recommended> when {A} is <given|prescribed> with {B}|AB=advise",
@@ -163,8 +169,13 @@ CHEMPROT_RELATION = {
     "CPR:9": "SUBSTRATE",
 }
 
-OPENINGS = ["", "", "", "", "In this <study|series>, ", "<As expected|Briefly>, ", "At <low|high> doses, "]
-CLOSINGS = ["", "", "", "", " <in 24 samples|at steady state|in all groups>", " (<p = 0.01|n = 36|Table 2>)", " <after one week|overall>"]
+OPENINGS = [*[""] * 4, "In this <study|series>, ", "<As expected|Briefly>, ", "At <low|high> doses, "]
+CLOSINGS = [
+    *[""] * 4,
+    " <in 24 samples|at steady state|in all groups>",
+    " (<p = 0.01|n = 36>)",
+    " <after one week|overall>",
+]
 
 
 # --- Rendering -------------------------------------------------------------------------------------------------------
@@ -258,12 +269,12 @@ def said(sample: Sample, mention: Mention) -> str:
     return " ".join(sample.text[start:end] for start, end in mention.segments)
 
 
-def distinct(make: dict[str, object], dice: Dice) -> dict[str, str]:
+def distinct(make: dict[str, Callable[[Dice], str]], dice: Dice) -> dict[str, str]:
     """One name per key, no name twice and none inside another."""
     names: dict[str, str] = {}
     for key, maker in make.items():
         while True:
-            name = maker(dice)  # type: ignore[operator]
+            name = maker(dice)
             if all(name not in other and other not in name for other in names.values()):
                 names[key] = name
                 break
@@ -285,26 +296,24 @@ def balanced(templates: list[str], count: int, dice: Dice) -> list[str]:
 def ddi_document(number: int, templates: list[str], dice: Dice) -> str:
     """One file of DDI-2013's form: end-inclusive offsets, `a-b;c-d` for discontinuous mentions."""
     name = f"DDI-Synthetic.d{number}"
-    lines = ['<?xml version="1.0" encoding="UTF-8"?>', f"<!-- {NOTICE} -->", f'<document id="{name}">']
+    lines = [XML, f"<!-- {NOTICE} -->", f'<document id="{name}">']
     for index, template in enumerate(templates):
-        sample = render(template, distinct({key: drug for key in "ABC"}, dice), dice)
+        sample = render(template, distinct(dict.fromkeys("ABC", drug), dice), dice)
         sentence = f"{name}.s{index}"
         lines.append(f"    <sentence id={quoteattr(sentence)} text={quoteattr(sample.text)}>")
         for e, mention in enumerate(sample.mentions):
             offsets = ";".join(f"{start}-{end - 1}" for start, end in mention.segments)
             text = said(sample, mention)
             kind = "group" if text.endswith("s") and " " in text else "drug"
-            lines.append(
-                f'        <entity id="{sentence}.e{e}" charOffset="{offsets}"\n            type="{kind}" text={quoteattr(text)}/>'
-            )
+            lines.append(f'        <entity id="{sentence}.e{e}" charOffset="{offsets}"')
+            lines.append(f'            type="{kind}" text={quoteattr(text)}/>')
         pair = 0
         for i, first in enumerate(sample.mentions):
             for j in range(i + 1, len(sample.mentions)):
                 label = sample.labels.get(frozenset(first.key + sample.mentions[j].key))
                 gold = f'ddi="true" type="{label}"' if label else 'ddi="false"'
-                lines.append(
-                    f'        <pair id="{sentence}.p{pair}" e1="{sentence}.e{i}"\n            e2="{sentence}.e{j}" {gold}/>'
-                )
+                lines.append(f'        <pair id="{sentence}.p{pair}" e1="{sentence}.e{i}"')
+                lines.append(f'            e2="{sentence}.e{j}" {gold}/>')
                 pair += 1
         lines.append("    </sentence>")
     return "\n".join([*lines, "</document>", ""])
@@ -312,30 +321,31 @@ def ddi_document(number: int, templates: list[str], dice: Dice) -> str:
 
 def ppi_file(part: str, first: int, documents: list[list[str]], dice: Dice) -> str:
     """One file of the unified PPI form: end-exclusive offsets, every candidate pair listed."""
-    lines = ['<?xml version="1.0" encoding="UTF-8"?>', f"<!-- {NOTICE} -->", '<corpus source="biorel synthetic sample">']
+    lines = [XML, f"<!-- {NOTICE} -->", '<corpus source="biorel synthetic sample">']
     for number, templates in enumerate(documents, start=first):
         name = f"PPI-Synthetic.d{number}"
         lines.append(f'  <document id="{name}" origId="synthetic-{number}" set="{part}">')
         offset = 0
         for index, template in enumerate(templates):
-            sample = render(template, distinct({key: gene for key in "ABC"}, dice), dice)
+            sample = render(template, distinct(dict.fromkeys("ABC", gene), dice), dice)
             sentence = f"{name}.s{index}"
             where = f"{offset}-{offset + len(sample.text)}"
             offset += len(sample.text) + 1
-            lines.append(f'    <sentence charOffset="{where}" id="{sentence}" seqId="s{index}" text={quoteattr(sample.text)}>')
+            text = quoteattr(sample.text)
+            lines.append(f'    <sentence charOffset="{where}" id="{sentence}" seqId="s{index}" text={text}>')
             for e, mention in enumerate(sample.mentions):
                 offsets = ",".join(f"{start}-{end}" for start, end in mention.segments)
                 text = quoteattr(said(sample, mention))
+                ident = f"{sentence}.e{e}"
                 lines.append(
-                    f'      <entity charOffset="{offsets}" id="{sentence}.e{e}" seqId="e{e}" text={text} type="protein"/>'
+                    f'      <entity charOffset="{offsets}" id="{ident}" seqId="e{e}" text={text} type="protein"/>'
                 )
             pair = 0
             for i, one in enumerate(sample.mentions):
                 for j in range(i + 1, len(sample.mentions)):
                     gold = frozenset(one.key + sample.mentions[j].key) in sample.labels
-                    lines.append(
-                        f'      <pair e1="{sentence}.e{i}" e2="{sentence}.e{j}" id="{sentence}.p{pair}" interaction="{gold}"/>'
-                    )
+                    ends = f'e1="{sentence}.e{i}" e2="{sentence}.e{j}"'
+                    lines.append(f'      <pair {ends} id="{sentence}.p{pair}" interaction="{gold}"/>')
                     pair += 1
             lines.append("    </sentence>")
         lines.append("  </document>")
@@ -368,16 +378,15 @@ def chemprot_tables(first: int, documents: list[list[str]], dice: Dice) -> dict[
             abstract += sample.text
         # As in the original: all chemicals of a document are numbered before its genes.
         order = sorted(range(len(rows)), key=lambda row: (rows[row][0] != "CHEMICAL", rows[row][1]))
-        term = {row: f"T{number}" for number, row in enumerate(order, start=1)}
+        term = {row: f"T{rank}" for rank, row in enumerate(order, start=1)}
         tables["abstracts"].append(f"{document}\t{title}\t{abstract}")
         for row in order:
             kind, start, end, text = rows[row]
             tables["entities"].append(f"{document}\t{term[row]}\t{kind}\t{start}\t{end}\t{text}")
-        for label, one, two in sorted(gold):
-            tables["gold_standard"].append(f"{document}\t{label}\tArg1:{term[one]}\tArg2:{term[two]}")
-            tables["relations"].append(
-                f"{document}\t{label}\tY \t{CHEMPROT_RELATION[label]}\tArg1:{term[one]}\tArg2:{term[two]}"
-            )
+        for label, first_row, second_row in sorted(gold):
+            arguments = f"Arg1:{term[first_row]}\tArg2:{term[second_row]}"
+            tables["gold_standard"].append(f"{document}\t{label}\t{arguments}")
+            tables["relations"].append(f"{document}\t{label}\tY \t{CHEMPROT_RELATION[label]}\t{arguments}")
     return {name: "\n".join(lines) + "\n" for name, lines in tables.items()}
 
 
