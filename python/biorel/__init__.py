@@ -1,0 +1,1 @@
+"""biorel: biomedical relation extraction with BERT."""
