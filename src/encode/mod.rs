@@ -4,6 +4,16 @@
 //! Sentence + Pair --mark--> Instance --Tokenizer::features--> Features --pack--> Batch
 //! ```
 
+pub mod features;
+pub mod split;
+pub mod tokenizer;
+mod vocabulary;
+
+pub use features::{Dropped, Encoded, TooLong};
+pub use split::{Fold, Leakage, NearDuplicate, folds_by_document, folds_by_instance, folds_given};
+pub use tokenizer::{Piece, Tokenizer};
+pub use vocabulary::Casing;
+
 use crate::corpus::Span;
 
 /// One candidate pair, with its two entities marked in the text.

@@ -1,1 +1,7 @@
+//! Scores: one confusion matrix per evaluation, everything else derived from it, and the protocol said beside it.
 
+pub mod folds;
+pub mod metrics;
+
+pub use folds::{FoldScores, Spread};
+pub use metrics::{Averaging, ClassScore, Confusion, Prf, Scores};
