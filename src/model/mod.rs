@@ -4,7 +4,9 @@
 pub mod config;
 pub mod encoder;
 pub mod head;
+pub mod network;
 pub mod params;
 
 pub use config::EncoderConfig;
+pub use network::Network;
 pub use params::{Init, ParamSpec, Weights};
