@@ -1,6 +1,6 @@
 //! The network: encoder, heads, and a relation model that can be saved, loaded and asked.
 
-//pub mod checkpoint;
+pub mod checkpoint;
 pub mod config;
 pub mod encoder;
 pub mod head;
