@@ -49,7 +49,7 @@ const TOLERANCE: f32 = 1e-4;
 
 fn states<O: Ops>(ops: &O, directory: &std::path::Path) {
     let config = EncoderConfig::open(directory).unwrap();
-    let (weights, extras, report) = checkpoint::read_encoder(directory, &config).unwrap();
+    let (weights, extras, report) = checkpoint::read(directory, &config, &[]).unwrap();
     assert_eq!(report.unused, ["embeddings.position_ids"]);
     assert_eq!(extras.len(), 2, "the pooler is kept");
     let params: Vec<_> =
@@ -87,7 +87,7 @@ fn hidden_states_equal_candle_transformers() {
     use candle_transformers::models::bert;
     let Some(directory) = minilm() else { return };
     let config = EncoderConfig::open(&directory).unwrap();
-    let (weights, ..) = checkpoint::read_encoder(&directory, &config).unwrap();
+    let (weights, ..) = checkpoint::read(&directory, &config, &[]).unwrap();
     let ops = Reference::cpu();
     let params: Vec<_> =
         weights.specs.iter().zip(&weights.values).map(|(s, v)| ops.upload(v, &s.shape).unwrap()).collect();

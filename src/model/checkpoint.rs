@@ -155,18 +155,20 @@ fn floats(view: &TensorView<'_>) -> Option<Vec<f32>> {
     })
 }
 
-/// Read the encoder of a model directory.
+/// Read the encoder of a model directory, and the parameters of a head if `head` names any.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] when the weight file is missing, damaged, or does not fit the configuration.
-pub fn read_encoder(directory: &Path, config: &EncoderConfig) -> Result<(Weights, Vec<Extra>, LoadReport)> {
+pub fn read(directory: &Path, config: &EncoderConfig, head: &[ParamSpec]) -> Result<(Weights, Vec<Extra>, LoadReport)> {
     let path = directory.join(WEIGHTS_FILE);
     if !path.is_file() {
         let message = format!("no {WEIGHTS_FILE} here; other formats are not read yet: save the model as safetensors");
         return Err(Error::checkpoint(directory, message));
     }
     let mut file = TensorFile::read(&path)?.canonical();
-    let weights = file.take_all(&encoder_specs(config))?;
+    let mut specs = encoder_specs(config);
+    specs.extend_from_slice(head);
+    let weights = file.take_all(&specs)?;
     let mut extras = Vec::new();
     let h = config.hidden_size;
     for (name, shape) in [("pooler.dense.weight", vec![h, h]), ("pooler.dense.bias", vec![h])] {
