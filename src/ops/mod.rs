@@ -8,6 +8,7 @@
 //! Weights are `(out, in)`. An argument taken by value may be overwritten and reused by the engine.
 
 mod adamw;
+pub mod engine;
 //pub mod cpu;
 pub mod lstm;
 pub mod product;

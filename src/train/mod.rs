@@ -8,6 +8,7 @@ use crate::config::TrainingSettings;
 use crate::encode::{Batch, Features};
 use crate::model::encoder::Pass;
 use crate::model::{Network, ParamSpec, Weights};
+use crate::ops::engine::Job;
 use crate::ops::{AdamWStep, Moments, Ops};
 use crate::rng::{Purpose, Stream};
 use crate::{Error, Result};
@@ -46,21 +47,38 @@ pub struct Trained {
     pub interrupted: bool,
 }
 
-/// Fine-tune `weights` (encoder and head, in the order of [`Network::specs`]) on labelled instances.
-///
-/// `on_step` is called after every step; returning [`Error::Interrupted`] stops the run, which then returns what it has.
+/// Called after every step. Returning [`Error::Interrupted`] stops the run, which then returns what it has.
+pub type OnStep<'a> = &'a mut (dyn FnMut(&StepRecord) -> Result<()> + Send);
+
+/// A training run to be: [`crate::ops::engine::run`] runs it on the engine of the caller's choice.
+pub struct Finetune<'a> {
+    /// Architecture.
+    pub network: &'a Network,
+    /// Initial parameters of encoder and head, in the order of [`Network::specs`].
+    pub weights: &'a Weights,
+    /// Labelled instances.
+    pub features: &'a [Features],
+    /// How to train.
+    pub settings: &'a TrainingSettings,
+    /// Progress.
+    pub on_step: OnStep<'a>,
+}
+
+impl Job for Finetune<'_> {
+    type Output = Trained;
+
+    fn run<O: Ops>(self, ops: &O) -> Result<Trained> {
+        finetune(ops, self)
+    }
+}
+
+/// Fine-tune on labelled instances.
 ///
 /// # Errors
 /// [`Error::Config`] for settings out of range or no instances, [`Error::Training`] when loss or gradient are not
 /// finite, and whatever else `on_step` returns.
-pub fn finetune<O: Ops>(
-    ops: &O,
-    network: &Network,
-    weights: &Weights,
-    features: &[Features],
-    settings: &TrainingSettings,
-    on_step: &mut dyn FnMut(&StepRecord) -> Result<()>,
-) -> Result<Trained> {
+pub fn finetune<O: Ops>(ops: &O, job: Finetune<'_>) -> Result<Trained> {
+    let Finetune { network, weights, features, settings, on_step } = job;
     settings.validate()?;
     if features.is_empty() {
         return Err(Error::config("train", "there are no training instances"));
