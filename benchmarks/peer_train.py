@@ -9,7 +9,6 @@ correction), gradient clip 1.0, 10 % linear warm-up, linear decay to 0. README.m
 """
 
 import argparse
-import datetime
 import importlib.util
 import json
 import os
@@ -17,6 +16,7 @@ import platform
 import resource
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import tokenizers
@@ -105,7 +105,7 @@ def parts(batch: list[int], data: Encoded, count: int) -> list[list[int]]:
         return [batch]
     ordered = sorted(batch, key=lambda i: len(data.ids[i]))
     bounds = [round(k * len(ordered) / count) for k in range(count + 1)]
-    return [ordered[a:b] for a, b in zip(bounds, bounds[1:]) if a < b]
+    return [ordered[a:b] for a, b in pairwise(bounds) if a < b]
 
 
 # ---------------------------------------------------------------- model and optimizer
@@ -175,11 +175,13 @@ def cpu_features() -> list[str]:
 
 def header(options: argparse.Namespace, data: dict) -> dict:
     settings = {k: v for k, v in vars(options).items() if k not in ("corpus", "encoder", "log")}
-    arguments = [a for k, v in settings.items() if v is not None and v is not False for a in (f"--{k}".replace("_", "-"), v)]
+    arguments = [
+        a for k, v in settings.items() if v is not None and v is not False for a in (f"--{k}".replace("_", "-"), v)
+    ]
     return {
         "event": "header",
         "program": "peer",
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "features": cpu_features()},
         "load_average": [round(x, 2) for x in os.getloadavg()],
         "versions": {
@@ -246,10 +248,16 @@ def main() -> None:
     def autocast():
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.precision == "bf16")
 
-    sink = open(options.log, "w", encoding="utf-8") if options.log else sys.stdout
+    if options.log:
+        options.log.write_text("", encoding="utf-8")
 
     def write(record: dict) -> None:
-        print(json.dumps(record, separators=(",", ":")), file=sink, flush=True)
+        line = json.dumps(record, separators=(",", ":"))
+        if options.log is None:
+            print(line, flush=True)
+        else:
+            with open(options.log, "a", encoding="utf-8") as file:
+                print(line, file=file)
 
     write(
         header(
