@@ -13,7 +13,7 @@ from pathlib import Path
 import tokenizers
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from transformers import BertConfig, BertModel, get_linear_schedule_with_warmup
 
@@ -280,13 +280,14 @@ def make_steps(total=10, warmup=1, lr=1e-3, clip=1.0, betas=(0.9, 0.999), weight
                 out["grad_norms" + suffix] = torch.tensor(norms, dtype=dtype)
                 out["learning_rates"] = torch.tensor(rates, dtype=torch.float64)
             out |= {f"end.{key}": value.detach().clone() for key, value in parameters.items()}
-            hyper = dict(lr=lr, total=total, warmup=warmup, clip=clip, beta1=betas[0], beta2=betas[1], eps=eps)
+            hyper = {"lr": lr, "total": total, "warmup": warmup, "clip": clip, "beta1": betas[0], "beta2": betas[1]}
             save(
                 out,
                 HERE / "steps" / f"{name}-{variant}.safetensors",
                 head=name,
                 bias_correction=str(variant == "corrected").lower(),
                 weight_decay=weight_decay,
+                eps=eps,
                 **hyper,
             )
             print("   losses", " ".join(f"{x:.4f}" for x in losses), "| norms", " ".join(f"{x:.3f}" for x in norms))

@@ -7,13 +7,19 @@ Lengths run from 3 to 120 words, and there are hyphens, brackets, Greek letters,
 import random
 from pathlib import Path
 
-PROTEINS = """IL-2 TNF-α NF-κB p53 MDM2 RAD51 BRCA2 Grb2 SOS1 β-catenin calmodulin ubiquitin kinesin-5 actin
-acetyltransferase Smad4 TGF-β1 cyclin-D1 CDK4 @PROTEIN$ @GENE$ topoisomerase phosphofructokinase""".split()
-DRUGS = """warfarin aspirin ketoconazole rifampicin metformin digoxin @DRUG$ @CHEMICAL$ cyclosporine amiodarone
-5-fluorouracil S-adenosylmethionine clopidogrel midazolam tamoxifen (R)-fluoxetine""".split()
-VERBS = """inhibits activates phosphorylates binds stabilises displaces potentiates attenuates induces represses
-downregulates interacts-with recruits cleaves""".split()
-ADVERBS = "strongly weakly directly indirectly reversibly selectively synergistically apparently not".split()
+
+def words(text: str) -> list[str]:
+    """A word list written as plain text."""
+    return text.split()
+
+
+PROTEINS = words("""IL-2 TNF-α NF-κB p53 MDM2 RAD51 BRCA2 Grb2 SOS1 β-catenin calmodulin ubiquitin kinesin-5 actin
+acetyltransferase Smad4 TGF-β1 cyclin-D1 CDK4 @PROTEIN$ @GENE$ topoisomerase phosphofructokinase""")
+DRUGS = words("""warfarin aspirin ketoconazole rifampicin metformin digoxin @DRUG$ @CHEMICAL$ cyclosporine amiodarone
+5-fluorouracil S-adenosylmethionine clopidogrel midazolam tamoxifen (R)-fluoxetine""")
+VERBS = words("""inhibits activates phosphorylates binds stabilises displaces potentiates attenuates induces represses
+downregulates interacts-with recruits cleaves""")
+ADVERBS = words("strongly weakly directly indirectly reversibly selectively synergistically apparently not")
 PLACES = [
     "in hepatocytes",
     "in HeLa cells",
