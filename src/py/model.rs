@@ -21,7 +21,7 @@ use crate::eval::predict::{Predict, Prediction};
 use crate::model::relation::RelationModel;
 use crate::ops::engine;
 use crate::text::stem;
-use crate::{Error, Result};
+use crate::Result;
 
 /// A fine-tuned relation classifier.
 #[pyclass(frozen, name = "Model", module = "biorel._biorel")]
