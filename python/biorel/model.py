@@ -280,7 +280,9 @@ def checked_sentences(sentences: Sequence[Mapping[str, Any]] | pd.DataFrame) -> 
                 )
             stated = entity.get("text")
             if isinstance(stated, str) and stated != text[start:end]:
-                raise CorpusError(f"{inner}: its text is {stated!r}, but {start} to {end} is {text[start:end]!r}", inner)
+                raise CorpusError(
+                    f"{inner}: its text is {stated!r}, but {start} to {end} is {text[start:end]!r}", inner
+                )
             entities.append((str(entity.get("id", f"e{index}")), kind, start, end))
         checked.append((str(sentence.get("id", f"s{number}")), text, entities))
     return checked

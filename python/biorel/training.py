@@ -359,6 +359,8 @@ class _Bar:
 
 def _warn_of_losses(cut: int, dropped: int, max_length: int) -> None:
     if cut:
-        warnings.warn(f"{cut} training instances were cut to {max_length} word pieces around their entities", stacklevel=3)
+        warnings.warn(
+            f"{cut} training instances were cut to {max_length} word pieces around their entities", stacklevel=3
+        )
     if dropped:
         warnings.warn(f"{dropped} training instances were dropped: their entities lie too far apart", stacklevel=3)
