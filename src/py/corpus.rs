@@ -141,6 +141,12 @@ impl PyCorpus {
         Ok(columns.finish())
     }
 
+    /// One line for each kind of finding.
+    #[getter]
+    fn summary(&self) -> Vec<String> {
+        self.0.report.summary()
+    }
+
     fn findings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let findings = &self.0.report.findings;
         let label = |index: usize| self.0.task.labels.get(index).map(String::as_str);
