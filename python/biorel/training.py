@@ -69,7 +69,7 @@ class Run:
 
     @property
     def epochs(self) -> pd.DataFrame:
-        """One row per epoch: ``epoch``, ``steps``, ``loss`` (over instances), ``instances``, ``tokens``, ``seconds``."""
+        """One row per epoch: ``epoch``, ``steps``, mean ``loss``, ``instances``, ``tokens``, ``seconds``."""
         steps = self._history.assign(loss=self._history["loss"] * self._history["instances"])
         table = steps.groupby("epoch", as_index=False).agg(
             steps=("step", "size"),
