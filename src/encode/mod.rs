@@ -4,6 +4,10 @@
 //! Sentence + Pair --mark--> Instance --Tokenizer::features--> Features --pack--> Batch
 //! ```
 
+mod instance;
+
+pub use instance::{Marking, instances, mark, mark_arguments};
+
 use crate::corpus::Span;
 
 /// One candidate pair, with its two entities marked in the text.
