@@ -1,1 +1,8 @@
+//! Scores: one confusion matrix per evaluation, everything else derived from it, and the protocol said beside it.
+
+pub mod folds;
+pub mod metrics;
 pub mod predict;
+
+pub use folds::{FoldScores, Spread};
+pub use metrics::{Averaging, ClassScore, Confusion, Prf, Scores};

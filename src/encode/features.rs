@@ -1,0 +1,243 @@
+//! From marked instances to what the encoder reads: `[CLS] pieces [SEP]`, with a window that keeps both entities.
+//!
+//! Which pieces stay when an instance has more than `max_length`, special tokens included:
+//!
+//! 1. **One window.** If the two entities and all between them fit, the window is one contiguous stretch of pieces with
+//!    both in it, in its middle: the room that is left is shared evenly between the two sides, and what one side does not
+//!    need goes to the other. No word is cut at the window's edge, so it may hold a few pieces fewer than it could.
+//! 2. **Two windows**, if the caller chose [`TooLong::Join`] and one does not fit: one around each entity, made in the
+//!    same way with half of the room each, one after the other.
+//! 3. Otherwise the instance is an error or is dropped, as the caller chose.
+//!
+//! Word numbers are those of the whole marked text in every case, so distances in words stay true.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::tokenizer::{Piece, Tokenizer};
+use super::{Features, Instance};
+use crate::corpus::Span;
+use crate::text::find_tags;
+use crate::{Error, Result};
+
+/// What to do with an instance whose two entities, with all between them, do not fit into `max_length`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TooLong {
+    /// Stop with an error that names the instance.
+    #[default]
+    Error,
+    /// Leave it out, and report it in [`Encoded::dropped`].
+    Drop,
+    /// Keep a window around each entity and leave out what lies between the windows.
+    Join,
+}
+
+/// An instance that was left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    /// Its index among the instances given.
+    pub index: usize,
+    /// Its identifier.
+    pub id: String,
+    /// Its gold label, for `Confusion::with_lost`.
+    pub label: Option<usize>,
+}
+
+/// Encoded instances, and what was lost on the way.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoded {
+    /// One for each instance that was kept, in order.
+    pub features: Vec<Features>,
+    /// Index of each of them among the instances given.
+    pub kept: Vec<usize>,
+    /// The instances that were left out, in order.
+    pub dropped: Vec<Dropped>,
+    /// How many of the kept instances lost pieces to a window.
+    pub cut: usize,
+}
+
+impl Tokenizer {
+    /// Encode one instance in at most `max_length` pieces, `[CLS]` and `[SEP]` included. `None` when it does not fit and
+    /// `too_long` says to drop it.
+    pub fn features(&self, instance: &Instance, max_length: usize, too_long: TooLong) -> Result<Option<Features>> {
+        let room = room_of(max_length)?;
+        let fail = |message: String| Err(Error::corpus(format!("instance {}", instance.id), message));
+        let length = instance.text.chars().count();
+        for (span, mention) in instance.entities.iter().zip(&instance.mentions) {
+            if span.start >= span.end || span.end > length {
+                let Span { start, end } = span;
+                return fail(format!("entity `{mention}` at {start}..{end} is not in its text of {length} characters"));
+            }
+        }
+        let pieces = self.pieces_with_tags(&instance.text, tags_of(instance))?;
+        let mut entities = [0..0, 0..0];
+        for (range, (span, mention)) in entities.iter_mut().zip(instance.entities.iter().zip(&instance.mentions)) {
+            match pieces_of(&pieces, *span) {
+                Some(found) => *range = found,
+                None => {
+                    return fail(format!(
+                        "entity `{mention}` has no word piece: its characters are all ignored by BERT"
+                    ));
+                }
+            }
+        }
+        let windows = match windows_of(&pieces, &entities, room, too_long) {
+            Ok(windows) => windows,
+            Err(_) if too_long == TooLong::Drop => return Ok(None),
+            Err(needed) => {
+                return fail(format!(
+                    "its entities `{}` and `{}` need {needed} pieces, and max_length={max_length} leaves room for {room}; \
+                     raise max_length or let long instances be dropped or joined",
+                    instance.mentions[0], instance.mentions[1]
+                ));
+            }
+        };
+        Ok(Some(self.assemble(&pieces, &windows, &entities, instance.label)))
+    }
+
+    /// Encode many instances, in parallel and in order.
+    pub fn encode_all(&self, instances: &[Instance], max_length: usize, too_long: TooLong) -> Result<Encoded> {
+        room_of(max_length)?;
+        // Collected before the errors are looked at: the first by position is reported, whichever thread met its first.
+        let results: Vec<_> =
+            instances.par_iter().map(|instance| self.features(instance, max_length, too_long)).collect();
+        let mut encoded = Encoded { features: Vec::new(), kept: Vec::new(), dropped: Vec::new(), cut: 0 };
+        for (index, (result, instance)) in results.into_iter().zip(instances).enumerate() {
+            match result? {
+                Some(features) => {
+                    encoded.cut += usize::from(features.cut > 0);
+                    encoded.features.push(features);
+                    encoded.kept.push(index);
+                }
+                None => encoded.dropped.push(Dropped { index, id: instance.id.clone(), label: instance.label }),
+            }
+        }
+        Ok(encoded)
+    }
+
+    fn assemble(
+        &self,
+        pieces: &[Piece],
+        windows: &[Range<usize>],
+        entities: &[Range<usize>; 2],
+        label: Option<usize>,
+    ) -> Features {
+        let kept: usize = windows.iter().map(Range::len).sum();
+        let mut features = Features {
+            ids: Vec::with_capacity(kept + 2),
+            spans: Vec::with_capacity(kept + 2),
+            words: Vec::with_capacity(kept + 2),
+            entities: [Span { start: 0, end: 0 }; 2],
+            cut: pieces.len() - kept,
+            label,
+        };
+        let mut push = |id, span, word| {
+            features.ids.push(id);
+            features.spans.push(span);
+            features.words.push(word);
+        };
+        push(self.cls_id(), Span { start: 0, end: 0 }, None);
+        for piece in windows.iter().flat_map(|window| &pieces[window.clone()]) {
+            push(piece.id, piece.span, Some(piece.word));
+        }
+        let end = pieces[..windows.last().map_or(0, |window| window.end)].last().map_or(0, |piece| piece.span.end);
+        push(self.sep_id(), Span { start: end, end }, None);
+        // Where a piece stands after [CLS] and the windows before its own.
+        for (entity, range) in features.entities.iter_mut().zip(entities) {
+            let mut before = 1;
+            for window in windows {
+                if window.start <= range.start && range.end <= window.end {
+                    let start = before + range.start - window.start;
+                    *entity = Span { start, end: start + range.len() };
+                }
+                before += window.len();
+            }
+        }
+        features
+    }
+}
+
+/// How many pieces there is room for beside `[CLS]` and `[SEP]`.
+fn room_of(max_length: usize) -> Result<usize> {
+    match max_length.checked_sub(2) {
+        Some(room) if room >= 2 => Ok(room),
+        _ => Err(Error::config(
+            "max_length",
+            format!("must be at least 4 ([CLS], two entities, [SEP]), not {max_length}"),
+        )),
+    }
+}
+
+/// The stretches of an instance's text that are one word each: tags, markers, and whatever stands instead of a mention.
+fn tags_of(instance: &Instance) -> Vec<Span> {
+    let copied = |span: &Span| {
+        instance.copied.iter().any(|part| part.marked < span.end && span.start < part.marked + part.length)
+    };
+    let mut tags = find_tags(&instance.text);
+    tags.extend(instance.entities.iter().filter(|span| !copied(span)));
+    tags.sort();
+    tags.dedup_by(|later, earlier| {
+        let overlap = later.start < earlier.end;
+        if overlap {
+            earlier.end = earlier.end.max(later.end);
+        }
+        overlap
+    });
+    tags
+}
+
+/// The pieces that have characters in `span`.
+fn pieces_of(pieces: &[Piece], span: Span) -> Option<Range<usize>> {
+    let inside = |piece: &Piece| piece.span.start < span.end && span.start < piece.span.end;
+    let first = pieces.iter().position(inside)?;
+    let last = pieces.iter().rposition(inside)?;
+    Some(first..last + 1)
+}
+
+/// The windows to keep, or how many pieces would be needed.
+fn windows_of(
+    pieces: &[Piece],
+    entities: &[Range<usize>; 2],
+    room: usize,
+    too_long: TooLong,
+) -> std::result::Result<Vec<Range<usize>>, usize> {
+    if pieces.len() <= room {
+        return Ok(vec![0..pieces.len()]);
+    }
+    let [first, second] = if entities[0].start <= entities[1].start {
+        [&entities[0], &entities[1]]
+    } else {
+        [&entities[1], &entities[0]]
+    };
+    let both = first.start..first.end.max(second.end);
+    if both.len() <= room {
+        return Ok(vec![widen(pieces, both.clone(), room - both.len())]);
+    }
+    if too_long != TooLong::Join {
+        return Err(both.len());
+    }
+    let alone = first.len() + second.len();
+    if first.end > second.start || alone > room {
+        return Err(alone.min(both.len()));
+    }
+    // One window did not fit, so more than `spare` pieces lie between the entities: the two can never touch.
+    let spare = room - alone;
+    Ok(vec![widen(pieces, first.clone(), spare / 2), widen(pieces, second.clone(), spare - spare / 2)])
+}
+
+/// Widen a range of pieces by `spare` in all, evenly on both sides as far as there are pieces, without cutting a word.
+fn widen(pieces: &[Piece], range: Range<usize>, spare: usize) -> Range<usize> {
+    let (left, right) = (range.start, pieces.len() - range.end);
+    let after = (spare - (spare / 2).min(left)).min(right);
+    let before = (spare - after).min(left);
+    let mut window = range.start - before..range.end + after;
+    let cuts = |at: usize| at > 0 && at < pieces.len() && pieces[at].word == pieces[at - 1].word;
+    while window.start < range.start && cuts(window.start) {
+        window.start += 1;
+    }
+    while window.end > range.end && cuts(window.end) {
+        window.end -= 1;
+    }
+    window
+}
