@@ -6,7 +6,9 @@ pub mod encoder;
 pub mod head;
 pub mod network;
 pub mod params;
+pub mod relation;
 
 pub use config::EncoderConfig;
 pub use network::Network;
 pub use params::{Init, ParamSpec, Weights};
+pub use relation::{Card, Pretrained, RelationModel};
