@@ -98,6 +98,32 @@ impl FromStr for Engine {
     }
 }
 
+/// What to do with an instance whose two entities, with all between them, do not fit into `max_length`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TooLong {
+    /// Stop with an error that names the instance.
+    #[default]
+    Error,
+    /// Leave it out, and report it.
+    Drop,
+    /// Keep a window around each entity and leave out what lies between the windows.
+    Join,
+}
+
+impl FromStr for TooLong {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "error" => Ok(Self::Error),
+            "drop" => Ok(Self::Drop),
+            "join" => Ok(Self::Join),
+            _ => Err(Error::config("too_long", format!("`{name}` is unknown; choose one of error, drop, join"))),
+        }
+    }
+}
+
 /// How a model is fine-tuned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -114,6 +140,8 @@ pub struct TrainingSettings {
     pub max_steps: Option<usize>,
     /// Word pieces per instance, `[CLS]` and `[SEP]` included.
     pub max_length: usize,
+    /// What happens to an instance that cannot fit into `max_length`.
+    pub too_long: TooLong,
     /// Seed of initial weights, order of instances, and dropout.
     pub seed: u64,
     /// Share of the steps during which the learning rate rises linearly from 0; it then falls linearly to 0.
@@ -143,6 +171,7 @@ impl Default for TrainingSettings {
             epochs: 10,
             max_steps: None,
             max_length: 128,
+            too_long: TooLong::Error,
             seed: 1,
             warmup: 0.1,
             weight_decay: 0.01,

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use biorel::attention::word_weights;
+use biorel::config::TooLong;
 use biorel::corpus::Span;
-use biorel::encode::{Casing, Copied, Features, Instance, Tokenizer, TooLong};
+use biorel::encode::{Casing, Copied, Features, Instance, Tokenizer};
 use proptest::prelude::*;
 
 const UNCASED: &str = "tests/data/encoding/uncased";

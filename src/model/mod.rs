@@ -11,4 +11,4 @@ pub mod relation;
 pub use config::EncoderConfig;
 pub use network::Network;
 pub use params::{Init, ParamSpec, Weights};
-pub use relation::{Pretrained, RelationModel};
+pub use relation::{Card, Pretrained, RelationModel};

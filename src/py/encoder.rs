@@ -12,7 +12,7 @@ use super::gate::{detached, interruptible};
 use crate::corpus::Span;
 use crate::encode::{Features, Tokenizer};
 use crate::eval::predict::EncodeStates;
-use crate::model::relation::Pretrained;
+use crate::model::Pretrained;
 use crate::ops::engine;
 use crate::{Error, Result};
 
@@ -85,7 +85,8 @@ impl PyEncoder {
         let features = whole(&self.0.tokenizer, text)?;
         let (pieces, longest) = (features.ids.len(), self.0.config.longest());
         if pieces > longest {
-            let message = format!("text {index} has {pieces} pieces, [CLS] and [SEP] included; this encoder takes {longest}");
+            let message =
+                format!("text {index} has {pieces} pieces, [CLS] and [SEP] included; this encoder takes {longest}");
             return Err(Error::config("texts", message));
         }
         Ok(features)

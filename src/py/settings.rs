@@ -5,14 +5,10 @@ use pyo3::types::PyDict;
 
 use super::error::ConfigError;
 use crate::config::TrainingSettings;
-use crate::encode::TooLong;
 
 /// Checked settings of a training run.
 #[pyclass(frozen, name = "Settings", module = "biorel._biorel")]
-pub struct PySettings {
-    pub training: TrainingSettings,
-    pub too_long: TooLong,
-}
+pub struct PySettings(pub TrainingSettings);
 
 #[pymethods]
 impl PySettings {
@@ -20,7 +16,6 @@ impl PySettings {
     #[new]
     fn new(values: &Bound<'_, PyDict>) -> PyResult<Self> {
         let mut training = TrainingSettings::default();
-        let mut too_long = TooLong::default();
         for (key, value) in values {
             let field: String = key.extract()?;
             match field.as_str() {
@@ -30,7 +25,7 @@ impl PySettings {
                 "epochs" => training.epochs = count(&field, &value)?,
                 "max_steps" => training.max_steps = optional(&value, |value| count(&field, value))?,
                 "max_length" => training.max_length = count(&field, &value)?,
-                "too_long" => too_long = parse_too_long(&text(&field, &value)?)?,
+                "too_long" => training.too_long = text(&field, &value)?.parse()?,
                 "seed" => training.seed = count(&field, &value)? as u64,
                 "warmup" => training.warmup = number(&field, &value)?,
                 "weight_decay" => training.weight_decay = number(&field, &value)?,
@@ -38,13 +33,15 @@ impl PySettings {
                 "betas" => training.betas = pair(&field, &value)?,
                 "epsilon" => training.epsilon = number(&field, &value)?,
                 "bias_correction" => training.bias_correction = truth(&field, &value)?,
-                "dropout" => training.dropout = optional(&value, |value| number(&field, value))?.map(|rate| rate as f32),
+                "dropout" => {
+                    training.dropout = optional(&value, |value| number(&field, value))?.map(|rate| rate as f32)
+                }
                 "head_dropout" => training.head_dropout = number(&field, &value)? as f32,
                 _ => return Err(refuse(&field, "is not a setting")),
             }
         }
         training.validate()?;
-        Ok(Self { training, too_long })
+        Ok(Self(training))
     }
 }
 
@@ -79,13 +76,4 @@ fn pair(field: &str, value: &Bound<'_, PyAny>) -> PyResult<[f64; 2]> {
 
 fn optional<T>(value: &Bound<'_, PyAny>, get: impl Fn(&Bound<'_, PyAny>) -> PyResult<T>) -> PyResult<Option<T>> {
     if value.is_none() { Ok(None) } else { get(value).map(Some) }
-}
-
-fn parse_too_long(name: &str) -> PyResult<TooLong> {
-    match name {
-        "error" => Ok(TooLong::Error),
-        "drop" => Ok(TooLong::Drop),
-        "join" => Ok(TooLong::Join),
-        _ => Err(refuse("too_long", &format!("`{name}` is not a choice; choose one of error, drop, join"))),
-    }
 }

@@ -13,7 +13,7 @@ use super::instances::PyInstances;
 use super::model::PyModel;
 use super::settings::PySettings;
 use crate::config::Engine;
-use crate::model::relation::RelationModel;
+use crate::model::RelationModel;
 use crate::ops::engine;
 use crate::train::{Finetune, Schedule, StepRecord};
 
@@ -74,7 +74,7 @@ pub fn finetune(
 ) -> PyResult<PyOutcome> {
     let engine: Engine = device.parse()?;
     let pretrained = &*encoder.0;
-    let PySettings { training, too_long } = settings;
+    let training = &settings.0;
     let longest = pretrained.config.longest();
     if training.max_length > longest {
         let message = format!("max_length: {} is too long for this encoder; it takes {longest}", training.max_length);
@@ -85,7 +85,7 @@ pub fn finetune(
         None => Ok(()),
     };
     let Outcome { value: (model, trained, encoded), raised } = reporting(py, tell, |on_news| {
-        let encoded = pretrained.tokenizer.encode_all(&instances.items, training.max_length, *too_long)?;
+        let encoded = pretrained.tokenizer.encode_all(&instances.items, training.max_length, training.too_long)?;
         let (network, weights) = pretrained.with_head(training, instances.task.labels.len());
         let total = Schedule::new(training, encoded.features.len().max(1)).total();
         let job = Finetune {
@@ -108,7 +108,7 @@ pub fn finetune(
         Ok((model, trained, encoded))
     })?;
     Ok(PyOutcome {
-        model: Py::new(py, PyModel { model: Arc::new(model), too_long: *too_long })?,
+        model: Py::new(py, PyModel(Arc::new(model)))?,
         cut: encoded.cut,
         dropped: encoded.dropped.into_iter().map(|dropped| dropped.id).collect(),
         raised,
