@@ -108,6 +108,8 @@ class Model:
 @final
 class Settings:
     def __new__(cls, values: dict[str, Any]) -> Settings: ...
+    @property
+    def json(self) -> str: ...
 
 @final
 class Outcome:

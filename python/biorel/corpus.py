@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import pandas as pd
-
 from biorel import _biorel
 from biorel.errors import ConfigError, CorpusError
 

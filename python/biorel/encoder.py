@@ -12,7 +12,6 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-
 from biorel import _biorel
 from biorel.corpus import PathLike
 from biorel.errors import CheckpointError, ConfigError

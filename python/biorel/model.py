@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-
 from biorel import _biorel
 from biorel.corpus import Corpus, PathLike
 from biorel.errors import CorpusError

@@ -43,6 +43,12 @@ impl PySettings {
         training.validate()?;
         Ok(Self(training))
     }
+
+    /// All settings, defaults included, as JSON.
+    #[getter]
+    fn json(&self) -> PyResult<String> {
+        serde_json::to_string(&self.0).map_err(|e| super::error::internal(&e.to_string()))
+    }
 }
 
 fn refuse(field: &str, message: &str) -> PyErr {
