@@ -61,7 +61,7 @@ class Encoder:
         Examples
         --------
         >>> biorel.load_encoder("minilm").tokenize("acetyltransferase")["piece"].tolist()
-        ['ace', '##ty', '##lt', '##ran', '##sf', '##era', '##se']
+        ['ace', '##ty', '##lt', '##ran', '##sf', '##eras', '##e']
         """
         return pd.DataFrame(self._core.tokenize(text))
 
@@ -92,7 +92,7 @@ class Encoder:
         Examples
         --------
         >>> [states.shape for states in biorel.load_encoder("minilm").encode(["binds", "acetyltransferase"])]
-        [(4, 384), (9, 384)]
+        [(3, 384), (9, 384)]
         """
         if isinstance(texts, str):
             raise TypeError("texts must be a list of str, not one str; write encode([text])")

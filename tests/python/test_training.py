@@ -65,13 +65,17 @@ def test_the_defaults_are_the_papers(ddi: biorel.Corpus, encoder: biorel.Encoder
 
 @pytest.mark.parametrize("head", get_args(Head))
 def test_every_head_learns(ddi: biorel.Corpus, encoder: biorel.Encoder, head: Head) -> None:
-    run = short(ddi, encoder, head=head, max_steps=40, learning_rate=3e-3, seed=3)
-    loss = run.history["loss"]
-    assert loss.tail(5).mean() < 0.85 * loss.head(5).mean()
+    # One document by heart: five labels start near ln 5 = 1.6.
+    corpus = ddi.divide({"train": [ddi.sentences("train")["document"][0]]})
+    exact = {"dropout": 0.0, "head_dropout": 0.0, "bias_correction": True}
+    run = short(corpus, encoder, head=head, max_steps=80, learning_rate=1e-2, **exact)
+    assert run.history["loss"].iloc[0] == pytest.approx(np.log(5), abs=0.1)
+    assert run.history["loss"].iloc[-1] < 0.05
+    assert run.score("train").set_index("class").loc["micro", "f1"] == 1
     assert run.model.head == head
     if not head.startswith("attention") or head == "attention-all-cls":
         with pytest.raises(biorel.ConfigError, match="attention-no-cls"):
-            run.attention()
+            run.attention("train")
 
 
 def test_the_same_seed_gives_the_same_bits(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
