@@ -187,15 +187,19 @@ fn chemprot_counts() {
     assert_eq!(rows.iter().map(|row| row.lost).collect::<Vec<_>>(), [3, 0, 0]);
 }
 
-/// Whether two marked texts are of the same stretch of an abstract: outwards from the tags, neither of them goes on
-/// where the other one has ended. (Where both go on they are the same stretch too, equal or not.)
+/// Whether two marked texts of one pair are of the same sentence. If not, they must differ only in where the sentence
+/// starts or ends: the text between the tags is the same, and outwards one goes on as the other does until it ends.
 fn same_sentence(ours: &str, blue: &str) -> bool {
-    let around = |text: &str| {
+    let parts = |text: &str| -> [String; 3] {
         let first = text.find("@C").expect("a tag");
         let last = ["@GENE$", "@CHEM-GENE$"].iter().filter_map(|tag| text.rfind(tag)).max().expect("a tag");
-        (text[..first].chars().count(), text[last..].chars().count())
+        [&text[..first], &text[first..last], &text[last..]].map(str::to_owned)
     };
-    around(ours) == around(blue)
+    let ([left, middle, right], [blue_left, blue_middle, blue_right]) = (parts(ours), parts(blue));
+    assert_eq!(middle, blue_middle);
+    assert!(left.ends_with(&blue_left) || blue_left.ends_with(&left), "ours: {ours}\nBLUE: {blue}");
+    assert!(right.starts_with(&blue_right) || blue_right.starts_with(&right), "ours: {ours}\nBLUE: {blue}");
+    left == blue_left && right == blue_right
 }
 
 /// Rows of BLUE's development set (the half of it that we have) against ours: where the sentence is the same, so are
