@@ -14,13 +14,15 @@ use std::fmt;
 use std::str::FromStr;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::{Copied, Instance};
 use crate::corpus::{Entity, Pair, Sentence, Span, Task};
 use crate::{Error, Result};
 
 /// How the two entities are shown to the encoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Marking {
     /// The paper's anonymisation: each mention becomes the tag of its type.
     #[default]

@@ -4,6 +4,8 @@ use std::io::Write;
 use std::path::Path;
 
 use biorel::corpus::{Corpus, CorpusKind, ReadOptions};
+use biorel::encode::{Marking, instances};
+use proptest::prelude::*;
 
 use super::{data, read};
 
@@ -236,4 +238,89 @@ fn archives_that_are_truncated_damaged_or_bombs() {
     contains(&refuse(CorpusKind::Ddi, "a.zip", &lying), &["a.zip"]);
     assert!(started.elapsed().as_secs() < 5);
     contains(&refuse(CorpusKind::Ddi, "a.zip", archive("readme.txt", b"hello")), &["no .xml file"]);
+}
+
+/// Nesting and size alone bring nothing down.
+#[test]
+fn deep_and_odd_xml_is_refused_without_a_crash() {
+    let deep = format!("{}{}", "<corpus>".repeat(200_000), "</corpus>".repeat(200_000));
+    contains(&refuse(CorpusKind::Aimed, "a.xml", deep), &["a.xml"]);
+    contains(&refuse(CorpusKind::Aimed, "a.xml", "<corpus>".repeat(200_000)), &["a.xml:1", "not well-formed"]);
+    let huge = "99999999999999999999999999";
+    contains(&unified("\"40-45\"", &format!("\"40-{huge}\"")), &["is not `start-end`"]);
+    contains(&unified("\"40-45\"", &format!("\"40-{}\"", usize::MAX)), &["outside of the sentence's"]);
+    contains(&ddi("\"31-39\"", &format!("\"31-{}\"", usize::MAX)), &["not a valid range"]);
+}
+
+/// Read a folder of damaged files: an error or a corpus that keeps all promises, never a panic.
+fn survive(kind: CorpusKind, files: &[(String, Vec<u8>)]) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    if let Ok(corpus) = read(kind, folder.path()) {
+        for marking in Marking::ALL {
+            for sentence in corpus.sentences() {
+                for instance in instances(std::slice::from_ref(sentence), &corpus.task, marking).unwrap() {
+                    super::marking::check_copied(&instance, &sentence.text, marking != Marking::Blue);
+                }
+            }
+        }
+        corpus.statistics();
+        corpus.content_hash();
+    }
+}
+
+/// The files of a folder of the hand-written data.
+fn files(folder: &str) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = std::fs::read_dir(data(folder))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read(&path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Where a file is damaged, in thousandths, and what is put there instead of how many bytes.
+fn damage() -> impl Strategy<Value = Vec<(usize, usize, Vec<u8>)>> {
+    let bytes = prop_oneof![
+        Just(b"9".to_vec()),
+        Just(b"-".to_vec()),
+        Just(b"\t".to_vec()),
+        Just(b"\"".to_vec()),
+        Just("β".as_bytes().to_vec()),
+        Just(b"\n".to_vec()),
+        Just(Vec::new()),
+        proptest::collection::vec(any::<u8>(), 1..3),
+    ];
+    proptest::collection::vec((0_usize..1000, 0_usize..3, bytes), 1..4)
+}
+
+proptest! {
+    #[test]
+    fn damaged_files_never_panic(damage in damage(), which in 0_usize..8) {
+        let all = [
+            (CorpusKind::Aimed, "ppi", Some("pairs_exclusive.xml")),
+            (CorpusKind::Aimed, "ppi", Some("interactions_inclusive.xml")),
+            (CorpusKind::Aimed, "ppi", Some("pairs.tsv")),
+            (CorpusKind::Ddi, "ddi/Train/DrugBank", None),
+            (CorpusKind::Chemprot, "chemprot/training", None),
+            (CorpusKind::Table, "table", Some("pairs.tsv")),
+            (CorpusKind::Table, "table", Some("pairs.csv")),
+            (CorpusKind::Table, "table", Some("pairs.jsonl")),
+        ];
+        let (kind, folder, only) = all[which];
+        let mut files = files(folder);
+        files.retain(|(name, _)| only.is_none_or(|only| only == name));
+        for (number, (at, remove, bytes)) in damage.into_iter().enumerate() {
+            let count = files.len();
+            let content = &mut files[number % count].1;
+            let at = content.len() * at / 1000;
+            let end = (at + remove).min(content.len());
+            content.splice(at..end, bytes);
+        }
+        survive(kind, &files);
+    }
 }

@@ -107,6 +107,20 @@ fn ddi_offsets_one_character_off_are_moved_and_reported() {
     assert_eq!(findings(&corpus), [("repaired", Some("all"), "e0")]);
 }
 
+/// A folder further up that happens to be called `test` says nothing about the files.
+#[test]
+fn only_the_corpus_own_folders_name_its_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let mine = folder.path().join("test/mine");
+    std::fs::create_dir_all(&mine).unwrap();
+    std::fs::copy(data("ddi/Train/DrugBank/Handmadol_ddi.xml"), mine.join("a.xml")).unwrap();
+    let names = |path: &Path| read(CorpusKind::Ddi, path).unwrap().splits[0].name.clone();
+    assert_eq!(names(&mine), "all");
+    assert_eq!(names(&mine.join("a.xml")), "test");
+    assert_eq!(names(&data("ddi/Train")), "train");
+    assert_eq!(names(&data("ddi/Train/DrugBank/Handmadol_ddi.xml")), "train");
+}
+
 /// Pack a folder as the archives of the corpora are packed.
 fn pack(folder: &Path, archive: &Path) {
     fn add(writer: &mut zip::ZipWriter<File>, root: &Path, folder: &Path) {
