@@ -131,6 +131,12 @@ fn ddi_blue() {
     assert_eq!(labels(dev), [("false", 6_240), ("mechanism", 373), ("effect", 396), ("advise", 193), ("int", 42)]);
     assert_eq!((dev.sentences, dev.documents), (942, 403));
     assert_eq!(labels(test), [("false", 4_782), ("mechanism", 302), ("effect", 360), ("advise", 221), ("int", 96)]);
+    // Sentences of one document are on both sides of train and dev, but never of train and test.
+    let documents = |name: &str| -> HashSet<&str> {
+        corpus.split(name).unwrap().sentences.iter().map(|sentence| sentence.document.as_str()).collect()
+    };
+    assert!(!documents("train").is_disjoint(&documents("dev")));
+    assert!(documents("train").union(&documents("dev")).all(|document| !documents("test").contains(document)));
     let left_out = corpus.report.findings.iter().filter(|finding| finding.reason.contains("BLUE"));
     assert_eq!(left_out.count(), 1_769);
 }
@@ -265,6 +271,7 @@ fn copied_stretches_of_all_corpora() {
                 for instance in instances(&split.sentences, &corpus.task, marking).unwrap() {
                     let exact = !(marking == Marking::Blue && kind == CorpusKind::Chemprot);
                     super::marking::check_copied(&instance, texts[instance.sentence.as_str()], exact);
+                    assert!(exact || instance.text.is_ascii(), "{}", instance.text);
                 }
             }
         }
