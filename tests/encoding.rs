@@ -158,7 +158,7 @@ fn bad_vocabularies_are_refused_with_the_reason() {
         ("".to_owned(), "is empty"),
         ("\n\n".to_owned(), "is empty"),
         (format!("{special}the\nof\nthe\n"), "lines 5 and 7 both hold `the`"),
-        (format!("{special}the\n\nof\n"), "line 6 is empty"),
+        (format!("{special}the\n\nof\n\nand\n"), "lines 6 and 8 both hold ``"),
         ("[PAD]\nthe\n".to_owned(), "no [CLS], [SEP]"),
         ("[PAD]\n[CLS]\n[SEP]\nthe\n".to_owned(), "no [UNK]"),
     ] {

@@ -202,8 +202,9 @@ fn windows_of(
     room: usize,
     too_long: TooLong,
 ) -> std::result::Result<Vec<Range<usize>>, usize> {
-    if pieces.len() <= room {
-        return Ok(vec![0..pieces.len()]);
+    let whole = 0..pieces.len();
+    if whole.len() <= room {
+        return Ok(vec![whole]);
     }
     let [first, second] = if entities[0].start <= entities[1].start {
         [&entities[0], &entities[1]]
