@@ -256,6 +256,41 @@ fn a_saved_tokenizer_opens_as_the_same_one() {
     }
 }
 
+/// transformers adds a special token that the vocabulary lacks, unless it is told that there is none.
+#[test]
+fn a_saved_tokenizer_names_no_token_that_it_has_not() {
+    let saved = tempfile::tempdir().expect("temporary directory");
+    open(CASED).save(saved.path()).expect("saved");
+    let settings = std::fs::read(saved.path().join("tokenizer_config.json")).expect("read");
+    let settings: serde_json::Value = serde_json::from_slice(&settings).expect("json");
+    assert_eq!((&settings["mask_token"], &settings["pad_token"]), (&serde_json::Value::Null, &"[PAD]".into()));
+    assert_eq!(settings["do_lower_case"], false);
+}
+
+/// Tokens that an older release added to a vocab.txt, and special tokens with names of their own.
+#[test]
+fn added_and_renamed_tokens_are_known() {
+    let vocabulary = "<pad>\n<unk>\n<s>\n</s>\nthe\ndrug\n";
+    let settings =
+        r#"{"cls_token": "<s>", "sep_token": {"content": "</s>"}, "unk_token": "<unk>", "pad_token": "<pad>"}"#;
+    let files =
+        [("vocab.txt", vocabulary), ("tokenizer_config.json", settings), ("added_tokens.json", r#"{"IFN-g": 6}"#)];
+    let folder = directory(&files);
+    let tokenizer = Tokenizer::open(folder.path(), None).expect("opened");
+    assert_eq!((tokenizer.cls_id(), tokenizer.sep_id(), tokenizer.unk_id(), tokenizer.vocab_size()), (2, 3, 1, 7));
+    assert_eq!(texts(&tokenizer, "the IFN-g drug of"), ["the", "IFN-g", "drug", "<unk>"]);
+    let saved = tempfile::tempdir().expect("temporary directory");
+    tokenizer.save(saved.path()).expect("saved");
+    let again = Tokenizer::open(saved.path(), None).expect("opened again");
+    assert_eq!(again.pieces("the IFN-g of").expect("pieces"), tokenizer.pieces("the IFN-g of").expect("pieces"));
+    for (added, reason) in
+        [(r#"{"x": 9}"#, "next free id is 6"), (r#"{"x": "y"}"#, "not a whole number"), ("[", "JSON")]
+    {
+        std::fs::write(folder.path().join("added_tokens.json"), added).expect("written");
+        assert!(refusal(folder.path(), None).contains(reason), "{added}");
+    }
+}
+
 #[test]
 fn features_are_cls_pieces_sep() {
     let tokenizer = open(UNCASED);
@@ -342,9 +377,11 @@ fn an_instance_that_cannot_fit_is_an_error_dropped_or_joined() {
     let near = instance("@DRUG$ of @DRUG$", ["@DRUG$", "@DRUG$"]);
     let all = [near.clone(), far.clone(), near.clone()];
     let encoded = tokenizer.encode_all(&all, 12, TooLong::Drop).expect("encoded");
-    assert_eq!((encoded.kept, encoded.cut, encoded.features.len()), (vec![0, 2], 0, 2));
+    assert_eq!((&encoded.kept[..], encoded.cut, encoded.features.len()), (&[0, 2][..], 0, 2));
     assert_eq!(encoded.dropped.len(), 1);
     assert_eq!((encoded.dropped[0].index, encoded.dropped[0].id.as_str()), (1, "d1.s0.p0"));
+    assert_eq!(encoded.lost(3, Some(0)), [0, 1, 0]);
+    assert_eq!(encoded.lost(3, Some(1)), [0, 0, 0]);
     let encoded = tokenizer.encode_all(&all, 12, TooLong::Join).expect("encoded");
     assert_eq!((encoded.kept, encoded.cut, encoded.dropped.len()), (vec![0, 1, 2], 1, 0));
     assert!(tokenizer.encode_all(&all, 12, TooLong::Error).is_err());
@@ -480,6 +517,70 @@ proptest! {
             }
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// A tokenizer.json with any part replaced by anything is opened or refused, and then cuts text or refuses it.
+    #[test]
+    fn a_damaged_tokenizer_file_never_panics(steps in prop::collection::vec(any::<u32>(), 1..6), value in any_json()) {
+        let mut description: serde_json::Value = serde_json::from_str(saved_description()).expect("json");
+        let mut place = &mut description;
+        for step in steps {
+            let children = match &*place {
+                serde_json::Value::Object(map) => map.len(),
+                serde_json::Value::Array(items) => items.len(),
+                _ => 0,
+            };
+            if children == 0 {
+                break;
+            }
+            let child = step as usize % children;
+            place = match place {
+                serde_json::Value::Object(map) => map.values_mut().nth(child).expect("a child"),
+                serde_json::Value::Array(items) => &mut items[child],
+                _ => break,
+            };
+        }
+        *place = value;
+        let folder = directory(&[("tokenizer.json", &description.to_string())]);
+        for casing in [None, Some(Casing::Uncased), Some(Casing::Cased)] {
+            if let Ok(tokenizer) = Tokenizer::open(folder.path(), casing) {
+                let _ = tokenizer.pieces("The inhibition of @DRUG$ [MASK] caf\u{e9}.");
+            }
+        }
+    }
+}
+
+/// The small uncased vocabulary as a tokenizer.json.
+fn saved_description() -> &'static str {
+    static TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    TEXT.get_or_init(|| {
+        let saved = tempfile::tempdir().expect("temporary directory");
+        open(UNCASED).save(saved.path()).expect("saved");
+        std::fs::read_to_string(saved.path().join("tokenizer.json")).expect("tokenizer.json")
+    })
+}
+
+fn any_json() -> impl Strategy<Value = serde_json::Value> {
+    use serde_json::json;
+    prop_oneof![
+        any::<i64>().prop_map(|number| json!(number)),
+        any::<f64>().prop_map(|number| json!(number)),
+        "\\PC{0,8}".prop_map(|text| json!(text)),
+        prop_oneof![
+            Just(json!(null)),
+            Just(json!(true)),
+            Just(json!([])),
+            Just(json!({})),
+            Just(json!("")),
+            Just(json!(0)),
+            Just(json!({"type": "Lowercase"})),
+            Just(json!({"type": "Sequence", "normalizers": []})),
+            Just(json!([null])),
+        ],
+    ]
 }
 
 /// Texts with everything that moves offsets: accents, control and zero-width characters, CJK, emoji, tags.

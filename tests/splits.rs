@@ -183,3 +183,60 @@ fn a_leak_is_reported_and_a_clean_split_is_clean() {
         assert!(Leakage::between(&[&a], &[&c], threshold).is_err());
     }
 }
+
+/// The ten published folds: their sizes, their positives, and no document on two sides. Needs `BIOREL_CORPORA`.
+#[test]
+fn the_published_folds_of_aimed() {
+    let Some(corpora) = std::env::var_os("BIOREL_CORPORA") else {
+        println!("skipped: BIOREL_CORPORA is not set");
+        return;
+    };
+    let path = std::path::Path::new(&corpora).join("aimed/aimed_pairs.tsv");
+    let table = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let rows: Vec<Vec<&str>> = table.lines().skip(1).map(|row| row.split('\t').collect()).collect();
+    let mut all = instances(&vec![1; rows.len()]);
+    let mut given = HashMap::new();
+    let mut sentences = BTreeMap::new();
+    for (instance, row) in all.iter_mut().zip(&rows) {
+        instance.document = row[1].to_owned();
+        instance.sentence = row[2].to_owned();
+        instance.label = Some(usize::from(row[4] == "positive"));
+        given.insert(row[1].to_owned(), row[0].parse().expect("a fold"));
+        sentences.insert(row[2], sentence(row[2], row[1], row[11]));
+    }
+    let folds = folds_given(&all, &given).expect("folds");
+    check_partition(&folds, 5834);
+    let positives = |fold: &Fold| fold.test.iter().filter(|index| all[**index].label == Some(1)).count();
+    let sizes: Vec<(usize, usize)> =
+        folds.iter().map(|fold| (positives(fold), fold.test.len() - positives(fold))).collect();
+    let published = [
+        (105, 516),
+        (97, 449),
+        (102, 491),
+        (102, 485),
+        (89, 434),
+        (124, 475),
+        (151, 454),
+        (102, 614),
+        (59, 432),
+        (69, 484),
+    ];
+    assert_eq!(sizes, published);
+    let leakage = |fold: &Fold| {
+        let of = |indices: &[usize]| -> Vec<&Sentence> {
+            let ids: BTreeSet<&str> = indices.iter().map(|index| rows[*index][2]).collect();
+            ids.into_iter().map(|id| &sentences[id]).collect()
+        };
+        Leakage::between(&of(&fold.train), &of(&fold.test), Leakage::THRESHOLD).expect("report")
+    };
+    for fold in &folds {
+        assert_eq!(leakage(fold).documents, Vec::<String>::new());
+    }
+    // Ours are more even, and folds by instance leak nearly every document of the test side.
+    let ours = folds_by_document(&all, 10, 1).expect("folds");
+    assert!(ours.iter().all(|fold| fold.test.len().abs_diff(583) <= 1));
+    let by_instance = folds_by_instance(&all, 10, 1).expect("folds");
+    let report = leakage(&by_instance[0]);
+    let tested = documents(&all, &by_instance[0].test).len();
+    assert!(report.documents.len() * 10 > tested * 9 && report.sentences.len() > 100);
+}

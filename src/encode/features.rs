@@ -57,6 +57,19 @@ pub struct Encoded {
     pub cut: usize,
 }
 
+impl Encoded {
+    /// How many gold positives were left out, by label, for `Confusion::with_lost`.
+    pub fn lost(&self, labels: usize, negative: Option<usize>) -> Vec<u64> {
+        let mut lost = vec![0; labels];
+        for label in self.dropped.iter().filter_map(|dropped| dropped.label).filter(|label| Some(*label) != negative) {
+            if let Some(count) = lost.get_mut(label) {
+                *count += 1;
+            }
+        }
+        lost
+    }
+}
+
 impl Tokenizer {
     /// Encode one instance in at most `max_length` pieces, `[CLS]` and `[SEP]` included. `None` when it does not fit and
     /// `too_long` says to drop it.

@@ -414,15 +414,15 @@ fn settle_casing(
     };
     for (source, casing) in stated {
         if casing != settled {
-            let by = match (requested, shown) {
-                (Some(_), _) => "was asked for",
-                (None, Some(_)) => "is what the pieces of the vocabulary show",
-                (None, None) => "is what the other file says",
-            };
             let (settled, casing) = (settled.name(), casing.name());
-            let message = format!(
-                "says that the model is {casing}, but {settled} {by}; correct the file, or state casing=\"{settled}\""
-            );
+            let but = match (requested, shown) {
+                (Some(_), _) => format!("{settled} was asked for; correct the one that is wrong"),
+                (None, Some(_)) => format!(
+                    "the pieces of the vocabulary are {settled}; correct the file, or state casing=\"{settled}\""
+                ),
+                (None, None) => format!("tokenizer.json says {settled}; correct the one that is wrong"),
+            };
+            let message = format!("says that the model is {casing}, but {but}");
             return Err(Error::checkpoint(source, message));
         }
     }
