@@ -51,7 +51,9 @@ def main() -> None:
     lengths = [len(states) for states in theirs]
     alone = largest_difference([encoder.encode([text])[0] for text in texts], theirs)
     packed = largest_difference(encoder.encode(texts), theirs)
-    print(f"{len(texts)} sentences of {min(lengths)} to {max(lengths)} pieces, {sum(lengths)} in all; word pieces equal")
+    print(
+        f"{len(texts)} sentences of {min(lengths)} to {max(lengths)} pieces, {sum(lengths)} in all; word pieces equal"
+    )
     print(f"largest absolute difference: {alone:.2e} alone, {packed:.2e} packed (allowed: {TOLERANCE:.0e})")
     if not max(alone, packed) < TOLERANCE:
         sys.exit("the difference is too large")
