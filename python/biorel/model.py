@@ -217,7 +217,8 @@ class RelationModel:
     def __repr__(self) -> str:
         """Task, head and encoder."""
         card = self.card
-        return f"RelationModel({card['task']['name']!r}, head {self.head!r}, encoder {card['encoder']!r}, {card['steps']} steps)"
+        task, encoder, steps = card["task"]["name"], card["encoder"], card["steps"]
+        return f"RelationModel({task!r}, head {self.head!r}, encoder {encoder!r}, {steps} steps)"
 
 
 def load(directory: PathLike, *, device: str = "auto", threads: int | None = None) -> RelationModel:
@@ -260,7 +261,7 @@ def checked_sentences(sentences: Sequence[Mapping[str, Any]] | pd.DataFrame) -> 
     """Sentences as tuples (id, text, entities as (id, type, start, end)), or an error that names what is missing."""
     if isinstance(sentences, pd.DataFrame):
         sentences = cast("list[dict[str, Any]]", sentences.to_dict("records"))
-    if isinstance(sentences, Mapping) or isinstance(sentences, str):
+    if isinstance(sentences, (Mapping, str)):
         raise TypeError("sentences must be a list of dicts or a DataFrame; for one sentence write predict([sentence])")
     checked = []
     for number, sentence in enumerate(sentences):
@@ -274,13 +275,15 @@ def checked_sentences(sentences: Sequence[Mapping[str, Any]] | pd.DataFrame) -> 
             end = _offset(entity, "end", inner)
             if not 0 <= start < end <= len(text):
                 raise CorpusError(
-                    f"{inner}: characters {start} to {end} are not in its text of {len(text)} characters (offsets count "
-                    "characters from 0, the end is one past the last)",
+                    f"{inner}: characters {start} to {end} are not in its text of {len(text)} characters (offsets "
+                    "count characters from 0, the end is one past the last)",
                     inner,
                 )
             stated = entity.get("text")
             if isinstance(stated, str) and stated != text[start:end]:
-                raise CorpusError(f"{inner}: its text is {stated!r}, but {start} to {end} is {text[start:end]!r}", inner)
+                raise CorpusError(
+                    f"{inner}: its text is {stated!r}, but {start} to {end} is {text[start:end]!r}", inner
+                )
             entities.append((str(entity.get("id", f"e{index}")), kind, start, end))
         checked.append((str(sentence.get("id", f"s{number}")), text, entities))
     return checked

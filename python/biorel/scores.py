@@ -30,7 +30,7 @@ class Scores(pd.DataFrame):
         return f"{super().__repr__()}\n{self.protocol}"
 
     def _repr_html_(self) -> str:
-        table = super()._repr_html_()  # type: ignore[operator]
+        table = pd.DataFrame(self)._repr_html_()  # type: ignore[operator]
         return f"{table}<p>{self.protocol}</p>"
 
 

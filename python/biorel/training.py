@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
@@ -35,6 +34,8 @@ class Run:
         What it was trained and scored on.
     settings : dict
         Every setting, defaults included.
+    test : str or None
+        The split that :attr:`scores` and the other tables are about by default.
     interrupted : bool
         Whether Ctrl-C stopped it before its last step.
     """
@@ -54,7 +55,7 @@ class Run:
         self.settings = settings
         self.interrupted = interrupted
         self._history = pd.DataFrame(history)
-        self._test = test
+        self.test = test
         self._predictions: dict[str, pd.DataFrame] = {}
 
     @property
@@ -68,7 +69,7 @@ class Run:
 
     @property
     def epochs(self) -> pd.DataFrame:
-        """One row per epoch: ``epoch``, ``steps``, ``loss`` (mean over instances), ``instances``, ``tokens``, ``seconds``."""
+        """One row per epoch: ``epoch``, ``steps``, mean ``loss``, ``instances``, ``tokens``, ``seconds``."""
         steps = self._history.assign(loss=self._history["loss"] * self._history["instances"])
         table = steps.groupby("epoch", as_index=False).agg(
             steps=("step", "size"),
@@ -149,7 +150,7 @@ class Run:
         return self.model.attention(self.corpus, self._default(split))
 
     def _default(self, split: str | None) -> str:
-        split = split or self._test
+        split = split or self.test
         if split is None:
             raise ConfigError(f"split: name one of {', '.join(self.corpus.splits)}; the run had no test split", "split")
         return split
@@ -299,7 +300,7 @@ def finetune(
         outcome = _biorel.finetune(
             loaded._core, loaded.name, instances, core_settings, device=device, threads=threads, report=bar.update
         )
-    _warn_of_losses(outcome.cut, outcome.dropped, max_length)
+    _warn_of_losses(outcome.cut, len(outcome.dropped), max_length)
     run = Run(
         RelationModel(outcome.model, threads=threads, device=device),
         corpus,
@@ -359,6 +360,8 @@ class _Bar:
 
 def _warn_of_losses(cut: int, dropped: int, max_length: int) -> None:
     if cut:
-        warnings.warn(f"{cut} training instances were cut to {max_length} word pieces around their entities", stacklevel=3)
+        warnings.warn(
+            f"{cut} training instances were cut to {max_length} word pieces around their entities", stacklevel=3
+        )
     if dropped:
         warnings.warn(f"{dropped} training instances were dropped: their entities lie too far apart", stacklevel=3)

@@ -87,7 +87,8 @@ impl Ops for Reference {
     }
 
     fn from_candle(&self, tensor: &Tensor) -> Result<Tensor> {
-        Ok(tensor.to_device(&self.device)?.to_dtype(self.dtype)?.contiguous()?)
+        // A gradient remembers how it was computed; without `detach` every step would keep all earlier ones alive.
+        Ok(tensor.to_device(&self.device)?.to_dtype(self.dtype)?.contiguous()?.detach())
     }
 
     fn embed(&self, ids: &[u32], positions: &[u32], [words, places, kinds]: [&Tensor; 3]) -> Result<Tensor> {

@@ -1,17 +1,21 @@
-//! The one door between Python and the core: it releases the interpreter's lock while the core works, lets the core ask
-//! whether Ctrl-C was pressed, and turns a panic into an exception, so that none ever reaches Python.
+//! The one door between Python and the core: it releases the interpreter's lock while the core works, looks for Ctrl-C,
+//! and turns a panic into an exception, so that none ever reaches Python.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
 use std::time::Duration;
 
 use pyo3::prelude::*;
 
 use super::error::internal;
-use crate::Result;
+use crate::{Error, Result};
 
-/// Run `work` without the interpreter's lock.
+/// How often Ctrl-C is looked for while the core has no news.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Run `work`, which is short, without the interpreter's lock.
 ///
 /// # Errors
 /// The core's error, mapped; a panic becomes a `BiorelError` that asks for a report.
@@ -19,56 +23,80 @@ pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send
     py.detach(|| guarded(work))?.map_err(PyErr::from)
 }
 
-/// How often the calling thread looks for Ctrl-C while the core works.
-const POLL: Duration = Duration::from_millis(50);
+/// What long work came to: its result, and what was raised meanwhile.
+pub struct Outcome<T> {
+    /// The result; of work that was stopped early, what it had by then.
+    pub value: T,
+    /// `KeyboardInterrupt`, or what the report raised.
+    pub raised: Option<PyErr>,
+}
 
-/// Like [`detached`], for long work that reports as it goes. `work` runs on a thread of its own and receives a function
-/// to call often, which returns whether to go on. Meanwhile the calling thread lets Python's signal handlers run (only
-/// the main thread can) and calls `report` with the news. What a handler or `report` raises stops the work, and is
-/// returned once `work` has come to its end.
+/// Run long `work` in a thread of its own. `work` receives a function for its news, to be called often: it answers
+/// [`Error::Interrupted`] once the work should stop. Python lets only the calling thread handle signals, so that thread
+/// waits here, calls `report` with the news and handles Ctrl-C within [`PATIENCE`].
 ///
 /// # Errors
-/// What was raised meanwhile, together with what `work` made (a stopped training has a model); else as [`detached`].
-pub fn reporting<T: Send, R: Send>(
+/// The core's error, or what was raised meanwhile if the core could make nothing of it; else as [`detached`].
+pub fn reporting<T: Send, N: Send>(
     py: Python<'_>,
-    mut report: impl FnMut(Python<'_>, R) -> PyResult<()> + Send,
-    work: impl FnOnce(&mut (dyn FnMut(R) -> bool + Send)) -> Result<T> + Send,
-) -> PyResult<(T, Option<PyErr>)> {
-    let (outcome, raised) = py.detach(|| {
-        let (sender, news) = mpsc::channel();
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
+    mut report: impl FnMut(Python<'_>, N) -> PyResult<()> + Send,
+    work: impl FnOnce(&mut (dyn FnMut(N) -> Result<()> + Send)) -> Result<T> + Send,
+) -> PyResult<Outcome<T>> {
+    let stop = AtomicBool::new(false);
+    let mut raised: Option<PyErr> = None;
+    let outcome = py.detach(|| {
+        thread::scope(|scope| {
+            let (sender, receiver) = channel();
             let stop = &stop;
             let worker = scope.spawn(move || {
-                // A closed channel means that the calling thread raised: `stop` is then set.
-                guarded(|| work(&mut |news| sender.send(news).is_ok() && !stop.load(Ordering::Relaxed)))
+                guarded(|| {
+                    work(&mut move |news| {
+                        // The receiver outlives the worker.
+                        let _ = sender.send(news);
+                        if stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+                    })
+                })
             });
-            let mut raised = None;
             loop {
-                let received = match news.recv_timeout(POLL) {
+                let news = match receiver.recv_timeout(PATIENCE) {
                     Ok(news) => Some(news),
-                    Err(mpsc::RecvTimeoutError::Timeout) => None,
-                    Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => break,
                 };
                 if raised.is_some() {
-                    continue; // waiting for the work to end
+                    continue;
                 }
                 let said = Python::attach(|py| {
                     py.check_signals()?;
-                    received.map_or(Ok(()), |news| report(py, news))
+                    news.map_or(Ok(()), |news| report(py, news))
                 });
                 if let Err(error) = said {
-                    stop.store(true, Ordering::Relaxed);
                     raised = Some(error);
+                    stop.store(true, Ordering::Relaxed);
                 }
             }
-            (worker.join().unwrap_or_else(|_| Err(internal("a worker thread was lost"))), raised)
+            worker.join().unwrap_or_else(|_| Err(internal("a worker thread was lost")))
         })
-    });
-    match (outcome?, raised) {
-        (Ok(value), raised) => Ok((value, raised)),
-        (Err(_), Some(raised)) => Err(raised),
-        (Err(error), None) => Err(error.into()),
+    })?;
+    match (outcome, raised) {
+        (Ok(value), raised) => Ok(Outcome { value, raised }),
+        (Err(Error::Interrupted), Some(raised)) => Err(raised),
+        (Err(error), _) => Err(error.into()),
+    }
+}
+
+/// [`reporting`] for work that has nothing to show for itself when stopped early.
+///
+/// # Errors
+/// As [`reporting`], and what was raised meanwhile.
+pub fn interruptible<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce(&mut (dyn FnMut(usize) -> Result<()> + Send)) -> Result<T> + Send,
+) -> PyResult<T> {
+    let outcome = reporting(py, |_, _: usize| Ok(()), work)?;
+    match outcome.raised {
+        Some(raised) => Err(raised),
+        None => Ok(outcome.value),
     }
 }
 

@@ -3,8 +3,17 @@
 //! Tables cross the border as columns (numpy arrays and lists); the Python package makes DataFrames of them. Every call
 //! that computes or reads goes through [`gate`], and every error through [`error`].
 
+mod columns;
+mod corpus;
+mod division;
+mod encoder;
 mod error;
 mod gate;
+mod instances;
+mod model;
+mod scores;
+mod settings;
+mod training;
 
 use pyo3::prelude::*;
 
@@ -12,6 +21,21 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = true)]
 mod _biorel {
     use super::*;
+
+    #[pymodule_export]
+    use super::corpus::{PyCorpus, PyReadOptions, PyTask};
+    #[pymodule_export]
+    use super::encoder::PyEncoder;
+    #[pymodule_export]
+    use super::instances::PyInstances;
+    #[pymodule_export]
+    use super::model::{PyModel, PyPairs, PyPredicted};
+    #[pymodule_export]
+    use super::scores::score;
+    #[pymodule_export]
+    use super::settings::PySettings;
+    #[pymodule_export]
+    use super::training::{PyOutcome, finetune};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

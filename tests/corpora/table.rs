@@ -51,7 +51,6 @@ fn columns_in_memory_need_only_text_label_and_offsets() {
     assert_eq!(corpus.sentences().next().unwrap().entities[0].kind, "entity");
     assert_eq!(findings(&corpus), [("repaired", None, "table")]);
     assert_eq!(corpus.task.averaging, Averaging::Binary);
-    assert_eq!(corpus.task.protocol(), "F1 of the class `causes`");
 }
 
 #[test]

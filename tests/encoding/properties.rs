@@ -2,7 +2,7 @@
 
 use biorel::attention::word_weights;
 use biorel::config::TooLong;
-use biorel::encode::{Casing, Copied, Tokenizer, };
+use biorel::encode::{Casing, Copied, Tokenizer};
 use proptest::prelude::*;
 
 use super::{CASED, UNCASED, directory, instance, open, span};

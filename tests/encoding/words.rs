@@ -1,7 +1,7 @@
 //! Attention over words.
 
 use biorel::attention::word_weights;
-use biorel::encode::TooLong;
+use biorel::config::TooLong;
 
 use super::{UNCASED, instance, open};
 

@@ -321,7 +321,7 @@ def ddi_document(number: int, templates: list[str], dice: Dice) -> str:
 
 def ppi_file(part: str, first: int, documents: list[list[str]], dice: Dice) -> str:
     """One file of the unified PPI form: end-exclusive offsets, every candidate pair listed."""
-    lines = [XML, f"<!-- {NOTICE} -->", '<corpus source="biorel synthetic sample">']
+    lines = [XML, f"<!-- {NOTICE} -->", '<corpus source="Synthetic-PPI">']
     for number, templates in enumerate(documents, start=first):
         name = f"PPI-Synthetic.d{number}"
         lines.append(f'  <document id="{name}" origId="synthetic-{number}" set="{part}">')

@@ -1,0 +1,265 @@
+"""The command line: ``biorel finetune | evaluate | predict | attention | demo``.
+
+Tables go to standard output, everything else to standard error. Exit codes: 0 success, 1 bad input, 2 a command that
+cannot be understood, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from biorel import __version__
+from biorel.corpus import Corpus, load_corpus
+from biorel.demo import run_demo
+from biorel.errors import BiorelError, ConfigError, CorpusError, TrainingInterrupted
+from biorel.model import load
+from biorel.scores import Scores
+from biorel.training import finetune
+
+# The settings of `finetune` that are options here, with the type of what is typed.
+_SETTINGS: dict[str, Any] = {
+    "head": str,
+    "marking": str,
+    "learning_rate": float,
+    "batch_size": int,
+    "epochs": int,
+    "max_steps": int,
+    "max_length": int,
+    "too_long": str,
+    "seed": int,
+    "warmup": float,
+    "weight_decay": float,
+    "max_grad_norm": float,
+    "dropout": float,
+    "head_dropout": float,
+    "device": str,
+    "threads": int,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        What follows ``biorel``; by default what the shell gave.
+
+    Returns
+    -------
+    int
+        The exit code.
+
+    Examples
+    --------
+    >>> biorel.cli.main(["statistics", "ddi", str(biorel.sample_path("ddi")), "--format", "csv"])
+    split,documents,documents_with_pairs,sentences,sentences_with_pairs,entities,pairs,false,mechanism,effect,...
+    train,28,28,280,280,623,406,162,76,49,74,45,0
+    test,10,10,100,100,221,142,54,28,19,26,15,0
+    0
+    """
+    options = _parser().parse_args(arguments)
+    warnings.showwarning = _show_warning
+    try:
+        options.run(options)
+    except TrainingInterrupted as stopped:
+        if getattr(options, "output", None):
+            stopped.run.model.save(options.output)
+            _say(f"stopped; the model so far is in {options.output}")
+        return 130
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone; nothing is left to say to it.
+        sys.stderr.close()
+        return 1
+    except (BiorelError, OSError) as error:
+        _say(f"error: {error}")
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="biorel", description="Biomedical relation extraction with BERT.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"biorel {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = command("statistics", _statistics, "sizes and label distribution of a corpus (the paper's Table I)")
+    _add_corpus(sub)
+    _add_format(sub)
+
+    sub = command("finetune", _finetune, "fine-tune an encoder on a corpus, score it, save the model")
+    _add_corpus(sub)
+    sub.add_argument("--encoder", default="minilm", help="alias or directory (default: minilm)")
+    sub.add_argument("--output", metavar="DIR", help="where to save the model")
+    sub.add_argument("--train", action="append", metavar="SPLIT", help="split to learn from; may be repeated")
+    sub.add_argument("--test", metavar="SPLIT", help="split to score (default: test)")
+    sub.add_argument("--predictions", metavar="FILE", help="write the test split's predictions (.tsv, .csv, .jsonl)")
+    sub.add_argument("--history", metavar="FILE", help="write loss, learning rate, ... of every step")
+    defaults = inspect.signature(finetune).parameters
+    for name, kind in _SETTINGS.items():
+        default = defaults[name].default
+        text = "" if default is None else f"(default: {default})"
+        sub.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=text)
+    sub.add_argument("--fold", type=int, metavar="N", help="hold fold N out, for a corpus without a train split")
+    sub.add_argument("--no-progress", action="store_true", help="no progress bar")
+    _add_format(sub)
+
+    sub = command("evaluate", _evaluate, "score a saved model on a corpus")
+    _add_model(sub)
+    _add_corpus(sub)
+    sub.add_argument("--split", default="test")
+    _add_format(sub)
+
+    sub = command("predict", _predict, "classify the entity pairs of new sentences")
+    _add_model(sub)
+    sub.add_argument("sentences", help="JSON lines with text and entities (start, end, type), or - for standard input")
+    _add_format(sub)
+
+    sub = command("attention", _attention, "attention of the words of a corpus's split")
+    _add_model(sub)
+    _add_corpus(sub)
+    sub.add_argument("--split", default="test")
+    _add_format(sub)
+
+    sub = command("demo", _demo, "fine-tune on the synthetic sample and show what comes out")
+    sub.add_argument("--max-steps", type=int, help="stop after this many steps")
+    sub.add_argument("--output", metavar="DIR", help="where to save the model")
+    return parser
+
+
+def _add_corpus(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("corpus", help="format: aimed, ddi, chemprot, table")
+    parser.add_argument("path", nargs="+", help="folder, file(s) or .zip")
+    parser.add_argument("--splits", help="ddi: full or blue")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="directory of a saved model")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int)
+
+
+def _add_format(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", choices=["table", "tsv", "csv", "jsonl"], default="table")
+
+
+def _read(options: argparse.Namespace) -> Corpus:
+    corpus = load_corpus(options.corpus, options.path, splits=options.splits)
+    for line in corpus.summary:
+        _say(line)
+    return corpus
+
+
+def _statistics(options: argparse.Namespace) -> None:
+    _print(_read(options).statistics(), options.format)
+
+
+def _finetune(options: argparse.Namespace) -> None:
+    for option in ("predictions", "history"):
+        _check_ending(getattr(options, option), option)
+    corpus = _read(options)
+    if options.fold is not None:
+        corpus = corpus.fold(options.fold)
+    settings: dict[str, Any] = {name: getattr(options, name) for name in _SETTINGS}
+    splits: dict[str, Any] = {"train": options.train or "train"} | ({"test": options.test} if options.test else {})
+    run = finetune(corpus, options.encoder, **splits, **settings, progress=not options.no_progress)
+    if options.output:
+        run.model.save(options.output)
+        _say(f"model saved to {options.output}")
+    if options.history:
+        _write(run.history, Path(options.history))
+    if run.test is None:
+        _say("the corpus has no test split; nothing was scored")
+        return
+    if options.predictions:
+        _write(run.predictions(), Path(options.predictions))
+    _print(run.scores, options.format)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    model = load(options.model, device=options.device, threads=options.threads)
+    _print(model.evaluate(_read(options), options.split), options.format)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    model = load(options.model, device=options.device, threads=options.threads)
+    if options.sentences == "-":
+        lines = sys.stdin.read().splitlines()
+    else:
+        lines = Path(options.sentences).read_text(encoding="utf-8").splitlines()
+    sentences = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            sentences.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            place = f"{options.sentences}:{number}"
+            raise CorpusError(f"{place}: not a line of JSON ({error})", options.sentences, number) from None
+    _print(model.predict(sentences), options.format)
+
+
+def _attention(options: argparse.Namespace) -> None:
+    model = load(options.model, device=options.device, threads=options.threads)
+    _print(model.attention(_read(options), options.split), options.format)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    run = run_demo(max_steps=options.max_steps)
+    if options.output:
+        run.model.save(options.output)
+        _say(f"model saved to {options.output}")
+
+
+def _print(table: pd.DataFrame, style: str) -> None:
+    if style == "table":
+        print(table.to_string(index=False, na_rep=""))
+        if isinstance(table, Scores):
+            print(table.protocol)
+    else:
+        print(_text(table, style), end="")
+        if isinstance(table, Scores):
+            _say(table.protocol)
+
+
+def _text(table: pd.DataFrame, style: str) -> str:
+    if style == "jsonl":
+        return str(table.to_json(orient="records", lines=True, force_ascii=False, double_precision=15))
+    return str(table.to_csv(index=False, sep="," if style == "csv" else "\t"))
+
+
+def _check_ending(path: str | None, option: str) -> None:
+    if path is not None and Path(path).suffix not in (".tsv", ".csv", ".jsonl"):
+        raise ConfigError(f"{option}: `{path}` must end in .tsv, .csv or .jsonl", option)
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(_text(table, path.suffix[1:]), encoding="utf-8")
+    beside.replace(path)
+    _say(f"written: {path}")
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    _say(f"warning: {message}")

@@ -1,0 +1,109 @@
+"""What ``biorel demo`` and ``make demo`` show: the whole way on the synthetic sample, in a few minutes on a laptop."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from biorel.corpus import Corpus
+from biorel.sample import load_sample
+from biorel.training import Run, finetune
+
+# Sentences that are in no split of the sample; the names are as invented as there.
+SENTENCES = [
+    ("Tamoquidol increases the plasma concentration of brelozine.", ["Tamoquidol", "brelozine"]),
+    ("Patients who take tamoquidol should avoid brelozine.", ["tamoquidol", "brelozine"]),
+    (
+        "Tamoquidol, but not ferivane, potentiates the sedative effect of brelozine.",
+        ["Tamoquidol", "ferivane", "brelozine"],
+    ),
+    ("Tamoquidol did not change the clearance of brelozine.", ["Tamoquidol", "brelozine"]),
+]
+
+
+def demo_sentences() -> list[dict[str, object]]:
+    """The demo's new sentences in the form that :meth:`RelationModel.predict` takes."""
+    sentences: list[dict[str, object]] = []
+    for text, drugs in SENTENCES:
+        starts = [(text.index(drug), drug) for drug in drugs]
+        entities = [{"start": start, "end": start + len(drug), "type": "drug"} for start, drug in starts]
+        sentences.append({"id": text, "text": text, "entities": entities})
+    return sentences
+
+
+def run_demo(*, max_steps: int | None = None) -> Run:
+    """Fine-tune the attention head on the synthetic sample and print what a researcher would look at.
+
+    Parameters
+    ----------
+    max_steps : int, optional
+        Stop after this many steps; for a quick look.
+
+    Returns
+    -------
+    Run
+        The fine-tuning.
+
+    Examples
+    --------
+    >>> run = biorel.demo.run_demo(max_steps=1)  # doctest: +ELLIPSIS
+    A synthetic corpus in the form of DDI-2013: ...
+    """
+    corpus = load_sample("ddi")
+    print("A synthetic corpus in the form of DDI-2013: invented drugs, generated sentences, no medical content.\n")
+    _show(corpus.statistics()[["split", "documents", "sentences", "pairs", *corpus.labels]])
+
+    print("\nFine-tuning the attention head on MiniLM ...")
+    # Far from the paper's settings (2e-5, 10 epochs): few short sentences want a higher rate and fewer passes.
+    run = finetune(corpus, "minilm", head="attention", learning_rate=2e-4, epochs=3, max_steps=max_steps)
+    print()
+    _show(run.epochs.round(3))
+
+    print("\nScores on the test split (synthetic: they say nothing about real text)\n")
+    _show(run.scores.round(3))
+    print(run.scores.protocol)
+
+    print("\nNew sentences\n")
+    for text, pairs in run.model.predict(demo_sentences()).groupby("sentence", sort=False):
+        print(text)
+        _show(pairs[["entity1", "entity2", "relation", "probability"]].round(3), indent=4)
+
+    print("\nStems with the largest mean attention weight near the two drugs, in related pairs of the test split\n")
+    _show(top_words(run, corpus).round(3))
+    return run
+
+
+def top_words(run: Run, corpus: Corpus, *, n: int = 10, reach: int = 3) -> pd.DataFrame:
+    """The stems that a run's attention weighs most, over the words at most `reach` words from an entity (Table V).
+
+    Parameters
+    ----------
+    run : Run
+        A run with an attention head.
+    corpus : Corpus
+        Its corpus.
+    n : int
+        How many stems.
+    reach : int
+        How far from the nearer entity, in words.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``stem``, mean ``weight``, ``count``; stems that occur three times or more, in positive instances.
+
+    Examples
+    --------
+    >>> list(biorel.demo.top_words(run, biorel.load_sample("ddi")).columns)
+    ['stem', 'weight', 'count']
+    """
+    words = run.attention()
+    near = words[(words["distance"] <= reach) & ~words["is_entity"] & (words["gold"] != corpus.negative)]
+    near = near[near["stem"].str.contains(r"\w")]
+    table = near.groupby("stem", as_index=False).agg(weight=("weight", "mean"), count=("weight", "size"))
+    table = table[table["count"] >= 3]
+    return table.nlargest(n, "weight").reset_index(drop=True)
+
+
+def _show(table: pd.DataFrame, indent: int = 0) -> None:
+    text = pd.DataFrame(table).to_string(index=False, na_rep="")
+    print("\n".join(" " * indent + line for line in text.splitlines()))

@@ -1,0 +1,214 @@
+//! Corpora and their tasks.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::columns::Columns;
+use super::division::{divide, hold_out};
+use super::error::CorpusError;
+use super::gate::detached;
+use super::instances::PyInstances;
+use crate::corpus::{Columns as Table, Corpus, CorpusKind, ReadOptions, Task};
+
+/// What is decided about a pair, and how it is scored.
+#[pyclass(frozen, name = "Task", module = "biorel._biorel")]
+pub struct PyTask(pub Arc<Task>);
+
+#[pymethods]
+impl PyTask {
+    #[getter]
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    #[getter]
+    fn labels(&self) -> Vec<String> {
+        self.0.labels.clone()
+    }
+
+    #[getter]
+    fn negative(&self) -> Option<&str> {
+        self.0.negative.and_then(|index| self.0.labels.get(index)).map(String::as_str)
+    }
+
+    /// Entity types that take part in candidate pairs; empty when all do.
+    #[getter]
+    fn types(&self) -> Vec<String> {
+        let rules = &self.0.candidates.rules;
+        let kinds = rules.iter().flat_map(|(first, second)| first.iter().chain(second));
+        let mut seen = HashSet::new();
+        kinds.filter(|kind| seen.insert(kind.as_str())).cloned().collect()
+    }
+}
+
+/// Settings of the readers.
+#[pyclass(frozen, name = "ReadOptions", module = "biorel._biorel")]
+pub struct PyReadOptions(ReadOptions);
+
+#[pymethods]
+impl PyReadOptions {
+    #[new]
+    #[pyo3(signature = (*, splits=None, columns=BTreeMap::new(), labels=None, negative=None))]
+    fn new(
+        splits: Option<String>,
+        columns: BTreeMap<String, String>,
+        labels: Option<Vec<String>>,
+        negative: Option<String>,
+    ) -> Self {
+        Self(ReadOptions { splits, columns, labels, negative, ..ReadOptions::default() })
+    }
+}
+
+/// A corpus in memory.
+#[pyclass(frozen, name = "Corpus", module = "biorel._biorel")]
+pub struct PyCorpus(pub Arc<Corpus>);
+
+#[pymethods]
+impl PyCorpus {
+    #[staticmethod]
+    fn read(py: Python<'_>, name: &str, paths: Vec<PathBuf>, options: &PyReadOptions) -> PyResult<Self> {
+        let kind: CorpusKind = name.parse()?;
+        detached(py, || Corpus::read(kind, &paths, &options.0)).map(Self::of)
+    }
+
+    /// From a dict of columns, each a list of strings or of whole numbers.
+    #[staticmethod]
+    fn from_columns(py: Python<'_>, columns: &Bound<'_, PyDict>, options: &PyReadOptions) -> PyResult<Self> {
+        let table = Table {
+            id: column(columns, "id")?,
+            document: column(columns, "document")?,
+            sentence: column(columns, "sentence")?,
+            text: needed(columns, "text")?,
+            label: needed(columns, "label")?,
+            entity1_start: needed(columns, "entity1_start")?,
+            entity1_end: needed(columns, "entity1_end")?,
+            entity2_start: needed(columns, "entity2_start")?,
+            entity2_end: needed(columns, "entity2_end")?,
+            entity1: column(columns, "entity1")?,
+            entity2: column(columns, "entity2")?,
+            entity1_type: column(columns, "entity1_type")?,
+            entity2_type: column(columns, "entity2_type")?,
+            split: column(columns, "split")?,
+            fold: column(columns, "fold")?,
+        };
+        detached(py, || Corpus::from_columns(&table, &options.0)).map(Self::of)
+    }
+
+    #[getter]
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    #[getter]
+    fn task(&self) -> PyTask {
+        PyTask(Arc::new(self.0.task.clone()))
+    }
+
+    #[getter]
+    fn splits(&self) -> Vec<String> {
+        self.0.splits.iter().map(|split| split.name.clone()).collect()
+    }
+
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let rows = detached(py, || Ok(self.0.statistics()))?;
+        let mut columns = Columns::new(py)
+            .text("split", rows.iter().map(|row| row.split.as_str()))?
+            .integers("documents", rows.iter().map(|row| row.documents))?
+            .integers("documents_with_pairs", rows.iter().map(|row| row.documents_with_pairs))?
+            .integers("sentences", rows.iter().map(|row| row.sentences))?
+            .integers("sentences_with_pairs", rows.iter().map(|row| row.sentences_with_pairs))?
+            .integers("entities", rows.iter().map(|row| row.entities))?
+            .integers("pairs", rows.iter().map(|row| row.pairs))?;
+        for (index, label) in self.0.task.labels.iter().enumerate() {
+            let counts = rows.iter().map(|row| row.labels.get(index).map_or(0, |(_, count)| *count));
+            columns = columns.integers(label, counts)?;
+        }
+        Ok(columns.integers("lost", rows.iter().map(|row| row.lost))?.finish())
+    }
+
+    fn sentences<'py>(&self, py: Python<'py>, split: &str) -> PyResult<Bound<'py, PyDict>> {
+        let sentences = &self.0.split(split)?.sentences;
+        let columns = Columns::new(py)
+            .text("id", sentences.iter().map(|sentence| sentence.id.as_str()))?
+            .text("document", sentences.iter().map(|sentence| sentence.document.as_str()))?
+            .text("text", sentences.iter().map(|sentence| sentence.text.as_str()))?
+            .integers("entities", sentences.iter().map(|sentence| sentence.entities.len()))?
+            .integers("pairs", sentences.iter().map(|sentence| sentence.pairs.len()))?;
+        Ok(columns.finish())
+    }
+
+    /// One line for each kind of finding.
+    #[getter]
+    fn summary(&self) -> Vec<String> {
+        self.0.report.summary()
+    }
+
+    fn findings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let findings = &self.0.report.findings;
+        let label = |index: usize| self.0.task.labels.get(index).map(String::as_str);
+        let columns = Columns::new(py)
+            .text("kind", findings.iter().map(|finding| finding.kind.name()))?
+            .maybe_text("split", findings.iter().map(|finding| finding.split.as_deref()))?
+            .text("id", findings.iter().map(|finding| finding.id.as_str()))?
+            .maybe_text("label", findings.iter().map(|finding| finding.label.and_then(label)))?
+            .text("reason", findings.iter().map(|finding| finding.reason.as_str()))?;
+        Ok(columns.finish())
+    }
+
+    /// Gold positives of a split that could not become a pair, per label.
+    fn lost(&self, split: &str) -> PyResult<Vec<u64>> {
+        self.0.split(split)?;
+        let mut counts = vec![0; self.0.task.labels.len()];
+        for index in self.0.lost(split).filter_map(|finding| finding.label) {
+            if let Some(count) = counts.get_mut(index) {
+                *count += 1;
+            }
+        }
+        Ok(counts)
+    }
+
+    fn instances(&self, py: Python<'_>, splits: Vec<String>, marking: &str) -> PyResult<PyInstances> {
+        let marking = marking.parse()?;
+        detached(py, || PyInstances::of_splits(&self.0, &splits, marking))
+    }
+
+    /// New splits from whole documents.
+    fn divide(&self, py: Python<'_>, parts: Vec<(String, Vec<String>)>) -> PyResult<Self> {
+        detached(py, || divide(&self.0, &parts)).map(Self::of)
+    }
+
+    /// One fold held out.
+    fn fold(&self, py: Python<'_>, index: i64, folds: i64, seed: u64) -> PyResult<Self> {
+        detached(py, || hold_out(&self.0, index, folds, seed)).map(Self::of)
+    }
+}
+
+impl PyCorpus {
+    fn of(corpus: Corpus) -> Self {
+        Self(Arc::new(corpus))
+    }
+}
+
+/// A column that may be missing.
+fn column<'py, T>(columns: &Bound<'py, PyDict>, name: &str) -> PyResult<Option<Vec<T>>>
+where
+    Vec<T>: for<'a> FromPyObject<'a, 'py>,
+{
+    let Some(values) = columns.get_item(name)? else { return Ok(None) };
+    let refuse = || CorpusError::new_err((format!("table: column `{name}` has values of a wrong type"), "table"));
+    values.extract().map(Some).map_err(|_| refuse())
+}
+
+/// A column that must be there.
+fn needed<'py, T>(columns: &Bound<'py, PyDict>, name: &str) -> PyResult<Vec<T>>
+where
+    Vec<T>: for<'a> FromPyObject<'a, 'py>,
+{
+    let there = || columns.keys().iter().map(|key| key.to_string()).collect::<Vec<_>>().join(", ");
+    let refuse = || CorpusError::new_err((format!("table: no column `{name}`; the columns are {}", there()), "table"));
+    column(columns, name)?.ok_or_else(refuse)
+}

@@ -1,0 +1,117 @@
+//! Pre-trained encoders.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use numpy::{PyArray1, PyArray2, PyArrayMethods};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::columns::Columns;
+use super::gate::{detached, interruptible};
+use crate::corpus::Span;
+use crate::encode::{Features, Tokenizer};
+use crate::eval::predict::EncodeStates;
+use crate::model::relation::Pretrained;
+use crate::ops::engine;
+use crate::{Error, Result};
+
+/// A pre-trained encoder with its tokenizer.
+#[pyclass(frozen, name = "Encoder", module = "biorel._biorel")]
+pub struct PyEncoder(pub Arc<Pretrained>);
+
+#[pymethods]
+impl PyEncoder {
+    #[staticmethod]
+    fn open(py: Python<'_>, directory: PathBuf) -> PyResult<Self> {
+        detached(py, || Pretrained::open(&directory, None)).map(|encoder| Self(Arc::new(encoder)))
+    }
+
+    /// `config.json`, as text.
+    #[getter]
+    fn config(&self) -> PyResult<String> {
+        serde_json::to_string(&self.0.config).map_err(|e| super::error::internal(&e.to_string()))
+    }
+
+    #[getter]
+    fn casing(&self) -> &'static str {
+        self.0.tokenizer.casing().name()
+    }
+
+    /// Tensors of the weight file that the encoder has no use for.
+    #[getter]
+    fn unused(&self) -> Vec<String> {
+        self.0.report.unused.clone()
+    }
+
+    fn tokenize<'py>(&self, py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyDict>> {
+        let pieces = detached(py, || self.0.tokenizer.pieces(text))?;
+        let columns = Columns::new(py)
+            .text("piece", pieces.iter().map(|piece| piece.text.as_str()))?
+            .integers("id", pieces.iter().map(|piece| piece.id as usize))?
+            .integers("start", pieces.iter().map(|piece| piece.span.start))?
+            .integers("end", pieces.iter().map(|piece| piece.span.end))?
+            .integers("word", pieces.iter().map(|piece| piece.word as usize))?;
+        Ok(columns.finish())
+    }
+
+    /// The last layer's states of every text, each (pieces + 2, hidden).
+    fn encode<'py>(
+        &self,
+        py: Python<'py>,
+        texts: Vec<String>,
+        device: &str,
+        threads: Option<usize>,
+    ) -> PyResult<Vec<Bound<'py, PyArray2<f32>>>> {
+        let engine = device.parse()?;
+        let hidden = self.0.config.hidden_size;
+        let states = interruptible(py, |on_batch| {
+            let texts = texts.iter().enumerate();
+            let features = texts.map(|(i, text)| self.whole(i, text)).collect::<Result<Vec<_>>>()?;
+            let Pretrained { config, weights, .. } = &*self.0;
+            engine::run(engine, threads, EncodeStates { config, weights, features: &features, on_batch })
+        })?;
+        let array = |states: Vec<f32>| {
+            let rows = states.len() / hidden;
+            PyArray1::from_vec(py, states).reshape([rows, hidden])
+        };
+        states.into_iter().map(array).collect()
+    }
+}
+
+impl PyEncoder {
+    /// All pieces of a text; one that is too long is an error.
+    fn whole(&self, index: usize, text: &str) -> Result<Features> {
+        let features = whole(&self.0.tokenizer, text)?;
+        let (pieces, longest) = (features.ids.len(), self.0.config.longest());
+        if pieces > longest {
+            let message =
+                format!("text {index} has {pieces} pieces, [CLS] and [SEP] included; this encoder takes {longest}");
+            return Err(Error::config("texts", message));
+        }
+        Ok(features)
+    }
+}
+
+/// `[CLS] pieces [SEP]` of a text without entities.
+fn whole(tokenizer: &Tokenizer, text: &str) -> Result<Features> {
+    let pieces = tokenizer.pieces(text)?;
+    let nowhere = Span { start: 0, end: 0 };
+    let mut features = Features {
+        ids: vec![tokenizer.cls_id()],
+        spans: vec![nowhere],
+        words: vec![None],
+        entities: [nowhere; 2],
+        cut: 0,
+        label: None,
+    };
+    for piece in pieces {
+        features.ids.push(piece.id);
+        features.spans.push(piece.span);
+        features.words.push(Some(piece.word));
+    }
+    features.ids.push(tokenizer.sep_id());
+    features.spans.push(nowhere);
+    features.words.push(None);
+    Ok(features)
+}

@@ -1,0 +1,61 @@
+//! Marked pairs: what training and prediction work on.
+
+use std::sync::Arc;
+
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::columns::Columns;
+use crate::Result;
+use crate::corpus::{Corpus, Task};
+use crate::encode::{Instance, Marking, instances};
+
+/// Instances of one task in one marking.
+#[pyclass(frozen, name = "Instances", module = "biorel._biorel")]
+pub struct PyInstances {
+    pub items: Arc<Vec<Instance>>,
+    pub task: Arc<Task>,
+    pub marking: Marking,
+    /// SHA-256 of the content of the splits they come from, joined by `+`; empty for new sentences.
+    pub hash: String,
+}
+
+#[pymethods]
+impl PyInstances {
+    fn __len__(&self) -> usize {
+        self.items.len()
+    }
+
+    fn columns<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let items = self.items.iter();
+        let label = |item: &Instance| item.label.and_then(|label| self.task.labels.get(label));
+        let labels = items.clone().map(|item| label(item).map(String::as_str));
+        let columns = Columns::new(py)
+            .text("id", items.clone().map(|item| item.id.as_str()))?
+            .text("document", items.clone().map(|item| item.document.as_str()))?
+            .text("sentence", items.clone().map(|item| item.sentence.as_str()))?
+            .text("text", items.clone().map(|item| item.text.as_str()))?
+            .maybe_text("label", labels)?
+            .text("entity1", items.clone().map(|item| item.mentions[0].as_str()))?
+            .text("entity2", items.map(|item| item.mentions[1].as_str()))?;
+        Ok(columns.finish())
+    }
+}
+
+impl PyInstances {
+    /// Instances of a task.
+    pub fn new(items: Vec<Instance>, task: Task, marking: Marking, hash: String) -> Self {
+        Self { items: Arc::new(items), task: Arc::new(task), marking, hash }
+    }
+
+    /// The gold pairs of some splits together, in order.
+    pub fn of_splits(corpus: &Corpus, splits: &[String], marking: Marking) -> Result<Self> {
+        let (mut items, mut hashes) = (Vec::new(), Vec::new());
+        for name in splits {
+            let split = corpus.split(name)?;
+            items.extend(instances(&split.sentences, &corpus.task, marking)?);
+            hashes.push(split.content_hash(&corpus.task));
+        }
+        Ok(Self::new(items, corpus.task.clone(), marking, hashes.join("+")))
+    }
+}

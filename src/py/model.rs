@@ -1,0 +1,246 @@
+//! Relation models: prediction, attention, saving.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use numpy::{PyArray1, PyArray2, PyArrayMethods};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::columns::Columns;
+use super::corpus::{PyCorpus, PyTask};
+use super::error::ConfigError;
+use super::gate::{detached, interruptible};
+use super::instances::PyInstances;
+use crate::Result;
+use crate::attention::word_weights;
+use crate::config::Engine;
+use crate::corpus::{Entity, Sentence, Span};
+use crate::encode::{Encoded, mark_arguments};
+use crate::eval::predict::{Predict, Prediction};
+use crate::model::relation::RelationModel;
+use crate::ops::engine;
+use crate::text::stem;
+
+/// A fine-tuned relation classifier.
+#[pyclass(frozen, name = "Model", module = "biorel._biorel")]
+pub struct PyModel {
+    pub model: Arc<RelationModel>,
+}
+
+/// Probabilities of some instances.
+#[pyclass(frozen, name = "Predicted", module = "biorel._biorel")]
+pub struct PyPredicted {
+    /// Rows of the instances that were classified; the others were dropped.
+    #[pyo3(get)]
+    kept: Vec<usize>,
+    /// How many of them lost word pieces to a window.
+    #[pyo3(get)]
+    cut: usize,
+    labels: usize,
+    predictions: Vec<Prediction>,
+}
+
+#[pymethods]
+impl PyPredicted {
+    /// (instances, labels)
+    #[getter]
+    fn probabilities<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyArray2<f32>>> {
+        let values: Vec<f32> = self.predictions.iter().flat_map(|one| one.probabilities.iter().copied()).collect();
+        PyArray1::from_vec(py, values).reshape([self.predictions.len(), self.labels])
+    }
+}
+
+/// The candidate pairs of new sentences.
+#[pyclass(frozen, name = "Pairs", module = "biorel._biorel")]
+pub struct PyPairs {
+    #[pyo3(get)]
+    instances: Py<PyInstances>,
+    /// Entity types that the model does not know, with the number of entities.
+    #[pyo3(get)]
+    unknown_types: BTreeMap<String, usize>,
+    /// Sentence and the two entities of every pair.
+    pairs: Vec<(String, [Entity; 2])>,
+}
+
+#[pymethods]
+impl PyPairs {
+    fn columns<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let mut columns =
+            Columns::new(py).text("sentence", self.pairs.iter().map(|(sentence, _)| sentence.as_str()))?;
+        for side in [0, 1] {
+            let entities = self.pairs.iter().map(|(_, entities)| &entities[side]);
+            let number = side + 1;
+            columns = columns
+                .text(&format!("entity{number}"), entities.clone().map(|entity| entity.text.as_str()))?
+                .text(&format!("type{number}"), entities.clone().map(|entity| entity.kind.as_str()))?
+                .integers(&format!("start{number}"), entities.clone().map(|entity| entity.hull().start))?
+                .integers(&format!("end{number}"), entities.map(|entity| entity.hull().end))?;
+        }
+        Ok(columns.finish())
+    }
+}
+
+#[pymethods]
+impl PyModel {
+    #[staticmethod]
+    fn load(py: Python<'_>, directory: PathBuf) -> PyResult<Self> {
+        let model = detached(py, || RelationModel::load(&directory))?;
+        Ok(Self { model: Arc::new(model) })
+    }
+
+    fn save(&self, py: Python<'_>, directory: PathBuf) -> PyResult<()> {
+        detached(py, || self.model.save(&directory))
+    }
+
+    #[getter]
+    fn task(&self) -> PyTask {
+        PyTask(Arc::new(self.model.card.task.clone()))
+    }
+
+    #[getter]
+    fn head(&self) -> &'static str {
+        self.model.card.training.head.name()
+    }
+
+    #[getter]
+    fn marking(&self) -> &'static str {
+        self.model.card.marking.name()
+    }
+
+    /// `biorel.json`, as text.
+    #[getter]
+    fn card(&self) -> PyResult<String> {
+        serde_json::to_string(&self.model.card).map_err(|e| super::error::internal(&e.to_string()))
+    }
+
+    /// A corpus's pairs in this model's marking.
+    fn instances(&self, py: Python<'_>, corpus: &PyCorpus, splits: Vec<String>) -> PyResult<PyInstances> {
+        let (own, other) = (&self.model.card.task.labels, &corpus.0.task.labels);
+        if own != other {
+            let message = format!("corpus: its labels are {}, the model's are {}", other.join(", "), own.join(", "));
+            return Err(ConfigError::new_err((message, "corpus")));
+        }
+        detached(py, || PyInstances::of_splits(&corpus.0, &splits, self.model.card.marking))
+    }
+
+    /// All pairs of new sentences that the model can be asked about. A sentence is its identifier, its text and its
+    /// entities: identifier, type, start, end.
+    fn pairs(&self, py: Python<'_>, sentences: Vec<NewSentence>) -> PyResult<PyPairs> {
+        let (items, pairs, unknown_types) = detached(py, || self.candidates(&sentences))?;
+        let card = &self.model.card;
+        let instances = PyInstances::new(items, card.task.clone(), card.marking, String::new());
+        Ok(PyPairs { instances: Py::new(py, instances)?, unknown_types, pairs })
+    }
+
+    fn predict(
+        &self,
+        py: Python<'_>,
+        instances: &PyInstances,
+        threads: Option<usize>,
+        device: &str,
+    ) -> PyResult<PyPredicted> {
+        let (encoded, predictions) = self.run(py, instances, threads, device)?;
+        let labels = self.model.card.task.labels.len();
+        Ok(PyPredicted { kept: encoded.kept, cut: encoded.cut, labels, predictions })
+    }
+
+    /// One row per word of every instance.
+    fn attention<'py>(
+        &self,
+        py: Python<'py>,
+        instances: &PyInstances,
+        threads: Option<usize>,
+        device: &str,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let head = self.model.card.training.head;
+        if !head.weighs_words() {
+            let message = format!("head: `{head}` does not weigh words; attention and attention-no-cls do");
+            return Err(ConfigError::new_err((message, "head")));
+        }
+        let (encoded, predictions) = self.run(py, instances, threads, device)?;
+        let rows = detached(py, || {
+            let mut rows = Vec::new();
+            for ((index, features), prediction) in encoded.kept.iter().zip(&encoded.features).zip(&predictions) {
+                let instance = &instances.items[*index];
+                let pieces = prediction.pieces.as_deref().unwrap_or_default();
+                let words = word_weights(features, instance, pieces)?;
+                rows.extend(words.into_iter().map(|word| (instance, prediction.label(), word)));
+            }
+            Ok(rows)
+        })?;
+        let labels = &self.model.card.task.labels;
+        let name = |label: Option<usize>| label.and_then(|label| labels.get(label)).map(String::as_str);
+        let stems: Vec<String> = rows.iter().map(|(_, _, word)| stem(&word.text)).collect();
+        let words = rows.iter().map(|(_, _, word)| word);
+        let columns = Columns::new(py)
+            .text("instance", rows.iter().map(|(instance, ..)| instance.id.as_str()))?
+            .text("word", words.clone().map(|word| word.text.as_str()))?
+            .text("stem", stems.iter().map(String::as_str))?
+            .floats("weight", words.clone().map(|word| word.weight))?
+            .integers("distance", words.clone().map(|word| word.distance[0].min(word.distance[1]) as usize))?
+            .truths("is_entity", words.clone().map(|word| word.is_entity))?
+            .integers("start", words.clone().map(|word| word.span.start))?
+            .integers("end", words.map(|word| word.span.end))?
+            .maybe_text("gold", rows.iter().map(|(instance, ..)| name(instance.label)))?
+            .maybe_text("predicted", rows.iter().map(|(_, label, _)| name(Some(*label))))?;
+        Ok(columns.finish())
+    }
+}
+
+/// Identifier, text, and entities as (identifier, type, start, end).
+type NewSentence = (String, String, Vec<(String, String, usize, usize)>);
+/// Instances, where they come from, and entity types without candidates.
+type Candidates = (Vec<crate::encode::Instance>, Vec<(String, [Entity; 2])>, BTreeMap<String, usize>);
+
+impl PyModel {
+    fn run(
+        &self,
+        py: Python<'_>,
+        instances: &PyInstances,
+        threads: Option<usize>,
+        device: &str,
+    ) -> PyResult<(Encoded, Vec<Prediction>)> {
+        let engine: Engine = device.parse()?;
+        let RelationModel { card, network, weights, tokenizer, .. } = &*self.model;
+        interruptible(py, |on_batch| {
+            let encoded = tokenizer.encode_all(&instances.items, card.training.max_length, card.training.too_long)?;
+            let predict = Predict { network, weights, features: &encoded.features, on_batch };
+            let predictions = engine::run(engine, threads, predict)?;
+            Ok((encoded, predictions))
+        })
+    }
+
+    fn candidates(&self, sentences: &[NewSentence]) -> Result<Candidates> {
+        let card = &self.model.card;
+        let (mut items, mut pairs, mut unknown) = (Vec::new(), Vec::new(), BTreeMap::new());
+        for (id, text, entities) in sentences {
+            let characters: Vec<char> = text.chars().collect();
+            let mention = |(id, kind, start, end): &(String, String, usize, usize)| Entity {
+                id: id.clone(),
+                kind: kind.clone(),
+                text: characters.get(*start..*end).unwrap_or_default().iter().collect(),
+                spans: vec![Span { start: *start, end: *end }],
+            };
+            let sentence = Sentence {
+                id: id.clone(),
+                document: id.clone(),
+                text: text.clone(),
+                entities: entities.iter().map(mention).collect(),
+                pairs: vec![],
+            };
+            sentence.check()?;
+            for entity in sentence.entities.iter().filter(|entity| !card.task.candidates.know(&entity.kind)) {
+                *unknown.entry(entity.kind.clone()).or_default() += 1;
+            }
+            for (number, arguments) in card.task.candidates.of(&sentence).into_iter().enumerate() {
+                let name = format!("{id}.p{number}");
+                items.push(mark_arguments(&sentence, arguments, &name, None, &card.task, card.marking)?);
+                let entity = |index: usize| sentence.entities[index].clone();
+                pairs.push((id.clone(), [entity(arguments.0), entity(arguments.1)]));
+            }
+        }
+        Ok((items, pairs, unknown))
+    }
+}
