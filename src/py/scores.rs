@@ -7,7 +7,8 @@ use super::columns::Columns;
 use super::corpus::PyTask;
 use super::gate::detached;
 use crate::corpus;
-use crate::eval::{Averaging, Confusion, Prf};
+use crate::corpus::Averaging;
+use crate::eval::{Confusion, Prf};
 
 /// A row of the table: a class, or an average over classes.
 struct Row {
