@@ -6,7 +6,6 @@ use pyo3::types::PyDict;
 use super::columns::Columns;
 use super::corpus::PyTask;
 use super::gate::detached;
-use crate::corpus;
 use crate::corpus::Averaging;
 use crate::eval::{Confusion, Prf};
 
@@ -54,10 +53,6 @@ pub fn score<'py>(
             rows.push(Row { name: name.into(), prf, support: None, predicted: None });
         }
     }
-    let headline = match task.averaging {
-        corpus::Averaging::Binary => Averaging::Binary,
-        corpus::Averaging::Micro => Averaging::Micro,
-    };
     let count = |count: Option<u64>| count.map_or(f64::NAN, |count| count as f64);
     let columns = Columns::new(py)
         .text("class", rows.iter().map(|row| row.name.as_str()))?
@@ -66,5 +61,5 @@ pub fn score<'py>(
         .floats("f1", rows.iter().map(|row| row.prf.f1))?
         .floats("support", rows.iter().map(|row| count(row.support)))?
         .floats("predicted", rows.iter().map(|row| count(row.predicted)))?;
-    Ok((columns.finish(), scores.protocol(headline, split)))
+    Ok((columns.finish(), scores.protocol(task.averaging, split)))
 }
