@@ -1,4 +1,5 @@
-"""biorel's last hidden states against transformers' on real sentences of mixed length, alone and packed.
+"""biorel's last hidden states against transformers' on real sentences of mixed length, alone and packed; and those of
+a model that biorel fine-tuned and saved, opened with transformers' AutoModel and AutoTokenizer.
 
     BIOREL_CORPORA=... python benchmarks/hidden_states.py
 
@@ -9,13 +10,14 @@ or more.
 import csv
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import biorel
 import numpy as np
 import torch
 from peer_train import minilm_folder
-from transformers import AutoTokenizer, BertModel
+from transformers import AutoModel, AutoTokenizer, BertModel
 
 TOLERANCE = 1e-4
 
@@ -32,14 +34,7 @@ def largest_difference(ours: list[np.ndarray], theirs: list[np.ndarray]) -> floa
     return max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
 
 
-def main() -> None:
-    if "BIOREL_CORPORA" not in os.environ:
-        sys.exit("Set BIOREL_CORPORA to the folder of the corpora")
-    texts = sentences(Path(os.environ["BIOREL_CORPORA"]) / "aimed" / "aimed_pairs.tsv", 100)
-    folder = minilm_folder()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = BertModel.from_pretrained(folder, add_pooling_layer=False, dtype=torch.float32).eval()
-    encoder = biorel.load_encoder(str(folder))
+def compare(name: str, texts: list[str], encoder: biorel.Encoder, tokenizer: AutoTokenizer, model: BertModel) -> None:
     theirs = []
     with torch.no_grad():
         for text in texts:
@@ -52,11 +47,28 @@ def main() -> None:
     alone = largest_difference([encoder.encode([text])[0] for text in texts], theirs)
     packed = largest_difference(encoder.encode(texts), theirs)
     print(
-        f"{len(texts)} sentences of {min(lengths)} to {max(lengths)} pieces, {sum(lengths)} in all; word pieces equal"
+        f"{name}: {len(texts)} sentences of {min(lengths)} to {max(lengths)} pieces, {sum(lengths)} in all; "
+        f"word pieces equal; largest absolute difference: {alone:.2e} alone, {packed:.2e} packed (allowed: {TOLERANCE:.0e})"
     )
-    print(f"largest absolute difference: {alone:.2e} alone, {packed:.2e} packed (allowed: {TOLERANCE:.0e})")
     if not max(alone, packed) < TOLERANCE:
         sys.exit("the difference is too large")
+
+
+def main() -> None:
+    if "BIOREL_CORPORA" not in os.environ:
+        sys.exit("Set BIOREL_CORPORA to the folder of the corpora")
+    texts = sentences(Path(os.environ["BIOREL_CORPORA"]) / "aimed" / "aimed_pairs.tsv", 100)
+    folder = minilm_folder()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = BertModel.from_pretrained(folder, add_pooling_layer=False, dtype=torch.float32).eval()
+    encoder = biorel.load_encoder(str(folder))
+    compare("pre-trained", texts, encoder, tokenizer, model)
+    with tempfile.TemporaryDirectory() as parent:
+        saved = Path(parent) / "model"
+        run = biorel.finetune(biorel.load_sample("ddi"), encoder, max_steps=5, test=None, progress=False)
+        run.model.save(saved)
+        model = AutoModel.from_pretrained(saved).eval()
+        compare("fine-tuned and saved", texts, biorel.load_encoder(saved), AutoTokenizer.from_pretrained(saved), model)
 
 
 if __name__ == "__main__":
