@@ -1,1 +1,273 @@
+//! Settings of a training run. The defaults are the paper's (section IV-B) and, where the paper is silent, those of
+//! its reference code.
 
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+use crate::{Error, Result};
+
+/// What the classifier reads (paper, section III-B). With `h_CLS` the last layer's `[CLS]` vector, `h_1..h_N` the last
+/// layer's vectors of the word pieces between `[CLS]` and `[SEP]`, and `s` a summary of a sequence:
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadKind {
+    /// `h_CLS` ("BioBERT").
+    Cls,
+    /// `[h_CLS ; s]`, s = last state of an LSTM over `h_1..h_N` ("+LSTM_LL").
+    Lstm,
+    /// `[h_CLS ; s]`, s = sum_i a_i h_i, a = softmax(h K) ("+Att_LL").
+    Attention,
+    /// The LSTM summary alone ("+LSTM_LL*").
+    LstmNoCls,
+    /// The attention summary alone ("+Att_LL*").
+    AttentionNoCls,
+    /// LSTM over the `[CLS]` vectors of the layers, first to last ("+LSTM_CLS").
+    LstmAllCls,
+    /// Attention over the `[CLS]` vectors of the layers ("+Att_CLS").
+    AttentionAllCls,
+}
+
+impl HeadKind {
+    /// All heads, in the order of the paper's Table III.
+    pub const ALL: [Self; 7] = [
+        Self::Cls,
+        Self::Lstm,
+        Self::Attention,
+        Self::LstmNoCls,
+        Self::AttentionNoCls,
+        Self::LstmAllCls,
+        Self::AttentionAllCls,
+    ];
+
+    /// The name that users write.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cls => "cls",
+            Self::Lstm => "lstm",
+            Self::Attention => "attention",
+            Self::LstmNoCls => "lstm-no-cls",
+            Self::AttentionNoCls => "attention-no-cls",
+            Self::LstmAllCls => "lstm-all-cls",
+            Self::AttentionAllCls => "attention-all-cls",
+        }
+    }
+
+    /// Whether the head weighs the words of a sentence, so that there is something to read afterwards.
+    pub fn weighs_words(self) -> bool {
+        matches!(self, Self::Attention | Self::AttentionNoCls)
+    }
+}
+
+impl fmt::Display for HeadKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for HeadKind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|head| head.name() == name).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            Error::config("head", format!("`{name}` is not a head; choose one of {names}"))
+        })
+    }
+}
+
+/// Which implementation of [`crate::ops::Ops`] computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Engine {
+    /// Fused loops over reused buffers, all cores: what users run.
+    Cpu,
+    /// Plain candle tensor operations: the specification. Slow.
+    Reference,
+}
+
+impl FromStr for Engine {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "auto" | "cpu" => Ok(Self::Cpu),
+            "reference" => Ok(Self::Reference),
+            _ => Err(Error::config("device", format!("`{name}` is not a device; choose one of auto, cpu, reference"))),
+        }
+    }
+}
+
+/// What to do with an instance whose two entities, with all between them, do not fit into `max_length`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TooLong {
+    /// Stop with an error that names the instance.
+    #[default]
+    Error,
+    /// Leave it out, and report it.
+    Drop,
+    /// Keep a window around each entity and leave out what lies between the windows.
+    Join,
+}
+
+impl FromStr for TooLong {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "error" => Ok(Self::Error),
+            "drop" => Ok(Self::Drop),
+            "join" => Ok(Self::Join),
+            _ => Err(Error::config("too_long", format!("`{name}` is unknown; choose one of error, drop, join"))),
+        }
+    }
+}
+
+/// How a model is fine-tuned.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrainingSettings {
+    /// The head.
+    pub head: HeadKind,
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Instances per optimizer step.
+    pub batch_size: usize,
+    /// Passes over the training instances.
+    pub epochs: usize,
+    /// Stop after this many optimizer steps, whatever `epochs` says; the schedule then ends there.
+    pub max_steps: Option<usize>,
+    /// Word pieces per instance, `[CLS]` and `[SEP]` included.
+    pub max_length: usize,
+    /// What happens to an instance that cannot fit into `max_length`.
+    pub too_long: TooLong,
+    /// Seed of initial weights, order of instances, and dropout.
+    pub seed: u64,
+    /// Share of the steps during which the learning rate rises linearly from 0; it then falls linearly to 0.
+    pub warmup: f64,
+    /// Decoupled weight decay; biases and LayerNorm parameters are exempt.
+    pub weight_decay: f64,
+    /// The gradient is scaled down to this global L2 norm; 0 turns clipping off.
+    pub max_grad_norm: f64,
+    /// Adam's decay rates of the two moments.
+    pub betas: [f64; 2],
+    /// Adam's epsilon.
+    pub epsilon: f64,
+    /// Correct the moments' bias towards zero. BERT's own optimizer does not.
+    pub bias_correction: bool,
+    /// Dropout of hidden states and of attention probabilities; `None` takes the encoder's own rates.
+    pub dropout: Option<f32>,
+    /// Dropout before the classifier.
+    pub head_dropout: f32,
+}
+
+impl Default for TrainingSettings {
+    fn default() -> Self {
+        Self {
+            head: HeadKind::Attention,
+            learning_rate: 2e-5,
+            batch_size: 32,
+            epochs: 10,
+            max_steps: None,
+            max_length: 128,
+            too_long: TooLong::Error,
+            seed: 1,
+            warmup: 0.1,
+            weight_decay: 0.01,
+            max_grad_norm: 1.0,
+            betas: [0.9, 0.999],
+            epsilon: 1e-6,
+            bias_correction: false,
+            dropout: None,
+            head_dropout: 0.1,
+        }
+    }
+}
+
+impl TrainingSettings {
+    /// Refuse values that cannot work, each with the allowed range.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the first field that is out of range.
+    pub fn validate(&self) -> Result<()> {
+        let check = |ok: bool, field: &str, allowed: &str, value: &dyn fmt::Display| {
+            if ok {
+                Ok(())
+            } else {
+                Err(Error::config(field, format!("{value} is out of range; it must be {allowed}")))
+            }
+        };
+        let finite = |v: f64| v.is_finite();
+        check(
+            finite(self.learning_rate) && self.learning_rate > 0.0 && self.learning_rate <= 1.0,
+            "learning_rate",
+            "above 0 and at most 1",
+            &self.learning_rate,
+        )?;
+        check((1..=65_536).contains(&self.batch_size), "batch_size", "from 1 to 65536", &self.batch_size)?;
+        check((1..=100_000).contains(&self.epochs), "epochs", "from 1 to 100000", &self.epochs)?;
+        if let Some(steps) = self.max_steps {
+            check((1..=u32::MAX as usize).contains(&steps), "max_steps", "at least 1", &steps)?;
+        }
+        check((4..=512).contains(&self.max_length), "max_length", "from 4 to 512", &self.max_length)?;
+        check((0.0..=1.0).contains(&self.warmup), "warmup", "from 0 to 1 (a share of the steps)", &self.warmup)?;
+        check(
+            finite(self.weight_decay) && (0.0..=1.0).contains(&self.weight_decay),
+            "weight_decay",
+            "from 0 to 1",
+            &self.weight_decay,
+        )?;
+        check(
+            finite(self.max_grad_norm) && self.max_grad_norm >= 0.0,
+            "max_grad_norm",
+            "0 (no clipping) or positive",
+            &self.max_grad_norm,
+        )?;
+        for beta in self.betas {
+            check((0.0..1.0).contains(&beta), "betas", "from 0 to below 1", &beta)?;
+        }
+        check(finite(self.epsilon) && self.epsilon > 0.0, "epsilon", "positive", &self.epsilon)?;
+        for (rate, field) in [(self.dropout.unwrap_or(0.0), "dropout"), (self.head_dropout, "head_dropout")] {
+            check((0.0..1.0).contains(&rate), field, "from 0 to below 1", &rate)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn head_names_round_trip() {
+        for head in HeadKind::ALL {
+            assert_eq!(head.name().parse::<HeadKind>().unwrap(), head);
+            assert_eq!(serde_json::to_string(&head).unwrap(), format!("\"{head}\""));
+        }
+        assert!("cnn".parse::<HeadKind>().unwrap_err().to_string().contains("attention-no-cls"));
+    }
+
+    #[test]
+    fn settings_out_of_range_name_the_field() {
+        assert!(TrainingSettings::default().validate().is_ok());
+        let refused = |settings: TrainingSettings, field: &str| {
+            let message = settings.validate().unwrap_err().to_string();
+            assert!(message.starts_with(field), "{message}");
+        };
+        let default = TrainingSettings::default;
+        refused(TrainingSettings { learning_rate: f64::NAN, ..default() }, "learning_rate");
+        refused(TrainingSettings { learning_rate: 0.0, ..default() }, "learning_rate");
+        refused(TrainingSettings { batch_size: 0, ..default() }, "batch_size");
+        refused(TrainingSettings { epochs: 0, ..default() }, "epochs");
+        refused(TrainingSettings { max_steps: Some(0), ..default() }, "max_steps");
+        refused(TrainingSettings { max_length: 513, ..default() }, "max_length");
+        refused(TrainingSettings { warmup: 1.5, ..default() }, "warmup");
+        refused(TrainingSettings { weight_decay: -0.1, ..default() }, "weight_decay");
+        refused(TrainingSettings { max_grad_norm: f64::INFINITY, ..default() }, "max_grad_norm");
+        refused(TrainingSettings { betas: [0.9, 1.0], ..default() }, "betas");
+        refused(TrainingSettings { epsilon: 0.0, ..default() }, "epsilon");
+        refused(TrainingSettings { dropout: Some(1.0), ..default() }, "dropout");
+        refused(TrainingSettings { head_dropout: -0.1, ..default() }, "head_dropout");
+    }
+}

@@ -1,6 +1,7 @@
 //! Scores by hand, as fractions, and against scikit-learn's (`tests/golden/metrics/make_golden.py`).
 
-use biorel::eval::{Averaging, Confusion, FoldScores, Prf, Scores, Spread};
+use biorel::corpus::Averaging;
+use biorel::eval::{Confusion, FoldScores, Prf, Scores, Spread};
 use serde_json::Value;
 
 fn labels(names: &[&str]) -> Vec<String> {

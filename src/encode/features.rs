@@ -17,21 +17,10 @@ use rayon::prelude::*;
 
 use super::tokenizer::{Piece, Tokenizer};
 use super::{Features, Instance};
+use crate::config::TooLong;
 use crate::corpus::Span;
 use crate::text::find_tags;
 use crate::{Error, Result};
-
-/// What to do with an instance whose two entities, with all between them, do not fit into `max_length`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TooLong {
-    /// Stop with an error that names the instance.
-    #[default]
-    Error,
-    /// Leave it out, and report it in [`Encoded::dropped`].
-    Drop,
-    /// Keep a window around each entity and leave out what lies between the windows.
-    Join,
-}
 
 /// An instance that was left out.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,11 +5,13 @@
 //! ```
 
 pub mod features;
+mod instance;
 pub mod split;
 pub mod tokenizer;
 mod vocabulary;
 
-pub use features::{Dropped, Encoded, TooLong};
+pub use features::{Dropped, Encoded};
+pub use instance::{Marking, instances, mark, mark_arguments};
 pub use split::{Fold, Leakage, NearDuplicate, folds_by_document, folds_by_instance, folds_given};
 pub use tokenizer::{Piece, Tokenizer};
 pub use vocabulary::Casing;

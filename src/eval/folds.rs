@@ -1,8 +1,9 @@
 //! Scores over the folds of a cross-validation, in both of the literature's forms: the mean of the folds' scores (the
 //! paper's AIMed figures) and the scores of all folds' decisions together.
 
-use super::metrics::{Averaging, Confusion, Prf, Scores};
+use super::metrics::{Confusion, Prf, Scores};
 use crate::Result;
+use crate::corpus::Averaging;
 
 /// The folds' scores, and what they come to.
 #[derive(Debug, Clone, PartialEq)]

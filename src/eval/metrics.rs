@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 
+use crate::corpus::Averaging;
 use crate::{Error, Result};
 
 /// How often each gold label (row) was predicted as each label (column).
@@ -45,19 +46,6 @@ pub struct ClassScore {
     pub predicted: u64,
     /// How many predictions of it are right.
     pub correct: u64,
-}
-
-/// Which labels a score is over, and how it is averaged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Averaging {
-    /// Over all decisions for the positive labels: the paper's for DDI and ChemProt.
-    Micro,
-    /// Mean of the positive labels' scores.
-    Macro,
-    /// Mean of all labels' scores, the negative one included.
-    MacroAll,
-    /// Any relation against none, whichever its type.
-    Binary,
 }
 
 /// Everything that a confusion matrix says.

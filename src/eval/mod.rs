@@ -2,6 +2,7 @@
 
 pub mod folds;
 pub mod metrics;
+pub mod predict;
 
 pub use folds::{FoldScores, Spread};
-pub use metrics::{Averaging, ClassScore, Confusion, Prf, Scores};
+pub use metrics::{ClassScore, Confusion, Prf, Scores};

@@ -1,1 +1,14 @@
+//! The network: encoder, heads, and a relation model that can be saved, loaded and asked.
 
+pub mod checkpoint;
+pub mod config;
+pub mod encoder;
+pub mod head;
+pub mod network;
+pub mod params;
+pub mod relation;
+
+pub use config::EncoderConfig;
+pub use network::Network;
+pub use params::{Init, ParamSpec, Weights};
+pub use relation::{Card, Pretrained, RelationModel};

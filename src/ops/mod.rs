@@ -1,1 +1,196 @@
+//! The operations an encoder needs, forward and backward: the only door to numerics.
+//!
+//! [`Ops`] is the contract. [`Reference`] states it with plain candle tensors and is the specification; [`Cpu`] is what
+//! users run. Every engine is held to the reference by the same tests (`tests/ops.rs`), and the reference to finite
+//! differences and to PyTorch. The encoder and its backward are written once over the trait.
+//!
+//! Conventions. T tokens of all sentences of a batch in one row (no padding), H hidden size, N attention heads, D = H/N.
+//! Weights are `(out, in)`. An argument taken by value may be overwritten and reused by the engine.
 
+mod adamw;
+pub mod engine;
+//pub mod cpu;
+pub mod lstm;
+pub mod product;
+pub mod reference;
+
+use candle_core::Tensor;
+
+use crate::Result;
+use crate::rng::Dropout;
+
+pub use adamw::AdamWStep;
+//pub use cpu::Cpu;
+pub use reference::Reference;
+
+/// Adam's two moments of a parameter, each of the parameter's shape.
+#[derive(Debug, Clone)]
+pub struct Moments<B> {
+    /// First moment.
+    pub m: B,
+    /// Second moment.
+    pub v: B,
+}
+
+/// Output of [`Ops::add_norm`] with what its backward needs.
+#[derive(Debug, Clone)]
+pub struct Normed<B> {
+    /// `gamma * normalized + beta`, `(T, H)`.
+    pub out: B,
+    /// `(x - mean) / sd`, `(T, H)`.
+    pub normalized: B,
+    /// `1 / sd`, `(T)`.
+    pub rstd: B,
+}
+
+/// Gradients of [`Ops::add_norm`].
+#[derive(Debug, Clone)]
+pub struct NormGradients<B> {
+    /// For the branch, dropout applied, `(T, H)`.
+    pub branch: B,
+    /// For the residual, `(T, H)`.
+    pub residual: B,
+    /// For gamma, `(H)`.
+    pub gamma: B,
+    /// For beta, `(H)`.
+    pub beta: B,
+    /// For the bias that was added to the branch, `(H)`.
+    pub bias: B,
+}
+
+/// The affine part of a LayerNorm.
+#[derive(Debug, Clone, Copy)]
+pub struct Norm<'a, B> {
+    /// Scale, `(H)`.
+    pub gamma: &'a B,
+    /// Shift, `(H)`.
+    pub beta: &'a B,
+    /// Added to the variance.
+    pub eps: f64,
+}
+
+/// How the tokens of a batch form sentences, and heads share the hidden vector.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionShape<'a> {
+    /// Where each sentence starts, and T at the end: `(sentences + 1)`.
+    pub starts: &'a [usize],
+    /// Number of attention heads, N.
+    pub heads: usize,
+}
+
+/// Elements between two rows of the attention-dropout counter: element `((token * N) + head) * ATTENTION_STRIDE + key`.
+/// It is the longest sentence an encoder accepts.
+pub const ATTENTION_STRIDE: usize = 512;
+
+/// An engine: a buffer type and the operations on it.
+pub trait Ops: Send + Sync {
+    /// A dense array of known shape on the engine's device. Cloning shares it.
+    type Buffer: Clone + Send + Sync;
+    /// What [`Ops::attention`] keeps for its backward.
+    type Probabilities: Send + Sync;
+
+    /// The engine's name, for records of a run.
+    fn name(&self) -> &'static str;
+
+    /// A buffer of the given shape from host values.
+    fn upload(&self, values: &[f32], shape: &[usize]) -> Result<Self::Buffer>;
+    /// The values of a buffer, in row-major order.
+    fn download(&self, buffer: &Self::Buffer) -> Result<Vec<f32>>;
+    /// A buffer of zeros.
+    fn zeros(&self, shape: &[usize]) -> Result<Self::Buffer>;
+    /// The buffer as a candle tensor: the door to the heads.
+    fn to_candle(&self, buffer: &Self::Buffer) -> Result<Tensor>;
+    /// A candle tensor as a buffer: the way back.
+    fn from_candle(&self, tensor: &Tensor) -> Result<Self::Buffer>;
+
+    /// Sum of word, position and type-0 embeddings: `(T, H)`. Tables: `(vocabulary, H)`, `(positions, H)`, `(types, H)`.
+    fn embed(&self, ids: &[u32], positions: &[u32], tables: [&Self::Buffer; 3]) -> Result<Self::Buffer>;
+    /// Gradients of the three tables, each of its table's shape; rows of equal ids are summed.
+    fn embed_backward(
+        &self,
+        ids: &[u32],
+        positions: &[u32],
+        gradient: &Self::Buffer,
+        tables: [&Self::Buffer; 3],
+    ) -> Result<[Self::Buffer; 3]>;
+
+    /// `y = x Wᵀ (+ b)`: `(T, in)`, `(out, in)`, `(out)` to `(T, out)`.
+    fn linear(&self, x: &Self::Buffer, weight: &Self::Buffer, bias: Option<&Self::Buffer>) -> Result<Self::Buffer>;
+    /// `dx = onto + dy W` and `dW = dyᵀ x`.
+    fn linear_backward(
+        &self,
+        x: &Self::Buffer,
+        weight: &Self::Buffer,
+        dy: &Self::Buffer,
+        onto: Option<Self::Buffer>,
+    ) -> Result<(Self::Buffer, Self::Buffer)>;
+    /// Sum over the rows, `(T, n)` to `(n)`: the gradient of a bias.
+    fn column_sum(&self, dy: &Self::Buffer) -> Result<Self::Buffer>;
+
+    /// `gelu(x + b)` with the error function, not its tanh approximation: `(T, F)`, `(F)` to `(T, F)`.
+    fn bias_gelu(&self, x: &Self::Buffer, bias: &Self::Buffer) -> Result<Self::Buffer>;
+    /// Gradients of `x` and of `b`.
+    fn bias_gelu_backward(
+        &self,
+        x: &Self::Buffer,
+        bias: &Self::Buffer,
+        dy: Self::Buffer,
+    ) -> Result<(Self::Buffer, Self::Buffer)>;
+
+    /// `LayerNorm(dropout(branch + bias) + residual)`.
+    fn add_norm(
+        &self,
+        branch: Self::Buffer,
+        bias: Option<&Self::Buffer>,
+        residual: Option<&Self::Buffer>,
+        norm: Norm<'_, Self::Buffer>,
+        dropout: Option<&Dropout>,
+    ) -> Result<Normed<Self::Buffer>>;
+    /// Backward of [`Ops::add_norm`].
+    fn add_norm_backward(
+        &self,
+        dy: Self::Buffer,
+        normed: &Normed<Self::Buffer>,
+        gamma: &Self::Buffer,
+        dropout: Option<&Dropout>,
+    ) -> Result<NormGradients<Self::Buffer>>;
+
+    /// Multiply by the mask of `dropout`; its own backward. Element `row * H + column`.
+    fn dropout(&self, x: Self::Buffer, dropout: &Dropout) -> Result<Self::Buffer>;
+
+    /// Scaled dot-product attention inside each sentence: `(T, 3H)` (queries, keys, values; each head by head) to
+    /// `(T, H)`. Dropout acts on the probabilities.
+    fn attention(
+        &self,
+        qkv: &Self::Buffer,
+        shape: AttentionShape<'_>,
+        dropout: Option<&Dropout>,
+    ) -> Result<(Self::Buffer, Self::Probabilities)>;
+    /// Gradient of the queries, keys and values, `(T, 3H)`.
+    fn attention_backward(
+        &self,
+        qkv: &Self::Buffer,
+        probabilities: Self::Probabilities,
+        dy: &Self::Buffer,
+        shape: AttentionShape<'_>,
+        dropout: Option<&Dropout>,
+    ) -> Result<Self::Buffer>;
+
+    /// The given rows, `(T, H)` to `(rows, H)`.
+    fn rows(&self, x: &Self::Buffer, rows: &[usize]) -> Result<Self::Buffer>;
+    /// Add `(rows, H)` onto the given, distinct rows of `(T, H)`.
+    fn add_rows(&self, x: Self::Buffer, rows: &[usize], values: &Self::Buffer) -> Result<Self::Buffer>;
+    /// `a + b`.
+    fn add(&self, a: Self::Buffer, b: &Self::Buffer) -> Result<Self::Buffer>;
+
+    /// Sum of squares, accumulated in f64.
+    fn sum_squares(&self, x: &Self::Buffer) -> Result<f64>;
+    /// One step of AdamW on one parameter.
+    fn adamw(
+        &self,
+        value: &mut Self::Buffer,
+        moments: &mut Moments<Self::Buffer>,
+        gradient: &Self::Buffer,
+        step: &AdamWStep,
+    ) -> Result<()>;
+}

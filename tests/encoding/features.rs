@@ -1,6 +1,7 @@
 //! `[CLS] pieces [SEP]`, entities and windows.
 
-use biorel::encode::{Features, Tokenizer, TooLong};
+use biorel::config::TooLong;
+use biorel::encode::{Features, Tokenizer};
 
 use super::{UNCASED, instance, open, span};
 

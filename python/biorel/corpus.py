@@ -1,0 +1,263 @@
+"""Corpora as their authors published them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from biorel import _biorel
+from biorel.errors import ConfigError
+
+PathLike: TypeAlias = "str | os.PathLike[str]"
+Marking: TypeAlias = Literal["typed", "blue", "markers"]
+
+
+class Corpus:
+    """A corpus in memory: its task, its splits, and what happened while it was read.
+
+    Made by :func:`load_corpus`. It does not change; :meth:`divide` and :meth:`fold` give new ones.
+    """
+
+    def __init__(self, core: _biorel.Corpus) -> None:
+        self._core = core
+
+    @property
+    def name(self) -> str:
+        """``aimed``, ``ddi``, ``chemprot``, or the name of your table."""
+        return self._core.name
+
+    @property
+    def labels(self) -> list[str]:
+        """All labels, in the order of every table."""
+        return self._core.task.labels
+
+    @property
+    def negative(self) -> str | None:
+        """The label that means "no relation", if there is one."""
+        return self._core.task.negative
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the splits."""
+        return self._core.splits
+
+    def statistics(self) -> pd.DataFrame:
+        """Sizes and label distribution of each split: the paper's Table I for any corpus.
+
+        The paper's own Table I has two rows swapped: 19,460 / 11,820 / 16,943 (48,223 in all) is ChemProt and 18,779 /
+        7,244 / 5,761 (31,784) is DDI, both in the form of the BLUE benchmark (for DDI: ``splits="blue"``).
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per split: ``split``, ``documents`` and ``sentences`` (all, and those with a candidate pair),
+            ``entities``, ``pairs``, one column per label, and ``lost``: gold positives that are in the files but could
+            not become a pair, for instance because their two mentions stand in different sentences.
+
+        Examples
+        --------
+        >>> corpus = biorel.load_sample("ddi")
+        >>> corpus.statistics()[["split", "documents", "sentences", "pairs", "false", "effect"]]
+           split  documents  sentences  pairs  false  effect
+        0  train         28        280    406    166      46
+        1   test         10        100    142     64      14
+        """
+        return pd.DataFrame(self._core.statistics())
+
+    def sentences(self, split: str) -> pd.DataFrame:
+        """The sentences of a split, those without a pair included.
+
+        Parameters
+        ----------
+        split : str
+            One of :attr:`splits`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per sentence: ``id``, ``document``, ``text``, ``entities`` and ``pairs`` (how many).
+
+        Examples
+        --------
+        >>> biorel.load_sample("ddi").sentences("test")["text"][0]
+        'In this series, sembradopril reduces the serum level of nalexzumide.'
+        """
+        return pd.DataFrame(self._core.sentences(split))
+
+    def instances(self, split: str, marking: Marking = "typed") -> pd.DataFrame:
+        """The candidate pairs of a split, each with its two entities marked in the text.
+
+        Parameters
+        ----------
+        split : str
+            One of :attr:`splits`.
+        marking : {"typed", "blue", "markers"}
+            ``typed``: each entity becomes a tag of its type, ``@DRUG$`` (the paper). ``blue``: the rules of the BLUE
+            benchmark. ``markers``: ``[E1] aspirin [/E1]``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per pair: ``id``, ``document``, ``sentence``, ``text`` (marked), ``label``, ``entity1``, ``entity2``.
+
+        Examples
+        --------
+        >>> biorel.load_sample("ddi").instances("test")[["text", "label"]].iloc[0].tolist()
+        ['In this series, @DRUG$ reduces the serum level of @DRUG$.', 'mechanism']
+        """
+        return pd.DataFrame(self._core.instances([split], marking).columns())
+
+    def findings(self) -> pd.DataFrame:
+        """What was lost, skipped or repaired while the files were read; nothing is dropped silently.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per finding: ``kind`` (``lost``: a gold positive that could not become a pair; ``skipped``: in the
+            files, not in the corpus; ``repaired``: read otherwise than the file literally says), ``split``, ``id``,
+            ``label``, ``reason``.
+
+        Examples
+        --------
+        >>> len(biorel.load_sample("ddi").findings())
+        0
+        """
+        return pd.DataFrame(self._core.findings())
+
+    def divide(self, parts: Mapping[str, Iterable[str]]) -> Corpus:
+        """Form new splits from whole documents.
+
+        Parameters
+        ----------
+        parts : mapping of str to iterable of str
+            For each new split the identifiers of its documents. A document in no part is left out.
+
+        Returns
+        -------
+        Corpus
+            The same sentences in the new splits.
+
+        Raises
+        ------
+        ConfigError
+            For a document that the corpus does not have or that is in two parts, and for a part without a pair.
+
+        Examples
+        --------
+        >>> corpus = biorel.load_sample("aimed")
+        >>> documents = corpus.sentences("all")["document"].unique()
+        >>> corpus.divide({"train": documents[:17], "test": documents[17:]}).splits
+        ['train', 'test']
+        """
+        return Corpus(self._core.divide([(name, list(documents)) for name, documents in parts.items()]))
+
+    def fold(self, index: int, *, folds: int = 10, seed: int = 1) -> Corpus:
+        """Hold one fold out: a corpus with the splits ``train`` and ``test``.
+
+        Folds keep documents together. Where the file states the published folds (``aimed_pairs.tsv``) those are used
+        and `folds` and `seed` are ignored; else the documents are shuffled with `seed` and dealt out.
+
+        Parameters
+        ----------
+        index : int
+            Which fold to test on, from 0.
+        folds : int
+            How many folds.
+        seed : int
+            Seed of the shuffle.
+
+        Returns
+        -------
+        Corpus
+            All documents, in ``train`` and ``test``.
+
+        Examples
+        --------
+        >>> biorel.load_sample("aimed").fold(0, folds=4).statistics()["documents"].tolist()
+        [18, 6]
+        """
+        return Corpus(self._core.fold(index, folds, seed))
+
+    def __repr__(self) -> str:
+        """One line with the splits' sizes."""
+        sizes = ", ".join(f"{row.split}: {row.pairs:,} pairs" for row in self.statistics().itertuples())
+        return f"Corpus({self.name!r}, {sizes}; labels {', '.join(self.labels)})"
+
+
+def load_corpus(
+    name: str,
+    source: PathLike | Sequence[PathLike] | pd.DataFrame,
+    *,
+    splits: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    labels: Sequence[str] | None = None,
+    negative: str | None = None,
+) -> Corpus:
+    """Read a corpus from its original files.
+
+    Parameters
+    ----------
+    name : {"aimed", "ddi", "chemprot", "table"}
+        The format. ``aimed``: any corpus in the unified PPI XML form, or the flat ``aimed_pairs.tsv``. ``ddi``:
+        DDIExtraction 2013. ``chemprot``: the tables of BioCreative VI track 5. ``table``: your own pairs, one row each,
+        from TSV, CSV, JSONL or a DataFrame.
+    source : path, sequence of paths, or DataFrame
+        A folder, a file, several files, or a ``.zip``, which is read in place.
+    splits : {"full", "blue"}, optional
+        DDI only: the release's own train and test (default), or the train / dev / test of the BLUE benchmark.
+    columns : mapping of str to str, optional
+        Table only: your column for each of ours, where the names differ.
+    labels : sequence of str, optional
+        Table only: all labels in order. Without it they are collected from the rows.
+    negative : str, optional
+        Table only: the label that means "no relation".
+
+    Returns
+    -------
+    Corpus
+        The corpus; :meth:`Corpus.findings` tells what could not be read as it stands.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is nothing at a path.
+    CorpusError
+        When a file is not what its format promises; the message names file and line.
+    ConfigError
+        For an unknown name or a setting that does not apply.
+
+    Examples
+    --------
+    >>> corpus = biorel.load_corpus("ddi", biorel.sample_path("ddi"))
+    >>> corpus.labels
+    ['false', 'mechanism', 'effect', 'advise', 'int']
+    """
+    options = _biorel.ReadOptions(
+        splits=splits,
+        columns=dict(columns or {}),
+        labels=None if labels is None else list(labels),
+        negative=negative,
+    )
+    if isinstance(source, pd.DataFrame):
+        if name != "table":
+            raise ConfigError(f'source: a DataFrame can only be read as "table", not as "{name}"', "source")
+        return Corpus(_biorel.Corpus.from_columns(table_columns(source), options))
+    paths = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    return Corpus(_biorel.Corpus.read(name, [os.fspath(path) for path in paths], options))
+
+
+def table_columns(frame: pd.DataFrame) -> list[tuple[str, list[str | None]]]:
+    """A DataFrame's columns as text, missing values as None, for the same checks that files get."""
+    columns = []
+    for name in frame.columns:
+        values = frame[name]
+        text: list[str | None] = [
+            None if missing else str(int(value) if isinstance(value, (float, np.floating)) and float(value).is_integer() else value)
+            for value, missing in zip(values, values.isna(), strict=True)
+        ]
+        columns.append((str(name), text))
+    return columns

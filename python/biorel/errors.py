@@ -1,0 +1,101 @@
+"""What can go wrong, by whose input it was.
+
+Every error of biorel derives from `BiorelError`. Files that cannot be opened, read or written raise Python's own
+`OSError` family (`FileNotFoundError`, `PermissionError`, ...), and Ctrl-C raises `KeyboardInterrupt`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from biorel.training import Run
+
+
+class BiorelError(Exception):
+    """Base class of the errors that biorel raises itself."""
+
+
+class CorpusError(BiorelError, ValueError):
+    """A corpus file, or a row of your own data, does not say what its format promises.
+
+    Attributes
+    ----------
+    path : str or None
+        The file, or a name such as ``sentences[3]`` for data that came from memory.
+    line : int or None
+        The line, counted from 1, where the format has lines.
+    """
+
+    def __init__(self, message: str, path: str | None = None, line: int | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.line = line
+
+
+class ConfigError(BiorelError, ValueError):
+    """A setting is out of range, unknown, or contradicts another.
+
+    Attributes
+    ----------
+    field : str or None
+        The name of the setting as you wrote it.
+    """
+
+    def __init__(self, message: str, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class CheckpointError(BiorelError, ValueError):
+    """A model directory, a weight file or a vocabulary cannot be used.
+
+    Attributes
+    ----------
+    path : str or None
+        The file or directory.
+    tensor : str or None
+        The tensor, where one is to blame.
+    """
+
+    def __init__(self, message: str, path: str | None = None, tensor: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.tensor = tensor
+
+
+class TrainingError(BiorelError, RuntimeError):
+    """Training cannot go on: the loss or a gradient is not finite.
+
+    Attributes
+    ----------
+    step : int or None
+        The optimizer step, counted from 1.
+    """
+
+    def __init__(self, message: str, step: int | None = None) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C stopped a fine-tuning; what had been learned by then is in `run`.
+
+    It derives from `KeyboardInterrupt`, so a program that does not catch it stops, as Ctrl-C should make it.
+
+    Attributes
+    ----------
+    run : Run
+        The unfinished run: its history ends at the last full step, and its model can be scored, used and saved.
+
+    Examples
+    --------
+    >>> try:
+    ...     run = biorel.finetune(corpus, "minilm")
+    ... except biorel.TrainingInterrupted as stopped:
+    ...     run = stopped.run  # doctest: +SKIP
+    """
+
+    def __init__(self, message: str, run: Run) -> None:
+        super().__init__(message)
+        self.run = run

@@ -1,0 +1,313 @@
+"""Fine-tuned relation models: ask them, score them, look into them, save them."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from biorel import _biorel
+from biorel.corpus import Corpus, PathLike
+from biorel.errors import CorpusError
+from biorel.scores import Scores, score_predictions
+
+
+class RelationModel:
+    """A fine-tuned relation classifier: encoder, head, labels, and how entities are marked.
+
+    Made by :func:`finetune` (``run.model``) or :func:`load`.
+    """
+
+    def __init__(self, core: _biorel.Model, *, threads: int | None = None, device: str = "auto") -> None:
+        self._core = core
+        self._threads = threads
+        self._device = device
+
+    @property
+    def labels(self) -> list[str]:
+        """All labels, in the order of the probability columns."""
+        return self._core.task.labels
+
+    @property
+    def negative(self) -> str | None:
+        """The label that means "no relation", if there is one."""
+        return self._core.task.negative
+
+    @property
+    def head(self) -> str:
+        """Which of the paper's heads classifies."""
+        return self._core.head
+
+    @property
+    def marking(self) -> str:
+        """How entities are marked."""
+        return self._core.marking
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What is saved with the model: task, labels, marking, training settings, encoder, hash of the data."""
+        return cast("dict[str, Any]", json.loads(self._core.card))
+
+    def predict(self, sentences: Sequence[Mapping[str, Any]] | pd.DataFrame) -> pd.DataFrame:
+        """Classify every pair of entities whose types can stand in a relation.
+
+        Parameters
+        ----------
+        sentences : sequence of dict, or DataFrame
+            Each with ``text`` and ``entities``, a list of dicts with ``start`` and ``end`` (characters, end-exclusive)
+            and ``type`` (as in the training corpus: ``drug``, ``protein``, ``CHEMICAL``, ...), and optionally ``id``;
+            the sentence may have an ``id`` too.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per pair: ``sentence``; ``entity1``, ``type1``, ``start1``, ``end1``, and the same for the second;
+            ``relation``, its ``probability``, and one column ``p_<label>`` per label. A sentence is classified alike
+            alone and among others.
+
+        Raises
+        ------
+        CorpusError
+            When a sentence lacks something or an offset is outside its text; the message names the sentence.
+
+        Warns
+        -----
+        UserWarning
+            When entities have a type that the model does not know; they form no pairs.
+
+        Examples
+        --------
+        >>> text = "Velotrazine increases the clearance of nalexpidol."
+        >>> entities = [{"start": 0, "end": 11, "type": "drug"}, {"start": 39, "end": 49, "type": "drug"}]
+        >>> table = model.predict([{"text": text, "entities": entities}])
+        >>> table[["entity1", "entity2"]].values.tolist()
+        [['Velotrazine', 'nalexpidol']]
+        """
+        pairs = self._core.pairs(checked_sentences(sentences))
+        _warn_of_unknown_types(pairs.unknown_types, self._core.task.types)
+        columns = pairs.columns()
+        predicted = self._core.predict(pairs.instances, self._threads, self._device)
+        return pd.DataFrame(columns).join(self._decisions(predicted, "relation"))
+
+    def predictions(self, corpus: Corpus, split: str = "test") -> pd.DataFrame:
+        """Classify the candidate pairs of a corpus's split.
+
+        Parameters
+        ----------
+        corpus : Corpus
+            A corpus with the same labels.
+        split : str
+            One of its splits.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per pair: as :meth:`Corpus.instances`, with ``label`` called ``gold``, and ``predicted``, its
+            ``probability``, and one column ``p_<label>`` per label. A pair that was dropped because its entities lie
+            too far apart has no prediction.
+
+        Examples
+        --------
+        >>> table = model.predictions(biorel.load_sample("ddi"), "test")
+        >>> (table["gold"] == table["predicted"]).mean() > 0
+        True
+        """
+        instances = self._instances(corpus, split)
+        predicted = self._core.predict(instances, self._threads, self._device)
+        table = pd.DataFrame(instances.columns()).rename(columns={"label": "gold"})
+        return table.join(self._decisions(predicted, "predicted"))
+
+    def evaluate(self, corpus: Corpus, split: str = "test") -> Scores:
+        """Score the model on a corpus's split.
+
+        Parameters
+        ----------
+        corpus : Corpus
+            A corpus with the same labels.
+        split : str
+            One of its splits.
+
+        Returns
+        -------
+        Scores
+            A DataFrame with one row per class and per average; the protocol is printed with it and in ``.attrs``. Gold
+            positives that could not become an instance count as misses.
+
+        Examples
+        --------
+        >>> scores = model.evaluate(biorel.load_sample("ddi"), "test")
+        >>> scores.attrs["protocol"]
+        'micro-F1 over the 4 positive classes, test, 142 pairs'
+        """
+        return score_predictions(self.predictions(corpus, split), corpus, split)
+
+    def attention(self, corpus: Corpus, split: str = "test") -> pd.DataFrame:
+        """The weight of each word of each pair's sentence: what an attention head looked at.
+
+        Parameters
+        ----------
+        corpus : Corpus
+            A corpus with the same labels.
+        split : str
+            One of its splits.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per word: ``instance``, ``word``, ``stem``, ``weight`` (share of the attention; an instance's words
+            sum to 1), ``distance`` (in words, to the nearer entity; 0 is the entity itself), ``is_entity``, ``start``
+            and ``end`` in the marked text, ``gold``, ``predicted``.
+
+        Raises
+        ------
+        ConfigError
+            When the head does not weigh words; ``attention`` and ``attention-no-cls`` do.
+
+        Examples
+        --------
+        >>> weights = model.attention(biorel.load_sample("ddi"), "test")
+        >>> weights.groupby("instance")["weight"].sum().round(6).unique().tolist()
+        [1.0]
+        """
+        instances = self._instances(corpus, split)
+        return pd.DataFrame(self._core.attention(instances, self._threads, self._device))
+
+    def save(self, directory: PathLike) -> None:
+        """Save the model as a directory, which :func:`load` reads and transformers' ``AutoModel`` opens as an encoder.
+
+        The directory appears complete or not at all.
+
+        Parameters
+        ----------
+        directory : path
+            A new directory, or an earlier model of biorel, which is replaced.
+
+        Raises
+        ------
+        ConfigError
+            When the directory holds something else.
+        OSError
+            When it cannot be written; nothing is left behind.
+
+        Examples
+        --------
+        >>> model.save(folder / "ddi-attention")
+        >>> biorel.load(folder / "ddi-attention").labels
+        ['false', 'mechanism', 'effect', 'advise', 'int']
+        """
+        self._core.save(os.fspath(directory))
+
+    def _instances(self, corpus: Corpus, split: str) -> _biorel.Instances:
+        return self._core.instances(corpus._core, [split])
+
+    def _decisions(self, predicted: _biorel.Predicted, name: str) -> pd.DataFrame:
+        labels = np.array(self.labels, dtype=object)
+        best = predicted.probabilities.argmax(axis=1)
+        rows = pd.Index(predicted.kept)
+        table = pd.DataFrame({name: labels[best], "probability": predicted.probabilities.max(axis=1)}, index=rows)
+        for position, label in enumerate(labels):
+            table[f"p_{label}"] = predicted.probabilities[:, position]
+        return table
+
+    def __repr__(self) -> str:
+        """Task, head and encoder."""
+        card = self.card
+        return f"RelationModel({card['task']['name']!r}, head {self.head!r}, encoder {card['encoder']!r}, {card['steps']} steps)"
+
+
+def load(directory: PathLike, *, device: str = "auto", threads: int | None = None) -> RelationModel:
+    """Load a model that :meth:`RelationModel.save` wrote.
+
+    Parameters
+    ----------
+    directory : path
+        The model's directory.
+    device : {"auto", "cpu", "reference"}
+        What computes.
+    threads : int, optional
+        Processor threads; all by default.
+
+    Returns
+    -------
+    RelationModel
+        The model.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no such directory.
+    CheckpointError
+        When it is not a relation model, or damaged; the message names the file or tensor.
+
+    Examples
+    --------
+    >>> model.save(folder / "ddi-attention")
+    >>> biorel.load(folder / "ddi-attention").head
+    'attention'
+    """
+    return RelationModel(_biorel.Model.load(os.fspath(directory)), threads=threads, device=device)
+
+
+_Entity = tuple[str, str, int, int]
+
+
+def checked_sentences(sentences: Sequence[Mapping[str, Any]] | pd.DataFrame) -> list[tuple[str, str, list[_Entity]]]:
+    """Sentences as tuples (id, text, entities as (id, type, start, end)), or an error that names what is missing."""
+    if isinstance(sentences, pd.DataFrame):
+        sentences = cast("list[dict[str, Any]]", sentences.to_dict("records"))
+    if isinstance(sentences, Mapping) or isinstance(sentences, str):
+        raise TypeError("sentences must be a list of dicts or a DataFrame; for one sentence write predict([sentence])")
+    checked = []
+    for number, sentence in enumerate(sentences):
+        place = f"sentences[{number}]"
+        text = _entry(sentence, "text", str, place)
+        entities = []
+        for index, entity in enumerate(_entry(sentence, "entities", (list, tuple), place)):
+            inner = f"{place}.entities[{index}]"
+            kind = _entry(entity, "type", str, inner)
+            start = _offset(entity, "start", inner)
+            end = _offset(entity, "end", inner)
+            if not 0 <= start < end <= len(text):
+                raise CorpusError(
+                    f"{inner}: characters {start} to {end} are not in its text of {len(text)} characters (offsets count "
+                    "characters from 0, the end is one past the last)",
+                    inner,
+                )
+            stated = entity.get("text")
+            if isinstance(stated, str) and stated != text[start:end]:
+                raise CorpusError(f"{inner}: its text is {stated!r}, but {start} to {end} is {text[start:end]!r}", inner)
+            entities.append((str(entity.get("id", f"e{index}")), kind, start, end))
+        checked.append((str(sentence.get("id", f"s{number}")), text, entities))
+    return checked
+
+
+def _entry(record: Any, key: str, kind: type | tuple[type, ...], place: str) -> Any:
+    if not isinstance(record, Mapping):
+        raise CorpusError(f"{place}: must be a dict, not {type(record).__name__}", place)
+    if key not in record:
+        raise CorpusError(f"{place}: has no {key!r}; it has {', '.join(map(repr, record)) or 'nothing'}", place)
+    if not isinstance(record[key], kind):
+        wanted = "a list" if isinstance(kind, tuple) else kind.__name__
+        raise CorpusError(f"{place}: {key!r} must be {wanted}, not {type(record[key]).__name__}", place)
+    return record[key]
+
+
+def _offset(entity: Mapping[str, Any], key: str, place: str) -> int:
+    value = _entry(entity, key, (int, np.integer), place) if not isinstance(entity.get(key), bool) else None
+    if value is None:
+        raise CorpusError(f"{place}: {key!r} must be int, not bool", place)
+    return int(value)
+
+
+def _warn_of_unknown_types(unknown: dict[str, int], known: list[str]) -> None:
+    if unknown:
+        counts = ", ".join(f"{count} of type {kind!r}" for kind, count in unknown.items())
+        warnings.warn(
+            f"entities of types that the model does not know form no pairs: {counts} (it knows {', '.join(known)})",
+            stacklevel=3,
+        )

@@ -1,0 +1,364 @@
+"""Fine-tuning: from a corpus and an encoder to scores, predictions and a model."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from biorel import _biorel
+from biorel.corpus import Corpus, Marking, PathLike
+from biorel.encoder import Encoder, load_encoder
+from biorel.errors import ConfigError, TrainingInterrupted
+from biorel.model import RelationModel
+from biorel.scores import Scores, score_predictions
+
+Head: TypeAlias = Literal[
+    "cls", "lstm", "attention", "lstm-no-cls", "attention-no-cls", "lstm-all-cls", "attention-all-cls"
+]
+Device: TypeAlias = Literal["auto", "cpu", "reference"]
+TooLong: TypeAlias = Literal["error", "drop", "join"]
+
+
+class Run:
+    """What a fine-tuning came to. Made by :func:`finetune`.
+
+    Attributes
+    ----------
+    model : RelationModel
+        The fine-tuned model.
+    corpus : Corpus
+        What it was trained and scored on.
+    settings : dict
+        Every setting, defaults included.
+    interrupted : bool
+        Whether Ctrl-C stopped it before its last step.
+    """
+
+    def __init__(
+        self,
+        model: RelationModel,
+        corpus: Corpus,
+        settings: dict[str, Any],
+        history: dict[str, Any],
+        *,
+        test: str | None,
+        interrupted: bool,
+    ) -> None:
+        self.model = model
+        self.corpus = corpus
+        self.settings = settings
+        self.interrupted = interrupted
+        self._history = pd.DataFrame(history)
+        self._test = test
+        self._predictions: dict[str, pd.DataFrame] = {}
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row per optimizer step.
+
+        ``step``, ``epoch``, ``loss`` (mean cross-entropy of the batch), ``gradient_norm`` (before clipping),
+        ``learning_rate``, ``instances``, ``tokens``, ``seconds``.
+        """
+        return self._history.copy()
+
+    @property
+    def epochs(self) -> pd.DataFrame:
+        """One row per epoch: ``epoch``, ``steps``, ``loss`` (mean over instances), ``instances``, ``tokens``, ``seconds``."""
+        steps = self._history.assign(loss=self._history["loss"] * self._history["instances"])
+        table = steps.groupby("epoch", as_index=False).agg(
+            steps=("step", "size"),
+            loss=("loss", "sum"),
+            instances=("instances", "sum"),
+            tokens=("tokens", "sum"),
+            seconds=("seconds", "sum"),
+        )
+        table["loss"] /= table["instances"]
+        return table
+
+    @property
+    def scores(self) -> Scores:
+        """Scores on the test split; see :meth:`score`."""
+        return self.score(self._default(None))
+
+    def score(self, split: str) -> Scores:
+        """Scores on a split.
+
+        Parameters
+        ----------
+        split : str
+            One of the corpus's splits.
+
+        Returns
+        -------
+        Scores
+            As :meth:`RelationModel.evaluate`.
+
+        Examples
+        --------
+        >>> run.score("train").attrs["protocol"]
+        'micro-F1 over the 4 positive classes, train, 406 pairs'
+        """
+        return score_predictions(self.predictions(split), self.corpus, split)
+
+    def predictions(self, split: str | None = None) -> pd.DataFrame:
+        """Predictions on a split, by default the test split.
+
+        Parameters
+        ----------
+        split : str, optional
+            One of the corpus's splits.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As :meth:`RelationModel.predictions`.
+
+        Examples
+        --------
+        >>> len(run.predictions("test"))
+        142
+        """
+        split = self._default(split)
+        if split not in self._predictions:
+            self._predictions[split] = self.model.predictions(self.corpus, split)
+        return self._predictions[split].copy()
+
+    def attention(self, split: str | None = None) -> pd.DataFrame:
+        """Attention of the words of a split, by default the test split.
+
+        Parameters
+        ----------
+        split : str, optional
+            One of the corpus's splits.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As :meth:`RelationModel.attention`.
+
+        Examples
+        --------
+        >>> run.attention().nlargest(3, "weight")["word"].size
+        3
+        """
+        return self.model.attention(self.corpus, self._default(split))
+
+    def _default(self, split: str | None) -> str:
+        split = split or self._test
+        if split is None:
+            raise ConfigError(f"split: name one of {', '.join(self.corpus.splits)}; the run had no test split", "split")
+        return split
+
+    def __repr__(self) -> str:
+        """Model, steps, and the headline score if there is a test split that was predicted."""
+        steps = len(self._history)
+        state = f"stopped after {steps} steps" if self.interrupted else f"{steps} steps"
+        return f"Run({self.model!r}, {state}, {self._history['seconds'].sum():.0f} s)"
+
+
+def finetune(
+    corpus: Corpus,
+    encoder: str | PathLike | Encoder = "minilm",
+    *,
+    head: Head = "attention",
+    train: str | Sequence[str] = "train",
+    test: str | None = "test",
+    marking: Marking = "typed",
+    learning_rate: float = 2e-5,
+    batch_size: int = 32,
+    epochs: int = 10,
+    max_steps: int | None = None,
+    max_length: int = 128,
+    too_long: TooLong = "error",
+    seed: int = 1,
+    warmup: float = 0.1,
+    weight_decay: float = 0.01,
+    max_grad_norm: float = 1.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    epsilon: float = 1e-6,
+    bias_correction: bool = False,
+    dropout: float | None = None,
+    head_dropout: float = 0.1,
+    device: Device = "auto",
+    threads: int | None = None,
+    progress: bool = True,
+) -> Run:
+    """Fine-tune an encoder with one of the paper's heads, and score it.
+
+    The defaults are the paper's settings. The same seed, settings and machine give the same bits.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        What to learn from. A corpus without a ``train`` split (AIMed) is split first: ``corpus.fold(0)``.
+    encoder : str, path or Encoder
+        As :func:`load_encoder` takes it.
+    head : str
+        What the classifier reads (paper, section III-B): ``cls``, ``lstm``, ``attention``, ``lstm-no-cls``,
+        ``attention-no-cls``, ``lstm-all-cls`` or ``attention-all-cls``.
+    train : str or sequence of str
+        The split, or the splits together, to learn from.
+    test : str or None
+        The split to score; None, or a corpus without it, scores nothing.
+    marking : {"typed", "blue", "markers"}
+        How entities are marked; see :meth:`Corpus.instances`.
+    learning_rate : float
+        Peak learning rate.
+    batch_size : int
+        Instances per optimizer step.
+    epochs : int
+        Passes over the training instances.
+    max_steps : int, optional
+        Stop after this many optimizer steps, whatever `epochs` says; the schedule then ends there.
+    max_length : int
+        Word pieces per instance, ``[CLS]`` and ``[SEP]`` included. A longer instance is cut to a window that keeps both
+        entities.
+    too_long : {"error", "drop", "join"}
+        What to do with an instance whose two entities, with all between them, do not fit: stop; leave it out and count
+        it, a positive one as a miss; or keep a window around each entity and leave out what lies between.
+    seed : int
+        Seed of the head's initial weights, the order of the instances, and dropout.
+    warmup : float
+        Share of the steps during which the learning rate rises from 0; it then falls linearly.
+    weight_decay : float
+        Decoupled weight decay; biases and LayerNorm are exempt.
+    max_grad_norm : float
+        The gradient is scaled down to this norm; 0 turns clipping off.
+    betas : tuple of float
+        Adam's decay rates of the two moments.
+    epsilon : float
+        Adam's epsilon.
+    bias_correction : bool
+        Correct the moments' bias towards zero; BERT's own optimizer does not.
+    dropout : float, optional
+        Dropout inside the encoder; by default its own rates.
+    head_dropout : float
+        Dropout before the classifier.
+    device : {"auto", "cpu", "reference"}
+        What computes. ``reference`` is the slow specification that the others are tested against.
+    threads : int, optional
+        Processor threads; all by default.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Run
+        Scores, history, predictions and the model.
+
+    Raises
+    ------
+    ConfigError
+        For a setting out of range, or splits that the corpus does not have.
+    TrainingError
+        When the loss is no longer finite; the message names the step.
+    TrainingInterrupted
+        After Ctrl-C; its ``run`` is what had been learned by then.
+
+    Warns
+    -----
+    UserWarning
+        When instances were cut or dropped at `max_length`.
+
+    Examples
+    --------
+    >>> run = biorel.finetune(biorel.load_sample("ddi"), "minilm", max_steps=1, progress=False)
+    >>> run.history[["step", "epoch", "instances"]]
+       step  epoch  instances
+    0     1      1         32
+    """
+    settings: dict[str, Any] = {
+        "head": head,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "epochs": epochs,
+        "max_steps": max_steps,
+        "max_length": max_length,
+        "too_long": too_long,
+        "seed": seed,
+        "warmup": warmup,
+        "weight_decay": weight_decay,
+        "max_grad_norm": max_grad_norm,
+        "betas": betas,
+        "epsilon": epsilon,
+        "bias_correction": bias_correction,
+        "dropout": dropout,
+        "head_dropout": head_dropout,
+    }
+    core_settings = _biorel.Settings(settings)
+    train_splits = [train] if isinstance(train, str) else list(train)
+    test_split = _test_split(corpus, train_splits, test)
+    instances = corpus._core.instances(train_splits, marking)
+    loaded = load_encoder(encoder)
+    with _Bar(progress) as bar:
+        outcome = _biorel.finetune(
+            loaded._core, loaded.name, instances, core_settings, device=device, threads=threads, report=bar.update
+        )
+    _warn_of_losses(outcome.cut, outcome.dropped, max_length)
+    run = Run(
+        RelationModel(outcome.model, threads=threads, device=device),
+        corpus,
+        {**settings, "marking": marking, "train": train_splits, "test": test_split, "encoder": loaded.name},
+        outcome.history,
+        test=test_split,
+        interrupted=outcome.raised is not None,
+    )
+    if isinstance(outcome.raised, KeyboardInterrupt):
+        steps = len(run.history)
+        raise TrainingInterrupted(f"stopped after step {steps}; the model so far is in this exception's .run", run)
+    if outcome.raised is not None:
+        raise outcome.raised
+    return run
+
+
+def _test_split(corpus: Corpus, train: list[str], test: str | None) -> str | None:
+    if "train" in train and "train" not in corpus.splits:
+        raise ConfigError(
+            f"train: {corpus.name} has no split `train`, only {', '.join(corpus.splits)}; hold a fold out with "
+            "corpus.fold(0), or name the split to learn from",
+            "train",
+        )
+    if test is None or (test == "test" and test not in corpus.splits):
+        return None
+    if test in train:
+        raise ConfigError(f"test: `{test}` is also trained on; scores on it would mean nothing", "test")
+    corpus._core.instances([test], "typed")  # an unknown split is an error now, not after the training
+    return test
+
+
+class _Bar:
+    """A progress bar over optimizer steps: a terminal's or a notebook's, as tqdm finds."""
+
+    def __init__(self, show: bool) -> None:
+        self._show = show
+        self._bar: Any = None
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    @property
+    def update(self) -> Callable[[int, int, int, float], None] | None:
+        """What training calls after every step: step, steps in all, epoch, loss."""
+        return self._update if self._show else None
+
+    def _update(self, step: int, total: int, epoch: int, loss: float) -> None:
+        if self._bar is None:
+            self._bar = tqdm(total=total, desc="fine-tuning", unit="step")
+        self._bar.set_postfix_str(f"epoch {epoch}, loss {loss:.3f}", refresh=False)
+        self._bar.update(step - self._bar.n)
+
+
+def _warn_of_losses(cut: int, dropped: int, max_length: int) -> None:
+    if cut:
+        warnings.warn(f"{cut} training instances were cut to {max_length} word pieces around their entities", stacklevel=3)
+    if dropped:
+        warnings.warn(f"{dropped} training instances were dropped: their entities lie too far apart", stacklevel=3)

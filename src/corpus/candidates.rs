@@ -1,0 +1,84 @@
+//! Which pairs of mentions are asked about, for corpora that list no pairs and for prediction on new sentences.
+
+use serde::{Deserialize, Serialize};
+
+use super::Sentence;
+
+/// The pairs of entity types that can stand in a relation.
+///
+/// Each rule holds the types of the first and of the second argument. No rule at all means any two mentions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Candidates {
+    /// Types allowed as first and as second argument, rule by rule.
+    pub rules: Vec<(Vec<String>, Vec<String>)>,
+}
+
+impl Candidates {
+    /// Any two mentions of these types.
+    pub fn among(kinds: &[&str]) -> Self {
+        Self::between(kinds, kinds)
+    }
+
+    /// A mention of one of the first types with one of the second types.
+    pub fn between(first: &[&str], second: &[&str]) -> Self {
+        let owned = |kinds: &[&str]| kinds.iter().map(|kind| (*kind).to_owned()).collect();
+        Self { rules: vec![(owned(first), owned(second))] }
+    }
+
+    /// Whether a mention of type `first` as first argument and one of type `second` as second argument are a candidate.
+    pub fn allow(&self, first: &str, second: &str) -> bool {
+        let holds = |kinds: &[String], kind: &str| kinds.iter().any(|known| known == kind);
+        self.rules.is_empty() || self.rules.iter().any(|(a, b)| holds(a, first) && holds(b, second))
+    }
+
+    /// Whether mentions of this type take part at all.
+    pub fn know(&self, kind: &str) -> bool {
+        self.rules.is_empty() || self.rules.iter().any(|(a, b)| a.iter().chain(b).any(|known| known == kind))
+    }
+
+    /// All candidate pairs of a sentence as (first argument, second argument), each pair of mentions once. The types
+    /// decide which of the two is the first argument; where both orders are allowed, it is the one listed first.
+    pub fn of(&self, sentence: &Sentence) -> Vec<(usize, usize)> {
+        let mut pairs = Vec::new();
+        for (i, one) in sentence.entities.iter().enumerate() {
+            for (j, other) in sentence.entities.iter().enumerate().skip(i + 1) {
+                if self.allow(&one.kind, &other.kind) {
+                    pairs.push((i, j));
+                } else if self.allow(&other.kind, &one.kind) {
+                    pairs.push((j, i));
+                }
+            }
+        }
+        pairs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Entity, Sentence, Span, Task};
+    use super::*;
+
+    fn sentence(kinds: &[&str]) -> Sentence {
+        let entity = |(i, kind): (usize, &&str)| Entity {
+            id: format!("e{i}"),
+            kind: (*kind).to_owned(),
+            text: "x".into(),
+            spans: vec![Span::new(i, i + 1)],
+        };
+        let entities = kinds.iter().enumerate().map(entity).collect();
+        Sentence { id: "s".into(), document: "d".into(), text: "x".repeat(kinds.len()), entities, pairs: vec![] }
+    }
+
+    #[test]
+    fn types_decide_pairs_and_order() {
+        let chemprot = Task::chemprot().candidates;
+        assert_eq!(
+            chemprot.of(&sentence(&["GENE-Y", "CHEMICAL", "CHEMICAL", "GENE-N"])),
+            [(1, 0), (2, 0), (1, 3), (2, 3)]
+        );
+        let ddi = Task::ddi().candidates;
+        assert_eq!(ddi.of(&sentence(&["drug", "brand", "disease"])), [(0, 1)]);
+        assert_eq!(Candidates::default().of(&sentence(&["a", "b", ""])).len(), 3);
+        assert!(ddi.know("drug_n") && !ddi.know("disease"));
+    }
+}

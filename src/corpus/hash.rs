@@ -1,0 +1,72 @@
+//! A fingerprint of what a model was trained on: SHA-256 over the content, independent of file names and formats.
+
+use sha2::{Digest, Sha256};
+
+use super::{Corpus, Split, Task};
+
+/// Feeds fields with their lengths, so that no two different contents give the same bytes.
+struct Feed(Sha256);
+
+impl Feed {
+    fn text(&mut self, text: &str) {
+        self.number(text.len());
+        self.0.update(text.as_bytes());
+    }
+
+    fn number(&mut self, number: usize) {
+        self.0.update((number as u64).to_le_bytes());
+    }
+
+    fn split(&mut self, split: &Split, task: &Task) {
+        self.number(split.sentences.len());
+        for sentence in &split.sentences {
+            self.text(&sentence.id);
+            self.text(&sentence.document);
+            self.text(&sentence.text);
+            self.number(sentence.entities.len());
+            for entity in &sentence.entities {
+                self.text(&entity.id);
+                self.text(&entity.kind);
+                self.number(entity.spans.len());
+                for span in &entity.spans {
+                    self.number(span.start);
+                    self.number(span.end);
+                }
+            }
+            self.number(sentence.pairs.len());
+            for pair in &sentence.pairs {
+                self.text(&pair.id);
+                self.number(pair.entity1);
+                self.number(pair.entity2);
+                self.text(task.labels.get(pair.label).map_or("", String::as_str));
+            }
+        }
+    }
+
+    fn hex(self) -> String {
+        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl Split {
+    /// SHA-256, in hexadecimal, of the sentences, mentions, pairs and label names; the split's own name is left out.
+    pub fn content_hash(&self, task: &Task) -> String {
+        let mut feed = Feed(Sha256::new());
+        feed.split(self, task);
+        feed.hex()
+    }
+}
+
+impl Corpus {
+    /// SHA-256, in hexadecimal, of the labels and of all splits with their names.
+    pub fn content_hash(&self) -> String {
+        let mut feed = Feed(Sha256::new());
+        feed.number(self.task.labels.len());
+        self.task.labels.iter().for_each(|label| feed.text(label));
+        for split in &self.splits {
+            feed.text(&split.name);
+            feed.split(split, &self.task);
+        }
+        feed.hex()
+    }
+}

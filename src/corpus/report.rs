@@ -1,0 +1,91 @@
+//! What happened to the gold data while a corpus was read: nothing is dropped or changed silently.
+
+/// What was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FindingKind {
+    /// A gold positive that could not become a pair: a miss for corpus-level recall.
+    Lost,
+    /// Something that is in the files but not in the corpus as read.
+    Skipped,
+    /// Something that was read otherwise than the file literally says.
+    Repaired,
+}
+
+impl FindingKind {
+    /// One word for tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Skipped => "skipped",
+            Self::Repaired => "repaired",
+        }
+    }
+}
+
+/// One thing that a user should know about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What was done.
+    pub kind: FindingKind,
+    /// The split that it belongs to, if it belongs to one.
+    pub split: Option<String>,
+    /// Identifier of the relation, pair, entity or file.
+    pub id: String,
+    /// Index of the gold label, for a lost positive.
+    pub label: Option<usize>,
+    /// Why.
+    pub reason: String,
+}
+
+impl Finding {
+    /// A finding that belongs to no split yet.
+    pub(super) fn new(kind: FindingKind, id: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { kind, split: None, id: id.into(), label: None, reason: reason.into() }
+    }
+
+    /// The same, in a split.
+    pub(super) fn within(mut self, split: &str) -> Self {
+        self.split = Some(split.to_owned());
+        self
+    }
+
+    /// The same, with a gold label.
+    pub(super) fn labelled(mut self, label: usize) -> Self {
+        self.label = Some(label);
+        self
+    }
+}
+
+/// All findings, in the order of the files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// The findings.
+    pub findings: Vec<Finding>,
+}
+
+impl Report {
+    /// How many findings of a kind there are.
+    pub fn count(&self, kind: FindingKind) -> usize {
+        self.findings.iter().filter(|finding| finding.kind == kind).count()
+    }
+
+    /// One line for each reason, with its count and first identifier: what is printed after reading.
+    pub fn summary(&self) -> Vec<String> {
+        let mut groups: Vec<(&Finding, usize)> = Vec::new();
+        for finding in &self.findings {
+            let known = groups.iter_mut().find(|(first, _)| {
+                (first.kind, &first.split, &first.reason) == (finding.kind, &finding.split, &finding.reason)
+            });
+            match known {
+                Some((_, count)) => *count += 1,
+                None => groups.push((finding, 1)),
+            }
+        }
+        let line = |(first, count): &(&Finding, usize)| {
+            let split = first.split.as_ref().map(|split| format!(" in {split}")).unwrap_or_default();
+            let more = if *count > 1 { ", ..." } else { "" };
+            format!("{} {count}{split}: {} ({}{more})", first.kind.name(), first.reason, first.id)
+        };
+        groups.iter().map(line).collect()
+    }
+}

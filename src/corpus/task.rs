@@ -1,0 +1,166 @@
+//! What a corpus asks, and how the field scores it: labels, negative label, averaging, candidate pairs, tag words.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Candidates;
+use crate::{Error, Result};
+
+/// Which labels a score is over, and how it is averaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Averaging {
+    /// Any relation against none, whichever its type (AIMed).
+    Binary,
+    /// Over all decisions for the positive labels: the paper's for DDI and ChemProt.
+    Micro,
+    /// Mean of the positive labels' scores.
+    Macro,
+    /// Mean of all labels' scores, the negative one included.
+    MacroAll,
+}
+
+/// What is to be decided about a pair, and how the field scores it.
+///
+/// It is saved with a model: everything that prediction on new sentences needs to know about the corpus is here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// `ppi`, `ddi`, `chemprot`, or the name of the user's table.
+    pub name: String,
+    /// All labels in a fixed order.
+    pub labels: Vec<String>,
+    /// Index of the label that means "no relation", if the task has one.
+    pub negative: Option<usize>,
+    /// How the headline figure is averaged.
+    pub averaging: Averaging,
+    /// Which pairs of entity types form candidates.
+    pub candidates: Candidates,
+    /// For each entity type the word of its tag: `GENE-Y` -> `GENE` gives `@GENE$`.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Task {
+    /// A task with the usual averaging: binary for two labels of which one is negative, else micro over the positives.
+    /// All entity pairs are candidates and every type is its own tag until [`Task::candidates`] and [`Task::tags`]
+    /// say otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for fewer than two labels, the same label twice, or a negative label that is none of them.
+    pub fn new(name: impl Into<String>, labels: Vec<String>, negative: Option<&str>) -> Result<Self> {
+        if labels.len() < 2 {
+            return Err(Error::config("labels", format!("a task needs two labels or more, not {}", labels.len())));
+        }
+        for (index, label) in labels.iter().enumerate() {
+            if labels[..index].contains(label) {
+                return Err(Error::config("labels", format!("`{label}` is there twice")));
+            }
+        }
+        let negative = match negative {
+            None => None,
+            Some(name) => Some(labels.iter().position(|label| label == name).ok_or_else(|| {
+                Error::config("negative", format!("`{name}` is not one of the labels: {}", labels.join(", ")))
+            })?),
+        };
+        let averaging = if labels.len() == 2 && negative.is_some() { Averaging::Binary } else { Averaging::Micro };
+        let (candidates, tags) = (Candidates::default(), BTreeMap::new());
+        Ok(Self { name: name.into(), labels, negative, averaging, candidates, tags })
+    }
+
+    /// Protein-protein interaction: `negative`, `positive`; any two proteins.
+    pub fn ppi() -> Self {
+        Self {
+            name: "ppi".into(),
+            labels: names(&["negative", "positive"]),
+            negative: Some(0),
+            averaging: Averaging::Binary,
+            candidates: Candidates::among(&["protein"]),
+            tags: tags(&[("protein", "PROTEIN")]),
+        }
+    }
+
+    /// Drug-drug interaction: `false` and four positive classes; any two drugs of the four types.
+    pub fn ddi() -> Self {
+        let kinds = ["drug", "brand", "group", "drug_n"];
+        Self {
+            name: "ddi".into(),
+            labels: names(&["false", "mechanism", "effect", "advise", "int"]),
+            negative: Some(0),
+            averaging: Averaging::Micro,
+            candidates: Candidates::among(&kinds),
+            tags: tags(&kinds.map(|kind| (kind, "DRUG"))),
+        }
+    }
+
+    /// ChemProt: `false` and the five scored groups; a chemical first, a gene or protein second.
+    pub fn chemprot() -> Self {
+        let genes = ["GENE-N", "GENE-Y", "GENE"];
+        let mut tags = tags(&genes.map(|kind| (kind, "GENE")));
+        tags.insert("CHEMICAL".into(), "CHEMICAL".into());
+        Self {
+            name: "chemprot".into(),
+            labels: names(&["false", "CPR:3", "CPR:4", "CPR:5", "CPR:6", "CPR:9"]),
+            negative: Some(0),
+            averaging: Averaging::Micro,
+            candidates: Candidates::between(&["CHEMICAL"], &genes),
+            tags,
+        }
+    }
+
+    /// Index of a label.
+    pub fn label(&self, name: &str) -> Option<usize> {
+        self.labels.iter().position(|label| label == name)
+    }
+
+    /// Indices of all labels but the negative one.
+    pub fn positives(&self) -> Vec<usize> {
+        (0..self.labels.len()).filter(|&index| Some(index) != self.negative).collect()
+    }
+
+    /// The word of an entity type's tag: as the task declares it, else the type in capitals.
+    pub fn tag(&self, kind: &str) -> String {
+        match self.tags.get(kind) {
+            Some(tag) => tag.clone(),
+            None if kind.is_empty() => "ENTITY".into(),
+            None => kind.chars().map(|c| if c.is_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect(),
+        }
+    }
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+fn tags(tags: &[(&str, &str)]) -> BTreeMap<String, String> {
+    tags.iter().map(|(kind, tag)| ((*kind).to_owned(), (*tag).to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_come_from_the_task_or_from_the_type() {
+        assert_eq!(Task::chemprot().tag("GENE-Y"), "GENE");
+        assert_eq!(Task::ddi().tag("brand"), "DRUG");
+        assert_eq!(Task::ddi().tag("cell line"), "CELL_LINE");
+        assert_eq!(Task::ppi().tag(""), "ENTITY");
+    }
+
+    #[test]
+    fn impossible_tasks_are_refused() {
+        let labels = |names: &[&str]| super::names(names);
+        assert!(Task::new("t", labels(&["a"]), None).is_err());
+        assert!(Task::new("t", labels(&["a", "a"]), None).is_err());
+        assert!(Task::new("t", labels(&["a", "b"]), Some("c")).is_err());
+        let task = Task::new("t", labels(&["a", "b"]), None).unwrap();
+        assert_eq!(task.averaging, Averaging::Micro);
+        assert_eq!(task.averaging, Averaging::Micro);
+    }
+
+    #[test]
+    fn a_task_survives_json() {
+        let json = serde_json::to_string(&Task::chemprot()).unwrap();
+        assert_eq!(serde_json::from_str::<Task>(&json).unwrap(), Task::chemprot());
+    }
+}

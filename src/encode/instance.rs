@@ -1,0 +1,340 @@
+//! Marking the two entities of a pair: the text that the encoder reads.
+//!
+//! | | `typed` (the paper) | `blue` (the BLUE benchmark) | `markers` |
+//! |---|---|---|---|
+//! | a mention | `@DRUG$`, `@GENE$`: its type's tag | the same; ChemProt: by position, see below | `[E1] aspirin [/E1]` |
+//! | in several segments | all from its first to its last character | the same | the same |
+//! | two that overlap | one tag `@CHEMICAL-GENE$` in the order of the arguments | one tag `@DRUG-DRUG$`, `@CHEM-GENE$`; also for mentions that touch | nested or crossing markers |
+//! | the rest of the text | unchanged | outer white space stripped; ChemProt: Greek letters and signs in ASCII | unchanged |
+//!
+//! BLUE's ChemProt tags are positional: the mention that stands first is always `@CHEMICAL$` and the second `@GENE$`,
+//! whichever is which. And its text is in ASCII: mostly one character for one (α becomes `a`), as in its published files.
+
+use std::fmt;
+use std::str::FromStr;
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::{Copied, Instance};
+use crate::corpus::{Entity, Pair, Sentence, Span, Task};
+use crate::{Error, Result};
+
+/// How the two entities are shown to the encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Marking {
+    /// The paper's anonymisation: each mention becomes the tag of its type.
+    #[default]
+    Typed,
+    /// Exactly the text of the BLUE benchmark.
+    Blue,
+    /// The mentions stay, between markers.
+    Markers,
+}
+
+impl Marking {
+    /// All markings, in the order in which messages name them.
+    pub const ALL: [Self; 3] = [Self::Typed, Self::Blue, Self::Markers];
+
+    /// The name as users write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Typed => "typed",
+            Self::Blue => "blue",
+            Self::Markers => "markers",
+        }
+    }
+}
+
+impl fmt::Display for Marking {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl FromStr for Marking {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|marking| marking.name() == name).ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            Error::config("marking", format!("`{name}` is not a marking; choose one of {known}"))
+        })
+    }
+}
+
+/// The instance of a gold pair.
+///
+/// # Errors
+/// [`Error::Corpus`] if the pair or its entities do not fit the sentence.
+pub fn mark(sentence: &Sentence, pair: &Pair, task: &Task, marking: Marking) -> Result<Instance> {
+    mark_arguments(sentence, (pair.entity1, pair.entity2), &pair.id, Some(pair.label), task, marking)
+}
+
+/// All gold pairs of the sentences as instances, in order.
+///
+/// # Errors
+/// As [`mark`], for the first pair that does not fit.
+pub fn instances(sentences: &[Sentence], task: &Task, marking: Marking) -> Result<Vec<Instance>> {
+    let of = |sentence: &Sentence| sentence.pairs.iter().map(|pair| mark(sentence, pair, task, marking)).collect();
+    let parts: Vec<Result<Vec<Instance>>> = sentences.par_iter().map(of).collect();
+    let parts: Result<Vec<Vec<Instance>>> = parts.into_iter().collect();
+    Ok(parts?.into_iter().flatten().collect())
+}
+
+/// The instance of any two entities of a sentence (by index), with or without a label: what prediction uses.
+///
+/// # Errors
+/// [`Error::Corpus`] if an entity does not exist or its offsets do not fit the text.
+pub fn mark_arguments(
+    sentence: &Sentence,
+    arguments: (usize, usize),
+    id: &str,
+    label: Option<usize>,
+    task: &Task,
+    marking: Marking,
+) -> Result<Instance> {
+    let characters: Vec<char> = sentence.text.chars().collect();
+    let entity = |index: usize| {
+        let entity = sentence.entities.get(index).filter(|entity| {
+            let hull = entity.hull();
+            !hull.is_empty() && hull.end <= characters.len()
+        });
+        entity.ok_or_else(|| {
+            let message = format!("pair {id}: entity {index} does not exist or its offsets do not fit the text");
+            Error::corpus(format!("sentence {}", sentence.id), message)
+        })
+    };
+    let arguments = [entity(arguments.0)?, entity(arguments.1)?];
+    let hulls = arguments.map(Entity::hull);
+    let positional = marking == Marking::Blue && task.name == "chemprot";
+    let tags = match positional {
+        true => ["CHEMICAL".to_owned(), "GENE".to_owned()],
+        false => arguments.map(|entity| task.tag(&entity.kind)),
+    };
+    let mut writer = Writer::new(&characters, positional);
+    let entities = match marking {
+        Marking::Typed => writer.replace(Span::new(0, characters.len()), hulls, &tags, Span::overlaps, false),
+        Marking::Blue => writer.replace(solid(&characters, hulls), hulls, &tags, Span::touches, positional),
+        Marking::Markers => writer.surround(hulls),
+    };
+    Ok(Instance {
+        id: id.to_owned(),
+        document: sentence.document.clone(),
+        sentence: sentence.id.clone(),
+        text: writer.text,
+        entities,
+        mentions: arguments.map(|entity| mention(entity, &characters)),
+        copied: writer.copied,
+        label,
+    })
+}
+
+/// The mention as the corpus states it, or as it stands in the text.
+fn mention(entity: &Entity, characters: &[char]) -> String {
+    if entity.text.is_empty() {
+        let hull = entity.hull();
+        characters[hull.start..hull.end].iter().collect()
+    } else {
+        entity.text.clone()
+    }
+}
+
+/// The text without outer white space, but with both mentions whole.
+fn solid(characters: &[char], hulls: [Span; 2]) -> Span {
+    let both = hulls[0].union(&hulls[1]);
+    let first = characters.iter().position(|c| !c.is_whitespace()).unwrap_or(0);
+    let last = characters.iter().rposition(|c| !c.is_whitespace()).map_or(0, |last| last + 1);
+    Span::new(first, last).union(&both)
+}
+
+/// Builds a marked text and keeps account of what was copied from where.
+struct Writer<'a> {
+    characters: &'a [char],
+    romanised: bool,
+    text: String,
+    /// Characters in `text`.
+    length: usize,
+    copied: Vec<Copied>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(characters: &'a [char], romanised: bool) -> Self {
+        Self {
+            characters,
+            romanised,
+            text: String::with_capacity(characters.len() + 32),
+            length: 0,
+            copied: Vec::new(),
+        }
+    }
+
+    /// Add text that the sentence does not have; returns where it stands.
+    fn insert(&mut self, text: &str) -> Span {
+        let start = self.length;
+        self.text.push_str(text);
+        self.length += text.chars().count();
+        Span::new(start, self.length)
+    }
+
+    /// Copy characters of the sentence.
+    fn copy(&mut self, from: usize, to: usize) {
+        for original in from..to {
+            let character = self.characters[original];
+            match romanise(character).filter(|_| self.romanised) {
+                Some(letters) if letters.len() != 1 => {
+                    self.insert(letters);
+                    continue;
+                }
+                Some(letter) => self.text.push_str(letter),
+                None => self.text.push(character),
+            }
+            let marked = self.length;
+            self.length += 1;
+            match self.copied.last_mut() {
+                Some(last) if last.marked + last.length == marked && last.original + last.length == original => {
+                    last.length += 1;
+                }
+                _ => self.copied.push(Copied { marked, original, length: 1 }),
+            }
+        }
+    }
+
+    /// Write the `part` of the sentence with each hull replaced by its tag, or both by one tag where they `meet`.
+    /// Positional tags go to the hulls in the order of the text, others to the arguments.
+    fn replace(
+        &mut self,
+        part: Span,
+        hulls: [Span; 2],
+        tags: &[String; 2],
+        meet: fn(&Span, &Span) -> bool,
+        positional: bool,
+    ) -> [Span; 2] {
+        let [one, two] = hulls;
+        if meet(&one, &two) {
+            let both = one.union(&two);
+            self.copy(part.start, both.start);
+            let first = if positional { "CHEM" } else { &tags[0] };
+            let tag = self.insert(&format!("@{first}-{}$", tags[1]));
+            self.copy(both.end, part.end);
+            return [tag, tag];
+        }
+        let swapped = two.start < one.start;
+        let (left, right) = if swapped { (two, one) } else { (one, two) };
+        let (left_tag, right_tag) = if swapped && !positional { (&tags[1], &tags[0]) } else { (&tags[0], &tags[1]) };
+        self.copy(part.start, left.start);
+        let left_at = self.insert(&format!("@{left_tag}$"));
+        self.copy(left.end, right.start);
+        let right_at = self.insert(&format!("@{right_tag}$"));
+        self.copy(right.end, part.end);
+        if swapped { [right_at, left_at] } else { [left_at, right_at] }
+    }
+
+    /// Write the whole sentence with markers around both hulls. Each entity's span includes its markers.
+    fn surround(&mut self, hulls: [Span; 2]) -> [Span; 2] {
+        const OPEN: [&str; 2] = ["[E1] ", "[E2] "];
+        const CLOSE: [&str; 2] = [" [/E1]", " [/E2]"];
+        // The hull that starts first, or reaches further from the same start, is the outer one: its marker opens first
+        // and, where both end together, closes last. Of two equal hulls the first argument's is the outer one.
+        let outer_first = if (hulls[1].start, hulls[0].end) < (hulls[0].start, hulls[1].end) { [1, 0] } else { [0, 1] };
+        let [outer, inner] = outer_first;
+        let mut entities = [Span::new(0, 0); 2];
+        let mut from = 0;
+        let mut places: Vec<usize> = hulls.iter().flat_map(|hull| [hull.start, hull.end]).collect();
+        places.sort_unstable();
+        places.dedup();
+        for place in places {
+            self.copy(from, place);
+            from = place;
+            for which in [inner, outer] {
+                if hulls[which].end == place {
+                    entities[which].end = self.insert(CLOSE[which]).end;
+                }
+            }
+            for which in [outer, inner] {
+                if hulls[which].start == place {
+                    entities[which].start = self.insert(OPEN[which]).start;
+                }
+            }
+        }
+        self.copy(from, self.characters.len());
+        entities
+    }
+}
+
+/// BLUE's ASCII for a character; `None` for one that it leaves alone, or that it would drop (it is kept here). Nearly
+/// all are one letter for one; θ and ψ are two.
+fn romanise(character: char) -> Option<&'static str> {
+    Some(match character {
+        'α' | 'ά' | 'á' => "a",
+        'Α' | 'Ά' | 'Å' | 'Ã' => "A",
+        'β' | 'ß' => "b",
+        'Β' => "B",
+        'γ' => "g",
+        'Γ' => "G",
+        'δ' => "d",
+        'Δ' => "D",
+        'ε' | 'έ' | 'é' | 'ɛ' | 'ί' => "e",
+        'Ε' | 'Έ' | '∑' => "E",
+        'ζ' => "z",
+        'Ζ' => "Z",
+        'η' | 'ή' => "h",
+        'Η' | 'Ή' => "H",
+        'θ' => "th",
+        'Θ' => "TH",
+        'ι' | 'ï' => "i",
+        'Ι' | 'Ί' => "I",
+        'κ' | 'к' => "k",
+        'Κ' => "K",
+        'λ' => "l",
+        'Λ' => "L",
+        'μ' | 'µ' | 'ø' => "m",
+        'Μ' => "M",
+        'ν' => "n",
+        'Ν' => "N",
+        'ξ' | 'χ' | '\u{e232}' | '\u{e2f6}' => "x",
+        'Ξ' | 'Χ' => "X",
+        'ο' | 'ό' | 'ö' | 'œ' => "o",
+        'Ο' | 'Ό' => "O",
+        'π' => "p",
+        'Π' => "P",
+        'ρ' | '®' => "r",
+        'Ρ' => "R",
+        'σ' | 'ς' => "s",
+        'Σ' => "S",
+        'τ' => "t",
+        'Τ' | '™' => "T",
+        'υ' | 'ÿ' => "y",
+        'ύ' | 'ü' => "u",
+        'Υ' | 'Ύ' => "Y",
+        'φ' | 'ƒ' => "f",
+        'Φ' => "F",
+        'ψ' => "ps",
+        'Ψ' => "PS",
+        'ω' | 'ώ' | 'Ω' | 'Ώ' => "w",
+        'ç' | '©' => "c",
+        '·' | '∗' | '⋅' | '°' | '×' | '•' | '\u{f8ff}' => "*",
+        '±' | '⁺' => "+",
+        '\u{2002}' | '\u{a0}' | '\u{2009}' | '\u{2005}' | '\u{200a}' => " ",
+        '\u{303}' | '∼' | '∞' => "~",
+        '…' => ".",
+        '″' | '‴' => "\"",
+        '´' => "'",
+        '⁵' | '₅' => "5",
+        '⁷' => "7",
+        '⁹' => "9",
+        '⁻' | '₋' => "-",
+        '₀' => "0",
+        '₁' | '¹' => "1",
+        '₂' | '²' => "2",
+        '₃' | '³' => "3",
+        '₄' => "4",
+        '→' | '≥' | '≫' | '⩾' => ">",
+        '≤' | '↔' | '↓' | '⩽' | '≪' => "<",
+        '≈' | '═' | '≃' => "=",
+        '〈' => "(",
+        '〉' => ")",
+        _ => return None,
+    })
+}

@@ -1,0 +1,141 @@
+//! The encoder's `config.json`, as transformers writes it.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ops::ATTENTION_STRIDE;
+use crate::{Error, Result};
+
+/// Sizes and rates of a BERT encoder. Unknown keys of the file are kept, so that a saved encoder loses nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EncoderConfig {
+    /// Architecture; only `bert` is supported.
+    #[serde(default = "bert")]
+    pub model_type: String,
+    /// Rows of the word embedding.
+    pub vocab_size: usize,
+    /// H.
+    pub hidden_size: usize,
+    /// L.
+    pub num_hidden_layers: usize,
+    /// N; H must be a multiple.
+    pub num_attention_heads: usize,
+    /// Size of the feed-forward layer.
+    pub intermediate_size: usize,
+    /// `gelu` (with the error function).
+    #[serde(default = "gelu")]
+    pub hidden_act: String,
+    /// Dropout of hidden states while training.
+    #[serde(default = "tenth")]
+    pub hidden_dropout_prob: f32,
+    /// Dropout of attention probabilities while training.
+    #[serde(default = "tenth")]
+    pub attention_probs_dropout_prob: f32,
+    /// Longest sentence, in word pieces.
+    pub max_position_embeddings: usize,
+    /// Rows of the type embedding; row 0 is used.
+    #[serde(default = "two")]
+    pub type_vocab_size: usize,
+    /// Added to the variance in LayerNorm.
+    #[serde(default = "epsilon")]
+    pub layer_norm_eps: f64,
+    /// `absolute`.
+    #[serde(default = "absolute")]
+    pub position_embedding_type: String,
+    /// Everything else in the file.
+    #[serde(flatten)]
+    pub other: serde_json::Map<String, serde_json::Value>,
+}
+
+fn bert() -> String {
+    "bert".into()
+}
+fn gelu() -> String {
+    "gelu".into()
+}
+fn absolute() -> String {
+    "absolute".into()
+}
+fn tenth() -> f32 {
+    0.1
+}
+fn two() -> usize {
+    2
+}
+fn epsilon() -> f64 {
+    1e-12
+}
+
+impl EncoderConfig {
+    /// Read `config.json` (or the original release's `bert_config.json`) of a model directory.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] when the directory holds neither, or the file is not a BERT configuration.
+    pub fn open(directory: &Path) -> Result<Self> {
+        let names = ["config.json", "bert_config.json"];
+        let Some(path) = names.iter().map(|name| directory.join(name)).find(|path| path.is_file()) else {
+            let message = "not a model directory: it holds neither config.json nor bert_config.json";
+            return Err(Error::checkpoint(directory, message));
+        };
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let config: Self = serde_json::from_str(&text)
+            .map_err(|e| Error::checkpoint(&path, format!("not a BERT configuration: {e}")))?;
+        config.validate(&path)?;
+        Ok(config)
+    }
+
+    /// Refuse what the encoder cannot compute, and sizes no BERT has (before anything is allocated).
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] naming `path` and the key.
+    pub fn validate(&self, path: &Path) -> Result<()> {
+        let refuse = |message: String| Err(Error::checkpoint(path, message));
+        if self.model_type != "bert" {
+            return refuse(format!("model_type `{}` is not supported; only `bert` is", self.model_type));
+        }
+        if self.hidden_act != "gelu" {
+            return refuse(format!("hidden_act `{}` is not supported; only `gelu` is", self.hidden_act));
+        }
+        if self.position_embedding_type != "absolute" {
+            let kind = &self.position_embedding_type;
+            return refuse(format!("position_embedding_type `{kind}` is not supported; only `absolute` is"));
+        }
+        for (key, value, limit) in [
+            ("vocab_size", self.vocab_size, 10_000_000),
+            ("hidden_size", self.hidden_size, 16_384),
+            ("num_hidden_layers", self.num_hidden_layers, 1_000),
+            ("num_attention_heads", self.num_attention_heads, 1_024),
+            ("intermediate_size", self.intermediate_size, 131_072),
+            ("max_position_embeddings", self.max_position_embeddings, 1_000_000),
+            ("type_vocab_size", self.type_vocab_size, 1_024),
+        ] {
+            if value == 0 || value > limit {
+                return refuse(format!("{key} is {value}; it must be from 1 to {limit}"));
+            }
+        }
+        if self.hidden_size % self.num_attention_heads != 0 {
+            return refuse(format!(
+                "hidden_size {} is not a multiple of num_attention_heads {}",
+                self.hidden_size, self.num_attention_heads
+            ));
+        }
+        for (key, rate) in [
+            ("hidden_dropout_prob", self.hidden_dropout_prob),
+            ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
+        ] {
+            if !(0.0..1.0).contains(&rate) {
+                return refuse(format!("{key} is {rate}; it must be from 0 to below 1"));
+            }
+        }
+        if !(self.layer_norm_eps.is_finite() && self.layer_norm_eps > 0.0) {
+            return refuse(format!("layer_norm_eps is {}; it must be positive", self.layer_norm_eps));
+        }
+        Ok(())
+    }
+
+    /// The longest sentence this encoder takes, in word pieces.
+    pub fn longest(&self) -> usize {
+        self.max_position_embeddings.min(ATTENTION_STRIDE)
+    }
+}

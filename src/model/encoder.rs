@@ -1,0 +1,239 @@
+//! BERT over packed sentences (Devlin et al. 2019), forward and backward written out over [`Ops`].
+//!
+//! Explicit rather than by autograd: every saved activation and every gradient is visible here, once, for all engines.
+
+use crate::encode::Batch;
+use crate::model::EncoderConfig;
+use crate::model::params::Layout;
+use crate::ops::{AttentionShape, Norm, Normed, Ops};
+use crate::rng::Dropout;
+use crate::{Error, Result};
+
+/// A training pass: where its dropout masks come from, and how often elements drop.
+#[derive(Debug, Clone, Copy)]
+pub struct Pass {
+    /// The run's seed.
+    pub seed: u64,
+    /// Optimizer step.
+    pub step: u32,
+    /// Micro-batch within the step.
+    pub micro: u32,
+    /// Rate for hidden states.
+    pub hidden: f32,
+    /// Rate for attention probabilities.
+    pub attention: f32,
+    /// Rate before the classifier.
+    pub head: f32,
+}
+
+/// The dropouts of the network. Each has a number of its own in the counter of the random numbers.
+#[derive(Debug, Clone, Copy)]
+pub enum Site {
+    /// After the embeddings' LayerNorm.
+    Embeddings,
+    /// Attention probabilities of a layer.
+    Probabilities(usize),
+    /// Attention output of a layer.
+    AttentionOut(usize),
+    /// Feed-forward output of a layer.
+    Output(usize),
+    /// Before the classifier, above a number of layers.
+    Head(usize),
+}
+
+impl Site {
+    fn number(self) -> u32 {
+        let number = match self {
+            Self::Probabilities(layer) => 4 * layer,
+            Self::AttentionOut(layer) => 4 * layer + 1,
+            Self::Output(layer) => 4 * layer + 2,
+            Self::Embeddings => 3,
+            Self::Head(layers) => 4 * layers,
+        };
+        number as u32
+    }
+}
+
+impl Pass {
+    /// A pass that keeps its activations but drops nothing.
+    pub fn without_dropout() -> Self {
+        Self { seed: 0, step: 0, micro: 0, hidden: 0.0, attention: 0.0, head: 0.0 }
+    }
+
+    /// The mask at `site`; `None` when nothing drops there.
+    pub fn dropout(&self, site: Site) -> Option<Dropout> {
+        let rate = match site {
+            Site::Embeddings | Site::AttentionOut(_) | Site::Output(_) => self.hidden,
+            Site::Probabilities(_) => self.attention,
+            Site::Head(_) => self.head,
+        };
+        (rate > 0.0).then(|| Dropout { rate, seed: self.seed, site: site.number(), step: self.step, micro: self.micro })
+    }
+}
+
+/// What the encoder hands to a head.
+pub struct Encoded<B> {
+    /// Last layer, `(T, H)`.
+    pub last: B,
+    /// The `[CLS]` vector of every layer's output, first to last, each `(sentences, H)`; empty if not asked for.
+    pub cls: Vec<B>,
+}
+
+/// Activations that the backward needs.
+pub struct Tape<O: Ops> {
+    embeddings: Normed<O::Buffer>,
+    layers: Vec<LayerTape<O>>,
+}
+
+struct LayerTape<O: Ops> {
+    input: O::Buffer,                // (T, H)
+    qkv: O::Buffer,                  // (T, 3H)
+    probabilities: O::Probabilities, //
+    attended: O::Buffer,             // (T, H)
+    middle: Normed<O::Buffer>,       // (T, H)
+    up: O::Buffer,                   // (T, F), before the GELU and its bias
+    activated: O::Buffer,            // (T, F)
+    output: Normed<O::Buffer>,       // (T, H)
+}
+
+/// The gradient of a head with respect to what it was given.
+pub struct EncodedGradient<B> {
+    /// For the last layer, `(T, H)`.
+    pub last: B,
+    /// For the `[CLS]` vector of every layer, or empty.
+    pub cls: Vec<B>,
+}
+
+/// Encode a batch. With a `pass`, activations are kept for [`backward`]; without, they are dropped layer by layer.
+///
+/// `params` are in the order of [`Layout`]. `every_cls` asks for the `[CLS]` vectors of all layers.
+///
+/// # Errors
+/// [`Error::Config`] when a sentence is longer than the encoder's positions or an id outside of its vocabulary.
+pub fn forward<O: Ops>(
+    ops: &O,
+    config: &EncoderConfig,
+    params: &[O::Buffer],
+    batch: &Batch,
+    pass: Option<&Pass>,
+    every_cls: bool,
+) -> Result<(Encoded<O::Buffer>, Option<Tape<O>>)> {
+    check(config, batch)?;
+    let dropout = |site| pass.and_then(|pass| pass.dropout(site));
+    let norm =
+        |(gamma, beta): (usize, usize)| Norm { gamma: &params[gamma], beta: &params[beta], eps: config.layer_norm_eps };
+    let shape = AttentionShape { starts: &batch.starts, heads: config.num_attention_heads };
+    let first_tokens = &batch.starts[..batch.len()];
+
+    let embedded = ops.embed(&batch.ids, &batch.positions, Layout::TABLES.map(|i| &params[i]))?;
+    let embeddings = ops.add_norm(embedded, None, None, norm((Layout::GAMMA, Layout::BETA)), None)?;
+    let mut hidden = embeddings.out.clone(); // (T, H)
+    if let Some(dropout) = dropout(Site::Embeddings) {
+        hidden = ops.dropout(hidden, &dropout)?;
+    }
+    let mut cls = Vec::new();
+    let mut tapes = Vec::new();
+    for layer in 0..config.num_hidden_layers {
+        let at = Layout::layer(layer);
+        let input = hidden;
+        let qkv = ops.linear(&input, &params[at.qkv.0], Some(&params[at.qkv.1]))?;
+        let (attended, probabilities) = ops.attention(&qkv, shape, dropout(Site::Probabilities(layer)).as_ref())?;
+        let branch = ops.linear(&attended, &params[at.attention_out.0], None)?;
+        let mask = dropout(Site::AttentionOut(layer));
+        let bias = Some(&params[at.attention_out.1]);
+        let middle = ops.add_norm(branch, bias, Some(&input), norm(at.attention_norm), mask.as_ref())?;
+        let up = ops.linear(&middle.out, &params[at.up.0], None)?;
+        let activated = ops.bias_gelu(&up, &params[at.up.1])?;
+        let branch = ops.linear(&activated, &params[at.down.0], None)?;
+        let mask = dropout(Site::Output(layer));
+        let bias = Some(&params[at.down.1]);
+        let output = ops.add_norm(branch, bias, Some(&middle.out), norm(at.output_norm), mask.as_ref())?;
+        hidden = output.out.clone();
+        if every_cls {
+            cls.push(ops.rows(&hidden, first_tokens)?);
+        }
+        if pass.is_some() {
+            tapes.push(LayerTape { input, qkv, probabilities, attended, middle, up, activated, output });
+        }
+    }
+    let tape = pass.map(|_| Tape { embeddings, layers: tapes });
+    Ok((Encoded { last: hidden, cls }, tape))
+}
+
+/// Gradients of all encoder parameters, in the order of [`Layout`].
+///
+/// # Errors
+/// When an operation of the engine fails.
+pub fn backward<O: Ops>(
+    ops: &O,
+    config: &EncoderConfig,
+    params: &[O::Buffer],
+    batch: &Batch,
+    pass: &Pass,
+    tape: Tape<O>,
+    gradient: EncodedGradient<O::Buffer>,
+) -> Result<Vec<O::Buffer>> {
+    let shape = AttentionShape { starts: &batch.starts, heads: config.num_attention_heads };
+    let first_tokens = &batch.starts[..batch.len()];
+    let mut gradients: Vec<Option<O::Buffer>> = vec![None; Layout::len(config.num_hidden_layers)];
+    let mut store = |(weight, bias): (usize, usize), values: (O::Buffer, O::Buffer)| {
+        gradients[weight] = Some(values.0);
+        gradients[bias] = Some(values.1);
+    };
+    let mut dh = gradient.last; // (T, H)
+    for (layer, tape) in tape.layers.into_iter().enumerate().rev() {
+        let at = Layout::layer(layer);
+        if let Some(dcls) = gradient.cls.get(layer) {
+            dh = ops.add_rows(dh, first_tokens, dcls)?;
+        }
+        let mask = pass.dropout(Site::Output(layer));
+        let d = ops.add_norm_backward(dh, &tape.output, &params[at.output_norm.0], mask.as_ref())?;
+        store(at.output_norm, (d.gamma, d.beta));
+        let (d_activated, d_down) = ops.linear_backward(&tape.activated, &params[at.down.0], &d.branch, None)?;
+        store(at.down, (d_down, d.bias));
+        let (d_up, d_up_bias) = ops.bias_gelu_backward(&tape.up, &params[at.up.1], d_activated)?;
+        let (d_middle, d_up_weight) =
+            ops.linear_backward(&tape.middle.out, &params[at.up.0], &d_up, Some(d.residual))?;
+        store(at.up, (d_up_weight, d_up_bias));
+
+        let mask = pass.dropout(Site::AttentionOut(layer));
+        let d = ops.add_norm_backward(d_middle, &tape.middle, &params[at.attention_norm.0], mask.as_ref())?;
+        store(at.attention_norm, (d.gamma, d.beta));
+        let (d_attended, d_out) = ops.linear_backward(&tape.attended, &params[at.attention_out.0], &d.branch, None)?;
+        store(at.attention_out, (d_out, d.bias));
+        let mask = pass.dropout(Site::Probabilities(layer));
+        let d_qkv = ops.attention_backward(&tape.qkv, tape.probabilities, &d_attended, shape, mask.as_ref())?;
+        let d_qkv_bias = ops.column_sum(&d_qkv)?;
+        let (d_input, d_qkv_weight) = ops.linear_backward(&tape.input, &params[at.qkv.0], &d_qkv, Some(d.residual))?;
+        store(at.qkv, (d_qkv_weight, d_qkv_bias));
+        dh = d_input;
+    }
+    if let Some(dropout) = pass.dropout(Site::Embeddings) {
+        dh = ops.dropout(dh, &dropout)?;
+    }
+    let d = ops.add_norm_backward(dh, &tape.embeddings, &params[Layout::GAMMA], None)?;
+    store((Layout::GAMMA, Layout::BETA), (d.gamma, d.beta));
+    let tables = ops.embed_backward(&batch.ids, &batch.positions, &d.branch, Layout::TABLES.map(|i| &params[i]))?;
+    for (index, table) in Layout::TABLES.into_iter().zip(tables) {
+        gradients[index] = Some(table);
+    }
+    // Every parameter was stored above: a `None` would be a defect of this function.
+    Ok(gradients.into_iter().map(|gradient| gradient.expect("a gradient for every parameter")).collect())
+}
+
+/// Refuse a batch that would index outside of the embedding tables.
+fn check(config: &EncoderConfig, batch: &Batch) -> Result<()> {
+    if batch.longest() > config.longest() {
+        let message =
+            format!("a sentence has {} word pieces; this encoder takes at most {}", batch.longest(), config.longest());
+        return Err(Error::config("max_length", message));
+    }
+    if let Some(id) = batch.ids.iter().find(|id| **id as usize >= config.vocab_size) {
+        let message = format!(
+            "word piece id {id} is outside of the encoder's vocabulary of {}: the tokenizer belongs to another model",
+            config.vocab_size
+        );
+        return Err(Error::config("tokenizer", message));
+    }
+    Ok(())
+}

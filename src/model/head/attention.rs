@@ -1,0 +1,41 @@
+//! Additive attention (paper, equations 4-6): `a = softmax(h K)`, `s = sum_i a_i h_i`, with one vector K of size H.
+
+use candle_core::{D, Tensor};
+use candle_nn::ops::softmax;
+
+use super::HeadInput;
+use crate::Result;
+use crate::model::ParamSpec;
+
+/// Score of a token that is not to be attended: its weight becomes exactly 0.
+const OUTSIDE: f32 = -1e30;
+
+pub(super) fn specs(hidden: usize) -> Vec<ParamSpec> {
+    vec![ParamSpec::weight("head.attention.weight", &[1, hidden])]
+}
+
+/// Summaries of the words of each sentence, `(n, H)`, and the weights, `(n, T)`.
+///
+/// Every sentence sees the scores of all T tokens of the batch with those outside of it masked: the weighted sum is
+/// then one `(n, T) x (T, H)` product instead of n ragged ones.
+pub(super) fn over_words(weights: &[Tensor], input: &HeadInput) -> Result<(Tensor, Tensor)> {
+    let (tokens, sentences) = (input.last.dim(0)?, input.starts.len() - 1);
+    let mut mask = vec![OUTSIDE; sentences * tokens];
+    for (sentence, bounds) in input.starts.windows(2).enumerate() {
+        // Between [CLS] and [SEP].
+        mask[sentence * tokens + bounds[0] + 1..sentence * tokens + bounds[1] - 1].fill(0.0);
+    }
+    let mask = Tensor::from_vec(mask, (sentences, tokens), input.last.device())?.to_dtype(input.last.dtype())?;
+    let scores = input.last.matmul(&weights[0].t()?)?.reshape((1, tokens))?; // (1, T)
+    let a = softmax(&scores.broadcast_add(&mask)?, D::Minus1)?; // (n, T)
+    Ok((a.matmul(&input.last)?, a))
+}
+
+/// Summaries of the layers' `[CLS]` vectors, `(n, H)`, and the weights, `(n, L)`.
+pub(super) fn over_layers(weights: &[Tensor], input: &HeadInput) -> Result<(Tensor, Tensor)> {
+    let h = Tensor::stack(&input.cls, 1)?; // (n, L, H)
+    let (n, layers, hidden) = h.dims3()?;
+    let scores = h.reshape((n * layers, hidden))?.matmul(&weights[0].t()?)?.reshape((n, layers))?;
+    let a = softmax(&scores, D::Minus1)?;
+    Ok((a.unsqueeze(1)?.matmul(&h)?.squeeze(1)?, a))
+}

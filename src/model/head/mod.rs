@@ -1,0 +1,98 @@
+//! What the classifier reads (paper, section III-B): candle modules, differentiated by candle's autograd.
+//!
+//! ```text
+//! cls                [h_CLS]                         lstm-all-cls       [LSTM over the layers' h_CLS]
+//! lstm               [h_CLS ; LSTM(h_1..h_N)]        attention-all-cls  [attention over the layers' h_CLS]
+//! attention          [h_CLS ; attention(h_1..h_N)]
+//! lstm-no-cls        [LSTM(h_1..h_N)]
+//! attention-no-cls   [attention(h_1..h_N)]
+//! ```
+//! followed by dropout and one linear layer. `h_1..h_N` excludes `[CLS]`, `[SEP]` and padding (which never exists here).
+
+mod attention;
+mod lstm;
+
+use candle_core::Tensor;
+
+use crate::config::HeadKind;
+use crate::model::ParamSpec;
+use crate::ops::Ops;
+use crate::ops::reference::Reference;
+use crate::rng::Dropout;
+use crate::{Error, Result};
+
+/// What a head reads.
+#[derive(Debug, Clone)]
+pub struct HeadInput {
+    /// Last layer, `(T, H)`.
+    pub last: Tensor,
+    /// The `[CLS]` vector of every layer, each `(n, H)`; empty for heads that do not read them.
+    pub cls: Vec<Tensor>,
+    /// Where each sentence starts, and T at the end: `(n + 1)`.
+    pub starts: Vec<usize>,
+}
+
+/// What a head returns.
+#[derive(Debug, Clone)]
+pub struct HeadOutput {
+    /// `(n, labels)`.
+    pub logits: Tensor,
+    /// Attention weights, if the head has any: `(n, T)` over the batch's tokens, each row zero outside of its sentence
+    /// and at `[CLS]` and `[SEP]`; for `attention-all-cls` `(n, L)` over the layers.
+    pub weights: Option<Tensor>,
+}
+
+/// Whether the head reads the `[CLS]` vector of every layer.
+pub fn reads_every_cls(kind: HeadKind) -> bool {
+    matches!(kind, HeadKind::LstmAllCls | HeadKind::AttentionAllCls)
+}
+
+/// The head's parameters in order, for hidden size `hidden`; the classifier's two are last.
+pub fn head_specs(kind: HeadKind, hidden: usize, labels: usize) -> Vec<ParamSpec> {
+    let (mut specs, width) = match kind {
+        HeadKind::Cls => (vec![], hidden),
+        HeadKind::Lstm => (lstm::specs(hidden), 2 * hidden),
+        HeadKind::LstmNoCls | HeadKind::LstmAllCls => (lstm::specs(hidden), hidden),
+        HeadKind::Attention => (attention::specs(hidden), 2 * hidden),
+        HeadKind::AttentionNoCls | HeadKind::AttentionAllCls => (attention::specs(hidden), hidden),
+    };
+    specs.push(ParamSpec::weight("head.classifier.weight", &[labels, width]));
+    specs.push(ParamSpec::bias("head.classifier.bias", labels));
+    specs
+}
+
+/// Logits of a batch. `weights` are the parameters in the order of [`head_specs`].
+///
+/// # Errors
+/// [`Error::Config`] when a sentence has nothing between `[CLS]` and `[SEP]`.
+pub fn forward(kind: HeadKind, weights: &[Tensor], input: &HeadInput, dropout: Option<&Dropout>) -> Result<HeadOutput> {
+    if let Some(empty) = input.starts.windows(2).position(|w| w[1] - w[0] < 3) {
+        let message = format!("instance {empty} of the batch has no word piece between [CLS] and [SEP]");
+        return Err(Error::config("text", message));
+    }
+    let (own, classifier) = weights.split_at(weights.len() - 2);
+    let (read, weights) = match kind {
+        HeadKind::Cls => (h_cls(input)?, None),
+        HeadKind::Lstm => (Tensor::cat(&[h_cls(input)?, lstm::over_words(own, input)?], 1)?, None),
+        HeadKind::LstmNoCls => (lstm::over_words(own, input)?, None),
+        HeadKind::LstmAllCls => (lstm::over_layers(own, input)?, None),
+        HeadKind::Attention => {
+            let (summary, weights) = attention::over_words(own, input)?;
+            (Tensor::cat(&[h_cls(input)?, summary], 1)?, Some(weights))
+        }
+        HeadKind::AttentionNoCls => attention::over_words(own, input).map(|(s, w)| (s, Some(w)))?,
+        HeadKind::AttentionAllCls => attention::over_layers(own, input).map(|(s, w)| (s, Some(w)))?,
+    };
+    let read = match dropout {
+        Some(dropout) => Reference::new(read.device().clone(), read.dtype()).dropout(read, dropout)?,
+        None => read,
+    }; // (n, H) or (n, 2H)
+    let logits = read.matmul(&classifier[0].t()?)?.broadcast_add(&classifier[1])?;
+    Ok(HeadOutput { logits, weights })
+}
+
+/// The last layer's `[CLS]` vectors, `(n, H)`.
+fn h_cls(input: &HeadInput) -> Result<Tensor> {
+    let rows: Vec<u32> = input.starts[..input.starts.len() - 1].iter().map(|row| *row as u32).collect();
+    Ok(input.last.index_select(&Tensor::new(rows, input.last.device())?, 0)?)
+}

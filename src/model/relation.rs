@@ -1,0 +1,235 @@
+//! Models on disk: a pre-trained encoder as it is published, and a relation model as it is saved.
+//!
+//! A saved relation model is a directory that transformers opens as an encoder (`AutoModel`, `AutoTokenizer`):
+//!
+//! ```text
+//! config.json          the encoder's configuration, with id2label
+//! model.safetensors    encoder (transformers' names), pooler if there was one, head.*
+//! tokenizer.json, tokenizer_config.json, vocab.txt
+//! biorel.json          task, labels, marking, training settings, hash of the training data
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::config::TrainingSettings;
+use crate::corpus::Task;
+use crate::encode::{Casing, Marking, Tokenizer};
+use crate::model::checkpoint::{self, Extra, LoadReport, WEIGHTS_FILE};
+use crate::model::{EncoderConfig, Network, Weights};
+use crate::{Error, Result};
+
+/// The file that makes a directory a relation model.
+const CARD_FILE: &str = "biorel.json";
+/// Version of the directory's layout; raised when an older reader would misread it.
+const FORMAT: u32 = 1;
+
+/// A pre-trained encoder with its tokenizer.
+#[derive(Debug, Clone)]
+pub struct Pretrained {
+    /// Where it was read from.
+    pub directory: PathBuf,
+    /// Sizes and rates.
+    pub config: EncoderConfig,
+    /// WordPiece.
+    pub tokenizer: Tokenizer,
+    /// Parameters of the encoder.
+    pub weights: Weights,
+    /// The pooler, kept for the saved model.
+    pub extras: Vec<Extra>,
+    /// What the weight file held besides.
+    pub report: LoadReport,
+}
+
+impl Pretrained {
+    /// Open a model directory. `casing` is given only to overrule what the directory's files say.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] naming the file or tensor; also when the vocabulary does not fit the word embedding.
+    pub fn open(directory: &Path, casing: Option<Casing>) -> Result<Self> {
+        if !directory.is_dir() {
+            let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no such directory");
+            return Err(Error::Io { path: directory.to_path_buf(), source });
+        }
+        let config = EncoderConfig::open(directory)?;
+        let tokenizer = Tokenizer::open(directory, casing)?;
+        check_vocabulary(directory, &tokenizer, &config)?;
+        let (weights, extras, report) = checkpoint::read(directory, &config, &[])?;
+        Ok(Self { directory: directory.to_path_buf(), config, tokenizer, weights, extras, report })
+    }
+
+    /// The network with a new head, and its parameters: the encoder's and freshly drawn ones for the head.
+    pub fn with_head(&self, settings: &TrainingSettings, labels: usize) -> (Network, Weights) {
+        let network = Network { encoder: self.config.clone(), head: settings.head, labels };
+        let mut weights = self.weights.clone();
+        weights.extend(Weights::initial(network.head_specs(), settings.seed));
+        (network, weights)
+    }
+}
+
+/// A vocabulary larger than the word embedding would index outside of it; a smaller one is padding, as many models have.
+fn check_vocabulary(directory: &Path, tokenizer: &Tokenizer, config: &EncoderConfig) -> Result<()> {
+    if tokenizer.vocab_size() <= config.vocab_size {
+        return Ok(());
+    }
+    let message = format!(
+        "the vocabulary has {} pieces and config.json's vocab_size is {}: tokenizer and weights are of different models",
+        tokenizer.vocab_size(),
+        config.vocab_size
+    );
+    Err(Error::checkpoint(directory, message))
+}
+
+/// What a relation model knows about itself besides its parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    /// Layout of the directory.
+    pub format: u32,
+    /// Version of biorel that wrote it.
+    pub version: String,
+    /// Labels, negative label, averaging, candidate pairs.
+    pub task: Task,
+    /// How entities are marked.
+    pub marking: Marking,
+    /// How it was trained; `head` and `max_length` also say how it predicts.
+    pub training: TrainingSettings,
+    /// Name or path of the encoder it started from.
+    pub encoder: String,
+    /// SHA-256 of the training split's content.
+    pub data: Option<String>,
+    /// Optimizer steps taken.
+    pub steps: usize,
+}
+
+/// A fine-tuned relation classifier: everything that prediction needs.
+#[derive(Debug, Clone)]
+pub struct RelationModel {
+    /// What it knows about itself.
+    pub card: Card,
+    /// Architecture.
+    pub network: Network,
+    /// Parameters of encoder and head.
+    pub weights: Weights,
+    /// The encoder's pooler, if it had one.
+    pub extras: Vec<Extra>,
+    /// WordPiece.
+    pub tokenizer: Tokenizer,
+}
+
+impl RelationModel {
+    /// A model from a finished training run.
+    pub fn new(
+        pretrained: &Pretrained,
+        network: Network,
+        weights: Weights,
+        training: TrainingSettings,
+        (task, marking): (Task, Marking),
+        (encoder, data, steps): (String, Option<String>, usize),
+    ) -> Self {
+        let version = env!("CARGO_PKG_VERSION").to_string();
+        let card = Card { format: FORMAT, version, task, marking, training, encoder, data, steps };
+        let (extras, tokenizer) = (pretrained.extras.clone(), pretrained.tokenizer.clone());
+        Self { card, network, weights, extras, tokenizer }
+    }
+
+    /// Write the model as a directory. It appears complete or not at all: files are written beside and renamed.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when `directory` exists and is not an earlier biorel model, [`Error::Io`].
+    pub fn save(&self, directory: &Path) -> Result<()> {
+        let occupied = directory.exists() && !directory.join(CARD_FILE).is_file() && !is_empty(directory);
+        if occupied {
+            let message = format!("{} exists and is not a biorel model; choose another name", directory.display());
+            return Err(Error::config("directory", message));
+        }
+        let (parent, name) = match (directory.parent(), directory.file_name()) {
+            (Some(parent), Some(name)) => (parent, name.to_string_lossy().into_owned()),
+            _ => return Err(Error::config("directory", format!("{} has no name", directory.display()))),
+        };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
+        let id = std::process::id();
+        let (partial, old) = (parent.join(format!(".{name}.partial-{id}")), parent.join(format!(".{name}.old-{id}")));
+        let result = self.write_files(&partial).and_then(|()| {
+            let replaced = directory.exists();
+            if replaced {
+                std::fs::rename(directory, &old).map_err(Error::io(directory))?;
+            }
+            if let Err(source) = std::fs::rename(&partial, directory) {
+                if replaced {
+                    // Put the earlier model back; the error below is what the caller must know.
+                    let _ = std::fs::rename(&old, directory);
+                }
+                return Err(Error::Io { path: directory.to_path_buf(), source });
+            }
+            Ok(())
+        });
+        // What is left over is ours, and of no use to anyone: failing to remove it must not hide the result.
+        let _ = std::fs::remove_dir_all(&partial);
+        let _ = std::fs::remove_dir_all(&old);
+        result
+    }
+
+    fn write_files(&self, directory: &Path) -> Result<()> {
+        std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
+        let labels = &self.card.task.labels;
+        let ids = labels.iter().enumerate();
+        let mut config = serde_json::to_value(&self.network.encoder).map_err(|e| unwritable(directory, &e))?;
+        config["architectures"] = json!(["BertModel"]);
+        config["id2label"] = ids.clone().map(|(id, label)| (id.to_string(), json!(label))).collect();
+        config["label2id"] = ids.map(|(id, label)| (label.clone(), json!(id))).collect();
+        write_json(&directory.join("config.json"), &config)?;
+        write_json(&directory.join(CARD_FILE), &self.card)?;
+        self.tokenizer.save(directory)?;
+        checkpoint::write(&directory.join(WEIGHTS_FILE), &self.weights, &self.extras)
+    }
+
+    /// Read a model that [`RelationModel::save`] wrote.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] when the directory is not a relation model or damaged, [`Error::Io`].
+    pub fn load(directory: &Path) -> Result<Self> {
+        let path = directory.join(CARD_FILE);
+        if !directory.is_dir() {
+            let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no such directory");
+            return Err(Error::Io { path: directory.to_path_buf(), source });
+        }
+        if !path.is_file() {
+            let what = if directory.join("config.json").is_file() {
+                "an encoder without a trained head: fine-tune it first"
+            } else {
+                "not a model that biorel saved"
+            };
+            return Err(Error::checkpoint(directory, format!("{what} (there is no {CARD_FILE})")));
+        }
+        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let format = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|card| card["format"].as_u64());
+        if format.is_some_and(|format| format > u64::from(FORMAT)) {
+            return Err(Error::checkpoint(&path, "was written by a newer biorel; upgrade to read it"));
+        }
+        let card: Card =
+            serde_json::from_str(&text).map_err(|e| Error::checkpoint(&path, format!("not a model card: {e}")))?;
+        card.training.validate()?;
+        let encoder = EncoderConfig::open(directory)?;
+        let tokenizer = Tokenizer::open(directory, None)?;
+        check_vocabulary(directory, &tokenizer, &encoder)?;
+        let network = Network { encoder, head: card.training.head, labels: card.task.labels.len() };
+        let (weights, extras, _) = checkpoint::read(directory, &network.encoder, &network.head_specs())?;
+        Ok(Self { card, network, weights, extras, tokenizer })
+    }
+}
+
+fn is_empty(directory: &Path) -> bool {
+    std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn unwritable(path: &Path, error: &serde_json::Error) -> Error {
+    Error::checkpoint(path, format!("cannot be written: {error}"))
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| unwritable(path, &e))?;
+    std::fs::write(path, text + "\n").map_err(Error::io(path))
+}

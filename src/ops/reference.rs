@@ -1,0 +1,300 @@
+//! The specification: every operation as plain candle tensor operations, in f32 or f64, on any device of candle's.
+//!
+//! Written to be read. Each backward is the textbook derivative of the forward above it; none uses candle's autograd,
+//! so the two can be compared.
+
+use candle_core::{D, DType, Device, Tensor};
+
+use super::{ATTENTION_STRIDE, AdamWStep, AttentionShape, Moments, Norm, NormGradients, Normed, Ops};
+use crate::Result;
+use crate::rng::Dropout;
+
+/// Plain candle tensors of one element type on one device.
+#[derive(Debug, Clone)]
+pub struct Reference {
+    device: Device,
+    dtype: DType,
+}
+
+impl Reference {
+    /// An engine on `device` that computes in `dtype` (f32, or f64 for gradient checks).
+    pub fn new(device: Device, dtype: DType) -> Self {
+        Self { device, dtype }
+    }
+
+    /// f32 on the CPU.
+    pub fn cpu() -> Self {
+        Self::new(Device::Cpu, DType::F32)
+    }
+
+    /// The dropout factors of elements `0..rows * columns`, `(rows, columns)`.
+    fn mask(&self, dropout: &Dropout, rows: usize, columns: usize) -> Result<Tensor> {
+        let mut factors = vec![0.0; rows * columns];
+        dropout.fill(0, &mut factors);
+        self.upload(&factors, &[rows, columns])
+    }
+
+    /// The dropout factors of one sentence's attention probabilities, `(N, L, L)`.
+    fn attention_mask(&self, dropout: &Dropout, start: usize, length: usize, heads: usize) -> Result<Tensor> {
+        let mut factors = vec![0.0; heads * length * length];
+        for (row, chunk) in factors.chunks_mut(length).enumerate() {
+            let (head, query) = (row / length, row % length);
+            dropout.fill((((start + query) * heads + head) * ATTENTION_STRIDE) as u64, chunk);
+        }
+        self.upload(&factors, &[heads, length, length])
+    }
+
+    /// One sentence's queries, keys and values, each `(N, L, D)`.
+    fn split_heads(&self, qkv: &Tensor, start: usize, length: usize, heads: usize) -> Result<[Tensor; 3]> {
+        let hidden = qkv.dim(1)? / 3;
+        let part = |i: usize| -> Result<Tensor> {
+            let rows = qkv.narrow(0, start, length)?.narrow(1, i * hidden, hidden)?; // (L, H)
+            Ok(rows.reshape((length, heads, hidden / heads))?.transpose(0, 1)?.contiguous()?)
+        };
+        Ok([part(0)?, part(1)?, part(2)?])
+    }
+}
+
+/// `(N, L, D)` back to `(L, H)`.
+fn join_heads(x: &Tensor) -> Result<Tensor> {
+    let (heads, length, size) = x.dims3()?;
+    Ok(x.transpose(0, 1)?.reshape((length, heads * size))?)
+}
+
+impl Ops for Reference {
+    type Buffer = Tensor;
+    /// Per sentence: the probabilities before dropout, `(N, L, L)`.
+    type Probabilities = Vec<Tensor>;
+
+    fn name(&self) -> &'static str {
+        "reference"
+    }
+
+    fn upload(&self, values: &[f32], shape: &[usize]) -> Result<Tensor> {
+        Ok(Tensor::from_slice(values, shape, &self.device)?.to_dtype(self.dtype)?)
+    }
+
+    fn download(&self, buffer: &Tensor) -> Result<Vec<f32>> {
+        Ok(buffer.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?)
+    }
+
+    fn zeros(&self, shape: &[usize]) -> Result<Tensor> {
+        Ok(Tensor::zeros(shape, self.dtype, &self.device)?)
+    }
+
+    fn to_candle(&self, buffer: &Tensor) -> Result<Tensor> {
+        Ok(buffer.clone())
+    }
+
+    fn from_candle(&self, tensor: &Tensor) -> Result<Tensor> {
+        Ok(tensor.to_device(&self.device)?.to_dtype(self.dtype)?.contiguous()?)
+    }
+
+    fn embed(&self, ids: &[u32], positions: &[u32], [words, places, kinds]: [&Tensor; 3]) -> Result<Tensor> {
+        let ids = Tensor::new(ids, &self.device)?;
+        let positions = Tensor::new(positions, &self.device)?;
+        let sum = (words.index_select(&ids, 0)? + places.index_select(&positions, 0)?)?; // (T, H)
+        Ok(sum.broadcast_add(&kinds.narrow(0, 0, 1)?)?)
+    }
+
+    fn embed_backward(
+        &self,
+        ids: &[u32],
+        positions: &[u32],
+        gradient: &Tensor,
+        [words, places, kinds]: [&Tensor; 3],
+    ) -> Result<[Tensor; 3]> {
+        let ids = Tensor::new(ids, &self.device)?;
+        let positions = Tensor::new(positions, &self.device)?;
+        let kind = Tensor::zeros(ids.elem_count(), DType::U32, &self.device)?;
+        Ok([
+            words.zeros_like()?.index_add(&ids, gradient, 0)?,
+            places.zeros_like()?.index_add(&positions, gradient, 0)?,
+            kinds.zeros_like()?.index_add(&kind, gradient, 0)?,
+        ])
+    }
+
+    fn linear(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let y = x.matmul(&weight.t()?)?;
+        Ok(match bias {
+            Some(bias) => y.broadcast_add(bias)?,
+            None => y,
+        })
+    }
+
+    fn linear_backward(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        dy: &Tensor,
+        onto: Option<Tensor>,
+    ) -> Result<(Tensor, Tensor)> {
+        let dx = dy.matmul(weight)?;
+        let dx = match onto {
+            Some(onto) => (onto + dx)?,
+            None => dx,
+        };
+        Ok((dx, dy.t()?.matmul(x)?))
+    }
+
+    fn column_sum(&self, dy: &Tensor) -> Result<Tensor> {
+        Ok(dy.sum(0)?)
+    }
+
+    fn bias_gelu(&self, x: &Tensor, bias: &Tensor) -> Result<Tensor> {
+        Ok(x.broadcast_add(bias)?.gelu_erf()?)
+    }
+
+    /// `gelu(z) = z Phi(z)`, so `gelu'(z) = Phi(z) + z phi(z)`.
+    fn bias_gelu_backward(&self, x: &Tensor, bias: &Tensor, dy: Tensor) -> Result<(Tensor, Tensor)> {
+        let z = x.broadcast_add(bias)?;
+        let cdf = ((&z / std::f64::consts::SQRT_2)?.erf()? + 1.0)?.affine(0.5, 0.0)?;
+        let pdf = ((z.sqr()? * -0.5)?.exp()? / (2.0 * std::f64::consts::PI).sqrt())?;
+        let dx = (dy * (cdf + (z * pdf)?)?)?;
+        let dbias = dx.sum(0)?;
+        Ok((dx, dbias))
+    }
+
+    fn add_norm(
+        &self,
+        branch: Tensor,
+        bias: Option<&Tensor>,
+        residual: Option<&Tensor>,
+        norm: Norm<'_, Tensor>,
+        dropout: Option<&Dropout>,
+    ) -> Result<Normed<Tensor>> {
+        let (rows, hidden) = branch.dims2()?;
+        let mut x = branch;
+        if let Some(bias) = bias {
+            x = x.broadcast_add(bias)?;
+        }
+        if let Some(dropout) = dropout {
+            x = (x * self.mask(dropout, rows, hidden)?)?;
+        }
+        if let Some(residual) = residual {
+            x = (x + residual)?;
+        }
+        let centred = x.broadcast_sub(&x.mean_keepdim(1)?)?;
+        let variance = centred.sqr()?.mean_keepdim(1)?; // (T, 1)
+        let rstd = (variance + norm.eps)?.sqrt()?.recip()?;
+        let normalized = centred.broadcast_mul(&rstd)?;
+        let out = normalized.broadcast_mul(norm.gamma)?.broadcast_add(norm.beta)?;
+        Ok(Normed { out, normalized, rstd: rstd.squeeze(1)? })
+    }
+
+    /// With n the normalized row and g = dy * gamma: `dx = rstd (g - mean(g) - n mean(g n))`.
+    fn add_norm_backward(
+        &self,
+        dy: Tensor,
+        normed: &Normed<Tensor>,
+        gamma: &Tensor,
+        dropout: Option<&Dropout>,
+    ) -> Result<NormGradients<Tensor>> {
+        let (rows, hidden) = dy.dims2()?;
+        let n = &normed.normalized;
+        let g = dy.broadcast_mul(gamma)?;
+        let mean_g = g.mean_keepdim(1)?;
+        let mean_gn = (&g * n)?.mean_keepdim(1)?;
+        let dx = (g.broadcast_sub(&mean_g)? - n.broadcast_mul(&mean_gn)?)?.broadcast_mul(&normed.rstd.unsqueeze(1)?)?;
+        let branch = match dropout {
+            Some(dropout) => (&dx * self.mask(dropout, rows, hidden)?)?,
+            None => dx.clone(),
+        };
+        Ok(NormGradients { bias: branch.sum(0)?, branch, residual: dx, gamma: (&dy * n)?.sum(0)?, beta: dy.sum(0)? })
+    }
+
+    fn dropout(&self, x: Tensor, dropout: &Dropout) -> Result<Tensor> {
+        let (rows, columns) = x.dims2()?;
+        Ok((x * self.mask(dropout, rows, columns)?)?)
+    }
+
+    fn attention(
+        &self,
+        qkv: &Tensor,
+        shape: AttentionShape<'_>,
+        dropout: Option<&Dropout>,
+    ) -> Result<(Tensor, Vec<Tensor>)> {
+        let (mut outputs, mut probabilities) = (Vec::new(), Vec::new());
+        for bounds in shape.starts.windows(2) {
+            let (start, length) = (bounds[0], bounds[1] - bounds[0]);
+            let [q, k, v] = self.split_heads(qkv, start, length, shape.heads)?; // (N, L, D)
+            let scores = (q.matmul(&k.t()?)? / (q.dim(2)? as f64).sqrt())?; // (N, L, L)
+            let p = candle_nn::ops::softmax(&scores, D::Minus1)?;
+            let dropped = match dropout {
+                Some(dropout) => (&p * self.attention_mask(dropout, start, length, shape.heads)?)?,
+                None => p.clone(),
+            };
+            outputs.push(join_heads(&dropped.matmul(&v)?)?);
+            probabilities.push(p);
+        }
+        Ok((Tensor::cat(&outputs, 0)?, probabilities))
+    }
+
+    /// With S the scores, P = softmax(S), M the mask, O = (P M) V:
+    /// `dV = (P M)ᵀ dO`, `dP = (dO Vᵀ) M`, `dS = P (dP - rowsum(P dP))`, `dQ = dS K / sqrt(D)`, `dK = dSᵀ Q / sqrt(D)`.
+    fn attention_backward(
+        &self,
+        qkv: &Tensor,
+        probabilities: Vec<Tensor>,
+        dy: &Tensor,
+        shape: AttentionShape<'_>,
+        dropout: Option<&Dropout>,
+    ) -> Result<Tensor> {
+        let mut gradients = Vec::new();
+        for (bounds, p) in shape.starts.windows(2).zip(probabilities) {
+            let (start, length) = (bounds[0], bounds[1] - bounds[0]);
+            let [q, k, v] = self.split_heads(qkv, start, length, shape.heads)?;
+            let scale = 1.0 / (q.dim(2)? as f64).sqrt();
+            let dout = dy.narrow(0, start, length)?.reshape((length, shape.heads, q.dim(2)?))?;
+            let dout = dout.transpose(0, 1)?.contiguous()?; // (N, L, D)
+            let (mut dropped, mut dp) = (p.clone(), dout.matmul(&v.t()?)?);
+            if let Some(dropout) = dropout {
+                let mask = self.attention_mask(dropout, start, length, shape.heads)?;
+                dropped = (dropped * &mask)?;
+                dp = (dp * &mask)?;
+            }
+            let dv = dropped.transpose(1, 2)?.matmul(&dout)?;
+            let ds = (&p * dp.broadcast_sub(&(&p * &dp)?.sum_keepdim(D::Minus1)?)?)?;
+            let dq = (ds.matmul(&k)? * scale)?;
+            let dk = (ds.transpose(1, 2)?.matmul(&q)? * scale)?;
+            gradients.push(Tensor::cat(&[join_heads(&dq)?, join_heads(&dk)?, join_heads(&dv)?], 1)?);
+        }
+        Ok(Tensor::cat(&gradients, 0)?)
+    }
+
+    fn rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {
+        let rows: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
+        Ok(x.index_select(&Tensor::new(rows, &self.device)?, 0)?)
+    }
+
+    fn add_rows(&self, x: Tensor, rows: &[usize], values: &Tensor) -> Result<Tensor> {
+        let rows: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
+        Ok(x.index_add(&Tensor::new(rows, &self.device)?, values, 0)?)
+    }
+
+    fn add(&self, a: Tensor, b: &Tensor) -> Result<Tensor> {
+        Ok((a + b)?)
+    }
+
+    fn sum_squares(&self, x: &Tensor) -> Result<f64> {
+        Ok(x.to_dtype(DType::F64)?.sqr()?.sum_all()?.to_scalar()?)
+    }
+
+    fn adamw(
+        &self,
+        value: &mut Tensor,
+        moments: &mut Moments<Tensor>,
+        gradient: &Tensor,
+        step: &AdamWStep,
+    ) -> Result<()> {
+        let [b1, b2] = step.betas;
+        let [c1, c2] = step.corrections;
+        let g = (gradient * step.clip)?;
+        moments.m = ((&moments.m * b1)? + (&g * (1.0 - b1))?)?;
+        moments.v = ((&moments.v * b2)? + (g.sqr()? * (1.0 - b2))?)?;
+        let direction = ((&moments.m * c1)? / ((&moments.v * c2)?.sqrt()? + step.epsilon)?)?;
+        let update = (direction + (&*value * step.decay)?)?;
+        *value = (&*value - (update * step.learning_rate)?)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! Which instances a step sees, and how fast it learns.
+
+use std::ops::Range;
+
+use crate::config::TrainingSettings;
+
+/// The plan of a run: a pure function of the settings and the number of instances.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schedule {
+    instances: usize,
+    batch_size: usize,
+    total: usize,
+    warmup: usize,
+    peak: f64,
+}
+
+impl Schedule {
+    /// Plan a run over `instances` instances (at least one).
+    pub fn new(settings: &TrainingSettings, instances: usize) -> Self {
+        let per_epoch = instances.div_ceil(settings.batch_size);
+        let total = settings.max_steps.unwrap_or(per_epoch.saturating_mul(settings.epochs));
+        let warmup = (total as f64 * settings.warmup) as usize;
+        Self { instances, batch_size: settings.batch_size, total, warmup, peak: settings.learning_rate }
+    }
+
+    /// Optimizer steps in all.
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Optimizer steps of one epoch; the last batch may be smaller.
+    pub fn steps_per_epoch(&self) -> usize {
+        self.instances.div_ceil(self.batch_size)
+    }
+
+    /// The epoch of a step and its range in that epoch's order, all counted from 0.
+    pub fn batch(&self, step: usize) -> (usize, Range<usize>) {
+        let (epoch, index) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
+        let start = index * self.batch_size;
+        (epoch, start..(start + self.batch_size).min(self.instances))
+    }
+
+    /// The learning rate of a step counted from 0: rises from 0 over the warm-up steps, then falls linearly towards 0,
+    /// which it would reach one step after the last.
+    pub fn learning_rate(&self, step: usize) -> f64 {
+        if step < self.warmup {
+            self.peak * step as f64 / self.warmup as f64
+        } else {
+            self.peak * self.total.saturating_sub(step) as f64 / (self.total - self.warmup).max(1) as f64
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> TrainingSettings {
+        TrainingSettings { batch_size: 4, epochs: 2, warmup: 0.25, learning_rate: 1.0, ..Default::default() }
+    }
+
+    #[test]
+    fn every_instance_once_an_epoch() {
+        let schedule = Schedule::new(&settings(), 14);
+        assert_eq!(schedule.total(), 8);
+        for epoch in 0..2 {
+            let mut seen = Vec::new();
+            for step in 0..8 {
+                let (e, range) = schedule.batch(step);
+                if e == epoch {
+                    seen.extend(range);
+                }
+            }
+            assert_eq!(seen, (0..14).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn rate_rises_and_falls() {
+        let schedule = Schedule::new(&settings(), 14);
+        let rates: Vec<f64> = (0..8).map(|step| schedule.learning_rate(step)).collect();
+        let expected = [0.0, 1.0 / 2.0, 6.0 / 6.0, 5.0 / 6.0, 4.0 / 6.0, 3.0 / 6.0, 2.0 / 6.0, 1.0 / 6.0];
+        for (rate, expected) in rates.iter().zip(expected) {
+            assert!((rate - expected).abs() < 1e-12, "{rates:?}");
+        }
+    }
+
+    #[test]
+    fn max_steps_goes_past_or_stops_short_of_the_epochs() {
+        for steps in [3, 20] {
+            let schedule = Schedule::new(&TrainingSettings { max_steps: Some(steps), ..settings() }, 14);
+            assert_eq!(schedule.total(), steps);
+            assert_eq!(schedule.batch(19).0, 4);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Against PyTorch and transformers: states, losses and gradients of all heads, and ten training steps.
+//! The files and how they were made: `tests/golden/README.md`.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use biorel::config::{HeadKind, TrainingSettings};
+use biorel::encode::Batch;
+use biorel::model::encoder::{self, Pass};
+use biorel::model::{EncoderConfig, Network, ParamSpec};
+use biorel::ops::{Ops, Reference};
+use candle_core::{DType, Device, Tensor};
+
+fn golden(name: &str) -> HashMap<String, Tensor> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
+    candle_core::safetensors::load(&path, &Device::Cpu).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn config() -> EncoderConfig {
+    serde_json::from_str(
+        r#"{"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "intermediate_size": 24, "max_position_embeddings": 20}"#,
+    )
+    .unwrap()
+}
+
+fn vector(tensor: &Tensor) -> Vec<f64> {
+    tensor.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn batch(file: &HashMap<String, Tensor>, prefix: &str) -> Batch {
+    let words = |name: &str| {
+        let tensor = file[&format!("{prefix}.{name}")].to_dtype(DType::U32).unwrap();
+        tensor.to_vec1::<u32>().unwrap()
+    };
+    let starts: Vec<usize> = words("starts").into_iter().map(|start| start as usize).collect();
+    let positions = starts.windows(2).flat_map(|w| 0..(w[1] - w[0]) as u32).collect();
+    let labels = if file.contains_key(&format!("{prefix}.labels")) { words("labels") } else { vec![] };
+    Batch { ids: words("ids"), positions, starts, labels }
+}
+
+/// A parameter of ours from PyTorch's names: queries, keys and values joined.
+fn parameter(file: &HashMap<String, Tensor>, prefix: &str, spec: &ParamSpec) -> Tensor {
+    if !spec.name.contains(".qkv.") {
+        return file[&format!("{prefix}{}", spec.name)].clone();
+    }
+    let parts = ["query", "key", "value"].map(|part| &file[&format!("{prefix}{}", spec.name.replace("qkv", part))]);
+    Tensor::cat(&parts, 0).unwrap()
+}
+
+fn assert_close(what: &str, ours: &[f64], theirs: &[f64], tolerance: f64) {
+    assert_eq!(ours.len(), theirs.len(), "{what}");
+    for (i, (a, b)) in ours.iter().zip(theirs).enumerate() {
+        assert!((a - b).abs() <= tolerance * (1.0 + b.abs()), "{what}[{i}]: ours {a}, PyTorch {b}");
+    }
+}
+
+/// In f64 the two differ by rounding only.
+const EXACT: f64 = 1e-12;
+
+#[test]
+fn states_of_every_layer() {
+    let file = golden("tiny/encoder.safetensors");
+    let ops = Reference::new(Device::Cpu, DType::F64);
+    let network = Network { encoder: config(), head: HeadKind::Cls, labels: 3 };
+    let specs = biorel::model::params::encoder_specs(&network.encoder);
+    let params: Vec<Tensor> = specs.iter().map(|spec| parameter(&file, "", spec)).collect();
+    let (encoded, tape) =
+        encoder::forward(&ops, &network.encoder, &params, &batch(&file, "batch"), None, true).unwrap();
+    assert!(tape.is_none());
+    assert_close("last", &vector(&encoded.last), &vector(&file["hidden.2"]), EXACT);
+    let cls = Tensor::stack(&encoded.cls, 0).unwrap();
+    assert_close("cls", &vector(&cls), &vector(&file["layer_cls"]), EXACT);
+}
+
+#[test]
+fn logits_losses_and_gradients_of_every_head() {
+    let encoder_file = golden("tiny/encoder.safetensors");
+    let batch = batch(&encoder_file, "batch");
+    let ops = Reference::new(Device::Cpu, DType::F64);
+    for head in HeadKind::ALL {
+        let file = golden(&format!("tiny/{head}.safetensors"));
+        let network = Network { encoder: config(), head, labels: 3 };
+        let params: Vec<Tensor> = network
+            .specs()
+            .iter()
+            .map(|spec| parameter(if spec.name.starts_with("head.") { &file } else { &encoder_file }, "", spec))
+            .collect();
+        let output = network.predict(&ops, &params, &batch).unwrap();
+        assert_close(&format!("{head} logits"), &vector(&output.logits), &vector(&file["logits"]), EXACT);
+        assert_eq!(output.weights.is_some(), file.contains_key("attention"), "{head}");
+        if let Some(weights) = output.weights {
+            let mut weights = vector(&weights);
+            if head != HeadKind::AttentionAllCls {
+                // Ours has a row over all tokens for each sentence; PyTorch's file has the words of each sentence.
+                let tokens = batch.tokens();
+                let of = |(i, w): (usize, &[usize])| weights[i * tokens + w[0] + 1..i * tokens + w[1] - 1].to_vec();
+                let words: Vec<f64> = batch.starts.windows(2).enumerate().flat_map(of).collect();
+                assert!((weights.iter().sum::<f64>() - batch.len() as f64).abs() < EXACT, "{head}");
+                weights = words;
+            }
+            assert_close(&format!("{head} attention"), &weights, &vector(&file["attention"]), EXACT);
+        }
+        let (loss, gradients) = network.gradient(&ops, &params, &batch, &Pass::without_dropout(), batch.len()).unwrap();
+        assert_close(&format!("{head} loss"), &[loss], &vector(&file["loss"]), EXACT);
+        for (spec, gradient) in network.specs().iter().zip(&gradients) {
+            let expected = vector(&parameter(&file, "grad.", spec));
+            assert_close(&format!("{head} {}", spec.name), &vector(gradient), &expected, EXACT);
+        }
+    }
+}
+
+/// Ten steps with dropout 0: losses, gradient norms, learning rates and final weights.
+#[test]
+fn ten_steps_follow_pytorch() {
+    for head in [HeadKind::Attention, HeadKind::Lstm] {
+        for bias_correction in [false, true] {
+            let kind = if bias_correction { "corrected" } else { "plain" };
+            let file = golden(&format!("steps/{head}-{kind}.safetensors"));
+            let network = Network { encoder: config(), head, labels: 3 };
+            ten_steps(&Reference::cpu(), &network, &file, bias_correction, &format!("{head} {kind}"));
+        }
+    }
+}
+
+fn ten_steps<O: Ops>(ops: &O, network: &Network, file: &HashMap<String, Tensor>, bias_correction: bool, what: &str) {
+    let values = |spec: &ParamSpec| {
+        let values = vector(&parameter(file, "start.", spec));
+        values.into_iter().map(|value| value as f32).collect()
+    };
+    let specs = network.specs();
+    let mut weights = biorel::model::Weights { values: specs.iter().map(values).collect(), specs };
+    let mut trainer = biorel::train::Trainer::new(
+        ops,
+        network,
+        &weights,
+        TrainingSettings {
+            head: network.head,
+            learning_rate: 1e-3,
+            epsilon: if bias_correction { 1e-8 } else { 1e-6 },
+            bias_correction,
+            max_steps: Some(10),
+            dropout: Some(0.0),
+            head_dropout: 0.0,
+            ..Default::default()
+        },
+    )
+    .unwrap();
+    let (mut losses, mut norms) = (Vec::new(), Vec::new());
+    let rates = vector(&file["learning_rates"]);
+    for (step, rate) in rates.iter().enumerate() {
+        let batch = batch(file, &format!("batch.{}", step % 5));
+        let (loss, norm) = trainer.step(&batch, *rate).unwrap();
+        losses.push(loss);
+        norms.push(norm);
+    }
+    // The issue asks for 1e-4; f32 gives 1e-5.
+    assert_close(&format!("{what} losses"), &losses, &vector(&file["losses"]), 1e-5);
+    assert_close(&format!("{what} norms"), &norms, &vector(&file["grad_norms"]), 1e-4);
+    weights = trainer.weights().unwrap();
+    for (spec, values) in weights.specs.iter().zip(&weights.values) {
+        let mut expected = vector(&parameter(file, "end.", spec));
+        let mut ours: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
+        if spec.name.ends_with("qkv.bias") {
+            // The keys' bias has no gradient but rounding noise, which Adam scales up: no output depends on it.
+            for part in [&mut expected, &mut ours] {
+                part.drain(16..32);
+            }
+        }
+        assert_close(&format!("{what} {}", spec.name), &ours, &expected, 1e-4);
+    }
+}
+
+/// The schedule that the golden steps used is ours.
+#[test]
+fn learning_rates_follow_transformers() {
+    let file = golden("steps/attention-plain.safetensors");
+    let settings = TrainingSettings { learning_rate: 1e-3, max_steps: Some(10), ..Default::default() };
+    let schedule = biorel::train::Schedule::new(&settings, 100);
+    let rates: Vec<f64> = (0..10).map(|step| schedule.learning_rate(step)).collect();
+    assert_close("rates", &rates, &vector(&file["learning_rates"]), 1e-9);
+}
