@@ -54,7 +54,8 @@ proptest! {
             Ok(Some(features)) => {
                 let n = features.ids.len();
                 prop_assert!(n <= max_length && features.spans.len() == n && features.words.len() == n);
-                let all = tokenizer.pieces(&case.text).expect("pieces").len();
+                let all_pieces = tokenizer.pieces(&case.text).expect("pieces");
+                let all = all_pieces.len();
                 prop_assert_eq!(n - 2 + features.cut, all);
                 prop_assert!((features.cut == 0) == (all + 2 <= max_length));
                 for (range, entity) in features.entities.iter().zip(case.entities) {
@@ -63,6 +64,11 @@ proptest! {
                     prop_assert_eq!(features.spans[range.end - 1].end, entity.end);
                     let word = features.words[range.start];
                     prop_assert!((range.start..range.end).all(|piece| features.words[piece] == word));
+                }
+                // No word is cut at the edge of a window.
+                for word in features.words.iter().flatten() {
+                    let whole = all_pieces.iter().filter(|piece| piece.word == *word).count();
+                    prop_assert_eq!(features.words.iter().filter(|kept| *kept == &Some(*word)).count(), whole);
                 }
                 let weights: Vec<f32> = (0..n - 2).map(|piece| (piece + 1) as f32).collect();
                 let total: f32 = weights.iter().sum();

@@ -3,6 +3,8 @@
 use biorel::attention::word_weights;
 use biorel::config::TooLong;
 
+use biorel::encode::Copied;
+
 use super::{UNCASED, instance, open};
 
 #[test]
@@ -61,4 +63,28 @@ fn distances_reach_over_a_gap() {
     let words = word_weights(&features, &far, &vec![1.0 / inner as f32; inner]).expect("weights");
     let last = words.last().expect("words");
     assert_eq!((last.text.as_str(), last.distance), ("the", [12, 1]));
+}
+
+/// `TNFα@DRUG$ αβ the`, rewritten as BLUE does: a word keeps its place in the sentence, a tag has none.
+#[test]
+fn words_that_were_rewritten_keep_their_place() {
+    let tokenizer = open(UNCASED);
+    let mut case = instance("tnfa @DRUG$ alphab the @DRUG$", ["@DRUG$", "@DRUG$"]);
+    // The sentence: `tnfα aspirin αb the warfarin`.
+    case.copied = [(0, 0, 3), (4, 4, 1), (11, 12, 1), (17, 14, 6)]
+        .map(|(marked, original, length)| Copied { marked, original, length })
+        .to_vec();
+    let features = tokenizer.features(&case, 128, TooLong::Error).expect("features").expect("kept");
+    let inner = features.ids.len() - 2;
+    let words = word_weights(&features, &case, &vec![1.0 / inner as f32; inner]).expect("weights");
+    let places: Vec<(&str, Option<(usize, usize)>)> =
+        words.iter().map(|word| (word.text.as_str(), word.original.map(|span| (span.start, span.end)))).collect();
+    let expected = [
+        ("tnfa", Some((0, 4))),
+        ("@DRUG$", None),
+        ("alphab", Some((13, 15))),
+        ("the", Some((16, 19))),
+        ("@DRUG$", None),
+    ];
+    assert_eq!(places, expected);
 }
