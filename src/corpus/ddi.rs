@@ -37,12 +37,10 @@ enum Part {
 }
 
 impl Part {
-    /// By the names of the folders above the file, the one that the user named included.
-    fn of(place: &Path) -> Self {
-        let folders: Vec<String> =
-            place.components().map(|part| part.as_os_str().to_string_lossy().to_lowercase()).collect();
-        let folders = &folders[..folders.len().saturating_sub(1)];
+    /// By the names of the folders above the file; the nearest one that says something counts.
+    fn of(folders: &[String]) -> Self {
         for folder in folders.iter().rev() {
+            let folder = folder.to_lowercase();
             if folder.contains("drugner") {
                 return Self::NameTest;
             } else if folder == "test" || folder.contains("ddi extraction") {
@@ -79,7 +77,7 @@ pub(super) fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Corpus> {
     let mut files = Vec::new();
     for (tree, name) in trees.iter().flat_map(|tree| tree.names().iter().map(move |name| (tree, name))) {
         let place = tree.place(name);
-        let part = Part::of(&place);
+        let part = Part::of(&tree.folders(name));
         if !has_extension(name, "xml") {
             report.findings.push(Finding::new(FindingKind::Skipped, place.display().to_string(), "not an XML file"));
         } else if part == Part::NameTest && !(blue && name.ends_with(BLUE_EXTRA_TEST_FILE)) {

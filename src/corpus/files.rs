@@ -3,6 +3,7 @@
 //! Archives come from the internet, so nothing about them is believed: declared sizes are limited before anything is
 //! unpacked, and no entry may grow beyond what it declared. Nothing is ever written to disk.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ pub(super) struct Tree {
 enum Source {
     File,
     Folder,
-    Zip(ZipArchive<Cursor<Arc<[u8]>>>),
+    Zip { archive: ZipArchive<Cursor<Arc<[u8]>>>, entries: HashMap<String, usize> },
 }
 
 impl Tree {
@@ -68,7 +69,7 @@ impl Tree {
         if archive.len() > COUNT_LIMIT {
             return Err(Error::corpus(path, format!("{} entries are too many for a corpus", archive.len())));
         }
-        let (mut names, mut total) = (Vec::new(), 0_u64);
+        let (mut entries, mut total) = (HashMap::new(), 0_u64);
         for number in 0..archive.len() {
             let entry = archive.by_index_raw(number).map_err(damaged)?;
             let name = entry.name().map_err(damaged)?.into_owned();
@@ -77,17 +78,17 @@ impl Tree {
             }
             total = total.saturating_add(entry.size());
             if entry.size() > ENTRY_LIMIT || total > ARCHIVE_LIMIT {
-                let message =
-                    format!("entry {name} unpacks to {} bytes: too large for a corpus, refused", entry.size());
+                let size = entry.size();
+                let message = format!("entry {name} unpacks to {size} bytes: too large for a corpus, refused");
                 return Err(Error::corpus(path, message));
             }
-            names.push(name);
+            if entries.insert(name.clone(), number).is_some() {
+                return Err(Error::corpus(path, format!("entry {name} is there twice")));
+            }
         }
+        let mut names: Vec<String> = entries.keys().cloned().collect();
         names.sort_unstable();
-        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(Error::corpus(path, format!("entry {} is there twice", twice[0])));
-        }
-        Ok(Self { root: path.to_owned(), names, source: Source::Zip(archive) })
+        Ok(Self { root: path.to_owned(), names, source: Source::Zip { archive, entries } })
     }
 
     /// The names of all files.
@@ -99,8 +100,23 @@ impl Tree {
     pub(super) fn place(&self, name: &str) -> PathBuf {
         match self.source {
             Source::File => self.root.clone(),
-            Source::Folder | Source::Zip(_) => self.root.join(name),
+            Source::Folder | Source::Zip { .. } => self.root.join(name),
         }
+    }
+
+    /// The names of the folders above a file, from the outermost: those below the root and, for a folder, its own name;
+    /// for a single file the two nearest. Folders further up say where a user keeps things, not what they are.
+    pub(super) fn folders(&self, name: &str) -> Vec<String> {
+        let own = |path: &Path| path.file_name().map(|own| own.to_string_lossy().into_owned());
+        let above: Vec<String> = match self.source {
+            Source::File => self.root.ancestors().skip(1).take(2).filter_map(own).collect(),
+            Source::Folder => own(&self.root).into_iter().collect(),
+            Source::Zip { .. } => Vec::new(),
+        };
+        let below = name.rsplit('/').skip(1).map(str::to_owned);
+        let mut folders: Vec<String> = below.chain(above).collect();
+        folders.reverse();
+        folders
     }
 
     /// The text of one file.
@@ -108,13 +124,14 @@ impl Tree {
         let place = self.place(name);
         match &self.source {
             Source::File | Source::Folder => read_text(&place),
-            Source::Zip(archive) => {
+            Source::Zip { archive, entries } => {
                 // The bytes and the directory are shared; only the reading position is the clone's own.
                 let mut archive = archive.clone();
                 let damaged = |reason: String| {
                     Error::corpus(&place, format!("damaged in the archive ({reason}); download it again"))
                 };
-                let mut entry = archive.by_name(name).map_err(|error| damaged(error.to_string()))?;
+                let number = entries.get(name).copied().ok_or_else(|| damaged("no such entry".to_owned()))?;
+                let mut entry = archive.by_index(number).map_err(|error| damaged(error.to_string()))?;
                 let declared = entry.size();
                 let mut bytes = Vec::with_capacity(declared.min(ENTRY_LIMIT) as usize);
                 entry

@@ -269,6 +269,7 @@ impl Corpus {
                 ("columns", !options.columns.is_empty()),
                 ("labels", options.labels.is_some()),
                 ("negative", options.negative.is_some()),
+                ("name", options.name.is_some()),
             ];
             if let Some((field, _)) = given.into_iter().find(|(_, given)| *given) {
                 return Err(Error::config(field, format!("only a table has it; {} defines its own", kind.name())));

@@ -118,4 +118,26 @@ mod tests {
         assert_eq!(split_sentences(text, &[], &[]).len(), 2);
         assert_eq!(split_sentences(text, &[], &[Span::new(9, 23)]).len(), 1);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn every_character_is_in_one_sentence_and_no_mention_is_cut(
+            text in "[ A-C.?)0-9\u{a0}β\\n]{0,60}",
+            start in 0_usize..60,
+            length in 1_usize..9,
+            at in 0_usize..60,
+        ) {
+            let characters: Vec<char> = text.chars().collect();
+            let mention = Span::new(start.min(characters.len()), (start + length).min(characters.len()));
+            let spans = split_sentences(&text, &[at], &[mention]);
+            let inside = |at: usize| spans.iter().filter(|span| span.start <= at && at < span.end).count();
+            for (at, character) in characters.iter().enumerate() {
+                proptest::prop_assert!(inside(at) == 1 || (character.is_whitespace() && inside(at) == 0));
+            }
+            proptest::prop_assert!(spans.windows(2).all(|pair| pair[0].end <= pair[1].start));
+            let cut = |span: &Span| mention.start < span.start && span.start < mention.end
+                && characters[mention.start..span.start].iter().any(|c| !c.is_whitespace());
+            proptest::prop_assert!(!spans.iter().any(cut));
+        }
+    }
 }

@@ -120,10 +120,10 @@ fn read_file(path: &Path, text: &str) -> Result<Contents> {
     };
     // Every entity is kept as written until the whole file has told its convention.
     let mut raw: Vec<Vec<RawEntity>> = Vec::new();
-    let mut nodes = Vec::new();
+    let (mut nodes, mut known) = (Vec::new(), HashSet::new());
     for document in children(root, "document") {
         let document_id = file.attribute(document, "id")?;
-        if contents.documents.iter().any(|known| known == document_id) {
+        if !known.insert(document_id) {
             return Err(file.error(document, format!("document {document_id} is there twice")));
         }
         contents.documents.push(document_id.to_owned());

@@ -46,6 +46,19 @@ pub struct Encoded {
     pub cut: usize,
 }
 
+impl Encoded {
+    /// How many gold positives were left out, by label, for `Confusion::with_lost`.
+    pub fn lost(&self, labels: usize, negative: Option<usize>) -> Vec<u64> {
+        let mut lost = vec![0; labels];
+        for label in self.dropped.iter().filter_map(|dropped| dropped.label).filter(|label| Some(*label) != negative) {
+            if let Some(count) = lost.get_mut(label) {
+                *count += 1;
+            }
+        }
+        lost
+    }
+}
+
 impl Tokenizer {
     /// Encode one instance in at most `max_length` pieces, `[CLS]` and `[SEP]` included. `None` when it does not fit and
     /// `too_long` says to drop it.
@@ -191,8 +204,9 @@ fn windows_of(
     room: usize,
     too_long: TooLong,
 ) -> std::result::Result<Vec<Range<usize>>, usize> {
-    if pieces.len() <= room {
-        return Ok(vec![0..pieces.len()]);
+    let whole = 0..pieces.len();
+    if whole.len() <= room {
+        return Ok(vec![whole]);
     }
     let [first, second] = if entities[0].start <= entities[1].start {
         [&entities[0], &entities[1]]

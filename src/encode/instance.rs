@@ -22,7 +22,7 @@ use crate::{Error, Result};
 
 /// How the two entities are shown to the encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "lowercase")]
 pub enum Marking {
     /// The paper's anonymisation: each mention becomes the tag of its type.
     #[default]

@@ -2,8 +2,8 @@
 //!
 //! The cutting itself is the `tokenizers` crate's, so ids and offsets are those of transformers' `BertTokenizer`
 //! (`tests/golden/tokenizer`). Entity tags (`@DRUG$`) and markers (`[E1]`) are ordinary text, cut into pieces like any
-//! other, as the paper's code does: a new vocabulary entry would start from a random embedding, and one piece for a tag
-//! gains nothing. Only a vocabulary that already has such an entry keeps it whole.
+//! other, as the paper's code does: a new vocabulary entry would start from a random embedding. Only a `vocab.txt` that
+//! lists such a tag, or a `tokenizer.json` that declares it as an added token, keeps it whole.
 //!
 //! A *word* is what BERT's pre-tokenizer leaves whole (a run without white space and punctuation, or one punctuation
 //! mark), except that a tag or a marker is one word.
@@ -174,8 +174,9 @@ impl Tokenizer {
             "cls_token": self.special.cls,
             "sep_token": self.special.sep,
             "unk_token": self.special.unk,
-            "pad_token": self.special.pad,
-            "mask_token": self.special.mask,
+            // Where there is none, say so: transformers would add one, with an id beyond the embedding.
+            "pad_token": self.pad.map(|_| &self.special.pad),
+            "mask_token": self.mask.map(|_| &self.special.mask),
         });
         write_beside(&directory.join("tokenizer_config.json"), &format!("{settings:#}\n"))?;
         let mut vocabulary = self.tokens.join("\n");

@@ -149,7 +149,8 @@ fn read_object(file: &Path) -> Result<Map<String, Value>> {
     serde_json::from_slice(&bytes).map_err(|error| Error::checkpoint(file, format!("is not a JSON object: {error}")))
 }
 
-/// One piece per line; its id is the line's number from 0.
+/// One piece per line; its id is the line's number from 0. An empty line is an id that no text has (SciBERT's 30,106);
+/// empty lines at the end are none.
 fn read_vocabulary(file: &Path) -> Result<Vec<String>> {
     let bytes = std::fs::read(file).map_err(Error::io(file))?;
     let text = std::str::from_utf8(&bytes).map_err(|error| {
@@ -165,9 +166,6 @@ fn read_vocabulary(file: &Path) -> Result<Vec<String>> {
     let mut pieces = Vec::new();
     for (id, piece) in text.split('\n').enumerate() {
         let piece = piece.strip_suffix('\r').unwrap_or(piece);
-        if piece.is_empty() {
-            return Err(Error::checkpoint(file, format!("line {} is empty; each line must hold one piece", id + 1)));
-        }
         if let Some(first) = lines.insert(piece, id) {
             let message = format!("lines {} and {} both hold `{piece}`", first + 1, id + 1);
             return Err(Error::checkpoint(file, message));
@@ -339,8 +337,8 @@ fn check_description(
             }
         }
     }
-    if let Some(token) = tokens.iter().find(|token| token.is_empty() || token.contains(['\n', '\r'])) {
-        return fail(format!("the vocabulary has a piece that is empty or has a line break: {token:?}"));
+    if let Some(token) = tokens.iter().find(|token| token.contains(['\n', '\r'])) {
+        return fail(format!("the vocabulary has a piece with a line break, which vocab.txt cannot hold: {token:?}"));
     }
     let there = |token: &str| tokens.iter().any(|known| known == token);
     if ![&special.cls, &special.sep, &special.unk].into_iter().all(|token| there(token)) {
@@ -416,15 +414,15 @@ fn settle_casing(
     };
     for (source, casing) in stated {
         if casing != settled {
-            let by = match (requested, shown) {
-                (Some(_), _) => "was asked for",
-                (None, Some(_)) => "is what the pieces of the vocabulary show",
-                (None, None) => "is what the other file says",
-            };
             let (settled, casing) = (settled.name(), casing.name());
-            let message = format!(
-                "says that the model is {casing}, but {settled} {by}; correct the file, or state casing=\"{settled}\""
-            );
+            let but = match (requested, shown) {
+                (Some(_), _) => format!("{settled} was asked for; correct the one that is wrong"),
+                (None, Some(_)) => format!(
+                    "the pieces of the vocabulary are {settled}; correct the file, or state casing=\"{settled}\""
+                ),
+                (None, None) => format!("tokenizer.json says {settled}; correct the one that is wrong"),
+            };
+            let message = format!("says that the model is {casing}, but {but}");
             return Err(Error::checkpoint(source, message));
         }
     }

@@ -2,7 +2,7 @@
 
 use rayon::ThreadPoolBuilder;
 
-use super::{Ops, Reference};
+use super::{Cpu, Ops, Reference};
 use crate::config::Engine;
 use crate::{Error, Result};
 
@@ -33,7 +33,7 @@ pub fn run<J: Job>(engine: Engine, threads: Option<usize>, job: J) -> Result<J::
         .build()
         .map_err(|e| Error::config("threads", format!("the thread pool could not be started: {e}")))?;
     pool.install(|| match engine {
-        Engine::Cpu => job.run(&Reference::cpu()),
+        Engine::Cpu => job.run(&Cpu::new()),
         Engine::Reference => job.run(&Reference::cpu()),
     })
 }

@@ -8,8 +8,8 @@
 //! Weights are `(out, in)`. An argument taken by value may be overwritten and reused by the engine.
 
 mod adamw;
+pub mod cpu;
 pub mod engine;
-//pub mod cpu;
 pub mod lstm;
 pub mod product;
 pub mod reference;
@@ -20,7 +20,7 @@ use crate::Result;
 use crate::rng::Dropout;
 
 pub use adamw::AdamWStep;
-//pub use cpu::Cpu;
+pub use cpu::Cpu;
 pub use reference::Reference;
 
 /// Adam's two moments of a parameter, each of the parameter's shape.

@@ -1,5 +1,7 @@
 //! Matrix products on the CPU through the `gemm` crate, behind a safe, bounds-checked door.
 
+use std::marker::PhantomData;
+
 use gemm::Parallelism;
 
 /// A read-only view of a strided matrix.
@@ -46,6 +48,54 @@ pub fn all_threads() -> Parallelism {
     }
 }
 
+/// A writable view of a row-major matrix whose rows start `stride` elements apart.
+///
+/// Column blocks of one matrix interleave in memory, so they cannot be `&mut` slices; this type lends them out without
+/// overlap, which lets the heads of an attention write side by side.
+pub struct MatrixMut<'a, T> {
+    data: *mut T,
+    rows: usize,
+    columns: usize,
+    stride: usize,
+    lifetime: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: a `MatrixMut` is the only way to its elements for its lifetime, like a `&mut [T]`.
+unsafe impl<T: Send> Send for MatrixMut<'_, T> {}
+
+impl<'a, T> MatrixMut<'a, T> {
+    /// A row-major matrix whose rows start `stride` elements apart.
+    pub fn strided(data: &'a mut [T], rows: usize, columns: usize, stride: usize) -> Self {
+        if rows > 0 && columns > 0 {
+            assert!(columns <= stride && (rows - 1) * stride + columns <= data.len(), "matrix outside of its data");
+        }
+        Self { data: data.as_mut_ptr(), rows, columns, stride, lifetime: PhantomData }
+    }
+
+    /// A dense row-major matrix.
+    pub fn new(data: &'a mut [T], rows: usize, columns: usize) -> Self {
+        Self::strided(data, rows, columns, columns)
+    }
+
+    /// Blocks of `width` columns side by side; the last one takes what is left.
+    pub fn split_columns(self, width: usize) -> impl Iterator<Item = MatrixMut<'a, T>> {
+        let Self { data, rows, columns, stride, .. } = self;
+        (0..columns).step_by(width.max(1)).map(move |first| {
+            // SAFETY: `first < columns`, so the start is inside of the matrix. The blocks share no element, and `self`
+            // is consumed: each element stays reachable through one view only.
+            let data = unsafe { data.add(first) };
+            MatrixMut { data, rows, columns: width.min(columns - first), stride, lifetime: PhantomData }
+        })
+    }
+
+    /// A row.
+    pub fn row_mut(&mut self, row: usize) -> &mut [T] {
+        assert!(row < self.rows, "row {row} of {}", self.rows);
+        // SAFETY: the row was inside of the data when the view was made, and no other view holds its elements.
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(row * self.stride), self.columns) }
+    }
+}
+
 /// `out = alpha a b + beta out`, `out` row-major with rows `stride` apart. `beta` 0 never reads `out`.
 pub fn multiply<T: Element>(
     out: &mut [T],
@@ -56,22 +106,34 @@ pub fn multiply<T: Element>(
     beta: T,
     parallelism: Parallelism,
 ) {
+    multiply_into(&mut MatrixMut::strided(out, a.rows, b.columns, stride), a, b, alpha, beta, parallelism);
+}
+
+/// `out = alpha a b + beta out`. `beta` 0 never reads `out`.
+pub fn multiply_into<T: Element>(
+    out: &mut MatrixMut<'_, T>,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+    alpha: T,
+    beta: T,
+    parallelism: Parallelism,
+) {
     let (m, k, n) = (a.rows, a.columns, b.columns);
     assert_eq!(k, b.rows, "inner sizes of a product");
+    assert_eq!((m, n), (out.rows, out.columns), "sizes of a product and its output");
     if m == 0 || n == 0 {
         return;
     }
-    assert!(n <= stride && (m - 1) * stride + n <= out.len(), "product outside of its output");
-    // SAFETY: the views were checked against their slices when they were made and `out` just now; `out` is borrowed
-    // mutably, so it cannot overlap the inputs.
+    // SAFETY: the three views were checked against their slices when they were made; `out` is the only view of its
+    // elements, so it cannot overlap the inputs.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            out.as_mut_ptr(),
+            out.data,
             1,
-            stride as isize,
+            out.stride as isize,
             beta != T::ZERO,
             a.data.as_ptr(),
             a.column_stride as isize,
@@ -156,5 +218,18 @@ mod tests {
         let mut out = [1.0f32; 9];
         multiply(&mut out, 3, b.t(), a.t(), 2.0, 10.0, Parallelism::None);
         assert_eq!(out, [12.0, 16.0, 20.0, 14.0, 18.0, 22.0, 26.0, 46.0, 66.0]);
+    }
+
+    #[test]
+    fn column_blocks_are_written_side_by_side() {
+        let a = [1.0f32, 2.0];
+        let b = [1.0f32, 10.0, 100.0];
+        let mut out = [0.0f32; 10]; // two rows of 5
+        for (index, mut block) in MatrixMut::strided(&mut out, 2, 5, 5).split_columns(2).enumerate() {
+            let b = Matrix::new(&b[..block.columns], 1, block.columns);
+            multiply_into(&mut block, Matrix::new(&a, 2, 1), b, 1.0, 0.0, Parallelism::None);
+            block.row_mut(1)[0] += index as f32;
+        }
+        assert_eq!(out, [1.0, 10.0, 1.0, 10.0, 1.0, 2.0, 20.0, 3.0, 20.0, 4.0]);
     }
 }

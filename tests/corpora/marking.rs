@@ -4,9 +4,12 @@ use biorel::corpus::{Entity, Pair, Sentence, Span, Task};
 use biorel::encode::{Instance, Marking, instances, mark, mark_arguments};
 use proptest::prelude::*;
 
+/// A type with the segments of a mention.
+type Argument<'a> = (&'a str, &'a [(usize, usize)]);
+
 /// A sentence with one pair, from segments of each argument given as (start, end).
-fn sentence(text: &str, arguments: [(&str, &[(usize, usize)]); 2]) -> Sentence {
-    let entity = |(number, (kind, segments)): (usize, (&str, &[(usize, usize)]))| Entity {
+fn sentence(text: &str, arguments: [Argument; 2]) -> Sentence {
+    let entity = |(number, (kind, segments)): (usize, Argument)| Entity {
         id: format!("e{number}"),
         kind: kind.to_owned(),
         text: String::new(),

@@ -131,6 +131,12 @@ fn ddi_blue() {
     assert_eq!(labels(dev), [("false", 6_240), ("mechanism", 373), ("effect", 396), ("advise", 193), ("int", 42)]);
     assert_eq!((dev.sentences, dev.documents), (942, 403));
     assert_eq!(labels(test), [("false", 4_782), ("mechanism", 302), ("effect", 360), ("advise", 221), ("int", 96)]);
+    // Sentences of one document are on both sides of train and dev, but never of train and test.
+    let documents = |name: &str| -> HashSet<&str> {
+        corpus.split(name).unwrap().sentences.iter().map(|sentence| sentence.document.as_str()).collect()
+    };
+    assert!(!documents("train").is_disjoint(&documents("dev")));
+    assert!(documents("train").union(&documents("dev")).all(|document| !documents("test").contains(document)));
     let left_out = corpus.report.findings.iter().filter(|finding| finding.reason.contains("BLUE"));
     assert_eq!(left_out.count(), 1_769);
 }
@@ -187,15 +193,19 @@ fn chemprot_counts() {
     assert_eq!(rows.iter().map(|row| row.lost).collect::<Vec<_>>(), [3, 0, 0]);
 }
 
-/// Whether two marked texts are of the same stretch of an abstract: outwards from the tags, neither of them goes on
-/// where the other one has ended. (Where both go on they are the same stretch too, equal or not.)
+/// Whether two marked texts of one pair are of the same sentence. If not, they must differ only in where the sentence
+/// starts or ends: the text between the tags is the same, and outwards one goes on as the other does until it ends.
 fn same_sentence(ours: &str, blue: &str) -> bool {
-    let around = |text: &str| {
+    let parts = |text: &str| -> [String; 3] {
         let first = text.find("@C").expect("a tag");
         let last = ["@GENE$", "@CHEM-GENE$"].iter().filter_map(|tag| text.rfind(tag)).max().expect("a tag");
-        (text[..first].chars().count(), text[last..].chars().count())
+        [&text[..first], &text[first..last], &text[last..]].map(str::to_owned)
     };
-    around(ours) == around(blue)
+    let ([left, middle, right], [blue_left, blue_middle, blue_right]) = (parts(ours), parts(blue));
+    assert_eq!(middle, blue_middle);
+    assert!(left.ends_with(&blue_left) || blue_left.ends_with(&left), "ours: {ours}\nBLUE: {blue}");
+    assert!(right.starts_with(&blue_right) || blue_right.starts_with(&right), "ours: {ours}\nBLUE: {blue}");
+    left == blue_left && right == blue_right
 }
 
 /// Rows of BLUE's development set (the half of it that we have) against ours: where the sentence is the same, so are
@@ -261,6 +271,7 @@ fn copied_stretches_of_all_corpora() {
                 for instance in instances(&split.sentences, &corpus.task, marking).unwrap() {
                     let exact = !(marking == Marking::Blue && kind == CorpusKind::Chemprot);
                     super::marking::check_copied(&instance, texts[instance.sentence.as_str()], exact);
+                    assert!(exact || instance.text.is_ascii(), "{}", instance.text);
                 }
             }
         }

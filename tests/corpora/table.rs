@@ -1,1 +1,179 @@
-//! (written next)
+//! A user's own pairs, from files and from memory.
+
+use std::collections::BTreeMap;
+
+use biorel::corpus::{Averaging, Columns, Corpus, CorpusKind, ReadOptions, Span};
+
+use super::{data, findings, read};
+
+fn columns() -> Columns {
+    Columns {
+        text: vec!["Gene α causes gout.".into(), "Gene α causes gout.".into(), "Gene B spares gout.".into()],
+        label: vec!["causes".into(), "none".into(), "none".into()],
+        entity1_start: vec![0, 5, 0],
+        entity1_end: vec![6, 6, 6],
+        entity2_start: vec![14, 14, 14],
+        entity2_end: vec![18, 18, 18],
+        ..Columns::default()
+    }
+}
+
+fn refuse(change: impl Fn(&mut Columns), options: &ReadOptions) -> String {
+    let mut columns = columns();
+    change(&mut columns);
+    Corpus::from_columns(&columns, options).expect_err("must be refused").to_string()
+}
+
+#[test]
+fn the_three_file_formats_are_the_same_corpus() {
+    let tsv = read(CorpusKind::Table, data("table/pairs.tsv")).unwrap();
+    for other in ["pairs.csv", "pairs.jsonl"] {
+        assert_eq!(read(CorpusKind::Table, data("table").join(other)).unwrap(), tsv, "{other}");
+    }
+    assert_eq!(tsv.task.labels, ["none", "causes", "treats"]);
+    assert_eq!((tsv.task.negative, tsv.task.averaging), (Some(0), Averaging::Micro));
+    let splits: Vec<_> = tsv.splits.iter().map(|split| (split.name.as_str(), split.pairs())).collect();
+    assert_eq!(splits, [("train", 2), ("test", 1)]);
+    assert_eq!(tsv.folds.as_ref().unwrap()["d1"], 1);
+    assert_eq!(tsv.sentences().next().unwrap().entities[0].spans, [Span::new(0, 6)]);
+    assert!(tsv.task.candidates.allow("gene", "disease") && !tsv.task.candidates.allow("disease", "gene"));
+    assert_eq!(tsv.task.tag("disease"), "DISEASE");
+    assert_eq!(findings(&tsv), []);
+}
+
+#[test]
+fn columns_in_memory_need_only_text_label_and_offsets() {
+    let corpus = Corpus::from_columns(&columns(), &ReadOptions::default()).unwrap();
+    assert_eq!((corpus.name.as_str(), corpus.splits[0].name.as_str()), ("table", "all"));
+    // The two rows with one text are one sentence, which then has three mentions.
+    let sentences: Vec<_> = corpus.sentences().map(|s| (s.id.as_str(), s.entities.len(), s.pairs.len())).collect();
+    assert_eq!(sentences, [("table.s0", 3, 2), ("table.s1", 2, 1)]);
+    assert_eq!(corpus.sentences().next().unwrap().entities[0].kind, "entity");
+    assert_eq!(findings(&corpus), [("repaired", None, "table")]);
+    assert_eq!(corpus.task.averaging, Averaging::Binary);
+}
+
+#[test]
+fn labels_and_negative_can_be_given() {
+    let options = |labels: &[&str], negative: Option<&str>| ReadOptions {
+        labels: Some(labels.iter().map(|label| (*label).to_owned()).collect()),
+        negative: negative.map(str::to_owned),
+        name: Some("gout".into()),
+        ..ReadOptions::default()
+    };
+    let corpus = Corpus::from_columns(&columns(), &options(&["treats", "none", "causes"], Some("none"))).unwrap();
+    assert_eq!((corpus.name.as_str(), corpus.task.negative), ("gout", Some(1)));
+    assert_eq!(corpus.sentences().next().unwrap().pairs[0].label, 2);
+    let error = refuse(|_| (), &options(&["none", "treats"], None));
+    assert_eq!(error, "table: row 0: label `causes` is not one of the task's labels: none, treats");
+    assert!(refuse(|_| (), &options(&["none", "causes"], Some("nil"))).starts_with("negative: `nil`"));
+    assert!(refuse(|_| (), &options(&["none", "none", "causes"], None)).contains("there twice"));
+}
+
+#[test]
+fn rows_in_memory_that_cannot_be_used() {
+    let default = ReadOptions::default();
+    type Change = Box<dyn Fn(&mut Columns)>;
+    let cases: Vec<(Change, &str)> = vec![
+        (Box::new(|c| c.entity2_end[2] = 99), "row 2: entity2_end 99 is outside of the text, which has 19 characters"),
+        (Box::new(|c| c.entity1_end[1] = 5), "row 1: entity1_start 5 is not before entity1_end 5"),
+        (Box::new(|c| c.entity1 = Some(vec!["Gene α".into(); 3])), "row 1: entity1 is `Gene α`, but characters 5 to 6"),
+        (Box::new(|c| c.id = Some(vec!["p".into(); 3])), "row 1: id p is there twice"),
+        (Box::new(|c| c.sentence = Some(vec!["s".into(); 3])), "row 2: sentence s has another text"),
+        (Box::new(|c| (c.entity2_start[0], c.entity2_end[0]) = (0, 6)), "row 0: both arguments are the same mention"),
+        (Box::new(|c| drop(c.label.pop())), "column `label` has 2 rows where `text` has 3"),
+        (Box::new(|c| c.split = Some(vec![])), "column `split` has 0 rows"),
+        (Box::new(|c| *c = Columns::default()), "has no rows"),
+        (Box::new(|c| c.label.fill("none".into())), "two labels or more"),
+        (
+            Box::new(|c| {
+                c.document = Some(vec!["d".into(); 3]);
+                c.fold = Some(vec![0, 0, 1]);
+            }),
+            "row 2: document d is in two folds",
+        ),
+        (
+            Box::new(|c| {
+                c.sentence = Some(vec!["s".into(), "s".into(), "t".into()]);
+                c.split = Some(vec!["train".into(), "test".into(), "test".into()]);
+            }),
+            "row 1: sentence s is in two splits: train and test",
+        ),
+    ];
+    for (change, message) in cases {
+        let error = refuse(change, &default);
+        assert!(error.contains(message), "`{message}` is not in: {error}");
+    }
+}
+
+#[test]
+fn several_files_are_splits_by_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let header = "text,label,entity1_start,entity1_end,entity2_start,entity2_end\n";
+    for (name, label) in [("test", "yes"), ("train", "no"), ("extra", "yes")] {
+        let row = format!("{header}\"{name}, a \"\"b\"\"\",{label},0,2,3,4\n");
+        std::fs::write(folder.path().join(format!("{name}.csv")), row).unwrap();
+    }
+    let corpus = read(CorpusKind::Table, folder.path()).unwrap();
+    let names: Vec<_> = corpus.splits.iter().map(|split| split.name.as_str()).collect();
+    assert_eq!(names, ["train", "test", "extra"]);
+    assert_eq!(corpus.splits[1].sentences[0].text, "test, a \"b\"");
+    assert_eq!(corpus.task.labels, ["no", "yes"]);
+}
+
+#[test]
+fn columns_can_have_other_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.tsv");
+    std::fs::write(&path, "sent\tlabel\tb1\te1\tb2\te2\nA b\tyes\t0\t1\t2\t3\nA c\tno\t0\t1.0\t2\t3\n").unwrap();
+    let names = [
+        ("text", "sent"),
+        ("entity1_start", "b1"),
+        ("entity1_end", "e1"),
+        ("entity2_start", "b2"),
+        ("entity2_end", "e2"),
+    ];
+    let columns: BTreeMap<_, _> =
+        names.iter().map(|(ours, theirs)| ((*ours).to_owned(), (*theirs).to_owned())).collect();
+    let options = ReadOptions { columns, ..ReadOptions::default() };
+    let corpus = Corpus::read(CorpusKind::Table, std::slice::from_ref(&path), &options).unwrap();
+    assert_eq!(corpus.statistics()[0].pairs, 2);
+    let fail = |ours: &str, theirs: &str| {
+        let mut options = options.clone();
+        options.columns.insert(ours.into(), theirs.into());
+        Corpus::read(CorpusKind::Table, std::slice::from_ref(&path), &options).unwrap_err().to_string()
+    };
+    assert!(fail("begin", "b1").starts_with("columns: `begin` is not a column of a table"));
+    assert!(fail("id", "number").ends_with("a.tsv:1: no column `number`"));
+}
+
+#[test]
+fn files_that_cannot_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let refuse = |name: &str, content: &str| {
+        std::fs::write(folder.path().join(name), content).unwrap();
+        let error = read(CorpusKind::Table, folder.path().join(name)).expect_err("must be refused").to_string();
+        error.replace(&format!("{}/", folder.path().display()), "")
+    };
+    let header = "text\tlabel\tentity1_start\tentity1_end\tentity2_start\tentity2_end\n";
+    let row = |row: &str| refuse("a.tsv", &format!("{header}A b\tyes\t0\t1\t2\t3\n{row}\n"));
+    assert_eq!(refuse("a.xlsx", "PK"), "a.xlsx: is not a table; its name must end in .tsv, .csv or .jsonl");
+    assert!(refuse("a.tsv", "").starts_with("a.tsv:1: no column `text`"));
+    assert!(
+        refuse("a.tsv", "text\tlabel\n").starts_with("a.tsv:1: no column `entity1_start`; the columns are text, label")
+    );
+    assert!(refuse("a.tsv", &format!("text\t{header}")).starts_with("a.tsv:1: column `text` is there twice"));
+    assert_eq!(refuse("a.tsv", header), "a.tsv: has no rows");
+    assert!(row("A b\tno").starts_with("a.tsv:3: has 2 columns where the header has 6"));
+    assert_eq!(row("A b\tno\tx\t1\t2\t3"), "a.tsv:3: column `entity1_start`: `x` is not a whole number");
+    assert_eq!(row("A b\tno\t-1\t1\t2\t3"), "a.tsv:3: column `entity1_start`: `-1` is not a whole number");
+    assert_eq!(row("A b\t\t0\t1\t2\t3"), "a.tsv:3: column `label` is missing or empty");
+    assert_eq!(row("A b\tno\t0\t1\t2\t4"), "a.tsv:3: entity2_end 4 is outside of the text, which has 3 characters");
+    let object = r#"{"text": "A b", "label": "yes", "entity1_start": 0, "entity1_end": 1, "entity2_start": 2, "entity2_end": 3}"#;
+    let line = |line: &str| refuse("a.jsonl", &format!("{object}\n\n{line}\n"));
+    assert!(line("{").starts_with("a.jsonl:3: is not valid JSON"));
+    assert_eq!(line("[1]"), "a.jsonl:3: is not a JSON object");
+    assert_eq!(line("{}"), "a.jsonl:3: column `text` is missing or empty");
+    assert_eq!(line(&object.replace("\"A b\"", "[]")), "a.jsonl:3: `text` must be a string or a number");
+    assert_eq!(line(&object.replace(": 3", ": 2.5")), "a.jsonl:3: column `entity2_end`: `2.5` is not a whole number");
+}

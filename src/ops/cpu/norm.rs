@@ -1,0 +1,105 @@
+//! Bias, dropout, residual and LayerNorm in one pass over the rows, forward and backward.
+
+use super::mask::Mask;
+use super::math::{sum_of, sums_of};
+use super::simd::kernel;
+
+kernel! {
+    /// `x`, the branch, becomes the normalized rows; `out` their affine image. `mask` has the first row's element.
+    pub fn forward<A>(
+        x: &mut [f32],
+        bias: Option<&[f32]>,
+        residual: Option<&[f32]>,
+        affine: [&[f32]; 2],
+        eps: f32,
+        mask: Option<(&Mask, u64)>,
+        out: &mut [f32],
+        rstds: &mut [f32],
+    ) {
+        let [gamma, beta] = affine;
+        let width = gamma.len();
+        let rows = x.chunks_exact_mut(width).zip(out.chunks_exact_mut(width)).zip(rstds).enumerate();
+        for (row, ((x, out), rstd)) in rows {
+            let beta = &beta[..width];
+            if let Some(bias) = bias {
+                for (x, bias) in x.iter_mut().zip(bias) {
+                    *x += *bias;
+                }
+            }
+            if let Some((mask, start)) = mask {
+                mask.fill_inline(start + (row * width) as u64, out);
+                for (x, factor) in x.iter_mut().zip(out.iter()) {
+                    *x *= *factor;
+                }
+            }
+            if let Some(residual) = residual {
+                for (x, residual) in x.iter_mut().zip(&residual[row * width..]) {
+                    *x += *residual;
+                }
+            }
+            let mean = sum_of(width, |i| x[i]) / width as f32;
+            // Two passes over a row that is in the nearest cache: the one-pass variance cancels.
+            let variance = sum_of(width, |i| (x[i] - mean) * (x[i] - mean)) / width as f32;
+            let r = 1.0 / (variance + eps).sqrt();
+            *rstd = r;
+            for i in 0..width {
+                let normalized = (x[i] - mean) * r;
+                x[i] = normalized;
+                out[i] = A::madd(normalized, gamma[i], beta[i]);
+            }
+        }
+    }
+}
+
+kernel! {
+    /// With n the normalized row and g = dy * gamma: `dx = rstd (g - mean(g) - n mean(g n))` in place of `dy`; `branch`
+    /// becomes dx times the mask. Columns of `dy n`, `dy` and the branch's gradient are added onto `sums`, `(3, H)`.
+    pub fn backward<A>(
+        dy: &mut [f32],
+        normalized: &[f32],
+        rstds: &[f32],
+        gamma: &[f32],
+        branch: Option<(&Mask, u64, &mut [f32])>,
+        sums: &mut [f32],
+    ) {
+        let width = gamma.len();
+        let (gammas, rest) = sums.split_at_mut(width);
+        let (betas, biases) = rest.split_at_mut(width);
+        let biases = &mut biases[..width];
+        let mut branch = branch;
+        let rows = dy.chunks_exact_mut(width).zip(normalized.chunks_exact(width)).zip(rstds).enumerate();
+        for (row, ((dy, n), rstd)) in rows {
+            let [g, gn] = sums_of(width, |i| {
+                let g = dy[i] * gamma[i];
+                [g, g * n[i]]
+            });
+            // The products below are rounded like these: a fused one would not cancel against the mean.
+            let (mean_g, mean_gn) = (g / width as f32, gn / width as f32);
+            match &mut branch {
+                None => {
+                    for i in 0..width {
+                        gammas[i] = A::madd(dy[i], n[i], gammas[i]);
+                        betas[i] += dy[i];
+                        let centred = dy[i] * gamma[i] - mean_g;
+                        let dx = rstd * A::madd(-n[i], mean_gn, centred);
+                        dy[i] = dx;
+                        biases[i] += dx;
+                    }
+                }
+                Some((mask, start, branch)) => {
+                    let branch = &mut branch[row * width..(row + 1) * width];
+                    mask.fill_inline(*start + (row * width) as u64, branch);
+                    for i in 0..width {
+                        gammas[i] = A::madd(dy[i], n[i], gammas[i]);
+                        betas[i] += dy[i];
+                        let centred = dy[i] * gamma[i] - mean_g;
+                        let dx = rstd * A::madd(-n[i], mean_gn, centred);
+                        dy[i] = dx;
+                        branch[i] *= dx;
+                        biases[i] += branch[i];
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The optimizer's passes over all parameters: bound by memory, so each number is read and written once.
+
+use rayon::prelude::*;
+
+use super::ELEMENTS;
+use super::math;
+use super::simd::{Simd, kernel};
+use crate::ops::AdamWStep;
+
+/// Sum of squares in f64: pieces of a fixed size, added in order.
+pub fn sum_squares(simd: Simd, x: &[f32]) -> f64 {
+    if x.len() <= ELEMENTS {
+        return math::sum_squares(simd, x);
+    }
+    let pieces: Vec<f64> = x.par_chunks(ELEMENTS).map(|x| math::sum_squares(simd, x)).collect();
+    pieces.iter().sum()
+}
+
+/// One step of AdamW in place.
+pub fn adamw(simd: Simd, step: &AdamWStep, w: &mut [f32], m: &mut [f32], v: &mut [f32], gradient: &[f32]) {
+    if w.len() <= ELEMENTS {
+        return adamw_piece(simd, step, w, m, v, gradient);
+    }
+    w.par_chunks_mut(ELEMENTS)
+        .zip(m.par_chunks_mut(ELEMENTS))
+        .zip(v.par_chunks_mut(ELEMENTS))
+        .zip(gradient.par_chunks(ELEMENTS))
+        .for_each(|(((w, m), v), gradient)| adamw_piece(simd, step, w, m, v, gradient));
+}
+
+kernel! {
+    fn adamw_piece<A>(step: &AdamWStep, w: &mut [f32], m: &mut [f32], v: &mut [f32], gradient: &[f32]) {
+        for (((w, m), v), gradient) in w.iter_mut().zip(m).zip(v).zip(gradient) {
+            (*w, *m, *v) = step.apply(*w, *m, *v, *gradient);
+        }
+    }
+}
