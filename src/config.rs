@@ -107,7 +107,8 @@ pub enum TooLong {
     Error,
     /// Leave it out, and report it.
     Drop,
-    /// Keep a window around each entity and leave out what lies between the windows.
+    /// Keep a window around each entity and leave out what lies between the windows. An instance whose mentions alone do
+    /// not fit is left out and reported.
     Join,
 }
 
