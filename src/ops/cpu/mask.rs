@@ -68,25 +68,6 @@ impl Mask {
 }
 
 kernel! {
-    /// Factors of rows of `4 * blocks` elements; row r starts at element `4 * (first + r * step)`.
-    pub fn fill_rows<A>(mask: &Mask, first: u32, step: u32, blocks: usize, out: &mut [f32]) {
-        // Rows may be shorter than 16 blocks: counters run on from row to row, so that no lane is idle.
-        let (mut row, mut block) = (first, 0);
-        for out in out.chunks_mut(4 * BLOCKS) {
-            let counters = std::array::from_fn(|_| {
-                let counter = row.wrapping_add(block as u32);
-                block += 1;
-                if block == blocks {
-                    (row, block) = (row.wrapping_add(step), 0);
-                }
-                counter
-            });
-            out.copy_from_slice(&mask.factors(&counters)[..out.len()]);
-        }
-    }
-}
-
-kernel! {
     /// Multiply `x`, whose first element is `start`, by its mask.
     pub fn apply<A>(mask: &Mask, start: u64, x: &mut [f32]) {
         let mut factors = [0.0; 1024];
@@ -126,15 +107,6 @@ mod tests {
                     let mut applied = vec![2.0; n];
                     apply(simd, &mask, start, &mut applied);
                     assert_eq!(applied, expected.iter().map(|factor| 2.0 * factor).collect::<Vec<_>>());
-                }
-                for (rows, blocks) in [(1, 1), (5, 3), (3, 16), (7, 17)] {
-                    let mut drawn = vec![9.0; rows * 4 * blocks];
-                    fill_rows(simd, &mask, 100, 1536, blocks, &mut drawn);
-                    for (row, drawn) in drawn.chunks(4 * blocks).enumerate() {
-                        let mut expected = vec![9.0; 4 * blocks];
-                        dropout.fill(4 * (100 + 1536 * row as u64), &mut expected);
-                        assert_eq!(drawn, expected);
-                    }
                 }
             }
         }
