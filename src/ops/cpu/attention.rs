@@ -135,7 +135,7 @@ pub fn forward(
             let mut scratch = pool.dirty(&[sizes.size + QUERIES, stride]);
             scratch.fill(|scratch| {
                 let (keys, dropped) = scratch.split_at_mut(sizes.size * stride);
-                transpose(k, stride, keys);
+                tile::transpose(k, stride, keys);
                 let keys = Matrix::new(keys, sizes.size, stride);
                 for first in (0..length).step_by(QUERIES) {
                     let queries = first..length.min(first + QUERIES);
@@ -167,24 +167,6 @@ pub fn forward(
         });
     });
     Probabilities { blocks }
-}
-
-/// `(L, D)` to `(D, stride)`, with zeros beyond L.
-fn transpose(x: Matrix<'_, f32>, stride: usize, out: &mut [f32]) {
-    const ROWS: usize = 16;
-    for first in (0..x.rows()).step_by(ROWS) {
-        let rows = ROWS.min(x.rows() - first);
-        let from: [&[f32]; ROWS] = std::array::from_fn(|row| x.row(first + row.min(rows - 1)));
-        for (d, out) in out.chunks_exact_mut(stride).enumerate() {
-            let out = &mut out[first..first + ROWS];
-            for row in 0..ROWS {
-                out[row] = from[row][d];
-            }
-        }
-    }
-    for out in out.chunks_exact_mut(stride) {
-        out[x.rows()..].fill(0.0);
-    }
 }
 
 /// A row of scores becomes probabilities.
@@ -300,7 +282,7 @@ pub fn backward(
         scratch.fill(|scratch| {
             let (values, rest) = scratch.split_at_mut(sizes.size * stride);
             let (dropped, ds) = rest.split_at_mut(length * stride);
-            transpose(v, stride, values);
+            tile::transpose(v, stride, values);
             let values = Matrix::new(values, sizes.size, stride);
             for first in (0..length).step_by(QUERIES) {
                 let queries = first..length.min(first + QUERIES);

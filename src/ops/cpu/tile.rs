@@ -35,6 +35,33 @@ pub fn product(simd: Simd, out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: 
     }
 }
 
+/// `(rows, columns)` to `(columns, stride)`, with zeros beyond `rows`. `stride` is a multiple of [`WIDTH`].
+pub fn transpose(x: Matrix<'_, f32>, stride: usize, out: &mut [f32]) {
+    assert!(stride.is_multiple_of(WIDTH) && x.rows() <= stride, "stride of a transpose");
+    for first in (0..stride).step_by(4) {
+        // Rows beyond the last become zeros by reading none of it.
+        let row = |row: usize| if first + row < x.rows() { x.row(first + row) } else { &[] };
+        let rows = [row(0), row(1), row(2), row(3)];
+        let whole = if rows[3].is_empty() { 0 } else { x.columns() / 4 * 4 };
+        for column in (0..whole).step_by(4) {
+            let block = rows.map(|row| *row[column..].first_chunk::<4>().expect("four columns are left"));
+            for (i, values) in transpose_4(block).into_iter().enumerate() {
+                out[(column + i) * stride + first..][..4].copy_from_slice(&values);
+            }
+        }
+        for column in whole..x.columns() {
+            let values = rows.map(|row| row.get(column).copied().unwrap_or(0.0));
+            out[column * stride + first..][..4].copy_from_slice(&values);
+        }
+    }
+}
+
+/// Four by four, which the compiler turns into eight shuffles.
+#[inline(always)]
+fn transpose_4(rows: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+    std::array::from_fn(|column| rows.map(|row| row[column]))
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
@@ -188,6 +215,19 @@ mod x86 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn transposes_with_zeros_beyond() {
+        for (rows, columns, stride) in [(1, 1, 16), (5, 7, 16), (16, 32, 16), (33, 12, 48)] {
+            let x: Vec<f32> = (0..rows * columns).map(|i| i as f32 + 1.0).collect();
+            let mut out = vec![77.0; columns * stride];
+            transpose(Matrix::new(&x, rows, columns), stride, &mut out);
+            for (at, out) in out.iter().enumerate() {
+                let (column, row) = (at / stride, at % stride);
+                assert_eq!(*out, if row < rows { x[row * columns + column] } else { 0.0 });
+            }
+        }
+    }
 
     /// Every block shape, with strides and transposes, against sums of products of small integers, which are exact.
     #[test]
