@@ -8,8 +8,8 @@ use rayon::prelude::*;
 use super::buffer::{Buffer, Pool};
 use super::expect;
 use super::mask::Mask;
-use super::math::{exp, largest, sum_of};
-use super::simd::{Arithmetic, Simd, kernel};
+use super::math::{WIDTH, softmax, sum_of};
+use super::simd::{Simd, kernel};
 use super::tile;
 use crate::Result;
 use crate::ops::product::{Matrix, MatrixMut};
@@ -36,7 +36,7 @@ fn total(shape: AttentionShape<'_>) -> usize {
 
 /// Elements between two rows of a block: whole vectors, so that products need no special last columns.
 fn stride(length: usize) -> usize {
-    length.next_multiple_of(tile::WIDTH)
+    length.next_multiple_of(WIDTH)
 }
 
 /// Rows of scores that are computed, turned into probabilities and used while they are in the nearest cache.
@@ -135,7 +135,7 @@ pub fn forward(
             let mut scratch = pool.dirty(&[sizes.size + QUERIES, stride]);
             scratch.fill(|scratch| {
                 let (keys, dropped) = scratch.split_at_mut(sizes.size * stride);
-                tile::transpose(k, stride, keys);
+                tile::transpose(simd, k, stride, keys);
                 let keys = Matrix::new(keys, sizes.size, stride);
                 for first in (0..length).step_by(QUERIES) {
                     let queries = first..length.min(first + QUERIES);
@@ -150,7 +150,7 @@ pub fn forward(
                     );
                     let weights = match &mask {
                         None => {
-                            softmax(simd, p, length, stride);
+                            softmax_rows(simd, p, length, stride);
                             &*p
                         }
                         Some(mask) => {
@@ -169,24 +169,11 @@ pub fn forward(
     Probabilities { blocks }
 }
 
-/// A row of scores becomes probabilities.
-#[inline(always)]
-fn softmax_row<A: Arithmetic>(row: &mut [f32]) {
-    let top = largest(row);
-    for x in row.iter_mut() {
-        *x = exp::<A>(*x - top);
-    }
-    let factor = 1.0 / sum_of(row.len(), |i| row[i]);
-    for x in row.iter_mut() {
-        *x *= factor;
-    }
-}
-
 kernel! {
-    /// Rows of `length` scores become probabilities.
-    fn softmax<A>(scores: &mut [f32], length: usize, stride: usize) {
+    /// Rows of `length` scores become probabilities; what lies between `length` and `stride` becomes 0.
+    fn softmax_rows<A>(scores: &mut [f32], length: usize, stride: usize) {
         for row in scores.chunks_exact_mut(stride) {
-            softmax_row::<A>(&mut row[..length]);
+            softmax::<A>(row, length);
         }
     }
 }
@@ -204,13 +191,15 @@ kernel! {
         step: u64,
     ) {
         for (row, (p, dropped)) in scores.chunks_exact_mut(stride).zip(dropped.chunks_exact_mut(stride)).enumerate() {
-            let (p, dropped) = (&mut p[..length], &mut dropped[..length]);
-            softmax_row::<A>(p);
+            softmax::<A>(p, length);
             mask.fill_inline(start + row as u64 * step, dropped);
-            for (p, factor) in p.iter_mut().zip(dropped) {
-                let zeroed = *factor == 0.0;
-                *factor *= *p;
-                *p = if zeroed { -*p } else { *p };
+            let pieces = p.as_chunks_mut::<WIDTH>().0.iter_mut().zip(dropped.as_chunks_mut::<WIDTH>().0);
+            for (p, dropped) in pieces {
+                for i in 0..WIDTH {
+                    let zeroed = dropped[i] == 0.0;
+                    dropped[i] *= p[i];
+                    p[i] = if zeroed { -p[i] } else { p[i] };
+                }
             }
         }
     }
@@ -220,26 +209,27 @@ kernel! {
     /// From marked probabilities and the gradient of those after dropout: `dropped`, the probabilities after dropout,
     /// and in place of `gradient` that of the scores. With M the mask, `dP = gradient M` and
     /// `dS = P (dP - rowsum(P dP))`.
-    fn scores_gradient<A>(
-        marked: &[f32],
-        scale: f32,
-        dropped: &mut [f32],
-        gradient: &mut [f32],
-        length: usize,
-        stride: usize,
-    ) {
+    fn scores_gradient<A>(marked: &[f32], scale: f32, dropped: &mut [f32], gradient: &mut [f32], stride: usize) {
         let rows = marked.chunks_exact(stride).zip(dropped.chunks_exact_mut(stride));
         for ((p, dropped), gradient) in rows.zip(gradient.chunks_exact_mut(stride)) {
-            let (p, dropped, gradient) = (&p[..length], &mut dropped[..length], &mut gradient[..length]);
-            for i in 0..length {
-                let zeroed = p[i].is_sign_negative();
-                dropped[i] = if zeroed { 0.0 } else { p[i] * scale };
-                gradient[i] = if zeroed { 0.0 } else { gradient[i] * scale };
+            let (p, _) = p.as_chunks::<WIDTH>();
+            let (dropped, _) = dropped.as_chunks_mut::<WIDTH>();
+            let (gradient, _) = gradient.as_chunks_mut::<WIDTH>();
+            let mut sums = [0.0; WIDTH];
+            for ((p, dropped), gradient) in p.iter().zip(dropped).zip(gradient.iter_mut()) {
+                for i in 0..WIDTH {
+                    let zeroed = p[i].is_sign_negative();
+                    dropped[i] = if zeroed { 0.0 } else { p[i] * scale };
+                    gradient[i] = if zeroed { 0.0 } else { gradient[i] * scale };
+                    // A zeroed probability has a negative sign and a gradient of 0: it adds nothing.
+                    sums[i] = A::madd(p[i], gradient[i], sums[i]);
+                }
             }
-            // A zeroed probability has a negative sign and a gradient of 0: it adds nothing.
-            let inner = sum_of(length, |i| p[i] * gradient[i]);
-            for i in 0..length {
-                gradient[i] = p[i].abs() * (gradient[i] - inner);
+            let inner = sum_of(WIDTH, |i| sums[i]);
+            for (p, gradient) in p.iter().zip(gradient) {
+                for i in 0..WIDTH {
+                    gradient[i] = p[i].abs() * (gradient[i] - inner);
+                }
             }
         }
     }
@@ -282,7 +272,7 @@ pub fn backward(
         scratch.fill(|scratch| {
             let (values, rest) = scratch.split_at_mut(sizes.size * stride);
             let (dropped, ds) = rest.split_at_mut(length * stride);
-            tile::transpose(v, stride, values);
+            tile::transpose(simd, v, stride, values);
             let values = Matrix::new(values, sizes.size, stride);
             for first in (0..length).step_by(QUERIES) {
                 let queries = first..length.min(first + QUERIES);
@@ -291,7 +281,7 @@ pub fn backward(
                 let rows = queries.len();
                 let dout = dout.some_rows(queries.clone());
                 tile::product(simd, &mut MatrixMut::new(ds, rows, stride), dout, values, 1.0);
-                scores_gradient(simd, p, keep, dropped, ds, length, stride);
+                scores_gradient(simd, p, keep, dropped, ds, stride);
                 let ds = Matrix::strided(ds, rows, length, stride);
                 tile::product(simd, &mut dq.some_rows(queries), ds, k, sizes.scale());
             }

@@ -12,7 +12,8 @@ const FEW: usize = 8;
 #[derive(Debug, Clone, Copy)]
 pub struct Mask {
     seed: u64,
-    counter: [u32; 3],
+    /// Site, step and micro-batch.
+    counter: [u64; 3],
     threshold: u32,
     /// What a kept element is multiplied by.
     pub scale: f32,
@@ -22,7 +23,7 @@ impl From<&Dropout> for Mask {
     fn from(dropout: &Dropout) -> Self {
         Self {
             seed: dropout.seed,
-            counter: [dropout.site, dropout.step, dropout.micro],
+            counter: [dropout.site, dropout.step, dropout.micro].map(u64::from),
             threshold: dropout.threshold(),
             scale: dropout.scale(),
         }
@@ -39,8 +40,11 @@ impl Mask {
         const M0: u64 = 0xD251_1F53;
         const M1: u64 = 0xCD9E_8D57;
         let low = |word: u64| word & 0xffff_ffff;
-        let [site, step, micro] = self.counter.map(u64::from);
-        let mut c0: [u64; BLOCKS] = std::array::from_fn(|block| u64::from(counter.wrapping_add(block as u32)));
+        let [site, step, micro] = self.counter;
+        let mut c0 = [0; BLOCKS];
+        for block in 0..BLOCKS {
+            c0[block] = u64::from(counter.wrapping_add(block as u32));
+        }
         let (mut c1, mut c2, mut c3) = ([site; BLOCKS], [step; BLOCKS], [micro; BLOCKS]);
         let (mut k0, mut k1) = (self.seed as u32, (self.seed >> 32) as u32);
         for _ in 0..10 {
@@ -57,7 +61,7 @@ impl Mask {
         }
         let factor = |word: u64| if (word as u32) < self.threshold { self.scale } else { 0.0 };
         for block in 0..BLOCKS {
-            out[block] = [c0[block], c1[block], c2[block], c3[block]].map(factor);
+            out[block] = [factor(c0[block]), factor(c1[block]), factor(c2[block]), factor(c3[block])];
         }
     }
 

@@ -6,13 +6,11 @@
 
 use gemm::Parallelism;
 
-use super::simd::{Level, Simd};
+use super::math::WIDTH;
+use super::simd::{Level, Simd, kernel};
 use crate::ops::product::{Matrix, MatrixMut, multiply_into};
 
-/// Columns of `out` must be a multiple of this for the fast path.
-pub const WIDTH: usize = 16;
-
-/// `out = alpha a b`.
+/// `out = alpha a b`. Fast when `out` has whole vectors of columns.
 pub fn product(simd: Simd, out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: Matrix<'_, f32>, alpha: f32) {
     let fits = out.columns().is_multiple_of(WIDTH) && b.column_stride() == 1;
     match simd.level() {
@@ -35,31 +33,35 @@ pub fn product(simd: Simd, out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: 
     }
 }
 
-/// `(rows, columns)` to `(columns, stride)`, with zeros beyond `rows`. `stride` is a multiple of [`WIDTH`].
-pub fn transpose(x: Matrix<'_, f32>, stride: usize, out: &mut [f32]) {
-    assert!(stride.is_multiple_of(WIDTH) && x.rows() <= stride, "stride of a transpose");
-    for first in (0..stride).step_by(4) {
-        // Rows beyond the last become zeros by reading none of it.
-        let row = |row: usize| if first + row < x.rows() { x.row(first + row) } else { &[] };
-        let rows = [row(0), row(1), row(2), row(3)];
-        let whole = if rows[3].is_empty() { 0 } else { x.columns() / 4 * 4 };
-        for column in (0..whole).step_by(4) {
-            let block = rows.map(|row| *row[column..].first_chunk::<4>().expect("four columns are left"));
-            for (i, values) in transpose_4(block).into_iter().enumerate() {
-                out[(column + i) * stride + first..][..4].copy_from_slice(&values);
+kernel! {
+    /// `(rows, columns)` to `(columns, stride)`, with zeros beyond `rows`. `stride` is a multiple of [`WIDTH`].
+    pub fn transpose<A>(x: Matrix<'_, f32>, stride: usize, out: &mut [f32]) {
+        assert!(stride.is_multiple_of(WIDTH) && x.rows() <= stride, "stride of a transpose");
+        let columns = x.columns();
+        for first in (0..stride).step_by(4) {
+            let mut rows: [&[f32]; 4] = [&[]; 4];
+            for (row, values) in rows.iter_mut().enumerate() {
+                if first + row < x.rows() {
+                    *values = x.row(first + row);
+                }
+            }
+            // Four by four is eight shuffles; the last rows and columns go one by one.
+            let whole = if first + 4 <= x.rows() { columns / 4 } else { 0 };
+            for block in 0..whole {
+                let column = 4 * block;
+                let (a, b) = (&rows[0][column..column + 4], &rows[1][column..column + 4]);
+                let (c, d) = (&rows[2][column..column + 4], &rows[3][column..column + 4]);
+                for i in 0..4 {
+                    out[(column + i) * stride + first..][..4].copy_from_slice(&[a[i], b[i], c[i], d[i]]);
+                }
+            }
+            for column in 4 * whole..columns {
+                for (row, values) in rows.iter().enumerate() {
+                    out[column * stride + first + row] = values.get(column).copied().unwrap_or(0.0);
+                }
             }
         }
-        for column in whole..x.columns() {
-            let values = rows.map(|row| row.get(column).copied().unwrap_or(0.0));
-            out[column * stride + first..][..4].copy_from_slice(&values);
-        }
     }
-}
-
-/// Four by four, which the compiler turns into eight shuffles.
-#[inline(always)]
-fn transpose_4(rows: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
-    std::array::from_fn(|column| rows.map(|row| row[column]))
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -218,10 +220,14 @@ mod tests {
 
     #[test]
     fn transposes_with_zeros_beyond() {
-        for (rows, columns, stride) in [(1, 1, 16), (5, 7, 16), (16, 32, 16), (33, 12, 48)] {
+        let levels: Vec<Simd> = Level::ALL.into_iter().filter_map(Simd::new).collect();
+        for (simd, (rows, columns, stride)) in levels
+            .into_iter()
+            .flat_map(|simd| [(1, 1, 16), (5, 7, 16), (16, 32, 16), (33, 12, 48)].map(|size| (simd, size)))
+        {
             let x: Vec<f32> = (0..rows * columns).map(|i| i as f32 + 1.0).collect();
             let mut out = vec![77.0; columns * stride];
-            transpose(Matrix::new(&x, rows, columns), stride, &mut out);
+            transpose(simd, Matrix::new(&x, rows, columns), stride, &mut out);
             for (at, out) in out.iter().enumerate() {
                 let (column, row) = (at / stride, at % stride);
                 assert_eq!(*out, if row < rows { x[row * columns + column] } else { 0.0 });
