@@ -39,6 +39,7 @@ impl<'a, T> Matrix<'a, T> {
     }
 
     /// Elements from a row to the next.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn row_stride(self) -> usize {
         self.row_stride
     }
@@ -49,6 +50,7 @@ impl<'a, T> Matrix<'a, T> {
     }
 
     /// The first element; every element of the view is inside of the data it was made from.
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn start(self) -> *const T {
         self.data.as_ptr()
     }

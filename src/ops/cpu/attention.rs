@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::buffer::{Buffer, Pool};
 use super::expect;
 use super::mask::Mask;
-use super::math::{WIDTH, softmax, sum_of};
+use super::math::{WIDTH, softmax, sums_of};
 use super::simd::{Simd, kernel};
 use super::tile;
 use crate::Result;
@@ -132,6 +132,7 @@ pub fn forward(
         jobs.into_par_iter().for_each(|(task, mut out, block)| {
             let (length, stride) = (task.length, stride(task.length));
             let [q, k, v] = [0, 1, 2].map(|part| sizes.part(qkv, task, part));
+            [k, q, v].into_iter().for_each(tile::prefetch);
             let mut scratch = pool.dirty(&[sizes.size + QUERIES, stride]);
             scratch.fill(|scratch| {
                 let (keys, dropped) = scratch.split_at_mut(sizes.size * stride);
@@ -193,14 +194,11 @@ kernel! {
         for (row, (p, dropped)) in scores.chunks_exact_mut(stride).zip(dropped.chunks_exact_mut(stride)).enumerate() {
             softmax::<A>(p, length);
             mask.fill_inline(start + row as u64 * step, dropped);
-            let pieces = p.as_chunks_mut::<WIDTH>().0.iter_mut().zip(dropped.as_chunks_mut::<WIDTH>().0);
-            for (p, dropped) in pieces {
-                for i in 0..WIDTH {
-                    let zeroed = dropped[i] == 0.0;
-                    dropped[i] *= p[i];
-                    p[i] = if zeroed { -p[i] } else { p[i] };
-                }
-            }
+        }
+        for (p, dropped) in scores.iter_mut().zip(dropped) {
+            let zeroed = *dropped == 0.0;
+            *dropped *= *p;
+            *p = if zeroed { -*p } else { *p };
         }
     }
 }
@@ -225,11 +223,10 @@ kernel! {
                     sums[i] = A::madd(p[i], gradient[i], sums[i]);
                 }
             }
-            let inner = sum_of(WIDTH, |i| sums[i]);
-            for (p, gradient) in p.iter().zip(gradient) {
-                for i in 0..WIDTH {
-                    gradient[i] = p[i].abs() * (gradient[i] - inner);
-                }
+            let [inner] = sums_of([&sums], |[sum]| [sum]);
+            // Flat: nested loops without a sum make the compiler gather one lane of every piece.
+            for (p, gradient) in p.as_flattened().iter().zip(gradient.as_flattened_mut()) {
+                *gradient = p.abs() * (*gradient - inner);
             }
         }
     }
@@ -268,6 +265,7 @@ pub fn backward(
         let (length, stride) = (task.length, stride(task.length));
         let [q, k, v] = [0, 1, 2].map(|part| sizes.part(qkv, task, part));
         let dout = sizes.columns(dy, task);
+        [v, dout, k, q].into_iter().for_each(tile::prefetch);
         let mut scratch = pool.dirty(&[sizes.size + 2 * length, stride]);
         scratch.fill(|scratch| {
             let (values, rest) = scratch.split_at_mut(sizes.size * stride);

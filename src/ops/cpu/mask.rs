@@ -59,7 +59,8 @@ impl Mask {
             k0 = k0.wrapping_add(0x9E37_79B9);
             k1 = k1.wrapping_add(0xBB67_AE85);
         }
-        let factor = |word: u64| if (word as u32) < self.threshold { self.scale } else { 0.0 };
+        let (threshold, scale) = (self.threshold, self.scale);
+        let factor = |word: u64| if (word as u32) < threshold { scale } else { 0.0 };
         for block in 0..BLOCKS {
             out[block] = [factor(c0[block]), factor(c1[block]), factor(c2[block]), factor(c3[block])];
         }

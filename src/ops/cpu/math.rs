@@ -74,27 +74,40 @@ fn collapse(lanes: &[f32; LANES], pair: impl Fn(f32, f32) -> f32) -> f32 {
     pair(pair(eighth[0], eighth[2]), pair(eighth[1], eighth[3]))
 }
 
-/// Sum of `f(i)` over `0..n`, with [`LANES`] partial sums.
+/// Sums of each of `f` over the elements of some slices of one length, in one pass, with [`LANES`] partial sums each.
 #[inline(always)]
-pub fn sum_of(n: usize, f: impl Fn(usize) -> f32) -> f32 {
-    sums_of(n, |i| [f(i)])[0]
-}
-
-/// Sums of each of `f(i)` over `0..n` in one pass, with [`LANES`] partial sums each.
-#[inline(always)]
-pub fn sums_of<const SUMS: usize>(n: usize, f: impl Fn(usize) -> [f32; SUMS]) -> [f32; SUMS] {
+pub fn sums_of<const SLICES: usize, const SUMS: usize>(
+    x: [&[f32]; SLICES],
+    f: impl Fn([f32; SLICES]) -> [f32; SUMS],
+) -> [f32; SUMS] {
+    let n = x[0].len();
+    let pieces = n / LANES;
+    // Pieces of constant size have no bounds to check inside.
+    let mut whole: [&[[f32; LANES]]; SLICES] = [&[]; SLICES];
+    let mut rest: [&[f32]; SLICES] = [&[]; SLICES];
+    for slice in 0..SLICES {
+        whole[slice] = &x[slice].as_chunks().0[..pieces];
+        rest[slice] = &x[slice][pieces * LANES..n];
+    }
     let mut sums = [[0.0; LANES]; SUMS];
-    let whole = n - n % LANES;
-    for first in (0..whole).step_by(LANES) {
+    for piece in 0..pieces {
         for lane in 0..LANES {
-            let terms = f(first + lane);
+            let mut arguments = [0.0; SLICES];
+            for slice in 0..SLICES {
+                arguments[slice] = whole[slice][piece][lane];
+            }
+            let terms = f(arguments);
             for sum in 0..SUMS {
                 sums[sum][lane] += terms[sum];
             }
         }
     }
-    for lane in 0..n - whole {
-        let terms = f(whole + lane);
+    for lane in 0..n % LANES {
+        let mut arguments = [0.0; SLICES];
+        for slice in 0..SLICES {
+            arguments[slice] = rest[slice][lane];
+        }
+        let terms = f(arguments);
         for sum in 0..SUMS {
             sums[sum][lane] += terms[sum];
         }
@@ -265,8 +278,9 @@ mod tests {
     fn reductions_of_every_length() {
         for n in 0..200 {
             let x: Vec<f32> = (0..n).map(|i| ((i * 7) % 13) as f32 - 6.0).collect();
-            assert_eq!(sum_of(n, |i| x[i]), x.iter().sum::<f32>());
-            assert_eq!(sums_of(n, |i| [x[i], x[i] * x[i]]), [x.iter().sum(), x.iter().map(|x| x * x).sum::<f32>()]);
+            let y: Vec<f32> = x.iter().map(|x| x + 1.0).collect();
+            let expected = [x.iter().sum(), x.iter().zip(&y).map(|(x, y)| x * y).sum::<f32>()];
+            assert_eq!(sums_of([&x, &y], |[x, y]| [x, x * y]), expected);
             for simd in levels() {
                 assert_eq!(sum_squares(simd, &x), x.iter().map(|x| f64::from(x * x)).sum::<f64>());
             }
