@@ -103,12 +103,12 @@ impl FromStr for Engine {
 #[serde(rename_all = "kebab-case")]
 pub enum TooLong {
     /// Stop with an error that names the instance.
-    #[default]
     Error,
     /// Leave it out, and report it.
     Drop,
     /// Keep a window around each entity and leave out what lies between the windows. An instance whose mentions alone do
     /// not fit is left out and reported.
+    #[default]
     Join,
 }
 
@@ -192,7 +192,7 @@ impl Default for TrainingSettings {
             epochs: 10,
             max_steps: None,
             max_length: 128,
-            too_long: TooLong::Error,
+            too_long: TooLong::Join,
             seed: 1,
             warmup: 0.1,
             weight_decay: 0.01,
