@@ -4,6 +4,21 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
+__all__ = [
+    "Corpus",
+    "Encoder",
+    "Instances",
+    "Model",
+    "Outcome",
+    "Pairs",
+    "Predicted",
+    "ReadOptions",
+    "Settings",
+    "Task",
+    "__version__",
+    "finetune",
+    "score",
+]
 __version__: str
 
 _Columns = dict[str, Any]
@@ -108,6 +123,8 @@ class Model:
 @final
 class Settings:
     def __new__(cls, values: dict[str, Any]) -> Settings: ...
+    @property
+    def json(self) -> str: ...
 
 @final
 class Outcome:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-
 from biorel import __version__
 from biorel.corpus import Corpus, load_corpus
 from biorel.demo import run_demo

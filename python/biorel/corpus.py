@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import pandas as pd
-
 from biorel import _biorel
 from biorel.errors import ConfigError, CorpusError
 
@@ -62,8 +61,8 @@ class Corpus:
         >>> corpus = biorel.load_sample("ddi")
         >>> corpus.statistics()[["split", "documents", "sentences", "pairs", "false", "effect"]]
            split  documents  sentences  pairs  false  effect
-        0  train         28        280    406    166      46
-        1   test         10        100    142     64      14
+        0  train         28        280    406    162      49
+        1   test         10        100    142     54      19
         """
         return pd.DataFrame(self._core.statistics())
 
@@ -83,7 +82,7 @@ class Corpus:
         Examples
         --------
         >>> biorel.load_sample("ddi").sentences("test")["text"][0]
-        'In this series, sembradopril reduces the serum level of nalexzumide.'
+        'Nalexbital should never be taken together with nalexpidol.'
         """
         return pd.DataFrame(self._core.sentences(split))
 
@@ -107,7 +106,7 @@ class Corpus:
         Examples
         --------
         >>> biorel.load_sample("ddi").instances("test")[["text", "label"]].iloc[0].tolist()
-        ['In this series, @DRUG$ reduces the serum level of @DRUG$.', 'mechanism']
+        ['@DRUG$ should never be taken together with @DRUG$.', 'advise']
         """
         return pd.DataFrame(self._core.instances([split], marking).columns())
 

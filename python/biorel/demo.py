@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pandas as pd
-
 from biorel.corpus import Corpus
 from biorel.sample import load_sample
 from biorel.training import Run, finetune

@@ -12,7 +12,6 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-
 from biorel import _biorel
 from biorel.corpus import PathLike
 from biorel.errors import CheckpointError, ConfigError
@@ -62,7 +61,7 @@ class Encoder:
         Examples
         --------
         >>> biorel.load_encoder("minilm").tokenize("acetyltransferase")["piece"].tolist()
-        ['ace', '##ty', '##lt', '##ran', '##sf', '##era', '##se']
+        ['ace', '##ty', '##lt', '##ran', '##sf', '##eras', '##e']
         """
         return pd.DataFrame(self._core.tokenize(text))
 
@@ -93,7 +92,7 @@ class Encoder:
         Examples
         --------
         >>> [states.shape for states in biorel.load_encoder("minilm").encode(["binds", "acetyltransferase"])]
-        [(4, 384), (9, 384)]
+        [(3, 384), (9, 384)]
         """
         if isinstance(texts, str):
             raise TypeError("texts must be a list of str, not one str; write encode([text])")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-
 from biorel import _biorel
 from biorel.corpus import Corpus
 
@@ -50,6 +49,7 @@ def score_predictions(predictions: pd.DataFrame, corpus: Corpus, split: str) -> 
         lost,
         split,
     )
-    scores = Scores(columns)
+    scores = Scores(columns).astype({"support": "Int64", "predicted": "Int64"})
+    scores = Scores(scores)
     scores.attrs["protocol"] = protocol
     return scores

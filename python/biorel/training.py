@@ -7,14 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import pandas as pd
-from tqdm.auto import tqdm
-
 from biorel import _biorel
 from biorel.corpus import Corpus, Marking, PathLike
 from biorel.encoder import Encoder, load_encoder
 from biorel.errors import ConfigError, TrainingInterrupted
 from biorel.model import RelationModel
 from biorel.scores import Scores, score_predictions
+from tqdm.auto import tqdm
 
 Head: TypeAlias = Literal[
     "cls", "lstm", "attention", "lstm-no-cls", "attention-no-cls", "lstm-all-cls", "attention-all-cls"

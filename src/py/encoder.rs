@@ -12,7 +12,7 @@ use super::gate::{detached, interruptible};
 use crate::corpus::Span;
 use crate::encode::{Features, Tokenizer};
 use crate::eval::predict::EncodeStates;
-use crate::model::relation::Pretrained;
+use crate::model::Pretrained;
 use crate::ops::engine;
 use crate::{Error, Result};
 

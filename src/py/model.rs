@@ -19,15 +19,13 @@ use crate::config::Engine;
 use crate::corpus::{Entity, Sentence, Span};
 use crate::encode::{Encoded, mark_arguments};
 use crate::eval::predict::{Predict, Prediction};
-use crate::model::relation::RelationModel;
+use crate::model::RelationModel;
 use crate::ops::engine;
 use crate::text::stem;
 
 /// A fine-tuned relation classifier.
 #[pyclass(frozen, name = "Model", module = "biorel._biorel")]
-pub struct PyModel {
-    pub model: Arc<RelationModel>,
-}
+pub struct PyModel(pub Arc<RelationModel>);
 
 /// Probabilities of some instances.
 #[pyclass(frozen, name = "Predicted", module = "biorel._biorel")]
@@ -87,49 +85,49 @@ impl PyModel {
     #[staticmethod]
     fn load(py: Python<'_>, directory: PathBuf) -> PyResult<Self> {
         let model = detached(py, || RelationModel::load(&directory))?;
-        Ok(Self { model: Arc::new(model) })
+        Ok(Self(Arc::new(model)))
     }
 
     fn save(&self, py: Python<'_>, directory: PathBuf) -> PyResult<()> {
-        detached(py, || self.model.save(&directory))
+        detached(py, || self.0.save(&directory))
     }
 
     #[getter]
     fn task(&self) -> PyTask {
-        PyTask(Arc::new(self.model.card.task.clone()))
+        PyTask(Arc::new(self.0.card.task.clone()))
     }
 
     #[getter]
     fn head(&self) -> &'static str {
-        self.model.card.training.head.name()
+        self.0.card.training.head.name()
     }
 
     #[getter]
     fn marking(&self) -> &'static str {
-        self.model.card.marking.name()
+        self.0.card.marking.name()
     }
 
     /// `biorel.json`, as text.
     #[getter]
     fn card(&self) -> PyResult<String> {
-        serde_json::to_string(&self.model.card).map_err(|e| super::error::internal(&e.to_string()))
+        serde_json::to_string(&self.0.card).map_err(|e| super::error::internal(&e.to_string()))
     }
 
     /// A corpus's pairs in this model's marking.
     fn instances(&self, py: Python<'_>, corpus: &PyCorpus, splits: Vec<String>) -> PyResult<PyInstances> {
-        let (own, other) = (&self.model.card.task.labels, &corpus.0.task.labels);
+        let (own, other) = (&self.0.card.task.labels, &corpus.0.task.labels);
         if own != other {
             let message = format!("corpus: its labels are {}, the model's are {}", other.join(", "), own.join(", "));
             return Err(ConfigError::new_err((message, "corpus")));
         }
-        detached(py, || PyInstances::of_splits(&corpus.0, &splits, self.model.card.marking))
+        detached(py, || PyInstances::of_splits(&corpus.0, &splits, self.0.card.marking))
     }
 
     /// All pairs of new sentences that the model can be asked about. A sentence is its identifier, its text and its
     /// entities: identifier, type, start, end.
     fn pairs(&self, py: Python<'_>, sentences: Vec<NewSentence>) -> PyResult<PyPairs> {
         let (items, pairs, unknown_types) = detached(py, || self.candidates(&sentences))?;
-        let card = &self.model.card;
+        let card = &self.0.card;
         let instances = PyInstances::new(items, card.task.clone(), card.marking, String::new());
         Ok(PyPairs { instances: Py::new(py, instances)?, unknown_types, pairs })
     }
@@ -142,7 +140,7 @@ impl PyModel {
         device: &str,
     ) -> PyResult<PyPredicted> {
         let (encoded, predictions) = self.run(py, instances, threads, device)?;
-        let labels = self.model.card.task.labels.len();
+        let labels = self.0.card.task.labels.len();
         Ok(PyPredicted { kept: encoded.kept, cut: encoded.cut, labels, predictions })
     }
 
@@ -154,7 +152,7 @@ impl PyModel {
         threads: Option<usize>,
         device: &str,
     ) -> PyResult<Bound<'py, PyDict>> {
-        let head = self.model.card.training.head;
+        let head = self.0.card.training.head;
         if !head.weighs_words() {
             let message = format!("head: `{head}` does not weigh words; attention and attention-no-cls do");
             return Err(ConfigError::new_err((message, "head")));
@@ -170,7 +168,7 @@ impl PyModel {
             }
             Ok(rows)
         })?;
-        let labels = &self.model.card.task.labels;
+        let labels = &self.0.card.task.labels;
         let name = |label: Option<usize>| label.and_then(|label| labels.get(label)).map(String::as_str);
         let stems: Vec<String> = rows.iter().map(|(_, _, word)| stem(&word.text)).collect();
         let words = rows.iter().map(|(_, _, word)| word);
@@ -203,7 +201,7 @@ impl PyModel {
         device: &str,
     ) -> PyResult<(Encoded, Vec<Prediction>)> {
         let engine: Engine = device.parse()?;
-        let RelationModel { card, network, weights, tokenizer, .. } = &*self.model;
+        let RelationModel { card, network, weights, tokenizer, .. } = &*self.0;
         interruptible(py, |on_batch| {
             let encoded = tokenizer.encode_all(&instances.items, card.training.max_length, card.training.too_long)?;
             let predict = Predict { network, weights, features: &encoded.features, on_batch };
@@ -213,7 +211,7 @@ impl PyModel {
     }
 
     fn candidates(&self, sentences: &[NewSentence]) -> Result<Candidates> {
-        let card = &self.model.card;
+        let card = &self.0.card;
         let (mut items, mut pairs, mut unknown) = (Vec::new(), Vec::new(), BTreeMap::new());
         for (id, text, entities) in sentences {
             let characters: Vec<char> = text.chars().collect();

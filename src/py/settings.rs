@@ -8,9 +8,7 @@ use crate::config::TrainingSettings;
 
 /// Checked settings of a training run.
 #[pyclass(frozen, name = "Settings", module = "biorel._biorel")]
-pub struct PySettings {
-    pub training: TrainingSettings,
-}
+pub struct PySettings(pub TrainingSettings);
 
 #[pymethods]
 impl PySettings {
@@ -43,7 +41,13 @@ impl PySettings {
             }
         }
         training.validate()?;
-        Ok(Self { training })
+        Ok(Self(training))
+    }
+
+    /// All settings, defaults included, as JSON.
+    #[getter]
+    fn json(&self) -> PyResult<String> {
+        serde_json::to_string(&self.0).map_err(|e| super::error::internal(&e.to_string()))
     }
 }
 

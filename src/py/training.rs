@@ -13,7 +13,7 @@ use super::instances::PyInstances;
 use super::model::PyModel;
 use super::settings::PySettings;
 use crate::config::Engine;
-use crate::model::relation::RelationModel;
+use crate::model::RelationModel;
 use crate::ops::engine;
 use crate::train::{Finetune, Schedule, StepRecord};
 
@@ -74,7 +74,7 @@ pub fn finetune(
 ) -> PyResult<PyOutcome> {
     let engine: Engine = device.parse()?;
     let pretrained = &*encoder.0;
-    let PySettings { training } = settings;
+    let training = &settings.0;
     let longest = pretrained.config.longest();
     if training.max_length > longest {
         let message = format!("max_length: {} is too long for this encoder; it takes {longest}", training.max_length);
@@ -109,7 +109,7 @@ pub fn finetune(
         Ok((model, trained, encoded))
     })?;
     Ok(PyOutcome {
-        model: Py::new(py, PyModel { model: Arc::new(model) })?,
+        model: Py::new(py, PyModel(Arc::new(model)))?,
         cut: encoded.cut,
         dropped: encoded.dropped.into_iter().map(|dropped| dropped.id).collect(),
         raised,

@@ -1,0 +1,36 @@
+"""What the tests share: a tiny encoder, the sample, a short run, and the published corpora where they are."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import biorel
+import pytest
+from tiny_bert import write_encoder
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> biorel.Encoder:
+    """The tiny encoder."""
+    return biorel.load_encoder(write_encoder(tmp_path_factory.mktemp("tiny")))
+
+
+@pytest.fixture(scope="session")
+def ddi() -> biorel.Corpus:
+    """The sample in DDI's form."""
+    return biorel.load_sample("ddi")
+
+
+@pytest.fixture(scope="session")
+def run(ddi: biorel.Corpus, encoder: biorel.Encoder) -> biorel.Run:
+    """A short run of the tiny encoder."""
+    return biorel.finetune(ddi, encoder, max_length=96, max_steps=4, learning_rate=1e-3, progress=False)
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Path:
+    """The published corpora, which cannot be shipped; BIOREL_CORPORA says where they are."""
+    if "BIOREL_CORPORA" not in os.environ:
+        pytest.skip("BIOREL_CORPORA is not set: the published corpora are not here")
+    return Path(os.environ["BIOREL_CORPORA"])

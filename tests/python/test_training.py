@@ -1,0 +1,206 @@
+"""Fine-tuning from Python."""
+
+from __future__ import annotations
+
+import _thread
+import inspect
+import json
+import threading
+from pathlib import Path
+from typing import Any, get_args
+
+import biorel
+import numpy as np
+import pandas as pd
+import pytest
+from biorel.training import Head
+from tiny_bert import write_encoder
+
+
+def short(corpus: biorel.Corpus, encoder: biorel.Encoder, **settings: Any) -> biorel.Run:
+    return biorel.finetune(corpus, encoder, **{"max_length": 96, "max_steps": 2, "progress": False} | settings)
+
+
+def test_the_tables_of_a_run(run: biorel.Run) -> None:
+    history = run.history
+    assert history["step"].tolist() == [1, 2, 3, 4]
+    assert set(history.columns) >= {"epoch", "loss", "gradient_norm", "learning_rate", "tokens", "seconds"}
+    assert run.epochs["steps"].sum() == 4
+    assert run.epochs["loss"][0] == pytest.approx(history["loss"].mean())  # four full batches of one epoch
+    predictions = run.predictions()
+    assert len(predictions) == 142
+    probabilities = predictions[[f"p_{label}" for label in run.corpus.labels]].to_numpy()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert (predictions["probability"] == probabilities.max(axis=1)).all()
+    assert not run.interrupted
+
+
+def test_scores_say_their_protocol(run: biorel.Run) -> None:
+    protocol = "micro-F1 over the 4 positive classes, test, 142 pairs"
+    assert run.scores.attrs["protocol"] == protocol
+    assert repr(run.scores).endswith(protocol)
+    assert protocol in run.scores._repr_html_()
+    assert "train, 406 pairs" in run.score("train").protocol
+
+
+def test_attention_is_a_distribution_over_words(run: biorel.Run) -> None:
+    table = run.attention()
+    sums = table.groupby("instance")["weight"].sum()
+    assert len(sums) == 142
+    np.testing.assert_allclose(sums, 1, atol=1e-6)
+    assert (table.loc[table["is_entity"], "distance"] == 0).all()
+    assert set(table["predicted"]) <= set(run.corpus.labels)
+
+
+def test_the_defaults_are_the_papers(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+    settings = inspect.signature(biorel.finetune).parameters
+    stated = {name: settings[name].default for name in ("learning_rate", "batch_size", "epochs", "max_length")}
+    assert stated == {"learning_rate": 2e-5, "batch_size": 32, "epochs": 10, "max_length": 128}
+    # What the core takes when nothing is said is what the signature says.
+    core = json.loads(biorel._biorel.Settings({}).json)
+    for name, value in core.items():
+        default = settings[name].default
+        assert default == (tuple(value) if isinstance(value, list) else value), name
+
+
+@pytest.mark.parametrize("head", get_args(Head))
+def test_every_head_learns(ddi: biorel.Corpus, encoder: biorel.Encoder, head: Head) -> None:
+    # One document by heart: five labels start near ln 5 = 1.6.
+    corpus = ddi.divide({"train": [ddi.sentences("train")["document"][0]]})
+    exact = {"dropout": 0.0, "head_dropout": 0.0, "bias_correction": True}
+    run = short(corpus, encoder, head=head, max_steps=80, learning_rate=1e-2, **exact)
+    assert run.history["loss"].iloc[0] == pytest.approx(np.log(5), abs=0.1)
+    assert run.history["loss"].iloc[-1] < 0.05
+    assert run.score("train").set_index("class").loc["micro", "f1"] == 1
+    assert run.model.head == head
+    if not head.startswith("attention") or head == "attention-all-cls":
+        with pytest.raises(biorel.ConfigError, match="attention-no-cls"):
+            run.attention("train")
+
+
+def test_the_same_seed_gives_the_same_bits(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+    files = {}
+    for name, seed, threads in [("a", 5, 2), ("b", 5, 2), ("c", 6, 2), ("d", 5, 1)]:
+        short(ddi, encoder, seed=seed, threads=threads).model.save(tmp_path / name)
+        files[name] = (tmp_path / name / "model.safetensors").read_bytes()
+    assert files["a"] == files["b"]
+    assert files["a"] == files["d"]
+    assert files["a"] != files["c"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("head", "cnn"),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("learning_rate", "high"),
+        ("batch_size", 0),
+        ("batch_size", -1),
+        ("epochs", 2.5),
+        ("max_steps", 0),
+        ("max_length", 3),
+        ("max_length", 128),  # longer than the tiny encoder's positions
+        ("too_long", "cut"),
+        ("seed", -1),
+        ("warmup", 2.0),
+        ("weight_decay", -1.0),
+        ("max_grad_norm", -1.0),
+        ("betas", (0.9, 1.0)),
+        ("epsilon", 0.0),
+        ("dropout", 1.0),
+        ("head_dropout", -0.5),
+        ("device", "tpu"),
+        ("threads", 0),
+        ("marking", "bold"),
+        ("train", "training"),
+        ("test", "tset"),
+        ("test", "train"),
+    ],
+)
+def test_settings_out_of_range_are_named(
+    ddi: biorel.Corpus, encoder: biorel.Encoder, setting: str, value: object
+) -> None:
+    with pytest.raises(biorel.ConfigError) as raised:
+        short(ddi, encoder, **{setting: value})
+    named = {"train": "split", "test": "split"}.get(setting, setting)
+    assert raised.value.field in (setting, named)
+    assert str(raised.value.field) in str(raised.value)
+
+
+def test_an_unknown_setting_is_a_type_error(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+    with pytest.raises(TypeError, match="learning_rat"):
+        biorel.finetune(ddi, encoder, learning_rat=1e-5)  # type: ignore[call-arg]
+
+
+def test_a_corpus_without_a_train_split_says_what_to_do(encoder: biorel.Encoder) -> None:
+    with pytest.raises(biorel.ConfigError, match=r"corpus\.fold\(0\)"):
+        short(biorel.load_sample("aimed"), encoder)
+    run = short(biorel.load_sample("aimed").fold(0, folds=4), encoder)
+    assert "F1 of the positive class `positive`" in run.scores.protocol
+
+
+def test_several_splits_together(encoder: biorel.Encoder) -> None:
+    run = short(biorel.load_sample("chemprot"), encoder, train=["train", "dev"], max_steps=None, epochs=1)
+    assert run.epochs["instances"].tolist() == [170 + 48]
+
+
+def test_no_test_split(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+    run = short(ddi, encoder, test=None)
+    with pytest.raises(biorel.ConfigError, match="no test split"):
+        _ = run.scores
+    assert len(run.predictions("test")) == 142
+
+
+def test_loss_that_is_not_finite_stops_with_its_step(ddi: biorel.Corpus, tmp_path: Path) -> None:
+    huge = np.full((32, 32), 1e38, np.float32)
+    encoder = biorel.load_encoder(write_encoder(tmp_path, encoder__layer__1__attention__self__query__weight=huge))
+    with pytest.raises(biorel.TrainingError, match="learning_rate") as raised:
+        short(ddi, encoder)
+    assert raised.value.step == 1
+
+
+def test_ctrl_c_leaves_a_usable_model(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+    timer = threading.Timer(1.0, _thread.interrupt_main)
+    timer.start()
+    with pytest.raises(biorel.TrainingInterrupted, match="step") as stopped:
+        short(ddi, encoder, max_steps=100_000)
+    run = stopped.value.run
+    assert run.interrupted
+    assert 0 < len(run.history) < 100_000
+    assert len(run.predictions()) == 142
+    run.model.save(tmp_path / "model")
+    assert isinstance(stopped.value, KeyboardInterrupt)
+    assert not isinstance(stopped.value, Exception)
+
+
+def test_what_the_progress_bar_raises_is_raised(
+    ddi: biorel.Corpus, encoder: biorel.Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**_: object) -> None:
+        raise RuntimeError("no terminal")
+
+    monkeypatch.setattr(biorel.training, "tqdm", broken)
+    with pytest.raises(RuntimeError, match="no terminal"):
+        short(ddi, encoder, progress=True, max_steps=50)
+
+
+def test_instances_that_are_too_long(encoder: biorel.Encoder) -> None:
+    gap = "far " * 60
+    text = f"A {gap}binds B."
+    rows = [(text, "no", 0, 1, text.index("B"), text.index("B") + 1), ("A binds B.", "yes", 0, 1, 8, 9)] * 4
+    columns = ["text", "label", "entity1_start", "entity1_end", "entity2_start", "entity2_end"]
+    table = pd.DataFrame(rows, columns=columns).assign(split=["train"] * 4 + ["test"] * 4)
+    table["id"] = [f"pair{index}" for index in range(8)]
+    table["sentence"] = [f"s{index}" for index in range(8)]
+    table["document"] = table["split"]
+    corpus = biorel.load_corpus("table", table, negative="no")
+    with pytest.raises(biorel.CorpusError, match="pair0"):
+        short(corpus, encoder, max_length=32)
+    with pytest.warns(UserWarning, match="2 training instances were dropped"):
+        run = short(corpus, encoder, max_length=32, too_long="drop")
+    assert run.predictions()["predicted"].isna().tolist() == [True, False, True, False]
+    assert run.scores["support"].notna().any()
+    with pytest.warns(UserWarning, match="2 training instances were cut"):
+        run = short(corpus, encoder, max_length=32, too_long="join")
+    assert run.predictions()["predicted"].notna().all()

@@ -1,0 +1,92 @@
+"""A tiny BERT with random weights, made here, so that most tests take milliseconds and need no download."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+
+import biorel
+import numpy as np
+
+LAYERS, HIDDEN, HEADS, INNER, POSITIONS = 2, 32, 2, 64, 96
+
+
+def vocabulary() -> list[str]:
+    """Pieces that spell every text of the sample: its frequent words, and single characters."""
+    texts = []
+    for name in ("ddi", "aimed", "chemprot"):
+        corpus = biorel.load_sample(name)
+        for split in corpus.splits:
+            texts += corpus.instances(split)["text"].tolist()
+    words = sorted({word for text in texts for word in text.lower().replace("@", " ").split() if word.isalpha()})
+    characters = sorted({character for text in texts for character in text.lower() if not character.isspace()})
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = [*special, *characters, *(f"##{character}" for character in characters), *words]
+    return list(dict.fromkeys([*pieces, "drug", "protein", "chemical", "gene"]))
+
+
+def tensors(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random weights under transformers' names."""
+    numbers = np.random.default_rng(seed)
+
+    def matrix(*shape: int) -> np.ndarray:
+        return (numbers.standard_normal(shape) * 0.1).astype(np.float32)
+
+    found: dict[str, np.ndarray] = {
+        "embeddings.word_embeddings.weight": matrix(rows, HIDDEN),
+        "embeddings.position_embeddings.weight": matrix(POSITIONS, HIDDEN),
+        "embeddings.token_type_embeddings.weight": matrix(2, HIDDEN),
+    }
+
+    def norm(name: str) -> None:
+        found[f"{name}.weight"] = np.ones(HIDDEN, np.float32)
+        found[f"{name}.bias"] = np.zeros(HIDDEN, np.float32)
+
+    def linear(name: str, outputs: int, inputs: int) -> None:
+        found[f"{name}.weight"] = matrix(outputs, inputs)
+        found[f"{name}.bias"] = np.zeros(outputs, np.float32)
+
+    norm("embeddings.LayerNorm")
+    for layer in range(LAYERS):
+        prefix = f"encoder.layer.{layer}"
+        for part in ("query", "key", "value"):
+            linear(f"{prefix}.attention.self.{part}", HIDDEN, HIDDEN)
+        linear(f"{prefix}.attention.output.dense", HIDDEN, HIDDEN)
+        norm(f"{prefix}.attention.output.LayerNorm")
+        linear(f"{prefix}.intermediate.dense", INNER, HIDDEN)
+        linear(f"{prefix}.output.dense", HIDDEN, INNER)
+        norm(f"{prefix}.output.LayerNorm")
+    return found
+
+
+def write_safetensors(path: Path, weights: dict[str, np.ndarray]) -> None:
+    """The format is a length, a JSON header and the bytes; writing it here needs no package."""
+    header, offset = {}, 0
+    for name, values in weights.items():
+        header[name] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": [offset, offset + values.nbytes]}
+        offset += values.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(values.tobytes() for values in weights.values()))
+
+
+def write_encoder(folder: Path, **changes: np.ndarray) -> Path:
+    """An encoder directory; `changes` replaces tensors (dots written as double underscores)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pieces = vocabulary()
+    config = {
+        "model_type": "bert",
+        "vocab_size": len(pieces),
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "intermediate_size": INNER,
+        "max_position_embeddings": POSITIONS,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
+    weights = tensors(len(pieces)) | {name.replace("__", "."): values for name, values in changes.items()}
+    write_safetensors(folder / "model.safetensors", weights)
+    return folder
