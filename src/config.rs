@@ -103,11 +103,12 @@ impl FromStr for Engine {
 #[serde(rename_all = "kebab-case")]
 pub enum TooLong {
     /// Stop with an error that names the instance.
-    #[default]
     Error,
     /// Leave it out, and report it.
     Drop,
-    /// Keep a window around each entity and leave out what lies between the windows.
+    /// Keep a window around each entity and leave out what lies between the windows. An instance whose mentions alone do
+    /// not fit is left out and reported.
+    #[default]
     Join,
 }
 
@@ -160,6 +161,26 @@ pub struct TrainingSettings {
     pub dropout: Option<f32>,
     /// Dropout before the classifier.
     pub head_dropout: f32,
+    /// Batches per optimizer step: a step sees `batch_size * accumulation` instances, in memory for `batch_size`.
+    pub accumulation: usize,
+    /// Weight of each label in the loss.
+    pub class_weights: Option<ClassWeights>,
+    /// Focal loss: instances whose label has probability p count `(1 - p)^focal_gamma`; 0 is plain cross-entropy.
+    pub focal_gamma: f64,
+    /// The learning rate of each layer is this times that of the layer above; 1 for one rate.
+    pub layer_decay: f64,
+    /// Freeze the embeddings and this many layers from the first; `None` trains everything.
+    pub freeze: Option<usize>,
+}
+
+/// Weights of the labels in the loss.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClassWeights {
+    /// Inversely proportional to the label's frequency: `instances / (labels * count)`, as scikit-learn's.
+    Balanced,
+    /// One weight per label, in the task's order.
+    Given(Vec<f64>),
 }
 
 impl Default for TrainingSettings {
@@ -171,7 +192,7 @@ impl Default for TrainingSettings {
             epochs: 10,
             max_steps: None,
             max_length: 128,
-            too_long: TooLong::Error,
+            too_long: TooLong::Join,
             seed: 1,
             warmup: 0.1,
             weight_decay: 0.01,
@@ -181,6 +202,11 @@ impl Default for TrainingSettings {
             bias_correction: false,
             dropout: None,
             head_dropout: 0.1,
+            accumulation: 1,
+            class_weights: None,
+            focal_gamma: 0.0,
+            layer_decay: 1.0,
+            freeze: None,
         }
     }
 }
@@ -231,6 +257,25 @@ impl TrainingSettings {
         for (rate, field) in [(self.dropout.unwrap_or(0.0), "dropout"), (self.head_dropout, "head_dropout")] {
             check((0.0..1.0).contains(&rate), field, "from 0 to below 1", &rate)?;
         }
+        check((1..=65_536).contains(&self.accumulation), "accumulation", "from 1 to 65536", &self.accumulation)?;
+        check(
+            self.focal_gamma == 0.0 || (1.0..=10.0).contains(&self.focal_gamma),
+            "focal_gamma",
+            "0 (off) or from 1 to 10",
+            &self.focal_gamma,
+        )?;
+        check(
+            self.layer_decay > 0.0 && self.layer_decay <= 1.0,
+            "layer_decay",
+            "above 0 and at most 1",
+            &self.layer_decay,
+        )?;
+        if let Some(ClassWeights::Given(weights)) = &self.class_weights {
+            for weight in weights {
+                check(finite(*weight) && *weight >= 0.0, "class_weights", "0 or positive", weight)?;
+            }
+            check(weights.iter().any(|w| *w > 0.0), "class_weights", "positive for at least one label", &"all zero")?;
+        }
         Ok(())
     }
 }
@@ -269,5 +314,11 @@ mod tests {
         refused(TrainingSettings { epsilon: 0.0, ..default() }, "epsilon");
         refused(TrainingSettings { dropout: Some(1.0), ..default() }, "dropout");
         refused(TrainingSettings { head_dropout: -0.1, ..default() }, "head_dropout");
+        refused(TrainingSettings { accumulation: 0, ..default() }, "accumulation");
+        refused(TrainingSettings { focal_gamma: 0.5, ..default() }, "focal_gamma");
+        refused(TrainingSettings { layer_decay: 0.0, ..default() }, "layer_decay");
+        let weights = |weights: &[f64]| Some(ClassWeights::Given(weights.to_vec()));
+        refused(TrainingSettings { class_weights: weights(&[1.0, -1.0]), ..default() }, "class_weights");
+        refused(TrainingSettings { class_weights: weights(&[0.0, 0.0]), ..default() }, "class_weights");
     }
 }

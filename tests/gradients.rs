@@ -3,8 +3,8 @@
 
 use biorel::config::HeadKind;
 use biorel::encode::Batch;
-use biorel::model::encoder::Pass;
-use biorel::model::{EncoderConfig, Network, Weights};
+use biorel::model::encoder::{Frozen, Pass};
+use biorel::model::{EncoderConfig, Loss, Network, Weights};
 use biorel::ops::Reference;
 use biorel::rng::{Purpose, Stream};
 use candle_core::{DType, Device, Tensor};
@@ -44,16 +44,17 @@ const TOLERANCE: f64 = 1e-6;
 /// Elements checked of each parameter.
 const ELEMENTS: usize = 12;
 
-fn check(head: HeadKind, pass: &Pass) {
+fn check(head: HeadKind, pass: &Pass, loss: &Loss<'_>) {
     let network = Network { encoder: config(), head, labels: 3 };
     let ops = Reference::new(Device::Cpu, DType::F64);
     let batch = batch();
     let weights = weights(&network);
     let params = network.upload(&ops, &weights).unwrap();
-    let (_, gradients) = network.gradient(&ops, &params, &batch, pass, 3).unwrap();
+    let (_, gradients) = network.gradient(&ops, &params, &batch, pass, loss).unwrap();
     assert_eq!(gradients.len(), weights.specs.len());
     for (index, spec) in weights.specs.iter().enumerate() {
-        let gradient: Vec<f64> = gradients[index].flatten_all().unwrap().to_vec1().unwrap();
+        let Some(gradient) = &gradients[index] else { panic!("{head}: no gradient for {}", spec.name) };
+        let gradient: Vec<f64> = gradient.flatten_all().unwrap().to_vec1().unwrap();
         assert_eq!(gradient.len(), spec.elements(), "{}", spec.name);
         assert!(gradient.iter().any(|g| g.abs() > 1e-9), "{head}: no gradient for {}", spec.name);
         let values: Vec<f64> = params[index].flatten_all().unwrap().to_vec1().unwrap();
@@ -61,14 +62,14 @@ fn check(head: HeadKind, pass: &Pass) {
         Stream::new(7, Purpose::Sample, index as u32).shuffle(&mut elements);
         elements.truncate(ELEMENTS);
         for at in elements {
-            let loss = |delta: f64| {
+            let loss_at = |delta: f64| {
                 let mut moved = values.clone();
                 moved[at] += delta;
                 let mut params = params.clone();
                 params[index] = Tensor::from_vec(moved, spec.shape.as_slice(), &Device::Cpu).unwrap();
-                network.gradient(&ops, &params, &batch, pass, 3).unwrap().0
+                network.gradient(&ops, &params, &batch, pass, loss).unwrap().0
             };
-            let numeric = (loss(STEP) - loss(-STEP)) / (2.0 * STEP);
+            let numeric = (loss_at(STEP) - loss_at(-STEP)) / (2.0 * STEP);
             let difference = (numeric - gradient[at]).abs();
             assert!(
                 difference < TOLERANCE * (1.0 + numeric.abs()),
@@ -83,15 +84,45 @@ fn check(head: HeadKind, pass: &Pass) {
 #[test]
 fn every_parameter_with_every_head() {
     for head in HeadKind::ALL {
-        check(head, &Pass::without_dropout());
+        check(head, &Pass::without_dropout(), &Loss::mean(3));
     }
 }
 
 /// Masks are a function of the step, so a loss with dropout can be differentiated like any other.
 #[test]
 fn every_parameter_with_dropout() {
-    let pass = Pass { seed: 3, step: 2, micro: 0, hidden: 0.2, attention: 0.3, head: 0.25 };
+    let pass = Pass { seed: 3, step: 2, hidden: 0.2, attention: 0.3, head: 0.25, ..Pass::without_dropout() };
     for head in [HeadKind::Attention, HeadKind::LstmAllCls] {
-        check(head, &pass);
+        check(head, &pass, &Loss::mean(3));
+    }
+}
+
+#[test]
+fn weighted_and_focal_losses() {
+    let loss = Loss { weights: Some(&[0.5, 2.0, 3.0]), focal_gamma: 2.0, total: 5.5 };
+    check(HeadKind::AttentionNoCls, &Pass::without_dropout(), &loss);
+}
+
+/// Frozen parameters have no gradient, and the others the same one as without.
+#[test]
+fn frozen_layers_leave_the_other_gradients_as_they_are() {
+    let network = Network { encoder: config(), head: HeadKind::Attention, labels: 3 };
+    let ops = Reference::new(Device::Cpu, DType::F64);
+    let params = network.upload(&ops, &weights(&network)).unwrap();
+    let gradients = |frozen| {
+        let pass = Pass { frozen, ..Pass::without_dropout() };
+        network.gradient(&ops, &params, &batch(), &pass, &Loss::mean(3)).unwrap().1
+    };
+    let all = gradients(Frozen::new(None));
+    assert!(all.iter().all(Option::is_some));
+    for (layers, first) in [(0, 5), (1, 17), (2, 29)] {
+        let some = gradients(Frozen::new(Some(layers)));
+        for (index, (some, all)) in some.iter().zip(&all).enumerate() {
+            assert_eq!(some.is_some(), index >= first, "parameter {index} with {layers} layers frozen");
+            if let (Some(some), Some(all)) = (some, all) {
+                let values = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+                assert_eq!(values(some), values(all));
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use biorel::encode::Batch;
 use biorel::model::{EncoderConfig, checkpoint, encoder};
-use biorel::ops::{Ops, Reference};
+use biorel::ops::{Cpu, Ops, Reference};
 use candle_core::{DType, Device, Tensor};
 
 fn minilm() -> Option<PathBuf> {
@@ -78,6 +78,7 @@ fn states<O: Ops>(ops: &O, directory: &std::path::Path) {
 fn hidden_states_equal_transformers() {
     if let Some(directory) = minilm() {
         states(&Reference::cpu(), &directory);
+        states(&Cpu::new(), &directory);
     }
 }
 

@@ -174,7 +174,7 @@ def finetune(
     epochs: int = 10,
     max_steps: int | None = None,
     max_length: int = 128,
-    too_long: TooLong = "error",
+    too_long: TooLong = "join",
     seed: int = 1,
     warmup: float = 0.1,
     weight_decay: float = 0.01,

@@ -7,7 +7,8 @@
 //!    need goes to the other. No word is cut at the window's edge, so it may hold a few pieces fewer than it could.
 //! 2. **Two windows**, if the caller chose [`TooLong::Join`] and one does not fit: one around each entity, made in the
 //!    same way with half of the room each, one after the other.
-//! 3. Otherwise the instance is an error or is dropped, as the caller chose.
+//! 3. Otherwise the instance is an error or is dropped and reported, as the caller chose; with [`TooLong::Join`] it is
+//!    dropped, as it can only be one whose mentions alone fill the room (a chemical's full name).
 //!
 //! Word numbers are those of the whole marked text in every case, so distances in words stay true.
 
@@ -61,7 +62,7 @@ impl Encoded {
 
 impl Tokenizer {
     /// Encode one instance in at most `max_length` pieces, `[CLS]` and `[SEP]` included. `None` when it does not fit and
-    /// `too_long` says to drop it.
+    /// `too_long` is not [`TooLong::Error`].
     pub fn features(&self, instance: &Instance, max_length: usize, too_long: TooLong) -> Result<Option<Features>> {
         let room = room_of(max_length)?;
         let fail = |message: String| Err(Error::corpus(format!("instance {}", instance.id), message));
@@ -86,7 +87,7 @@ impl Tokenizer {
         }
         let windows = match windows_of(&pieces, &entities, room, too_long) {
             Ok(windows) => windows,
-            Err(_) if too_long == TooLong::Drop => return Ok(None),
+            Err(_) if too_long != TooLong::Error => return Ok(None),
             Err(needed) => {
                 return fail(format!(
                     "its entities `{}` and `{}` need {needed} pieces, and max_length={max_length} leaves room for {room}; \

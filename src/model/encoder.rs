@@ -24,6 +24,24 @@ pub struct Pass {
     pub attention: f32,
     /// Rate before the classifier.
     pub head: f32,
+    /// What is not trained: activations and gradients of it are neither kept nor computed.
+    pub frozen: Frozen,
+}
+
+/// The lower part of the encoder that stays as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Frozen {
+    /// Whether the embeddings are frozen.
+    pub embeddings: bool,
+    /// How many layers are frozen, from the first; more than 0 only with the embeddings.
+    pub layers: usize,
+}
+
+impl Frozen {
+    /// `None`: nothing; `Some(n)`: the embeddings and the first n layers.
+    pub fn new(layers: Option<usize>) -> Self {
+        Self { embeddings: layers.is_some(), layers: layers.unwrap_or(0) }
+    }
 }
 
 /// The dropouts of the network. Each has a number of its own in the counter of the random numbers.
@@ -57,7 +75,7 @@ impl Site {
 impl Pass {
     /// A pass that keeps its activations but drops nothing.
     pub fn without_dropout() -> Self {
-        Self { seed: 0, step: 0, micro: 0, hidden: 0.0, attention: 0.0, head: 0.0 }
+        Self { seed: 0, step: 0, micro: 0, hidden: 0.0, attention: 0.0, head: 0.0, frozen: Frozen::default() }
     }
 
     /// The mask at `site`; `None` when nothing drops there.
@@ -81,8 +99,8 @@ pub struct Encoded<B> {
 
 /// Activations that the backward needs.
 pub struct Tape<O: Ops> {
-    embeddings: Normed<O::Buffer>,
-    layers: Vec<LayerTape<O>>,
+    embeddings: Option<Normed<O::Buffer>>,
+    layers: Vec<Option<LayerTape<O>>>,
 }
 
 struct LayerTape<O: Ops> {
@@ -152,15 +170,16 @@ pub fn forward<O: Ops>(
         if every_cls {
             cls.push(ops.rows(&hidden, first_tokens)?);
         }
-        if pass.is_some() {
-            tapes.push(LayerTape { input, qkv, probabilities, attended, middle, up, activated, output });
+        if let Some(pass) = pass {
+            let kept = LayerTape { input, qkv, probabilities, attended, middle, up, activated, output };
+            tapes.push((layer >= pass.frozen.layers).then_some(kept));
         }
     }
-    let tape = pass.map(|_| Tape { embeddings, layers: tapes });
+    let tape = pass.map(|pass| Tape { embeddings: (!pass.frozen.embeddings).then_some(embeddings), layers: tapes });
     Ok((Encoded { last: hidden, cls }, tape))
 }
 
-/// Gradients of all encoder parameters, in the order of [`Layout`].
+/// Gradients of all encoder parameters, in the order of [`Layout`]; `None` for those that are frozen.
 ///
 /// # Errors
 /// When an operation of the engine fails.
@@ -172,53 +191,55 @@ pub fn backward<O: Ops>(
     pass: &Pass,
     tape: Tape<O>,
     gradient: EncodedGradient<O::Buffer>,
-) -> Result<Vec<O::Buffer>> {
+) -> Result<Vec<Option<O::Buffer>>> {
     let shape = AttentionShape { starts: &batch.starts, heads: config.num_attention_heads };
     let first_tokens = &batch.starts[..batch.len()];
     let mut gradients: Vec<Option<O::Buffer>> = vec![None; Layout::len(config.num_hidden_layers)];
-    let mut store = |(weight, bias): (usize, usize), values: (O::Buffer, O::Buffer)| {
-        gradients[weight] = Some(values.0);
-        gradients[bias] = Some(values.1);
-    };
+    let store =
+        |gradients: &mut [Option<O::Buffer>], (weight, bias): (usize, usize), values: (O::Buffer, O::Buffer)| {
+            gradients[weight] = Some(values.0);
+            gradients[bias] = Some(values.1);
+        };
     let mut dh = gradient.last; // (T, H)
     for (layer, tape) in tape.layers.into_iter().enumerate().rev() {
+        let Some(tape) = tape else { return Ok(gradients) };
         let at = Layout::layer(layer);
         if let Some(dcls) = gradient.cls.get(layer) {
             dh = ops.add_rows(dh, first_tokens, dcls)?;
         }
         let mask = pass.dropout(Site::Output(layer));
         let d = ops.add_norm_backward(dh, &tape.output, &params[at.output_norm.0], mask.as_ref())?;
-        store(at.output_norm, (d.gamma, d.beta));
+        store(&mut gradients, at.output_norm, (d.gamma, d.beta));
         let (d_activated, d_down) = ops.linear_backward(&tape.activated, &params[at.down.0], &d.branch, None)?;
-        store(at.down, (d_down, d.bias));
+        store(&mut gradients, at.down, (d_down, d.bias));
         let (d_up, d_up_bias) = ops.bias_gelu_backward(&tape.up, &params[at.up.1], d_activated)?;
         let (d_middle, d_up_weight) =
             ops.linear_backward(&tape.middle.out, &params[at.up.0], &d_up, Some(d.residual))?;
-        store(at.up, (d_up_weight, d_up_bias));
+        store(&mut gradients, at.up, (d_up_weight, d_up_bias));
 
         let mask = pass.dropout(Site::AttentionOut(layer));
         let d = ops.add_norm_backward(d_middle, &tape.middle, &params[at.attention_norm.0], mask.as_ref())?;
-        store(at.attention_norm, (d.gamma, d.beta));
+        store(&mut gradients, at.attention_norm, (d.gamma, d.beta));
         let (d_attended, d_out) = ops.linear_backward(&tape.attended, &params[at.attention_out.0], &d.branch, None)?;
-        store(at.attention_out, (d_out, d.bias));
+        store(&mut gradients, at.attention_out, (d_out, d.bias));
         let mask = pass.dropout(Site::Probabilities(layer));
         let d_qkv = ops.attention_backward(&tape.qkv, tape.probabilities, &d_attended, shape, mask.as_ref())?;
         let d_qkv_bias = ops.column_sum(&d_qkv)?;
         let (d_input, d_qkv_weight) = ops.linear_backward(&tape.input, &params[at.qkv.0], &d_qkv, Some(d.residual))?;
-        store(at.qkv, (d_qkv_weight, d_qkv_bias));
+        store(&mut gradients, at.qkv, (d_qkv_weight, d_qkv_bias));
         dh = d_input;
     }
+    let Some(embeddings) = tape.embeddings else { return Ok(gradients) };
     if let Some(dropout) = pass.dropout(Site::Embeddings) {
         dh = ops.dropout(dh, &dropout)?;
     }
-    let d = ops.add_norm_backward(dh, &tape.embeddings, &params[Layout::GAMMA], None)?;
-    store((Layout::GAMMA, Layout::BETA), (d.gamma, d.beta));
+    let d = ops.add_norm_backward(dh, &embeddings, &params[Layout::GAMMA], None)?;
+    store(&mut gradients, (Layout::GAMMA, Layout::BETA), (d.gamma, d.beta));
     let tables = ops.embed_backward(&batch.ids, &batch.positions, &d.branch, Layout::TABLES.map(|i| &params[i]))?;
     for (index, table) in Layout::TABLES.into_iter().zip(tables) {
         gradients[index] = Some(table);
     }
-    // Every parameter was stored above: a `None` would be a defect of this function.
-    Ok(gradients.into_iter().map(|gradient| gradient.expect("a gradient for every parameter")).collect())
+    Ok(gradients)
 }
 
 /// Refuse a batch that would index outside of the embedding tables.

@@ -12,6 +12,24 @@ use crate::model::{EncoderConfig, ParamSpec, Weights};
 use crate::ops::Ops;
 use crate::{Error, Result};
 
+/// How an instance's cross-entropy counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Loss<'a> {
+    /// Weight of each label; `None` for 1.
+    pub weights: Option<&'a [f64]>,
+    /// Focal loss (Lin et al. 2017): the cross-entropy of an instance whose label has probability p counts `(1 - p)^gamma`.
+    pub focal_gamma: f64,
+    /// What the sum over the batch is divided by: the sum of the weights of all instances of the step.
+    pub total: f64,
+}
+
+impl<'a> Loss<'a> {
+    /// The plain mean over `count` instances.
+    pub fn mean(count: usize) -> Loss<'a> {
+        Loss { weights: None, focal_gamma: 0.0, total: count as f64 }
+    }
+}
+
 /// The architecture of a relation classifier.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Network {
@@ -55,10 +73,7 @@ impl Network {
         head::forward(self.head, &self.head_tensors(ops, params)?, &input, None)
     }
 
-    /// The loss of a batch and its gradient with respect to every parameter, in order.
-    ///
-    /// The loss is the sum of the instances' cross-entropies divided by `count`: the batch's size, or the whole
-    /// step's when the batch is a part of one.
+    /// The loss of a batch and its gradient with respect to every parameter, in order; `None` for frozen ones.
     ///
     /// # Errors
     /// As [`Network::predict`]; [`Error::Config`] when labels are missing or unknown.
@@ -68,8 +83,8 @@ impl Network {
         params: &[O::Buffer],
         batch: &Batch,
         pass: &Pass,
-        count: usize,
-    ) -> Result<(f64, Vec<O::Buffer>)> {
+        loss: &Loss<'_>,
+    ) -> Result<(f64, Vec<Option<O::Buffer>>)> {
         if batch.labels.len() != batch.len() {
             return Err(Error::config("label", "every training instance needs a label"));
         }
@@ -92,7 +107,16 @@ impl Network {
         let output = head::forward(self.head, &tensors, &input, dropout.as_ref())?;
         let labels = Tensor::new(batch.labels.as_slice(), output.logits.device())?.unsqueeze(1)?; // (n, 1)
         let chosen = log_softmax(&output.logits, D::Minus1)?.gather(&labels, 1)?;
-        let loss = (chosen.sum_all()?.neg()? / count as f64)?;
+        let mut losses = chosen.neg()?;
+        if loss.focal_gamma > 0.0 {
+            losses = (losses * chosen.exp()?.affine(-1.0, 1.0)?.powf(loss.focal_gamma)?)?;
+        }
+        if let Some(weights) = loss.weights {
+            let weights: Vec<f64> = batch.labels.iter().map(|label| weights[*label as usize]).collect();
+            let weights = Tensor::from_vec(weights, (batch.len(), 1), losses.device())?;
+            losses = (losses * weights.to_dtype(output.logits.dtype())?)?;
+        }
+        let loss = (losses.sum_all()? / loss.total)?;
         let gradients = loss.backward()?;
         let of = |var: &Var| -> Result<O::Buffer> {
             match gradients.get(var) {
@@ -105,7 +129,7 @@ impl Network {
         let Some(tape) = tape else { unreachable!("a training pass keeps its tape") };
         let mut all = encoder::backward(ops, &self.encoder, params, batch, pass, tape, gradient)?;
         for var in &weights {
-            all.push(of(var)?);
+            all.push(Some(of(var)?));
         }
         Ok((loss.to_dtype(DType::F64)?.to_scalar()?, all))
     }

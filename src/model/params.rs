@@ -133,6 +133,15 @@ impl Layout {
         }
     }
 
+    /// How deep parameter `index` of a network with `layers` layers lies: 0 for the head, 1 for the last layer, ...,
+    /// `layers + 1` for the embeddings.
+    pub fn depth(index: usize, layers: usize) -> usize {
+        match index.checked_sub(5) {
+            None => layers + 1,
+            Some(index) => layers.saturating_sub(index / 12),
+        }
+    }
+
     /// Number of encoder parameters with `layers` layers; the head's follow.
     pub fn len(layers: usize) -> usize {
         5 + 12 * layers

@@ -28,6 +28,46 @@ impl<'a, T> Matrix<'a, T> {
         Self::strided(data, rows, columns, columns)
     }
 
+    /// Number of rows.
+    pub fn rows(self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn columns(self) -> usize {
+        self.columns
+    }
+
+    /// Elements from a row to the next.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn row_stride(self) -> usize {
+        self.row_stride
+    }
+
+    /// Elements from a column to the next.
+    pub(crate) fn column_stride(self) -> usize {
+        self.column_stride
+    }
+
+    /// The first element; every element of the view is inside of the data it was made from.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn start(self) -> *const T {
+        self.data.as_ptr()
+    }
+
+    /// A row of a matrix that is not transposed.
+    pub fn row(self, row: usize) -> &'a [T] {
+        assert!(row < self.rows && self.column_stride == 1, "row {row} of {}", self.rows);
+        &self.data[row * self.row_stride..row * self.row_stride + self.columns]
+    }
+
+    /// Some of the rows, counted in this view.
+    pub fn some_rows(self, rows: std::ops::Range<usize>) -> Self {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        let from = (rows.start * self.row_stride).min(self.data.len());
+        Self { data: &self.data[from..], rows: rows.len(), ..self }
+    }
+
     /// The transpose, without moving anything.
     pub fn t(self) -> Self {
         Self {
@@ -86,6 +126,28 @@ impl<'a, T> MatrixMut<'a, T> {
             let data = unsafe { data.add(first) };
             MatrixMut { data, rows, columns: width.min(columns - first), stride, lifetime: PhantomData }
         })
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Some of the rows, for as long as they are borrowed.
+    pub fn some_rows(&mut self, rows: std::ops::Range<usize>) -> MatrixMut<'_, T> {
+        assert!(rows.start <= rows.end && rows.end <= self.rows, "rows {rows:?} of {}", self.rows);
+        let data = if rows.is_empty() {
+            self.data
+        } else {
+            // SAFETY: the first of the rows is inside of the matrix.
+            unsafe { self.data.add(rows.start * self.stride) }
+        };
+        MatrixMut { data, rows: rows.len(), columns: self.columns, stride: self.stride, lifetime: PhantomData }
     }
 
     /// A row.

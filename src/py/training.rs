@@ -93,6 +93,7 @@ pub fn finetune(
             weights: &weights,
             features: &encoded.features,
             settings: training,
+            state: None,
             on_step: &mut |record| on_news((*record, total)),
         };
         let mut trained = engine::run(engine, threads, job)?;

@@ -1,36 +1,41 @@
-//! Fine-tuning: the loop, the schedule, the optimizer.
+//! Fine-tuning: the loop, the schedule, the optimizer, and the state that an interrupted run goes on from.
 
 mod schedule;
+mod state;
+mod trainer;
 
 use std::time::Instant;
 
-use crate::config::TrainingSettings;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{ClassWeights, TrainingSettings};
 use crate::encode::{Batch, Features};
-use crate::model::encoder::Pass;
-use crate::model::{Network, ParamSpec, Weights};
+use crate::model::{Network, Weights};
+use crate::ops::Ops;
 use crate::ops::engine::Job;
-use crate::ops::{AdamWStep, Moments, Ops};
 use crate::rng::{Purpose, Stream};
 use crate::{Error, Result};
 
 pub use schedule::Schedule;
+pub use state::StatePlan;
+pub use trainer::Trainer;
 
 /// What one optimizer step did.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
     /// Counted from 1.
     pub step: usize,
     /// Counted from 1.
     pub epoch: usize,
-    /// Mean cross-entropy of the batch, before the update.
+    /// Loss of the step's instances before the update: the mean cross-entropy, or as the settings weight it.
     pub loss: f64,
     /// Global L2 norm of the gradient before clipping.
     pub gradient_norm: f64,
     /// Learning rate of this step.
     pub learning_rate: f64,
-    /// Instances in the batch.
+    /// Instances of the step.
     pub instances: usize,
-    /// Word pieces in the batch.
+    /// Word pieces of the step.
     pub tokens: usize,
     /// Wall-clock time of the step.
     pub seconds: f64,
@@ -60,6 +65,8 @@ pub struct Finetune<'a> {
     pub features: &'a [Features],
     /// How to train.
     pub settings: &'a TrainingSettings,
+    /// Where the state is kept from which a killed run goes on, if it is to be kept.
+    pub state: Option<StatePlan<'a>>,
     /// Progress.
     pub on_step: OnStep<'a>,
 }
@@ -78,37 +85,50 @@ impl Job for Finetune<'_> {
 /// [`Error::Config`] for settings out of range or no instances, [`Error::Training`] when loss or gradient are not
 /// finite, and whatever else `on_step` returns.
 pub fn finetune<O: Ops>(ops: &O, job: Finetune<'_>) -> Result<Trained> {
-    let Finetune { network, weights, features, settings, on_step } = job;
+    let Finetune { network, weights, features, settings, state, on_step } = job;
     settings.validate()?;
     if features.is_empty() {
         return Err(Error::config("train", "there are no training instances"));
     }
     let schedule = Schedule::new(settings, features.len());
-    let mut trainer = Trainer::new(ops, network, weights, settings.clone())?;
+    let class_weights = class_weights(settings, features, network.labels)?;
+    let mut trainer = Trainer::new(ops, network, weights, settings.clone(), class_weights)?;
     let mut history = Vec::with_capacity(schedule.total());
+    let keeper = state.map(|plan| state::Keeper::new(plan, network, weights, features, settings));
+    if let Some(keeper) = &keeper {
+        keeper.restore(&mut trainer, &mut history)?;
+    }
     let mut interrupted = false;
-    let mut order: Vec<usize> = Vec::new();
-    for step in 0..schedule.total() {
+    let mut order: Option<(usize, Vec<usize>)> = None;
+    for step in history.len()..schedule.total() {
         let started = Instant::now();
-        let (epoch, range) = schedule.batch(step);
-        if range.start == 0 {
-            order = (0..features.len()).collect();
-            Stream::new(settings.seed, Purpose::Shuffle, epoch as u32).shuffle(&mut order);
-        }
-        let batch = Batch::pack(order[range].iter().map(|i| &features[*i]));
+        let (epoch, range) = schedule.step(step);
+        let (_, order) = match &mut order {
+            Some(order) if order.0 == epoch => order,
+            other => other.insert((epoch, shuffled(features.len(), settings.seed, epoch))),
+        };
+        let batches: Vec<Batch> = order[range]
+            .chunks(settings.batch_size)
+            .map(|chunk| Batch::pack(chunk.iter().map(|i| &features[*i])))
+            .collect();
         let learning_rate = schedule.learning_rate(step);
-        let (loss, gradient_norm) = trainer.step(&batch, learning_rate)?;
+        let (loss, gradient_norm) = trainer.step(&batches, learning_rate)?;
         let record = StepRecord {
             step: step + 1,
             epoch: epoch + 1,
             loss,
             gradient_norm,
             learning_rate,
-            instances: batch.len(),
-            tokens: batch.tokens(),
+            instances: batches.iter().map(Batch::len).sum(),
+            tokens: batches.iter().map(Batch::tokens).sum(),
             seconds: started.elapsed().as_secs_f64(),
         };
         history.push(record);
+        if let Some(keeper) = &keeper
+            && keeper.due(step + 1, schedule.total())
+        {
+            keeper.keep(&trainer, &history)?;
+        }
         match on_step(&record) {
             Ok(()) => {}
             Err(Error::Interrupted) => {
@@ -118,83 +138,38 @@ pub fn finetune<O: Ops>(ops: &O, job: Finetune<'_>) -> Result<Trained> {
             Err(error) => return Err(error),
         }
     }
+    if let Some(keeper) = &keeper
+        && interrupted
+    {
+        keeper.keep(&trainer, &history)?;
+    }
     Ok(Trained { weights: trainer.weights()?, history, interrupted })
 }
 
-/// A network on an engine with its optimizer: takes one step at a time.
-pub struct Trainer<'a, O: Ops> {
-    ops: &'a O,
-    network: &'a Network,
-    settings: TrainingSettings,
-    specs: Vec<ParamSpec>,
-    params: Vec<O::Buffer>,
-    moments: Vec<Moments<O::Buffer>>,
-    steps: u32,
+/// The order of the instances in an epoch: a function of the seed and the epoch alone.
+fn shuffled(instances: usize, seed: u64, epoch: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..instances).collect();
+    Stream::new(seed, Purpose::Shuffle, epoch as u32).shuffle(&mut order);
+    order
 }
 
-impl<'a, O: Ops> Trainer<'a, O> {
-    /// Bring `weights` onto the engine, with moments of zero.
-    ///
-    /// # Errors
-    /// When the engine refuses, for instance for lack of memory.
-    pub fn new(ops: &'a O, network: &'a Network, weights: &Weights, settings: TrainingSettings) -> Result<Self> {
-        let zeros = |spec: &ParamSpec| Ok(Moments { m: ops.zeros(&spec.shape)?, v: ops.zeros(&spec.shape)? });
-        let moments = weights.specs.iter().map(zeros).collect::<Result<_>>()?;
-        let params = network.upload(ops, weights)?;
-        Ok(Self { ops, network, settings, specs: weights.specs.clone(), params, moments, steps: 0 })
-    }
-
-    /// One optimizer step on one batch: its mean loss and the gradient's global norm before clipping.
-    ///
-    /// # Errors
-    /// [`Error::Training`] when either is not finite; the weights are then those before this step.
-    pub fn step(&mut self, batch: &Batch, learning_rate: f64) -> Result<(f64, f64)> {
-        let Self { ops, network, settings, .. } = self;
-        let pass = Pass {
-            seed: settings.seed,
-            step: self.steps,
-            micro: 0,
-            hidden: settings.dropout.unwrap_or(network.encoder.hidden_dropout_prob),
-            attention: settings.dropout.unwrap_or(network.encoder.attention_probs_dropout_prob),
-            head: settings.head_dropout,
-        };
-        let (loss, gradients) = network.gradient(*ops, &self.params, batch, &pass, batch.len())?;
-        let squares = gradients.iter().map(|gradient| ops.sum_squares(gradient)).collect::<Result<Vec<_>>>()?;
-        let norm = squares.iter().sum::<f64>().sqrt();
-        self.steps += 1;
-        if !(loss.is_finite() && norm.is_finite()) {
-            let message = format!(
-                "the loss is {loss} and the gradient norm {norm}; a lower learning_rate or a longer warmup usually \
-                 helps (learning rate at this step: {learning_rate:.3e})"
-            );
-            return Err(Error::Training { step: self.steps as usize, message });
+/// The weight of every label, from the settings and the training instances.
+fn class_weights(settings: &TrainingSettings, features: &[Features], labels: usize) -> Result<Option<Vec<f64>>> {
+    match &settings.class_weights {
+        None => Ok(None),
+        Some(ClassWeights::Given(weights)) if weights.len() == labels => Ok(Some(weights.clone())),
+        Some(ClassWeights::Given(weights)) => {
+            let message = format!("there are {} weights for {labels} labels", weights.len());
+            Err(Error::config("class_weights", message))
         }
-        let steps = self.steps as i32;
-        let step = AdamWStep {
-            learning_rate,
-            decay: settings.weight_decay,
-            betas: settings.betas,
-            epsilon: settings.epsilon,
-            clip: if settings.max_grad_norm > 0.0 { (settings.max_grad_norm / norm).min(1.0) } else { 1.0 },
-            corrections: settings.betas.map(|beta| match settings.bias_correction {
-                true => 1.0 / (1.0 - beta.powi(steps)),
-                false => 1.0,
-            }),
-        };
-        for (index, gradient) in gradients.iter().enumerate() {
-            let decay = if self.specs[index].decay { step.decay } else { 0.0 };
-            let step = AdamWStep { decay, ..step };
-            ops.adamw(&mut self.params[index], &mut self.moments[index], gradient, &step)?;
+        Some(ClassWeights::Balanced) => {
+            let mut counts = vec![0usize; labels];
+            for label in features.iter().filter_map(|f| f.label).filter(|label| *label < labels) {
+                counts[label] += 1;
+            }
+            // A label without instances never counts; its weight only has to be finite.
+            let weight = |count: &usize| features.len() as f64 / (labels * (*count).max(1)) as f64;
+            Ok(Some(counts.iter().map(weight).collect()))
         }
-        Ok((loss, norm))
-    }
-
-    /// The parameters as they are now.
-    ///
-    /// # Errors
-    /// When the engine fails.
-    pub fn weights(&self) -> Result<Weights> {
-        let values = self.params.iter().map(|param| self.ops.download(param)).collect::<Result<Vec<_>>>()?;
-        Ok(Weights { specs: self.specs.clone(), values })
     }
 }

@@ -8,7 +8,7 @@ use crate::config::TrainingSettings;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     instances: usize,
-    batch_size: usize,
+    per_step: usize,
     total: usize,
     warmup: usize,
     peak: f64,
@@ -17,10 +17,11 @@ pub struct Schedule {
 impl Schedule {
     /// Plan a run over `instances` instances (at least one).
     pub fn new(settings: &TrainingSettings, instances: usize) -> Self {
-        let per_epoch = instances.div_ceil(settings.batch_size);
+        let per_step = settings.batch_size.saturating_mul(settings.accumulation);
+        let per_epoch = instances.div_ceil(per_step);
         let total = settings.max_steps.unwrap_or(per_epoch.saturating_mul(settings.epochs));
         let warmup = (total as f64 * settings.warmup) as usize;
-        Self { instances, batch_size: settings.batch_size, total, warmup, peak: settings.learning_rate }
+        Self { instances, per_step, total, warmup, peak: settings.learning_rate }
     }
 
     /// Optimizer steps in all.
@@ -28,16 +29,16 @@ impl Schedule {
         self.total
     }
 
-    /// Optimizer steps of one epoch; the last batch may be smaller.
+    /// Optimizer steps of one epoch; the last may see fewer instances.
     pub fn steps_per_epoch(&self) -> usize {
-        self.instances.div_ceil(self.batch_size)
+        self.instances.div_ceil(self.per_step)
     }
 
     /// The epoch of a step and its range in that epoch's order, all counted from 0.
-    pub fn batch(&self, step: usize) -> (usize, Range<usize>) {
+    pub fn step(&self, step: usize) -> (usize, Range<usize>) {
         let (epoch, index) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
-        let start = index * self.batch_size;
-        (epoch, start..(start + self.batch_size).min(self.instances))
+        let start = index * self.per_step;
+        (epoch, start..(start + self.per_step).min(self.instances))
     }
 
     /// The learning rate of a step counted from 0: rises from 0 over the warm-up steps, then falls linearly towards 0,
@@ -66,7 +67,7 @@ mod tests {
         for epoch in 0..2 {
             let mut seen = Vec::new();
             for step in 0..8 {
-                let (e, range) = schedule.batch(step);
+                let (e, range) = schedule.step(step);
                 if e == epoch {
                     seen.extend(range);
                 }
@@ -90,7 +91,7 @@ mod tests {
         for steps in [3, 20] {
             let schedule = Schedule::new(&TrainingSettings { max_steps: Some(steps), ..settings() }, 14);
             assert_eq!(schedule.total(), steps);
-            assert_eq!(schedule.batch(19).0, 4);
+            assert_eq!(schedule.step(19).0, 4);
         }
     }
 }

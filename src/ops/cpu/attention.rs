@@ -3,16 +3,16 @@
 //! Kept for the backward: the probabilities before dropout, with the sign bit set where dropout zeroed one. So the
 //! backward neither recomputes scores and exponentials nor draws the masks again.
 
-use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::buffer::{Buffer, Pool};
 use super::expect;
-use super::mask::{Mask, fill_rows};
-use super::math::{exp, largest, sum_of};
+use super::mask::Mask;
+use super::math::{WIDTH, softmax, sums_of};
 use super::simd::{Simd, kernel};
+use super::tile;
 use crate::Result;
-use crate::ops::product::{Matrix, MatrixMut, multiply, multiply_into};
+use crate::ops::product::{Matrix, MatrixMut};
 use crate::ops::{ATTENTION_STRIDE, AttentionShape};
 use crate::rng::Dropout;
 
@@ -34,10 +34,13 @@ fn total(shape: AttentionShape<'_>) -> usize {
     sentences(shape).map(|(_, length)| shape.heads * length * stride(length)).sum()
 }
 
-/// Elements between two rows of a block: whole blocks of random numbers.
+/// Elements between two rows of a block: whole vectors, so that products need no special last columns.
 fn stride(length: usize) -> usize {
-    length.next_multiple_of(4)
+    length.next_multiple_of(WIDTH)
 }
+
+/// Rows of scores that are computed, turned into probabilities and used while they are in the nearest cache.
+const QUERIES: usize = 8;
 
 /// One sentence and head.
 #[derive(Debug, Clone, Copy)]
@@ -112,7 +115,7 @@ pub fn forward(
     out: &mut [f32],
 ) -> Probabilities {
     let sizes = Sizes::new(shape, hidden);
-    let mask = dropout.map(Mask::from);
+    let (mask, scale) = (dropout.map(Mask::from), sizes.scale());
     let mut blocks = pool.dirty(&[total(shape)]);
     blocks.fill(|mut blocks| {
         let mut jobs = Vec::new();
@@ -129,81 +132,100 @@ pub fn forward(
         jobs.into_par_iter().for_each(|(task, mut out, block)| {
             let (length, stride) = (task.length, stride(task.length));
             let [q, k, v] = [0, 1, 2].map(|part| sizes.part(qkv, task, part));
-            multiply(block, stride, q, k.t(), sizes.scale(), 0.0, Parallelism::None);
-            softmax(simd, block, length, stride);
-            let dropped = mask.map(|mask| {
-                let mut dropped = pool.dirty(&[length, stride]);
-                dropped.fill(|dropped| {
-                    draw(simd, &mask, task, sizes.heads, dropped);
-                    drop_marking(simd, block, dropped);
-                });
-                dropped
+            [k, q, v].into_iter().for_each(tile::prefetch);
+            let mut scratch = pool.dirty(&[sizes.size + QUERIES, stride]);
+            scratch.fill(|scratch| {
+                let (keys, dropped) = scratch.split_at_mut(sizes.size * stride);
+                tile::transpose(simd, k, stride, keys);
+                let keys = Matrix::new(keys, sizes.size, stride);
+                for first in (0..length).step_by(QUERIES) {
+                    let queries = first..length.min(first + QUERIES);
+                    let p = &mut block[first * stride..queries.end * stride];
+                    let rows = queries.len();
+                    tile::product(
+                        simd,
+                        &mut MatrixMut::new(p, rows, stride),
+                        q.some_rows(queries.clone()),
+                        keys,
+                        scale,
+                    );
+                    let weights = match &mask {
+                        None => {
+                            softmax_rows(simd, p, length, stride);
+                            &*p
+                        }
+                        Some(mask) => {
+                            let row = ((task.start + first) * sizes.heads + task.head) * ATTENTION_STRIDE;
+                            let step = sizes.heads * ATTENTION_STRIDE;
+                            softmax_dropout(simd, p, dropped, length, stride, mask, row as u64, step as u64);
+                            &*dropped
+                        }
+                    };
+                    let weights = Matrix::strided(weights, rows, length, stride);
+                    tile::product(simd, &mut out.some_rows(queries), weights, v, 1.0);
+                }
             });
-            let weights = dropped.as_ref().map_or(&*block, |dropped| dropped.values());
-            let weights = Matrix::strided(weights, length, length, stride);
-            multiply_into(&mut out, weights, v, 1.0, 0.0, Parallelism::None);
         });
     });
     Probabilities { blocks }
 }
 
-/// The mask of a task, `(L, stride)`.
-fn draw(simd: Simd, mask: &Mask, task: Task, heads: usize, out: &mut [f32]) {
-    let block = |token: usize| ((token * heads + task.head) * ATTENTION_STRIDE / 4) as u32;
-    let step = (heads * ATTENTION_STRIDE / 4) as u32;
-    fill_rows(simd, mask, block(task.start), step, stride(task.length) / 4, out);
-}
-
 kernel! {
     /// Rows of `length` scores become probabilities; what lies between `length` and `stride` becomes 0.
-    fn softmax<A>(scores: &mut [f32], length: usize, stride: usize) {
+    fn softmax_rows<A>(scores: &mut [f32], length: usize, stride: usize) {
         for row in scores.chunks_exact_mut(stride) {
-            let (row, padding) = row.split_at_mut(length);
-            let top = largest(row);
-            for x in row.iter_mut() {
-                *x = exp::<A>(*x - top);
-            }
-            let factor = 1.0 / sum_of(length, |i| row[i]);
-            for x in row.iter_mut() {
-                *x *= factor;
-            }
-            padding.fill(0.0);
+            softmax::<A>(row, length);
         }
     }
 }
 
 kernel! {
-    /// `factors` become `p * factors`; where they are 0, the sign of `p` is set.
-    fn drop_marking<A>(p: &mut [f32], factors: &mut [f32]) {
-        for (p, factor) in p.iter_mut().zip(factors) {
-            let dropped = *factor == 0.0;
-            *factor *= *p;
-            *p = if dropped { -*p } else { *p };
+    /// Rows of `length` scores become probabilities, marked by their sign where dropout zeroes them; `dropped` those
+    /// after dropout. The first row's mask starts at element `start`, the next row's `step` further.
+    fn softmax_dropout<A>(
+        scores: &mut [f32],
+        dropped: &mut [f32],
+        length: usize,
+        stride: usize,
+        mask: &Mask,
+        start: u64,
+        step: u64,
+    ) {
+        for (row, (p, dropped)) in scores.chunks_exact_mut(stride).zip(dropped.chunks_exact_mut(stride)).enumerate() {
+            softmax::<A>(p, length);
+            mask.fill_inline(start + row as u64 * step, dropped);
+        }
+        for (p, dropped) in scores.iter_mut().zip(dropped) {
+            let zeroed = *dropped == 0.0;
+            *dropped *= *p;
+            *p = if zeroed { -*p } else { *p };
         }
     }
 }
 
 kernel! {
-    /// From marked probabilities: those after dropout.
-    fn kept<A>(marked: &[f32], scale: f32, out: &mut [f32]) {
-        for (out, p) in out.iter_mut().zip(marked) {
-            *out = if p.is_sign_negative() { 0.0 } else { p * scale };
-        }
-    }
-}
-
-kernel! {
-    /// `gradient`, of the probabilities after dropout, becomes that of the scores: with M the mask,
-    /// `dP = gradient M` and `dS = P (dP - rowsum(P dP))`.
-    fn scores_gradient<A>(marked: &[f32], scale: f32, gradient: &mut [f32], length: usize, stride: usize) {
-        for (p, gradient) in marked.chunks_exact(stride).zip(gradient.chunks_exact_mut(stride)) {
-            let (p, gradient) = (&p[..length], &mut gradient[..length]);
-            for (gradient, p) in gradient.iter_mut().zip(p) {
-                *gradient = if p.is_sign_negative() { 0.0 } else { *gradient * scale };
+    /// From marked probabilities and the gradient of those after dropout: `dropped`, the probabilities after dropout,
+    /// and in place of `gradient` that of the scores. With M the mask, `dP = gradient M` and
+    /// `dS = P (dP - rowsum(P dP))`.
+    fn scores_gradient<A>(marked: &[f32], scale: f32, dropped: &mut [f32], gradient: &mut [f32], stride: usize) {
+        let rows = marked.chunks_exact(stride).zip(dropped.chunks_exact_mut(stride));
+        for ((p, dropped), gradient) in rows.zip(gradient.chunks_exact_mut(stride)) {
+            let (p, _) = p.as_chunks::<WIDTH>();
+            let (dropped, _) = dropped.as_chunks_mut::<WIDTH>();
+            let (gradient, _) = gradient.as_chunks_mut::<WIDTH>();
+            let mut sums = [0.0; WIDTH];
+            for ((p, dropped), gradient) in p.iter().zip(dropped).zip(gradient.iter_mut()) {
+                for i in 0..WIDTH {
+                    let zeroed = p[i].is_sign_negative();
+                    dropped[i] = if zeroed { 0.0 } else { p[i] * scale };
+                    gradient[i] = if zeroed { 0.0 } else { gradient[i] * scale };
+                    // A zeroed probability has a negative sign and a gradient of 0: it adds nothing.
+                    sums[i] = A::madd(p[i], gradient[i], sums[i]);
+                }
             }
-            // A dropped probability has a negative sign and a gradient of 0: it adds nothing.
-            let inner = sum_of(length, |i| p[i] * gradient[i]);
-            for (gradient, p) in gradient.iter_mut().zip(p) {
+            let [inner] = sums_of([&sums], |[sum]| [sum]);
+            // Flat: nested loops without a sum make the compiler gather one lane of every piece.
+            for (p, gradient) in p.as_flattened().iter().zip(gradient.as_flattened_mut()) {
                 *gradient = p.abs() * (*gradient - inner);
             }
         }
@@ -243,16 +265,28 @@ pub fn backward(
         let (length, stride) = (task.length, stride(task.length));
         let [q, k, v] = [0, 1, 2].map(|part| sizes.part(qkv, task, part));
         let dout = sizes.columns(dy, task);
-        let mut scratch = pool.dirty(&[length, stride]);
+        [v, dout, k, q].into_iter().for_each(tile::prefetch);
+        let mut scratch = pool.dirty(&[sizes.size + 2 * length, stride]);
         scratch.fill(|scratch| {
-            kept(simd, marked, keep, scratch);
-            let dropped = Matrix::strided(scratch, length, length, stride);
-            multiply_into(&mut dv, dropped.t(), dout, 1.0, 0.0, Parallelism::None);
-            multiply(scratch, stride, dout, v.t(), 1.0, 0.0, Parallelism::None);
-            scores_gradient(simd, marked, keep, scratch, length, stride);
-            let ds = Matrix::strided(scratch, length, length, stride);
-            multiply_into(&mut dq, ds, k, sizes.scale(), 0.0, Parallelism::None);
-            multiply_into(&mut dk, ds.t(), q, sizes.scale(), 0.0, Parallelism::None);
+            let (values, rest) = scratch.split_at_mut(sizes.size * stride);
+            let (dropped, ds) = rest.split_at_mut(length * stride);
+            tile::transpose(simd, v, stride, values);
+            let values = Matrix::new(values, sizes.size, stride);
+            for first in (0..length).step_by(QUERIES) {
+                let queries = first..length.min(first + QUERIES);
+                let range = first * stride..queries.end * stride;
+                let (p, dropped, ds) = (&marked[range.clone()], &mut dropped[range.clone()], &mut ds[range]);
+                let rows = queries.len();
+                let dout = dout.some_rows(queries.clone());
+                tile::product(simd, &mut MatrixMut::new(ds, rows, stride), dout, values, 1.0);
+                scores_gradient(simd, p, keep, dropped, ds, stride);
+                let ds = Matrix::strided(ds, rows, length, stride);
+                tile::product(simd, &mut dq.some_rows(queries), ds, k, sizes.scale());
+            }
+            let dropped = Matrix::strided(dropped, length, length, stride);
+            tile::product(simd, &mut dv, dropped.t(), dout, 1.0);
+            let ds = Matrix::strided(ds, length, length, stride);
+            tile::product(simd, &mut dk, ds.t(), q, sizes.scale());
         });
     });
 }

@@ -1,16 +1,19 @@
-//! Dropout masks: the numbers of [`crate::rng`], 16 blocks of Philox at a time.
+//! Dropout masks: the numbers of [`crate::rng`], several blocks of Philox at a time.
 
 use super::simd::kernel;
-use crate::rng::{Dropout, philox};
+use crate::rng::Dropout;
 
-/// Blocks drawn together: one vector of counters.
-const BLOCKS: usize = 16;
+/// Blocks drawn together: two vectors of 64-bit lanes at AVX-512, so that one computes while the other waits.
+const MANY: usize = 16;
+/// Blocks drawn together at the end of a row.
+const FEW: usize = 8;
 
 /// A dropout with its constants at hand.
 #[derive(Debug, Clone, Copy)]
 pub struct Mask {
     seed: u64,
-    counter: [u32; 3],
+    /// Site, step and micro-batch.
+    counter: [u64; 3],
     threshold: u32,
     /// What a kept element is multiplied by.
     pub scale: f32,
@@ -20,7 +23,7 @@ impl From<&Dropout> for Mask {
     fn from(dropout: &Dropout) -> Self {
         Self {
             seed: dropout.seed,
-            counter: [dropout.site, dropout.step, dropout.micro],
+            counter: [dropout.site, dropout.step, dropout.micro].map(u64::from),
             threshold: dropout.threshold(),
             scale: dropout.scale(),
         }
@@ -28,60 +31,72 @@ impl From<&Dropout> for Mask {
 }
 
 impl Mask {
-    /// The factors of the elements `4 * counter .. 4 * counter + 4` of 16 counters.
+    /// The factors of the elements `4 * counter .. 4 * (counter + BLOCKS)`.
+    ///
+    /// [`crate::rng::philox`] with each word in a 64-bit lane, whose upper half may hold anything: a product reads the
+    /// lower halves only and leaves both halves of its result in place, so that no lane is ever split or joined.
     #[inline(always)]
-    fn factors(&self, counters: &[u32; BLOCKS]) -> [f32; 4 * BLOCKS] {
+    fn factors<const BLOCKS: usize>(&self, counter: u32, out: &mut [[f32; 4]; BLOCKS]) {
+        const M0: u64 = 0xD251_1F53;
+        const M1: u64 = 0xCD9E_8D57;
+        let low = |word: u64| word & 0xffff_ffff;
         let [site, step, micro] = self.counter;
-        let mut words = [[0u32; BLOCKS]; 4];
+        let mut c0 = [0; BLOCKS];
         for block in 0..BLOCKS {
-            let drawn = philox(self.seed, [counters[block], site, step, micro]);
-            for word in 0..4 {
-                words[word][block] = drawn[word];
-            }
+            c0[block] = u64::from(counter.wrapping_add(block as u32));
         }
-        let mut factors = [0.0; 4 * BLOCKS];
+        let (mut c1, mut c2, mut c3) = ([site; BLOCKS], [step; BLOCKS], [micro; BLOCKS]);
+        let (mut k0, mut k1) = (self.seed as u32, (self.seed >> 32) as u32);
+        for _ in 0..10 {
+            for block in 0..BLOCKS {
+                let p0 = M0 * low(c0[block]);
+                let p1 = M1 * low(c2[block]);
+                c0[block] = (p1 >> 32) ^ c1[block] ^ u64::from(k0);
+                c1[block] = p1;
+                c2[block] = (p0 >> 32) ^ c3[block] ^ u64::from(k1);
+                c3[block] = p0;
+            }
+            k0 = k0.wrapping_add(0x9E37_79B9);
+            k1 = k1.wrapping_add(0xBB67_AE85);
+        }
+        let (threshold, scale) = (self.threshold, self.scale);
+        let factor = |word: u64| if (word as u32) < threshold { scale } else { 0.0 };
         for block in 0..BLOCKS {
-            for word in 0..4 {
-                factors[4 * block + word] = if words[word][block] < self.threshold { self.scale } else { 0.0 };
-            }
+            out[block] = [factor(c0[block]), factor(c1[block]), factor(c2[block]), factor(c3[block])];
         }
-        factors
     }
 
     /// The factors of the elements from `start` on: what [`Dropout::fill`] gives, bit for bit.
     #[inline(always)]
     pub fn fill_inline(&self, start: u64, out: &mut [f32]) {
         let mut counter = (start / 4) as u32;
-        let mut skip = (start % 4) as usize;
+        let skip = (start % 4) as usize;
         let mut out = out;
-        while !out.is_empty() {
-            let counters = std::array::from_fn(|block| counter.wrapping_add(block as u32));
-            let factors = self.factors(&counters);
-            let n = out.len().min(4 * BLOCKS - skip);
-            let (now, later) = out.split_at_mut(n);
-            now.copy_from_slice(&factors[skip..skip + n]);
-            out = later;
-            counter = counter.wrapping_add(BLOCKS as u32);
-            skip = 0;
+        if skip > 0 {
+            let mut block = [[0.0; 4]];
+            self.factors(counter, &mut block);
+            let (now, later) = out.split_at_mut(out.len().min(4 - skip));
+            now.copy_from_slice(&block[0][skip..skip + now.len()]);
+            (out, counter) = (later, counter.wrapping_add(1));
         }
-    }
-}
-
-kernel! {
-    /// Factors of rows of `4 * blocks` elements; row r starts at element `4 * (first + r * step)`.
-    pub fn fill_rows<A>(mask: &Mask, first: u32, step: u32, blocks: usize, out: &mut [f32]) {
-        // Rows may be shorter than 16 blocks: counters run on from row to row, so that no lane is idle.
-        let (mut row, mut block) = (first, 0);
-        for out in out.chunks_mut(4 * BLOCKS) {
-            let counters = std::array::from_fn(|_| {
-                let counter = row.wrapping_add(block as u32);
-                block += 1;
-                if block == blocks {
-                    (row, block) = (row.wrapping_add(step), 0);
-                }
-                counter
-            });
-            out.copy_from_slice(&mask.factors(&counters)[..out.len()]);
+        let (blocks, rest) = out.as_chunks_mut::<4>();
+        let (many, blocks) = blocks.as_chunks_mut::<MANY>();
+        for out in many {
+            self.factors(counter, out);
+            counter = counter.wrapping_add(MANY as u32);
+        }
+        let (few, blocks) = blocks.as_chunks_mut::<FEW>();
+        for out in few {
+            self.factors(counter, out);
+            counter = counter.wrapping_add(FEW as u32);
+        }
+        if !blocks.is_empty() || !rest.is_empty() {
+            let mut last = [[0.0; 4]; FEW];
+            self.factors(counter, &mut last);
+            let last = last.as_flattened();
+            let (whole, part) = last.split_at(4 * blocks.len());
+            blocks.as_flattened_mut().copy_from_slice(whole);
+            rest.copy_from_slice(&part[..rest.len()]);
         }
     }
 }
@@ -126,15 +141,6 @@ mod tests {
                     let mut applied = vec![2.0; n];
                     apply(simd, &mask, start, &mut applied);
                     assert_eq!(applied, expected.iter().map(|factor| 2.0 * factor).collect::<Vec<_>>());
-                }
-                for (rows, blocks) in [(1, 1), (5, 3), (3, 16), (7, 17)] {
-                    let mut drawn = vec![9.0; rows * 4 * blocks];
-                    fill_rows(simd, &mask, 100, 1536, blocks, &mut drawn);
-                    for (row, drawn) in drawn.chunks(4 * blocks).enumerate() {
-                        let mut expected = vec![9.0; 4 * blocks];
-                        dropout.fill(4 * (100 + 1536 * row as u64), &mut expected);
-                        assert_eq!(drawn, expected);
-                    }
                 }
             }
         }

@@ -51,87 +51,101 @@ pub fn normal<A: Arithmetic>(z: f32) -> (f32, f32) {
     (cdf, DENSITY_AT_0 * bell)
 }
 
-/// Independent partial sums of a reduction: enough for the latency of additions, and a whole number of vectors at every
-/// level.
-pub const LANES: usize = 64;
+/// Independent partial results of a reduction: enough for the latency of additions, and a whole number of vectors at
+/// every level.
+pub const LANES: usize = 32;
 
-/// Add up partial sums pairwise.
+/// Combine partial results pairwise.
+///
+/// In steps of constant size, because the compiler makes vector code of those only; and without `array::map` and the
+/// like here and in the kernels, because a call that is not inlined runs without the vector instructions.
 #[inline(always)]
-pub fn collapse(mut lanes: [f32; LANES]) -> f32 {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] += lanes[i + width];
-        }
-        width /= 2;
+fn collapse(lanes: &[f32; LANES], pair: impl Fn(f32, f32) -> f32) -> f32 {
+    let (mut half, mut quarter, mut eighth) = ([0.0; 16], [0.0; 8], [0.0; 4]);
+    for i in 0..16 {
+        half[i] = pair(lanes[i], lanes[i + 16]);
     }
-    lanes[0]
+    for i in 0..8 {
+        quarter[i] = pair(half[i], half[i + 8]);
+    }
+    for i in 0..4 {
+        eighth[i] = pair(quarter[i], quarter[i + 4]);
+    }
+    pair(pair(eighth[0], eighth[2]), pair(eighth[1], eighth[3]))
 }
 
-/// Sum of `f(i)` over `0..n`, with [`LANES`] partial sums.
+/// Sums of each of `f` over the elements of some slices of one length, in one pass, with [`LANES`] partial sums each.
 #[inline(always)]
-pub fn sum_of(n: usize, f: impl Fn(usize) -> f32) -> f32 {
-    let mut lanes = [0.0; LANES];
-    let whole = n - n % LANES;
-    let mut at = 0;
-    while at < whole {
+pub fn sums_of<const SLICES: usize, const SUMS: usize>(
+    x: [&[f32]; SLICES],
+    f: impl Fn([f32; SLICES]) -> [f32; SUMS],
+) -> [f32; SUMS] {
+    let n = x[0].len();
+    let pieces = n / LANES;
+    // Pieces of constant size have no bounds to check inside.
+    let mut whole: [&[[f32; LANES]]; SLICES] = [&[]; SLICES];
+    let mut rest: [&[f32]; SLICES] = [&[]; SLICES];
+    for slice in 0..SLICES {
+        whole[slice] = &x[slice].as_chunks().0[..pieces];
+        rest[slice] = &x[slice][pieces * LANES..n];
+    }
+    let mut sums = [[0.0; LANES]; SUMS];
+    for piece in 0..pieces {
         for lane in 0..LANES {
-            lanes[lane] += f(at + lane);
+            let mut arguments = [0.0; SLICES];
+            for slice in 0..SLICES {
+                arguments[slice] = whole[slice][piece][lane];
+            }
+            let terms = f(arguments);
+            for sum in 0..SUMS {
+                sums[sum][lane] += terms[sum];
+            }
         }
-        at += LANES;
     }
-    for lane in 0..n - whole {
-        lanes[lane] += f(whole + lane);
+    for lane in 0..n % LANES {
+        let mut arguments = [0.0; SLICES];
+        for slice in 0..SLICES {
+            arguments[slice] = rest[slice][lane];
+        }
+        let terms = f(arguments);
+        for sum in 0..SUMS {
+            sums[sum][lane] += terms[sum];
+        }
     }
-    collapse(lanes)
+    let mut results = [0.0; SUMS];
+    for sum in 0..SUMS {
+        results[sum] = collapse(&sums[sum], |a, b| a + b);
+    }
+    results
 }
 
-/// Sum of `f(i)` and `g(i)` over `0..n` in one pass, with half of [`LANES`] partial sums each.
-#[inline(always)]
-pub fn sums_of(n: usize, f: impl Fn(usize) -> [f32; 2]) -> [f32; 2] {
-    const HALF: usize = LANES / 2;
-    let mut lanes = [[0.0; LANES]; 2];
-    let whole = n - n % HALF;
-    let mut at = 0;
-    while at < whole {
-        for lane in 0..HALF {
-            let [a, b] = f(at + lane);
-            lanes[0][lane] += a;
-            lanes[1][lane] += b;
-        }
-        at += HALF;
-    }
-    for lane in 0..n - whole {
-        let [a, b] = f(whole + lane);
-        lanes[0][lane] += a;
-        lanes[1][lane] += b;
-    }
-    lanes.map(collapse)
-}
+/// Floats in the largest vector. Loops over pieces of this size have no last elements to be treated one by one.
+pub const WIDTH: usize = 16;
 
-/// The largest value; negative infinity for none.
+/// `e^(x - max) / sum` of a row of whole vectors, of which the first `length` count; the others become 0.
 #[inline(always)]
-pub fn largest(x: &[f32]) -> f32 {
-    const WIDTH: usize = 32;
-    let mut lanes = [f32::NEG_INFINITY; WIDTH];
-    let chunks = x.chunks_exact(WIDTH);
-    let rest = chunks.remainder();
-    for chunk in chunks {
+pub fn softmax<A: Arithmetic>(row: &mut [f32], length: usize) {
+    row[length..].fill(f32::NEG_INFINITY);
+    let (row, _) = row.as_chunks_mut::<WIDTH>();
+    let larger = |a: f32, b: f32| if a > b { a } else { b };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for x in row.iter() {
         for lane in 0..WIDTH {
-            lanes[lane] = if chunk[lane] > lanes[lane] { chunk[lane] } else { lanes[lane] };
+            lanes[lane] = larger(x[lane], lanes[lane]);
         }
     }
-    for (lane, value) in rest.iter().enumerate() {
-        lanes[lane] = if *value > lanes[lane] { *value } else { lanes[lane] };
-    }
-    let mut width = WIDTH / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] = if lanes[i + width] > lanes[i] { lanes[i + width] } else { lanes[i] };
+    let top = collapse(&lanes, larger);
+    let mut lanes = [0.0; LANES];
+    for x in row.iter_mut() {
+        for lane in 0..WIDTH {
+            x[lane] = exp::<A>(x[lane] - top);
+            lanes[lane] += x[lane];
         }
-        width /= 2;
     }
-    lanes[0]
+    let factor = 1.0 / collapse(&lanes, |a, b| a + b);
+    for x in row.as_flattened_mut() {
+        *x *= factor;
+    }
 }
 
 kernel! {
@@ -236,13 +250,37 @@ mod tests {
         }
     }
 
+    kernel! {
+        fn softmax_kernel<A>(row: &mut [f32], length: usize) {
+            softmax::<A>(row, length);
+        }
+    }
+
+    #[test]
+    fn softmax_of_every_length() {
+        for simd in levels() {
+            for length in 1..70usize {
+                let x: Vec<f32> = (0..length).map(|i| ((i * 31) % 17) as f32 * 3.0 - 40.0).collect();
+                let top = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let exps: Vec<f64> = x.iter().map(|x| f64::from(x - top).exp()).collect();
+                let mut row = vec![f32::NAN; length.next_multiple_of(WIDTH)];
+                row[..length].copy_from_slice(&x);
+                softmax_kernel(simd, &mut row, length);
+                for (i, p) in row.iter().enumerate() {
+                    let expected = exps.get(i).map_or(0.0, |exp| exp / exps.iter().sum::<f64>());
+                    assert!((f64::from(*p) - expected).abs() < 3e-7, "{simd:?} {length} {i} {p} {expected}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn reductions_of_every_length() {
         for n in 0..200 {
             let x: Vec<f32> = (0..n).map(|i| ((i * 7) % 13) as f32 - 6.0).collect();
-            assert_eq!(sum_of(n, |i| x[i]), x.iter().sum::<f32>());
-            assert_eq!(sums_of(n, |i| [x[i], x[i] * x[i]]), [x.iter().sum(), x.iter().map(|x| x * x).sum::<f32>()]);
-            assert_eq!(largest(&x), x.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            let y: Vec<f32> = x.iter().map(|x| x + 1.0).collect();
+            let expected = [x.iter().sum(), x.iter().zip(&y).map(|(x, y)| x * y).sum::<f32>()];
+            assert_eq!(sums_of([&x, &y], |[x, y]| [x, x * y]), expected);
             for simd in levels() {
                 assert_eq!(sum_squares(simd, &x), x.iter().map(|x| f64::from(x * x)).sum::<f64>());
             }

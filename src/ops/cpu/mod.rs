@@ -17,6 +17,7 @@ mod gelu;
 mod mask;
 mod math;
 mod norm;
+mod tile;
 mod update;
 
 use candle_core::{DType, Tensor};

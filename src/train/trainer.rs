@@ -1,0 +1,189 @@
+//! One optimizer step: gradients of its micro-batches, clipping, AdamW.
+
+use crate::config::TrainingSettings;
+use crate::encode::Batch;
+use crate::model::encoder::{Frozen, Pass};
+use crate::model::params::Layout;
+use crate::model::{Loss, Network, ParamSpec, Weights};
+use crate::ops::{AdamWStep, Moments, Ops};
+use crate::{Error, Result};
+
+/// A network on an engine with its optimizer: takes one step at a time.
+pub struct Trainer<'a, O: Ops> {
+    ops: &'a O,
+    network: &'a Network,
+    settings: TrainingSettings,
+    class_weights: Option<Vec<f64>>,
+    specs: Vec<ParamSpec>,
+    params: Vec<O::Buffer>,
+    /// `None` for frozen parameters.
+    moments: Vec<Option<Moments<O::Buffer>>>,
+    steps: u32,
+}
+
+/// A trainer's parameters and moments on the host.
+pub struct Snapshot {
+    /// Values of all parameters.
+    pub params: Vec<Vec<f32>>,
+    /// First and second moments; `None` for frozen parameters.
+    pub moments: Vec<Option<[Vec<f32>; 2]>>,
+    /// Steps taken.
+    pub steps: u32,
+}
+
+impl<'a, O: Ops> Trainer<'a, O> {
+    /// Bring `weights` onto the engine, with moments of zero.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when more layers are to be frozen than there are; when the engine refuses.
+    pub fn new(
+        ops: &'a O,
+        network: &'a Network,
+        weights: &Weights,
+        settings: TrainingSettings,
+        class_weights: Option<Vec<f64>>,
+    ) -> Result<Self> {
+        let layers = network.encoder.num_hidden_layers;
+        if settings.freeze.is_some_and(|freeze| freeze > layers) {
+            return Err(Error::config("freeze", format!("the encoder has {layers} layers")));
+        }
+        let trained = trained(&settings, network, weights.specs.len());
+        let zeros = |(spec, trained): (&ParamSpec, bool)| match trained {
+            true => Ok(Some(Moments { m: ops.zeros(&spec.shape)?, v: ops.zeros(&spec.shape)? })),
+            false => Ok(None),
+        };
+        let moments = weights.specs.iter().zip(trained).map(zeros).collect::<Result<_>>()?;
+        let params = network.upload(ops, weights)?;
+        Ok(Self { ops, network, settings, class_weights, specs: weights.specs.clone(), params, moments, steps: 0 })
+    }
+
+    /// One optimizer step on the instances of all `batches` together: their loss, and the gradient's global norm before
+    /// clipping.
+    ///
+    /// # Errors
+    /// [`Error::Training`] when either is not finite; the weights are then those before this step.
+    pub fn step(&mut self, batches: &[Batch], learning_rate: f64) -> Result<(f64, f64)> {
+        let (loss, gradients) = self.gradient(batches)?;
+        let ops = self.ops;
+        let squares = gradients.iter().flatten().map(|g| ops.sum_squares(g)).collect::<Result<Vec<_>>>()?;
+        let norm = squares.iter().sum::<f64>().sqrt();
+        self.steps += 1;
+        if !(loss.is_finite() && norm.is_finite()) {
+            let message = format!(
+                "the loss is {loss} and the gradient norm {norm}; a lower learning_rate or a longer warmup usually \
+                 helps (learning rate at this step: {learning_rate:.3e})"
+            );
+            return Err(Error::Training { step: self.steps as usize, message });
+        }
+        let settings = &self.settings;
+        let steps = self.steps as i32;
+        let step = AdamWStep {
+            learning_rate,
+            decay: settings.weight_decay,
+            betas: settings.betas,
+            epsilon: settings.epsilon,
+            clip: if settings.max_grad_norm > 0.0 { (settings.max_grad_norm / norm).min(1.0) } else { 1.0 },
+            corrections: settings.betas.map(|beta| match settings.bias_correction {
+                true => 1.0 / (1.0 - beta.powi(steps)),
+                false => 1.0,
+            }),
+        };
+        let layers = self.network.encoder.num_hidden_layers;
+        for (index, (gradient, moments)) in gradients.iter().zip(&mut self.moments).enumerate() {
+            let (Some(gradient), Some(moments)) = (gradient, moments) else { continue };
+            let rate = settings.layer_decay.powi(Layout::depth(index, layers) as i32);
+            let decay = if self.specs[index].decay { step.decay } else { 0.0 };
+            let step = AdamWStep { learning_rate: learning_rate * rate, decay, ..step };
+            ops.adamw(&mut self.params[index], moments, gradient, &step)?;
+        }
+        Ok((loss, norm))
+    }
+
+    /// Loss and gradient of all batches together.
+    fn gradient(&self, batches: &[Batch]) -> Result<(f64, Vec<Option<O::Buffer>>)> {
+        let Self { ops, network, settings, .. } = self;
+        let labels = || batches.iter().flat_map(|batch| &batch.labels);
+        let total = match &self.class_weights {
+            Some(weights) => labels().filter_map(|label| weights.get(*label as usize)).sum(),
+            None => batches.iter().map(Batch::len).sum::<usize>() as f64,
+        };
+        // A step whose instances all have weight 0 has no gradient rather than an undefined one.
+        let total = if total > 0.0 { total } else { 1.0 };
+        let weights = self.class_weights.as_deref();
+        let loss = Loss { weights, focal_gamma: settings.focal_gamma, total };
+        let mut sum: (f64, Vec<Option<O::Buffer>>) = (0.0, Vec::new());
+        for (micro, batch) in batches.iter().enumerate() {
+            let pass = Pass {
+                seed: settings.seed,
+                step: self.steps,
+                micro: micro as u32,
+                hidden: settings.dropout.unwrap_or(network.encoder.hidden_dropout_prob),
+                attention: settings.dropout.unwrap_or(network.encoder.attention_probs_dropout_prob),
+                head: settings.head_dropout,
+                frozen: Frozen::new(settings.freeze),
+            };
+            let (part, gradients) = network.gradient(*ops, &self.params, batch, &pass, &loss)?;
+            sum.0 += part;
+            if micro == 0 {
+                sum.1 = gradients;
+                continue;
+            }
+            for (sum, gradient) in sum.1.iter_mut().zip(gradients) {
+                *sum = match (sum.take(), gradient) {
+                    (Some(sum), Some(gradient)) => Some(ops.add(sum, &gradient)?),
+                    (sum, gradient) => sum.or(gradient),
+                };
+            }
+        }
+        Ok(sum)
+    }
+
+    /// The parameters as they are now.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn weights(&self) -> Result<Weights> {
+        let values = self.params.iter().map(|param| self.ops.download(param)).collect::<Result<Vec<_>>>()?;
+        Ok(Weights { specs: self.specs.clone(), values })
+    }
+
+    /// Names and shapes of the parameters.
+    pub fn specs(&self) -> &[ParamSpec] {
+        &self.specs
+    }
+
+    /// Everything that the next step depends on.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let moments = self.moments.iter().map(|moments| match moments {
+            Some(Moments { m, v }) => Ok(Some([self.ops.download(m)?, self.ops.download(v)?])),
+            None => Ok(None),
+        });
+        Ok(Snapshot { params: self.weights()?.values, moments: moments.collect::<Result<_>>()?, steps: self.steps })
+    }
+
+    /// Go on from a snapshot of a trainer of the same network and settings.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+        for (index, spec) in self.specs.iter().enumerate() {
+            self.params[index] = self.ops.upload(&snapshot.params[index], &spec.shape)?;
+            if let (Some(moments), Some([m, v])) = (&mut self.moments[index], &snapshot.moments[index]) {
+                *moments = Moments { m: self.ops.upload(m, &spec.shape)?, v: self.ops.upload(v, &spec.shape)? };
+            }
+        }
+        self.steps = snapshot.steps;
+        Ok(())
+    }
+}
+
+/// Which parameters are trained, in order.
+fn trained(settings: &TrainingSettings, network: &Network, count: usize) -> impl Iterator<Item = bool> {
+    let layers = network.encoder.num_hidden_layers;
+    let frozen = settings.freeze;
+    // Depth counts from the head down: the first n layers and the embeddings lie deeper than layers - n.
+    (0..count).map(move |index| frozen.is_none_or(|n| Layout::depth(index, layers) <= layers.saturating_sub(n)))
+}
