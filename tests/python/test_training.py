@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from biorel.training import Head
 from tiny_bert import write_encoder
+from tqdm import tqdm
 
 
 def short(corpus: biorel.Corpus, encoder: biorel.Encoder, **settings: Any) -> biorel.Run:
@@ -140,17 +141,24 @@ def test_a_corpus_without_a_train_split_says_what_to_do(encoder: biorel.Encoder)
     assert "F1 of the positive class `positive`" in run.scores.protocol
 
 
-def test_a_stopped_run_goes_on_to_the_same_bits(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_to_the_same_bits(
+    ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Impatient(tqdm):  # type: ignore[type-arg]
+        def update(self, n: float | None = 1) -> bool | None:
+            if self.n >= 5:
+                raise KeyboardInterrupt
+            return super().update(n)
+
     state = tmp_path / "state"
     short(ddi, encoder, max_steps=12).model.save(tmp_path / "whole")
-    timer = threading.Timer(0.2, _thread.interrupt_main)
-    timer.start()
-    try:
-        short(ddi, encoder, max_steps=12, state=state, state_every=1)
-    except biorel.TrainingInterrupted as stopped:
-        assert len(stopped.run.history) <= 12
-    timer.cancel()
-    run = short(ddi, encoder, max_steps=12, state=state, state_every=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(biorel.training, "tqdm", Impatient)
+        with pytest.raises(biorel.TrainingInterrupted) as stopped:
+            short(ddi, encoder, max_steps=12, state=state, state_every=3, progress=True)
+    assert stopped.value.run.interrupted
+    assert 5 < len(stopped.value.run.history) <= 12
+    run = short(ddi, encoder, max_steps=12, state=state)
     assert run.history["step"].tolist() == list(range(1, 13))
     run.model.save(tmp_path / "resumed")
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "resumed")]
@@ -191,7 +199,7 @@ def test_loss_that_is_not_finite_stops_with_its_step(ddi: biorel.Corpus, tmp_pat
 
 
 def test_ctrl_c_leaves_a_usable_model(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
-    timer = threading.Timer(1.0, _thread.interrupt_main)
+    timer = threading.Timer(2.0, _thread.interrupt_main)
     timer.start()
     with pytest.raises(biorel.TrainingInterrupted, match="step") as stopped:
         short(ddi, encoder, max_steps=100_000)
@@ -226,7 +234,7 @@ def test_instances_that_are_too_long(encoder: biorel.Encoder) -> None:
     table["document"] = table["split"]
     corpus = biorel.load_corpus("table", table, negative="no")
     with pytest.raises(biorel.CorpusError, match="pair0"):
-        short(corpus, encoder, max_length=32)
+        short(corpus, encoder, max_length=32, too_long="error")
     with pytest.warns(UserWarning, match="2 training instances were dropped"):
         run = short(corpus, encoder, max_length=32, too_long="drop")
     assert run.predictions()["predicted"].isna().tolist() == [True, False, True, False]
