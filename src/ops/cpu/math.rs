@@ -261,7 +261,7 @@ mod tests {
         for n in 0..200 {
             let x: Vec<f32> = (0..n).map(|i| ((i * 7) % 13) as f32 - 6.0).collect();
             let y: Vec<f32> = x.iter().map(|x| x + 1.0).collect();
-            assert_eq!(sum_of([&x, &y], |[x, y]| x * y), x.iter().zip(&y).map(|(x, y)| x * y).sum());
+            assert_eq!(sum_of([&x, &y], |[x, y]| x * y), x.iter().zip(&y).map(|(x, y)| x * y).sum::<f32>());
             for simd in levels() {
                 assert_eq!(sum_squares(simd, &x), x.iter().map(|x| f64::from(x * x)).sum::<f64>());
             }
