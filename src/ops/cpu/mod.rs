@@ -5,7 +5,7 @@
 //! on the number of threads; partial sums are added in a fixed order. So the same input gives the same bits at any
 //! number of threads.
 //!
-//! Tried, and no gain: cutting the rows of a product into tasks of our own instead of the crate's threads (1 % slower
+//! Tried, and no gain: cutting the rows of a product into tasks of our own instead of the crate's threads (2 % slower
 //! with one task a thread, 12 % with four: each packs the weights again); copying queries, keys and values of a head
 //! together before its products. `benchmarks/step.rs` shows where the time of a step goes.
 
