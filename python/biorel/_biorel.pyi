@@ -147,6 +147,8 @@ def finetune(
     *,
     device: str,
     threads: int | None,
+    state: str | None,
+    state_every: int,
     report: Callable[[int, int, int, float], None] | None,
 ) -> Outcome: ...
 def score(task: Task, gold: list[int], predicted: list[int], lost: list[int], split: str) -> tuple[_Columns, str]: ...

@@ -40,6 +40,12 @@ _SETTINGS: dict[str, Any] = {
     "max_grad_norm": float,
     "dropout": float,
     "head_dropout": float,
+    "accumulation": int,
+    "focal_gamma": float,
+    "layer_decay": float,
+    "freeze": int,
+    "state": str,
+    "state_every": int,
     "device": str,
     "threads": int,
 }

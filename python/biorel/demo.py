@@ -53,7 +53,7 @@ def run_demo(*, max_steps: int | None = None) -> Run:
 
     print("\nFine-tuning the attention head on MiniLM ...")
     # Far from the paper's settings (2e-5, 10 epochs): few short sentences want a higher rate and fewer passes.
-    run = finetune(corpus, "minilm", head="attention", learning_rate=2e-4, epochs=3, max_steps=max_steps)
+    run = finetune(corpus, "minilm", head="attention", learning_rate=2e-4, epochs=5, max_steps=max_steps)
     print()
     _show(run.epochs.round(3))
 

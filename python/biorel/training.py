@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import pandas as pd
@@ -184,6 +185,13 @@ def finetune(
     bias_correction: bool = False,
     dropout: float | None = None,
     head_dropout: float = 0.1,
+    accumulation: int = 1,
+    class_weights: Literal["balanced"] | Mapping[str, float] | None = None,
+    focal_gamma: float = 0.0,
+    layer_decay: float = 1.0,
+    freeze: int | None = None,
+    state: PathLike | None = None,
+    state_every: int = 100,
     device: Device = "auto",
     threads: int | None = None,
     progress: bool = True,
@@ -239,6 +247,22 @@ def finetune(
         Dropout inside the encoder; by default its own rates.
     head_dropout : float
         Dropout before the classifier.
+    accumulation : int
+        Batches per optimizer step: a step sees ``batch_size * accumulation`` instances, in the memory of `batch_size`.
+    class_weights : "balanced" or mapping of str to float, optional
+        Weight of each label in the loss; ``balanced`` is inversely proportional to its frequency. Labels that the
+        mapping does not name weigh 1.
+    focal_gamma : float
+        Focal loss: an instance whose label has probability p counts ``(1 - p) ** focal_gamma``; 0 is cross-entropy.
+    layer_decay : float
+        The learning rate of each layer is this times that of the layer above; 1 for one rate.
+    freeze : int, optional
+        Freeze the embeddings and this many layers from the first; 0 freezes the embeddings alone.
+    state : path, optional
+        A file that keeps the state of the run. If it is there, the run goes on from it, to the same bits as a run that
+        was never stopped; the state of a run with other settings, data or encoder is refused.
+    state_every : int
+        Steps between two writes of `state`; it is also written when the run ends or is stopped.
     device : {"auto", "cpu", "reference"}
         What computes. ``reference`` is the slow specification that the others are tested against.
     threads : int, optional
@@ -289,6 +313,11 @@ def finetune(
         "bias_correction": bias_correction,
         "dropout": dropout,
         "head_dropout": head_dropout,
+        "accumulation": accumulation,
+        "class_weights": _label_weights(class_weights, corpus.labels),
+        "focal_gamma": focal_gamma,
+        "layer_decay": layer_decay,
+        "freeze": freeze,
     }
     core_settings = _biorel.Settings(settings)
     train_splits = [train] if isinstance(train, str) else list(train)
@@ -297,7 +326,15 @@ def finetune(
     loaded = load_encoder(encoder)
     with _Bar(progress) as bar:
         outcome = _biorel.finetune(
-            loaded._core, loaded.name, instances, core_settings, device=device, threads=threads, report=bar.update
+            loaded._core,
+            loaded.name,
+            instances,
+            core_settings,
+            device=device,
+            threads=threads,
+            state=None if state is None else os.fspath(state),
+            state_every=state_every,
+            report=bar.update,
         )
     _warn_of_losses(outcome.cut, len(outcome.dropped), max_length)
     run = Run(
@@ -314,6 +351,17 @@ def finetune(
     if outcome.raised is not None:
         raise outcome.raised
     return run
+
+
+def _label_weights(weights: str | Mapping[str, float] | None, labels: list[str]) -> str | list[float] | None:
+    if not isinstance(weights, Mapping):
+        return weights
+    for label in weights:
+        if label not in labels:
+            raise ConfigError(
+                f"class_weights: `{label}` is not a label; choose from {', '.join(labels)}", "class_weights"
+            )
+    return [weights.get(label, 1.0) for label in labels]
 
 
 def _test_split(corpus: Corpus, train: list[str], test: str | None) -> str | None:

@@ -1,10 +1,10 @@
 //! Training settings from a Python dict: every value that cannot be used is an error that names its key.
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 
 use super::error::ConfigError;
-use crate::config::TrainingSettings;
+use crate::config::{ClassWeights, TrainingSettings};
 
 /// Checked settings of a training run.
 #[pyclass(frozen, name = "Settings", module = "biorel._biorel")]
@@ -37,6 +37,11 @@ impl PySettings {
                     training.dropout = optional(&value, |value| number(&field, value))?.map(|rate| rate as f32)
                 }
                 "head_dropout" => training.head_dropout = number(&field, &value)? as f32,
+                "accumulation" => training.accumulation = count(&field, &value)?,
+                "class_weights" => training.class_weights = optional(&value, |value| class_weights(&field, value))?,
+                "focal_gamma" => training.focal_gamma = number(&field, &value)?,
+                "layer_decay" => training.layer_decay = number(&field, &value)?,
+                "freeze" => training.freeze = optional(&value, |value| count(&field, value))?,
                 _ => return Err(refuse(&field, "is not a setting")),
             }
         }
@@ -78,6 +83,16 @@ fn count(field: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
 
 fn pair(field: &str, value: &Bound<'_, PyAny>) -> PyResult<[f64; 2]> {
     value.extract().map_err(|_| refuse(field, &format!("must be two numbers, not {}", shown(value))))
+}
+
+fn class_weights(field: &str, value: &Bound<'_, PyAny>) -> PyResult<ClassWeights> {
+    if value.extract::<&str>().is_ok_and(|name| name == "balanced") {
+        return Ok(ClassWeights::Balanced);
+    }
+    // A string would also extract as a list, of its letters.
+    let weights = if value.is_instance_of::<PyString>() { None } else { value.extract().ok() };
+    let message = || format!("must be \"balanced\" or one number for each label, not {}", shown(value));
+    weights.map(ClassWeights::Given).ok_or_else(|| refuse(field, &message()))
 }
 
 fn optional<T>(value: &Bound<'_, PyAny>, get: impl Fn(&Bound<'_, PyAny>) -> PyResult<T>) -> PyResult<Option<T>> {

@@ -1,5 +1,6 @@
 //! Fine-tuning.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -15,7 +16,7 @@ use super::settings::PySettings;
 use crate::config::Engine;
 use crate::model::RelationModel;
 use crate::ops::engine;
-use crate::train::{Finetune, Schedule, StepRecord};
+use crate::train::{Finetune, Schedule, StatePlan, StepRecord};
 
 /// What a fine-tuning came to.
 #[pyclass(frozen, name = "Outcome", module = "biorel._biorel")]
@@ -58,9 +59,9 @@ impl PyOutcome {
 }
 
 /// Fine-tune `encoder` on `instances`. `report` is called after every step with the step, the steps in all, the epoch and
-/// the loss.
+/// the loss. `state` is the file from which a killed run goes on, written every `state_every` steps.
 #[pyfunction]
-#[pyo3(signature = (encoder, name, instances, settings, *, device, threads, report))]
+#[pyo3(signature = (encoder, name, instances, settings, *, device, threads, state, state_every, report))]
 #[expect(clippy::too_many_arguments, reason = "they are the call's own; the package has the readable form")]
 pub fn finetune(
     py: Python<'_>,
@@ -70,6 +71,8 @@ pub fn finetune(
     settings: &PySettings,
     device: &str,
     threads: Option<usize>,
+    state: Option<PathBuf>,
+    state_every: usize,
     report: Option<Py<PyAny>>,
 ) -> PyResult<PyOutcome> {
     let engine: Engine = device.parse()?;
@@ -93,7 +96,7 @@ pub fn finetune(
             weights: &weights,
             features: &encoded.features,
             settings: training,
-            state: None,
+            state: state.as_deref().map(|path| StatePlan { path, every: state_every }),
             on_step: &mut |record| on_news((*record, total)),
         };
         let mut trained = engine::run(engine, threads, job)?;

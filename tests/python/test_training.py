@@ -140,6 +140,36 @@ def test_a_corpus_without_a_train_split_says_what_to_do(encoder: biorel.Encoder)
     assert "F1 of the positive class `positive`" in run.scores.protocol
 
 
+def test_a_stopped_run_goes_on_to_the_same_bits(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    short(ddi, encoder, max_steps=12).model.save(tmp_path / "whole")
+    timer = threading.Timer(0.2, _thread.interrupt_main)
+    timer.start()
+    try:
+        short(ddi, encoder, max_steps=12, state=state, state_every=1)
+    except biorel.TrainingInterrupted as stopped:
+        assert len(stopped.run.history) <= 12
+    timer.cancel()
+    run = short(ddi, encoder, max_steps=12, state=state, state_every=1)
+    assert run.history["step"].tolist() == list(range(1, 13))
+    run.model.save(tmp_path / "resumed")
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "resumed")]
+    assert files[0] == files[1]
+    with pytest.raises(biorel.ConfigError, match="other settings"):
+        short(ddi, encoder, max_steps=13, state=state)
+
+
+def test_labels_can_be_weighted(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+    plain = short(ddi, encoder).history["loss"]
+    weights = dict.fromkeys(ddi.labels, 2.0)
+    assert short(ddi, encoder, class_weights={"effect": 1.0}).history["loss"].tolist() == plain.tolist()
+    assert short(ddi, encoder, class_weights=weights | {"effect": 0.5}).history["loss"][0] != plain[0]
+    short(ddi, encoder, class_weights="balanced", accumulation=2, focal_gamma=2.0, layer_decay=0.9, freeze=1)
+    for wrong in ({"efect": 1.0}, "even", {"effect": -1.0}):
+        with pytest.raises(biorel.ConfigError, match="class_weights"):
+            short(ddi, encoder, class_weights=wrong)
+
+
 def test_several_splits_together(encoder: biorel.Encoder) -> None:
     run = short(biorel.load_sample("chemprot"), encoder, train=["train", "dev"], max_steps=None, epochs=1)
     assert run.epochs["instances"].tolist() == [170 + 48]

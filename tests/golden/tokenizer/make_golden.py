@@ -63,7 +63,12 @@ def describe(text, fast, lower):
     pieces = list(zip(encoding["input_ids"], encoding["offset_mapping"]))
     for id, (start, end) in pieces:
         piece = fast.convert_ids_to_tokens(id).removeprefix("##")
-        assert piece in fast.all_special_tokens or normalised(text[start:end], lower) == piece, (text, piece, start, end)
+        assert piece in fast.all_special_tokens or normalised(text[start:end], lower) == piece, (
+            text,
+            piece,
+            start,
+            end,
+        )
     return " ".join(f"{id}:{start}-{end}" for id, (start, end) in pieces)
 
 
