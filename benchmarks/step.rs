@@ -52,8 +52,8 @@ impl<O: Ops> Ops for Timed<O> {
     fn to_candle(&self, buffer: &O::Buffer) -> Result<Tensor> {
         self.time("to_candle", |ops| ops.to_candle(buffer))
     }
-    fn from_candle(&self, tensor: &Tensor) -> Result<O::Buffer> {
-        self.time("from_candle", |ops| ops.from_candle(tensor))
+    fn upload_candle(&self, tensor: &Tensor) -> Result<O::Buffer> {
+        self.time("upload_candle", |ops| ops.upload_candle(tensor))
     }
     fn embed(&self, ids: &[u32], positions: &[u32], tables: [&O::Buffer; 3]) -> Result<O::Buffer> {
         self.time("embed", |ops| ops.embed(ids, positions, tables))
@@ -206,7 +206,7 @@ fn main() {
         let pass =
             Pass { seed: 1, step: step as u32, hidden: 0.1, attention: 0.1, head: 0.1, ..Pass::without_dropout() };
         let (encoded, tape) = forward(&ops, &config, &params, &batch, Some(&pass), false).unwrap();
-        let last = ops.from_candle(&ops.to_candle(&encoded.last).unwrap()).unwrap();
+        let last = ops.upload_candle(&ops.to_candle(&encoded.last).unwrap()).unwrap();
         drop((last, encoded));
         let last = upload(&upstream, &[batch.tokens(), config.hidden_size]);
         let gradient = EncodedGradient { last, cls: vec![] };

@@ -179,7 +179,7 @@ impl Ops for Cpu {
         Ok(Tensor::from_slice(buffer.values(), buffer.shape(), &candle_core::Device::Cpu)?)
     }
 
-    fn from_candle(&self, tensor: &Tensor) -> Result<Buffer> {
+    fn upload_candle(&self, tensor: &Tensor) -> Result<Buffer> {
         let tensor = tensor.to_device(&candle_core::Device::Cpu)?.to_dtype(DType::F32)?.contiguous()?;
         let (storage, layout) = tensor.storage_and_layout();
         match (&*storage, layout.contiguous_offsets()) {
