@@ -1,8 +1,8 @@
 //! Where the time of one training step goes, operation by operation, against the time of its products alone.
 //!
-//! `cargo bench --bench step -- [minilm|base] [steps]`: random weights, 32 sentences of 12 to 128 word pieces, dropout
-//! 0.1. The engine is wrapped in one that times every call; of each call of a step the fastest over all steps counts,
-//! because another process can only make a call slower.
+//! `cargo bench --bench step -- [minilm|base] [steps] [portable|avx2|avx512]`: random weights, 32 sentences of 12 to 128
+//! word pieces, dropout 0.1. The engine is wrapped in one that times every call; of each call of a step the fastest over
+//! all steps counts, because another process can only make a call slower.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -13,6 +13,7 @@ use biorel::encode::Batch;
 use biorel::model::EncoderConfig;
 use biorel::model::encoder::{EncodedGradient, Pass, backward, forward};
 use biorel::model::params::{Weights, encoder_specs};
+use biorel::ops::cpu::Level;
 use biorel::ops::{AdamWStep, AttentionShape, Cpu, Moments, Norm, NormGradients, Normed, Ops};
 use biorel::rng::{Dropout, Purpose, Stream};
 use candle_core::Tensor;
@@ -51,8 +52,8 @@ impl<O: Ops> Ops for Timed<O> {
     fn to_candle(&self, buffer: &O::Buffer) -> Result<Tensor> {
         self.time("to_candle", |ops| ops.to_candle(buffer))
     }
-    fn from_candle(&self, tensor: &Tensor) -> Result<O::Buffer> {
-        self.time("from_candle", |ops| ops.from_candle(tensor))
+    fn upload_candle(&self, tensor: &Tensor) -> Result<O::Buffer> {
+        self.time("upload_candle", |ops| ops.upload_candle(tensor))
     }
     fn embed(&self, ids: &[u32], positions: &[u32], tables: [&O::Buffer; 3]) -> Result<O::Buffer> {
         self.time("embed", |ops| ops.embed(ids, positions, tables))
@@ -180,7 +181,14 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let config = config(arguments.first().map_or("minilm", String::as_str));
     let steps: usize = arguments.get(1).map_or(10, |steps| steps.parse().unwrap());
-    let ops = Timed { engine: Cpu::new(), calls: Mutex::default() };
+    let engine = match arguments.get(2) {
+        None => Cpu::new(),
+        Some(name) => {
+            let level = Level::ALL.into_iter().find(|level| level.name() == name);
+            Cpu::with_level(level.expect("portable, avx2 or avx512")).unwrap()
+        }
+    };
+    let ops = Timed { engine, calls: Mutex::default() };
     let weights = Weights::initial(encoder_specs(&config), 1);
     let upload = |values: &Vec<f32>, shape: &[usize]| ops.upload(values, shape).unwrap();
     let mut params: Vec<_> =
@@ -198,7 +206,7 @@ fn main() {
         let pass =
             Pass { seed: 1, step: step as u32, hidden: 0.1, attention: 0.1, head: 0.1, ..Pass::without_dropout() };
         let (encoded, tape) = forward(&ops, &config, &params, &batch, Some(&pass), false).unwrap();
-        let last = ops.from_candle(&ops.to_candle(&encoded.last).unwrap()).unwrap();
+        let last = ops.upload_candle(&ops.to_candle(&encoded.last).unwrap()).unwrap();
         drop((last, encoded));
         let last = upload(&upstream, &[batch.tokens(), config.hidden_size]);
         let gradient = EncodedGradient { last, cls: vec![] };

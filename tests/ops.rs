@@ -4,6 +4,10 @@
 //! The expected values come from the reference in f64, so the tolerance is the engine's own rounding. It is stated
 //! relative to the largest expected value of the result (what f32 can promise of a sum), see [`TOLERANCE`].
 
+use biorel::encode::Batch;
+use biorel::model::EncoderConfig;
+use biorel::model::encoder::{EncodedGradient, Frozen, Pass, backward, forward};
+use biorel::model::params::{Init, encoder_specs};
 use biorel::ops::cpu::Level;
 use biorel::ops::{AdamWStep, AttentionShape, Cpu, Moments, Norm, Ops, Reference};
 use biorel::rng::{Dropout, Purpose, Stream};
@@ -49,7 +53,9 @@ fn collect<O: Ops>(ops: &O, results: &mut Results, case: &str, outs: &[(&str, &O
 /// Every operation on every case: what is computed must depend on the engine only by rounding.
 fn suite<O: Ops>(ops: &O) -> Results {
     let mut results = Results::new();
-    for (rows, inputs, outputs) in [(1, 1, 1), (1, 5, 3), (7, 24, 36), (33, 36, 24), (64, 384, 96), (131, 96, 130)] {
+    for (rows, inputs, outputs) in
+        [(1, 1, 1), (1, 5, 3), (7, 24, 36), (33, 36, 24), (64, 384, 96), (131, 96, 130), (517, 1536, 384)]
+    {
         linear(ops, &mut results, rows, inputs, outputs);
     }
     for width in [1, 5, 24, 36, 130, 384] {
@@ -108,7 +114,7 @@ fn element_wise<O: Ops>(ops: &O, results: &mut Results, rows: usize, width: usiz
     let chosen: Vec<usize> = (0..rows).rev().step_by(3).collect();
     let picked = ops.rows(&x, &chosen).unwrap();
     let scattered = ops.add_rows(dy.clone(), &chosen, &picked).unwrap();
-    let through = ops.from_candle(&ops.to_candle(&x).unwrap()).unwrap();
+    let through = ops.upload_candle(&ops.to_candle(&x).unwrap()).unwrap();
     let case = format!("element-wise {rows} {width}");
     collect(ops, results, &case, &[("gelu", &activated), ("dgelu", &dx), ("dbias", &db), ("column sum", &columns)]);
     collect(ops, results, &case, &[("sum", &sum), ("dropout", &dropped), ("rows", &picked), ("add rows", &scattered)]);
@@ -235,6 +241,46 @@ fn cpu_gives_the_same_bits_on_any_number_of_threads() {
             assert!(ours == expected, "{} differs on {threads} threads", expected.0);
         }
     }
+}
+
+/// The last layer, the `[CLS]` vectors and all gradients of a small encoder, with dropout everywhere.
+fn encoder<O: Ops>(ops: &O) -> Results {
+    let json = r#"{"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
+        "intermediate_size": 40, "max_position_embeddings": 32}"#;
+    let config: EncoderConfig = serde_json::from_str(json).unwrap();
+    let mut draws = Draws::new(1);
+    let mut batch = Batch { ids: vec![], positions: vec![], starts: vec![0], labels: vec![] };
+    for length in [7, 1, 32, 18] {
+        batch.ids.extend(draws.below(length, config.vocab_size));
+        batch.positions.extend(0..length as u32);
+        batch.starts.push(batch.ids.len());
+    }
+    let mut specs = encoder_specs(&config);
+    for spec in &mut specs {
+        // Larger than BERT's, so that no part of the network is nearly linear.
+        spec.init = Init::Uniform(0.6);
+    }
+    let up = |values: &[f32], shape: &[usize]| ops.upload(values, shape).unwrap();
+    let params: Vec<_> = specs.iter().map(|spec| up(&spec.initial(3), &spec.shape)).collect();
+    let pass = Pass { seed: 4, step: 2, micro: 1, hidden: 0.1, attention: 0.2, head: 0.1, frozen: Frozen::default() };
+    let (encoded, tape) = forward(ops, &config, &params, &batch, Some(&pass), true).unwrap();
+    let mut results = Results::new();
+    collect(ops, &mut results, "encoder", &[("last", &encoded.last)]);
+    for cls in &encoded.cls {
+        collect(ops, &mut results, "encoder", &[("cls", cls)]);
+    }
+    let cls = (0..2).map(|_| up(&draws.normal(4 * 24), &[4, 24])).collect();
+    let gradient = EncodedGradient { last: up(&draws.normal(batch.tokens() * 24), &[batch.tokens(), 24]), cls };
+    let gradients = backward(ops, &config, &params, &batch, &pass, tape.unwrap(), gradient).unwrap();
+    for (gradient, spec) in gradients.iter().flatten().zip(&specs) {
+        collect(ops, &mut results, "gradient", &[(&spec.name, gradient)]);
+    }
+    results
+}
+
+#[test]
+fn a_whole_encoder_on_the_cpu_equals_the_reference() {
+    assert_close(&encoder(&Cpu::new()), &encoder(&exact()), 5e-6, "cpu");
 }
 
 /// Shapes that do not fit are errors, not panics.

@@ -114,7 +114,7 @@ impl EncoderConfig {
                 return refuse(format!("{key} is {value}; it must be from 1 to {limit}"));
             }
         }
-        if self.hidden_size % self.num_attention_heads != 0 {
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             return refuse(format!(
                 "hidden_size {} is not a multiple of num_attention_heads {}",
                 self.hidden_size, self.num_attention_heads

@@ -97,6 +97,9 @@ pub struct Encoded<B> {
     pub cls: Vec<B>,
 }
 
+/// What [`forward`] returns: the states, and with a training pass the tape.
+pub type Forward<O> = (Encoded<<O as Ops>::Buffer>, Option<Tape<O>>);
+
 /// Activations that the backward needs.
 pub struct Tape<O: Ops> {
     embeddings: Option<Normed<O::Buffer>>,
@@ -135,7 +138,7 @@ pub fn forward<O: Ops>(
     batch: &Batch,
     pass: Option<&Pass>,
     every_cls: bool,
-) -> Result<(Encoded<O::Buffer>, Option<Tape<O>>)> {
+) -> Result<Forward<O>> {
     check(config, batch)?;
     let dropout = |site| pass.and_then(|pass| pass.dropout(site));
     let norm =

@@ -120,8 +120,8 @@ impl Network {
         let gradients = loss.backward()?;
         let of = |var: &Var| -> Result<O::Buffer> {
             match gradients.get(var) {
-                Some(gradient) => ops.from_candle(gradient),
-                None => ops.from_candle(&var.zeros_like()?), // what the head did not read
+                Some(gradient) => ops.upload_candle(gradient),
+                None => ops.upload_candle(&var.zeros_like()?), // what the head did not read
             }
         };
 

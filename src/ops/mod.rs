@@ -101,7 +101,7 @@ pub trait Ops: Send + Sync {
     /// The buffer as a candle tensor: the door to the heads.
     fn to_candle(&self, buffer: &Self::Buffer) -> Result<Tensor>;
     /// A candle tensor as a buffer: the way back.
-    fn from_candle(&self, tensor: &Tensor) -> Result<Self::Buffer>;
+    fn upload_candle(&self, tensor: &Tensor) -> Result<Self::Buffer>;
 
     /// Sum of word, position and type-0 embeddings: `(T, H)`. Tables: `(vocabulary, H)`, `(positions, H)`, `(types, H)`.
     fn embed(&self, ids: &[u32], positions: &[u32], tables: [&Self::Buffer; 3]) -> Result<Self::Buffer>;

@@ -86,7 +86,7 @@ impl Ops for Reference {
         Ok(buffer.clone())
     }
 
-    fn from_candle(&self, tensor: &Tensor) -> Result<Tensor> {
+    fn upload_candle(&self, tensor: &Tensor) -> Result<Tensor> {
         // A gradient remembers how it was computed; without `detach` every step would keep all earlier ones alive.
         Ok(tensor.to_device(&self.device)?.to_dtype(self.dtype)?.contiguous()?.detach())
     }

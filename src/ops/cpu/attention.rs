@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::buffer::{Buffer, Pool};
 use super::expect;
 use super::mask::Mask;
-use super::math::{WIDTH, softmax, sums_of};
+use super::math::{LANES, softmax, sum_of};
 use super::simd::{Simd, kernel};
 use super::tile;
 use crate::Result;
@@ -36,7 +36,7 @@ fn total(shape: AttentionShape<'_>) -> usize {
 
 /// Elements between two rows of a block: whole vectors, so that products need no special last columns.
 fn stride(length: usize) -> usize {
-    length.next_multiple_of(WIDTH)
+    length.next_multiple_of(LANES)
 }
 
 /// Rows of scores that are computed, turned into probabilities and used while they are in the nearest cache.
@@ -210,12 +210,12 @@ kernel! {
     fn scores_gradient<A>(marked: &[f32], scale: f32, dropped: &mut [f32], gradient: &mut [f32], stride: usize) {
         let rows = marked.chunks_exact(stride).zip(dropped.chunks_exact_mut(stride));
         for ((p, dropped), gradient) in rows.zip(gradient.chunks_exact_mut(stride)) {
-            let (p, _) = p.as_chunks::<WIDTH>();
-            let (dropped, _) = dropped.as_chunks_mut::<WIDTH>();
-            let (gradient, _) = gradient.as_chunks_mut::<WIDTH>();
-            let mut sums = [0.0; WIDTH];
+            let (p, _) = p.as_chunks::<LANES>();
+            let (dropped, _) = dropped.as_chunks_mut::<LANES>();
+            let (gradient, _) = gradient.as_chunks_mut::<LANES>();
+            let mut sums = [0.0; LANES];
             for ((p, dropped), gradient) in p.iter().zip(dropped).zip(gradient.iter_mut()) {
-                for i in 0..WIDTH {
+                for i in 0..LANES {
                     let zeroed = p[i].is_sign_negative();
                     dropped[i] = if zeroed { 0.0 } else { p[i] * scale };
                     gradient[i] = if zeroed { 0.0 } else { gradient[i] * scale };
@@ -223,7 +223,7 @@ kernel! {
                     sums[i] = A::madd(p[i], gradient[i], sums[i]);
                 }
             }
-            let [inner] = sums_of([&sums], |[sum]| [sum]);
+            let inner = sum_of([&sums], |[sum]| sum);
             // Flat: nested loops without a sum make the compiler gather one lane of every piece.
             for (p, gradient) in p.as_flattened().iter().zip(gradient.as_flattened_mut()) {
                 *gradient = p.abs() * (*gradient - inner);

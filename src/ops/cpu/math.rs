@@ -51,9 +51,8 @@ pub fn normal<A: Arithmetic>(z: f32) -> (f32, f32) {
     (cdf, DENSITY_AT_0 * bell)
 }
 
-/// Independent partial results of a reduction: enough for the latency of additions, and a whole number of vectors at
-/// every level.
-pub const LANES: usize = 32;
+/// Floats in the largest vector: partial results of a reduction, and the size of pieces without a last, shorter one.
+pub const LANES: usize = 16;
 
 /// Combine partial results pairwise.
 ///
@@ -61,25 +60,21 @@ pub const LANES: usize = 32;
 /// like here and in the kernels, because a call that is not inlined runs without the vector instructions.
 #[inline(always)]
 fn collapse(lanes: &[f32; LANES], pair: impl Fn(f32, f32) -> f32) -> f32 {
-    let (mut half, mut quarter, mut eighth) = ([0.0; 16], [0.0; 8], [0.0; 4]);
-    for i in 0..16 {
-        half[i] = pair(lanes[i], lanes[i + 16]);
-    }
+    let (mut half, mut quarter) = ([0.0; 8], [0.0; 4]);
     for i in 0..8 {
-        quarter[i] = pair(half[i], half[i + 8]);
+        half[i] = pair(lanes[i], lanes[i + 8]);
     }
     for i in 0..4 {
-        eighth[i] = pair(quarter[i], quarter[i + 4]);
+        quarter[i] = pair(half[i], half[i + 4]);
     }
-    pair(pair(eighth[0], eighth[2]), pair(eighth[1], eighth[3]))
+    pair(pair(quarter[0], quarter[2]), pair(quarter[1], quarter[3]))
 }
 
-/// Sums of each of `f` over the elements of some slices of one length, in one pass, with [`LANES`] partial sums each.
+/// Sum of `f` over the elements of some slices of one length, with [`LANES`] partial sums.
+///
+/// One sum a pass: with two the compiler falls back to scalar additions.
 #[inline(always)]
-pub fn sums_of<const SLICES: usize, const SUMS: usize>(
-    x: [&[f32]; SLICES],
-    f: impl Fn([f32; SLICES]) -> [f32; SUMS],
-) -> [f32; SUMS] {
+pub fn sum_of<const SLICES: usize>(x: [&[f32]; SLICES], f: impl Fn([f32; SLICES]) -> f32) -> f32 {
     let n = x[0].len();
     let pieces = n / LANES;
     // Pieces of constant size have no bounds to check inside.
@@ -89,17 +84,18 @@ pub fn sums_of<const SLICES: usize, const SUMS: usize>(
         whole[slice] = &x[slice].as_chunks().0[..pieces];
         rest[slice] = &x[slice][pieces * LANES..n];
     }
-    let mut sums = [[0.0; LANES]; SUMS];
+    let mut sums = [0.0; LANES];
+    let mut terms = [0.0; LANES];
     for piece in 0..pieces {
         for lane in 0..LANES {
             let mut arguments = [0.0; SLICES];
             for slice in 0..SLICES {
                 arguments[slice] = whole[slice][piece][lane];
             }
-            let terms = f(arguments);
-            for sum in 0..SUMS {
-                sums[sum][lane] += terms[sum];
-            }
+            terms[lane] = f(arguments);
+        }
+        for lane in 0..LANES {
+            sums[lane] += terms[lane];
         }
     }
     for lane in 0..n % LANES {
@@ -107,42 +103,28 @@ pub fn sums_of<const SLICES: usize, const SUMS: usize>(
         for slice in 0..SLICES {
             arguments[slice] = rest[slice][lane];
         }
-        let terms = f(arguments);
-        for sum in 0..SUMS {
-            sums[sum][lane] += terms[sum];
-        }
+        sums[lane] += f(arguments);
     }
-    let mut results = [0.0; SUMS];
-    for sum in 0..SUMS {
-        results[sum] = collapse(&sums[sum], |a, b| a + b);
-    }
-    results
+    collapse(&sums, |a, b| a + b)
 }
-
-/// Floats in the largest vector. Loops over pieces of this size have no last elements to be treated one by one.
-pub const WIDTH: usize = 16;
 
 /// `e^(x - max) / sum` of a row of whole vectors, of which the first `length` count; the others become 0.
 #[inline(always)]
 pub fn softmax<A: Arithmetic>(row: &mut [f32], length: usize) {
     row[length..].fill(f32::NEG_INFINITY);
-    let (row, _) = row.as_chunks_mut::<WIDTH>();
     let larger = |a: f32, b: f32| if a > b { a } else { b };
     let mut lanes = [f32::NEG_INFINITY; LANES];
-    for x in row.iter() {
-        for lane in 0..WIDTH {
+    for x in row.as_chunks::<LANES>().0 {
+        for lane in 0..LANES {
             lanes[lane] = larger(x[lane], lanes[lane]);
         }
     }
     let top = collapse(&lanes, larger);
-    let mut lanes = [0.0; LANES];
-    for x in row.iter_mut() {
-        for lane in 0..WIDTH {
-            x[lane] = exp::<A>(x[lane] - top);
-            lanes[lane] += x[lane];
-        }
+    let (row, _) = row.as_chunks_mut::<LANES>();
+    for x in row.as_flattened_mut() {
+        *x = exp::<A>(*x - top);
     }
-    let factor = 1.0 / collapse(&lanes, |a, b| a + b);
+    let factor = 1.0 / sum_of([row.as_flattened()], |[x]| x);
     for x in row.as_flattened_mut() {
         *x *= factor;
     }
@@ -263,7 +245,7 @@ mod tests {
                 let x: Vec<f32> = (0..length).map(|i| ((i * 31) % 17) as f32 * 3.0 - 40.0).collect();
                 let top = x.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 let exps: Vec<f64> = x.iter().map(|x| f64::from(x - top).exp()).collect();
-                let mut row = vec![f32::NAN; length.next_multiple_of(WIDTH)];
+                let mut row = vec![f32::NAN; length.next_multiple_of(LANES)];
                 row[..length].copy_from_slice(&x);
                 softmax_kernel(simd, &mut row, length);
                 for (i, p) in row.iter().enumerate() {
@@ -279,8 +261,7 @@ mod tests {
         for n in 0..200 {
             let x: Vec<f32> = (0..n).map(|i| ((i * 7) % 13) as f32 - 6.0).collect();
             let y: Vec<f32> = x.iter().map(|x| x + 1.0).collect();
-            let expected = [x.iter().sum(), x.iter().zip(&y).map(|(x, y)| x * y).sum::<f32>()];
-            assert_eq!(sums_of([&x, &y], |[x, y]| [x, x * y]), expected);
+            assert_eq!(sum_of([&x, &y], |[x, y]| x * y), x.iter().zip(&y).map(|(x, y)| x * y).sum::<f32>());
             for simd in levels() {
                 assert_eq!(sum_squares(simd, &x), x.iter().map(|x| f64::from(x * x)).sum::<f64>());
             }

@@ -1,7 +1,7 @@
 //! Bias, dropout, residual and LayerNorm in one pass over the rows, forward and backward.
 
 use super::mask::Mask;
-use super::math::sums_of;
+use super::math::sum_of;
 use super::simd::kernel;
 
 kernel! {
@@ -37,11 +37,10 @@ kernel! {
                     *x += *residual;
                 }
             }
-            let [sum] = sums_of([&*x], |[x]| [x]);
-            let mean = sum / width as f32;
+            let mean = sum_of([&*x], |[x]| x) / width as f32;
             // Two passes over a row that is in the nearest cache: the one-pass variance cancels.
-            let [sum] = sums_of([&*x], |[x]| [(x - mean) * (x - mean)]);
-            let r = 1.0 / (sum / width as f32 + eps).sqrt();
+            let variance = sum_of([&*x], |[x]| (x - mean) * (x - mean)) / width as f32;
+            let r = 1.0 / (variance + eps).sqrt();
             *rstd = r;
             for i in 0..width {
                 let normalized = (x[i] - mean) * r;
@@ -70,7 +69,8 @@ kernel! {
         let mut branch = branch;
         let rows = dy.chunks_exact_mut(width).zip(normalized.chunks_exact(width)).zip(rstds).enumerate();
         for (row, ((dy, n), rstd)) in rows {
-            let [g, gn] = sums_of([&*dy, gamma, n], |[dy, gamma, n]| [dy * gamma, dy * gamma * n]);
+            let g = sum_of([&*dy, gamma], |[dy, gamma]| dy * gamma);
+            let gn = sum_of([&*dy, gamma, n], |[dy, gamma, n]| dy * gamma * n);
             // The products below are rounded like these: a fused one would not cancel against the mean.
             let (mean_g, mean_gn) = (g / width as f32, gn / width as f32);
             match &mut branch {

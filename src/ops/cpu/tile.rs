@@ -6,13 +6,13 @@
 
 use gemm::Parallelism;
 
-use super::math::WIDTH;
+use super::math::LANES;
 use super::simd::{Level, Simd, kernel};
 use crate::ops::product::{Matrix, MatrixMut, multiply_into};
 
 /// `out = alpha a b`. Fast when `out` has whole vectors of columns.
 pub fn product(simd: Simd, out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: Matrix<'_, f32>, alpha: f32) {
-    let fits = out.columns().is_multiple_of(WIDTH) && b.column_stride() == 1;
+    let fits = out.columns().is_multiple_of(LANES) && b.column_stride() == 1;
     match simd.level() {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 if fits => {
@@ -47,9 +47,9 @@ pub fn prefetch(x: Matrix<'_, f32>) {
 }
 
 kernel! {
-    /// `(rows, columns)` to `(columns, stride)`, with zeros beyond `rows`. `stride` is a multiple of [`WIDTH`].
+    /// `(rows, columns)` to `(columns, stride)`, with zeros beyond `rows`. `stride` is a multiple of [`LANES`].
     pub fn transpose<A>(x: Matrix<'_, f32>, stride: usize, out: &mut [f32]) {
-        assert!(stride.is_multiple_of(WIDTH) && x.rows() <= stride, "stride of a transpose");
+        assert!(stride.is_multiple_of(LANES) && x.rows() <= stride, "stride of a transpose");
         let columns = x.columns();
         for first in (0..stride).step_by(4) {
             let mut rows: [&[f32]; 4] = [&[]; 4];
