@@ -28,6 +28,7 @@ from biorel.model import RelationModel, load
 from biorel.sample import load_sample, sample_path
 from biorel.scores import Scores
 from biorel.training import Run, finetune
+from biorel.validation import CrossValidation, cross_validate
 
 __all__ = [
     "BiorelError",
@@ -35,6 +36,7 @@ __all__ = [
     "ConfigError",
     "Corpus",
     "CorpusError",
+    "CrossValidation",
     "Encoder",
     "RelationModel",
     "Run",
@@ -42,6 +44,7 @@ __all__ = [
     "TrainingError",
     "TrainingInterrupted",
     "__version__",
+    "cross_validate",
     "finetune",
     "load",
     "load_corpus",
