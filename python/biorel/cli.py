@@ -1,4 +1,4 @@
-"""The command line: ``biorel finetune | evaluate | predict | attention | demo``.
+"""The command line: ``biorel statistics | finetune | cross-validate | evaluate | predict | attention | demo``.
 
 Tables go to standard output, everything else to standard error. Exit codes: 0 success, 1 bad input, 2 a command that
 cannot be understood, 130 Ctrl-C.
@@ -23,6 +23,7 @@ from biorel.errors import BiorelError, ConfigError, CorpusError, TrainingInterru
 from biorel.model import load
 from biorel.scores import Scores
 from biorel.training import finetune
+from biorel.validation import cross_validate
 
 # The settings of `finetune` that are options here, with the type of what is typed.
 _SETTINGS: dict[str, Any] = {
@@ -49,6 +50,7 @@ _SETTINGS: dict[str, Any] = {
     "device": str,
     "threads": int,
 }
+_CV_SETTINGS = {name: kind for name, kind in _SETTINGS.items() if not name.startswith("state")}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,13 +119,18 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--test", metavar="SPLIT", help="split to score (default: test)")
     sub.add_argument("--predictions", metavar="FILE", help="write the test split's predictions (.tsv, .csv, .jsonl)")
     sub.add_argument("--history", metavar="FILE", help="write loss, learning rate, ... of every step")
-    defaults = inspect.signature(finetune).parameters
-    for name, kind in _SETTINGS.items():
-        default = defaults[name].default
-        text = "" if default is None else f"(default: {default})"
-        sub.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=text)
     sub.add_argument("--fold", type=int, metavar="N", help="hold fold N out, for a corpus without a train split")
-    sub.add_argument("--no-progress", action="store_true", help="no progress bar")
+    _add_settings(sub, _SETTINGS)
+    _add_format(sub)
+
+    sub = command("cross-validate", _cross_validate, "train on all folds but one and score that one, in turn")
+    _add_corpus(sub)
+    sub.add_argument("--encoder", default="minilm", help="alias or directory (default: minilm)")
+    sub.add_argument("--folds", type=int, default=10, help="how many (default: 10; AIMed's table states its own)")
+    sub.add_argument("--by", default="document", help="what stays together: document (default) or instance")
+    sub.add_argument("--fold-seed", type=int, default=1, help="seed of the division (default: 1)")
+    sub.add_argument("--predictions", metavar="FILE", help="write all predictions (.tsv, .csv, .jsonl)")
+    _add_settings(sub, _CV_SETTINGS)
     _add_format(sub)
 
     sub = command("evaluate", _evaluate, "score a saved model on a corpus")
@@ -153,6 +160,15 @@ def _add_corpus(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("corpus", help="format: aimed, ddi, chemprot, table")
     parser.add_argument("path", nargs="+", help="folder, file(s) or .zip")
     parser.add_argument("--splits", help="ddi: full or blue")
+
+
+def _add_settings(parser: argparse.ArgumentParser, settings: dict[str, Any]) -> None:
+    defaults = inspect.signature(finetune).parameters
+    for name, kind in settings.items():
+        default = defaults[name].default
+        text = "" if default is None else f"(default: {default})"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=text)
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -196,6 +212,25 @@ def _finetune(options: argparse.Namespace) -> None:
     if options.predictions:
         _write(run.predictions(), Path(options.predictions))
     _print(run.scores, options.format)
+
+
+def _cross_validate(options: argparse.Namespace) -> None:
+    _check_ending(options.predictions, "predictions")
+    settings: dict[str, Any] = {name: getattr(options, name) for name in _CV_SETTINGS}
+    cv = cross_validate(
+        _read(options),
+        options.encoder,
+        folds=options.folds,
+        by=options.by,
+        fold_seed=options.fold_seed,
+        progress=not options.no_progress,
+        **settings,
+    )
+    if options.predictions:
+        _write(cv.predictions, Path(options.predictions))
+    if options.format == "table":
+        print(cv.folds.round(4).to_string(index=False), end="\n\n")
+    _print(cv.scores, options.format)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

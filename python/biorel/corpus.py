@@ -15,6 +15,13 @@ PathLike: TypeAlias = "str | os.PathLike[str]"
 Marking: TypeAlias = Literal["typed", "blue", "markers"]
 
 
+def check_corpus(corpus: object) -> None:
+    """A path in the place of a corpus is the mistake that everybody makes once."""
+    if not isinstance(corpus, Corpus):
+        kind = type(corpus).__name__
+        raise TypeError(f"corpus must be a Corpus, not {kind}; read it with biorel.load_corpus(name, path)")
+
+
 class Corpus:
     """A corpus in memory: its task, its splits, and what happened while it was read.
 

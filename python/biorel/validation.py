@@ -6,7 +6,7 @@ import warnings
 from typing import Any, Literal
 
 import pandas as pd
-from biorel.corpus import Corpus, PathLike
+from biorel.corpus import Corpus, PathLike, check_corpus
 from biorel.encoder import Encoder, load_encoder
 from biorel.errors import ConfigError
 from biorel.scores import Scores, score_predictions
@@ -129,6 +129,7 @@ def cross_validate(
     for setting in ("train", "test", "state"):
         if setting in settings:
             raise ConfigError(f"{setting}: a cross-validation chooses it itself", setting)
+    check_corpus(corpus)
     loaded = load_encoder(encoder)
     numbers = corpus._core.fold_numbers(folds, by, fold_seed)
     runs = []
