@@ -4,7 +4,7 @@
 //! compression. **Legacy** (before 1.6): five pickles in a row (magic number, protocol, system, object, keys of the
 //! storages) and then each storage: 8 bytes with its number of elements, and the elements.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::BufReader;
 use std::path::Path;
 
@@ -23,17 +23,30 @@ const NESTED: [&str; 3] = ["state_dict", "model_state_dict", "model"];
 /// Where a storage lies: position and bytes.
 type Places<'a> = HashMap<&'a str, (u64, u64)>;
 
+/// What a file holds: tensors, and the names of entries that are none.
+#[derive(Default)]
+struct Listed {
+    tensors: Vec<(String, Stored)>,
+    others: Vec<String>,
+}
+
 /// Add the tensors of a file.
 pub(super) fn list(contents: &mut Contents, path: &Path) -> Result<()> {
     let file = DataFile::open(path)?;
+    let index = contents.files.len();
     let start = file.slice(0, file.len.min(4))?;
+    let listed = match start.as_slice() {
+        b"PK\x03\x04" => list_zip(&file, index)?,
+        [0x80, ..] => {
+            contents.format = Format::PyTorchLegacy;
+            list_legacy(&file, index)?
+        }
+        _ if start.len() < 4 => return Err(Error::checkpoint(path, "is empty or nearly so; fetch it again")),
+        _ => return Err(Error::checkpoint(path, "is neither a zip archive nor a pickle, so torch did not write it")),
+    };
     contents.files.push(file);
-    match start.as_slice() {
-        b"PK\x03\x04" => list_zip(contents),
-        [0x80, ..] => list_legacy(contents, path),
-        _ if start.len() < 4 => Err(Error::checkpoint(path, "is empty or nearly so; fetch it again")),
-        _ => Err(Error::checkpoint(path, "is neither a zip archive nor a pickle, so torch did not write it")),
-    }
+    contents.others.extend(listed.others);
+    listed.tensors.into_iter().try_for_each(|(name, stored)| contents.insert(name, stored))
 }
 
 fn refused(path: &Path, fault: Fault) -> Error {
@@ -46,18 +59,17 @@ fn refused(path: &Path, fault: Fault) -> Error {
     }
 }
 
-fn list_zip(contents: &mut Contents) -> Result<()> {
-    let Some(file) = contents.files.last() else { return Ok(()) };
-    let path = file.path.clone();
+fn list_zip(file: &DataFile, index: usize) -> Result<Listed> {
+    let path = &file.path;
     let mut archive =
         ZipArchive::new(BufReader::new(file.reader())).map_err(|e| file.damaged(format!("not a zip archive ({e})")))?;
-    let mut members: HashMap<String, (u64, u64)> = HashMap::new();
-    for index in 0..archive.len() {
-        let member = archive.by_index_raw(index).map_err(|e| file.damaged(format!("member {index} ({e})")))?;
-        let name = member.name().map_err(|e| file.damaged(format!("member {index} ({e})")))?.into_owned();
+    let mut members: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for member in 0..archive.len() {
+        let member = archive.by_index_raw(member).map_err(|e| file.damaged(format!("not a zip archive ({e})")))?;
+        let name = member.name().map_err(|e| file.damaged(format!("not a zip archive ({e})")))?.into_owned();
         if member.compression() != CompressionMethod::Stored || member.encrypted() {
             let message = format!("its member `{name}` is compressed or encrypted, as torch.save never does; not read");
-            return Err(Error::checkpoint(&path, message));
+            return Err(Error::checkpoint(path, message));
         }
         let place = member.data_start().map(|start| (start, member.size()));
         let Some((start, size)) =
@@ -67,20 +79,22 @@ fn list_zip(contents: &mut Contents) -> Result<()> {
         };
         members.insert(name, (start, size));
     }
-    let Some((root, place)) = members.iter().find_map(|(name, place)| Some((name.strip_suffix("data.pkl")?, *place)))
-    else {
-        return Err(Error::checkpoint(&path, "is a zip archive without a data.pkl, so torch.save did not write it"));
+    // In the archive's one folder; TorchScript and other users of zip archives have deeper ones.
+    let roots = members.iter().filter_map(|(name, place)| Some((name.strip_suffix("data.pkl")?, *place)));
+    let mut roots = roots.filter(|(root, _)| root.is_empty() || root.find('/') == Some(root.len() - 1));
+    let Some((root, place)) = roots.next() else {
+        return Err(Error::checkpoint(path, "is a zip archive without a data.pkl, so torch.save did not write it"));
     };
     if let Some((start, size)) = members.get(&format!("{root}byteorder")) {
         if file.slice(*start, (*size).min(16))? != b"little" {
-            return Err(Error::checkpoint(&path, "was written on a big-endian machine; save it again on another one"));
+            return Err(Error::checkpoint(path, "was written on a big-endian machine; save it again on another one"));
         }
     }
-    let bytes = file.slice(place.0, bounded(&path, place.1)?)?;
-    let pickle = pickle::read(&bytes).map_err(|fault| refused(&path, fault))?;
+    let bytes = file.slice(place.0, bounded(path, place.1)?)?;
+    let pickle = pickle::read(&bytes).map_err(|fault| refused(path, fault))?;
     let data = format!("{root}data/");
     let places = members.iter().filter_map(|(name, place)| Some((name.strip_prefix(&data)?, *place))).collect();
-    insert_all(contents, &path, &pickle.heap, pickle.root, &places)
+    list_tensors((path, index), &pickle.heap, pickle.root, &places)
 }
 
 fn bounded(path: &Path, size: u64) -> Result<u64> {
@@ -90,17 +104,15 @@ fn bounded(path: &Path, size: u64) -> Result<u64> {
     Err(Error::checkpoint(path, format!("its pickle takes {size} bytes; more than any model needs")))
 }
 
-fn list_legacy(contents: &mut Contents, path: &Path) -> Result<()> {
-    contents.format = Format::PyTorchLegacy;
-    let Some(file) = contents.files.last() else { return Ok(()) };
+fn list_legacy(file: &DataFile, index: usize) -> Result<Listed> {
     // Nothing says how long the pickles are: look at more of the file until they fit.
     let mut window = 1 << 18;
     loop {
         let bytes = file.slice(0, file.len.min(window))?;
         match pickles(&bytes) {
             Err(Fault::End) if window < file.len.min(pickle::MAX_BYTES) => window *= 8,
-            Err(fault) => return Err(refused(path, fault)),
-            Ok(pickles) => return list_storages(contents, path, &pickles),
+            Err(fault) => return Err(refused(&file.path, fault)),
+            Ok(pickles) => return list_storages((file, index), &pickles),
         }
     }
 }
@@ -142,8 +154,7 @@ fn text_of<'a>(value: &Value<'a>) -> Option<&'a str> {
     if let Value::Text(text) = value { Some(text) } else { None }
 }
 
-fn list_storages(contents: &mut Contents, path: &Path, legacy: &Legacy<'_>) -> Result<()> {
-    let Some(file) = contents.files.last() else { return Ok(()) };
+fn list_storages((file, index): (&DataFile, usize), legacy: &Legacy<'_>) -> Result<Listed> {
     let mut declared: HashMap<&str, (usize, usize)> = HashMap::new();
     for storage in &legacy.object.heap.storages {
         declared.insert(storage.key, (storage.elements, storage.dtype.size()));
@@ -167,37 +178,31 @@ fn list_storages(contents: &mut Contents, path: &Path, legacy: &Legacy<'_>) -> R
         places.insert(key, (at + 8, end - at - 8));
         at = end;
     }
-    insert_all(contents, path, &legacy.object.heap, legacy.object.root, &places)
+    list_tensors((&file.path, index), &legacy.object.heap, legacy.object.root, &places)
 }
 
 /// List every tensor of the saved dict, or of the dict of parameters inside it.
-fn insert_all(
-    contents: &mut Contents,
-    path: &Path,
-    heap: &Heap<'_>,
-    root: Value<'_>,
-    places: &Places<'_>,
-) -> Result<()> {
+fn list_tensors((path, file): (&Path, usize), heap: &Heap<'_>, root: Value<'_>, places: &Places<'_>) -> Result<Listed> {
+    let mut listed = Listed::default();
     let has_tensors =
         |value: &Value<'_>| heap.dict(*value).is_some_and(|dict| dict.iter().any(|(_, v)| heap.tensor(*v).is_some()));
     let mut parameters = root;
     if !has_tensors(&root) {
         if let Some(nested) = NESTED.iter().filter_map(|key| heap.entry(root, key)).find(has_tensors) {
             let others = heap.dict(root).unwrap_or_default().iter().filter(|(_, value)| *value != nested);
-            contents.others.extend(others.filter_map(|(key, _)| text_of(key)).map(String::from));
+            listed.others.extend(others.filter_map(|(key, _)| text_of(key)).map(String::from));
             parameters = nested;
         }
     }
     let Some(entries) = heap.dict(parameters) else {
         return Err(Error::checkpoint(path, "holds no dict of tensors; save the model's state_dict()"));
     };
-    let file = contents.files.len() - 1;
     for (key, value) in entries {
         let Some(name) = text_of(key) else {
             return Err(Error::checkpoint(path, "holds a dict whose keys are no names; save the model's state_dict()"));
         };
         let Some(tensor) = heap.tensor(*value) else {
-            contents.others.push(name.to_string());
+            listed.others.push(name.to_string());
             continue;
         };
         let storage = tensor.storage;
@@ -227,7 +232,7 @@ fn insert_all(
             let message = format!("shape {:?} goes beyond its storage of {} elements", tensor.shape, storage.elements);
             return Err(Error::tensor(path, name, message));
         }
-        contents.insert(name.to_string(), stored)?;
+        listed.tensors.push((name.to_string(), stored));
     }
-    Ok(())
+    Ok(listed)
 }
