@@ -3,9 +3,10 @@
     python make_checkpoints.py                      the tiny model, into tests/data/checkpoint
     python make_checkpoints.py --model DIR OUT      a real model (config.json, model.safetensors, vocab.txt), into OUT
 
-Needs torch, numpy and safetensors. TensorFlow's and Flax's forms are written here byte by byte, from the formats' public
-descriptions, so that neither needs to be installed. Each form is a directory that biorel opens; `reference/` holds the
-tensors that every one of them must give, to the bit.
+Needs torch, numpy and safetensors. TensorFlow checkpoints with optimizer slots, in one and two data files and with many
+small blocks, are written here byte by byte, from the format's public description; make_others.py has TensorFlow itself
+write one. Each form is a directory that biorel opens; `reference/` holds the tensors that every one of them must give,
+to the bit.
 """
 
 import argparse
@@ -214,42 +215,6 @@ def write_tensorflow(directory: Path, state: State, shards: int, block_size: int
     write_table(directory / f"{prefix}.index", entries, block_size)
 
 
-# ---------------------------------------------------------------- Flax
-
-
-def pack_text(text: str) -> bytes:
-    data = text.encode()
-    return (bytes([0xA0 | len(data)]) if len(data) < 32 else b"\xd9" + bytes([len(data)])) + data
-
-
-def pack_array(array: np.ndarray) -> bytes:
-    shape = bytes([0x90 | array.ndim]) + b"".join(b"\xce" + struct.pack(">I", d) for d in array.shape)
-    content = array.tobytes()
-    value = b"\x93" + shape + pack_text(str(array.dtype)) + b"\xc6" + struct.pack(">I", len(content)) + content
-    return b"\xc9" + struct.pack(">I", len(value)) + b"\x01" + value
-
-
-def pack(value: dict | np.ndarray) -> bytes:
-    if isinstance(value, np.ndarray):
-        return pack_array(value)
-    entries = b"".join(pack_text(key) + pack(item) for key, item in value.items())
-    return b"\xde" + struct.pack(">H", len(value)) + entries
-
-
-def write_flax(directory: Path, state: State) -> None:
-    tree: dict = {}
-    for name, tensor in state.items():
-        *scopes, last = name.split(".")
-        array = tensor.numpy()
-        if last == "weight":
-            last = "embedding" if scopes[-1].endswith("embeddings") else "scale" if scopes[-1] == "LayerNorm" else "kernel"
-        node = tree.setdefault("bert", {})
-        for scope in scopes:
-            node = node.setdefault(scope, {})
-        node[last] = np.ascontiguousarray(array.T if last == "kernel" else array)
-    (directory / "flax_model.msgpack").write_bytes(pack(tree))
-
-
 # ---------------------------------------------------------------- all forms
 
 
@@ -312,7 +277,6 @@ def write_all(state: State, config: dict, vocabulary: Path | None, out: Path, sl
     write_sharded_bin(directory("bin-sharded"), state)
     write_tensorflow(directory("tensorflow", "bert_config.json"), state, 1, block_size, slots)
     write_tensorflow(directory("tensorflow-sharded", "bert_config.json"), state, 2, block_size, False)
-    write_flax(directory("flax"), state)
     half = {name: tensor.half().float() for name, tensor in state.items()}
     kinds = (torch.float16, torch.float64, torch.float32)
     mixed = {name: tensor.to(kinds[i % 3]) for i, (name, tensor) in enumerate(half.items())}
