@@ -7,6 +7,7 @@ import numpy.typing as npt
 __all__ = [
     "Corpus",
     "Encoder",
+    "Folds",
     "Instances",
     "Model",
     "Outcome",
@@ -16,8 +17,12 @@ __all__ = [
     "Settings",
     "Task",
     "__version__",
+    "bootstrap",
     "finetune",
+    "mcnemar",
     "score",
+    "sign_test",
+    "t_interval",
 ]
 __version__: str
 
@@ -31,6 +36,8 @@ class Task:
     def labels(self) -> list[str]: ...
     @property
     def negative(self) -> str | None: ...
+    @property
+    def headline(self) -> str: ...
     @property
     def types(self) -> list[str]: ...
 
@@ -66,6 +73,18 @@ class Corpus:
     def instances(self, splits: list[str], marking: str) -> Instances: ...
     def divide(self, parts: list[tuple[str, list[str]]]) -> Corpus: ...
     def fold(self, index: int, folds: int, seed: int) -> Corpus: ...
+    def folds(self, by: str, folds: int, seed: int) -> Folds: ...
+    @property
+    def given_folds(self) -> int | None: ...
+    @property
+    def hash(self) -> str: ...
+
+@final
+class Folds:
+    @property
+    def numbers(self) -> list[int]: ...
+    def corpus(self, number: int) -> Corpus: ...
+    def leaks(self, number: int, threshold: float) -> _Columns: ...
 
 @final
 class Encoder:
@@ -73,6 +92,8 @@ class Encoder:
     def open(directory: str) -> Encoder: ...
     @property
     def config(self) -> str: ...
+    @property
+    def hash(self) -> str: ...
     @property
     def casing(self) -> str: ...
     @property
@@ -152,3 +173,19 @@ def finetune(
     report: Callable[[int, int, int, float], None] | None,
 ) -> Outcome: ...
 def score(task: Task, gold: list[int], predicted: list[int], lost: list[int], split: str) -> tuple[_Columns, str]: ...
+def bootstrap(
+    task: Task,
+    gold: list[int],
+    first: list[list[int | None]],
+    second: list[list[int | None]],
+    unit: list[int],
+    *,
+    samples: int,
+    level: float,
+    seed: int,
+) -> tuple[float, float, float, float, float, int]: ...
+def mcnemar(
+    task: Task, gold: list[int], first: list[int | None], second: list[int | None]
+) -> tuple[int, int, int, float, float]: ...
+def sign_test(first: list[float], second: list[float]) -> tuple[int, int, int, float, float]: ...
+def t_interval(values: list[float], level: float) -> tuple[float, float] | None: ...

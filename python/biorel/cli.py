@@ -1,4 +1,4 @@
-"""The command line: ``biorel finetune | evaluate | predict | attention | demo``.
+"""The command line: ``biorel finetune | cross-validate | compare | evaluate | predict | attention | demo``.
 
 Tables go to standard output, everything else to standard error. Exit codes: 0 success, 1 bad input, 2 a command that
 cannot be understood, 130 Ctrl-C.
@@ -11,15 +11,17 @@ import inspect
 import json
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from biorel import __version__
 from biorel.corpus import Corpus, load_corpus
+from biorel.cross_validation import cross_validate
 from biorel.demo import run_demo
-from biorel.errors import BiorelError, ConfigError, CorpusError, TrainingInterrupted
+from biorel.errors import BiorelError, ConfigError, CorpusError, TrainingError, TrainingInterrupted
+from biorel.experiments import compare
 from biorel.model import load
 from biorel.scores import Scores
 from biorel.training import finetune
@@ -49,6 +51,8 @@ _SETTINGS: dict[str, Any] = {
     "device": str,
     "threads": int,
 }
+# With folds the training state lies in the experiment's directory.
+_FOLD_SETTINGS = [name for name in _SETTINGS if name != "state"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -117,13 +121,30 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--test", metavar="SPLIT", help="split to score (default: test)")
     sub.add_argument("--predictions", metavar="FILE", help="write the test split's predictions (.tsv, .csv, .jsonl)")
     sub.add_argument("--history", metavar="FILE", help="write loss, learning rate, ... of every step")
-    defaults = inspect.signature(finetune).parameters
-    for name, kind in _SETTINGS.items():
-        default = defaults[name].default
-        text = "" if default is None else f"(default: {default})"
-        sub.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=text)
+    _add_settings(sub, _SETTINGS)
     sub.add_argument("--fold", type=int, metavar="N", help="hold fold N out, for a corpus without a train split")
     sub.add_argument("--no-progress", action="store_true", help="no progress bar")
+    _add_format(sub)
+
+    sub = command("cross-validate", _cross_validate, "fine-tune and score once per fold")
+    _add_corpus(sub)
+    sub.add_argument("--encoder", default="minilm", help="alias or directory (default: minilm)")
+    sub.add_argument("--table", choices=["summary", "folds", "pooled", "leakage", "predictions"], default="summary")
+    _add_folds(sub)
+    _add_settings(sub, _FOLD_SETTINGS)
+    sub.add_argument("--directory", metavar="DIR", help="keep finished folds; a killed run goes on from there")
+    _add_format(sub)
+
+    sub = command("compare", _compare, "fine-tune every head with every encoder, seed and fold")
+    _add_corpus(sub)
+    sub.add_argument("--head", action="append", required=True, help="may be repeated")
+    sub.add_argument("--encoder", action="append", help="alias or directory; may be repeated (default: minilm)")
+    sub.add_argument("--seed", action="append", type=int, help="may be repeated (default: 1)")
+    _add_folds(sub)
+    _add_settings(sub, [name for name in _FOLD_SETTINGS if name not in ("head", "seed")])
+    sub.add_argument("--directory", metavar="DIR", required=True, help="keeps all trials; a killed run goes on from there")
+    sub.add_argument("--retry-failed", action="store_true", help="try trials again that failed before")
+    sub.add_argument("--paired", nargs=2, metavar=("HEAD", "HEAD"), help="print the tests of one head against another")
     _add_format(sub)
 
     sub = command("evaluate", _evaluate, "score a saved model on a corpus")
@@ -153,6 +174,21 @@ def _add_corpus(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("corpus", help="format: aimed, ddi, chemprot, table")
     parser.add_argument("path", nargs="+", help="folder, file(s) or .zip")
     parser.add_argument("--splits", help="ddi: full or blue")
+
+
+def _add_folds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--folds", type=int, help="how many folds")
+    parser.add_argument("--by", choices=["document", "instance", "given"], help="what a fold keeps together")
+    parser.add_argument("--fold-seed", type=int, default=1, help="seed of the division into folds (default: 1)")
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
+def _add_settings(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
+    defaults = inspect.signature(finetune).parameters
+    for name in names:
+        default = defaults[name].default
+        text = "" if default is None else f"(default: {default})"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=_SETTINGS[name], default=default, help=text)
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -196,6 +232,26 @@ def _finetune(options: argparse.Namespace) -> None:
     if options.predictions:
         _write(run.predictions(), Path(options.predictions))
     _print(run.scores, options.format)
+
+
+def _cross_validate(options: argparse.Namespace) -> None:
+    settings: dict[str, Any] = {name: getattr(options, name) for name in _FOLD_SETTINGS}
+    folds: dict[str, Any] = {name: getattr(options, name) for name in ("folds", "by", "fold_seed", "directory")}
+    result = cross_validate(_read(options), options.encoder, progress=not options.no_progress, **folds, **settings)
+    _print(getattr(result, options.table), options.format)
+    _say(repr(result))
+
+
+def _compare(options: argparse.Namespace) -> None:
+    settings: dict[str, Any] = {name: getattr(options, name) for name in _FOLD_SETTINGS if name not in ("head", "seed")}
+    names = ("folds", "by", "fold_seed", "directory", "retry_failed")
+    grid: dict[str, Any] = {name: getattr(options, name) for name in names}
+    grid |= {"heads": options.head, "encoders": options.encoder or ["minilm"], "seeds": options.seed or [1]}
+    result = compare(_read(options), progress=not options.no_progress, **grid, **settings)
+    _print(result.paired(*options.paired) if options.paired else result.results, options.format)
+    if len(result.failures):
+        errors = "; ".join(result.failures["error"].unique())
+        raise TrainingError(f"{len(result.failures)} of {len(result.trials)} trials failed: {errors}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -8,10 +8,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::columns::Columns;
-use super::division::{divide, hold_out};
+use super::division::{PyFolds, divide, hold_out};
 use super::error::CorpusError;
 use super::gate::detached;
 use super::instances::PyInstances;
+use super::scores::row_name;
 use crate::corpus::{Columns as Table, Corpus, CorpusKind, ReadOptions, Task};
 
 /// What is decided about a pair, and how it is scored.
@@ -33,6 +34,12 @@ impl PyTask {
     #[getter]
     fn negative(&self) -> Option<&str> {
         self.0.negative.and_then(|index| self.0.labels.get(index)).map(String::as_str)
+    }
+
+    /// The row of a table of scores that is the headline.
+    #[getter]
+    fn headline(&self) -> &'static str {
+        row_name(self.0.averaging)
     }
 
     /// Entity types that take part in candidate pairs; empty when all do.
@@ -179,6 +186,24 @@ impl PyCorpus {
     /// New splits from whole documents.
     fn divide(&self, py: Python<'_>, parts: Vec<(String, Vec<String>)>) -> PyResult<Self> {
         detached(py, || divide(&self.0, &parts)).map(Self::of)
+    }
+
+    /// Folds by `document`, by `instance`, or as the corpus has `given` them.
+    fn folds(&self, py: Python<'_>, by: &str, folds: i64, seed: u64) -> PyResult<PyFolds> {
+        let by = by.parse()?;
+        detached(py, || PyFolds::of(self.0.clone(), by, folds, seed))
+    }
+
+    /// How many folds the corpus itself states.
+    #[getter]
+    fn given_folds(&self) -> Option<usize> {
+        self.0.folds.as_ref().map(|folds| folds.values().collect::<HashSet<_>>().len())
+    }
+
+    /// SHA-256 of labels and content.
+    #[getter]
+    fn hash(&self, py: Python<'_>) -> PyResult<String> {
+        detached(py, || Ok(self.0.content_hash()))
     }
 
     /// One fold held out.

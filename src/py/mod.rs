@@ -11,6 +11,7 @@ mod error;
 mod gate;
 mod instances;
 mod model;
+mod paired;
 mod scores;
 mod settings;
 mod training;
@@ -25,11 +26,15 @@ mod _biorel {
     #[pymodule_export]
     use super::corpus::{PyCorpus, PyReadOptions, PyTask};
     #[pymodule_export]
+    use super::division::PyFolds;
+    #[pymodule_export]
     use super::encoder::PyEncoder;
     #[pymodule_export]
     use super::instances::PyInstances;
     #[pymodule_export]
     use super::model::{PyModel, PyPairs, PyPredicted};
+    #[pymodule_export]
+    use super::paired::{bootstrap, mcnemar, sign_test, t_interval};
     #[pymodule_export]
     use super::scores::score;
     #[pymodule_export]

@@ -17,6 +17,16 @@ struct Row {
     predicted: Option<u64>,
 }
 
+/// The row of the table that an average over classes has.
+pub fn row_name(averaging: Averaging) -> &'static str {
+    match averaging {
+        Averaging::Micro => "micro",
+        Averaging::Macro => "macro",
+        Averaging::MacroAll => "macro, all classes",
+        Averaging::Binary => "binary",
+    }
+}
+
 /// The table of scores, and the protocol of its headline. `gold` and `predicted` are indices of labels, `lost` the gold
 /// positives of each label that never became instances.
 #[pyfunction]
@@ -42,15 +52,9 @@ pub fn score<'py>(
             predicted: Some(class.predicted),
         })
         .collect();
-    let averages = [
-        ("micro", Averaging::Micro),
-        ("macro", Averaging::Macro),
-        ("macro, all classes", Averaging::MacroAll),
-        ("binary", Averaging::Binary),
-    ];
-    for (name, averaging) in averages {
+    for averaging in [Averaging::Micro, Averaging::Macro, Averaging::MacroAll, Averaging::Binary] {
         if let Some(prf) = scores.by(averaging) {
-            rows.push(Row { name: name.into(), prf, support: None, predicted: None });
+            rows.push(Row { name: row_name(averaging).into(), prf, support: None, predicted: None });
         }
     }
     let count = |count: Option<u64>| count.map_or(f64::NAN, |count| count as f64);

@@ -1,0 +1,221 @@
+"""Cross-validation: every instance is tested once, by a model that has not seen it (the paper's protocol for AIMed)."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from typing import Any
+
+import pandas as pd
+from biorel import __version__
+from biorel.corpus import Corpus, PathLike
+from biorel.encoder import Encoder, load_encoder
+from biorel.run_directory import RunDirectory, prediction_rows, prediction_table, write_whole
+from biorel.scores import Scores
+from biorel.trial import By, Row, checked_settings, folds_in_words, folds_of, run_trial, score_pooled
+from biorel.training import Head
+from tqdm.auto import tqdm
+
+MEASURES = ("precision", "recall", "f1")
+
+
+class CrossValidation:
+    """What a cross-validation came to. Made by :func:`cross_validate`.
+
+    Attributes
+    ----------
+    corpus : Corpus
+        What was divided into folds.
+    settings : dict
+        Every setting, defaults included.
+    by : {"document", "instance", "given"}
+        What the folds keep together.
+    folds : pandas.DataFrame
+        One row per fold: ``fold``, ``precision``, ``recall``, ``f1`` (in the averaging of the corpus's task), ``support``
+        (gold positives tested), ``train`` and ``test`` (instances), ``steps``, ``seconds``.
+    summary : Scores
+        One row per measure: ``mean``, ``sd`` (divisor n - 1), ``least`` and ``most`` over the folds. The mean F1 is the
+        mean of the folds' F1, as in the paper, not the F1 of the mean precision and recall.
+    pooled : Scores
+        Scores of the decisions of all folds together.
+    predictions : pandas.DataFrame
+        Every instance once: ``fold``, and the columns of :meth:`RelationModel.predictions`.
+    leakage : pandas.DataFrame
+        One row per fold: how many ``documents`` stand on both sides, how many pairs of a training and a test sentence
+        have the same words (``sentences``), and how many are nearly the same (``near_duplicates``).
+    leaks : pandas.DataFrame
+        The same, one row each: ``fold``, ``kind``, ``train`` and ``test`` (identifiers), ``similarity``.
+    """
+
+    def __init__(
+        self, corpus: Corpus, settings: Row, by: By, records: list[Row], predictions: pd.DataFrame, leaks: pd.DataFrame
+    ) -> None:
+        self.corpus = corpus
+        self.settings = settings
+        self.by = by
+        self.predictions = predictions
+        self.leaks = leaks
+        self.folds = pd.DataFrame(records)
+        words = folds_in_words(len(records), by)
+        self.pooled = score_pooled(corpus, predictions, f"{words}, pooled")
+        measures = self.folds[list(MEASURES)]
+        spread = {"mean": measures.mean(), "sd": measures.std(), "least": measures.min(), "most": measures.max()}
+        self.summary = Scores(pd.DataFrame(spread).rename_axis("measure").reset_index())
+        self.summary.attrs["protocol"] = score_pooled(corpus, predictions, f"mean of {words}").protocol
+        self.leakage = _count(leaks, self.folds["fold"].tolist())
+
+    @property
+    def protocols(self) -> dict[str, str]:
+        """What the two headline figures are: ``mean`` of the folds, and ``pooled``.
+
+        Examples
+        --------
+        >>> validation.protocols["pooled"]
+        'F1 of the positive class `positive`, 2 folds by document, pooled, 302 pairs'
+        """
+        return {"mean": self.summary.protocol, "pooled": self.pooled.protocol}
+
+    def __repr__(self) -> str:
+        """The headline figure in both conventions."""
+        f1 = self.summary.set_index("measure").loc["f1"]
+        pooled = self.pooled.set_index("class").loc[self.corpus._core.task.headline, "f1"]
+        return (
+            f"CrossValidation({f1['mean']:.4f} +- {f1['sd']:.4f}: {self.protocols['mean']}; "
+            f"{pooled:.4f}: {self.protocols['pooled']})"
+        )
+
+
+def cross_validate(
+    corpus: Corpus,
+    encoder: str | PathLike | Encoder = "minilm",
+    *,
+    head: Head = "attention",
+    folds: int | None = None,
+    by: By | None = None,
+    seed: int = 1,
+    fold_seed: int = 1,
+    threshold: float = 0.8,
+    directory: PathLike | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> CrossValidation:
+    """Fine-tune and score once per fold, and report what training and test data share.
+
+    All splits of the corpus are divided together.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        What to divide. For a part of it, see :meth:`Corpus.divide`.
+    encoder : str, path or Encoder
+        As :func:`load_encoder` takes it.
+    head : str
+        As :func:`finetune` takes it.
+    folds : int, optional
+        How many; 10, or as many as the corpus states.
+    by : {"document", "instance", "given"}, optional
+        What a fold keeps together. ``document``: no document is on both sides. ``given``: the corpus's own folds, such as
+        AIMed's ten; the default where it has some. ``instance``: single pairs, as some papers do; pairs of one sentence
+        are then on both sides and the scores far too good, so it warns.
+    seed : int
+        Seed of the training of every fold.
+    fold_seed : int
+        Seed of the shuffle of documents or instances.
+    threshold : float
+        Sentences whose sets of words have at least this Jaccard index are near-duplicates.
+    directory : path, optional
+        Keeps every finished fold and the training state of the running one: a killed cross-validation goes on from
+        there, and comes to the same results as one that was never stopped.
+    progress : bool
+        Show progress bars.
+    **settings
+        Every other setting of :func:`finetune`.
+
+    Returns
+    -------
+    CrossValidation
+        Scores of each fold, their mean and spread, pooled scores, all predictions, and the leakage report.
+
+    Raises
+    ------
+    ConfigError
+        For a setting out of range, more folds than documents, or a directory of another experiment.
+    TrainingError, CorpusError
+        As :func:`finetune`; with a directory, the finished folds are kept.
+
+    Warns
+    -----
+    UserWarning
+        When documents stand on both sides.
+
+    Examples
+    --------
+    >>> corpus = biorel.load_sample("aimed")
+    >>> validation = biorel.cross_validate(corpus, "minilm", folds=2, max_steps=1, progress=False)
+    >>> validation.folds[["fold", "train", "test"]].values.tolist()
+    [[0, 151, 151], [1, 151, 151]]
+    >>> validation.leakage["documents"].tolist()
+    [0, 0]
+    """
+    plan = checked_settings(settings, [head], [seed]) | {"head": head, "seed": seed}
+    divided, by = folds_of(corpus, folds, by, fold_seed)
+    leaks = _leaks(divided, threshold)
+    if by == "instance":
+        _warn_of_leak(_count(leaks, divided.numbers))
+    loaded = load_encoder(encoder)
+    plan_of_folds = {"by": by, "folds": len(divided.numbers), "fold_seed": None if by == "given" else fold_seed}
+    kept = None
+    if directory is not None:
+        what = {"kind": "cross-validation", "biorel": __version__, "corpus": corpus._core.hash, **plan_of_folds}
+        kept = RunDirectory(directory, {**what, "encoder": loaded._core.hash, "settings": plan})
+    records: list[Row] = []
+    tables: list[pd.DataFrame] = []
+    call = {**settings, "head": head, "seed": seed}
+    with contextlib.nullcontext() if kept is None else kept.held():
+        for number in tqdm(divided.numbers, desc="folds", unit="fold", disable=not progress):
+            name = f"fold-{number}"
+            if kept is not None and name in kept.records:
+                record, rows = dict(kept.records[name]), kept.predictions(name)
+                del record["trial"]
+            else:
+                fold = Corpus(divided.corpus(number))
+                state = None if kept is None else kept.state(name)
+                _, scored, predictions = run_trial(fold, loaded, state, progress, call)
+                record, rows = {"fold": number, **scored}, prediction_rows(predictions)
+                if kept is not None:
+                    kept.finish(name, record, rows)
+            records.append(record)
+            table = prediction_table(rows)
+            table.insert(0, "fold", number)
+            tables.append(table)
+        every = {**plan, **plan_of_folds, "encoder": loaded.name}
+        result = CrossValidation(corpus, every, by, records, pd.concat(tables, ignore_index=True), leaks)
+        if kept is not None:
+            for name, frame in (("folds", result.folds), ("summary", result.summary), ("pooled", result.pooled)):
+                write_whole(kept.path / f"{name}.tsv", frame.to_csv(sep="\t", index=False))
+    return result
+
+
+def _leaks(folds: Any, threshold: float) -> pd.DataFrame:
+    tables = []
+    for number in folds.numbers:
+        table = pd.DataFrame(folds.leaks(number, threshold))
+        table.insert(0, "fold", number)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def _count(leaks: pd.DataFrame, folds: list[int]) -> pd.DataFrame:
+    kinds = {"documents": "document", "sentences": "sentence", "near_duplicates": "near-duplicate"}
+    counts = leaks.groupby(["fold", "kind"]).size()
+    rows = [{"fold": fold} | {name: int(counts.get((fold, kind), 0)) for name, kind in kinds.items()} for fold in folds]
+    return pd.DataFrame(rows)
+
+
+def _warn_of_leak(leakage: pd.DataFrame) -> None:
+    worst = leakage.iloc[:, 1:].max()
+    warnings.warn(
+        f'by="instance": up to {worst["documents"]} documents and {worst["sentences"]} sentences are both trained and '
+        "tested on in a fold, so the scores say little about new text; they compare only with papers that did the same",
+        stacklevel=3,
+    )
