@@ -142,7 +142,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", action="append", type=int, help="may be repeated (default: 1)")
     _add_folds(sub)
     _add_settings(sub, [name for name in _FOLD_SETTINGS if name not in ("head", "seed")])
-    sub.add_argument("--directory", metavar="DIR", required=True, help="keeps all trials; a killed run goes on from there")
+    sub.add_argument(
+        "--directory", metavar="DIR", required=True, help="keeps all trials; a killed run goes on from there"
+    )
     sub.add_argument("--retry-failed", action="store_true", help="try trials again that failed before")
     sub.add_argument("--paired", nargs=2, metavar=("HEAD", "HEAD"), help="print the tests of one head against another")
     _add_format(sub)

@@ -244,7 +244,9 @@ class Comparison:
             rows.append(row)
         floats = [*MEASURES, "sd", "low", "high", *(["pooled_f1"] if by_fold else [])]
         results = Scores(pd.DataFrame(rows).astype(dict.fromkeys(floats, float)))
-        finished = [trial for trial in self._names if self._directory.records[self._names[trial]]["status"] == "finished"]
+        finished = [
+            trial for trial in self._names if self._directory.records[self._names[trial]]["status"] == "finished"
+        ]
         what = "nothing has finished"
         if finished:
             first = finished[0]
@@ -270,7 +272,9 @@ class Comparison:
     def __repr__(self) -> str:
         """The table of results, and how many trials failed."""
         failed = len(self.failures)
-        return f"{self.results!r}" + (f"\n{failed} of {len(self.trials)} trials failed; see .failures" if failed else "")
+        return f"{self.results!r}" + (
+            f"\n{failed} of {len(self.trials)} trials failed; see .failures" if failed else ""
+        )
 
 
 def compare(

@@ -57,7 +57,9 @@ def compare_decisions(
         counts = _biorel.mcnemar(task, gold, decisions[0][place], decisions[1][place])
         rows.append(_counted("McNemar", which, counts, "instances that only one side has right", level))
     counts = _biorel.sign_test(first.scores, second.scores)
-    rows.append(_counted("sign test", None, counts, "folds that differ" if first.by_fold else "seeds that differ", level))
+    rows.append(
+        _counted("sign test", None, counts, "folds that differ" if first.by_fold else "seeds that differ", level)
+    )
     table = pd.DataFrame(rows).astype({"seed": "Int64"})
     return Scores(table.astype(dict.fromkeys(["first", "second", "difference", "low", "high", "p"], float)))
 

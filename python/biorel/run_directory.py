@@ -54,7 +54,9 @@ class RunDirectory:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    message = f"directory: another run is working in {self.path}; wait for it, or give another directory"
+                    message = (
+                        f"directory: another run is working in {self.path}; wait for it, or give another directory"
+                    )
                     raise ConfigError(message, "directory") from None
             self._check_plan()
             self._read()

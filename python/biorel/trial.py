@@ -55,7 +55,6 @@ def checked_settings(settings: Mapping[str, Any], heads: Sequence[str], seeds: S
     return {name: value for name, value in full.items() if name not in _INDIFFERENT}
 
 
-
 def folds_of(corpus: Corpus, folds: int | None, by: By | None, seed: int) -> tuple[_biorel.Folds, By]:
     """The folds, and what they keep together: the corpus's own where it has some, unless something else is asked for."""
     given = corpus._core.given_folds
