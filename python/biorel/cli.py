@@ -1,4 +1,4 @@
-"""The command line: ``biorel finetune | cross-validate | compare | evaluate | predict | attention | demo``.
+"""The command line: ``biorel COMMAND``; ``biorel --help`` lists the commands.
 
 Tables go to standard output, everything else to standard error. Exit codes: 0 success, 1 bad input, 2 a command that
 cannot be understood, 130 Ctrl-C.
@@ -11,7 +11,7 @@ import inspect
 import json
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,9 @@ _SETTINGS: dict[str, Any] = {
     "device": str,
     "threads": int,
 }
-# With folds the training state lies in the experiment's directory.
-_FOLD_SETTINGS = [name for name in _SETTINGS if name != "state"]
+# With folds or several heads the training state lies in the experiment's directory.
+_FOLD_SETTINGS = {name: kind for name, kind in _SETTINGS.items() if name != "state"}
+_SHARED_SETTINGS = {name: kind for name, kind in _FOLD_SETTINGS.items() if name not in ("head", "seed")}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -121,18 +122,18 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--test", metavar="SPLIT", help="split to score (default: test)")
     sub.add_argument("--predictions", metavar="FILE", help="write the test split's predictions (.tsv, .csv, .jsonl)")
     sub.add_argument("--history", metavar="FILE", help="write loss, learning rate, ... of every step")
-    _add_settings(sub, _SETTINGS)
     sub.add_argument("--fold", type=int, metavar="N", help="hold fold N out, for a corpus without a train split")
-    sub.add_argument("--no-progress", action="store_true", help="no progress bar")
+    _add_settings(sub, _SETTINGS)
     _add_format(sub)
 
-    sub = command("cross-validate", _cross_validate, "fine-tune and score once per fold")
+    sub = command("cross-validate", _cross_validate, "train on all folds but one and score that one, in turn")
     _add_corpus(sub)
     sub.add_argument("--encoder", default="minilm", help="alias or directory (default: minilm)")
-    sub.add_argument("--table", choices=["summary", "folds", "pooled", "leakage", "predictions"], default="summary")
     _add_folds(sub)
-    _add_settings(sub, _FOLD_SETTINGS)
+    sub.add_argument("--predictions", metavar="FILE", help="write all predictions (.tsv, .csv, .jsonl)")
+    sub.add_argument("--leakage", metavar="FILE", help="write what training and test data share (.tsv, .csv, .jsonl)")
     sub.add_argument("--directory", metavar="DIR", help="keep finished folds; a killed run goes on from there")
+    _add_settings(sub, _FOLD_SETTINGS)
     _add_format(sub)
 
     sub = command("compare", _compare, "fine-tune every head with every encoder, seed and fold")
@@ -141,12 +142,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--encoder", action="append", help="alias or directory; may be repeated (default: minilm)")
     sub.add_argument("--seed", action="append", type=int, help="may be repeated (default: 1)")
     _add_folds(sub)
-    _add_settings(sub, [name for name in _FOLD_SETTINGS if name not in ("head", "seed")])
-    sub.add_argument(
-        "--directory", metavar="DIR", required=True, help="keeps all trials; a killed run goes on from there"
-    )
+    sub.add_argument("--directory", metavar="DIR", required=True, help="keep finished trials; go on from there")
     sub.add_argument("--retry-failed", action="store_true", help="try trials again that failed before")
-    sub.add_argument("--paired", nargs=2, metavar=("HEAD", "HEAD"), help="print the tests of one head against another")
+    sub.add_argument("--paired", nargs=2, metavar="HEAD", help="print the tests of one head against another")
+    _add_settings(sub, _SHARED_SETTINGS)
     _add_format(sub)
 
     sub = command("evaluate", _evaluate, "score a saved model on a corpus")
@@ -179,18 +178,18 @@ def _add_corpus(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_folds(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--folds", type=int, help="how many folds")
-    parser.add_argument("--by", choices=["document", "instance", "given"], help="what a fold keeps together")
-    parser.add_argument("--fold-seed", type=int, default=1, help="seed of the division into folds (default: 1)")
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    parser.add_argument("--folds", type=int, help="how many; cross-validation: 10, or as many as the corpus states")
+    parser.add_argument("--by", help="what stays together: document, given (the corpus's own folds) or instance")
+    parser.add_argument("--fold-seed", type=int, default=1, help="seed of the division (default: 1)")
 
 
-def _add_settings(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
+def _add_settings(parser: argparse.ArgumentParser, settings: dict[str, Any]) -> None:
     defaults = inspect.signature(finetune).parameters
-    for name in names:
+    for name, kind in settings.items():
         default = defaults[name].default
         text = "" if default is None else f"(default: {default})"
-        parser.add_argument(f"--{name.replace('_', '-')}", type=_SETTINGS[name], default=default, help=text)
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=text)
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
@@ -237,23 +236,30 @@ def _finetune(options: argparse.Namespace) -> None:
 
 
 def _cross_validate(options: argparse.Namespace) -> None:
-    settings: dict[str, Any] = {name: getattr(options, name) for name in _FOLD_SETTINGS}
-    folds: dict[str, Any] = {name: getattr(options, name) for name in ("folds", "by", "fold_seed", "directory")}
-    result = cross_validate(_read(options), options.encoder, progress=not options.no_progress, **folds, **settings)
-    _print(getattr(result, options.table), options.format)
-    _say(repr(result))
+    for option in ("predictions", "leakage"):
+        _check_ending(getattr(options, option), option)
+    names = ("folds", "by", "fold_seed", "directory", *_FOLD_SETTINGS)
+    settings: dict[str, Any] = {name: getattr(options, name) for name in names}
+    cv = cross_validate(_read(options), options.encoder, progress=not options.no_progress, **settings)
+    if options.predictions:
+        _write(cv.predictions, Path(options.predictions))
+    if options.leakage:
+        _write(cv.leaks, Path(options.leakage))
+    if options.format == "table":
+        print(cv.folds.merge(cv.leakage, on="fold").round(4).to_string(index=False), end="\n\n")
+    _print(cv.scores, options.format)
 
 
 def _compare(options: argparse.Namespace) -> None:
-    settings: dict[str, Any] = {name: getattr(options, name) for name in _FOLD_SETTINGS if name not in ("head", "seed")}
-    names = ("folds", "by", "fold_seed", "directory", "retry_failed")
-    grid: dict[str, Any] = {name: getattr(options, name) for name in names}
-    grid |= {"heads": options.head, "encoders": options.encoder or ["minilm"], "seeds": options.seed or [1]}
-    result = compare(_read(options), progress=not options.no_progress, **grid, **settings)
-    _print(result.paired(*options.paired) if options.paired else result.results, options.format)
-    if len(result.failures):
-        errors = "; ".join(result.failures["error"].unique())
-        raise TrainingError(f"{len(result.failures)} of {len(result.trials)} trials failed: {errors}")
+    names = ("folds", "by", "fold_seed", "directory", "retry_failed", *_SHARED_SETTINGS)
+    settings: dict[str, Any] = {name: getattr(options, name) for name in names}
+    grid: dict[str, Any] = {"heads": options.head, "encoders": options.encoder or ["minilm"]}
+    grid |= {"seeds": options.seed or [1], "progress": not options.no_progress}
+    comparison = compare(_read(options), **grid, **settings)
+    _print(comparison.paired(*options.paired) if options.paired else comparison.results, options.format)
+    if len(comparison.failures):
+        errors = "; ".join(comparison.failures["error"].unique())
+        raise TrainingError(f"{len(comparison.failures)} of {len(comparison.trials)} trials failed: {errors}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

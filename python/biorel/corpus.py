@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -12,6 +13,14 @@ from biorel.errors import ConfigError, CorpusError
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 Marking: TypeAlias = Literal["typed", "blue", "markers"]
+By: TypeAlias = Literal["document", "given", "instance"]
+
+
+def check_corpus(corpus: object) -> None:
+    """A path in the place of a corpus is the mistake that everybody makes once."""
+    if not isinstance(corpus, Corpus):
+        kind = type(corpus).__name__
+        raise TypeError(f"corpus must be a Corpus, not {kind}; read it with biorel.load_corpus(name, path)")
 
 
 class Corpus:
@@ -159,11 +168,12 @@ class Corpus:
         """
         return Corpus(self._core.divide([(name, list(documents)) for name, documents in parts.items()]))
 
-    def fold(self, index: int, *, folds: int = 10, seed: int = 1) -> Corpus:
+    def fold(self, index: int, *, folds: int = 10, by: By | None = None, seed: int = 1) -> Corpus:
         """Hold one fold out: a corpus with the splits ``train`` and ``test``.
 
-        Folds keep documents together. Where the file states the published folds (``aimed_pairs.tsv``) those are used
-        and `folds` and `seed` are ignored; else the documents are shuffled with `seed` and dealt out.
+        Where the file states the published folds (``aimed_pairs.tsv``) those are used and `folds` and `seed` are
+        ignored, unless `by` says otherwise; else the documents are shuffled with `seed` and dealt out so that the folds
+        hold nearly equally many pairs.
 
         Parameters
         ----------
@@ -171,6 +181,9 @@ class Corpus:
             Which fold to test on, from 0.
         folds : int
             How many folds.
+        by : {"document", "given", "instance"}, optional
+            What stays together: documents, or what the corpus's own folds do. With ``instance`` pairs of one sentence
+            stand on both sides, so that scores are far too good; it is there to reproduce papers that did so.
         seed : int
             Seed of the shuffle.
 
@@ -179,12 +192,48 @@ class Corpus:
         Corpus
             All documents, in ``train`` and ``test``.
 
+        Warns
+        -----
+        UserWarning
+            For ``by="instance"``, with the number of sentences on both sides.
+
         Examples
         --------
         >>> biorel.load_sample("aimed").fold(0, folds=4).statistics()["documents"].tolist()
         [18, 6]
         """
-        return Corpus(self._core.fold(index, folds, seed))
+        by = by or ("document" if self._core.given_folds is None else "given")
+        held = Corpus(self._core.fold(index, folds, by, seed))
+        if by == "instance":
+            shared = len(set(held.sentences("train")["id"]) & set(held.sentences("test")["id"]))
+            warnings.warn(
+                f"folds by instance leak: {shared} sentences stand in train and in test, and scores will be too good",
+                stacklevel=2,
+            )
+        return held
+
+    def leakage(self, train: str = "train", test: str = "test", *, threshold: float = 0.8) -> pd.DataFrame:
+        """What two splits share, among sentences with a candidate pair.
+
+        Parameters
+        ----------
+        train, test : str
+            Two of :attr:`splits`.
+        threshold : float
+            Sentences are near-duplicates when this share of their words is common (Jaccard index), from 0 to 1.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per finding: ``kind`` (``document``, ``sentence``: the same words, ``near-duplicate``), the
+            identifiers in ``train`` and ``test``, ``similarity``.
+
+        Examples
+        --------
+        >>> sorted(biorel.load_sample("ddi").leakage(threshold=0.9)["kind"].unique())
+        []
+        """
+        return pd.DataFrame(self._core.leakage(train, test, threshold))
 
     def __repr__(self) -> str:
         """One line with the splits' sizes."""

@@ -8,12 +8,12 @@ from typing import Any
 
 import pandas as pd
 from biorel import __version__
-from biorel.corpus import Corpus, PathLike
+from biorel.corpus import By, Corpus, PathLike, check_corpus
 from biorel.encoder import Encoder, load_encoder
 from biorel.run_directory import RunDirectory, prediction_rows, prediction_table, write_whole
 from biorel.scores import Scores
-from biorel.trial import By, Row, checked_settings, folds_in_words, folds_of, run_trial, score_pooled
 from biorel.training import Head
+from biorel.trial import Folds, Row, checked_settings, folds_of, run_trial, score_pooled
 from tqdm.auto import tqdm
 
 MEASURES = ("precision", "recall", "f1")
@@ -31,13 +31,15 @@ class CrossValidation:
     by : {"document", "instance", "given"}
         What the folds keep together.
     folds : pandas.DataFrame
-        One row per fold: ``fold``, ``precision``, ``recall``, ``f1`` (in the averaging of the corpus's task), ``support``
-        (gold positives tested), ``train`` and ``test`` (instances), ``steps``, ``seconds``.
-    summary : Scores
-        One row per measure: ``mean``, ``sd`` (divisor n - 1), ``least`` and ``most`` over the folds. The mean F1 is the
-        mean of the folds' F1, as in the paper, not the F1 of the mean precision and recall.
+        One row per fold: ``fold``, ``precision``, ``recall``, ``f1`` (in the averaging of the corpus's task),
+        ``support`` (gold positives tested), ``train`` and ``test`` (instances), ``steps``, ``seconds``.
+    scores : Scores
+        The headline score in both conventions: ``mean`` and ``sd`` (divisor n - 1) over the folds, and ``pooled``. The
+        mean F1 is the mean of the folds' F1, as in the paper, not the F1 of the mean precision and recall.
     pooled : Scores
         Scores of the decisions of all folds together.
+    protocols : dict
+        What the two headline figures are: ``mean`` and ``pooled``.
     predictions : pandas.DataFrame
         Every instance once: ``fold``, and the columns of :meth:`RelationModel.predictions`.
     leakage : pandas.DataFrame
@@ -47,42 +49,39 @@ class CrossValidation:
         The same, one row each: ``fold``, ``kind``, ``train`` and ``test`` (identifiers), ``similarity``.
     """
 
-    def __init__(
-        self, corpus: Corpus, settings: Row, by: By, records: list[Row], predictions: pd.DataFrame, leaks: pd.DataFrame
-    ) -> None:
-        self.corpus = corpus
+    def __init__(self, folds: Folds, settings: Row, records: list[Row], tables: list[pd.DataFrame]) -> None:
+        self.corpus = folds.corpus
         self.settings = settings
-        self.by = by
-        self.predictions = predictions
-        self.leaks = leaks
+        self.by = folds.by
         self.folds = pd.DataFrame(records)
-        words = folds_in_words(len(records), by)
-        self.pooled = score_pooled(corpus, predictions, f"{words}, pooled")
-        measures = self.folds[list(MEASURES)]
-        spread = {"mean": measures.mean(), "sd": measures.std(), "least": measures.min(), "most": measures.max()}
-        self.summary = Scores(pd.DataFrame(spread).rename_axis("measure").reset_index())
-        self.summary.attrs["protocol"] = score_pooled(corpus, predictions, f"mean of {words}").protocol
-        self.leakage = _count(leaks, self.folds["fold"].tolist())
+        self.predictions = pd.concat(tables, ignore_index=True)
+        self.pooled = score_pooled(self.corpus, self.predictions, f"{folds.in_words()}, pooled")
+        over = self.folds[list(MEASURES)]
+        together = self.pooled.set_index("class").loc[self.corpus._core.task.headline, list(MEASURES)].astype(float)
+        rows = pd.DataFrame([over.mean(), over.std(), together], index=["mean", "sd", "pooled"])
+        self.scores = Scores(rows.rename_axis("over").reset_index())
+        self.scores.attrs["protocol"] = score_pooled(self.corpus, self.predictions, folds.in_words()).protocol
+        self.protocols = {
+            "mean": score_pooled(self.corpus, self.predictions, f"mean of {folds.in_words()}").protocol,
+            "pooled": self.pooled.protocol,
+        }
+        self.leaks = pd.DataFrame()
+        self.leakage = pd.DataFrame()
 
     @property
-    def protocols(self) -> dict[str, str]:
-        """What the two headline figures are: ``mean`` of the folds, and ``pooled``.
+    def summary(self) -> Scores:
+        """The same as :attr:`scores`.
 
         Examples
         --------
-        >>> validation.protocols["pooled"]
-        'F1 of the positive class `positive`, 2 folds by document, pooled, 302 pairs'
+        >>> validation.summary["over"].tolist()
+        ['mean', 'sd', 'pooled']
         """
-        return {"mean": self.summary.protocol, "pooled": self.pooled.protocol}
+        return self.scores
 
     def __repr__(self) -> str:
-        """The headline figure in both conventions."""
-        f1 = self.summary.set_index("measure").loc["f1"]
-        pooled = self.pooled.set_index("class").loc[self.corpus._core.task.headline, "f1"]
-        return (
-            f"CrossValidation({f1['mean']:.4f} +- {f1['sd']:.4f}: {self.protocols['mean']}; "
-            f"{pooled:.4f}: {self.protocols['pooled']})"
-        )
+        """The headline score in both conventions, and its protocol."""
+        return f"{pd.DataFrame(self.scores).round(4)!r}\n{self.scores.protocol}"
 
 
 def cross_validate(
@@ -114,9 +113,9 @@ def cross_validate(
     folds : int, optional
         How many; 10, or as many as the corpus states.
     by : {"document", "instance", "given"}, optional
-        What a fold keeps together. ``document``: no document is on both sides. ``given``: the corpus's own folds, such as
-        AIMed's ten; the default where it has some. ``instance``: single pairs, as some papers do; pairs of one sentence
-        are then on both sides and the scores far too good, so it warns.
+        What a fold keeps together. ``document``: no document is on both sides. ``given``: the corpus's own folds, such
+        as AIMed's ten; the default where it has some. ``instance``: single pairs, as some papers do; pairs of one
+        sentence are then on both sides and the scores far too good, so it warns.
     seed : int
         Seed of the training of every fold.
     fold_seed : int
@@ -157,16 +156,17 @@ def cross_validate(
     >>> validation.leakage["documents"].tolist()
     [0, 0]
     """
+    check_corpus(corpus)
     plan = checked_settings(settings, [head], [seed]) | {"head": head, "seed": seed}
-    divided, by = folds_of(corpus, folds, by, fold_seed)
+    divided = folds_of(corpus, folds, by, fold_seed)
     leaks = _leaks(divided, threshold)
-    if by == "instance":
-        _warn_of_leak(_count(leaks, divided.numbers))
+    leakage = _count(leaks, divided.numbers)
+    if divided.by == "instance":
+        _warn_of_leak(leakage)
     loaded = load_encoder(encoder)
-    plan_of_folds = {"by": by, "folds": len(divided.numbers), "fold_seed": None if by == "given" else fold_seed}
     kept = None
     if directory is not None:
-        what = {"kind": "cross-validation", "biorel": __version__, "corpus": corpus._core.hash, **plan_of_folds}
+        what = {"kind": "cross-validation", "biorel": __version__, "corpus": corpus._core.hash, **divided.plan()}
         kept = RunDirectory(directory, {**what, "encoder": loaded._core.hash, "settings": plan})
     records: list[Row] = []
     tables: list[pd.DataFrame] = []
@@ -178,9 +178,8 @@ def cross_validate(
                 record, rows = dict(kept.records[name]), kept.predictions(name)
                 del record["trial"]
             else:
-                fold = Corpus(divided.corpus(number))
                 state = None if kept is None else kept.state(name)
-                _, scored, predictions = run_trial(fold, loaded, state, progress, call)
+                _, scored, predictions = run_trial(divided.part(number), loaded, state, progress, call)
                 record, rows = {"fold": number, **scored}, prediction_rows(predictions)
                 if kept is not None:
                     kept.finish(name, record, rows)
@@ -188,18 +187,18 @@ def cross_validate(
             table = prediction_table(rows)
             table.insert(0, "fold", number)
             tables.append(table)
-        every = {**plan, **plan_of_folds, "encoder": loaded.name}
-        result = CrossValidation(corpus, every, by, records, pd.concat(tables, ignore_index=True), leaks)
+        result = CrossValidation(divided, {**plan, **divided.plan(), "encoder": loaded.name}, records, tables)
+        result.leaks, result.leakage = leaks, leakage
         if kept is not None:
-            for name, frame in (("folds", result.folds), ("summary", result.summary), ("pooled", result.pooled)):
+            for name, frame in (("folds", result.folds), ("scores", result.scores), ("pooled", result.pooled)):
                 write_whole(kept.path / f"{name}.tsv", frame.to_csv(sep="\t", index=False))
     return result
 
 
-def _leaks(folds: Any, threshold: float) -> pd.DataFrame:
+def _leaks(folds: Folds, threshold: float) -> pd.DataFrame:
     tables = []
     for number in folds.numbers:
-        table = pd.DataFrame(folds.leaks(number, threshold))
+        table = folds.part(number).leakage(threshold=threshold)
         table.insert(0, "fold", number)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
@@ -207,15 +206,15 @@ def _leaks(folds: Any, threshold: float) -> pd.DataFrame:
 
 def _count(leaks: pd.DataFrame, folds: list[int]) -> pd.DataFrame:
     kinds = {"documents": "document", "sentences": "sentence", "near_duplicates": "near-duplicate"}
-    counts = leaks.groupby(["fold", "kind"]).size()
-    rows = [{"fold": fold} | {name: int(counts.get((fold, kind), 0)) for name, kind in kinds.items()} for fold in folds]
+    found = leaks.groupby(["fold", "kind"]).size().to_dict()
+    rows = [{"fold": fold} | {name: found.get((fold, kind), 0) for name, kind in kinds.items()} for fold in folds]
     return pd.DataFrame(rows)
 
 
 def _warn_of_leak(leakage: pd.DataFrame) -> None:
-    worst = leakage.iloc[:, 1:].max()
+    documents, sentences = (int(leakage[name].max()) for name in ("documents", "sentences"))
     warnings.warn(
-        f'by="instance": up to {worst["documents"]} documents and {worst["sentences"]} sentences are both trained and '
-        "tested on in a fold, so the scores say little about new text; they compare only with papers that did the same",
+        f'by="instance" leaks: in a fold up to {documents} documents and {sentences} sentences are both trained and '
+        "tested on, so the scores will be too good; they compare only with papers that did the same",
         stacklevel=3,
     )

@@ -44,6 +44,11 @@ class Encoder:
         """``cased`` or ``uncased``: whether the vocabulary keeps capitals."""
         return self._core.casing
 
+    @property
+    def unused(self) -> list[str]:
+        """Tensors of the weight file that the encoder has no use for: other heads, position ids."""
+        return self._core.unused
+
     def tokenize(self, text: str) -> pd.DataFrame:
         """Cut a text into word pieces.
 

@@ -10,15 +10,15 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pandas as pd
 from biorel import __version__, _biorel
-from biorel.corpus import Corpus, PathLike
+from biorel.corpus import By, Corpus, PathLike, check_corpus
 from biorel.cross_validation import MEASURES
 from biorel.encoder import Encoder, load_encoder
 from biorel.errors import ConfigError
 from biorel.paired import Side, compare_decisions
 from biorel.run_directory import RunDirectory, prediction_rows, prediction_table, write_whole
-from biorel.scores import Scores
+from biorel.scores import Scores, score_predictions
 from biorel.training import Head
-from biorel.trial import By, Row, checked_settings, folds_in_words, folds_of, run_trial, score_pooled
+from biorel.trial import Folds, Row, checked_settings, folds_of, run_trial, score_pooled
 from tqdm.auto import tqdm
 
 Which: TypeAlias = "str | tuple[str, str]"
@@ -49,13 +49,13 @@ class Comparison:
     settings : dict
         The settings that all trials share, defaults included.
     trials : pandas.DataFrame
-        One row per trial: ``encoder``, ``head``, ``seed``, ``fold`` (missing without folds), ``status`` (``finished`` or
-        ``failed``), ``precision``, ``recall``, ``f1``, ``support``, ``train``, ``test``, ``steps``, ``seconds``, and
+        One row per trial: ``encoder``, ``head``, ``seed``, ``fold`` (missing without folds), ``status`` (``finished``
+        or ``failed``), ``precision``, ``recall``, ``f1``, ``support``, ``train``, ``test``, ``steps``, ``seconds``, and
         ``error``: what a failed trial failed of.
     results : Scores
         One row per encoder and head: ``trials`` finished and ``failed``; mean ``precision``, ``recall`` and ``f1``; the
-        ``sd`` and the confidence interval (``low``, ``high``) of the mean F1; and with folds ``pooled_f1``, the F1 of the
-        decisions of all folds together, mean over the seeds. The protocol says over what and how.
+        ``sd`` and the confidence interval (``low``, ``high``) of the mean F1; and with folds ``pooled_f1``, the F1 of
+        the decisions of all folds together, mean over the seeds. The protocol says over what and how.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Comparison:
         for trial in self._finished(*chosen):
             if seed in (None, trial.seed):
                 table = self._table(trial)
-                table.insert(0, "fold", pd.array([trial.fold] * len(table), dtype="Int64"))
+                table.insert(0, "fold", pd.Series([trial.fold] * len(table), dtype="Int64"))
                 table.insert(0, "seed", trial.seed)
                 tables.append(table)
         if not tables:
@@ -144,9 +144,9 @@ class Comparison:
         Returns
         -------
         Scores
-            One row per test: ``test``, ``seed`` (missing where all seeds count), ``n`` (what the test is over), ``first``
-            and ``second``, their ``difference``, its interval ``low`` to ``high``, the two-sided ``p``, and a ``note``
-            where there is too little to go by. The p-values are not corrected for making several comparisons.
+            One row per test: ``test``, ``seed`` (missing where all seeds count), ``n`` (what the test is over),
+            ``first`` and ``second``, their ``difference``, its interval ``low`` to ``high``, the two-sided ``p``, and a
+            ``note`` where there is too little to go by. The p-values are not corrected for making several comparisons.
 
             ``bootstrap``: F1 of all decisions together. Units are drawn with replacement and both sides scored on the
             same draw; p is the share of samples that depart from the observed difference by at least as much as that
@@ -225,7 +225,7 @@ class Comparison:
 
     def _protocol(self, predictions: pd.DataFrame, convention: str) -> str:
         if self._division is None:
-            return score_pooled(self.corpus, predictions, "test", "test").protocol
+            return score_predictions(predictions, self.corpus, "test").protocol
         return score_pooled(self.corpus, predictions, f"{self._division}, {convention}").protocol
 
     def _results(self) -> Scores:
@@ -262,11 +262,12 @@ class Comparison:
         by_seed: dict[int, list[Trial]] = {}
         for trial in self._finished(encoder, head):
             by_seed.setdefault(trial.seed, []).append(trial)
-        values = []
+        values: list[float] = []
         for trials in by_seed.values():
             if {trial.fold for trial in trials} == folds:
                 scores = score_pooled(self.corpus, pd.concat([self._table(trial) for trial in trials]), "pooled")
-                values.append(scores.set_index("class").loc[self.corpus._core.task.headline, "f1"])
+                pooled: Any = scores.set_index("class").loc[self.corpus._core.task.headline, "f1"]
+                values.append(float(pooled))
         return sum(values) / len(values) if values else None
 
     def __repr__(self) -> str:
@@ -348,11 +349,12 @@ def compare(
     for field, values in (("heads", heads), ("encoders", encoders), ("seeds", seeds)):
         if isinstance(values, str) or not len(values):
             raise ConfigError(f"{field}: must be a list with at least one entry, not {values!r}", field)
+    check_corpus(corpus)
     shared = checked_settings(settings, heads, seeds)
-    divided = None
+    divided: Folds | None = None
     if folds is not None or by is not None:
         number = None if folds == "given" else folds
-        divided, by = folds_of(corpus, number, "given" if folds == "given" else by, fold_seed)
+        divided = folds_of(corpus, number, "given" if folds == "given" else by, fold_seed)
     elif not {"train", "test"} <= set(corpus.splits):
         message = f"folds: {corpus.name} has no splits train and test; give a number of folds"
         raise ConfigError(message + (', or "given"' if corpus._core.given_folds else ""), "folds")
@@ -362,9 +364,7 @@ def compare(
         "kind": "comparison",
         "biorel": __version__,
         "corpus": corpus._core.hash,
-        "folds": None if divided is None else len(numbers),
-        "by": by,
-        "fold_seed": fold_seed if by in ("document", "instance") else None,
+        **({"folds": None} if divided is None else divided.plan()),
         "settings": shared,
     }
     run = RunDirectory(directory, plan)
@@ -381,7 +381,7 @@ def compare(
                 continue
             if encoder not in loaded:
                 loaded = {encoder: load_encoder(hashes[encoder][0])}
-            part = corpus if divided is None or fold is None else Corpus(divided.corpus(fold))
+            part = corpus if divided is None or fold is None else divided.part(fold)
             try:
                 call = {**settings, "head": head, "seed": seed}
                 _, record, predictions = run_trial(part, loaded[encoder], run.state(name), progress, call)
@@ -393,8 +393,7 @@ def compare(
             else:
                 record = {**trial._asdict(), "status": "finished", **record}
                 run.finish(name, record, prediction_rows(predictions))
-        division = None if divided is None or by is None else folds_in_words(len(numbers), by)
-        comparison = Comparison(corpus, shared, run, names, division)
+        comparison = Comparison(corpus, shared, run, names, None if divided is None else divided.in_words())
         for title, frame in (("trials", comparison.trials), ("results", comparison.results)):
             write_whole(run.path / f"{title}.tsv", frame.to_csv(sep="\t", index=False))
     return comparison

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 from biorel import _biorel
-from biorel.corpus import Corpus, PathLike
+from biorel.corpus import Corpus, PathLike, check_corpus
 from biorel.errors import CorpusError
 from biorel.scores import Scores, score_predictions
 
@@ -202,6 +202,7 @@ class RelationModel:
         self._core.save(os.fspath(directory))
 
     def _instances(self, corpus: Corpus, split: str) -> _biorel.Instances:
+        check_corpus(corpus)
         return self._core.instances(corpus._core, [split])
 
     def _decisions(self, predicted: _biorel.Predicted, name: str) -> pd.DataFrame:

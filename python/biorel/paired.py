@@ -9,6 +9,7 @@ from biorel import _biorel
 from biorel.corpus import Corpus
 from biorel.errors import ConfigError
 from biorel.scores import Scores
+from biorel.trial import Row
 
 # Below this many units the bootstrap's samples are too alike to say much.
 _FEW_UNITS = 30
@@ -35,13 +36,13 @@ def compare_decisions(
     task = corpus._core.task
     number = {label: index for index, label in enumerate(task.labels)}
     gold = [number[label] for label in first.table["gold"]]
-    decisions = [
+    one, other = (
         [[None if label is None else number[label] for label in decided] for decided in side.predicted]
         for side in (first, second)
-    ]
+    )
     drawn = pd.factorize(first.table[units[unit]])[0].tolist()
     f1_first, f1_second, p, low, high, n = _biorel.bootstrap(
-        task, gold, *decisions, drawn, samples=samples, level=level, seed=seed
+        task, gold, one, other, drawn, samples=samples, level=level, seed=seed
     )
     notes = []
     if n < _FEW_UNITS:
@@ -51,24 +52,22 @@ def compare_decisions(
         notes.append(f"only {positives} gold positives")
     if len(seeds) == 1:
         notes.append("one seed: says nothing about other seeds")
-    row = {"test": "bootstrap", "seed": None, "n": n, "first": f1_first, "second": f1_second}
+    row: Row = {"test": "bootstrap", "seed": None, "n": n, "first": f1_first, "second": f1_second}
     rows = [row | {"difference": f1_first - f1_second, "low": low, "high": high, "p": p, "note": "; ".join(notes)}]
     for place, which in enumerate(seeds):
-        counts = _biorel.mcnemar(task, gold, decisions[0][place], decisions[1][place])
-        rows.append(_counted("McNemar", which, counts, "instances that only one side has right", level))
+        counts = _biorel.mcnemar(task, gold, one[place], other[place])
+        rows.append(_counted("McNemar", which, counts, "instances", level))
     counts = _biorel.sign_test(first.scores, second.scores)
-    rows.append(
-        _counted("sign test", None, counts, "folds that differ" if first.by_fold else "seeds that differ", level)
-    )
+    rows.append(_counted("sign test", None, counts, "folds" if first.by_fold else "seeds", level))
     table = pd.DataFrame(rows).astype({"seed": "Int64"})
     return Scores(table.astype(dict.fromkeys(["first", "second", "difference", "low", "high", "p"], float)))
 
 
-def _counted(
-    test: str, seed: int | None, counts: tuple[int, int, int, float, float], what: str, level: float
-) -> dict[str, object]:
+def _counted(test: str, seed: int | None, counts: tuple[int, int, int, float, float], what: str, level: float) -> Row:
     first, second, _, p, least = counts
     n = first + second
-    note = f"only {n} {what}: no outcome could reach p < {1 - level:.2g}" if least >= 1 - level - 1e-12 else ""
-    row = {"test": test, "seed": seed, "n": n, "first": first, "second": second, "difference": first - second}
+    note = (
+        f"only {n} {what} that differ: no outcome could reach p < {1 - level:.2g}" if least >= 1 - level - 1e-12 else ""
+    )
+    row: Row = {"test": test, "seed": seed, "n": n, "first": first, "second": second, "difference": first - second}
     return row | {"low": None, "high": None, "p": p, "note": note}

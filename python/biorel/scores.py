@@ -33,12 +33,14 @@ class Scores(pd.DataFrame):
         return f"{table}<p>{self.protocol}</p>"
 
 
-def score_predictions(predictions: pd.DataFrame, corpus: Corpus, split: str) -> Scores:
+def score_predictions(
+    predictions: pd.DataFrame, corpus: Corpus, split: str, *, lost: list[int] | None = None
+) -> Scores:
     """Score a table with ``gold`` and ``predicted``; what the split lost before counts as missed."""
     task = corpus._core.task
     number = {label: index for index, label in enumerate(task.labels)}
     judged = predictions["predicted"].notna()
-    lost = corpus._core.lost(split)
+    lost = corpus._core.lost(split) if lost is None else list(lost)
     for label in predictions.loc[~judged, "gold"]:
         if label != task.negative:
             lost[number[label]] += 1

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 from biorel import _biorel
-from biorel.corpus import Corpus, Marking, PathLike
+from biorel.corpus import Corpus, Marking, PathLike, check_corpus
 from biorel.encoder import Encoder, load_encoder
 from biorel.errors import ConfigError, TrainingInterrupted
 from biorel.model import RelationModel
@@ -296,6 +296,7 @@ def finetune(
        step  epoch  instances
     0     1      1         32
     """
+    check_corpus(corpus)
     settings: dict[str, Any] = {
         "head": head,
         "learning_rate": learning_rate,

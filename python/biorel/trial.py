@@ -1,5 +1,6 @@
-"""One trial: fine-tune on one division of a corpus, predict its test side, score it. Cross-validation and comparison are
-made of these.
+"""One trial: fine-tune on one division of a corpus, predict its test side, score it.
+
+Cross-validation and comparison are made of these.
 """
 
 from __future__ import annotations
@@ -9,17 +10,16 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import pandas as pd
 from biorel import _biorel
-from biorel.corpus import Corpus
+from biorel.corpus import By, Corpus
 from biorel.encoder import Encoder
 from biorel.errors import ConfigError
-from biorel.scores import Scores
+from biorel.scores import Scores, score_predictions
 from biorel.training import Run, finetune
 
-By: TypeAlias = Literal["document", "instance", "given"]
 Row: TypeAlias = dict[str, Any]
 
 # Settings that change nothing about the results.
@@ -55,19 +55,36 @@ def checked_settings(settings: Mapping[str, Any], heads: Sequence[str], seeds: S
     return {name: value for name, value in full.items() if name not in _INDIFFERENT}
 
 
-def folds_of(corpus: Corpus, folds: int | None, by: By | None, seed: int) -> tuple[_biorel.Folds, By]:
-    """The folds, and what they keep together: the corpus's own where it has some, unless something else is asked for."""
+class Folds(NamedTuple):
+    """All folds of a corpus; `numbers` are what :meth:`part` takes."""
+
+    corpus: Corpus
+    by: By
+    seed: int
+    numbers: list[int]
+
+    def part(self, number: int) -> Corpus:
+        """The corpus as ``train`` and ``test``, with this fold held out."""
+        return Corpus(self.corpus._core.fold(number, len(self.numbers), self.by, self.seed))
+
+    def in_words(self) -> str:
+        """As a protocol has it: ``10 folds by document``."""
+        count = len(self.numbers)
+        return f"{count} folds as the corpus gives them" if self.by == "given" else f"{count} folds by {self.by}"
+
+    def plan(self) -> Row:
+        """What decides the folds."""
+        return {"by": self.by, "folds": len(self.numbers), "fold_seed": None if self.by == "given" else self.seed}
+
+
+def folds_of(corpus: Corpus, folds: int | None, by: By | None, seed: int) -> Folds:
+    """The corpus's own folds where it has some, unless something else is asked for."""
     given = corpus._core.given_folds
     by = by or ("document" if given is None else "given")
     if by == "given" and folds is not None and folds != given and given is not None:
         message = f'folds: {corpus.name} states {given} folds, not {folds}; leave `folds` out, or choose by="document"'
         raise ConfigError(message, "folds")
-    return corpus._core.folds(by, 10 if folds is None else folds, seed), by
-
-
-def folds_in_words(count: int, by: By) -> str:
-    """As a protocol has it: ``10 folds by document``."""
-    return f"{count} folds as the corpus gives them" if by == "given" else f"{count} folds by {by}"
+    return Folds(corpus, by, seed, corpus._core.fold_numbers(10 if folds is None else folds, by, seed))
 
 
 def run_trial(
@@ -85,24 +102,13 @@ def run_trial(
 def headline(scores: Scores, corpus: Corpus) -> Row:
     """Precision, recall and F1 in the averaging of the corpus's task, and how many gold positives there are."""
     rows = scores.set_index("class")
-    chosen = rows.loc[corpus._core.task.headline]
+    chosen: Any = rows.loc[corpus._core.task.headline]
     positive = [label for label in corpus.labels if label != corpus.negative]
     numbers: Row = {name: float(chosen[name]) for name in ("precision", "recall", "f1")}
     return {**numbers, "support": int(rows.loc[positive, "support"].sum())}
 
 
-def score_pooled(corpus: Corpus, predictions: pd.DataFrame, what: str, split: str | None = None) -> Scores:
-    """Scores of the decisions of all folds together; what was lost while the corpus, or `split`, was read is missed."""
-    task = corpus._core.task
-    number = {label: index for index, label in enumerate(task.labels)}
-    judged = predictions["predicted"].notna()
-    findings = corpus.findings()
-    of_split = (findings["kind"] == "lost") & (findings["split"].eq(split) if split else True)
-    missed = [label for label in findings.loc[of_split, "label"] if label in number]
-    missed += [label for label in predictions.loc[~judged, "gold"] if label != task.negative]
-    lost = [missed.count(label) for label in task.labels]
-    decisions = [[number[label] for label in predictions.loc[judged, side]] for side in ("gold", "predicted")]
-    columns, protocol = _biorel.score(task, decisions[0], decisions[1], lost, what)
-    scores = Scores(Scores(columns).astype({"support": "Int64", "predicted": "Int64"}))
-    scores.attrs["protocol"] = protocol
-    return scores
+def score_pooled(corpus: Corpus, predictions: pd.DataFrame, what: str) -> Scores:
+    """Scores of the decisions of all folds together; what was lost while the corpus was read counts as missed."""
+    lost = [sum(counts) for counts in zip(*(corpus._core.lost(split) for split in corpus.splits), strict=True)]
+    return score_predictions(predictions, corpus, what, lost=lost)

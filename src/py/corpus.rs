@@ -8,12 +8,12 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::columns::Columns;
-use super::division::{PyFolds, divide, hold_out};
+use super::division::{divide, fold_numbers, hold_out};
 use super::error::CorpusError;
 use super::gate::detached;
 use super::instances::PyInstances;
-use super::scores::row_name;
-use crate::corpus::{Columns as Table, Corpus, CorpusKind, ReadOptions, Task};
+use crate::corpus::{Columns as Table, Corpus, CorpusKind, ReadOptions, Sentence, Split, Task};
+use crate::encode::Leakage;
 
 /// What is decided about a pair, and how it is scored.
 #[pyclass(frozen, name = "Task", module = "biorel._biorel")]
@@ -36,10 +36,10 @@ impl PyTask {
         self.0.negative.and_then(|index| self.0.labels.get(index)).map(String::as_str)
     }
 
-    /// The row of a table of scores that is the headline.
+    /// The row of the table of scores that is the task's headline.
     #[getter]
     fn headline(&self) -> &'static str {
-        row_name(self.0.averaging)
+        super::scores::row_name(self.0.averaging)
     }
 
     /// Entity types that take part in candidate pairs; empty when all do.
@@ -188,10 +188,16 @@ impl PyCorpus {
         detached(py, || divide(&self.0, &parts)).map(Self::of)
     }
 
-    /// Folds by `document`, by `instance`, or as the corpus has `given` them.
-    fn folds(&self, py: Python<'_>, by: &str, folds: i64, seed: u64) -> PyResult<PyFolds> {
-        let by = by.parse()?;
-        detached(py, || PyFolds::of(self.0.clone(), by, folds, seed))
+    /// One fold held out.
+    fn fold(&self, py: Python<'_>, index: i64, folds: i64, by: &str, seed: u64) -> PyResult<Self> {
+        let unit = by.parse()?;
+        detached(py, || hold_out(&self.0, index, folds, unit, seed)).map(Self::of)
+    }
+
+    /// The numbers that `fold` takes.
+    fn fold_numbers(&self, py: Python<'_>, folds: i64, by: &str, seed: u64) -> PyResult<Vec<usize>> {
+        let unit = by.parse()?;
+        detached(py, || fold_numbers(&self.0, folds, unit, seed))
     }
 
     /// How many folds the corpus itself states.
@@ -206,9 +212,27 @@ impl PyCorpus {
         detached(py, || Ok(self.0.content_hash()))
     }
 
-    /// One fold held out.
-    fn fold(&self, py: Python<'_>, index: i64, folds: i64, seed: u64) -> PyResult<Self> {
-        detached(py, || hold_out(&self.0, index, folds, seed)).map(Self::of)
+    /// What two splits share: documents, equal sentences, near-duplicates.
+    fn leakage<'py>(&self, py: Python<'py>, train: &str, test: &str, threshold: f64) -> PyResult<Bound<'py, PyDict>> {
+        let (train, test) = (self.0.split(train)?, self.0.split(test)?);
+        let with_pairs = |split: &'_ Split| -> Vec<Sentence> {
+            split.sentences.iter().filter(|sentence| !sentence.pairs.is_empty()).cloned().collect()
+        };
+        let found = detached(py, || {
+            let (train, test) = (with_pairs(train), with_pairs(test));
+            Leakage::between(&train.iter().collect::<Vec<_>>(), &test.iter().collect::<Vec<_>>(), threshold)
+        })?;
+        let mut rows: Vec<(&str, &str, &str, f64)> = Vec::new();
+        rows.extend(found.documents.iter().map(|id| ("document", id.as_str(), id.as_str(), 1.0)));
+        rows.extend(found.sentences.iter().map(|(train, test)| ("sentence", train.as_str(), test.as_str(), 1.0)));
+        let near = found.near_duplicates.iter();
+        rows.extend(near.map(|pair| ("near-duplicate", pair.train.as_str(), pair.test.as_str(), pair.similarity)));
+        let columns = Columns::new(py)
+            .text("kind", rows.iter().map(|row| row.0))?
+            .text("train", rows.iter().map(|row| row.1))?
+            .text("test", rows.iter().map(|row| row.2))?
+            .floats("similarity", rows.iter().map(|row| row.3))?;
+        Ok(columns.finish())
     }
 }
 

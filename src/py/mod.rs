@@ -26,8 +26,6 @@ mod _biorel {
     #[pymodule_export]
     use super::corpus::{PyCorpus, PyReadOptions, PyTask};
     #[pymodule_export]
-    use super::division::PyFolds;
-    #[pymodule_export]
     use super::encoder::PyEncoder;
     #[pymodule_export]
     use super::instances::PyInstances;

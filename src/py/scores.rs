@@ -17,7 +17,7 @@ struct Row {
     predicted: Option<u64>,
 }
 
-/// The row of the table that an average over classes has.
+/// What the row of an average is called.
 pub fn row_name(averaging: Averaging) -> &'static str {
     match averaging {
         Averaging::Micro => "micro",

@@ -107,6 +107,14 @@ def test_a_fold_of_a_corpus_without_splits(saved: Path, capsys: pytest.CaptureFi
     assert "F1 of the positive class `positive`, test" in capsys.readouterr().out
 
 
+def test_cross_validation(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--encoder", str(saved / "encoder"), "--max-length", "96", "--max-steps", "1", "--no-progress"]
+    outputs = ["--folds", "2", "--predictions", str(tmp_path / "p.csv")]
+    assert main(["cross-validate", "aimed", str(biorel.sample_path("aimed")), *options, *outputs]) == 0
+    assert "F1 of the positive class `positive`, 2 folds by document, 302 pairs" in capsys.readouterr().out
+    assert len(pd.read_csv(tmp_path / "p.csv")) == 302
+
+
 def test_the_installed_command() -> None:
     command = Path(sys.executable).with_name("biorel")
     done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)

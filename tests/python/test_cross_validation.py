@@ -48,11 +48,11 @@ def test_no_document_is_on_both_sides() -> None:
         sizes = [numbers.randint(1, 9) for _ in range(numbers.randint(2, 9))]
         corpus = table_of(sizes)
         k = numbers.randint(2, len(sizes))
-        folds = corpus._core.folds("document", k, numbers.randint(0, 999))
+        folds = trial.folds_of(corpus, k, "document", numbers.randint(0, 999))
         tested: list[str] = []
         assert len(folds.numbers) == k
         for number in folds.numbers:
-            part = biorel.Corpus(folds.corpus(number))
+            part = folds.part(number)
             train, test = part.instances("train"), part.instances("test")
             assert not set(train["document"]) & set(test["document"])
             assert len(train) + len(test) == sum(sizes)
@@ -62,7 +62,7 @@ def test_no_document_is_on_both_sides() -> None:
 
 def test_folds_by_instance_split_sentences_and_say_so(encoder: biorel.Encoder) -> None:
     corpus = table_of([9, 9, 9, 9])
-    with pytest.warns(UserWarning, match='by="instance": up to 4 documents'):
+    with pytest.warns(UserWarning, match='by="instance" leaks: in a fold up to 4 documents'):
         result = biorel.cross_validate(corpus, encoder, folds=2, by="instance", **SHORT)
     assert sorted(result.predictions["id"]) == sorted(corpus.instances(corpus.splits[0])["id"])
     assert result.folds["test"].tolist() == [18, 18]
@@ -88,15 +88,16 @@ def test_mean_and_pooled(validation: biorel.CrossValidation, aimed: biorel.Corpu
     assert folds["fold"].tolist() == [0, 1, 2]
     assert folds["test"].sum() == len(validation.predictions) == 302
     assert (folds["train"] + folds["test"] == 302).all()
-    f1 = validation.summary.set_index("measure").loc["f1"]
+    f1 = validation.scores.set_index("over")["f1"]
     assert f1["mean"] == pytest.approx(folds["f1"].mean())
     assert f1["sd"] == pytest.approx((((folds["f1"] - f1["mean"]) ** 2).sum() / 2) ** 0.5)
+    assert validation.scores.protocol == "F1 of the positive class `positive`, 3 folds by document, 302 pairs"
     positive = validation.predictions["gold"] == "positive"
     predicted = validation.predictions["predicted"] == "positive"
     assert folds["support"].sum() == positive.sum()
     right = (positive & predicted).sum()
     pooled = validation.pooled.set_index("class").loc["positive"]
-    assert pooled["f1"] == pytest.approx(2 * right / (positive.sum() + predicted.sum()))
+    assert f1["pooled"] == pooled["f1"] == pytest.approx(2 * right / (positive.sum() + predicted.sum()))
     for fold, group in validation.predictions.groupby("fold"):
         part = trial.score_pooled(aimed, group, "a fold").set_index("class").loc["positive", "f1"]
         assert part == pytest.approx(folds.set_index("fold").loc[fold, "f1"])
@@ -151,7 +152,7 @@ def test_a_stopped_cross_validation_goes_on(
         ({"folds": 1}, "folds"),
         ({"folds": 25}, "number of documents \\(24\\)"),
         ({"folds": -1}, "folds"),
-        ({"by": "sentence"}, "document, instance, given"),
+        ({"by": "sentence"}, "document, given, instance"),
         ({"by": "given"}, "states no folds"),
         ({"threshold": 0.0}, "threshold"),
         ({"train": "all"}, "train: cannot be set here"),
@@ -182,19 +183,39 @@ def test_a_folder_with_other_things_is_left_alone(
 
 def test_the_published_folds_of_aimed(corpora: Path) -> None:
     corpus = biorel.load_corpus("aimed", corpora / "aimed" / "aimed_pairs.tsv")
-    folds, by = trial.folds_of(corpus, None, None, 1)
-    assert by == "given"
-    sizes = [len(biorel.Corpus(folds.corpus(number)).instances("test")) for number in folds.numbers]
-    assert sizes == [621, 546, 593, 587, 523, 599, 605, 716, 491, 553]
+    folds = trial.folds_of(corpus, None, None, 1)
+    assert folds.by == "given"
+    positives = [105, 97, 102, 102, 89, 124, 151, 102, 59, 69]
+    negatives = [516, 449, 491, 485, 434, 475, 454, 614, 432, 484]
+    for index in range(10):
+        for part in (folds.part(index), corpus.fold(index)):
+            test = part.statistics().set_index("split").loc["test"]
+            assert (test["positive"], test["negative"]) == (positives[index], negatives[index])
+
+
+def test_a_fold_is_what_finetune_gives(
+    validation: biorel.CrossValidation, aimed: biorel.Corpus, encoder: biorel.Encoder
+) -> None:
+    expected = biorel.finetune(aimed.fold(1, folds=3), encoder, head="cls", **SHORT).predictions()
+    found = validation.predictions.query("fold == 1").drop(columns="fold").reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+
+
+def test_one_fold_by_instance_warns_too(aimed: biorel.Corpus) -> None:
+    with pytest.warns(UserWarning, match="sentences stand in train and in test"):
+        held = aimed.fold(0, folds=3, by="instance")
+    assert set(held.leakage()["kind"]) >= {"document", "sentence"}
+    assert "document" not in set(aimed.fold(0, folds=3).leakage()["kind"])
 
 
 def test_the_command(tmp_path: Path, encoder: biorel.Encoder, capsys: pytest.CaptureFixture[str]) -> None:
     sample = str(biorel.sample_path("aimed"))
     options = ["--encoder", encoder.name, "--max-length", "96", "--max-steps", "1", "--no-progress", "--folds", "2"]
-    arguments = ["cross-validate", "aimed", sample, *options, "--directory", str(tmp_path / "cv")]
-    assert biorel.cli.main([*arguments, "--format", "jsonl", "--table", "folds"]) == 0
-    output = capsys.readouterr()
-    assert [json.loads(line)["fold"] for line in output.out.splitlines()] == [0, 1]
-    assert "2 folds by document, pooled" in output.err
+    outputs = ["--directory", str(tmp_path / "cv"), "--leakage", str(tmp_path / "leaks.csv")]
+    arguments = ["cross-validate", "aimed", sample, *options, *outputs]
+    assert biorel.cli.main([*arguments, "--format", "jsonl"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["over"] for row in rows] == ["mean", "sd", "pooled"]
+    assert "document" not in set(pd.read_csv(tmp_path / "leaks.csv")["kind"])
     assert biorel.cli.main(arguments) == 0
-    assert "mean of 2 folds by document" in capsys.readouterr().out
+    assert "near_duplicates" in capsys.readouterr().out

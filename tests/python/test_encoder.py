@@ -58,6 +58,11 @@ def test_names_of_the_hub_say_what_to_do(name: str) -> None:
         biorel.load_encoder(name)
 
 
+def test_tensors_without_use_are_reported(tmp_path: Path) -> None:
+    extra = {"cls__predictions__bias": np.zeros(3, np.float32)}
+    assert biorel.load_encoder(write_encoder(tmp_path, **extra)).unused == ["cls.predictions.bias"]
+
+
 def test_unknown_names() -> None:
     with pytest.raises(biorel.ConfigError, match="minilm, biobert"):
         biorel.load_encoder("bertie")

@@ -49,8 +49,9 @@ def test_the_grid(comparison: biorel.Comparison, encoder: biorel.Encoder) -> Non
         # One degree of freedom: the 97.5 % quantile of Student's t is tan(0.475 pi).
         half = np.tan(0.475 * np.pi) * f1.std() / 2**0.5
         assert (row.low, row.high) == (pytest.approx(row.f1 - half), pytest.approx(row.f1 + half))
-    assert "micro-F1 over the 4 positive classes, test, 142 pairs" not in results.protocol  # two seeds of 142
-    assert "95 % t interval over the seeds" in results.protocol
+    assert results.protocol == (
+        "micro-F1 over the 4 positive classes, test, 142 pairs; sd and 95 % t interval over the seeds"
+    )
     assert len(comparison.predictions("cls")) == 284
     assert len(comparison.predictions("cls", seed=2)) == 142
 

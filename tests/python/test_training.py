@@ -134,6 +134,15 @@ def test_an_unknown_setting_is_a_type_error(ddi: biorel.Corpus, encoder: biorel.
         biorel.finetune(ddi, encoder, learning_rat=1e-5)  # type: ignore[call-arg]
 
 
+def test_a_path_is_not_a_corpus(run: biorel.Run, encoder: biorel.Encoder) -> None:
+    path: Any = str(biorel.sample_path("ddi"))
+    for call in (biorel.finetune, biorel.cross_validate):
+        with pytest.raises(TypeError, match="load_corpus"):
+            call(path, encoder)
+    with pytest.raises(TypeError, match="load_corpus"):
+        run.model.evaluate(path)
+
+
 def test_a_corpus_without_a_train_split_says_what_to_do(encoder: biorel.Encoder) -> None:
     with pytest.raises(biorel.ConfigError, match=r"corpus\.fold\(0\)"):
         short(biorel.load_sample("aimed"), encoder)

@@ -1,0 +1,80 @@
+"""What is left on disk when a process is killed, or the disk is full."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import biorel
+import pandas as pd
+import pytest
+from tiny_bert import write_encoder
+
+SENTENCE = {
+    "text": "Aspirin increases the effect of warfarin.",
+    "entities": [{"start": 0, "end": 7, "type": "drug"}, {"start": 32, "end": 40, "type": "drug"}],
+}
+
+# Trains from the state it finds, and saves the model at the end.
+TRAIN = """
+import sys, biorel
+encoder, state, model = sys.argv[1:]
+run = biorel.finetune(
+    biorel.load_sample("ddi"), encoder, head="lstm", max_length=96, max_steps=60, seed=3, progress=False,
+    state=state, state_every=2,
+)
+run.model.save(model)
+"""
+
+
+def train(encoder: Path, state: Path, model: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", TRAIN, str(encoder), str(state), str(model)])
+
+
+def digest(model: Path) -> str:
+    return hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    encoder = write_encoder(tmp_path / "encoder")
+    whole = train(encoder, tmp_path / "whole.state", tmp_path / "whole")
+    assert whole.wait() == 0
+    state, model = tmp_path / "killed.state", tmp_path / "killed"
+    moments = random.Random(5)
+    kills = 0
+    while not model.exists():
+        process = train(encoder, state, model)
+        try:
+            # Soon enough to be killed while it starts, trains or writes; later from kill to kill, so that it ends.
+            process.wait(timeout=moments.uniform(0.5, 2.0) * (1 + kills / 3))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            kills += 1
+        else:
+            assert process.returncode == 0
+    assert kills > 0
+    assert digest(model) == digest(tmp_path / "whole")
+
+
+def test_a_full_disk_leaves_the_earlier_model(run: biorel.Run, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="limits of file sizes are POSIX's")
+    saved = tmp_path / "model"
+    run.model.save(saved)
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python ignores SIGXFSZ: a write past the limit fails with an error, as one to a full disk does.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        for target in (saved, tmp_path / "other"):
+            with pytest.raises(OSError, match="large"):
+                run.model.save(target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+    pd.testing.assert_frame_equal(biorel.load(saved).predict([SENTENCE]), run.model.predict([SENTENCE]))
