@@ -43,14 +43,9 @@ fn mcnemar_is_the_exact_binomial() {
     assert_close(of_counts(0, 0, 7).p, 1.0);
     // 2 (1 + 12 + 66 + 220) / 2^12.
     assert_close(of_counts(9, 3, 1).p, 598.0 / 4096.0);
-    // A few hundred: no overflow, and the same as the sum of exact binomials, 2 P(X <= 90) of Bin(220, 1/2).
-    let mut sum = 0.0;
-    let mut term = 0.5_f64.powi(220);
-    for k in 0..=90_u32 {
-        sum += term;
-        term *= f64::from(220 - k) / f64::from(k + 1);
-    }
-    assert!((of_counts(130, 90, 3).p - 2.0 * sum).abs() < 1e-13);
+    // scipy.stats.binomtest(90, 220) and binomtest(4812, 9800): no overflow, and no loss in the sums.
+    assert!((of_counts(130, 90, 3).p - 0.008_405_451_752_681_935).abs() < 1e-13);
+    assert!((of_counts(4812, 4988, 3).p - 0.077_094_529_208_899_2).abs() < 1e-10);
 }
 
 #[test]
@@ -91,6 +86,9 @@ fn t_intervals_have_students_quantiles() {
     let ten = [3.0, -3.0, 3.0, -3.0, 3.0, -3.0, 3.0, -3.0, 3.0, -3.0];
     let [low, high] = t_interval(&ten, 0.95).expect("interval");
     assert!((high - T_9).abs() < 1e-9 && (low + T_9).abs() < 1e-9, "{high}");
+    // scipy.stats.t.ppf(0.995, 4); mean 0, sum of squares 20, so sd is sqrt 5 and half is t.
+    let [_, high] = t_interval(&[10.0_f64.sqrt(), -(10.0_f64.sqrt()), 0.0, 0.0, 0.0], 0.99).expect("interval");
+    assert!((high - 4.604_094_871_349_992).abs() < 1e-9, "{high}");
     assert_eq!(t_interval(&[0.5], 0.95), None);
     assert_eq!(t_interval(&[], 0.95), None);
 }
