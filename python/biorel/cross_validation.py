@@ -159,10 +159,10 @@ def cross_validate(
     check_corpus(corpus)
     plan = checked_settings(settings, [head], [seed]) | {"head": head, "seed": seed}
     divided = folds_of(corpus, folds, by, fold_seed)
-    leaks = _leaks(divided, threshold)
-    leakage = _count(leaks, divided.numbers)
+    leaks = find_leaks(divided, threshold)
+    leakage = count_leaks(leaks, divided.numbers)
     if divided.by == "instance":
-        _warn_of_leak(leakage)
+        warn_of_leaks(leakage)
     loaded = load_encoder(encoder)
     kept = None
     if directory is not None:
@@ -195,7 +195,8 @@ def cross_validate(
     return result
 
 
-def _leaks(folds: Folds, threshold: float) -> pd.DataFrame:
+def find_leaks(folds: Folds, threshold: float) -> pd.DataFrame:
+    """What training and test data of each fold share, one row each."""
     tables = []
     for number in folds.numbers:
         table = folds.part(number).leakage(threshold=threshold)
@@ -204,14 +205,16 @@ def _leaks(folds: Folds, threshold: float) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _count(leaks: pd.DataFrame, folds: list[int]) -> pd.DataFrame:
+def count_leaks(leaks: pd.DataFrame, folds: list[int]) -> pd.DataFrame:
+    """How many of each kind, one row per fold."""
     kinds = {"documents": "document", "sentences": "sentence", "near_duplicates": "near-duplicate"}
     found = leaks.groupby(["fold", "kind"]).size().to_dict()
     rows = [{"fold": fold} | {name: found.get((fold, kind), 0) for name, kind in kinds.items()} for fold in folds]
     return pd.DataFrame(rows)
 
 
-def _warn_of_leak(leakage: pd.DataFrame) -> None:
+def warn_of_leaks(leakage: pd.DataFrame) -> None:
+    """Say what folds by instance leak."""
     documents, sentences = (int(leakage[name].max()) for name in ("documents", "sentences"))
     warnings.warn(
         f'by="instance" leaks: in a fold up to {documents} documents and {sentences} sentences are both trained and '

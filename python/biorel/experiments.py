@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import pandas as pd
 from biorel import __version__, _biorel
 from biorel.corpus import By, Corpus, PathLike, check_corpus
-from biorel.cross_validation import MEASURES
+from biorel.cross_validation import MEASURES, count_leaks, find_leaks, warn_of_leaks
 from biorel.encoder import Encoder, load_encoder
 from biorel.errors import ConfigError
 from biorel.paired import Side, compare_decisions
@@ -336,7 +336,8 @@ def compare(
     Warns
     -----
     UserWarning
-        When the last line of the directory's table was cut off by a kill; that trial is done again.
+        When the last line of the directory's table was cut off by a kill, so that its trial is done again; and for
+        ``by="instance"``, with what it leaks.
 
     Examples
     --------
@@ -355,6 +356,8 @@ def compare(
     if folds is not None or by is not None:
         number = None if folds == "given" else folds
         divided = folds_of(corpus, number, "given" if folds == "given" else by, fold_seed)
+        if divided.by == "instance":
+            warn_of_leaks(count_leaks(find_leaks(divided, 0.8), divided.numbers))
     elif not {"train", "test"} <= set(corpus.splits):
         message = f"folds: {corpus.name} has no splits train and test; give a number of folds"
         raise ConfigError(message + (', or "given"' if corpus._core.given_folds else ""), "folds")
