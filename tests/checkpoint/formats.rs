@@ -10,6 +10,7 @@
 //! ```
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use biorel::encode::{Batch, Casing};
 use biorel::model::checkpoint::{self, Extra, Format, LoadReport};
@@ -66,7 +67,9 @@ fn states(config: &EncoderConfig, weights: &Weights) -> Vec<f32> {
 fn equal_to_the_bit(root: &Path) {
     for (form, reference, format) in FORMS {
         let (expected, pooler, _) = read(&root.join(reference)).unwrap();
+        let started = Instant::now();
         let (weights, extras, report) = read(&root.join(form)).unwrap();
+        let elapsed = started.elapsed();
         assert_eq!(report.format, format, "{form}");
         assert_eq!(weights.specs, expected.specs);
         for (spec, (values, expected)) in weights.specs.iter().zip(weights.values.iter().zip(&expected.values)) {
