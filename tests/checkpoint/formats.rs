@@ -78,7 +78,7 @@ fn equal_to_the_bit(root: &Path) {
         let config = EncoderConfig::open(&root.join(reference)).unwrap();
         assert_eq!(bits(&states(&config, &weights)), bits(&states(&config, &expected)), "{form}");
         println!(
-            "{form}: {} tensors used, {} unused, {} missing",
+            "{form}: {elapsed:.1?}, {} tensors used, {} unused, {} missing",
             report.used.len(),
             report.unused.len(),
             report.missing.len()
