@@ -5,7 +5,9 @@ from __future__ import annotations
 import _thread
 import inspect
 import json
+import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -207,6 +209,15 @@ def test_loss_that_is_not_finite_stops_with_its_step(ddi: biorel.Corpus, tmp_pat
     assert raised.value.step == 1
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own handler of Ctrl-C: a process that a shell started in the background ignores the signal instead."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_leaves_a_usable_model(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
     timer = threading.Timer(2.0, _thread.interrupt_main)
     timer.start()
