@@ -48,7 +48,7 @@ $(VENV)/.pip: $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.pip pyproject.toml
-	$(BIN)/python -m pip install --quiet --group dev
+	$(BIN)/python -m pip install --quiet --group checks
 	@touch $@
 
 # The extension is built in place (python/biorel/_biorel.abi3.so) and the package installed editable.

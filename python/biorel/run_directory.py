@@ -58,6 +58,10 @@ class RunDirectory:
                         f"directory: another run is working in {self.path}; wait for it, or give another directory"
                     )
                     raise ConfigError(message, "directory") from None
+                # Nobody else writes here now: what is half-written is a killed run's.
+                for path in (self.path / "states").iterdir():
+                    if path.suffix != ".state":
+                        path.unlink()
             self._check_plan()
             self._read()
             yield self

@@ -10,6 +10,7 @@
 //! ```
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use biorel::encode::{Batch, Casing};
 use biorel::model::checkpoint::{self, Extra, Format, LoadReport};
@@ -66,7 +67,9 @@ fn states(config: &EncoderConfig, weights: &Weights) -> Vec<f32> {
 fn equal_to_the_bit(root: &Path) {
     for (form, reference, format) in FORMS {
         let (expected, pooler, _) = read(&root.join(reference)).unwrap();
+        let started = Instant::now();
         let (weights, extras, report) = read(&root.join(form)).unwrap();
+        let elapsed = started.elapsed();
         assert_eq!(report.format, format, "{form}");
         assert_eq!(weights.specs, expected.specs);
         for (spec, (values, expected)) in weights.specs.iter().zip(weights.values.iter().zip(&expected.values)) {
@@ -75,7 +78,7 @@ fn equal_to_the_bit(root: &Path) {
         let config = EncoderConfig::open(&root.join(reference)).unwrap();
         assert_eq!(bits(&states(&config, &weights)), bits(&states(&config, &expected)), "{form}");
         println!(
-            "{form}: {} tensors used, {} unused, {} missing",
+            "{form}: {elapsed:.1?}, {} tensors used, {} unused, {} missing",
             report.used.len(),
             report.unused.len(),
             report.missing.len()

@@ -85,10 +85,10 @@ fn list_zip(file: &DataFile, index: usize) -> Result<Listed> {
     let Some((root, place)) = roots.next() else {
         return Err(Error::checkpoint(path, "is a zip archive without a data.pkl, so torch.save did not write it"));
     };
-    if let Some((start, size)) = members.get(&format!("{root}byteorder")) {
-        if file.slice(*start, (*size).min(16))? != b"little" {
-            return Err(Error::checkpoint(path, "was written on a big-endian machine; save it again on another one"));
-        }
+    if let Some((start, size)) = members.get(&format!("{root}byteorder"))
+        && file.slice(*start, (*size).min(16))? != b"little"
+    {
+        return Err(Error::checkpoint(path, "was written on a big-endian machine; save it again on another one"));
     }
     let bytes = file.slice(place.0, bounded(path, place.1)?)?;
     let pickle = pickle::read(&bytes).map_err(|fault| refused(path, fault))?;
@@ -187,12 +187,12 @@ fn list_tensors((path, file): (&Path, usize), heap: &Heap<'_>, root: Value<'_>, 
     let has_tensors =
         |value: &Value<'_>| heap.dict(*value).is_some_and(|dict| dict.iter().any(|(_, v)| heap.tensor(*v).is_some()));
     let mut parameters = root;
-    if !has_tensors(&root) {
-        if let Some(nested) = NESTED.iter().filter_map(|key| heap.entry(root, key)).find(has_tensors) {
-            let others = heap.dict(root).unwrap_or_default().iter().filter(|(_, value)| *value != nested);
-            listed.others.extend(others.filter_map(|(key, _)| text_of(key)).map(String::from));
-            parameters = nested;
-        }
+    if !has_tensors(&root)
+        && let Some(nested) = NESTED.iter().filter_map(|key| heap.entry(root, key)).find(has_tensors)
+    {
+        let others = heap.dict(root).unwrap_or_default().iter().filter(|(_, value)| *value != nested);
+        listed.others.extend(others.filter_map(|(key, _)| text_of(key)).map(String::from));
+        parameters = nested;
     }
     let Some(entries) = heap.dict(parameters) else {
         return Err(Error::checkpoint(path, "holds no dict of tensors; save the model's state_dict()"));

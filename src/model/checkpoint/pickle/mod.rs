@@ -235,7 +235,9 @@ mod tests {
 
     #[test]
     fn integers_of_every_width() {
-        let int = |pickle: &[u8]| read(pickle).map(|p| p.root);
+        fn int(pickle: &[u8]) -> Result<Value<'_>, Fault> {
+            read(pickle).map(|p| p.root)
+        }
         assert_eq!(int(b"K\xff."), Ok(Value::Int(255)));
         assert_eq!(int(b"M\x01\x02."), Ok(Value::Int(513)));
         assert_eq!(int(b"J\xff\xff\xff\xff."), Ok(Value::Int(-1)));
