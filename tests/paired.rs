@@ -1,17 +1,11 @@
 //! Paired tests and intervals: against fractions by hand, and scipy 1.17's values where there is no short fraction.
 
-use biorel::corpus::{Averaging, Candidates, Task};
+use biorel::corpus::Task;
 use biorel::eval::paired::{Comparison, Counted, Decisions, bootstrap, mcnemar, sign_test, t_interval};
 use proptest::prelude::*;
 
 fn task() -> Task {
-    Task {
-        name: "ppi".into(),
-        labels: vec!["negative".into(), "positive".into()],
-        negative: Some(0),
-        averaging: Averaging::Micro,
-        candidates: Candidates::default(),
-    }
+    Task::new("ppi", vec!["negative".into(), "positive".into()], Some("negative")).expect("task")
 }
 
 fn decided(labels: &[usize]) -> Decisions {

@@ -152,7 +152,7 @@ def cross_validate(
     >>> corpus = biorel.load_sample("aimed")
     >>> validation = biorel.cross_validate(corpus, "minilm", folds=2, max_steps=1, progress=False)
     >>> validation.folds[["fold", "train", "test"]].values.tolist()
-    [[0, 151, 151], [1, 151, 151]]
+    [[0, 150, 152], [1, 152, 150]]
     >>> validation.leakage["documents"].tolist()
     [0, 0]
     """
