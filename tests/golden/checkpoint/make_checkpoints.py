@@ -67,9 +67,10 @@ def old_norms(state: State) -> State:
     pairs = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
     renamed = {}
     for name, tensor in state.items():
+        old_name = name
         for new, old in pairs:
-            name = name.replace(new, old)
-        renamed[name] = tensor
+            old_name = old_name.replace(new, old)
+        renamed[old_name] = tensor
     return renamed
 
 
@@ -243,7 +244,10 @@ def write_sharded_bin(directory: Path, state: State) -> None:
     (directory / "pytorch_model.bin.index.json").write_text(json.dumps(index, indent=2) + "\n")
 
 
-def write_all(state: State, config: dict, vocabulary: Path | None, out: Path, slots: bool, block_size: int) -> None:
+def write_all(state: State, config: dict, vocabulary: Path | None, out: Path, *, tiny: bool) -> None:
+    # The tiny model's index is cut into small blocks, and has the slots of an optimizer.
+    slots, block_size = tiny, 512 if tiny else 4096
+
     def directory(name: str, config_name: str = "config.json") -> Path:
         path = out / name
         shutil.rmtree(path, ignore_errors=True)
@@ -293,11 +297,11 @@ def main() -> None:
     parser.add_argument("--model", type=Path, nargs=2, metavar=("DIR", "OUT"))
     arguments = parser.parse_args()
     if arguments.model is None:
-        write_all(tiny_state(), CONFIG, None, DATA, slots=True, block_size=512)
+        write_all(tiny_state(), CONFIG, None, DATA, tiny=True)
         return
     model, out = arguments.model
     state = {n: t for n, t in load_file(model / "model.safetensors").items() if not n.endswith("position_ids")}
-    write_all(state, json.loads((model / "config.json").read_text()), model / "vocab.txt", out, slots=False, block_size=4096)
+    write_all(state, json.loads((model / "config.json").read_text()), model / "vocab.txt", out, tiny=False)
 
 
 if __name__ == "__main__":

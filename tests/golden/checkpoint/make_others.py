@@ -44,8 +44,8 @@ def write_tensorflow(root: Path, tensors: dict[str, np.ndarray]) -> None:
         for name, values in tensors.items():
             variable = variable_of(name)
             # Dense layers are y = x K with K of shape (in, out).
-            values = values.T if variable.endswith("/kernel") else values
-            tf.compat.v1.get_variable(variable, initializer=values)
+            initial = values.T if variable.endswith("/kernel") else values
+            tf.compat.v1.get_variable(variable, initializer=initial)
         tf.compat.v1.train.create_global_step()
         session.run(tf.compat.v1.global_variables_initializer())
         tf.compat.v1.train.Saver().save(session, str(out / "bert_model.ckpt"), write_meta_graph=False)
@@ -60,12 +60,12 @@ def write_flax(root: Path, tensors: dict[str, np.ndarray]) -> None:
         if last == "weight":
             embedding, norm = scopes[-1].endswith("embeddings"), scopes[-1] == "LayerNorm"
             last = "embedding" if embedding else "scale" if norm else "kernel"
-        values = np.ascontiguousarray(values.T if last == "kernel" else values)
-        array = msgpack.packb((values.shape, values.dtype.name, values.tobytes("C")), use_bin_type=True)
+        array = np.ascontiguousarray(values.T if last == "kernel" else values)
+        content = msgpack.packb((array.shape, array.dtype.name, array.tobytes("C")), use_bin_type=True)
         node = tree.setdefault("bert", {})
         for scope in scopes:
             node = node.setdefault(scope, {})
-        node[last] = msgpack.ExtType(1, array)
+        node[last] = msgpack.ExtType(1, content)
     (copy_to(root, "flax", "config.json") / "flax_model.msgpack").write_bytes(msgpack.packb(tree, use_bin_type=True))
 
 
