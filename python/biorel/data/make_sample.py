@@ -30,6 +30,7 @@ class Dice:
 
     def __init__(self, seed: int) -> None:
         self.state = seed
+        self.written: set[str] = set()
 
     def below(self, n: int) -> int:
         """A number from 0 to n - 1."""
@@ -253,6 +254,15 @@ def render(template: str, names: dict[str, str], dice: Dice) -> Sample:
     return Sample(text, mentions, labels)
 
 
+def compose(template: str, make: dict[str, Callable[[Dice], str]], dice: Dice) -> Sample:
+    """Fill a template in with fresh names, until the sentence is one that this corpus does not have yet."""
+    while True:
+        sample = render(template, distinct(make, dice), dice)
+        if sample.text not in dice.written:
+            dice.written.add(sample.text)
+            return sample
+
+
 def merge(segments: list[tuple[int, int]], text: str) -> list[tuple[int, int]]:
     """Join segments with only white space between them: `central` + `velorin blockers` is one stretch."""
     merged: list[tuple[int, int]] = []
@@ -298,7 +308,7 @@ def ddi_document(number: int, templates: list[str], dice: Dice) -> str:
     name = f"DDI-Synthetic.d{number}"
     lines = [XML, f"<!-- {NOTICE} -->", f'<document id="{name}">']
     for index, template in enumerate(templates):
-        sample = render(template, distinct(dict.fromkeys("ABC", drug), dice), dice)
+        sample = compose(template, dict.fromkeys("ABC", drug), dice)
         sentence = f"{name}.s{index}"
         lines.append(f"    <sentence id={quoteattr(sentence)} text={quoteattr(sample.text)}>")
         for e, mention in enumerate(sample.mentions):
@@ -327,7 +337,7 @@ def ppi_file(part: str, first: int, documents: list[list[str]], dice: Dice) -> s
         lines.append(f'  <document id="{name}" origId="synthetic-{number}" set="{part}">')
         offset = 0
         for index, template in enumerate(templates):
-            sample = render(template, distinct(dict.fromkeys("ABC", gene), dice), dice)
+            sample = compose(template, dict.fromkeys("ABC", gene), dice)
             sentence = f"{name}.s{index}"
             where = f"{offset}-{offset + len(sample.text)}"
             offset += len(sample.text) + 1
@@ -363,7 +373,7 @@ def chemprot_tables(first: int, documents: list[list[str]], dice: Dice) -> dict[
         rows: list[tuple[str, int, int, str]] = []
         gold: list[tuple[str, int, int]] = []
         for template in templates:
-            sample = render(template, distinct({"A": chemical, "C": chemical, "B": gene, "D": gene}, dice), dice)
+            sample = compose(template, {"A": chemical, "C": chemical, "B": gene, "D": gene}, dice)
             abstract += " " if abstract else ""
             base = len(title) + 1 + len(abstract)
             index = {}
