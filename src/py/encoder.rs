@@ -14,6 +14,7 @@ use crate::corpus::Span;
 use crate::encode::{Features, Tokenizer};
 use crate::eval::predict::EncodeStates;
 use crate::model::Pretrained;
+use crate::model::checkpoint::LoadReport;
 use crate::ops::engine;
 use crate::{Error, Result};
 
@@ -52,10 +53,17 @@ impl PyEncoder {
         self.0.tokenizer.casing().name()
     }
 
-    /// Tensors of the weight file that the encoder has no use for.
+    /// Where the weights came from: path, format, and the names of the tensors that were used, unused and missing.
     #[getter]
-    fn unused(&self) -> Vec<String> {
-        self.0.report.unused.clone()
+    fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let LoadReport { path, format, used, unused, missing } = &self.0.report;
+        let report = PyDict::new(py);
+        report.set_item("path", path.display().to_string())?;
+        report.set_item("format", format.name())?;
+        report.set_item("used", used)?;
+        report.set_item("unused", unused)?;
+        report.set_item("missing", missing)?;
+        Ok(report)
     }
 
     fn tokenize<'py>(&self, py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyDict>> {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from pathlib import Path
 
 import biorel
@@ -60,7 +61,7 @@ def test_names_of_the_hub_say_what_to_do(name: str) -> None:
 
 def test_tensors_without_use_are_reported(tmp_path: Path) -> None:
     extra = {"cls__predictions__bias": np.zeros(3, np.float32)}
-    assert biorel.load_encoder(write_encoder(tmp_path, **extra)).unused == ["cls.predictions.bias"]
+    assert biorel.load_encoder(write_encoder(tmp_path, **extra)).report["unused"] == ["cls.predictions.bias"]
 
 
 def test_unknown_names() -> None:
@@ -95,3 +96,13 @@ def test_damaged_encoders(tmp_path: Path) -> None:
     (cut / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(biorel.CheckpointError, match="safetensors"):
         biorel.load_encoder(cut)
+
+
+def test_a_tensorflow_release() -> None:
+    if "BIOREL_ENCODERS" not in os.environ:
+        pytest.skip("BIOREL_ENCODERS is not set: the published encoders are not here")
+    encoder = biorel.load_encoder(Path(os.environ["BIOREL_ENCODERS"]) / "tf_checkpoint_toy")
+    assert encoder.report["format"] == "TensorFlow"
+    assert len(encoder.report["used"]) == 39
+    assert "bert/encoder/layer_0/attention/self/query/kernel/adam_m" in encoder.report["unused"]
+    assert [states.shape[1] for states in encoder.encode(["protein"])] == [4]
