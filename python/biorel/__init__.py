@@ -15,6 +15,7 @@ Mechanism* (BIBM 2020).
 
 from biorel._biorel import __version__
 from biorel.corpus import Corpus, load_corpus
+from biorel.cross_validation import CrossValidation, cross_validate
 from biorel.encoder import Encoder, load_encoder
 from biorel.errors import (
     BiorelError,
@@ -24,15 +25,16 @@ from biorel.errors import (
     TrainingError,
     TrainingInterrupted,
 )
+from biorel.experiments import Comparison, compare
 from biorel.model import RelationModel, load
 from biorel.sample import load_sample, sample_path
 from biorel.scores import Scores
 from biorel.training import Run, finetune
-from biorel.validation import CrossValidation, cross_validate
 
 __all__ = [
     "BiorelError",
     "CheckpointError",
+    "Comparison",
     "ConfigError",
     "Corpus",
     "CorpusError",
@@ -44,6 +46,7 @@ __all__ = [
     "TrainingError",
     "TrainingInterrupted",
     "__version__",
+    "compare",
     "cross_validate",
     "finetune",
     "load",

@@ -1,4 +1,4 @@
-"""The command line: ``biorel statistics | finetune | cross-validate | evaluate | predict | attention | demo``.
+"""The command line: ``biorel COMMAND``; ``biorel --help`` lists the commands.
 
 Tables go to standard output, everything else to standard error. Exit codes: 0 success, 1 bad input, 2 a command that
 cannot be understood, 130 Ctrl-C.
@@ -18,12 +18,13 @@ from typing import Any
 import pandas as pd
 from biorel import __version__
 from biorel.corpus import Corpus, load_corpus
+from biorel.cross_validation import cross_validate
 from biorel.demo import run_demo
-from biorel.errors import BiorelError, ConfigError, CorpusError, TrainingInterrupted
+from biorel.errors import BiorelError, ConfigError, CorpusError, TrainingError, TrainingInterrupted
+from biorel.experiments import compare
 from biorel.model import load
 from biorel.scores import Scores
 from biorel.training import finetune
-from biorel.validation import cross_validate
 
 # The settings of `finetune` that are options here, with the type of what is typed.
 _SETTINGS: dict[str, Any] = {
@@ -50,7 +51,9 @@ _SETTINGS: dict[str, Any] = {
     "device": str,
     "threads": int,
 }
-_CV_SETTINGS = {name: kind for name, kind in _SETTINGS.items() if not name.startswith("state")}
+# With folds or several heads the training state lies in the experiment's directory.
+_FOLD_SETTINGS = {name: kind for name, kind in _SETTINGS.items() if name != "state"}
+_SHARED_SETTINGS = {name: kind for name, kind in _FOLD_SETTINGS.items() if name not in ("head", "seed")}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -126,11 +129,23 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("cross-validate", _cross_validate, "train on all folds but one and score that one, in turn")
     _add_corpus(sub)
     sub.add_argument("--encoder", default="minilm", help="alias or directory (default: minilm)")
-    sub.add_argument("--folds", type=int, default=10, help="how many (default: 10; AIMed's table states its own)")
-    sub.add_argument("--by", default="document", help="what stays together: document (default) or instance")
-    sub.add_argument("--fold-seed", type=int, default=1, help="seed of the division (default: 1)")
+    _add_folds(sub)
     sub.add_argument("--predictions", metavar="FILE", help="write all predictions (.tsv, .csv, .jsonl)")
-    _add_settings(sub, _CV_SETTINGS)
+    sub.add_argument("--leakage", metavar="FILE", help="write what training and test data share (.tsv, .csv, .jsonl)")
+    sub.add_argument("--directory", metavar="DIR", help="keep finished folds; a killed run goes on from there")
+    _add_settings(sub, _FOLD_SETTINGS)
+    _add_format(sub)
+
+    sub = command("compare", _compare, "fine-tune every head with every encoder, seed and fold")
+    _add_corpus(sub)
+    sub.add_argument("--head", action="append", required=True, help="may be repeated")
+    sub.add_argument("--encoder", action="append", help="alias or directory; may be repeated (default: minilm)")
+    sub.add_argument("--seed", action="append", type=int, help="may be repeated (default: 1)")
+    _add_folds(sub)
+    sub.add_argument("--directory", metavar="DIR", required=True, help="keep finished trials; go on from there")
+    sub.add_argument("--retry-failed", action="store_true", help="try trials again that failed before")
+    sub.add_argument("--paired", nargs=2, metavar="HEAD", help="print the tests of one head against another")
+    _add_settings(sub, _SHARED_SETTINGS)
     _add_format(sub)
 
     sub = command("evaluate", _evaluate, "score a saved model on a corpus")
@@ -160,6 +175,12 @@ def _add_corpus(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("corpus", help="format: aimed, ddi, chemprot, table")
     parser.add_argument("path", nargs="+", help="folder, file(s) or .zip")
     parser.add_argument("--splits", help="ddi: full or blue")
+
+
+def _add_folds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--folds", type=int, help="how many; cross-validation: 10, or as many as the corpus states")
+    parser.add_argument("--by", help="what stays together: document, given (the corpus's own folds) or instance")
+    parser.add_argument("--fold-seed", type=int, default=1, help="seed of the division (default: 1)")
 
 
 def _add_settings(parser: argparse.ArgumentParser, settings: dict[str, Any]) -> None:
@@ -215,22 +236,30 @@ def _finetune(options: argparse.Namespace) -> None:
 
 
 def _cross_validate(options: argparse.Namespace) -> None:
-    _check_ending(options.predictions, "predictions")
-    settings: dict[str, Any] = {name: getattr(options, name) for name in _CV_SETTINGS}
-    cv = cross_validate(
-        _read(options),
-        options.encoder,
-        folds=options.folds,
-        by=options.by,
-        fold_seed=options.fold_seed,
-        progress=not options.no_progress,
-        **settings,
-    )
+    for option in ("predictions", "leakage"):
+        _check_ending(getattr(options, option), option)
+    names = ("folds", "by", "fold_seed", "directory", *_FOLD_SETTINGS)
+    settings: dict[str, Any] = {name: getattr(options, name) for name in names}
+    cv = cross_validate(_read(options), options.encoder, progress=not options.no_progress, **settings)
     if options.predictions:
         _write(cv.predictions, Path(options.predictions))
+    if options.leakage:
+        _write(cv.leaks, Path(options.leakage))
     if options.format == "table":
-        print(cv.folds.round(4).to_string(index=False), end="\n\n")
+        print(cv.folds.merge(cv.leakage, on="fold").round(4).to_string(index=False), end="\n\n")
     _print(cv.scores, options.format)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    names = ("folds", "by", "fold_seed", "directory", "retry_failed", *_SHARED_SETTINGS)
+    settings: dict[str, Any] = {name: getattr(options, name) for name in names}
+    grid: dict[str, Any] = {"heads": options.head, "encoders": options.encoder or ["minilm"]}
+    grid |= {"seeds": options.seed or [1], "progress": not options.no_progress}
+    comparison = compare(_read(options), **grid, **settings)
+    _print(comparison.paired(*options.paired) if options.paired else comparison.results, options.format)
+    if len(comparison.failures):
+        errors = "; ".join(comparison.failures["error"].unique())
+        raise TrainingError(f"{len(comparison.failures)} of {len(comparison.trials)} trials failed: {errors}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from biorel.errors import ConfigError, CorpusError
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 Marking: TypeAlias = Literal["typed", "blue", "markers"]
+By: TypeAlias = Literal["document", "given", "instance"]
 
 
 def check_corpus(corpus: object) -> None:
@@ -167,13 +168,11 @@ class Corpus:
         """
         return Corpus(self._core.divide([(name, list(documents)) for name, documents in parts.items()]))
 
-    def fold(
-        self, index: int, *, folds: int = 10, by: Literal["document", "instance"] = "document", seed: int = 1
-    ) -> Corpus:
+    def fold(self, index: int, *, folds: int = 10, by: By | None = None, seed: int = 1) -> Corpus:
         """Hold one fold out: a corpus with the splits ``train`` and ``test``.
 
-        Folds keep documents together. Where the file states the published folds (``aimed_pairs.tsv``) those are used
-        and `folds` and `seed` are ignored; else the documents are shuffled with `seed` and dealt out so that the folds
+        Where the file states the published folds (``aimed_pairs.tsv``) those are used and `folds` and `seed` are
+        ignored, unless `by` says otherwise; else the documents are shuffled with `seed` and dealt out so that the folds
         hold nearly equally many pairs.
 
         Parameters
@@ -182,9 +181,9 @@ class Corpus:
             Which fold to test on, from 0.
         folds : int
             How many folds.
-        by : {"document", "instance"}
-            What stays together. With ``instance`` pairs of one sentence stand on both sides, so that scores are far too
-            good; it is there to reproduce papers that did so.
+        by : {"document", "given", "instance"}, optional
+            What stays together: documents, or what the corpus's own folds do. With ``instance`` pairs of one sentence
+            stand on both sides, so that scores are far too good; it is there to reproduce papers that did so.
         seed : int
             Seed of the shuffle.
 
@@ -203,6 +202,7 @@ class Corpus:
         >>> biorel.load_sample("aimed").fold(0, folds=4).statistics()["documents"].tolist()
         [18, 6]
         """
+        by = by or ("document" if self._core.given_folds is None else "given")
         held = Corpus(self._core.fold(index, folds, by, seed))
         if by == "instance":
             shared = len(set(held.sentences("train")["id"]) & set(held.sentences("test")["id"]))

@@ -1,7 +1,9 @@
 //! Scores: one confusion matrix per evaluation, everything else derived from it, and the protocol said beside it.
 
+mod distributions;
 pub mod folds;
 pub mod metrics;
+pub mod paired;
 pub mod predict;
 
 pub use folds::{FoldScores, Spread};

@@ -200,6 +200,18 @@ impl PyCorpus {
         detached(py, || fold_numbers(&self.0, folds, unit, seed))
     }
 
+    /// How many folds the corpus itself states.
+    #[getter]
+    fn given_folds(&self) -> Option<usize> {
+        self.0.folds.as_ref().map(|folds| folds.values().collect::<HashSet<_>>().len())
+    }
+
+    /// SHA-256 of labels and content.
+    #[getter]
+    fn hash(&self, py: Python<'_>) -> PyResult<String> {
+        detached(py, || Ok(self.0.content_hash()))
+    }
+
     /// What two splits share: documents, equal sentences, near-duplicates.
     fn leakage<'py>(&self, py: Python<'py>, train: &str, test: &str, threshold: f64) -> PyResult<Bound<'py, PyDict>> {
         let (train, test) = (self.0.split(train)?, self.0.split(test)?);

@@ -11,6 +11,8 @@ use crate::{Error, Result};
 pub enum Unit {
     /// Documents: nothing of a test document is trained on.
     Document,
+    /// The folds that the corpus itself states, by document too.
+    Given,
     /// Single pairs, as some papers do: sentences stand on both sides.
     Instance,
 }
@@ -21,8 +23,9 @@ impl std::str::FromStr for Unit {
     fn from_str(name: &str) -> Result<Self> {
         match name {
             "document" => Ok(Self::Document),
+            "given" => Ok(Self::Given),
             "instance" => Ok(Self::Instance),
-            _ => Err(Error::config("by", format!("`{name}` is unknown; choose one of document, instance"))),
+            _ => Err(Error::config("by", format!("`{name}` is unknown; choose one of document, given, instance"))),
         }
     }
 }
@@ -71,8 +74,7 @@ fn belongs(id: &str, document: &str) -> bool {
     id.strip_prefix(document).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
 }
 
-/// The numbers of a corpus's folds: the published ones where the corpus states them and documents stay together, else
-/// `0..folds`.
+/// The numbers of a corpus's folds: those that the corpus states, or `0..folds`.
 pub fn fold_numbers(corpus: &Corpus, folds: i64, unit: Unit, seed: u64) -> Result<Vec<usize>> {
     let sentences: Vec<Sentence> = corpus.sentences().cloned().collect();
     let pairs = instances(&sentences, &corpus.task, Marking::Typed)?;
@@ -85,10 +87,14 @@ fn all_folds(corpus: &Corpus, pairs: &[Instance], folds: i64, unit: Unit, seed: 
             .map_err(|_| Error::config("folds", format!("{folds} is out of range; it must be at least 2")))
     };
     match (unit, &corpus.folds) {
-        (Unit::Document, Some(given)) => {
+        (Unit::Given, Some(given)) => {
             folds_given(pairs, &given.iter().map(|(document, fold)| (document.clone(), *fold)).collect())
         }
-        (Unit::Document, None) => folds_by_document(pairs, k()?, seed),
+        (Unit::Given, None) => {
+            let message = format!("{} states no folds; choose document or instance", corpus.name);
+            Err(Error::config("by", message))
+        }
+        (Unit::Document, _) => folds_by_document(pairs, k()?, seed),
         (Unit::Instance, _) => folds_by_instance(pairs, k()?, seed),
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
+use sha2::{Digest, Sha256};
 
 use super::columns::Columns;
 use super::gate::{detached, interruptible};
@@ -31,6 +32,19 @@ impl PyEncoder {
     #[getter]
     fn config(&self) -> PyResult<String> {
         serde_json::to_string(&self.0.config).map_err(|e| super::error::internal(&e.to_string()))
+    }
+
+    /// SHA-256 of the sizes, the casing and every weight: which encoder it is, wherever it was read from.
+    #[getter]
+    fn hash(&self, py: Python<'_>) -> PyResult<String> {
+        detached(py, || {
+            let mut hash = Sha256::new();
+            hash.update(format!("{:?} {}", self.0.config, self.0.tokenizer.casing().name()));
+            for value in self.0.weights.values.iter().flatten() {
+                hash.update(value.to_le_bytes());
+            }
+            Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        })
     }
 
     #[getter]

@@ -11,6 +11,7 @@ mod error;
 mod gate;
 mod instances;
 mod model;
+mod paired;
 mod scores;
 mod settings;
 mod training;
@@ -30,6 +31,8 @@ mod _biorel {
     use super::instances::PyInstances;
     #[pymodule_export]
     use super::model::{PyModel, PyPairs, PyPredicted};
+    #[pymodule_export]
+    use super::paired::{bootstrap, mcnemar, sign_test, t_interval};
     #[pymodule_export]
     use super::scores::score;
     #[pymodule_export]

@@ -60,7 +60,8 @@ fn other_spellings_and_other_heads() {
     let (read, extras, report) = checkpoint::read(directory.path(), &config(), &[]).unwrap();
     assert_eq!(read, weights);
     assert_eq!(extras.len(), 1);
-    assert_eq!(report.unused, ["cls.predictions.bias", "embeddings.position_ids"]);
+    assert_eq!(report.unused, ["bert.embeddings.position_ids", "cls.predictions.bias"]);
+    assert_eq!(report.missing, ["pooler.dense.bias"]);
 }
 
 #[test]

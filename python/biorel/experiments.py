@@ -1,0 +1,413 @@
+"""Comparisons over heads, encoders, seeds and folds, in one directory that survives interruptions."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import pandas as pd
+from biorel import __version__, _biorel
+from biorel.corpus import By, Corpus, PathLike, check_corpus
+from biorel.cross_validation import MEASURES, count_leaks, find_leaks, warn_of_leaks
+from biorel.encoder import Encoder, load_encoder
+from biorel.errors import ConfigError
+from biorel.paired import Side, compare_decisions
+from biorel.run_directory import RunDirectory, prediction_rows, prediction_table, write_whole
+from biorel.scores import Scores, score_predictions
+from biorel.training import Head
+from biorel.trial import Folds, Row, checked_settings, folds_of, run_trial, score_pooled
+from tqdm.auto import tqdm
+
+Which: TypeAlias = "str | tuple[str, str]"
+_KEYS = ("encoder", "head", "seed", "fold")
+
+
+class Trial(NamedTuple):
+    """One cell of the grid; `fold` is None where the corpus's own train and test splits are used."""
+
+    encoder: str
+    head: str
+    seed: int
+    fold: int | None
+
+    def name(self, encoder_hash: str) -> str:
+        """What it is called in the directory; another encoder under the same name is another trial."""
+        fold = "" if self.fold is None else f" fold-{self.fold}"
+        return f"{Path(self.encoder).name}-{encoder_hash[:16]} {self.head} seed-{self.seed}{fold}"
+
+
+class Comparison:
+    """What a comparison came to. Made by :func:`compare`.
+
+    Attributes
+    ----------
+    corpus : Corpus
+        What was learned and scored.
+    settings : dict
+        The settings that all trials share, defaults included.
+    trials : pandas.DataFrame
+        One row per trial: ``encoder``, ``head``, ``seed``, ``fold`` (missing without folds), ``status`` (``finished``
+        or ``failed``), ``precision``, ``recall``, ``f1``, ``support``, ``train``, ``test``, ``steps``, ``seconds``, and
+        ``error``: what a failed trial failed of.
+    results : Scores
+        One row per encoder and head: ``trials`` finished and ``failed``; mean ``precision``, ``recall`` and ``f1``; the
+        ``sd`` and the confidence interval (``low``, ``high``) of the mean F1; and with folds ``pooled_f1``, the F1 of
+        the decisions of all folds together, mean over the seeds. The protocol says over what and how.
+    """
+
+    def __init__(
+        self, corpus: Corpus, settings: Row, directory: RunDirectory, names: dict[Trial, str], division: str | None
+    ) -> None:
+        self.corpus = corpus
+        self.settings = settings
+        self._directory = directory
+        self._names = names
+        self._division = division
+        rows = []
+        for trial, name in names.items():
+            record = {key: value for key, value in directory.records[name].items() if key != "trial"}
+            rows.append({**record, **trial._asdict()})
+        columns = [*_KEYS, "status", *MEASURES, "support", "train", "test", "steps", "seconds", "error"]
+        trials = pd.DataFrame(rows, columns=columns)
+        counts = dict.fromkeys(["fold", "support", "train", "test", "steps"], "Int64")
+        self.trials = trials.astype({**counts, **dict.fromkeys([*MEASURES, "seconds"], float)})
+        self.results = self._results()
+
+    @property
+    def failures(self) -> pd.DataFrame:
+        """The failed trials and their errors."""
+        return self.trials.loc[self.trials["status"] == "failed", [*_KEYS, "error"]].reset_index(drop=True)
+
+    def predictions(self, head: str, *, encoder: str | None = None, seed: int | None = None) -> pd.DataFrame:
+        """Predictions of the finished trials of a head, with ``seed`` and ``fold`` beside them.
+
+        Parameters
+        ----------
+        head : str
+            One of the heads.
+        encoder : str, optional
+            One of the encoders; needed where there are several.
+        seed : int, optional
+            One of the seeds; all by default.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As :meth:`RelationModel.predictions`.
+
+        Examples
+        --------
+        >>> len(comparison.predictions("cls"))
+        142
+        """
+        chosen = self._which(head if encoder is None else (encoder, head), "head")
+        tables = []
+        for trial in self._finished(*chosen):
+            if seed in (None, trial.seed):
+                table = self._table(trial)
+                table.insert(0, "fold", pd.Series([trial.fold] * len(table), dtype="Int64"))
+                table.insert(0, "seed", trial.seed)
+                tables.append(table)
+        if not tables:
+            raise ConfigError(f"seed: no trial of {' '.join(chosen)} with it has finished", "seed")
+        return pd.concat(tables, ignore_index=True)
+
+    def paired(
+        self,
+        first: Which,
+        second: Which,
+        *,
+        unit: Literal["instance", "sentence", "document"] = "instance",
+        samples: int = 10_000,
+        level: float = 0.95,
+        seed: int = 1,
+    ) -> Scores:
+        """Test whether one head (or encoder) is better than another, or by chance.
+
+        Parameters
+        ----------
+        first, second : str or (str, str)
+            A head, where there is one encoder; an encoder, where there is one head; or (encoder, head).
+        unit : {"instance", "sentence", "document"}
+            What the bootstrap draws. Pairs of one sentence are alike, so instances give too small p-values where
+            sentences have many pairs.
+        samples : int
+            Samples of the bootstrap.
+        level : float
+            Level of the bootstrap's interval.
+        seed : int
+            Seed of the bootstrap.
+
+        Returns
+        -------
+        Scores
+            One row per test: ``test``, ``seed`` (missing where all seeds count), ``n`` (what the test is over),
+            ``first`` and ``second``, their ``difference``, its interval ``low`` to ``high``, the two-sided ``p``, and a
+            ``note`` where there is too little to go by. The p-values are not corrected for making several comparisons.
+
+            ``bootstrap``: F1 of all decisions together. Units are drawn with replacement and both sides scored on the
+            same draw; p is the share of samples that depart from the observed difference by at least as much as that
+            departs from 0 (Efron & Tibshirani 1993, chapter 16; Berg-Kirkpatrick, Burkett & Klein, EMNLP 2012).
+            ``McNemar``: of the instances that only one side decides right, how many were whose; exact binomial
+            (McNemar 1947; for classifiers Dietterich 1998). One row per seed.
+            ``sign test``: over folds, or seeds where there are no folds, how often either side has the higher F1; ties
+            are left out; exact binomial (Demšar 2006). With several seeds a fold's F1 is their mean.
+
+        Raises
+        ------
+        ConfigError
+            For a side that is not in the comparison or ambiguous, or when no seed has finished on both sides.
+
+        Examples
+        --------
+        >>> tests = comparison.paired("cls", "attention", samples=100)
+        >>> tests["test"].tolist()
+        ['bootstrap', 'McNemar', 'sign test']
+        """
+        sides = self._which(first, "first"), self._which(second, "second")
+        if sides[0] == sides[1]:
+            raise ConfigError(f"second: {second!r} is the first side too", "second")
+        finished = [{(trial.seed, trial.fold): trial for trial in self._finished(*side)} for side in sides]
+        folds = list(dict.fromkeys(trial.fold for trial in self._names))
+        seeds = list(dict.fromkeys(trial.seed for trial in self._names))
+        whole = [seed for seed in seeds if all((seed, fold) in side for side in finished for fold in folds)]
+        if not whole:
+            raise ConfigError("first: no seed has finished all its trials on both sides; see .failures", "first")
+        read = [self._side(side, whole, folds) for side in finished]
+        table = compare_decisions(
+            self.corpus, read[0], read[1], whole, unit=unit, samples=samples, level=level, seed=seed
+        )
+        left = sorted(set(seeds) - set(whole))
+        without = f" (seeds {', '.join(map(str, left))} left out: not finished on both sides)" if left else ""
+        names = " against ".join(" ".join(side) for side in sides)
+        table.attrs["protocol"] = (
+            f"{names}, {len(whole)} seeds{without}; {self._protocol(read[0].table, 'pooled')}; "
+            "two-sided p, not corrected for several comparisons"
+        )
+        return table
+
+    def _side(self, finished: dict[tuple[int, int | None], Trial], seeds: list[int], folds: list[int | None]) -> Side:
+        tables = {seed: pd.concat([self._table(finished[seed, fold]) for fold in folds]) for seed in seeds}
+        over: list[list[float]] = [
+            [self._directory.records[self._names[finished[seed, fold]]]["f1"] for fold in folds] for seed in seeds
+        ]
+        by_fold = folds != [None]
+        scores = [sum(values) / len(values) for values in (zip(*over, strict=True) if by_fold else over)]
+        first = tables[seeds[0]].reset_index(drop=True)
+        return Side(first, [table["predicted"].tolist() for table in tables.values()], scores, by_fold)
+
+    def _table(self, trial: Trial) -> pd.DataFrame:
+        return prediction_table(self._directory.predictions(self._names[trial]))
+
+    def _finished(self, encoder: str, head: str) -> list[Trial]:
+        records = self._directory.records
+        chosen = (trial for trial in self._names if (trial.encoder, trial.head) == (encoder, head))
+        return [trial for trial in chosen if records[self._names[trial]]["status"] == "finished"]
+
+    def _which(self, side: Which, field: str) -> tuple[str, str]:
+        encoders = list(dict.fromkeys(trial.encoder for trial in self._names))
+        heads = list(dict.fromkeys(trial.head for trial in self._names))
+        if not isinstance(side, str):
+            encoder, head = side
+            chosen = [(encoder, head)] if encoder in encoders and head in heads else []
+        elif side in heads:
+            chosen = [(encoder, side) for encoder in encoders]
+        else:
+            chosen = [(side, head) for head in heads] if side in encoders else []
+        if len(chosen) == 1:
+            return chosen[0]
+        problem = "could be several" if chosen else "is not in this comparison"
+        there = f"heads {', '.join(heads)}; encoders {', '.join(encoders)}"
+        raise ConfigError(f"{field}: {side!r} {problem}; give (encoder, head). There are {there}", field)
+
+    def _protocol(self, predictions: pd.DataFrame, convention: str) -> str:
+        if self._division is None:
+            return score_predictions(predictions, self.corpus, "test").protocol
+        return score_pooled(self.corpus, predictions, f"{self._division}, {convention}").protocol
+
+    def _results(self) -> Scores:
+        rows = []
+        by_fold = self._division is not None
+        for encoder, head in dict.fromkeys((trial.encoder, trial.head) for trial in self._names):
+            group = self.trials[(self.trials["encoder"] == encoder) & (self.trials["head"] == head)]
+            done = group[group["status"] == "finished"]
+            values = done.groupby("fold" if by_fold else "seed")["f1"].mean()
+            low, high = _biorel.t_interval(values.tolist(), 0.95) or (None, None)
+            row = {"encoder": encoder, "head": head, "trials": len(done), "failed": len(group) - len(done)}
+            row |= {name: done[name].mean() for name in MEASURES}
+            row |= {"sd": values.std(), "low": low, "high": high}
+            if by_fold:
+                row["pooled_f1"] = self._pooled(encoder, head)
+            rows.append(row)
+        floats = [*MEASURES, "sd", "low", "high", *(["pooled_f1"] if by_fold else [])]
+        results = Scores(pd.DataFrame(rows).astype(dict.fromkeys(floats, float)))
+        finished = [
+            trial for trial in self._names if self._directory.records[self._names[trial]]["status"] == "finished"
+        ]
+        what = "nothing has finished"
+        if finished:
+            first = finished[0]
+            tables = [self._table(t) for t in finished if t._replace(fold=None) == first._replace(fold=None)]
+            what = self._protocol(pd.concat(tables), "mean")
+        over = "folds, each the mean of its seeds; training data overlap, so the interval is somewhat too narrow"
+        results.attrs["protocol"] = f"{what}; sd and 95 % t interval over the {over if by_fold else 'seeds'}"
+        return results
+
+    def _pooled(self, encoder: str, head: str) -> float | None:
+        """Over the seeds that have all folds."""
+        folds = {trial.fold for trial in self._names}
+        by_seed: dict[int, list[Trial]] = {}
+        for trial in self._finished(encoder, head):
+            by_seed.setdefault(trial.seed, []).append(trial)
+        values: list[float] = []
+        for trials in by_seed.values():
+            if {trial.fold for trial in trials} == folds:
+                scores = score_pooled(self.corpus, pd.concat([self._table(trial) for trial in trials]), "pooled")
+                pooled: Any = scores.set_index("class").loc[self.corpus._core.task.headline, "f1"]
+                values.append(float(pooled))
+        return sum(values) / len(values) if values else None
+
+    def __repr__(self) -> str:
+        """The table of results, and how many trials failed."""
+        failed = len(self.failures)
+        return f"{self.results!r}" + (
+            f"\n{failed} of {len(self.trials)} trials failed; see .failures" if failed else ""
+        )
+
+
+def compare(
+    corpus: Corpus,
+    *,
+    directory: PathLike,
+    heads: Sequence[Head] = ("cls", "attention"),
+    encoders: Sequence[str | PathLike | Encoder] = ("minilm",),
+    seeds: Sequence[int] = (1,),
+    folds: int | Literal["given"] | None = None,
+    by: By | None = None,
+    fold_seed: int = 1,
+    retry_failed: bool = False,
+    progress: bool = True,
+    **settings: Any,
+) -> Comparison:
+    """Fine-tune every head with every encoder, seed and fold, in a directory from which a killed run goes on.
+
+    Call it again with the same arguments to go on, or with more heads, encoders or seeds to extend the comparison:
+    what is finished is not done again.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        What to learn and score.
+    directory : path
+        A new directory, or that of an earlier call with the same corpus, folds and settings.
+    heads : sequence of str
+        As :func:`finetune` takes them.
+    encoders : sequence of str, path or Encoder
+        As :func:`load_encoder` takes them.
+    seeds : sequence of int
+        Seeds of the training.
+    folds : int, "given" or None
+        Cross-validate in so many folds, or in the corpus's own; None trains on ``train`` and scores ``test``.
+    by : {"document", "instance", "given"}, optional
+        What a fold keeps together; as :func:`cross_validate` takes it.
+    fold_seed : int
+        Seed of the division into folds.
+    retry_failed : bool
+        Try the trials again that failed in an earlier call.
+    progress : bool
+        Show progress bars.
+    **settings
+        Every other setting of :func:`finetune`, the same for all trials.
+
+    Returns
+    -------
+    Comparison
+        All trials, their means and spread, and paired tests.
+
+    Raises
+    ------
+    ConfigError
+        For a setting out of range, an encoder that cannot be found, or a directory of another experiment. A trial that
+        fails later is recorded and the others go on; only what the operating system refuses (a full disk) stops them.
+
+    Warns
+    -----
+    UserWarning
+        When the last line of the directory's table was cut off by a kill, so that its trial is done again; and for
+        ``by="instance"``, with what it leaks.
+
+    Examples
+    --------
+    >>> comparison = biorel.compare(
+    ...     biorel.load_sample("ddi"), directory=folder / "comparison", max_steps=1, progress=False
+    ... )
+    >>> comparison.trials[["encoder", "head", "seed", "status"]].values.tolist()
+    [['minilm', 'cls', 1, 'finished'], ['minilm', 'attention', 1, 'finished']]
+    """
+    for field, values in (("heads", heads), ("encoders", encoders), ("seeds", seeds)):
+        if isinstance(values, str) or not len(values):
+            raise ConfigError(f"{field}: must be a list with at least one entry, not {values!r}", field)
+    check_corpus(corpus)
+    shared = checked_settings(settings, heads, seeds)
+    divided: Folds | None = None
+    if folds is not None or by is not None:
+        number = None if folds == "given" else folds
+        divided = folds_of(corpus, number, "given" if folds == "given" else by, fold_seed)
+        if divided.by == "instance":
+            warn_of_leaks(count_leaks(find_leaks(divided, 0.8), divided.numbers))
+    elif not {"train", "test"} <= set(corpus.splits):
+        message = f"folds: {corpus.name} has no splits train and test; give a number of folds"
+        raise ConfigError(message + (', or "given"' if corpus._core.given_folds else ""), "folds")
+    numbers: list[int | None] = [None] if divided is None else list(divided.numbers)
+    hashes = _encoder_hashes(encoders)
+    plan = {
+        "kind": "comparison",
+        "biorel": __version__,
+        "corpus": corpus._core.hash,
+        **({"folds": None} if divided is None else divided.plan()),
+        "settings": shared,
+    }
+    run = RunDirectory(directory, plan)
+    names: dict[Trial, str] = {}
+    with run.held():
+        # Heads innermost: what is finished early can already be compared.
+        cells = list(itertools.product(hashes, numbers, dict.fromkeys(seeds), dict.fromkeys(heads)))
+        loaded: dict[str, Encoder] = {}
+        for encoder, fold, seed, head in tqdm(cells, desc="trials", unit="trial", disable=not progress):
+            trial = Trial(encoder, head, seed, fold)
+            names[trial] = name = trial.name(hashes[encoder][1])
+            earlier = run.records.get(name)
+            if earlier is not None and not (retry_failed and earlier["status"] == "failed"):
+                continue
+            if encoder not in loaded:
+                loaded = {encoder: load_encoder(hashes[encoder][0])}
+            part = corpus if divided is None or fold is None else divided.part(fold)
+            try:
+                call = {**settings, "head": head, "seed": seed}
+                _, record, predictions = run_trial(part, loaded[encoder], run.state(name), progress, call)
+            except OSError:
+                raise
+            except Exception as error:
+                message = f"{type(error).__name__}: {error}"
+                run.finish(name, {**trial._asdict(), "status": "failed", "error": message}, None)
+            else:
+                record = {**trial._asdict(), "status": "finished", **record}
+                run.finish(name, record, prediction_rows(predictions))
+        comparison = Comparison(corpus, shared, run, names, None if divided is None else divided.in_words())
+        for title, frame in (("trials", comparison.trials), ("results", comparison.results)):
+            write_whole(run.path / f"{title}.tsv", frame.to_csv(sep="\t", index=False))
+    return comparison
+
+
+def _encoder_hashes(encoders: Sequence[str | PathLike | Encoder]) -> dict[str, tuple[str | PathLike | Encoder, str]]:
+    """What each encoder is, by its name: one that cannot be loaded is an error before anything is trained."""
+    found: dict[str, tuple[str | PathLike | Encoder, str]] = {}
+    for given in encoders:
+        name = given.name if isinstance(given, Encoder) else os.fspath(given)
+        if name in found:
+            raise ConfigError(f"encoders: `{name}` is there twice", "encoders")
+        found[name] = given, load_encoder(given)._core.hash
+    return found

@@ -1,0 +1,195 @@
+"""A directory that keeps what a long experiment has finished, so that a killed one goes on where it stopped.
+
+``plan.json`` says what is being done; a directory of another plan is refused. ``trials.jsonl`` has one line for each
+finished trial, appended and synced as a whole. ``predictions/`` has one file per trial, written before its line, and
+``states/`` the training state of the trial that is running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from biorel.corpus import PathLike
+from biorel.errors import ConfigError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no advisory locks of this kind; two runs in one directory are not noticed there.
+    fcntl = None  # type: ignore[assignment]
+
+FORMAT = 1
+
+
+class RunDirectory:
+    """One experiment's directory, held by this process alone while it is open (:meth:`held`).
+
+    Parameters
+    ----------
+    path : path
+        A new or empty directory, or one of the same plan.
+    plan : mapping
+        What decides the results, in JSON's types.
+    """
+
+    def __init__(self, path: PathLike, plan: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.plan = json.loads(json.dumps({"format": FORMAT, **plan}, default=os.fspath))
+        self.records: dict[str, dict[str, Any]] = {}
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[RunDirectory]:
+        """Lock the directory, check its plan, and read what is finished."""
+        (self.path / "predictions").mkdir(parents=True, exist_ok=True)
+        (self.path / "states").mkdir(exist_ok=True)
+        with (self.path / "lock").open("ab") as lock:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    message = (
+                        f"directory: another run is working in {self.path}; wait for it, or give another directory"
+                    )
+                    raise ConfigError(message, "directory") from None
+                # Nobody else writes here now: what is half-written is a killed run's.
+                for path in (self.path / "states").iterdir():
+                    if path.suffix != ".state":
+                        path.unlink()
+            self._check_plan()
+            self._read()
+            yield self
+
+    def state(self, trial: str) -> Path:
+        """Where the training state of a trial is kept while it runs."""
+        return self.path / "states" / f"{_file_name(trial)}.state"
+
+    def finish(self, trial: str, record: Mapping[str, Any], predictions: list[dict[str, Any]] | None) -> None:
+        """Keep what a trial came to; once this returns, it survives whatever happens to this process."""
+        if predictions is not None:
+            lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in predictions)
+            write_whole(self._predictions(trial), "".join(lines))
+        line = json.dumps({"trial": trial, **record}, ensure_ascii=False, allow_nan=False)
+        with (self.path / "trials.jsonl").open("ab", buffering=0) as file:
+            file.write(line.encode() + b"\n")
+            os.fsync(file.fileno())
+        _sync_folder(self.path)
+        self.records[trial] = json.loads(line)
+        self.state(trial).unlink(missing_ok=True)
+
+    def predictions(self, trial: str) -> list[dict[str, Any]]:
+        """The predictions of a finished trial, a dict per instance."""
+        with self._predictions(trial).open(encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    def _predictions(self, trial: str) -> Path:
+        return self.path / "predictions" / f"{_file_name(trial)}.jsonl"
+
+    def _check_plan(self) -> None:
+        file = self.path / "plan.json"
+        if not file.exists():
+            known = {"lock", "predictions", "states"}
+            others = sorted(entry.name for entry in self.path.iterdir() if entry.name not in known)
+            # A kill between making the directory and writing the plan leaves only what is known, or a partial plan.
+            if [name for name in others if not name.endswith(".part")]:
+                message = f"directory: {self.path} holds other things ({', '.join(others[:3])}); give a new directory"
+                raise ConfigError(message, "directory")
+            write_whole(file, json.dumps(self.plan, indent=1, ensure_ascii=False) + "\n")
+            return
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ConfigError(f"directory: {file} is damaged ({error}); give a new directory", "directory") from None
+        differing = _differences(found, self.plan)
+        if differing:
+            message = (
+                f"directory: {self.path} was begun with {'; '.join(differing)}. Give the same again, or a new directory"
+            )
+            raise ConfigError(message, "directory")
+
+    def _read(self) -> None:
+        self.records = {}
+        file = self.path / "trials.jsonl"
+        if not file.exists():
+            return
+        data = file.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            warnings.warn(
+                f"{file}: the last line was cut off when a run was killed; its trial is done again", stacklevel=5
+            )
+            with file.open("r+b") as torn:
+                torn.truncate(whole)
+                os.fsync(torn.fileno())
+        for number, line in enumerate(data[:whole].splitlines(), start=1):
+            try:
+                record = json.loads(line)
+                self.records[record["trial"]] = record
+            except (ValueError, KeyError, TypeError):
+                message = f"directory: {file}:{number} is damaged; delete that line, and its trial is done again"
+                raise ConfigError(message, "directory") from None
+
+
+def prediction_rows(predictions: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table of predictions as JSON's types; what is missing is None."""
+    columns = {}
+    for name in predictions.columns:
+        values = predictions[name]
+        missing = values.isna()
+        columns[name] = [None if gone else value for value, gone in zip(values.tolist(), missing, strict=True)]
+    names = list(columns)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def prediction_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The table that :func:`prediction_rows` was made from, the same whether it has been on disk or not."""
+    table = pd.DataFrame(rows)
+    for name in table.columns:
+        if name.startswith("p_") or name == "probability":
+            table[name] = table[name].astype(float)
+    return table
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is there complete or not at all, even if the machine stops."""
+    beside = path.with_name(path.name + ".part")
+    with beside.open("wb") as file:
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # a folder cannot be opened there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _file_name(trial: str) -> str:
+    return re.sub(r"[^\w.=+-]+", "-", trial)
+
+
+def _differences(found: Any, wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What differs, in words; nested mappings are named by their innermost key."""
+    if not isinstance(found, dict):
+        return [f"{prefix or 'another plan'} of another form"]
+    lines = []
+    for key in sorted({*found, *wanted}):
+        before, now = found.get(key), wanted.get(key)
+        if isinstance(before, dict) and isinstance(now, dict):
+            lines += _differences(before, now, key)
+        elif before != now:
+            lines.append(f"{key} {before!r}, not {now!r}")
+    return lines

@@ -1,0 +1,221 @@
+//! Whether one model is better than another on the same instances, or by chance.
+//!
+//! Three tests that look at different things: the bootstrap resamples what was tested and asks about the score itself,
+//! McNemar's test asks about single decisions, and the sign test about whole folds or seeds. None knows that training
+//! data of different folds overlap, so a small p-value over folds says less than it seems to (Dietterich 1998).
+
+use super::distributions::{fair_coin_two_sided, student_two_sided};
+use super::folds::Spread;
+use super::metrics::Confusion;
+use crate::corpus::{Averaging, Task};
+use crate::rng::{Purpose, Stream};
+use crate::{Error, Result};
+
+/// The decisions of one model on some instances: the index of a label, or `None` for an instance that was dropped.
+pub type Decisions = Vec<Option<usize>>;
+
+/// What [`bootstrap`] compares.
+#[derive(Debug, Clone)]
+pub struct Comparison<'a> {
+    /// Labels, negative label and averaging.
+    pub task: &'a Task,
+    /// Gold labels of the instances.
+    pub gold: &'a [usize],
+    /// The first model's decisions, one list for each of its seeds; their confusion matrices are added.
+    pub first: &'a [Decisions],
+    /// The second model's.
+    pub second: &'a [Decisions],
+    /// What is drawn together: the number of the sentence or document of each instance, or of the instance itself.
+    pub unit: &'a [usize],
+}
+
+/// The difference between two models' F1, and how it varies between samples.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bootstrapped {
+    /// F1 of the first model.
+    pub first: f64,
+    /// F1 of the second model.
+    pub second: f64,
+    /// Two-sided p-value.
+    pub p: f64,
+    /// Percentile interval of the difference, at the level that was asked for.
+    pub interval: [f64; 2],
+    /// How many units were drawn in each sample.
+    pub units: usize,
+}
+
+/// Successes of either side and their exact two-sided p-value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Counted {
+    /// How often only the first model was right, or the better one.
+    pub first: u64,
+    /// How often only the second was.
+    pub second: u64,
+    /// How often they did not differ; these do not count.
+    pub ties: u64,
+    /// Two-sided p-value; 1 when they never differ.
+    pub p: f64,
+}
+
+impl Counted {
+    fn of(first: u64, second: u64, ties: u64) -> Self {
+        Self { first, second, ties, p: fair_coin_two_sided(first, second) }
+    }
+
+    /// The smallest p-value that so few differences can give: all of them on one side.
+    pub fn least_p(&self) -> f64 {
+        fair_coin_two_sided(0, self.first + self.second)
+    }
+}
+
+/// Paired bootstrap (Efron & Tibshirani 1993, chapter 16; for F1 in language processing: Berg-Kirkpatrick et al., EMNLP
+/// 2012): units are drawn with replacement, both models are scored on the same draw. The p-value is the share of
+/// samples whose difference departs from the observed one by at least as much as that departs from 0, both counted with
+/// one more sample, so that it is never 0.
+///
+/// # Errors
+/// [`Error::Config`] for lists of different lengths, an unknown label, fewer than 2 units, or no samples.
+pub fn bootstrap(comparison: &Comparison<'_>, samples: usize, level: f64, seed: u64) -> Result<Bootstrapped> {
+    if samples == 0 || samples > 10_000_000 {
+        return Err(Error::config("samples", format!("must be from 1 to 10,000,000, not {samples}")));
+    }
+    if !(level > 0.0 && level < 1.0) {
+        return Err(Error::config("level", format!("must be between 0 and 1, not {level}")));
+    }
+    let labels = comparison.task.labels.len();
+    let sides = [Tally::of(comparison, comparison.first)?, Tally::of(comparison, comparison.second)?];
+    let units = sides[0].units.len();
+    if units < 2 {
+        return Err(Error::config("unit", "there must be at least 2 of them to draw from"));
+    }
+    let f1 = |times: &[u32]| -> Result<[f64; 2]> { Ok([sides[0].f1(times, labels)?, sides[1].f1(times, labels)?]) };
+    let [first, second] = f1(&vec![1; units])?;
+    let observed = first - second;
+    let mut differences = Vec::with_capacity(samples);
+    let mut times = vec![0_u32; units];
+    for sample in 0..samples {
+        let mut stream = Stream::new(seed, Purpose::Sample, sample as u32);
+        times.fill(0);
+        for _ in 0..units {
+            times[stream.below(units)] += 1;
+        }
+        let [first, second] = f1(&times)?;
+        differences.push(first - second);
+    }
+    // A rounding error must not decide whether a sample is as far off as the observation.
+    let far = differences.iter().filter(|d| (**d - observed).abs() >= observed.abs() - 1e-12).count();
+    differences.sort_by(f64::total_cmp);
+    let tail = (1.0 - level) / 2.0;
+    let interval = [quantile(&differences, tail), quantile(&differences, 1.0 - tail)];
+    Ok(Bootstrapped { first, second, p: (far + 1) as f64 / (samples + 1) as f64, interval, units })
+}
+
+/// McNemar's test in its exact form: of the instances that only one of the models decides right, each is as likely to be
+/// the one's as the other's. A dropped instance counts as decided for "no relation".
+///
+/// # Errors
+/// [`Error::Config`] for lists of different lengths.
+pub fn mcnemar(task: &Task, gold: &[usize], first: &Decisions, second: &Decisions) -> Result<Counted> {
+    let right = |decision: &Option<usize>, gold: usize| match decision {
+        Some(label) => *label == gold,
+        None => task.negative == Some(gold),
+    };
+    for decisions in [first, second] {
+        same_length(decisions.len(), gold.len())?;
+    }
+    let (mut only, mut ties) = ([0, 0], 0);
+    for ((first, second), gold) in first.iter().zip(second).zip(gold) {
+        match (right(first, *gold), right(second, *gold)) {
+            (true, false) => only[0] += 1,
+            (false, true) => only[1] += 1,
+            _ => ties += 1,
+        }
+    }
+    Ok(Counted::of(only[0], only[1], ties))
+}
+
+/// Sign test over pairs of scores, of the same fold or seed (Demšar 2006, section 3.1.3). Ties are left out.
+///
+/// # Errors
+/// [`Error::Config`] for lists of different lengths or a score that is not a number.
+pub fn sign_test(first: &[f64], second: &[f64]) -> Result<Counted> {
+    same_length(first.len(), second.len())?;
+    if first.iter().chain(second).any(|score| score.is_nan()) {
+        return Err(Error::config("scores", "one of them is not a number"));
+    }
+    let count = |better: fn(&f64, &f64) -> bool| first.iter().zip(second).filter(|(a, b)| better(a, b)).count() as u64;
+    let (more, less) = (count(|a, b| a > b), count(|a, b| a < b));
+    Ok(Counted::of(more, less, first.len() as u64 - more - less))
+}
+
+/// Confidence interval of a mean by Student's t; `None` for fewer than two values.
+pub fn t_interval(values: &[f64], level: f64) -> Option<[f64; 2]> {
+    let Spread { mean, sd } = Spread::of(values)?;
+    let n = values.len();
+    let half = student_two_sided(level, n as u64 - 1) * sd? / (n as f64).sqrt();
+    Some([mean - half, mean + half])
+}
+
+/// One model's decisions, gathered by what is drawn together.
+struct Tally {
+    empty: Confusion,
+    averaging: Averaging,
+    /// For each unit: (gold, predicted), `None` for an instance that was dropped.
+    units: Vec<Vec<(usize, Option<usize>)>>,
+}
+
+impl Tally {
+    fn of(comparison: &Comparison<'_>, seeds: &[Decisions]) -> Result<Self> {
+        let Comparison { task, gold, unit, .. } = comparison;
+        same_length(unit.len(), gold.len())?;
+        if seeds.is_empty() {
+            return Err(Error::config("predicted", "there are no predictions"));
+        }
+        let empty = Confusion::new(&task.labels, task.negative)?;
+        // Checks every label once, so that counting below cannot fail half-way.
+        let mut check = empty.clone();
+        let mut units = vec![Vec::new(); unit.iter().max().map_or(0, |last| last + 1).min(gold.len())];
+        for decisions in seeds {
+            same_length(decisions.len(), gold.len())?;
+            for ((gold, decision), unit) in gold.iter().zip(decisions).zip(*unit) {
+                check.add(*gold, decision.unwrap_or(0), 1)?;
+                let unit = units.get_mut(*unit).ok_or_else(|| Error::config("unit", "must be numbered from 0"))?;
+                unit.push((*gold, *decision));
+            }
+        }
+        units.retain(|unit| !unit.is_empty());
+        Ok(Self { empty, averaging: task.averaging, units })
+    }
+
+    /// F1 in the task's averaging when each unit is there so many times.
+    fn f1(&self, times: &[u32], labels: usize) -> Result<f64> {
+        let mut confusion = self.empty.clone();
+        let mut lost = vec![0; labels];
+        for (unit, times) in self.units.iter().zip(times).filter(|(_, times)| **times > 0) {
+            for (gold, decision) in unit {
+                match decision {
+                    Some(predicted) => confusion.add(*gold, *predicted, u64::from(*times))?,
+                    None if self.empty.negative() == Some(*gold) => {}
+                    None => lost[*gold] += u64::from(*times),
+                }
+            }
+        }
+        let scores = confusion.with_lost(&lost)?.scores();
+        let none = || Error::config("averaging", "binary F1 needs a label that means \"no relation\"");
+        scores.by(self.averaging).map(|prf| prf.f1).ok_or_else(none)
+    }
+}
+
+fn same_length(found: usize, expected: usize) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Error::config("predicted", format!("{found} values for {expected} instances")))
+}
+
+/// Linear interpolation between the sorted values, as numpy does by default.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let place = share * (sorted.len() - 1) as f64;
+    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
+    below + (above - below) * place.fract()
+}

@@ -1,0 +1,227 @@
+//! Encoder weights, from whatever file a model was published in, and to safetensors.
+//!
+//! | format | files | reader |
+//! |---|---|---|
+//! | safetensors | `model.safetensors`; in parts with `model.safetensors.index.json` | `safetensors` |
+//! | PyTorch | `pytorch_model.bin`, zip or legacy form; in parts with its index | `pytorch`, `pickle` |
+//! | TensorFlow | `*.index` and `*.data-*`, with `bert_config.json` | `tensorflow`, `table` |
+//! | Flax | `flax_model.msgpack` | `flax` |
+//!
+//! Every reader lists the tensors of its file ([`stored::Contents`]); `names` gives them transformers' names; here they
+//! are compared with what the configuration asks for, and only then are values read, one tensor at a time. Queries, keys
+//! and values are joined into one parameter, and split again when written. Nothing is ignored silently: what a file holds
+//! and the encoder does not use is reported, and what the encoder needs and the file lacks is an error.
+
+mod crc32c;
+mod flax;
+mod locate;
+mod names;
+mod pickle;
+mod pytorch;
+mod safetensors;
+mod stored;
+mod table;
+mod tensorflow;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::model::params::encoder_specs;
+use crate::model::{EncoderConfig, ParamSpec, Weights};
+use crate::{Error, Result};
+use names::Named;
+pub use safetensors::write;
+use stored::{Contents, Dtype};
+
+/// The weight file that biorel writes.
+pub const WEIGHTS_FILE: &str = "model.safetensors";
+
+/// How a checkpoint was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// safetensors.
+    Safetensors,
+    /// `torch.save` of torch 1.6 and newer: a zip archive.
+    PyTorch,
+    /// `torch.save` before 1.6: pickles in a row.
+    PyTorchLegacy,
+    /// TensorFlow 1: index and data files.
+    TensorFlow,
+    /// Flax: msgpack.
+    Flax,
+}
+
+impl Format {
+    /// A name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Safetensors => "safetensors",
+            Self::PyTorch => "PyTorch",
+            Self::PyTorchLegacy => "PyTorch (legacy form)",
+            Self::TensorFlow => "TensorFlow",
+            Self::Flax => "Flax",
+        }
+    }
+}
+
+/// What was read, what was left, and what was not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoadReport {
+    /// The file that was read; of several, their index.
+    pub path: PathBuf,
+    /// How it was written.
+    pub format: Format,
+    /// Tensors that were used, under their names in the file.
+    pub used: Vec<String>,
+    /// What the file holds and the encoder has no use for, under its names in the file: other heads, position ids,
+    /// optimizer slots, counters.
+    pub unused: Vec<String>,
+    /// Tensors that transformers' `BertModel` has and the file lacks. The encoder does without: the pooler.
+    pub missing: Vec<String>,
+}
+
+/// A tensor that the encoder does not compute with but that is saved again: transformers' pooler.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Extra {
+    /// Name without `bert.`.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Values.
+    pub values: Vec<f32>,
+}
+
+/// The names and shapes under which a parameter is stored: three for queries, keys and values, else one.
+fn stored_names(spec: &ParamSpec) -> Vec<(String, Vec<usize>)> {
+    if !spec.name.contains(".self.qkv.") {
+        return vec![(spec.name.clone(), spec.shape.clone())];
+    }
+    let mut shape = spec.shape.clone();
+    if let Some(rows) = shape.first_mut() {
+        *rows /= 3;
+    }
+    ["query", "key", "value"].map(|part| (spec.name.replace(".qkv.", &format!(".{part}.")), shape.clone())).to_vec()
+}
+
+/// Read the encoder of a model directory, and the parameters of a head if `head` names any.
+///
+/// Of several formats in the directory the first counts: safetensors, `pytorch_model.bin`, TensorFlow, Flax.
+///
+/// # Errors
+/// [`Error::Checkpoint`] when there are no weights, when a file is damaged or asks for anything but tensors, and when the
+/// tensors do not fit the configuration; [`Error::Io`].
+pub fn read(directory: &Path, config: &EncoderConfig, head: &[ParamSpec]) -> Result<(Weights, Vec<Extra>, LoadReport)> {
+    let contents = locate::open(directory)?;
+    let mut selection =
+        Selection { contents: &contents, named: names::canonical(&contents), used: BTreeSet::new(), bytes: 0 };
+    let mut specs = encoder_specs(config);
+    specs.extend_from_slice(head);
+    let h = config.hidden_size;
+    let pooler = [("pooler.dense.weight", vec![h, h]), ("pooler.dense.bias", vec![h])];
+
+    // Everything is compared with the configuration before any value is read.
+    let mut missing = Vec::new();
+    let mut parameters = Vec::with_capacity(specs.len());
+    for spec in &specs {
+        let mut parts = Vec::new();
+        for (name, shape) in stored_names(spec) {
+            match selection.take(&name, &shape)? {
+                Some(part) => parts.push(part),
+                None => missing.push(name),
+            }
+        }
+        parameters.push(parts);
+    }
+    if !missing.is_empty() {
+        return Err(selection.lacks(&missing));
+    }
+    let mut absent = Vec::new();
+    let mut kept = Vec::new();
+    for (name, shape) in pooler {
+        match selection.take(name, &shape)? {
+            Some(part) => kept.push((name, shape, part)),
+            None => absent.push(name.to_string()),
+        }
+    }
+    selection.check_sizes()?;
+
+    let mut values = Vec::with_capacity(specs.len());
+    for (spec, parts) in specs.iter().zip(&parameters) {
+        let mut joined = Vec::with_capacity(spec.elements());
+        for part in parts {
+            contents.read(&part.original, &part.stored, &mut joined)?;
+        }
+        values.push(joined);
+    }
+    let mut extras = Vec::new();
+    for (name, shape, part) in kept {
+        let mut values = Vec::new();
+        contents.read(&part.original, &part.stored, &mut values)?;
+        extras.push(Extra { name: name.into(), shape, values });
+    }
+    let used = selection.used;
+    let unused =
+        contents.tensors.keys().chain(&contents.others).filter(|name| !used.contains(*name)).cloned().collect();
+    let report = LoadReport {
+        path: contents.path.clone(),
+        format: contents.format,
+        used: used.into_iter().collect(),
+        unused,
+        missing: absent,
+    };
+    Ok((Weights { specs, values }, extras, report))
+}
+
+/// Tensors chosen from a checkpoint, so far.
+struct Selection<'a> {
+    contents: &'a Contents,
+    named: BTreeMap<String, Named>,
+    used: BTreeSet<String>,
+    bytes: u64,
+}
+
+impl Selection<'_> {
+    /// Choose the tensor `name` if it is there, checking its shape and type.
+    fn take(&mut self, name: &str, shape: &[usize]) -> Result<Option<Named>> {
+        let Some(named) = self.named.remove(name) else { return Ok(None) };
+        let integers = matches!(named.stored.dtype, Dtype::Other(_));
+        if named.stored.shape != shape || integers {
+            let what = if integers { " of integers" } else { "" };
+            let message = format!("has shape {:?}{what}; the configuration asks for {shape:?}", named.stored.shape);
+            return Err(Error::tensor(&self.contents.path, &named.original, message));
+        }
+        self.bytes = self.bytes.saturating_add(named.stored.bytes());
+        self.used.insert(named.original.clone());
+        Ok(Some(named))
+    }
+
+    /// Tensors may share bytes, as tied weights do; parameters of an encoder that take more than the files have are a
+    /// trap.
+    fn check_sizes(&self) -> Result<()> {
+        let there = self.contents.files.iter().fold(0u64, |sum, file| sum.saturating_add(file.len));
+        if self.bytes <= there {
+            return Ok(());
+        }
+        let message = format!("its tensors overlap: {} bytes of parameters in {there} bytes", self.bytes);
+        Err(Error::checkpoint(&self.contents.path, message))
+    }
+
+    fn lacks(&self, missing: &[String]) -> Error {
+        let list = |names: &[String]| {
+            let shown = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+            if names.len() > 5 { format!("{shown} and {} more", names.len() - 5) } else { shown }
+        };
+        let contents = self.contents;
+        let message = if self.used.is_empty() {
+            let names: Vec<String> = contents.tensors.keys().cloned().collect();
+            format!(
+                "none of its {} tensors ({}) is one of BERT's; is this another kind of model?",
+                names.len(),
+                list(&names)
+            )
+        } else {
+            format!("{} tensors are missing: {}; is this the model of its config.json?", missing.len(), list(missing))
+        };
+        Error::checkpoint(&contents.path, message)
+    }
+}

@@ -1,0 +1,126 @@
+//! One name for each tensor: transformers' `BertModel` names, whatever the checkpoint calls them.
+//!
+//! | in the file | here |
+//! |---|---|
+//! | `bert.X`, `module.X` (torch's DataParallel) | `X` |
+//! | `LayerNorm.gamma`, `LayerNorm.beta` | `LayerNorm.weight`, `LayerNorm.bias` |
+//! | TensorFlow `bert/encoder/layer_3/output/dense/kernel` | `encoder.layer.3.output.dense.weight`, transposed |
+//! | TensorFlow `bert/embeddings/word_embeddings` | `embeddings.word_embeddings.weight` |
+//! | Flax `kernel`, `embedding`, `scale` | `weight`, kernels transposed |
+
+use std::collections::BTreeMap;
+
+use super::Format;
+use super::stored::{Contents, Stored};
+
+/// A tensor under its canonical name.
+#[derive(Debug, Clone)]
+pub(super) struct Named {
+    /// Its name in the file.
+    pub(super) original: String,
+    /// Where it lies, axes in transformers' order.
+    pub(super) stored: Stored,
+}
+
+/// The tensors of a checkpoint by canonical name. Where two have the same one, the plainer spelling counts; the other is
+/// then not used, and reported.
+pub(super) fn canonical(contents: &Contents) -> BTreeMap<String, Named> {
+    let mut named: BTreeMap<String, Named> = BTreeMap::new();
+    for (original, stored) in &contents.tensors {
+        let Some((name, kernel)) = rename(contents.format, original) else { continue };
+        let plainer = |other: &Named| other.original.len() <= original.len();
+        if named.get(&name).is_some_and(plainer) {
+            continue;
+        }
+        let stored = if kernel { stored.clone().transposed() } else { stored.clone() };
+        named.insert(name, Named { original: original.clone(), stored });
+    }
+    named
+}
+
+/// The canonical name, and whether it is a kernel whose axes are the other way round; nothing for optimizer slots.
+fn rename(format: Format, original: &str) -> Option<(String, bool)> {
+    let (dotted, kernel) = match format {
+        Format::Safetensors | Format::PyTorch | Format::PyTorchLegacy => (original.to_string(), false),
+        Format::TensorFlow => tensorflow(original)?,
+        Format::Flax => match original.rsplit_once('.') {
+            Some((head, "kernel")) => (format!("{head}.weight"), true),
+            Some((head, "embedding" | "scale")) => (format!("{head}.weight"), false),
+            _ => (original.to_string(), false),
+        },
+    };
+    let short = dotted.strip_prefix("module.").unwrap_or(&dotted);
+    let short = short.strip_prefix("bert.").unwrap_or(short);
+    let name = match short.rsplit_once("LayerNorm.") {
+        Some((head, "gamma")) => format!("{head}LayerNorm.weight"),
+        Some((head, "beta")) => format!("{head}LayerNorm.bias"),
+        _ => short.to_string(),
+    };
+    Some((name, kernel))
+}
+
+/// The last parts of optimizer slots and counters, which hang below the variable that they belong to.
+const SLOTS: [&str; 7] = ["adam_m", "adam_v", "Adam", "Adam_1", "LAMB", "LAMB_1", "BERTAdam"];
+
+fn tensorflow(original: &str) -> Option<(String, bool)> {
+    let parts: Vec<&str> = original.split('/').collect();
+    let (last, scopes) = parts.split_last()?;
+    if SLOTS.contains(last) || last.ends_with("_power") || *last == "global_step" {
+        return None;
+    }
+    let mut name = String::new();
+    for scope in scopes {
+        match scope.strip_prefix("layer_") {
+            Some(number) if number.bytes().all(|b| b.is_ascii_digit()) => name.extend(["layer.", number, "."]),
+            _ => name.extend([scope, "."]),
+        }
+    }
+    Some(match *last {
+        "kernel" => (name + "weight", true),
+        table if table.ends_with("_embeddings") => (name + table + ".weight", false),
+        other => (name + other, false),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings() {
+        let cases = [
+            (Format::Safetensors, "bert.embeddings.LayerNorm.gamma", Some(("embeddings.LayerNorm.weight", false))),
+            (Format::PyTorch, "module.bert.pooler.dense.bias", Some(("pooler.dense.bias", false))),
+            (
+                Format::PyTorchLegacy,
+                "encoder.layer.0.output.dense.weight",
+                Some(("encoder.layer.0.output.dense.weight", false)),
+            ),
+            (
+                Format::TensorFlow,
+                "bert/encoder/layer_11/output/dense/kernel",
+                Some(("encoder.layer.11.output.dense.weight", true)),
+            ),
+            (
+                Format::TensorFlow,
+                "bert/embeddings/position_embeddings",
+                Some(("embeddings.position_embeddings.weight", false)),
+            ),
+            (Format::TensorFlow, "bert/embeddings/LayerNorm/beta", Some(("embeddings.LayerNorm.bias", false))),
+            (Format::TensorFlow, "bert/embeddings/LayerNorm/beta/adam_m", None),
+            (Format::TensorFlow, "beta1_power", None),
+            (Format::TensorFlow, "global_step", None),
+            (
+                Format::Flax,
+                "bert.encoder.layer.0.attention.self.key.kernel",
+                Some(("encoder.layer.0.attention.self.key.weight", true)),
+            ),
+            (Format::Flax, "embeddings.LayerNorm.scale", Some(("embeddings.LayerNorm.weight", false))),
+            (Format::Flax, "embeddings.word_embeddings.embedding", Some(("embeddings.word_embeddings.weight", false))),
+        ];
+        for (format, original, expected) in cases {
+            let found = rename(format, original);
+            assert_eq!(found.as_ref().map(|(name, kernel)| (name.as_str(), *kernel)), expected, "{original}");
+        }
+    }
+}

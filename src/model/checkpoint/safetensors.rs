@@ -1,0 +1,102 @@
+//! safetensors: a JSON header with types, shapes and positions, then the bytes.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::tensor::{self, Metadata, View};
+
+use super::Extra;
+use super::stored::{Contents, DataFile, Dtype, Stored};
+use crate::model::Weights;
+use crate::{Error, Result};
+
+/// The format's own bound on the header.
+const LONGEST_HEADER: u64 = 100_000_000;
+
+/// Add the tensors of a file.
+pub(super) fn list(contents: &mut Contents, path: &Path) -> Result<()> {
+    let file = DataFile::open(path)?;
+    let invalid = |what: &dyn std::fmt::Display| {
+        Error::checkpoint(path, format!("not a valid safetensors file ({what}); fetch it again"))
+    };
+    if file.len < 8 {
+        return Err(invalid(&"it has no header"));
+    }
+    let mut size = [0; 8];
+    file.read_at(0, &mut size)?;
+    let size = u64::from_le_bytes(size);
+    if size > LONGEST_HEADER.min(file.len - 8) {
+        return Err(invalid(&format!("a header of {size} bytes")));
+    }
+    let header = file.slice(8, size)?;
+    // The library's type checks every offset against type, shape and the tensor before it.
+    let header: Metadata = serde_json::from_slice(&header).map_err(|e| invalid(&e))?;
+    let (start, expected) = (8 + size, header.data_len() as u64);
+    if start.checked_add(expected) != Some(file.len) {
+        return Err(invalid(&format!("{} bytes of values where the header has {expected}", file.len - start)));
+    }
+    let index = contents.files.len();
+    contents.files.push(file);
+    for (name, info) in header.tensors() {
+        let offset = start + info.data_offsets.0 as u64;
+        contents.insert(name, Stored::row_major(dtype(info.dtype), info.shape.clone(), index, offset))?;
+    }
+    Ok(())
+}
+
+fn dtype(dtype: tensor::Dtype) -> Dtype {
+    match dtype {
+        tensor::Dtype::F64 => Dtype::F64,
+        tensor::Dtype::F32 => Dtype::F32,
+        tensor::Dtype::F16 => Dtype::F16,
+        tensor::Dtype::BF16 => Dtype::Bf16,
+        // The header's positions are checked already; those of less than a byte have no size of their own.
+        other => Dtype::Other(other.bitsize() / 8),
+    }
+}
+
+/// A tensor to be written: its bytes are made when its turn comes.
+struct Part<'a> {
+    shape: Vec<usize>,
+    values: &'a [f32],
+}
+
+impl View for Part<'_> {
+    fn dtype(&self) -> tensor::Dtype {
+        tensor::Dtype::F32
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut bytes = Vec::with_capacity(self.data_len());
+        self.values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+        Cow::Owned(bytes)
+    }
+    fn data_len(&self) -> usize {
+        size_of_val(self.values)
+    }
+}
+
+/// Write parameters and extras as one safetensors file.
+///
+/// # Errors
+/// [`Error::Io`] when the disk is full or the path cannot be written.
+pub fn write(path: &Path, weights: &Weights, extras: &[Extra]) -> Result<()> {
+    let mut parts: Vec<(String, Part<'_>)> = Vec::new();
+    for (spec, values) in weights.specs.iter().zip(&weights.values) {
+        let names = super::stored_names(spec);
+        let size = (values.len() / names.len()).max(1);
+        parts.extend(
+            names.into_iter().zip(values.chunks(size)).map(|((name, shape), values)| (name, Part { shape, values })),
+        );
+    }
+    parts.extend(extras.iter().map(|e| (e.name.clone(), Part { shape: e.shape.clone(), values: &e.values })));
+    // transformers refuses files without this key.
+    let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
+    safetensors::serialize_to_file(parts, Some(metadata), path).map_err(|e| match e {
+        safetensors::SafeTensorError::IoError(source) => Error::Io { path: path.to_path_buf(), source },
+        other => Error::checkpoint(path, format!("cannot be written: {other}")),
+    })
+}

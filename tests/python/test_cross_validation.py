@@ -1,0 +1,221 @@
+"""Cross-validation: what is on which side, both conventions of the score, and going on after a stop."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import biorel
+import pandas as pd
+import pytest
+from biorel import trial
+
+SHORT = {"max_length": 96, "max_steps": 1, "learning_rate": 1e-3, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def aimed() -> biorel.Corpus:
+    """The sample in AIMed's form, which has no train split."""
+    return biorel.load_sample("aimed")
+
+
+@pytest.fixture(scope="module")
+def validation(aimed: biorel.Corpus, encoder: biorel.Encoder) -> biorel.CrossValidation:
+    """Three folds of one step."""
+    return biorel.cross_validate(aimed, encoder, head="cls", folds=3, **SHORT)
+
+
+def table_of(sizes: list[int], folds: list[int] | None = None) -> biorel.Corpus:
+    """A corpus of documents with so many pairs each, all of three pairs a sentence."""
+    rows = []
+    for document, size in enumerate(sizes):
+        for pair in range(size):
+            text = f"A{document} binds B{pair // 3}."
+            place = text.index("B", 2)
+            row = [f"d{document}p{pair}", f"d{document}", text, "yes" if pair % 2 else "no", 0, 2, place, place + 2]
+            rows.append(row)
+    columns = "id document text label entity1_start entity1_end entity2_start entity2_end".split()
+    frame = pd.DataFrame(rows, columns=columns)
+    if folds is not None:
+        frame["fold"] = [folds[int(document[1:])] for document in frame["document"]]
+    return biorel.load_corpus("table", frame, negative="no")
+
+
+def test_no_document_is_on_both_sides() -> None:
+    numbers = random.Random(4)
+    for _ in range(40):
+        sizes = [numbers.randint(1, 9) for _ in range(numbers.randint(2, 9))]
+        corpus = table_of(sizes)
+        k = numbers.randint(2, len(sizes))
+        folds = trial.folds_of(corpus, k, "document", numbers.randint(0, 999))
+        tested: list[str] = []
+        assert len(folds.numbers) == k
+        for number in folds.numbers:
+            part = folds.part(number)
+            train, test = part.instances("train"), part.instances("test")
+            assert not set(train["document"]) & set(test["document"])
+            assert len(train) + len(test) == sum(sizes)
+            tested += test["id"].tolist()
+        assert sorted(tested) == sorted(corpus.instances(corpus.splits[0])["id"])
+
+
+def test_folds_by_instance_split_sentences_and_say_so(encoder: biorel.Encoder) -> None:
+    corpus = table_of([9, 9, 9, 9])
+    with pytest.warns(UserWarning, match='by="instance" leaks: in a fold up to 4 documents'):
+        result = biorel.cross_validate(corpus, encoder, folds=2, by="instance", **SHORT)
+    assert sorted(result.predictions["id"]) == sorted(corpus.instances(corpus.splits[0])["id"])
+    assert result.folds["test"].tolist() == [18, 18]
+    assert (result.leakage[["documents", "sentences"]] > 0).all(axis=None)
+    assert set(result.leaks["kind"]) >= {"document", "sentence"}
+    assert "2 folds by instance" in result.protocols["mean"]
+
+
+def test_given_folds(encoder: biorel.Encoder) -> None:
+    corpus = table_of([4, 5, 6, 7], folds=[7, 3, 7, 3])
+    result = biorel.cross_validate(corpus, encoder, **SHORT)
+    assert result.by == "given"
+    assert result.folds[["fold", "test"]].to_numpy().tolist() == [[3, 12], [7, 10]]
+    assert "2 folds as the corpus gives them, pooled, 22 pairs" in result.pooled.protocol
+    with pytest.raises(biorel.ConfigError, match="2 folds, not 3"):
+        biorel.cross_validate(corpus, encoder, folds=3, **SHORT)
+    chosen = biorel.cross_validate(corpus, encoder, folds=3, by="document", **SHORT)
+    assert len(chosen.folds) == 3
+
+
+def test_mean_and_pooled(validation: biorel.CrossValidation, aimed: biorel.Corpus) -> None:
+    folds = validation.folds
+    assert folds["fold"].tolist() == [0, 1, 2]
+    assert folds["test"].sum() == len(validation.predictions) == 302
+    assert (folds["train"] + folds["test"] == 302).all()
+    f1 = validation.scores.set_index("over")["f1"]
+    assert f1["mean"] == pytest.approx(folds["f1"].mean())
+    assert f1["sd"] == pytest.approx((((folds["f1"] - f1["mean"]) ** 2).sum() / 2) ** 0.5)
+    assert validation.scores.protocol == "F1 of the positive class `positive`, 3 folds by document, 302 pairs"
+    positive = validation.predictions["gold"] == "positive"
+    predicted = validation.predictions["predicted"] == "positive"
+    assert folds["support"].sum() == positive.sum()
+    right = (positive & predicted).sum()
+    pooled = validation.pooled.set_index("class").loc["positive"]
+    assert f1["pooled"] == pooled["f1"] == pytest.approx(2 * right / (positive.sum() + predicted.sum()))
+    for fold, group in validation.predictions.groupby("fold"):
+        part = trial.score_pooled(aimed, group, "a fold").set_index("class").loc["positive", "f1"]
+        assert part == pytest.approx(folds.set_index("fold").loc[fold, "f1"])
+    assert validation.protocols == {
+        "mean": "F1 of the positive class `positive`, mean of 3 folds by document, 302 pairs",
+        "pooled": "F1 of the positive class `positive`, 3 folds by document, pooled, 302 pairs",
+    }
+    assert validation.leakage["documents"].tolist() == [0, 0, 0]
+
+
+def test_a_stopped_cross_validation_goes_on(
+    aimed: biorel.Corpus,
+    encoder: biorel.Encoder,
+    validation: biorel.CrossValidation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[int] = []
+    real = biorel.cross_validation.run_trial
+
+    def stopped(*arguments: object) -> object:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(1)
+        return real(*arguments)  # type: ignore[arg-type]
+
+    def go() -> biorel.CrossValidation:
+        return biorel.cross_validate(aimed, encoder, head="cls", folds=3, directory=tmp_path / "cv", **SHORT)
+
+    monkeypatch.setattr(biorel.cross_validation, "run_trial", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        go()
+    assert len((tmp_path / "cv" / "trials.jsonl").read_text().splitlines()) == 2
+    done.clear()
+    result = go()
+    assert len(done) == 1
+    pd.testing.assert_frame_equal(result.folds.drop(columns="seconds"), validation.folds.drop(columns="seconds"))
+    pd.testing.assert_frame_equal(result.predictions, validation.predictions)
+    pd.testing.assert_frame_equal(pd.DataFrame(result.pooled), pd.DataFrame(validation.pooled))
+    assert pd.read_csv(tmp_path / "cv" / "folds.tsv", sep="\t")["fold"].tolist() == [0, 1, 2]
+    with pytest.raises(biorel.ConfigError, match="max_steps 1, not 2"):
+        biorel.cross_validate(
+            aimed, encoder, head="cls", folds=3, directory=tmp_path / "cv", **{**SHORT, "max_steps": 2}
+        )
+    with pytest.raises(biorel.ConfigError, match="kind 'cross-validation', not 'comparison'"):
+        biorel.compare(aimed, encoders=[encoder], folds=3, directory=tmp_path / "cv", **SHORT)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"folds": 1}, "folds"),
+        ({"folds": 25}, "number of documents \\(24\\)"),
+        ({"folds": -1}, "folds"),
+        ({"by": "sentence"}, "document, given, instance"),
+        ({"by": "given"}, "states no folds"),
+        ({"threshold": 0.0}, "threshold"),
+        ({"train": "all"}, "train: cannot be set here"),
+        ({"state": "x"}, "directory"),
+        ({"epochs": 0}, "epochs"),
+        ({"head": "cnn"}, "cnn"),
+    ],
+)
+def test_what_cannot_be_done_is_named(
+    aimed: biorel.Corpus, encoder: biorel.Encoder, settings: dict[str, object], words: str
+) -> None:
+    with pytest.raises(biorel.ConfigError, match=words):
+        biorel.cross_validate(aimed, encoder, **{**SHORT, **settings})
+
+
+def test_an_unknown_setting_is_a_type_error(aimed: biorel.Corpus, encoder: biorel.Encoder) -> None:
+    with pytest.raises(TypeError, match="learning_rat"):
+        biorel.cross_validate(aimed, encoder, learning_rat=1e-5)
+
+
+def test_a_folder_with_other_things_is_left_alone(
+    aimed: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    with pytest.raises(biorel.ConfigError, match=r"thesis\.tex"):
+        biorel.cross_validate(aimed, encoder, directory=tmp_path, **SHORT)
+
+
+def test_the_published_folds_of_aimed(corpora: Path) -> None:
+    corpus = biorel.load_corpus("aimed", corpora / "aimed" / "aimed_pairs.tsv")
+    folds = trial.folds_of(corpus, None, None, 1)
+    assert folds.by == "given"
+    positives = [105, 97, 102, 102, 89, 124, 151, 102, 59, 69]
+    negatives = [516, 449, 491, 485, 434, 475, 454, 614, 432, 484]
+    for index in range(10):
+        for part in (folds.part(index), corpus.fold(index)):
+            test = part.statistics().set_index("split").loc["test"]
+            assert (test["positive"], test["negative"]) == (positives[index], negatives[index])
+
+
+def test_a_fold_is_what_finetune_gives(
+    validation: biorel.CrossValidation, aimed: biorel.Corpus, encoder: biorel.Encoder
+) -> None:
+    expected = biorel.finetune(aimed.fold(1, folds=3), encoder, head="cls", **SHORT).predictions()
+    found = validation.predictions.query("fold == 1").drop(columns="fold").reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, expected, check_dtype=False)
+
+
+def test_one_fold_by_instance_warns_too(aimed: biorel.Corpus) -> None:
+    with pytest.warns(UserWarning, match="sentences stand in train and in test"):
+        held = aimed.fold(0, folds=3, by="instance")
+    assert set(held.leakage()["kind"]) >= {"document", "sentence"}
+    assert "document" not in set(aimed.fold(0, folds=3).leakage()["kind"])
+
+
+def test_the_command(tmp_path: Path, encoder: biorel.Encoder, capsys: pytest.CaptureFixture[str]) -> None:
+    sample = str(biorel.sample_path("aimed"))
+    options = ["--encoder", encoder.name, "--max-length", "96", "--max-steps", "1", "--no-progress", "--folds", "2"]
+    outputs = ["--directory", str(tmp_path / "cv"), "--leakage", str(tmp_path / "leaks.csv")]
+    arguments = ["cross-validate", "aimed", sample, *options, *outputs]
+    assert biorel.cli.main([*arguments, "--format", "jsonl"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["over"] for row in rows] == ["mean", "sd", "pooled"]
+    assert "document" not in set(pd.read_csv(tmp_path / "leaks.csv")["kind"])
+    assert biorel.cli.main(arguments) == 0
+    assert "near_duplicates" in capsys.readouterr().out

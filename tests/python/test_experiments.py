@@ -1,0 +1,249 @@
+"""Comparisons: the grid, what survives a kill, failures, and paired tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import biorel
+import numpy as np
+import pandas as pd
+import pytest
+from tiny_bert import write_encoder
+
+SHORT = {"max_length": 96, "max_steps": 2, "learning_rate": 1e-3, "progress": False}
+SAME = ["encoder", "head", "seed", "fold", "status", "precision", "recall", "f1", "support", "train", "test", "steps"]
+
+
+@pytest.fixture(scope="module")
+def comparison(
+    ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path_factory: pytest.TempPathFactory
+) -> biorel.Comparison:
+    """Two heads, two seeds, on the corpus's own splits."""
+    folder = tmp_path_factory.mktemp("comparison")
+    return biorel.compare(ddi, encoders=[encoder], seeds=[1, 2], directory=folder / "run", **SHORT)
+
+
+def test_the_grid(comparison: biorel.Comparison, encoder: biorel.Encoder) -> None:
+    assert comparison.trials[["head", "seed"]].to_numpy().tolist() == [
+        ["cls", 1],
+        ["attention", 1],
+        ["cls", 2],
+        ["attention", 2],
+    ]
+    assert comparison.trials["fold"].isna().all()
+    assert (comparison.trials["status"] == "finished").all()
+    assert comparison.failures.empty
+    results = comparison.results
+    assert results["trials"].tolist() == [2, 2]
+    for row in results.itertuples():
+        f1 = comparison.trials.loc[comparison.trials["head"] == row.head, "f1"]
+        assert row.f1 == pytest.approx(f1.mean())
+        assert row.sd == pytest.approx(f1.std(), nan_ok=True)
+        # One degree of freedom: the 97.5 % quantile of Student's t is tan(0.475 pi).
+        half = np.tan(0.475 * np.pi) * f1.std() / 2**0.5
+        assert (row.low, row.high) == (pytest.approx(row.f1 - half), pytest.approx(row.f1 + half))
+    assert results.protocol == (
+        "micro-F1 over the 4 positive classes, test, 142 pairs; sd and 95 % t interval over the seeds"
+    )
+    assert len(comparison.predictions("cls")) == 284
+    assert len(comparison.predictions("cls", seed=2)) == 142
+
+
+def test_a_trial_is_a_finetuning(comparison: biorel.Comparison, ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+    run = biorel.finetune(ddi, encoder, head="cls", seed=2, **SHORT)
+    kept = comparison.predictions("cls", seed=2)
+    expected = run.predictions()
+    for label in ddi.labels:
+        assert kept[f"p_{label}"].tolist() == expected[f"p_{label}"].astype(float).tolist()
+    assert kept["predicted"].tolist() == expected["predicted"].tolist()
+
+
+def test_paired(comparison: biorel.Comparison) -> None:
+    table = comparison.paired("cls", "attention", samples=200)
+    assert table["test"].tolist() == ["bootstrap", "McNemar", "McNemar", "sign test"]
+    assert table["seed"].isna().tolist() == [True, False, False, True]
+    boot = table.iloc[0]
+    assert boot["n"] == 142
+    assert boot["low"] <= boot["difference"] <= boot["high"]
+    assert table["p"].between(0, 1, inclusive="right").all()
+    for seed, row in zip((1, 2), table.iloc[1:3].itertuples(), strict=True):
+        sides = [comparison.predictions(head, seed=seed) for head in ("cls", "attention")]
+        right = [side["gold"] == side["predicted"] for side in sides]
+        assert (row.first, row.second) == ((right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum())
+    assert "no outcome could reach p < 0.05" in table.iloc[3]["note"]
+    assert "not corrected for several comparisons" in table.protocol
+    back = comparison.paired("attention", "cls", samples=200)
+    assert back["p"].tolist() == table["p"].tolist()
+    assert back["difference"].tolist() == (-table["difference"]).tolist()
+    sentences = comparison.paired("cls", "attention", samples=20, unit="sentence").iloc[0]
+    assert sentences["n"] < 142
+    for wrong, words in [(("cls", "cls"), "first side"), (("cls", "cnn"), "cnn"), (("bert", "cls"), "bert")]:
+        with pytest.raises(biorel.ConfigError, match=words):
+            comparison.paired(*wrong)
+    with pytest.raises(biorel.ConfigError, match="unit"):
+        comparison.paired("cls", "attention", unit="word")  # type: ignore[arg-type]
+
+
+def test_a_comparison_can_be_extended(
+    ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    real = biorel.experiments.run_trial
+
+    def counted(*arguments: object) -> object:
+        calls.append(arguments[4]["head"])  # type: ignore[index]
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(biorel.experiments, "run_trial", counted)
+    directory = tmp_path / "run"
+    biorel.compare(ddi, encoders=[encoder], heads=["cls"], directory=directory, **SHORT)
+    more = biorel.compare(ddi, encoders=[encoder], heads=["lstm", "cls"], directory=directory, **SHORT)
+    assert calls == ["cls", "lstm"]
+    assert more.trials["head"].tolist() == ["lstm", "cls"]
+    with pytest.raises(biorel.ConfigError, match="learning_rate 0.001, not 0.002"):
+        biorel.compare(ddi, encoders=[encoder], directory=directory, **{**SHORT, "learning_rate": 2e-3})
+    with pytest.raises(biorel.ConfigError, match="corpus"):
+        biorel.compare(ddi.fold(0), encoders=[encoder], directory=directory, **SHORT)
+
+
+def test_failures_are_recorded_and_not_fatal(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+    huge = np.full((32, 32), 1e38, np.float32)
+    broken = write_encoder(tmp_path / "broken", encoder__layer__1__attention__self__query__weight=huge)
+    arguments = {"encoders": [broken, encoder], "heads": ["cls"], "directory": tmp_path / "run", **SHORT}
+    result = biorel.compare(ddi, **arguments)
+    assert result.trials["status"].tolist() == ["failed", "finished"]
+    assert result.failures["error"].str.startswith("TrainingError: step 1").tolist() == [True]
+    assert result.results["failed"].tolist() == [1, 0]
+    assert np.isnan(result.results["f1"][0])
+    assert result.results["f1"][1] >= 0
+    assert "1 of 2 trials failed" in repr(result)
+    with pytest.raises(biorel.ConfigError, match="no seed has finished"):
+        result.paired(str(broken), encoder.name)
+    lines = (tmp_path / "run" / "trials.jsonl").read_text().splitlines()
+    again = biorel.compare(ddi, **arguments)
+    assert (tmp_path / "run" / "trials.jsonl").read_text().splitlines() == lines
+    assert again.failures.equals(result.failures)
+    biorel.compare(ddi, retry_failed=True, **arguments)
+    assert len((tmp_path / "run" / "trials.jsonl").read_text().splitlines()) == 3
+
+
+SCRIPT = """
+import sys, biorel
+biorel.compare(biorel.load_sample("aimed"), encoders=[sys.argv[1]], seeds=[1, 2], folds=2, directory=sys.argv[2],
+               max_length=96, max_steps=20, learning_rate=1e-3, progress=False, state_every=2, threads=1)
+"""
+
+
+def test_killed_at_any_moment_it_comes_to_the_same(encoder: biorel.Encoder, tmp_path: Path) -> None:
+    numbers = random.Random(11)
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    settings = {"max_length": 96, "max_steps": 20, "learning_rate": 1e-3, "progress": False}
+    grid = {"encoders": [encoder.name], "seeds": [1, 2], "folds": 2}
+    kills = 0
+    for target in (1, 3, 5):
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT, encoder.name, str(killed)])
+        table, deadline = killed / "trials.jsonl", time.monotonic() + 120
+        while process.poll() is None and (not table.exists() or table.read_bytes().count(b"\n") < target):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        time.sleep(numbers.uniform(0, 0.2))
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills >= 2
+    done = (killed / "trials.jsonl").read_bytes().count(b"\n")
+    assert 1 <= done < 8
+    corpus = biorel.load_sample("aimed")
+    resumed = biorel.compare(corpus, directory=killed, **grid, **settings)
+    expected = biorel.compare(corpus, directory=whole, **grid, **settings)
+    pd.testing.assert_frame_equal(resumed.trials[SAME], expected.trials[SAME])
+    pd.testing.assert_frame_equal(pd.DataFrame(resumed.results), pd.DataFrame(expected.results))
+    for head in ("cls", "attention"):
+        pd.testing.assert_frame_equal(resumed.predictions(head), expected.predictions(head))
+    tests = [pd.DataFrame(run.paired("cls", "attention", samples=100)) for run in (resumed, expected)]
+    pd.testing.assert_frame_equal(*tests)
+    assert tests[0]["n"].iloc[0] == 302
+    assert not list((killed / "states").iterdir())
+    assert not list(killed.rglob("*.part"))
+    names = [json.loads(line)["trial"] for line in (killed / "trials.jsonl").read_text().splitlines()]
+    assert len(names) == len(set(names)) == 8
+    assert "2 folds by document" in resumed.results.protocol
+    assert resumed.results["pooled_f1"].notna().all()
+
+
+def test_a_torn_line_is_reported_and_done_again(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+    arguments = {"encoders": [encoder], "directory": tmp_path / "run", **SHORT}
+    first = biorel.compare(ddi, **arguments)
+    table = tmp_path / "run" / "trials.jsonl"
+    lines = table.read_bytes().splitlines(keepends=True)
+    table.write_bytes(lines[0] + lines[1][:-5])
+    with pytest.warns(UserWarning, match="last line was cut off"):
+        again = biorel.compare(ddi, **arguments)
+    pd.testing.assert_frame_equal(again.trials[SAME], first.trials[SAME])
+    assert table.read_bytes().count(b"\n") == 2
+    table.write_bytes(b"{]\n" + lines[1])
+    with pytest.raises(biorel.ConfigError, match=r"trials\.jsonl:1 is damaged"):
+        biorel.compare(ddi, **arguments)
+
+
+def test_two_runs_do_not_share_a_directory(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / "lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(biorel.ConfigError, match="another run is working"):
+            biorel.compare(ddi, encoders=[encoder], directory=tmp_path / "run", **SHORT)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"heads": []}, "heads"),
+        ({"heads": "cls"}, "heads: must be a list"),
+        ({"heads": ["cls", "cnn"]}, "cnn"),
+        ({"encoders": ["minilm", "minilm"]}, "there twice"),
+        ({"encoders": ["bertie"]}, "bertie"),
+        ({"seeds": [-1]}, "seed"),
+        ({"folds": "given"}, "states no folds"),
+        ({"folds": 1}, "folds"),
+        ({"head": "cls"}, "head: cannot be set here"),
+        ({"dropout": 2.0}, "dropout"),
+    ],
+)
+def test_what_cannot_be_done_is_named_at_once(
+    ddi: biorel.Corpus, tmp_path: Path, settings: dict[str, object], words: str
+) -> None:
+    with pytest.raises(biorel.ConfigError, match=words):
+        biorel.compare(ddi, directory=tmp_path / "run", **{**SHORT, **settings})
+    assert not (tmp_path / "run").exists()
+
+
+def test_folds_by_instance_warn(encoder: biorel.Encoder, tmp_path: Path) -> None:
+    corpus, settings = biorel.load_sample("aimed"), {"folds": 2, "by": "instance", "heads": ["cls"], **SHORT}
+    with pytest.warns(UserWarning, match='by="instance" leaks'):
+        result = biorel.compare(corpus, encoders=[encoder], directory=tmp_path / "run", **settings)
+    assert "2 folds by instance" in result.results.protocol
+
+
+def test_a_corpus_without_splits_needs_folds(encoder: biorel.Encoder, tmp_path: Path) -> None:
+    with pytest.raises(biorel.ConfigError, match="give a number of folds"):
+        biorel.compare(biorel.load_sample("aimed"), encoders=[encoder], directory=tmp_path / "run", **SHORT)
+
+
+def test_the_command(tmp_path: Path, encoder: biorel.Encoder, capsys: pytest.CaptureFixture[str]) -> None:
+    sample = str(biorel.sample_path("ddi"))
+    options = ["--encoder", encoder.name, "--head", "cls", "--head", "lstm", "--max-length", "96", "--max-steps", "1"]
+    arguments = ["compare", "ddi", sample, *options, "--no-progress", "--directory", str(tmp_path / "run")]
+    assert biorel.cli.main([*arguments, "--format", "jsonl"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["head"] for row in rows] == ["cls", "lstm"]
+    assert biorel.cli.main([*arguments, "--paired", "cls", "lstm"]) == 0
+    assert "McNemar" in capsys.readouterr().out
