@@ -44,6 +44,12 @@ def measure(python: str, script: str, options: list[str]) -> tuple[float, float]
     return 32 / median, end["peak_memory_mb"]
 
 
+def commit() -> str:
+    """The checkout's commit, with a `+` where files differ from it."""
+    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty=+", "--exclude=*"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", required=True, help="the Python that has PyTorch")
@@ -62,6 +68,7 @@ def main() -> None:
         f"date     {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}",
         f"machine  {cpu_name()}, {os.cpu_count()} cores ({', '.join(cpu_features())}); Python {platform.python_version()}",
         f"load     {load_average()} before the run",
+        f"commit   {commit()}",
         f"command  python benchmarks/speed.py --head {options.head} --steps {options.steps} --repeats {options.repeats}",
         "",
     ]
