@@ -100,6 +100,21 @@ fn a_saved_model_predicts_the_same() {
     }
 }
 
+/// Whoever may read the configuration may read the weights.
+#[cfg(unix)]
+#[test]
+fn all_files_of_a_model_have_the_same_permissions() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    encoder(directory.path());
+    let saved = directory.path().join("model");
+    model(directory.path(), HeadKind::Cls).save(&saved).unwrap();
+    let mode = |name: &str| std::fs::metadata(saved.join(name)).unwrap().permissions().mode();
+    for name in ["model.safetensors", "tokenizer.json", "biorel.json"] {
+        assert_eq!(mode(name), mode("config.json"), "{name}");
+    }
+}
+
 #[test]
 fn an_earlier_model_is_replaced_and_nothing_else_is() {
     let directory = tempfile::tempdir().unwrap();

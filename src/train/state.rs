@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::trainer::{Snapshot, Trainer};
 use super::{StepRecord, TrainingSettings};
 use crate::encode::Features;
-use crate::model::{Network, ParamSpec, Weights};
+use crate::model::{Network, ParamSpec, Weights, checkpoint};
 use crate::ops::Ops;
 use crate::{Error, Result};
 
@@ -90,15 +90,12 @@ impl Keeper {
         }
         let views = tensors.iter().map(|(name, data, spec)| {
             let view = TensorView::new(Dtype::F32, spec.shape.clone(), data);
-            view.map(|view| (name.as_str(), view)).map_err(|e| damaged(&e))
+            view.map(|view| (name.clone(), view)).map_err(|e| damaged(&e))
         });
         let views = views.collect::<Result<Vec<_>>>()?;
         let partial = self.path.with_extension(format!("partial-{}", std::process::id()));
         let metadata = HashMap::from([(HEADER.to_string(), header)]);
-        let written = safetensors::serialize_to_file(views, Some(metadata), &partial).map_err(|e| match e {
-            safetensors::SafeTensorError::IoError(source) => Error::Io { path: partial.clone(), source },
-            other => damaged(&other),
-        });
+        let written = checkpoint::write_tensors(&partial, views, metadata);
         let result = written.and_then(|()| std::fs::rename(&partial, &self.path).map_err(Error::io(&self.path)));
         if result.is_err() {
             // The half-written file is of no use; that it could not be removed matters less than the error itself.

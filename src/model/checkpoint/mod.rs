@@ -30,7 +30,7 @@ use crate::model::params::encoder_specs;
 use crate::model::{EncoderConfig, ParamSpec, Weights};
 use crate::{Error, Result};
 use names::Named;
-pub use safetensors::write;
+pub use safetensors::{write, write_tensors};
 use stored::{Contents, Dtype};
 
 /// The weight file that biorel writes.

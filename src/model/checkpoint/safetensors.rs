@@ -95,8 +95,21 @@ pub fn write(path: &Path, weights: &Weights, extras: &[Extra]) -> Result<()> {
     parts.extend(extras.iter().map(|e| (e.name.clone(), Part { shape: e.shape.clone(), values: &e.values })));
     // transformers refuses files without this key.
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-    safetensors::serialize_to_file(parts, Some(metadata), path).map_err(|e| match e {
+    write_tensors(path, parts, metadata)
+}
+
+/// Write any tensors as one safetensors file.
+///
+/// The crate writes a temporary file that only its owner may read and renames it; this gives it the permissions that an
+/// ordinary new file would have, so that others can read a model in a shared folder.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_tensors<V: View>(path: &Path, tensors: Vec<(String, V)>, metadata: HashMap<String, String>) -> Result<()> {
+    let ordinary = std::fs::File::create(path).and_then(|file| file.metadata()).map_err(Error::io(path))?;
+    safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|e| match e {
         safetensors::SafeTensorError::IoError(source) => Error::Io { path: path.to_path_buf(), source },
         other => Error::checkpoint(path, format!("cannot be written: {other}")),
-    })
+    })?;
+    std::fs::set_permissions(path, ordinary.permissions()).map_err(Error::io(path))
 }
