@@ -49,8 +49,9 @@ def read_run(path: Path) -> Run | None:
 
 
 def mean_sd(values: list[float], digits: int) -> str:
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.{digits}f} +- {spread:.{digits}f}"
+    if len(values) < 2:
+        return f"{statistics.mean(values):.{digits}f} (one seed: no sd)"
+    return f"{statistics.mean(values):.{digits}f} +- {statistics.stdev(values):.{digits}f}"
 
 
 def print_tables(runs: list[Run]) -> None:
