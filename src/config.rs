@@ -125,6 +125,29 @@ impl FromStr for TooLong {
     }
 }
 
+/// Which weights a run with held-out data returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// Those of the best evaluation.
+    #[default]
+    Best,
+    /// Those after the last step.
+    Last,
+}
+
+impl FromStr for Keep {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "best" => Ok(Self::Best),
+            "last" => Ok(Self::Last),
+            _ => Err(Error::config("keep", format!("`{name}` is unknown; choose one of best, last"))),
+        }
+    }
+}
+
 /// How a model is fine-tuned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -171,6 +194,14 @@ pub struct TrainingSettings {
     pub layer_decay: f64,
     /// Freeze the embeddings and this many layers from the first; `None` trains everything.
     pub freeze: Option<usize>,
+    /// Negative training instances per positive one, drawn by the seed; `None` keeps all.
+    pub negatives: Option<f64>,
+    /// Steps between two evaluations on held-out data; `None` evaluates at the end of each epoch.
+    pub evaluate_every: Option<usize>,
+    /// Stop after this many evaluations in a row that were no better than the best.
+    pub patience: Option<usize>,
+    /// Which weights are returned where there is held-out data.
+    pub keep: Keep,
 }
 
 /// Weights of the labels in the loss.
@@ -207,6 +238,10 @@ impl Default for TrainingSettings {
             focal_gamma: 0.0,
             layer_decay: 1.0,
             freeze: None,
+            negatives: None,
+            evaluate_every: None,
+            patience: None,
+            keep: Keep::Best,
         }
     }
 }
@@ -276,6 +311,12 @@ impl TrainingSettings {
             }
             check(weights.iter().any(|w| *w > 0.0), "class_weights", "positive for at least one label", &"all zero")?;
         }
+        if let Some(negatives) = self.negatives {
+            check(finite(negatives) && negatives > 0.0, "negatives", "positive", &negatives)?;
+        }
+        for (count, field) in [(self.evaluate_every, "evaluate_every"), (self.patience, "patience")] {
+            check(count != Some(0), field, "at least 1", &0)?;
+        }
         Ok(())
     }
 }
@@ -320,5 +361,9 @@ mod tests {
         let weights = |weights: &[f64]| Some(ClassWeights::Given(weights.to_vec()));
         refused(TrainingSettings { class_weights: weights(&[1.0, -1.0]), ..default() }, "class_weights");
         refused(TrainingSettings { class_weights: weights(&[0.0, 0.0]), ..default() }, "class_weights");
+        refused(TrainingSettings { negatives: Some(0.0), ..default() }, "negatives");
+        refused(TrainingSettings { negatives: Some(f64::NAN), ..default() }, "negatives");
+        refused(TrainingSettings { evaluate_every: Some(0), ..default() }, "evaluate_every");
+        refused(TrainingSettings { patience: Some(0), ..default() }, "patience");
     }
 }

@@ -1,14 +1,14 @@
 //! The training loop: it learns, it repeats itself to the bit, it stops when asked, and it notices divergence.
 
 use biorel::Error;
-use biorel::config::{ClassWeights, Engine, HeadKind, TrainingSettings};
-use biorel::corpus::Span;
-use biorel::encode::Features;
+use biorel::config::{ClassWeights, Engine, HeadKind, Keep, TrainingSettings};
+use biorel::corpus::{Span, Task};
+use biorel::encode::{Features, Instance};
 use biorel::eval::predict::{Predict, Prediction};
 use biorel::model::{EncoderConfig, Network, Weights};
 use biorel::ops::engine;
 use biorel::rng::{Purpose, Stream};
-use biorel::train::{Finetune, StatePlan, StepRecord, Trained};
+use biorel::train::{Dev, Finetune, News, OnNews, StatePlan, Trained, fewer_negatives};
 
 fn network(head: HeadKind) -> Network {
     let encoder: EncoderConfig = serde_json::from_str(
@@ -43,16 +43,30 @@ fn settings(head: HeadKind) -> TrainingSettings {
 
 const ENGINES: [Engine; 2] = [Engine::Cpu, Engine::Reference];
 
-fn train(
-    engine: Engine,
-    threads: usize,
-    settings: &TrainingSettings,
-    on_step: &mut (dyn FnMut(&StepRecord) -> biorel::Result<()> + Send),
-) -> biorel::Result<Trained> {
+/// A run without held-out data that keeps no state.
+fn finetune<'a>(
+    network: &'a Network,
+    weights: &'a Weights,
+    features: &'a [Features],
+    settings: &'a TrainingSettings,
+    on_news: OnNews<'a>,
+) -> Finetune<'a> {
+    Finetune { network, weights, features, settings, dev: None, state: None, on_news }
+}
+
+/// Asks to stop at a step.
+fn stop_at(step: Option<usize>) -> impl FnMut(News) -> biorel::Result<()> + Send {
+    move |news| match news {
+        News::Step(record) if Some(record.step) == step => Err(Error::Interrupted),
+        _ => Ok(()),
+    }
+}
+
+fn train(engine: Engine, threads: usize, settings: &TrainingSettings, on_news: OnNews<'_>) -> biorel::Result<Trained> {
     let network = network(settings.head);
     let weights = Weights::initial(network.specs(), settings.seed);
     let features = features(256, 0);
-    let job = Finetune { network: &network, weights: &weights, features: &features, settings, state: None, on_step };
+    let job = finetune(&network, &weights, &features, settings, on_news);
     engine::run(engine, Some(threads), job)
 }
 
@@ -203,13 +217,12 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
         let weights = Weights::initial(network.specs(), settings.seed);
         let run = |settings: &TrainingSettings, path: Option<&std::path::Path>, stop: Option<usize>| {
             let features = features(256, 0);
-            let on_step = &mut |record: &StepRecord| match stop {
-                Some(step) if step == record.step => Err(Error::Interrupted),
-                _ => Ok(()),
+            let mut on_news = stop_at(stop);
+            let job = Finetune {
+                state: path.map(|path| StatePlan { path, every: 4 }),
+                ..finetune(&network, &weights, &features, settings, &mut on_news)
             };
-            let state = path.map(|path| StatePlan { path, every: 4 });
-            let job = Finetune { network: &network, weights: &weights, features: &features, settings, state, on_step };
-            biorel::ops::engine::run(engine, Some(2), job)
+            engine::run(engine, Some(2), job)
         };
         let whole = run(&settings, None, None).unwrap();
         // Stopped in the first epoch (32 steps) and in the second.
@@ -238,8 +251,7 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
 
 #[test]
 fn a_request_to_stop_ends_the_run_after_the_step() {
-    let stop_at = |record: &StepRecord| if record.step == 5 { Err(Error::Interrupted) } else { Ok(()) };
-    let stopped = train(Engine::Cpu, 1, &settings(HeadKind::Cls), &mut { stop_at }).unwrap();
+    let stopped = train(Engine::Cpu, 1, &settings(HeadKind::Cls), &mut stop_at(Some(5))).unwrap();
     assert!(stopped.interrupted);
     assert_eq!(stopped.history.len(), 5);
     assert!(stopped.weights.values.iter().flatten().all(|value| value.is_finite()));
@@ -257,15 +269,8 @@ fn divergence_names_the_step() {
     weights.values[last].fill(f32::MAX);
     let features = features(64, 0);
     for engine in ENGINES {
-        let on_step = &mut |_: &StepRecord| Ok(());
-        let job = Finetune {
-            network: &network,
-            weights: &weights,
-            features: &features,
-            settings: &settings,
-            state: None,
-            on_step,
-        };
+        let on_news = &mut |_| Ok(());
+        let job = finetune(&network, &weights, &features, &settings, on_news);
         match engine::run(engine, Some(1), job) {
             Err(Error::Training { step: 1, message }) => assert!(message.contains("learning_rate"), "{message}"),
             other => panic!("{other:?}"),
@@ -278,22 +283,166 @@ fn nothing_to_train_on_is_an_error() {
     let network = network(HeadKind::Cls);
     let weights = Weights::initial(network.specs(), 1);
     let settings = settings(HeadKind::Cls);
-    let on_step = &mut |_: &StepRecord| Ok(());
-    let job =
-        Finetune { network: &network, weights: &weights, features: &[], settings: &settings, state: None, on_step };
+    let on_news = &mut |_| Ok(());
+    let job = finetune(&network, &weights, &[], &settings, on_news);
     assert!(engine::run(Engine::Cpu, None, job).unwrap_err().to_string().contains("no training instances"));
     let mut unlabelled = features(3, 0);
     unlabelled[1].label = None;
-    let on_step = &mut |_: &StepRecord| Ok(());
-    let job = Finetune {
-        network: &network,
-        weights: &weights,
-        features: &unlabelled,
-        settings: &settings,
-        state: None,
-        on_step,
-    };
+    let job = finetune(&network, &weights, &unlabelled, &settings, on_news);
     assert!(engine::run(Engine::Cpu, None, job).unwrap_err().to_string().contains("label"));
     let job = Predict { network: &network, weights: &weights, features: &[], on_batch: &mut |_| Ok(()) };
     assert!(engine::run(Engine::Cpu, None, job).unwrap().is_empty());
+}
+
+/// A run on 64 instances (8 steps an epoch) with held-out data, stopped where `stop` says so.
+fn train_with_dev(
+    settings: &TrainingSettings,
+    state: Option<&std::path::Path>,
+    stop: &mut (dyn FnMut(&News) -> bool + Send),
+) -> biorel::Result<Trained> {
+    let (network, task) = (network(settings.head), Task::ppi());
+    let weights = Weights::initial(network.specs(), settings.seed);
+    let (train, held_out) = (features(64, 0), features(100, 1));
+    let on_news: OnNews<'_> = &mut |news| if stop(&news) { Err(Error::Interrupted) } else { Ok(()) };
+    let job = Finetune {
+        dev: Some(Dev { features: &held_out, task: &task, lost: vec![0, 3] }),
+        state: state.map(|path| StatePlan { path, every: 3 }),
+        ..finetune(&network, &weights, &train, settings, on_news)
+    };
+    engine::run(Engine::Cpu, Some(2), job)
+}
+
+fn dev_settings() -> TrainingSettings {
+    TrainingSettings { max_steps: Some(60), bias_correction: true, ..settings(HeadKind::Attention) }
+}
+
+#[test]
+fn the_best_weights_on_held_out_data_are_kept() {
+    let settings = dev_settings();
+    let trained = train_with_dev(&settings, None, &mut |_| false).unwrap();
+    // After every epoch, and after the last step.
+    let steps: Vec<usize> = trained.evaluations.iter().map(|evaluation| evaluation.step).collect();
+    assert_eq!(steps, [8, 16, 24, 32, 40, 48, 56, 60]);
+    assert_eq!(trained.evaluations[7].epoch, 8);
+    let best = trained.evaluations.iter().map(|evaluation| evaluation.f1).fold(0.0, f64::max);
+    let chosen = trained.evaluations.iter().find(|evaluation| evaluation.step == trained.step).unwrap();
+    assert_eq!((chosen.f1, chosen.best), (best, true));
+    // The weights are those that were scored, and the score counts the lost positives as misses.
+    let held_out = features(100, 1);
+    let predictions = predict(Engine::Cpu, settings.head, &trained.weights, &held_out);
+    let count = |gold: usize, said: usize| {
+        held_out.iter().zip(&predictions).filter(|(f, p)| f.label == Some(gold) && p.label() == said).count() as f64
+    };
+    let (right, wrong, missed) = (count(1, 1), count(0, 1), count(1, 0) + 3.0);
+    assert!((chosen.f1 - 2.0 * right / (2.0 * right + wrong + missed)).abs() < 1e-12);
+    assert!((chosen.recall - right / (right + missed)).abs() < 1e-12);
+    let loss: f64 =
+        held_out.iter().zip(&predictions).map(|(f, p)| -f64::from(p.probabilities[f.label.unwrap()]).ln()).sum();
+    assert!((chosen.loss - loss / 100.0).abs() < 1e-9);
+
+    // Evaluating changes nothing about the training; the last weights are those of a run without it.
+    let last = TrainingSettings { keep: Keep::Last, ..settings.clone() };
+    let with = train_with_dev(&last, None, &mut |_| false).unwrap();
+    let (network, weights) = (network(last.head), Weights::initial(network(last.head).specs(), last.seed));
+    let (train, on_news): (_, OnNews<'_>) = (features(64, 0), &mut |_| Ok(()));
+    let without = finetune(&network, &weights, &train, &last, on_news);
+    assert_eq!(with.weights, engine::run(Engine::Cpu, Some(2), without).unwrap().weights);
+    assert_eq!(with.step, 60);
+}
+
+#[test]
+fn training_stops_when_patience_is_exhausted() {
+    let settings =
+        TrainingSettings { evaluate_every: Some(2), patience: Some(3), max_steps: Some(400), ..dev_settings() };
+    let trained = train_with_dev(&settings, None, &mut |_| false).unwrap();
+    assert!(trained.history.len() < 400 && !trained.interrupted);
+    let [.., best, a, b, c] = &trained.evaluations[..] else { panic!("{:?}", trained.evaluations) };
+    assert!(best.best && ![a, b, c].iter().any(|evaluation| evaluation.best));
+    assert_eq!((trained.step, trained.history.len()), (best.step, best.step + 6));
+}
+
+#[test]
+fn a_run_stopped_around_an_evaluation_goes_on_to_the_same_bits() {
+    let directory = tempfile::tempdir().unwrap();
+    for keep in [Keep::Best, Keep::Last] {
+        let settings = TrainingSettings { evaluate_every: Some(4), patience: Some(4), keep, ..dev_settings() };
+        let whole = train_with_dev(&settings, None, &mut |_| false).unwrap();
+        let path = directory.path().join(format!("{keep:?}"));
+        // Before, during and after evaluations, and between them.
+        let mut seen = 0;
+        let mut stops: Vec<Box<dyn FnMut(&News) -> bool + Send>> = vec![
+            Box::new(|news| matches!(news, News::Step(record) if record.step == 4)),
+            Box::new(|news| matches!(news, News::Evaluating)),
+            Box::new(|news| matches!(news, News::Evaluated(evaluation) if evaluation.step == 8)),
+            Box::new(|news| matches!(news, News::Step(record) if record.step == 10)),
+            Box::new(move |news| {
+                seen += usize::from(matches!(news, News::Evaluated(_)));
+                seen == 2
+            }),
+        ];
+        for stop in &mut stops {
+            assert!(train_with_dev(&settings, Some(&path), stop).unwrap().interrupted);
+        }
+        let resumed = train_with_dev(&settings, Some(&path), &mut |_| false).unwrap();
+        assert_eq!((resumed.step, &resumed.weights), (whole.step, &whole.weights));
+        let scores = |trained: &Trained| trained.evaluations.iter().map(|e| (e.step, e.f1, e.best)).collect::<Vec<_>>();
+        assert_eq!(scores(&resumed), scores(&whole));
+        assert_eq!(resumed.history.len(), whole.history.len());
+        // Finished is finished: nothing is left that could be stopped.
+        let again = train_with_dev(&settings, Some(&path), &mut |_| true).unwrap();
+        assert!(!again.interrupted);
+        assert_eq!(again.weights, whole.weights);
+    }
+}
+
+#[test]
+fn held_out_data_that_cannot_be_scored_is_refused() {
+    let refused = |settings: &TrainingSettings, dev: Option<&[Features]>| {
+        let (network, task) = (network(settings.head), Task::ppi());
+        let weights = Weights::initial(network.specs(), 1);
+        let (train, on_news): (_, OnNews<'_>) = (features(8, 0), &mut |_| Ok(()));
+        let job = Finetune {
+            dev: dev.map(|features| Dev { features, task: &task, lost: vec![0, 0] }),
+            ..finetune(&network, &weights, &train, settings, on_news)
+        };
+        engine::run(Engine::Cpu, None, job).unwrap_err().to_string()
+    };
+    let default = settings(HeadKind::Cls);
+    assert!(refused(&default, Some(&[])).contains("dev: there are no instances"));
+    let unlabelled = [Features { label: None, ..features(1, 0).remove(0) }];
+    assert!(refused(&default, Some(&unlabelled)).contains("dev: every instance needs"));
+    let settings = TrainingSettings { patience: Some(1), ..default.clone() };
+    assert!(refused(&settings, None).starts_with("patience: needs held-out data"));
+    let settings = TrainingSettings { evaluate_every: Some(1), ..default };
+    assert!(refused(&settings, None).starts_with("evaluate_every: needs held-out data"));
+}
+
+#[test]
+fn negatives_are_drawn_by_the_seed_and_positives_stay() {
+    let instance =
+        |index: usize| Instance { id: index.to_string(), label: Some(usize::from(index % 7 == 0)), ..blank() };
+    let all: Vec<Instance> = (0..700).map(instance).collect();
+    let draw = |ratio, seed| fewer_negatives(&all, Some(0), ratio, seed).unwrap();
+    let drawn = draw(2.5, 1);
+    let count = |label| drawn.iter().filter(|instance| instance.label == Some(label)).count();
+    assert_eq!((count(1), count(0)), (100, 250));
+    let order: Vec<usize> = drawn.iter().map(|instance| instance.id.parse().unwrap()).collect();
+    assert!(order.is_sorted() && order.windows(2).all(|pair| pair[0] != pair[1]));
+    assert_eq!(draw(2.5, 1), drawn);
+    assert_ne!(draw(2.5, 2), drawn);
+    assert_eq!(draw(100.0, 1), all, "where there are not so many, all stay");
+    assert!(fewer_negatives(&all, None, 1.0, 1).unwrap_err().to_string().starts_with("negatives"));
+}
+
+fn blank() -> Instance {
+    Instance {
+        id: String::new(),
+        document: String::new(),
+        sentence: String::new(),
+        text: String::new(),
+        entities: [Span { start: 0, end: 0 }; 2],
+        mentions: [String::new(), String::new()],
+        copied: vec![],
+        label: None,
+    }
 }

@@ -13,7 +13,9 @@ After Su & Vijay-Shanker, *Investigation of BERT Model on Biomedical Relation Ex
 Mechanism* (BIBM 2020).
 """
 
+from biorel import callbacks
 from biorel._biorel import __version__
+from biorel.callbacks import Callback
 from biorel.corpus import Corpus, load_corpus
 from biorel.cross_validation import CrossValidation, cross_validate
 from biorel.encoder import Encoder, load_encoder
@@ -29,10 +31,12 @@ from biorel.experiments import Comparison, compare
 from biorel.model import RelationModel, load
 from biorel.sample import load_sample, sample_path
 from biorel.scores import Scores
+from biorel.stems import compare_stems, top_stems
 from biorel.training import Run, finetune
 
 __all__ = [
     "BiorelError",
+    "Callback",
     "CheckpointError",
     "Comparison",
     "ConfigError",
@@ -46,7 +50,9 @@ __all__ = [
     "TrainingError",
     "TrainingInterrupted",
     "__version__",
+    "callbacks",
     "compare",
+    "compare_stems",
     "cross_validate",
     "finetune",
     "load",
@@ -54,4 +60,5 @@ __all__ = [
     "load_encoder",
     "load_sample",
     "sample_path",
+    "top_stems",
 ]

@@ -21,6 +21,8 @@ __all__ = [
     "mcnemar",
     "score",
     "sign_test",
+    "stem_contrasts",
+    "stem_weights",
     "t_interval",
 ]
 __version__: str
@@ -82,7 +84,7 @@ class Corpus:
 @final
 class Encoder:
     @staticmethod
-    def open(directory: str) -> Encoder: ...
+    def open(directory: str, casing: str | None) -> Encoder: ...
     @property
     def config(self) -> str: ...
     @property
@@ -145,13 +147,17 @@ class Outcome:
     @property
     def model(self) -> Model: ...
     @property
-    def cut(self) -> int: ...
+    def counts(self) -> dict[str, int]: ...
     @property
-    def dropped(self) -> list[str]: ...
+    def initialised(self) -> list[str]: ...
+    @property
+    def step(self) -> int: ...
     @property
     def raised(self) -> BaseException | None: ...
     @property
     def history(self) -> _Columns: ...
+    @property
+    def evaluations(self) -> _Columns: ...
 
 def finetune(
     encoder: Encoder,
@@ -159,13 +165,19 @@ def finetune(
     instances: Instances,
     settings: Settings,
     *,
+    dev: tuple[Instances, list[int]] | None,
     device: str,
     threads: int | None,
     state: str | None,
     state_every: int,
-    report: Callable[[int, int, int, float], None] | None,
+    report: Callable[[str, _Columns, int], None] | None,
 ) -> Outcome: ...
 def score(task: Task, gold: list[int], predicted: list[int], lost: list[int], split: str) -> tuple[_Columns, str]: ...
+
+_Words = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]
+
+def stem_weights(words: _Words, *, samples: int, level: float, seed: int) -> _Columns: ...
+def stem_contrasts(first: _Words, second: _Words, *, samples: int, level: float, seed: int) -> _Columns: ...
 def bootstrap(
     task: Task,
     gold: list[int],

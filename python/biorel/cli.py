@@ -11,12 +11,13 @@ import inspect
 import json
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from biorel import __version__
+from biorel.config_file import Repeated, read_config
 from biorel.corpus import Corpus, load_corpus
 from biorel.cross_validation import cross_validate
 from biorel.demo import run_demo
@@ -26,7 +27,7 @@ from biorel.model import load
 from biorel.scores import Scores
 from biorel.training import finetune
 
-# The settings of `finetune` that are options here, with the type of what is typed.
+# The settings of `finetune` that are options here: the type of what is typed, or all that argparse is told.
 _SETTINGS: dict[str, Any] = {
     "head": str,
     "marking": str,
@@ -40,20 +41,32 @@ _SETTINGS: dict[str, Any] = {
     "warmup": float,
     "weight_decay": float,
     "max_grad_norm": float,
+    "betas": {"type": float, "nargs": 2, "metavar": ("B1", "B2")},
+    "epsilon": float,
+    "bias_correction": {"action": argparse.BooleanOptionalAction},
     "dropout": float,
     "head_dropout": float,
     "accumulation": int,
+    "class_weights": {"nargs": "+", "metavar": "LABEL=WEIGHT", "help": "or balanced"},
     "focal_gamma": float,
     "layer_decay": float,
     "freeze": int,
+    "negatives": float,
+    "dev": {"metavar": "SPLIT", "help": "score this split while training; the best model on it is kept"},
+    "evaluate_every": int,
+    "patience": int,
+    "keep": str,
     "state": str,
     "state_every": int,
     "device": str,
     "threads": int,
 }
 # With folds or several heads the training state lies in the experiment's directory.
-_FOLD_SETTINGS = {name: kind for name, kind in _SETTINGS.items() if name != "state"}
-_SHARED_SETTINGS = {name: kind for name, kind in _FOLD_SETTINGS.items() if name not in ("head", "seed")}
+_COMPARE_SETTINGS = {name: kind for name, kind in _SETTINGS.items() if name not in ("state", "head", "seed")}
+# A fold has no split to evaluate on while training.
+_FOLD_SETTINGS = {
+    name: kind for name, kind in _SETTINGS.items() if name not in ("state", "dev", "evaluate_every", "patience", "keep")
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,9 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     test,10,10,100,100,221,142,54,28,19,26,15,0
     0
     """
-    options = _parser().parse_args(arguments)
     warnings.showwarning = _show_warning
+    options = argparse.Namespace()
     try:
+        options = _parse(sys.argv[1:] if arguments is None else arguments)
         options.run(options)
     except TrainingInterrupted as stopped:
         if getattr(options, "output", None):
@@ -98,16 +112,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command with its options: those typed, else those of the configuration file, else the defaults."""
+    parser, commands = _parser()
+    before = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    before.add_argument("--config")
+    config = before.parse_known_args(arguments)[0].config
+    if config is not None and arguments[0] in commands:
+        read_config(Path(config), commands[arguments[0]])
+    return parser.parse_args(arguments)
+
+
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     parser = argparse.ArgumentParser(
         prog="biorel", description="Biomedical relation extraction with BERT.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"biorel {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    by_name: dict[str, argparse.ArgumentParser] = {}
 
     def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         sub.set_defaults(run=run)
+        sub.add_argument("--config", metavar="FILE", help="a TOML file of options; what is typed here comes first")
+        by_name[name] = sub
         return sub
 
     sub = command("statistics", _statistics, "sizes and label distribution of a corpus (the paper's Table I)")
@@ -118,10 +146,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_corpus(sub)
     sub.add_argument("--encoder", default="minilm", help="alias or directory (default: minilm)")
     sub.add_argument("--output", metavar="DIR", help="where to save the model")
-    sub.add_argument("--train", action="append", metavar="SPLIT", help="split to learn from; may be repeated")
+    sub.add_argument("--train", action=Repeated, metavar="SPLIT", help="split to learn from; may be repeated")
     sub.add_argument("--test", metavar="SPLIT", help="split to score (default: test)")
     sub.add_argument("--predictions", metavar="FILE", help="write the test split's predictions (.tsv, .csv, .jsonl)")
     sub.add_argument("--history", metavar="FILE", help="write loss, learning rate, ... of every step")
+    sub.add_argument("--evaluations", metavar="FILE", help="write the scores on the dev split while training")
     sub.add_argument("--fold", type=int, metavar="N", help="hold fold N out, for a corpus without a train split")
     _add_settings(sub, _SETTINGS)
     _add_format(sub)
@@ -138,14 +167,14 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("compare", _compare, "fine-tune every head with every encoder, seed and fold")
     _add_corpus(sub)
-    sub.add_argument("--head", action="append", required=True, help="may be repeated")
-    sub.add_argument("--encoder", action="append", help="alias or directory; may be repeated (default: minilm)")
-    sub.add_argument("--seed", action="append", type=int, help="may be repeated (default: 1)")
+    sub.add_argument("--head", action=Repeated, required=True, help="may be repeated")
+    sub.add_argument("--encoder", action=Repeated, help="alias or directory; may be repeated (default: minilm)")
+    sub.add_argument("--seed", action=Repeated, type=int, help="may be repeated (default: 1)")
     _add_folds(sub)
     sub.add_argument("--directory", metavar="DIR", required=True, help="keep finished trials; go on from there")
     sub.add_argument("--retry-failed", action="store_true", help="try trials again that failed before")
     sub.add_argument("--paired", nargs=2, metavar="HEAD", help="print the tests of one head against another")
-    _add_settings(sub, _SHARED_SETTINGS)
+    _add_settings(sub, _COMPARE_SETTINGS)
     _add_format(sub)
 
     sub = command("evaluate", _evaluate, "score a saved model on a corpus")
@@ -168,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("demo", _demo, "fine-tune on the synthetic sample and show what comes out")
     sub.add_argument("--max-steps", type=int, help="stop after this many steps")
     sub.add_argument("--output", metavar="DIR", help="where to save the model")
-    return parser
+    return parser, by_name
 
 
 def _add_corpus(parser: argparse.ArgumentParser) -> None:
@@ -187,8 +216,9 @@ def _add_settings(parser: argparse.ArgumentParser, settings: dict[str, Any]) -> 
     defaults = inspect.signature(finetune).parameters
     for name, kind in settings.items():
         default = defaults[name].default
-        text = "" if default is None else f"(default: {default})"
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=text)
+        told = kind if isinstance(kind, dict) else {"type": kind}
+        told = {"help": "" if default is None else f"(default: {default})", "default": default} | told
+        parser.add_argument(f"--{name.replace('_', '-')}", **told)
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
@@ -209,17 +239,34 @@ def _read(options: argparse.Namespace) -> Corpus:
     return corpus
 
 
+def _settings(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    values = {name: getattr(options, name) for name in names}
+    weights = values.get("class_weights")
+    if isinstance(weights, list):
+        values["class_weights"] = "balanced" if weights == ["balanced"] else dict(map(_label_weight, weights))
+    return values
+
+
+def _label_weight(text: str) -> tuple[str, float]:
+    label, _, weight = text.rpartition("=")
+    try:
+        return label, float(weight)
+    except ValueError:
+        message = f"class_weights: `{text}` is neither balanced nor a label and its weight, as in mechanism=2.5"
+        raise ConfigError(message, "class_weights") from None
+
+
 def _statistics(options: argparse.Namespace) -> None:
     _print(_read(options).statistics(), options.format)
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    for option in ("predictions", "history"):
+    for option in ("predictions", "history", "evaluations"):
         _check_ending(getattr(options, option), option)
     corpus = _read(options)
     if options.fold is not None:
         corpus = corpus.fold(options.fold)
-    settings: dict[str, Any] = {name: getattr(options, name) for name in _SETTINGS}
+    settings = _settings(options, _SETTINGS)
     splits: dict[str, Any] = {"train": options.train or "train"} | ({"test": options.test} if options.test else {})
     run = finetune(corpus, options.encoder, **splits, **settings, progress=not options.no_progress)
     if options.output:
@@ -227,6 +274,8 @@ def _finetune(options: argparse.Namespace) -> None:
         _say(f"model saved to {options.output}")
     if options.history:
         _write(run.history, Path(options.history))
+    if options.evaluations:
+        _write(run.evaluations, Path(options.evaluations))
     if run.test is None:
         _say("the corpus has no test split; nothing was scored")
         return
@@ -239,7 +288,7 @@ def _cross_validate(options: argparse.Namespace) -> None:
     for option in ("predictions", "leakage"):
         _check_ending(getattr(options, option), option)
     names = ("folds", "by", "fold_seed", "directory", *_FOLD_SETTINGS)
-    settings: dict[str, Any] = {name: getattr(options, name) for name in names}
+    settings = _settings(options, names)
     cv = cross_validate(_read(options), options.encoder, progress=not options.no_progress, **settings)
     if options.predictions:
         _write(cv.predictions, Path(options.predictions))
@@ -251,8 +300,8 @@ def _cross_validate(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    names = ("folds", "by", "fold_seed", "directory", "retry_failed", *_SHARED_SETTINGS)
-    settings: dict[str, Any] = {name: getattr(options, name) for name in names}
+    names = ("folds", "by", "fold_seed", "directory", "retry_failed", *_COMPARE_SETTINGS)
+    settings = _settings(options, names)
     grid: dict[str, Any] = {"heads": options.head, "encoders": options.encoder or ["minilm"]}
     grid |= {"seeds": options.seed or [1], "progress": not options.no_progress}
     comparison = compare(_read(options), **grid, **settings)

@@ -157,7 +157,7 @@ def cross_validate(
     [0, 0]
     """
     check_corpus(corpus)
-    plan = checked_settings(settings, [head], [seed]) | {"head": head, "seed": seed}
+    plan = checked_settings(settings, [head], [seed], folds=True) | {"head": head, "seed": seed}
     divided = folds_of(corpus, folds, by, fold_seed)
     leaks = find_leaks(divided, threshold)
     leakage = count_leaks(leaks, divided.numbers)

@@ -152,7 +152,7 @@ def load_encoder(encoder: str | PathLike | Encoder) -> Encoder:
     if isinstance(encoder, Encoder):
         return encoder
     name = os.fspath(encoder)
-    return Encoder(_biorel.Encoder.open(os.fspath(encoder_directory(encoder))), name)
+    return Encoder(_biorel.Encoder.open(os.fspath(encoder_directory(encoder)), None), name)
 
 
 def encoder_directory(encoder: str | PathLike) -> Path:

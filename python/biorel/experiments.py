@@ -351,7 +351,7 @@ def compare(
         if isinstance(values, str) or not len(values):
             raise ConfigError(f"{field}: must be a list with at least one entry, not {values!r}", field)
     check_corpus(corpus)
-    shared = checked_settings(settings, heads, seeds)
+    shared = checked_settings(settings, heads, seeds, folds=folds is not None or by is not None)
     divided: Folds | None = None
     if folds is not None or by is not None:
         number = None if folds == "given" else folds
@@ -361,6 +361,8 @@ def compare(
     elif not {"train", "test"} <= set(corpus.splits):
         message = f"folds: {corpus.name} has no splits train and test; give a number of folds"
         raise ConfigError(message + (', or "given"' if corpus._core.given_folds else ""), "folds")
+    if settings.get("dev") is not None:
+        corpus._core.lost(settings["dev"])  # an unknown split is an error now, not in every trial
     numbers: list[int | None] = [None] if divided is None else list(divided.numbers)
     hashes = _encoder_hashes(encoders)
     plan = {

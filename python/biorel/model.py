@@ -158,9 +158,10 @@ class RelationModel:
         Returns
         -------
         pandas.DataFrame
-            One row per word: ``instance``, ``word``, ``stem``, ``weight`` (share of the attention; an instance's words
-            sum to 1), ``distance`` (in words, to the nearer entity; 0 is the entity itself), ``is_entity``, ``start``
-            and ``end`` in the marked text, ``gold``, ``predicted``.
+            One row per word: ``instance``, ``document``, ``word``, ``stem``, ``weight`` (share of the attention; an
+            instance's words sum to 1), ``distance`` (in words, to the nearer entity; 0 is the entity itself),
+            ``is_entity``, ``start`` and ``end`` in the marked text, ``gold``, ``predicted``. ``attrs["negative"]`` is
+            the label of pairs without a relation.
 
         Raises
         ------
@@ -174,7 +175,9 @@ class RelationModel:
         [1.0]
         """
         instances = self._instances(corpus, split)
-        return pd.DataFrame(self._core.attention(instances, self._threads, self._device))
+        table = pd.DataFrame(self._core.attention(instances, self._threads, self._device))
+        table.attrs["negative"] = self._core.task.negative
+        return table
 
     def save(self, directory: PathLike) -> None:
         """Save the model as a directory, which :func:`load` reads and transformers' ``AutoModel`` opens as an encoder.

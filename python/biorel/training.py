@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 from biorel import _biorel
+from biorel.callbacks import Callback
 from biorel.corpus import Corpus, Marking, PathLike, check_corpus
 from biorel.encoder import Encoder, load_encoder
 from biorel.errors import ConfigError, TrainingInterrupted
@@ -21,6 +22,7 @@ Head: TypeAlias = Literal[
 ]
 Device: TypeAlias = Literal["auto", "cpu", "reference"]
 TooLong: TypeAlias = Literal["error", "drop", "join"]
+Keep: TypeAlias = Literal["best", "last"]
 
 
 class Run:
@@ -38,6 +40,14 @@ class Run:
         The split that :attr:`scores` and the other tables are about by default.
     interrupted : bool
         Whether Ctrl-C stopped it before its last step.
+    step : int
+        The step that the model's weights are of: the last, or that of the best evaluation on held-out data.
+    counts : dict of str to int
+        Training instances: ``trained`` on; of those ``cut`` to a window; ``dropped`` because their entities lie too far
+        apart; negatives ``left_out``.
+    report : dict
+        Where the weights came from, as :attr:`Encoder.report`, and the names of the tensors that were newly
+        ``initialised``: the head's.
     """
 
     def __init__(
@@ -45,16 +55,20 @@ class Run:
         model: RelationModel,
         corpus: Corpus,
         settings: dict[str, Any],
-        history: dict[str, Any],
+        outcome: _biorel.Outcome,
         *,
         test: str | None,
-        interrupted: bool,
+        report: dict[str, Any],
     ) -> None:
         self.model = model
         self.corpus = corpus
         self.settings = settings
-        self.interrupted = interrupted
-        self._history = pd.DataFrame(history)
+        self.interrupted = outcome.raised is not None
+        self.step = outcome.step
+        self.counts = outcome.counts
+        self.report = report
+        self._history = pd.DataFrame(outcome.history)
+        self._evaluations = pd.DataFrame(outcome.evaluations)
         self.test = test
         self._predictions: dict[str, pd.DataFrame] = {}
 
@@ -66,6 +80,15 @@ class Run:
         ``learning_rate``, ``instances``, ``tokens``, ``seconds``.
         """
         return self._history.copy()
+
+    @property
+    def evaluations(self) -> pd.DataFrame:
+        """One row per evaluation on held-out data; none without `dev`.
+
+        ``step``, ``epoch``, ``loss`` (mean cross-entropy, unweighted), ``precision``, ``recall`` and ``f1`` in the
+        averaging of the corpus's task, ``best`` (whether none before was as good), ``seconds``.
+        """
+        return self._evaluations.copy()
 
     @property
     def epochs(self) -> pd.DataFrame:
@@ -168,6 +191,7 @@ def finetune(
     *,
     head: Head = "attention",
     train: str | Sequence[str] = "train",
+    dev: str | None = None,
     test: str | None = "test",
     marking: Marking = "typed",
     learning_rate: float = 2e-5,
@@ -190,6 +214,11 @@ def finetune(
     focal_gamma: float = 0.0,
     layer_decay: float = 1.0,
     freeze: int | None = None,
+    negatives: float | None = None,
+    evaluate_every: int | None = None,
+    patience: int | None = None,
+    keep: Keep = "best",
+    callbacks: Sequence[Callback] = (),
     state: PathLike | None = None,
     state_every: int = 100,
     device: Device = "auto",
@@ -211,6 +240,8 @@ def finetune(
         ``attention-no-cls``, ``lstm-all-cls`` or ``attention-all-cls``.
     train : str or sequence of str
         The split, or the splits together, to learn from.
+    dev : str, optional
+        A split to score while training; the model is then the one that did best on it (`keep`).
     test : str or None
         The split to score; None, or a corpus without it, scores nothing.
     marking : {"typed", "blue", "markers"}
@@ -258,6 +289,16 @@ def finetune(
         The learning rate of each layer is this times that of the layer above; 1 for one rate.
     freeze : int, optional
         Freeze the embeddings and this many layers from the first; 0 freezes the embeddings alone.
+    negatives : float, optional
+        Train on this many negative instances for each positive one, drawn by `seed`; all by default.
+    evaluate_every : int, optional
+        Steps between two evaluations on `dev`; by default it is scored at the end of each epoch, and always at the end.
+    patience : int, optional
+        Stop after this many evaluations in a row of which none was better than the best before.
+    keep : {"best", "last"}
+        With `dev`, which weights the model has: those of the highest F1 on it (of equals, the lower loss), or the last.
+    callbacks : sequence of Callback
+        Told of every step and evaluation; see :mod:`biorel.callbacks`.
     state : path, optional
         A file that keeps the state of the run. If it is there, the run goes on from it, to the same bits as a run that
         was never stopped; the state of a run with other settings, data or encoder is refused.
@@ -319,38 +360,46 @@ def finetune(
         "focal_gamma": focal_gamma,
         "layer_decay": layer_decay,
         "freeze": freeze,
+        "negatives": negatives,
+        "evaluate_every": evaluate_every,
+        "patience": patience,
+        "keep": keep,
     }
     core_settings = _biorel.Settings(settings)
     train_splits = [train] if isinstance(train, str) else list(train)
     test_split = _test_split(corpus, train_splits, test)
+    held_out = _dev_instances(corpus, train_splits, dev, marking)
     instances = corpus._core.instances(train_splits, marking)
     loaded = load_encoder(encoder)
-    with _Bar(progress) as bar:
+    settings |= {"marking": marking, "train": train_splits, "dev": dev, "test": test_split, "encoder": loaded.name}
+    with _Reporter(callbacks, settings, progress) as reporter:
         outcome = _biorel.finetune(
             loaded._core,
             loaded.name,
             instances,
             core_settings,
+            dev=held_out,
             device=device,
             threads=threads,
             state=None if state is None else os.fspath(state),
             state_every=state_every,
-            report=bar.update,
+            report=reporter.tell,
         )
-    _warn_of_losses(outcome.cut, len(outcome.dropped), max_length)
-    run = Run(
-        RelationModel(outcome.model, threads=threads, device=device),
-        corpus,
-        {**settings, "marking": marking, "train": train_splits, "test": test_split, "encoder": loaded.name},
-        outcome.history,
-        test=test_split,
-        interrupted=outcome.raised is not None,
-    )
-    if isinstance(outcome.raised, KeyboardInterrupt):
-        steps = len(run.history)
-        raise TrainingInterrupted(f"stopped after step {steps}; the model so far is in this exception's .run", run)
-    if outcome.raised is not None:
-        raise outcome.raised
+        _warn_of_losses(outcome.counts, max_length)
+        run = Run(
+            RelationModel(outcome.model, threads=threads, device=device),
+            corpus,
+            settings,
+            outcome,
+            test=test_split,
+            report={**loaded.report, "initialised": outcome.initialised},
+        )
+        if isinstance(outcome.raised, KeyboardInterrupt):
+            steps = len(run.history)
+            raise TrainingInterrupted(f"stopped after step {steps}; the model so far is in this exception's .run", run)
+        if outcome.raised is not None:
+            raise outcome.raised
+        reporter.end(run)
     return run
 
 
@@ -380,36 +429,92 @@ def _test_split(corpus: Corpus, train: list[str], test: str | None) -> str | Non
     return test
 
 
+def _dev_instances(
+    corpus: Corpus, train: list[str], dev: str | None, marking: Marking
+) -> tuple[_biorel.Instances, list[int]] | None:
+    if dev is None:
+        return None
+    if dev in train:
+        raise ConfigError(f"dev: `{dev}` is also trained on; scores on it would mean nothing", "dev")
+    return corpus._core.instances([dev], marking), corpus._core.lost(dev)
+
+
+class _Reporter:
+    """Tells the progress bar and the callbacks what the core says; on any error, tells the callbacks of that."""
+
+    def __init__(self, callbacks: Sequence[Callback], settings: Mapping[str, Any], show: bool) -> None:
+        self._callbacks = list(callbacks)
+        for callback in self._callbacks:
+            if not isinstance(callback, Callback):
+                message = f"callbacks: {callback!r} is not a biorel.callbacks.Callback"
+                raise ConfigError(message, "callbacks")
+        self._settings = settings
+        self._bar = _Bar(show)
+
+    def __enter__(self) -> _Reporter:
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._bar.close()
+        if error is not None:
+            for callback in self._callbacks:
+                callback.on_error(error)
+
+    def tell(self, kind: str, columns: Mapping[str, Any], total: int) -> None:
+        """What the core calls: ``start``, ``step`` or ``evaluation``, its columns of one row, the steps in all."""
+        row = {name: values[0].item() for name, values in columns.items()}
+        if kind == "step":
+            self._bar.step(row, total)
+        for callback in self._callbacks:
+            if kind == "start":
+                callback.on_start(self._settings, total)
+            elif kind == "step":
+                callback.on_step(row)
+            else:
+                callback.on_evaluation(row)
+        if kind == "evaluation":
+            self._bar.evaluation(row)
+
+    def end(self, run: Run) -> None:
+        self._bar.close()
+        for callback in self._callbacks:
+            callback.on_end(run)
+
+
 class _Bar:
     """A progress bar over optimizer steps: a terminal's or a notebook's, as tqdm finds."""
 
     def __init__(self, show: bool) -> None:
         self._show = show
         self._bar: Any = None
+        self._score = ""
 
-    def __enter__(self) -> _Bar:
-        return self
+    def step(self, row: Mapping[str, Any], total: int) -> None:
+        """A step was taken."""
+        if not self._show:
+            return
+        if self._bar is None:
+            self._bar = tqdm(total=total, desc="fine-tuning", unit="step")
+        self._bar.set_postfix_str(f"epoch {row['epoch']}, loss {row['loss']:.3f}{self._score}", refresh=False)
+        self._bar.update(row["step"] - self._bar.n)
 
-    def __exit__(self, *_: object) -> None:
+    def evaluation(self, row: Mapping[str, Any]) -> None:
+        """The held-out data was scored."""
+        self._score = f", dev F1 {row['f1']:.3f}"
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
         if self._bar is not None:
             self._bar.close()
 
-    @property
-    def update(self) -> Callable[[int, int, int, float], None] | None:
-        """What training calls after every step: step, steps in all, epoch, loss."""
-        return self._update if self._show else None
 
-    def _update(self, step: int, total: int, epoch: int, loss: float) -> None:
-        if self._bar is None:
-            self._bar = tqdm(total=total, desc="fine-tuning", unit="step")
-        self._bar.set_postfix_str(f"epoch {epoch}, loss {loss:.3f}", refresh=False)
-        self._bar.update(step - self._bar.n)
-
-
-def _warn_of_losses(cut: int, dropped: int, max_length: int) -> None:
-    if cut:
+def _warn_of_losses(counts: Mapping[str, int], max_length: int) -> None:
+    if counts["cut"]:
         warnings.warn(
-            f"{cut} training instances were cut to {max_length} word pieces around their entities", stacklevel=3
+            f"{counts['cut']} training instances were cut to {max_length} word pieces around their entities",
+            stacklevel=3,
         )
-    if dropped:
-        warnings.warn(f"{dropped} training instances were dropped: their entities lie too far apart", stacklevel=3)
+    if counts["dropped"]:
+        warnings.warn(
+            f"{counts['dropped']} training instances were dropped: their entities lie too far apart", stacklevel=3
+        )

@@ -32,12 +32,13 @@ _OURS = {
     "seed": "it has its own argument",
     "train": "the folds, or the corpus's own train split, say what is trained on",
     "test": "the folds, or the corpus's own test split, say what is scored",
+    "callbacks": "they follow a single run",
     "state": "give `directory` instead, which keeps the training state too",
     "progress": "it has its own argument",
 }
 
 
-def checked_settings(settings: Mapping[str, Any], heads: Sequence[str], seeds: Sequence[int]) -> Row:
+def checked_settings(settings: Mapping[str, Any], heads: Sequence[str], seeds: Sequence[int], *, folds: bool) -> Row:
     """All settings of :func:`finetune` that decide the results, defaults included; a wrong one is an error now."""
     known = inspect.signature(finetune).parameters
     for name in settings:
@@ -45,6 +46,11 @@ def checked_settings(settings: Mapping[str, Any], heads: Sequence[str], seeds: S
             raise TypeError(f"`{name}` is not a setting of finetune; see help(biorel.finetune)")
         if name in _OURS:
             raise ConfigError(f"{name}: cannot be set here; {_OURS[name]}", name)
+    if folds and settings.get("dev") is not None:
+        raise ConfigError("dev: cannot be set here; with folds there are no splits but train and test", "dev")
+    for name in ("evaluate_every", "patience"):
+        if settings.get(name) is not None and settings.get("dev") is None:
+            raise ConfigError(f"{name}: needs held-out data to evaluate on: name a split as dev", name)
     full = {name: settings.get(name, known[name].default) for name in known if name not in _OURS}
     # The weights of labels are checked with the corpus, by `finetune`.
     core = json.loads(_biorel.Settings({}).json).keys() - {"class_weights"}

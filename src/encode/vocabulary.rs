@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde_json::{Map, Value, json};
 
@@ -47,6 +48,18 @@ impl Casing {
             _ if 20 * capitals >= letters => Some(Self::Cased),
             _ if 100 * capitals <= letters => Some(Self::Uncased),
             _ => None,
+        }
+    }
+}
+
+impl FromStr for Casing {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "cased" => Ok(Self::Cased),
+            "uncased" => Ok(Self::Uncased),
+            _ => Err(Error::config("casing", format!("`{name}` is unknown; choose one of cased, uncased"))),
         }
     }
 }

@@ -25,8 +25,10 @@ pub struct PyEncoder(pub Arc<Pretrained>);
 #[pymethods]
 impl PyEncoder {
     #[staticmethod]
-    fn open(py: Python<'_>, directory: PathBuf) -> PyResult<Self> {
-        detached(py, || Pretrained::open(&directory, None)).map(|encoder| Self(Arc::new(encoder)))
+    #[pyo3(signature = (directory, casing))]
+    fn open(py: Python<'_>, directory: PathBuf, casing: Option<&str>) -> PyResult<Self> {
+        let casing = casing.map(str::parse).transpose()?;
+        detached(py, || Pretrained::open(&directory, casing)).map(|encoder| Self(Arc::new(encoder)))
     }
 
     /// `config.json`, as text.

@@ -14,6 +14,7 @@ mod model;
 mod paired;
 mod scores;
 mod settings;
+mod stems;
 mod training;
 
 use pyo3::prelude::*;
@@ -37,6 +38,8 @@ mod _biorel {
     use super::scores::score;
     #[pymodule_export]
     use super::settings::PySettings;
+    #[pymodule_export]
+    use super::stems::{py_stem_contrasts, py_stem_weights};
     #[pymodule_export]
     use super::training::{PyOutcome, finetune};
 

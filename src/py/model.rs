@@ -174,6 +174,7 @@ impl PyModel {
         let words = rows.iter().map(|(_, _, word)| word);
         let columns = Columns::new(py)
             .text("instance", rows.iter().map(|(instance, ..)| instance.id.as_str()))?
+            .text("document", rows.iter().map(|(instance, ..)| instance.document.as_str()))?
             .text("word", words.clone().map(|word| word.text.as_str()))?
             .text("stem", stems.iter().map(String::as_str))?
             .floats("weight", words.clone().map(|word| word.weight))?

@@ -42,6 +42,10 @@ impl PySettings {
                 "focal_gamma" => training.focal_gamma = number(&field, &value)?,
                 "layer_decay" => training.layer_decay = number(&field, &value)?,
                 "freeze" => training.freeze = optional(&value, |value| count(&field, value))?,
+                "negatives" => training.negatives = optional(&value, |value| number(&field, value))?,
+                "evaluate_every" => training.evaluate_every = optional(&value, |value| count(&field, value))?,
+                "patience" => training.patience = optional(&value, |value| count(&field, value))?,
+                "keep" => training.keep = text(&field, &value)?.parse()?,
                 _ => return Err(refuse(&field, "is not a setting")),
             }
         }

@@ -1,5 +1,8 @@
-//! Fine-tuning: the loop, the schedule, the optimizer, and the state that an interrupted run goes on from.
+//! Fine-tuning: the loop, the schedule, the optimizer, evaluation on held-out data, and the state that an interrupted run
+//! goes on from.
 
+mod evaluation;
+mod sampling;
 mod schedule;
 mod state;
 mod trainer;
@@ -15,7 +18,11 @@ use crate::ops::Ops;
 use crate::ops::engine::Job;
 use crate::rng::{Purpose, Stream};
 use crate::{Error, Result};
+use evaluation::Evaluations;
+use state::Keeper;
 
+pub use evaluation::{Dev, Evaluation};
+pub use sampling::fewer_negatives;
 pub use schedule::Schedule;
 pub use state::StatePlan;
 pub use trainer::Trainer;
@@ -44,16 +51,31 @@ pub struct StepRecord {
 /// The result of a training run.
 #[derive(Debug, Clone)]
 pub struct Trained {
-    /// All parameters after the last finished step.
+    /// All parameters after step `step`.
     pub weights: Weights,
+    /// The last finished step, or the one whose evaluation was best.
+    pub step: usize,
     /// One record per finished step.
     pub history: Vec<StepRecord>,
-    /// Whether the caller stopped it before its last step.
+    /// One record per evaluation on held-out data.
+    pub evaluations: Vec<Evaluation>,
+    /// Whether the caller stopped it before its end.
     pub interrupted: bool,
 }
 
-/// Called after every step. Returning [`Error::Interrupted`] stops the run, which then returns what it has.
-pub type OnStep<'a> = &'a mut (dyn FnMut(&StepRecord) -> Result<()> + Send);
+/// What a run has to tell.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum News {
+    /// A step was taken.
+    Step(StepRecord),
+    /// The weights were scored on held-out data.
+    Evaluated(Evaluation),
+    /// An evaluation is under way.
+    Evaluating,
+}
+
+/// Called with all news. Returning [`Error::Interrupted`] stops the run, which then returns what it has.
+pub type OnNews<'a> = &'a mut (dyn FnMut(News) -> Result<()> + Send);
 
 /// A training run to be: [`crate::ops::engine::run`] runs it on the engine of the caller's choice.
 pub struct Finetune<'a> {
@@ -65,10 +87,12 @@ pub struct Finetune<'a> {
     pub features: &'a [Features],
     /// How to train.
     pub settings: &'a TrainingSettings,
+    /// Held-out instances to score while training.
+    pub dev: Option<Dev<'a>>,
     /// Where the state is kept from which a killed run goes on, if it is to be kept.
     pub state: Option<StatePlan<'a>>,
     /// Progress.
-    pub on_step: OnStep<'a>,
+    pub on_news: OnNews<'a>,
 }
 
 impl Job for Finetune<'_> {
@@ -83,27 +107,118 @@ impl Job for Finetune<'_> {
 ///
 /// # Errors
 /// [`Error::Config`] for settings out of range or no instances, [`Error::Training`] when loss or gradient are not
-/// finite, and whatever else `on_step` returns.
+/// finite, and whatever else `on_news` returns.
 pub fn finetune<O: Ops>(ops: &O, job: Finetune<'_>) -> Result<Trained> {
-    let Finetune { network, weights, features, settings, state, on_step } = job;
+    let Finetune { network, weights, features, settings, dev, state, on_news } = job;
     settings.validate()?;
     if features.is_empty() {
         return Err(Error::config("train", "there are no training instances"));
     }
+    match &dev {
+        Some(dev) => dev.validate()?,
+        None if settings.patience.is_some() || settings.evaluate_every.is_some() => {
+            let field = if settings.patience.is_some() { "patience" } else { "evaluate_every" };
+            return Err(Error::config(field, "needs held-out data to evaluate on: name a split as dev"));
+        }
+        None => {}
+    }
     let schedule = Schedule::new(settings, features.len());
     let class_weights = class_weights(settings, features, network.labels)?;
     let mut trainer = Trainer::new(ops, network, weights, settings.clone(), class_weights)?;
-    let mut history = Vec::with_capacity(schedule.total());
-    let keeper = state.map(|plan| state::Keeper::new(plan, network, weights, features, settings));
+    let mut progress = Progress::default();
+    let held_out = dev.as_ref().map_or(&[][..], |dev| dev.features);
+    let keeper = state.map(|plan| Keeper::new(plan, network, weights, [features, held_out], settings));
     if let Some(keeper) = &keeper {
-        keeper.restore(&mut trainer, &mut history)?;
+        keeper.restore(&mut trainer, &mut progress)?;
     }
-    let mut interrupted = false;
-    let mut order: Option<(usize, Vec<usize>)> = None;
-    for step in history.len()..schedule.total() {
+    let plan = Plan { schedule, settings, features, dev, keeper };
+    let interrupted = match plan.run(&mut trainer, &mut progress, on_news) {
+        Ok(()) => false,
+        Err(Error::Interrupted) => !matches!(plan.next(&progress), Next::End),
+        Err(error) => return Err(error),
+    };
+    if let Some(keeper) = &plan.keeper {
+        keeper.keep(&trainer, &progress)?;
+    }
+    let Progress { history, evaluations } = progress;
+    let (weights, step) = match (evaluations.best_step(), evaluations.best) {
+        (Some(step), Some(best)) => (best, step),
+        _ => (trainer.weights()?, history.len()),
+    };
+    Ok(Trained { weights, step, history, evaluations: evaluations.records, interrupted })
+}
+
+/// What a run has come to so far, besides weights and moments.
+#[derive(Default)]
+struct Progress {
+    history: Vec<StepRecord>,
+    evaluations: Evaluations,
+}
+
+/// What comes next: a function of the progress alone, so that a run that was stopped goes on as if it never had been.
+enum Next<'a, 'b> {
+    Evaluate(&'b Dev<'a>),
+    Step(usize),
+    End,
+}
+
+struct Plan<'a> {
+    schedule: Schedule,
+    settings: &'a TrainingSettings,
+    features: &'a [Features],
+    dev: Option<Dev<'a>>,
+    keeper: Option<Keeper>,
+}
+
+impl<'a> Plan<'a> {
+    fn next(&self, progress: &Progress) -> Next<'a, '_> {
+        let step = progress.history.len();
+        match &self.dev {
+            Some(dev) if step > 0 && self.schedule.evaluates(step) && !progress.evaluations.done(step) => {
+                Next::Evaluate(dev)
+            }
+            _ if step >= self.schedule.total() || progress.evaluations.exhausted(self.settings) => Next::End,
+            _ => Next::Step(step),
+        }
+    }
+
+    fn run<O: Ops>(&self, trainer: &mut Trainer<'_, O>, progress: &mut Progress, on_news: OnNews<'_>) -> Result<()> {
+        let mut order: Option<(usize, Vec<usize>)> = None;
+        loop {
+            match self.next(progress) {
+                Next::Evaluate(dev) => {
+                    let at = (progress.history.len(), progress.history.last().map_or(0, |record| record.epoch));
+                    let evaluation = trainer.evaluate(dev, at, &mut |_| on_news(News::Evaluating))?;
+                    let weights = || trainer.weights();
+                    let evaluation = progress.evaluations.push(evaluation, self.settings.keep, weights)?;
+                    on_news(News::Evaluated(evaluation))?;
+                }
+                Next::Step(step) => {
+                    let record = self.step(trainer, step, &mut order)?;
+                    progress.history.push(record);
+                    if let Some(keeper) = &self.keeper
+                        && keeper.due(step + 1)
+                    {
+                        keeper.keep(trainer, progress)?;
+                    }
+                    on_news(News::Step(record))?;
+                }
+                Next::End => return Ok(()),
+            }
+        }
+    }
+
+    /// `order` is that of the epoch of the last step.
+    fn step<O: Ops>(
+        &self,
+        trainer: &mut Trainer<'_, O>,
+        step: usize,
+        order: &mut Option<(usize, Vec<usize>)>,
+    ) -> Result<StepRecord> {
         let started = Instant::now();
+        let Self { schedule, settings, features, .. } = self;
         let (epoch, range) = schedule.step(step);
-        let (_, order) = match &mut order {
+        let (_, order) = match order {
             Some(order) if order.0 == epoch => order,
             other => other.insert((epoch, shuffled(features.len(), settings.seed, epoch))),
         };
@@ -113,7 +228,7 @@ pub fn finetune<O: Ops>(ops: &O, job: Finetune<'_>) -> Result<Trained> {
             .collect();
         let learning_rate = schedule.learning_rate(step);
         let (loss, gradient_norm) = trainer.step(&batches, learning_rate)?;
-        let record = StepRecord {
+        Ok(StepRecord {
             step: step + 1,
             epoch: epoch + 1,
             loss,
@@ -122,28 +237,8 @@ pub fn finetune<O: Ops>(ops: &O, job: Finetune<'_>) -> Result<Trained> {
             instances: batches.iter().map(Batch::len).sum(),
             tokens: batches.iter().map(Batch::tokens).sum(),
             seconds: started.elapsed().as_secs_f64(),
-        };
-        history.push(record);
-        if let Some(keeper) = &keeper
-            && keeper.due(step + 1, schedule.total())
-        {
-            keeper.keep(&trainer, &history)?;
-        }
-        match on_step(&record) {
-            Ok(()) => {}
-            Err(Error::Interrupted) => {
-                interrupted = step + 1 < schedule.total();
-                break;
-            }
-            Err(error) => return Err(error),
-        }
+        })
     }
-    if let Some(keeper) = &keeper
-        && interrupted
-    {
-        keeper.keep(&trainer, &history)?;
-    }
-    Ok(Trained { weights: trainer.weights()?, history, interrupted })
 }
 
 /// The order of the instances in an epoch: a function of the seed and the epoch alone.

@@ -12,6 +12,7 @@ pub struct Schedule {
     total: usize,
     warmup: usize,
     peak: f64,
+    evaluate_every: Option<usize>,
 }
 
 impl Schedule {
@@ -21,7 +22,8 @@ impl Schedule {
         let per_epoch = instances.div_ceil(per_step);
         let total = settings.max_steps.unwrap_or(per_epoch.saturating_mul(settings.epochs));
         let warmup = (total as f64 * settings.warmup) as usize;
-        Self { instances, per_step, total, warmup, peak: settings.learning_rate }
+        let evaluate_every = settings.evaluate_every;
+        Self { instances, per_step, total, warmup, peak: settings.learning_rate, evaluate_every }
     }
 
     /// Optimizer steps in all.
@@ -39,6 +41,12 @@ impl Schedule {
         let (epoch, index) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
         let start = index * self.per_step;
         (epoch, start..(start + self.per_step).min(self.instances))
+    }
+
+    /// Whether held-out data is scored after `steps` steps: at the settings' interval or else at the end of each epoch, and
+    /// always at the end.
+    pub fn evaluates(&self, steps: usize) -> bool {
+        steps.is_multiple_of(self.evaluate_every.unwrap_or(self.steps_per_epoch())) || steps == self.total
     }
 
     /// The learning rate of a step counted from 0: rises from 0 over the warm-up steps, then falls linearly towards 0,

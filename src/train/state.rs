@@ -1,7 +1,7 @@
 //! The state of a training run on disk, so that a killed run goes on and ends with the same bits.
 //!
-//! All randomness is a function of (seed, step), so weights, moments and the history are everything. The file also holds
-//! a fingerprint of what the run depends on; a state of another run is refused rather than continued.
+//! All randomness is a function of (seed, step), so weights, moments, the history and the evaluations with the weights
+//! that did best are everything. The file also holds a fingerprint of what the run depends on; a state of another run is refused rather than continued.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,9 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::evaluation::Evaluations;
 use super::trainer::{Snapshot, Trainer};
-use super::{StepRecord, TrainingSettings};
+use super::{Evaluation, Progress, StepRecord, TrainingSettings};
 use crate::encode::Features;
 use crate::model::{Network, ParamSpec, Weights, checkpoint};
 use crate::ops::Ops;
@@ -28,6 +29,8 @@ pub struct StatePlan<'a> {
 
 /// Key of the header's metadata that holds the [`Header`].
 const HEADER: &str = "biorel.training";
+/// Raised when the file's layout changes.
+const FORMAT: u32 = 2;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
@@ -35,6 +38,9 @@ struct Header {
     fingerprint: String,
     steps: u32,
     history: Vec<StepRecord>,
+    evaluations: Vec<Evaluation>,
+    /// Whether the weights of the best evaluation are there.
+    best: bool,
 }
 
 /// Keeps and restores the state of one run.
@@ -49,13 +55,16 @@ impl Keeper {
         plan: StatePlan<'_>,
         network: &Network,
         weights: &Weights,
-        features: &[Features],
+        features: [&[Features]; 2],
         settings: &TrainingSettings,
     ) -> Self {
         let mut hash = Sha256::new();
         hash.update(format!("{network:?} {settings:?}"));
-        for item in features {
-            hash.update(format!("{:?} {:?}", item.ids, item.label));
+        for (index, features) in features.into_iter().enumerate() {
+            hash.update(format!("{index}"));
+            for item in features {
+                hash.update(format!("{:?} {:?}", item.ids, item.label));
+            }
         }
         for values in &weights.values {
             hash.update(bytes(values));
@@ -65,18 +74,21 @@ impl Keeper {
     }
 
     /// Whether the state is to be written after `step` steps.
-    pub fn due(&self, step: usize, total: usize) -> bool {
-        step.is_multiple_of(self.every) || step == total
+    pub fn due(&self, step: usize) -> bool {
+        step.is_multiple_of(self.every)
     }
 
     /// Write the state: complete or not at all, and never over a good one before the new one is whole.
-    pub fn keep<O: Ops>(&self, trainer: &Trainer<'_, O>, history: &[StepRecord]) -> Result<()> {
+    pub fn keep<O: Ops>(&self, trainer: &Trainer<'_, O>, progress: &Progress) -> Result<()> {
+        let Progress { history, evaluations } = progress;
         let snapshot = trainer.snapshot()?;
         let header = Header {
-            format: 1,
+            format: FORMAT,
             fingerprint: self.fingerprint.clone(),
             steps: snapshot.steps,
-            history: history.to_vec(),
+            history: history.clone(),
+            evaluations: evaluations.records.clone(),
+            best: evaluations.best.is_some(),
         };
         let damaged = |e: &dyn std::fmt::Display| Error::checkpoint(&self.path, format!("cannot be written: {e}"));
         let header = serde_json::to_string(&header).map_err(|e| damaged(&e))?;
@@ -86,6 +98,9 @@ impl Keeper {
             if let Some([m, v]) = &snapshot.moments[index] {
                 tensors.push((format!("m.{}", spec.name), bytes(m), spec));
                 tensors.push((format!("v.{}", spec.name), bytes(v), spec));
+            }
+            if let Some(best) = &evaluations.best {
+                tensors.push((format!("best.{}", spec.name), bytes(&best.values[index]), spec));
             }
         }
         let views = tensors.iter().map(|(name, data, spec)| {
@@ -108,7 +123,7 @@ impl Keeper {
     ///
     /// # Errors
     /// [`Error::Config`] when it is the state of another run, [`Error::Checkpoint`] when it is damaged.
-    pub fn restore<O: Ops>(&self, trainer: &mut Trainer<'_, O>, history: &mut Vec<StepRecord>) -> Result<()> {
+    pub fn restore<O: Ops>(&self, trainer: &mut Trainer<'_, O>, progress: &mut Progress) -> Result<()> {
         let data = match std::fs::read(&self.path) {
             Ok(data) => data,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -123,7 +138,7 @@ impl Keeper {
         let header: Header = header
             .and_then(|header| serde_json::from_str(header).ok())
             .ok_or_else(|| damaged("its header is missing"))?;
-        if header.format != 1 || header.fingerprint != self.fingerprint {
+        if header.format != FORMAT || header.fingerprint != self.fingerprint {
             let message = format!(
                 "{} belongs to a run with other settings, data or encoder; give another file, or delete it to start anew",
                 self.path.display()
@@ -148,7 +163,11 @@ impl Keeper {
                 *v = read(format!("v.{}", spec.name), spec)?;
             }
         }
-        *history = header.history;
+        let best = trainer.specs().iter().map(|spec| read(format!("best.{}", spec.name), spec));
+        let best = if header.best { Some(best.collect::<Result<_>>()?) } else { None };
+        let best = best.map(|values| Weights { specs: trainer.specs().to_vec(), values });
+        let evaluations = Evaluations { records: header.evaluations, best };
+        *progress = Progress { history: header.history, evaluations };
         trainer.restore(&snapshot)
     }
 }

@@ -2,10 +2,12 @@
 
 use crate::config::TrainingSettings;
 use crate::encode::Batch;
+use crate::eval::predict::OnBatch;
 use crate::model::encoder::{Frozen, Pass};
 use crate::model::params::Layout;
 use crate::model::{Loss, Network, ParamSpec, Weights};
 use crate::ops::{AdamWStep, Moments, Ops};
+use crate::train::{Dev, Evaluation};
 use crate::{Error, Result};
 
 /// A network on an engine with its optimizer: takes one step at a time.
@@ -136,6 +138,19 @@ impl<'a, O: Ops> Trainer<'a, O> {
             }
         }
         Ok(sum)
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &TrainingSettings {
+        &self.settings
+    }
+
+    /// Score the parameters as they are now on held-out data; `at` is the step and the epoch.
+    ///
+    /// # Errors
+    /// When the engine fails, and whatever `on_batch` returns.
+    pub fn evaluate(&self, dev: &Dev<'_>, at: (usize, usize), on_batch: OnBatch<'_>) -> Result<Evaluation> {
+        dev.evaluate(self.ops, self.network, &self.params, at, on_batch)
     }
 
     /// The parameters as they are now.

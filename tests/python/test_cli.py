@@ -101,6 +101,90 @@ def test_a_command_that_is_not_understood_exits_with_2() -> None:
         assert stopped.value.code == 2
 
 
+def test_a_configuration_file(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(
+        f"""
+        corpus = "ddi"
+        path = {json.dumps(SAMPLE)}
+        encoder = {json.dumps(str(saved / "encoder"))}
+        head = "cls"
+        max-steps = 2
+        max_length = 96
+        learning-rate = 1
+        betas = [0.8, 0.99]
+        bias-correction = true
+        no-progress = true
+        train = ["train"]
+        format = "jsonl"
+
+        [class-weights]
+        effect = 2
+        int = 0.5
+        """
+    )
+    model = tmp_path / "model"
+    typed = ["--learning-rate", "1e-4", "--output", str(model), "--class-weights", "effect=3", "--no-bias-correction"]
+    assert main(["finetune", "--config", str(config), "--output", str(tmp_path / "first"), "--learning-rate", "1"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["class"] == "false"
+    training = biorel.load(tmp_path / "first").card["training"]
+    assert (training["head"], training["betas"], training["bias_correction"]) == ("cls", [0.8, 0.99], True)
+    assert training["class_weights"] == {"given": [1.0, 1.0, 2.0, 1.0, 0.5]}
+    # What is typed comes first.
+    assert main(["finetune", "--config", str(config), *typed]) == 0
+    training = biorel.load(model).card["training"]
+    assert (training["learning_rate"], training["bias_correction"]) == (1e-4, False)
+    assert training["class_weights"] == {"given": [1.0, 1.0, 3.0, 1.0, 1.0]}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("learning-rat = 1", "`learning-rat` is not an option of this command. Did you mean `learning-rate`?"),
+        ("[training]\nhead = 'cls'", "`training` is not an option"),
+        ("head = ", "not a TOML file"),
+        ("epochs = 2.5", "epochs must be a whole number, not 2.5"),
+        ("epochs = true", "epochs must be a whole number, not True"),
+        ("epochs = '3'", "epochs must be a whole number, not '3'"),
+        ("betas = [0.9]", "betas must have 2, not [0.9]"),
+        ("path = []", "path must have at least one"),
+        ("format = 'xlsx'", "format must be one of table, tsv, csv, jsonl"),
+        ("no-progress = 'yes'", "no-progress must be true or false"),
+        ("class-weights = ['effect:2']", "class_weights: `effect:2` is neither balanced nor"),
+        ("[class-weights]\neffect = 'much'", "class-weights.effect must be a number"),
+    ],
+)
+def test_a_configuration_file_that_is_wrong(
+    text: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(text)
+    assert main(["finetune", "ddi", SAMPLE, "--config", str(config)]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert words in error
+    assert main(["finetune", "ddi", SAMPLE, "--config", str(tmp_path / "none.toml")]) == 1
+    assert "none.toml" in capsys.readouterr().err
+
+
+def test_repeated_options_replace_those_of_the_file(saved: Path, tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text("head = ['cls', 'lstm']\nseed = 3\nmax-steps = 1\nmax-length = 96\nno-progress = true")
+    common = [str(biorel.sample_path("ddi")), "--config", str(config), "--encoder", str(saved / "encoder")]
+    assert main(["compare", "ddi", *common, "--directory", str(tmp_path / "a")]) == 0
+    trials = pd.read_csv(tmp_path / "a" / "trials.tsv", sep="\t")
+    assert trials[["head", "seed"]].values.tolist() == [["cls", 3], ["lstm", 3]]
+    assert main(["compare", "ddi", *common, "--directory", str(tmp_path / "b"), "--head", "attention"]) == 0
+    assert pd.read_csv(tmp_path / "b" / "trials.tsv", sep="\t")["head"].tolist() == ["attention"]
+
+
+def test_dev_from_the_command_line(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--encoder", str(saved / "encoder"), "--max-length", "96", "--max-steps", "2", "--no-progress"]
+    outputs = ["--dev", "dev", "--evaluate-every", "1", "--keep", "last", "--evaluations", str(tmp_path / "e.csv")]
+    assert main(["finetune", "chemprot", str(biorel.sample_path("chemprot")), *options, *outputs]) == 0
+    assert pd.read_csv(tmp_path / "e.csv")["step"].tolist() == [1, 2]
+    assert "test" in capsys.readouterr().out
+
+
 def test_a_fold_of_a_corpus_without_splits(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--encoder", str(saved / "encoder"), "--max-length", "96", "--max-steps", "1", "--no-progress"]
     assert main(["finetune", "aimed", str(biorel.sample_path("aimed")), "--fold", "3", *options]) == 0

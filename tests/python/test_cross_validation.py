@@ -156,6 +156,7 @@ def test_a_stopped_cross_validation_goes_on(
         ({"by": "given"}, "states no folds"),
         ({"threshold": 0.0}, "threshold"),
         ({"train": "all"}, "train: cannot be set here"),
+        ({"dev": "dev"}, "dev: cannot be set here"),
         ({"state": "x"}, "directory"),
         ({"epochs": 0}, "epochs"),
         ({"head": "cnn"}, "cnn"),

@@ -215,6 +215,10 @@ def test_two_runs_do_not_share_a_directory(ddi: biorel.Corpus, encoder: biorel.E
         ({"folds": "given"}, "states no folds"),
         ({"folds": 1}, "folds"),
         ({"head": "cls"}, "head: cannot be set here"),
+        ({"callbacks": [biorel.Callback()]}, "callbacks: cannot be set here"),
+        ({"dev": "dev", "folds": 3}, "dev: cannot be set here"),
+        ({"dev": "development"}, "development"),
+        ({"patience": 2}, "patience: needs held-out data"),
         ({"dropout": 2.0}, "dropout"),
     ],
 )

@@ -7,7 +7,7 @@ import inspect
 import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,6 +15,7 @@ import biorel
 import numpy as np
 import pandas as pd
 import pytest
+from biorel.callbacks import Callback
 from biorel.training import Head
 from tiny_bert import write_encoder
 from tqdm import tqdm
@@ -113,6 +114,14 @@ def test_the_same_seed_gives_the_same_bits(ddi: biorel.Corpus, encoder: biorel.E
         ("epsilon", 0.0),
         ("dropout", 1.0),
         ("head_dropout", -0.5),
+        ("negatives", 0.0),
+        ("evaluate_every", 0),
+        ("evaluate_every", 5),  # without dev
+        ("patience", 2),  # without dev
+        ("keep", "first"),
+        ("dev", "train"),
+        ("dev", "development"),
+        ("callbacks", [print]),
         ("device", "tpu"),
         ("threads", 0),
         ("marking", "bold"),
@@ -126,7 +135,7 @@ def test_settings_out_of_range_are_named(
 ) -> None:
     with pytest.raises(biorel.ConfigError) as raised:
         short(ddi, encoder, **{setting: value})
-    named = {"train": "split", "test": "split"}.get(setting, setting)
+    named = {"train": "split", "dev": "split", "test": "split"}.get(setting, setting)
     assert raised.value.field in (setting, named)
     assert str(raised.value.field) in str(raised.value)
 
@@ -241,6 +250,105 @@ def test_what_the_progress_bar_raises_is_raised(
     monkeypatch.setattr(biorel.training, "tqdm", broken)
     with pytest.raises(RuntimeError, match="no terminal"):
         short(ddi, encoder, progress=True, max_steps=50)
+
+
+def test_the_best_model_on_dev_is_kept(encoder: biorel.Encoder) -> None:
+    corpus = biorel.load_sample("chemprot")
+    settings: dict[str, Any] = {"max_steps": 12, "learning_rate": 3e-3, "evaluate_every": 3}
+    run = short(corpus, encoder, dev="dev", **settings)
+    evaluations = run.evaluations
+    assert evaluations["step"].tolist() == [3, 6, 9, 12]
+    chosen = evaluations[evaluations["step"] == run.step].iloc[0]
+    assert chosen["best"]
+    assert chosen["f1"] == evaluations["f1"].max()
+    # The same score as afterwards, lost gold positives included.
+    scores = run.score("dev").set_index("class").loc["micro", ["precision", "recall", "f1"]]
+    np.testing.assert_allclose(scores.astype(float), chosen[["precision", "recall", "f1"]].astype(float), atol=1e-12)
+    assert run.settings["dev"] == "dev"
+    assert json.loads(run.model._core.card)["steps"] == run.step
+    # Without dev, or when the last are asked for, the weights are those of the last step.
+    last = short(corpus, encoder, dev="dev", keep="last", **settings)
+    plain = short(corpus, encoder, **{**settings, "evaluate_every": None})
+    assert (last.step, plain.step) == (12, 12)
+    assert plain.evaluations.empty
+    pd.testing.assert_frame_equal(last.predictions(), plain.predictions())
+
+
+def test_patience_stops_early(encoder: biorel.Encoder) -> None:
+    settings: dict[str, Any] = {"max_steps": 100, "learning_rate": 1e-9, "evaluate_every": 1, "patience": 3}
+    run = short(biorel.load_sample("chemprot"), encoder, dev="dev", head_dropout=0.0, **settings)
+    assert len(run.history) < 100
+    assert not run.interrupted
+    assert run.evaluations["best"].tolist()[-4:] == [True, False, False, False]
+
+
+def test_fewer_negatives(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+    labels = ddi.instances("train")["label"]
+    positives = int((labels != "false").sum())
+    run = short(ddi, encoder, negatives=0.5, max_steps=None, epochs=1)
+    left = positives + round(0.5 * positives)
+    assert run.counts == {"trained": left, "cut": 0, "dropped": 0, "left_out": len(labels) - left}
+    assert run.history["instances"].sum() == left
+    again = short(ddi, encoder, negatives=0.5, max_steps=None, epochs=1)
+    assert run.history["loss"].tolist() == again.history["loss"].tolist()
+
+
+def test_a_run_reports_new_tensors(run: biorel.Run, encoder: biorel.Encoder) -> None:
+    assert run.report.keys() == {*encoder.report, "initialised"}
+    assert "head.classifier.weight" in run.report["initialised"]
+
+
+class Recorder(Callback):
+    """Keeps what it is told."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.told: list[tuple[str, Any]] = []
+        self._stop_at = stop_at
+
+    def on_start(self, settings: Mapping[str, Any], total_steps: int) -> None:
+        self.told.append(("start", (settings["head"], total_steps)))
+
+    def on_step(self, step: Mapping[str, Any]) -> None:
+        self.told.append(("step", dict(step)))
+        if step["step"] == self._stop_at:
+            raise ZeroDivisionError("no room on the tracker")
+
+    def on_evaluation(self, evaluation: Mapping[str, Any]) -> None:
+        self.told.append(("evaluation", dict(evaluation)))
+
+    def on_end(self, run: biorel.Run) -> None:
+        self.told.append(("end", run.step))
+
+    def on_error(self, error: BaseException) -> None:
+        self.told.append(("error", repr(error)))
+
+
+def test_callbacks_are_told_everything(encoder: biorel.Encoder) -> None:
+    recorder = Recorder()
+    settings: dict[str, Any] = {"max_steps": 4, "evaluate_every": 2, "keep": "last"}
+    run = short(biorel.load_sample("chemprot"), encoder, dev="dev", callbacks=[recorder], **settings)
+    kinds = [kind for kind, _ in recorder.told]
+    assert kinds == ["start", "step", "step", "evaluation", "step", "step", "evaluation", "end"]
+    assert recorder.told[0][1] == ("attention", 4)
+    steps = [row for kind, row in recorder.told if kind == "step"]
+    pd.testing.assert_frame_equal(pd.DataFrame(steps), run.history)
+    evaluations = [row for kind, row in recorder.told if kind == "evaluation"]
+    pd.testing.assert_frame_equal(pd.DataFrame(evaluations), run.evaluations)
+
+
+def test_a_callback_that_fails_stops_the_run(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+    recorders = [Recorder(), Recorder(stop_at=2)]
+    state = tmp_path / "run.state"
+    with pytest.raises(ZeroDivisionError, match="no room"):
+        short(ddi, encoder, max_steps=500, callbacks=recorders, state=state)
+    for recorder in recorders:
+        assert recorder.told[-1] == ("error", "ZeroDivisionError('no room on the tracker')")
+        assert ("step", 3) not in [(kind, row["step"]) for kind, row in recorder.told if kind == "step"]
+    # A run that goes on tells only what is new.
+    recorder = Recorder(stop_at=40)
+    with pytest.raises(ZeroDivisionError):
+        short(ddi, encoder, max_steps=500, callbacks=[recorder], state=state)
+    assert recorder.told[1][1]["step"] > 2
 
 
 def test_instances_that_are_too_long(encoder: biorel.Encoder) -> None:

@@ -1,0 +1,251 @@
+"""From words' attention to trigger words: the paper's Table V and Fig. 4."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from biorel import _biorel
+from biorel.errors import ConfigError
+
+# Words of grammar: the stop words of `stop_words="english"`.
+ENGLISH = frozenset(
+    """a about above after again against all also although am an and any are as at be because been before being
+    below between both but by can cannot could did do does doing down during each either few for from further
+    had has have having he her here hers him his how however i if in into is it its itself just may me might
+    more most must my neither no nor not of off on once only or other our ours out over own same shall she
+    should since so some such than that the their theirs them then there these they this those through thus to
+    too under until up upon us very via was we were what when where whether which while who whom whose why will
+    with within without would yet you your yours""".split()
+)
+
+_Words = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]
+
+
+def top_stems(
+    weights: pd.DataFrame,
+    n: int | None = 10,
+    *,
+    reach: int = 3,
+    label: str | None = None,
+    by_label: bool = False,
+    source: Literal["gold", "predicted"] = "gold",
+    min_count: int = 3,
+    stop_words: Literal["english"] | Collection[str] | None = None,
+    negative: str | None = None,
+    samples: int = 1000,
+    level: float = 0.95,
+    seed: int = 1,
+) -> pd.DataFrame:
+    """The stems that got the most attention in related pairs (the paper's Table V).
+
+    Parameters
+    ----------
+    weights : pandas.DataFrame
+        As :meth:`RelationModel.attention` gives it.
+    n : int or None
+        How many stems, or how many for each label; None for all.
+    reach : int
+        Words at most so many words from the nearer entity count; the entities themselves do not. The paper's is 3.
+    label : str, optional
+        Only instances with this label; by default all with a relation.
+    by_label : bool
+        A table for each label of a relation, one below the other.
+    source : {"gold", "predicted"}
+        Whose labels decide which instances count.
+    min_count : int
+        Stems of fewer words are left out.
+    stop_words : "english", collection of str, or None
+        Words to leave out, in any case of letters. The paper leaves none out.
+    negative : str, optional
+        The label of pairs without a relation; needed where `weights` no longer carries it in ``attrs``.
+    samples : int
+        Samples of the bootstrap; 0 for no intervals.
+    level : float
+        Level of the intervals.
+    seed : int
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per stem, the highest mean weight first: ``label`` with `by_label`; ``stem``; ``word``, its most
+        frequent form; mean ``weight``, ``count``, ``documents``, ``sd`` (over words), and the interval ``low`` to
+        ``high`` of the mean from a bootstrap over documents. ``attrs["protocol"]`` says what was counted.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown label, or a table that is not one of word weights.
+
+    Examples
+    --------
+    >>> table = biorel.top_stems(run.attention(), n=3, samples=100)
+    >>> list(table.columns)
+    ['stem', 'word', 'weight', 'count', 'documents', 'sd', 'low', 'high']
+    """
+    words, negative = _counted(weights, reach, stop_words, negative, source)
+    if label is not None and label not in set(weights["gold"]) | set(weights["predicted"]):
+        raise ConfigError(f"label: no instance has `{label}`", "label")
+    related = words[words[source] != negative]
+    if by_label:
+        groups = [(name, related[related[source] == name]) for name in sorted(related[source].unique())]
+    else:
+        groups = [(None, related if label is None else words[words[source] == label])]
+    tables = []
+    for name, group in groups:
+        table = _table(group, samples, level, seed)
+        table = table[table["count"] >= min_count].sort_values(["weight", "stem"], ascending=[False, True])
+        table = table if n is None else table.head(n)
+        if name is not None:
+            table.insert(0, "label", name)
+        tables.append(table)
+    result = pd.concat(tables, ignore_index=True)
+    which = f"{source} label `{label}`" if label else f"a relation by the {source} labels"
+    result.attrs["protocol"] = (
+        f"mean attention of the words at most {reach} words from the nearer entity, instances with {which}; stems of "
+        f"{min_count} words or more; {100 * level:g} % intervals from {samples} draws of whole documents"
+    )
+    return result
+
+
+def compare_stems(
+    weights: pd.DataFrame,
+    stems: Sequence[str] | None = None,
+    *,
+    reach: int = 3,
+    source: Literal["gold", "predicted"] = "gold",
+    min_count: int = 3,
+    stop_words: Literal["english"] | Collection[str] | None = None,
+    negative: str | None = None,
+    samples: int = 10_000,
+    level: float = 0.95,
+    seed: int = 1,
+) -> pd.DataFrame:
+    """The attention of stems in related pairs against unrelated ones (the paper's Fig. 4).
+
+    Parameters
+    ----------
+    weights : pandas.DataFrame
+        As :meth:`RelationModel.attention` gives it.
+    stems : sequence of str, optional
+        The stems to compare; by default all that occur often enough in both.
+    reach : int
+        As :func:`top_stems` takes it.
+    source : {"gold", "predicted"}
+        Whose labels decide which instances are related.
+    min_count : int
+        Without `stems`: at least so many words in related and in unrelated pairs.
+    stop_words : "english", collection of str, or None
+        As :func:`top_stems` takes it.
+    negative : str, optional
+        As :func:`top_stems` takes it.
+    samples : int
+        Samples of the bootstrap.
+    level : float
+        Level of the intervals.
+    seed : int
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per stem: ``stem``, ``word``; mean weight in ``positive`` and ``negative`` instances, each with its
+        interval, count of words and of documents; their ``difference`` with its interval ``low`` to ``high``; the
+        ``effect`` size (Hedges' g); the two-sided ``p`` of a bootstrap over documents, and ``q``, p corrected for the
+        number of stems in the table (false discovery rate, Benjamini & Hochberg 1995). Missing where a stem is in fewer
+        than two documents on either side.
+
+    Raises
+    ------
+    ConfigError
+        For a stem that does not occur, or a table that is not one of word weights.
+
+    Examples
+    --------
+    >>> table = biorel.compare_stems(run.attention(), ["increas", "effect"], samples=200)
+    >>> table["stem"].tolist()
+    ['increas', 'effect']
+    """
+    words, negative = _counted(weights, reach, stop_words, negative, source)
+    if isinstance(stems, str):
+        raise ConfigError(f"stems: must be a list, not one string; write [{stems!r}]", "stems")
+    related = (words[source] != negative).to_numpy()
+    if stems is None:
+        counts = [words[side]["stem"].value_counts() for side in (related, ~related)]
+        often = [set(count[count >= min_count].index) for count in counts]
+        chosen = sorted(often[0] & often[1])
+    else:
+        there = set(words["stem"])
+        missing = [stem for stem in stems if stem not in there]
+        if missing:
+            hint = "they are Porter stems, such as `increas` for increases; biorel's own stand in weights['stem']"
+            names = ", ".join(f"`{stem}`" for stem in missing)
+            raise ConfigError(f"stems: {names} not within {reach} words of an entity ({hint})", "stems")
+        chosen = list(dict.fromkeys(stems))
+    wanted = words["stem"].isin(chosen).to_numpy()
+    numbers = {stem: number for number, stem in enumerate(chosen)}
+    documents, _ = pd.factorize(words["document"])
+    coded = words.assign(code=words["stem"].map(numbers), place=documents)
+    sides = [_columns(coded[wanted & side]) for side in (related, ~related)]
+    columns = _biorel.stem_contrasts(*sides, samples=samples, level=level, seed=seed)
+    forms = _forms(words[wanted])
+    table = pd.DataFrame({"stem": chosen, "word": [forms[stem] for stem in chosen], **columns})
+    if stems is None:
+        table = table.sort_values(["difference", "stem"], ascending=[False, True], ignore_index=True)
+    table.attrs["protocol"] = (
+        f"mean attention of the words at most {reach} words from the nearer entity, instances with and without a "
+        f"relation by the {source} labels; bootstrap over documents, {samples} draws; q over {len(table)} stems"
+    )
+    return table
+
+
+def _counted(
+    weights: pd.DataFrame, reach: int, stop_words: Any, negative: str | None, source: str
+) -> tuple[pd.DataFrame, str]:
+    """The words that count, and the negative label."""
+    needed = ["instance", "document", "word", "stem", "weight", "distance", "is_entity", "gold", "predicted"]
+    missing = [name for name in needed if name not in weights.columns]
+    if missing:
+        message = f"weights: has no column {', '.join(missing)}; give the table of run.attention() or model.attention()"
+        raise ConfigError(message, "weights")
+    if source not in ("gold", "predicted"):
+        raise ConfigError(f"source: must be gold or predicted, not {source!r}", "source")
+    negative = weights.attrs.get("negative") if negative is None else negative
+    if negative is None:
+        raise ConfigError("negative: name the label of pairs without a relation", "negative")
+    near = (weights["distance"] <= reach) & ~weights["is_entity"] & weights["stem"].str.contains(r"\w")
+    if stop_words is not None:
+        out = ENGLISH if isinstance(stop_words, str) and stop_words == "english" else stop_words
+        if isinstance(out, str):
+            raise ConfigError(f"stop_words: must be 'english' or a list of words, not {stop_words!r}", "stop_words")
+        near &= ~weights["word"].str.lower().isin({word.lower() for word in out})
+    return weights[near], negative
+
+
+def _table(words: pd.DataFrame, samples: int, level: float, seed: int) -> pd.DataFrame:
+    codes, stems = pd.factorize(words["stem"], sort=True)
+    places, _ = pd.factorize(words["document"])
+    columns = _biorel.stem_weights(
+        _columns(words.assign(code=codes, place=places)), samples=samples, level=level, seed=seed
+    )
+    forms = _forms(words)
+    return pd.DataFrame({"stem": list(stems), "word": [forms[stem] for stem in stems], **columns})
+
+
+def _columns(words: pd.DataFrame) -> _Words:
+    return (
+        words["code"].to_numpy(np.int64, copy=True),
+        words["place"].to_numpy(np.int64, copy=True),
+        words["weight"].to_numpy(np.float64, copy=True),
+    )
+
+
+def _forms(words: pd.DataFrame) -> dict[str, str]:
+    """The most frequent form of each stem, in small letters; of equals the first by the alphabet."""
+    counts = words.assign(form=words["word"].str.lower()).groupby(["stem", "form"]).size().reset_index(name="count")
+    counts = counts.sort_values(["stem", "count", "form"], ascending=[True, False, True])
+    return dict(counts.drop_duplicates("stem")[["stem", "form"]].itertuples(index=False, name=None))
