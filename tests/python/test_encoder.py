@@ -53,12 +53,6 @@ def test_minilm_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         biorel.load_encoder("minilm")
 
 
-@pytest.mark.parametrize("name", ["biobert", "dmis-lab/biobert-v1.1"])
-def test_names_of_the_hub_say_what_to_do(name: str) -> None:
-    with pytest.raises(biorel.ConfigError, match="download dmis-lab/biobert-v1.1"):
-        biorel.load_encoder(name)
-
-
 def test_tensors_without_use_are_reported(tmp_path: Path) -> None:
     extra = {"cls__predictions__bias": np.zeros(3, np.float32)}
     assert biorel.load_encoder(write_encoder(tmp_path, **extra)).report["unused"] == ["cls.predictions.bias"]
@@ -67,6 +61,28 @@ def test_tensors_without_use_are_reported(tmp_path: Path) -> None:
 def test_unknown_names() -> None:
     with pytest.raises(biorel.ConfigError, match="minilm, biobert"):
         biorel.load_encoder("bertie")
+
+
+@pytest.mark.parametrize("kind", ["electra", "roberta", "distilbert", "deberta-v2", "albert"])
+def test_relatives_of_bert_are_refused(kind: str, tmp_path: Path) -> None:
+    folder = write_encoder(tmp_path / kind)
+    config = json.loads((folder / "config.json").read_text()) | {"model_type": kind}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(biorel.CheckpointError, match=f"{kind}.*not supported"):
+        biorel.load_encoder(folder)
+
+
+def test_casing_is_checked(tmp_path: Path, encoder: biorel.Encoder) -> None:
+    folder = write_encoder(tmp_path / "tiny")
+    assert biorel.load_encoder(folder, casing="uncased").casing == "uncased"
+    with pytest.raises(biorel.CheckpointError, match="casing `cased` was asked for, but the pieces"):
+        biorel.load_encoder(folder, casing="cased")
+    with pytest.raises(biorel.ConfigError, match="choose one of cased, uncased"):
+        biorel.load_encoder(folder, casing="lower")  # type: ignore[arg-type]
+    with pytest.raises(biorel.ConfigError, match="casing: minilm is uncased, not cased"):
+        biorel.load_encoder("minilm", casing="cased")
+    with pytest.raises(biorel.ConfigError, match="is loaded already"):
+        biorel.load_encoder(encoder, casing="cased")
 
 
 def test_directories_that_hold_no_encoder(tmp_path: Path) -> None:
