@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pandas as pd
-from biorel.corpus import Corpus
 from biorel.sample import load_sample
+from biorel.stems import top_stems
 from biorel.training import Run, finetune
 
 # Sentences that are in no split of the sample; the names are as invented as there.
@@ -67,40 +67,8 @@ def run_demo(*, max_steps: int | None = None) -> Run:
         _show(pairs[["entity1", "entity2", "relation", "probability"]].round(3), indent=4)
 
     print("\nStems with the largest mean attention weight near the two drugs, in related pairs of the test split\n")
-    _show(top_words(run, corpus).round(3))
+    _show(top_stems(run.attention())[["stem", "word", "weight", "count", "low", "high"]].round(3))
     return run
-
-
-def top_words(run: Run, corpus: Corpus, *, n: int = 10, reach: int = 3) -> pd.DataFrame:
-    """The stems that a run's attention weighs most, over the words at most `reach` words from an entity (Table V).
-
-    Parameters
-    ----------
-    run : Run
-        A run with an attention head.
-    corpus : Corpus
-        Its corpus.
-    n : int
-        How many stems.
-    reach : int
-        How far from the nearer entity, in words.
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``stem``, mean ``weight``, ``count``; stems that occur three times or more, in positive instances.
-
-    Examples
-    --------
-    >>> list(biorel.demo.top_words(run, biorel.load_sample("ddi")).columns)
-    ['stem', 'weight', 'count']
-    """
-    words = run.attention()
-    near = words[(words["distance"] <= reach) & ~words["is_entity"] & (words["gold"] != corpus.negative)]
-    near = near[near["stem"].str.contains(r"\w")]
-    table = near.groupby("stem", as_index=False).agg(weight=("weight", "mean"), count=("weight", "size"))
-    table = table[table["count"] >= 3]
-    return table.nlargest(n, "weight").reset_index(drop=True)
 
 
 def _show(table: pd.DataFrame, indent: int = 0) -> None:

@@ -188,7 +188,7 @@ def compare_stems(
         chosen = list(dict.fromkeys(stems))
     wanted = words["stem"].isin(chosen).to_numpy()
     numbers = {stem: number for number, stem in enumerate(chosen)}
-    documents, _ = pd.factorize(words["document"])
+    documents, _ = pd.factorize(words["document"], sort=True)
     coded = words.assign(code=words["stem"].map(numbers), place=documents)
     sides = [_columns(coded[wanted & side]) for side in (related, ~related)]
     columns = _biorel.stem_contrasts(*sides, samples=samples, level=level, seed=seed)
@@ -228,7 +228,7 @@ def _counted(
 
 def _table(words: pd.DataFrame, samples: int, level: float, seed: int) -> pd.DataFrame:
     codes, stems = pd.factorize(words["stem"], sort=True)
-    places, _ = pd.factorize(words["document"])
+    places, _ = pd.factorize(words["document"], sort=True)
     columns = _biorel.stem_weights(
         _columns(words.assign(code=codes, place=places)), samples=samples, level=level, seed=seed
     )
