@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import biorel
 import biorel.cli
 import biorel.demo
 import pytest
+
+os.environ["MPLBACKEND"] = "agg"  # pictures are drawn, and no window opens
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ from biorel.errors import (
 )
 from biorel.experiments import Comparison, compare
 from biorel.model import RelationModel, load
+from biorel.pictures import Heatmap, heatmap, plot_confusion, plot_history, plot_stems
 from biorel.sample import load_sample, sample_path
 from biorel.scores import Scores
 from biorel.stems import compare_stems, top_stems
@@ -44,6 +45,7 @@ __all__ = [
     "CorpusError",
     "CrossValidation",
     "Encoder",
+    "Heatmap",
     "RelationModel",
     "Run",
     "Scores",
@@ -55,10 +57,14 @@ __all__ = [
     "compare_stems",
     "cross_validate",
     "finetune",
+    "heatmap",
     "load",
     "load_corpus",
     "load_encoder",
     "load_sample",
+    "plot_confusion",
+    "plot_history",
+    "plot_stems",
     "sample_path",
     "top_stems",
 ]

@@ -17,10 +17,12 @@ from typing import Any
 
 import pandas as pd
 from biorel import __version__
+from biorel.callbacks import MLflow, TensorBoard, WandB
 from biorel.config_file import Repeated, read_config
 from biorel.corpus import Corpus, load_corpus
 from biorel.cross_validation import cross_validate
 from biorel.demo import run_demo
+from biorel.encoder import load_encoder
 from biorel.errors import BiorelError, ConfigError, CorpusError, TrainingError, TrainingInterrupted
 from biorel.experiments import compare
 from biorel.model import load
@@ -151,6 +153,10 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     sub.add_argument("--predictions", metavar="FILE", help="write the test split's predictions (.tsv, .csv, .jsonl)")
     sub.add_argument("--history", metavar="FILE", help="write loss, learning rate, ... of every step")
     sub.add_argument("--evaluations", metavar="FILE", help="write the scores on the dev split while training")
+    sub.add_argument("--tensorboard", metavar="DIR", help="log to TensorBoard")
+    sub.add_argument("--mlflow", metavar="EXPERIMENT", help="log to MLflow")
+    sub.add_argument("--wandb", metavar="PROJECT", help="log to Weights & Biases")
+    sub.add_argument("--casing", choices=["cased", "uncased"], help="of the encoder, where its files do not say")
     sub.add_argument("--fold", type=int, metavar="N", help="hold fold N out, for a corpus without a train split")
     _add_settings(sub, _SETTINGS)
     _add_format(sub)
@@ -268,7 +274,12 @@ def _finetune(options: argparse.Namespace) -> None:
         corpus = corpus.fold(options.fold)
     settings = _settings(options, _SETTINGS)
     splits: dict[str, Any] = {"train": options.train or "train"} | ({"test": options.test} if options.test else {})
-    run = finetune(corpus, options.encoder, **splits, **settings, progress=not options.no_progress)
+    trackers = [(options.tensorboard, TensorBoard), (options.mlflow, MLflow), (options.wandb, WandB)]
+    callbacks = [make(where) for where, make in trackers if where is not None]
+    encoder = load_encoder(options.encoder, casing=options.casing)
+    run = finetune(corpus, encoder, **splits, **settings, callbacks=callbacks, progress=not options.no_progress)
+    for line in _report(run.report):
+        _say(line)
     if options.output:
         run.model.save(options.output)
         _say(f"model saved to {options.output}")
@@ -282,6 +293,19 @@ def _finetune(options: argparse.Namespace) -> None:
     if options.predictions:
         _write(run.predictions(), Path(options.predictions))
     _print(run.scores, options.format)
+
+
+def _report(report: dict[str, Any]) -> list[str]:
+    """Where the weights came from, in words."""
+    lines = [f"encoder: {len(report['used'])} tensors of {report['path']} ({report['format']})"]
+    for kind, what in (
+        ("unused", "in the file and not used"),
+        ("missing", "not in the file and not needed"),
+        ("initialised", "newly initialised"),
+    ):
+        if report[kind]:
+            lines.append(f"encoder: {what}: {', '.join(report[kind])}")
+    return lines
 
 
 def _cross_validate(options: argparse.Namespace) -> None:

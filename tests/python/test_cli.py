@@ -180,9 +180,14 @@ def test_repeated_options_replace_those_of_the_file(saved: Path, tmp_path: Path)
 def test_dev_from_the_command_line(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--encoder", str(saved / "encoder"), "--max-length", "96", "--max-steps", "2", "--no-progress"]
     outputs = ["--dev", "dev", "--evaluate-every", "1", "--keep", "last", "--evaluations", str(tmp_path / "e.csv")]
-    assert main(["finetune", "chemprot", str(biorel.sample_path("chemprot")), *options, *outputs]) == 0
+    tracker = ["--tensorboard", str(tmp_path / "logs"), "--casing", "uncased"]
+    assert main(["finetune", "chemprot", str(biorel.sample_path("chemprot")), *options, *outputs, *tracker]) == 0
     assert pd.read_csv(tmp_path / "e.csv")["step"].tolist() == [1, 2]
-    assert "test" in capsys.readouterr().out
+    assert list((tmp_path / "logs").glob("events.*"))
+    output = capsys.readouterr()
+    assert "test" in output.out
+    assert "tensors of" in output.err
+    assert "encoder: newly initialised: head.attention" in output.err
 
 
 def test_a_fold_of_a_corpus_without_splits(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
