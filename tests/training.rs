@@ -294,6 +294,8 @@ fn nothing_to_train_on_is_an_error() {
     assert!(engine::run(Engine::Cpu, None, job).unwrap().is_empty());
 }
 
+type Stop = Box<dyn FnMut(&News) -> bool + Send>;
+
 /// A run on 64 instances (8 steps an epoch) with held-out data, stopped where `stop` says so.
 fn train_with_dev(
     settings: &TrainingSettings,
@@ -370,7 +372,7 @@ fn a_run_stopped_around_an_evaluation_goes_on_to_the_same_bits() {
         let path = directory.path().join(format!("{keep:?}"));
         // Before, during and after evaluations, and between them.
         let mut seen = 0;
-        let mut stops: Vec<Box<dyn FnMut(&News) -> bool + Send>> = vec![
+        let mut stops: Vec<Stop> = vec![
             Box::new(|news| matches!(news, News::Step(record) if record.step == 4)),
             Box::new(|news| matches!(news, News::Evaluating)),
             Box::new(|news| matches!(news, News::Evaluated(evaluation) if evaluation.step == 8)),
@@ -420,7 +422,7 @@ fn held_out_data_that_cannot_be_scored_is_refused() {
 #[test]
 fn negatives_are_drawn_by_the_seed_and_positives_stay() {
     let instance =
-        |index: usize| Instance { id: index.to_string(), label: Some(usize::from(index % 7 == 0)), ..blank() };
+        |index: usize| Instance { id: index.to_string(), label: Some(usize::from(index.is_multiple_of(7))), ..blank() };
     let all: Vec<Instance> = (0..700).map(instance).collect();
     let draw = |ratio, seed| fewer_negatives(&all, Some(0), ratio, seed).unwrap();
     let drawn = draw(2.5, 1);

@@ -4,12 +4,14 @@
 //! Sentence + Pair --mark--> Instance --Tokenizer::features--> Features --pack--> Batch
 //! ```
 
+mod division;
 pub mod features;
 mod instance;
 pub mod split;
 pub mod tokenizer;
 mod vocabulary;
 
+pub use division::{Unit, divide, fold_numbers, hold_out};
 pub use features::{Dropped, Encoded};
 pub use instance::{Marking, instances, mark, mark_arguments};
 pub use split::{Fold, Leakage, NearDuplicate, folds_by_document, folds_by_instance, folds_given};

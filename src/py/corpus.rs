@@ -8,12 +8,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::columns::Columns;
-use super::division::{divide, fold_numbers, hold_out};
 use super::error::CorpusError;
 use super::gate::detached;
 use super::instances::PyInstances;
 use crate::corpus::{Columns as Table, Corpus, CorpusKind, ReadOptions, Sentence, Split, Task};
-use crate::encode::Leakage;
+use crate::encode::{Leakage, divide, fold_numbers, hold_out};
 
 /// What is decided about a pair, and how it is scored.
 #[pyclass(frozen, name = "Task", module = "biorel._biorel")]

@@ -5,7 +5,6 @@
 
 mod columns;
 mod corpus;
-mod division;
 mod encoder;
 mod error;
 mod gate;

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::{Fold, Instance, Marking, folds_by_document, folds_by_instance, folds_given, instances};
 use crate::corpus::{Corpus, FindingKind, Pair, Sentence, Split};
-use crate::encode::{Fold, Instance, Marking, folds_by_document, folds_by_instance, folds_given, instances};
 use crate::{Error, Result};
 
 /// What stays together in a fold.
