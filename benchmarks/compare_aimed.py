@@ -20,6 +20,7 @@ class Run:
     program: str
     head: str
     seed: int
+    precision: str  # of the products
     losses: list[float]  # one a step
     epoch_losses: list[float]
     scores: dict
@@ -42,6 +43,7 @@ def read_run(path: Path) -> Run | None:
         program=by_event["header"]["program"],
         head=settings["head"],
         seed=settings["seed"],
+        precision=settings.get("precision", "fp32"),
         losses=[loss for epoch in epochs for loss in epoch["losses"]],
         epoch_losses=[epoch["mean_loss"] for epoch in epochs],
         scores=by_event["end"]["scores"],
@@ -56,12 +58,12 @@ def mean_sd(values: list[float], digits: int) -> str:
 
 def print_tables(runs: list[Run]) -> None:
     """Every run, then mean and standard deviation over the seeds, then the difference with its standard error."""
-    print("| program | head | seed | P | R | F1 | mean loss of epochs 1, 2, ... |")
-    print("|---|---|---|---|---|---|---|")
+    print("| program | head | seed | products | P | R | F1 | mean loss of epochs 1, 2, ... |")
+    print("|---|---|---|---|---|---|---|---|")
     for run in runs:
         percent = [f"{100 * run.scores[name]:.1f}" for name in ("precision", "recall", "f1")]
         losses = " ".join(f"{loss:.3f}" for loss in run.epoch_losses)
-        print(f"| {run.program} | {run.head} | {run.seed} | {' | '.join(percent)} | {losses} |")
+        print(f"| {run.program} | {run.head} | {run.seed} | {run.precision} | {' | '.join(percent)} | {losses} |")
     print()
     print("| head | program | seeds | F1 (mean +- sd) | loss of the last epoch |")
     print("|---|---|---|---|---|")

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The correctness runs of the PyTorch peer: heads cls and attention, seeds 1 2 3, AIMed without fold 0.
 # One single-threaded process per head, at the lowest priority: on a machine that others use, two threads of one
-# process wait for each other at every operation. A finished log is not run again.
+# process wait for each other at every operation. A finished log is not run again. PRECISION is bf16 (autocast) or fp32,
+# which is the faster where the processor has no bf16 instructions.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${BIOREL_CORPORA:?set it to the folder of the corpora}"
@@ -13,7 +14,7 @@ run_head() {
     for seed in 1 2 3; do
         log=$results/peer-$head-seed$seed.jsonl
         [ -e "$log" ] && continue
-        nice -n 19 python benchmarks/peer_train.py --head "$head" --seed "$seed" --precision bf16 --micro-batches 4 \
+        nice -n 19 python benchmarks/peer_train.py --head "$head" --seed "$seed" --precision "${PRECISION:-bf16}" --micro-batches 4 \
             --threads 1 --log "$log.partial" 2>"/tmp/peer-$head-seed$seed.err" && mv "$log.partial" "$log"
     done
 }

@@ -228,6 +228,10 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
         // Stopped in the first epoch (32 steps) and in the second.
         assert!(run(&settings, Some(&path), Some(5)).unwrap().interrupted);
         assert!(run(&settings, Some(&path), Some(33)).unwrap().interrupted);
+        // What a kill in the middle of a write leaves.
+        let half = directory.path().join(format!(".{engine:?}{freeze:?}.state.partial"));
+        std::fs::create_dir(&half).unwrap();
+        std::fs::write(half.join("state"), "half").unwrap();
         let resumed = run(&settings, Some(&path), None).unwrap();
         assert_eq!(resumed.weights, whole.weights, "{engine:?}");
         let losses = |trained: &Trained| trained.history.iter().map(|r| (r.step, r.loss)).collect::<Vec<_>>();

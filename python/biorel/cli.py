@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -49,7 +50,7 @@ _SETTINGS: dict[str, Any] = {
     "dropout": float,
     "head_dropout": float,
     "accumulation": int,
-    "class_weights": {"nargs": "+", "metavar": "LABEL=WEIGHT", "help": "or balanced"},
+    "class_weights": {"nargs": "+", "metavar": "LABEL=WEIGHT", "help": "weight of labels in the loss, or: balanced"},
     "focal_gamma": float,
     "layer_decay": float,
     "freeze": int,
@@ -220,12 +221,32 @@ def _add_folds(parser: argparse.ArgumentParser) -> None:
 
 def _add_settings(parser: argparse.ArgumentParser, settings: dict[str, Any]) -> None:
     defaults = inspect.signature(finetune).parameters
+    texts = _descriptions()
     for name, kind in settings.items():
         default = defaults[name].default
         told = kind if isinstance(kind, dict) else {"type": kind}
-        told = {"help": "" if default is None else f"(default: {default})", "default": default} | told
+        text = texts[name] if default in (None, False) else f"{texts[name]} (default: {default})"
+        told = {"help": text.replace("%", "%%"), "default": default} | told
         parser.add_argument(f"--{name.replace('_', '-')}", **told)
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
+def _descriptions() -> dict[str, str]:
+    """The first sentence about each parameter of `finetune`, from its docstring."""
+    texts: dict[str, str] = {}
+    choices: dict[str, str] = {}
+    name = ""
+    for line in inspect.cleandoc(finetune.__doc__ or "").splitlines():
+        if match := re.match(r"(\w+) : (.*)", line):
+            name = match[1]
+            if match[2].startswith("{"):
+                choices[name] = ": " + ", ".join(re.findall('"(.*?)"', match[2]))
+        elif line.startswith("    ") and name:
+            texts[name] = f"{texts.get(name, '')} {line.strip()}".strip()
+        elif not line.startswith(" "):
+            name = ""
+    first = {name: re.split(r"(?<=[a-z0-9`])[.;:] ", text)[0].rstrip(".") for name, text in texts.items()}
+    return {name: text.replace("`", "") + choices.get(name, "") for name, text in first.items()}
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -61,7 +62,7 @@ class RunDirectory:
                 # Nobody else writes here now: what is half-written is a killed run's.
                 for path in (self.path / "states").iterdir():
                     if path.suffix != ".state":
-                        path.unlink()
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
             self._check_plan()
             self._read()
             yield self

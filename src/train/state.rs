@@ -108,15 +108,23 @@ impl Keeper {
             view.map(|view| (name.clone(), view)).map_err(|e| damaged(&e))
         });
         let views = views.collect::<Result<Vec<_>>>()?;
-        let partial = self.path.with_extension(format!("partial-{}", std::process::id()));
+        // In a folder of its own: whatever a kill leaves half-written, the next run knows it by the folder's name.
+        let partial = self.partial();
+        let file = partial.join("state");
         let metadata = HashMap::from([(HEADER.to_string(), header)]);
-        let written = checkpoint::write_tensors(&partial, views, metadata);
-        let result = written.and_then(|()| std::fs::rename(&partial, &self.path).map_err(Error::io(&self.path)));
-        if result.is_err() {
-            // The half-written file is of no use; that it could not be removed matters less than the error itself.
-            let _ = std::fs::remove_file(&partial);
-        }
+        let result = std::fs::create_dir_all(&partial)
+            .map_err(Error::io(&partial))
+            .and_then(|()| checkpoint::write_tensors(&file, views, metadata))
+            .and_then(|()| std::fs::rename(&file, &self.path).map_err(Error::io(&self.path)));
+        // What is half-written is of no use; that it could not be removed matters less than the error itself.
+        let _ = std::fs::remove_dir_all(&partial);
         result
+    }
+
+    /// Where the state is written before it takes the place of the old one.
+    fn partial(&self) -> PathBuf {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        self.path.with_file_name(format!(".{name}.partial"))
     }
 
     /// Go on from the file, if there is one.
@@ -124,6 +132,8 @@ impl Keeper {
     /// # Errors
     /// [`Error::Config`] when it is the state of another run, [`Error::Checkpoint`] when it is damaged.
     pub fn restore<O: Ops>(&self, trainer: &mut Trainer<'_, O>, progress: &mut Progress) -> Result<()> {
+        // What a killed run had half-written; there is rarely anything, and nothing depends on its removal.
+        let _ = std::fs::remove_dir_all(self.partial());
         let data = match std::fs::read(&self.path) {
             Ok(data) => data,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -188,6 +189,19 @@ def test_dev_from_the_command_line(saved: Path, tmp_path: Path, capsys: pytest.C
     assert "test" in output.out
     assert "tensors of" in output.err
     assert "encoder: newly initialised: head.attention" in output.err
+
+
+def test_the_help_describes_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("finetune", "cross-validate", "compare"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        text = " ".join(capsys.readouterr().out.split())
+        assert "--learning-rate LEARNING_RATE Peak learning rate (default: 2e-05)" in text
+        assert "do not fit: error, drop, join (default: join)" in text
+        assert "`" not in text
+        # An option is followed by words, not by the next option.
+        options = text.split("options:")[1]
+        assert not re.findall(r"--[a-z-]+ [A-Z_]+ --", options)
 
 
 def test_a_fold_of_a_corpus_without_splits(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
