@@ -101,6 +101,16 @@ fn logits_losses_and_gradients_of_every_head() {
             }
             assert_close(&format!("{head} attention"), &weights, &vector(&file["attention"]), EXACT);
         }
+        // `Explanation` is in f32, whatever the engine.
+        let explanation = network.explain(&ops, &params, &batch).unwrap();
+        assert_close(&format!("{head} logits"), &vector(&explanation.output.logits), &vector(&file["logits"]), EXACT);
+        let wide = |values: &[f32]| values.iter().map(|value| f64::from(*value)).collect::<Vec<_>>();
+        for (what, ours, theirs) in [
+            ("gradient", &explanation.gradient_times_input, &file["gradient_times_input"]),
+            ("[CLS]", &explanation.attention_of_cls, &encoder_file["attention_of_cls"]),
+        ] {
+            assert_close(&format!("{head} {what}"), &wide(ours), &vector(theirs), 1e-6);
+        }
         let (loss, gradients) =
             network.gradient(&ops, &params, &batch, &Pass::without_dropout(), &Loss::mean(batch.len())).unwrap();
         assert_close(&format!("{head} loss"), &[loss], &vector(&file["loss"]), EXACT);

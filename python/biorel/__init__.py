@@ -28,6 +28,7 @@ from biorel.errors import (
     TrainingInterrupted,
 )
 from biorel.experiments import Comparison, compare
+from biorel.faithfulness import faithfulness, rank_agreement
 from biorel.model import RelationModel, load
 from biorel.pictures import Heatmap, heatmap, plot_confusion, plot_history, plot_stems
 from biorel.sample import load_sample, sample_path
@@ -56,6 +57,7 @@ __all__ = [
     "compare",
     "compare_stems",
     "cross_validate",
+    "faithfulness",
     "finetune",
     "heatmap",
     "load",
@@ -65,6 +67,7 @@ __all__ = [
     "plot_confusion",
     "plot_history",
     "plot_stems",
+    "rank_agreement",
     "sample_path",
     "top_stems",
 ]

@@ -16,9 +16,13 @@ __all__ = [
     "Settings",
     "Task",
     "__version__",
+    "attention",
     "bootstrap",
     "finetune",
+    "layer_weights",
+    "mask_words",
     "mcnemar",
+    "rank_correlations",
     "score",
     "sign_test",
     "stem_contrasts",
@@ -134,7 +138,6 @@ class Model:
     def instances(self, corpus: Corpus, splits: list[str]) -> Instances: ...
     def pairs(self, sentences: list[tuple[str, str, list[tuple[str, str, int, int]]]]) -> Pairs: ...
     def predict(self, instances: Instances, threads: int | None, device: str) -> Predicted: ...
-    def attention(self, instances: Instances, threads: int | None, device: str) -> _Columns: ...
 
 @final
 class Settings:
@@ -172,6 +175,25 @@ def finetune(
     state_every: int,
     report: Callable[[str, _Columns, int], None] | None,
 ) -> Outcome: ...
+def attention(model: Model, instances: Instances, kind: str, threads: int | None, device: str) -> _Columns: ...
+def layer_weights(
+    model: Model, instances: Instances, threads: int | None, device: str
+) -> tuple[list[int], list[int], npt.NDArray[np.float32]]: ...
+def mask_words(
+    model: Model,
+    instances: Instances,
+    *,
+    words: list[int],
+    draws: int,
+    seed: int,
+    related: bool,
+    limit: int | None,
+    threads: int | None,
+    device: str,
+) -> _Columns: ...
+def rank_correlations(
+    first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], starts: list[int]
+) -> npt.NDArray[np.float64]: ...
 def score(task: Task, gold: list[int], predicted: list[int], lost: list[int], split: str) -> tuple[_Columns, str]: ...
 
 _Words = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]

@@ -6,14 +6,17 @@ import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
 from biorel import _biorel
 from biorel.corpus import Corpus, PathLike, check_corpus
-from biorel.errors import CorpusError
+from biorel.errors import ConfigError, CorpusError
 from biorel.scores import Scores, score_predictions
+
+# Whose word weights.
+Kind: TypeAlias = Literal["head", "encoder", "gradient"]
 
 
 class RelationModel:
@@ -145,8 +148,8 @@ class RelationModel:
         """
         return score_predictions(self.predictions(corpus, split), corpus, split)
 
-    def attention(self, corpus: Corpus, split: str = "test") -> pd.DataFrame:
-        """The weight of each word of each pair's sentence: what an attention head looked at.
+    def attention(self, corpus: Corpus, split: str = "test", *, kind: Kind = "head") -> pd.DataFrame:
+        """The weight of each word of each pair's sentence: what the model looked at.
 
         Parameters
         ----------
@@ -154,14 +157,20 @@ class RelationModel:
             A corpus with the same labels.
         split : str
             One of its splits.
+        kind : {"head", "encoder", "gradient"}
+            Whose weights. ``head``: those of an attention head, which the paper reads. ``encoder``: what ``[CLS]``
+            attends to in the encoder's last layer, mean of the attention heads. ``gradient``: the gradient of the
+            predicted label's logit times the word embedding, without its sign. The last two are there for every head.
 
         Returns
         -------
         pandas.DataFrame
-            One row per word: ``instance``, ``document``, ``word``, ``stem``, ``weight`` (share of the attention; an
+            One row per word: ``instance``, ``document``, ``word``, ``stem``, ``weight`` (its pieces' together; an
             instance's words sum to 1), ``distance`` (in words, to the nearer entity; 0 is the entity itself),
-            ``is_entity``, ``start`` and ``end`` in the marked text, ``gold``, ``predicted``. ``attrs["negative"]`` is
-            the label of pairs without a relation.
+            ``distance1`` and ``distance2`` (to either entity), ``is_entity``, ``start`` and ``end`` in the marked text,
+            ``original_start`` and ``original_end`` in the sentence (missing for tags, which stand nowhere in it),
+            ``gold``, ``predicted``. ``attrs["negative"]`` is the label of pairs without a relation. All of it goes to
+            Arrow as it is: ``table.to_parquet(path)`` where pyarrow is installed.
 
         Raises
         ------
@@ -174,9 +183,118 @@ class RelationModel:
         >>> weights.groupby("instance")["weight"].sum().round(6).unique().tolist()
         [1.0]
         """
-        instances = self._instances(corpus, split)
-        table = pd.DataFrame(self._core.attention(instances, self._threads, self._device))
+        columns = _biorel.attention(self._core, self._instances(corpus, split), kind, self._threads, self._device)
+        table = pd.DataFrame(columns)
+        for name in ("original_start", "original_end"):
+            table[name] = table[name].astype("Int64")
         table.attrs["negative"] = self._core.task.negative
+        table.attrs["kind"] = kind
+        return table
+
+    def layer_weights(self, corpus: Corpus, split: str = "test") -> pd.DataFrame:
+        """The weight of each layer's ``[CLS]`` vector: what the head ``attention-all-cls`` looked at.
+
+        Parameters
+        ----------
+        corpus : Corpus
+            A corpus with the same labels.
+        split : str
+            One of its splits.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per instance: ``instance``, ``document``, ``gold``, ``predicted``, and ``layer_1`` to ``layer_<L>``,
+            which sum to 1; the first layer is the one above the embeddings.
+
+        Raises
+        ------
+        ConfigError
+            When the head is another one.
+
+        Examples
+        --------
+        >>> model.layer_weights(biorel.load_sample("ddi"), "test")
+        Traceback (most recent call last):
+        biorel.errors.ConfigError: head: `attention` does not weigh layers; attention-all-cls does
+        """
+        instances = self._instances(corpus, split)
+        kept, labels, weights = _biorel.layer_weights(self._core, instances, self._threads, self._device)
+        table = pd.DataFrame(instances.columns())[["id", "document", "label"]].iloc[kept].reset_index(drop=True)
+        table.columns = pd.Index(["instance", "document", "gold"])
+        table["predicted"] = [self.labels[label] for label in labels]
+        for layer in range(weights.shape[1]):
+            table[f"layer_{layer + 1}"] = weights[:, layer]
+        return table
+
+    def mask_words(
+        self,
+        corpus: Corpus,
+        split: str = "test",
+        *,
+        words: Sequence[int] = (1, 3, 5),
+        draws: int = 10,
+        related: bool = True,
+        limit: int | None = 500,
+        seed: int = 1,
+    ) -> pd.DataFrame:
+        """Mask the words that got the most attention and predict again, to see whether the decision depends on them.
+
+        The words are replaced by ``[MASK]``; entities and punctuation stay. For comparison as many words are masked
+        that the encoder's own attention, the gradient, or chance puts first. :func:`biorel.faithfulness` sums it up.
+
+        Parameters
+        ----------
+        corpus : Corpus
+            A corpus with the same labels.
+        split : str
+            One of its splits.
+        words : sequence of int
+            How many words to mask.
+        draws : int
+            Over how many draws the random words are averaged.
+        related : bool
+            Only pairs that are predicted to be related: what is "not there" can hardly be masked away.
+        limit : int or None
+            At most so many instances, drawn by `seed`; None for all.
+        seed : int
+            Seed of the draws.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per instance, ranking and number of words: ``instance``, ``document``, ``gold``, ``predicted``;
+            ``ranking`` (``attention``, where the head weighs words; ``encoder``, ``gradient``, ``random``); ``words``
+            and ``masked``, which is less where an instance has no more; probability of the predicted label ``before``
+            and ``after``, their difference ``drop``, and whether the decision ``changed`` (a share, for random words).
+
+        Raises
+        ------
+        ConfigError
+            For numbers out of range, or a vocabulary without ``[MASK]``.
+
+        Examples
+        --------
+        >>> table = model.mask_words(biorel.load_sample("ddi"), words=[2], limit=3, related=False)
+        >>> table["ranking"].tolist()[:4]
+        ['attention', 'encoder', 'gradient', 'random']
+        """
+        counts = list(words)
+        if limit is not None and limit < 1:
+            raise ConfigError(f"limit: must be at least 1, not {limit}", "limit")
+        columns = _biorel.mask_words(
+            self._core,
+            self._instances(corpus, split),
+            words=counts,
+            draws=draws,
+            seed=seed,
+            related=related,
+            limit=limit,
+            threads=self._threads,
+            device=self._device,
+        )
+        table = pd.DataFrame(columns)
+        table.insert(list(table.columns).index("changed"), "drop", table["before"] - table["after"])
         return table
 
     def save(self, directory: PathLike) -> None:

@@ -13,7 +13,7 @@ from biorel.callbacks import Callback
 from biorel.corpus import Corpus, Marking, PathLike, check_corpus
 from biorel.encoder import Encoder, load_encoder
 from biorel.errors import ConfigError, TrainingInterrupted
-from biorel.model import RelationModel
+from biorel.model import Kind, RelationModel
 from biorel.scores import Scores, score_predictions
 from tqdm.auto import tqdm
 
@@ -152,13 +152,15 @@ class Run:
             self._predictions[split] = self.model.predictions(self.corpus, split)
         return self._predictions[split].copy()
 
-    def attention(self, split: str | None = None) -> pd.DataFrame:
+    def attention(self, split: str | None = None, *, kind: Kind = "head") -> pd.DataFrame:
         """Attention of the words of a split, by default the test split.
 
         Parameters
         ----------
         split : str, optional
             One of the corpus's splits.
+        kind : {"head", "encoder", "gradient"}
+            As :meth:`RelationModel.attention` takes it.
 
         Returns
         -------
@@ -170,7 +172,7 @@ class Run:
         >>> run.attention().nlargest(3, "weight")["word"].size
         3
         """
-        return self.model.attention(self.corpus, self._default(split))
+        return self.model.attention(self.corpus, self._default(split), kind=kind)
 
     def _default(self, split: str | None) -> str:
         split = split or self.test

@@ -1,7 +1,18 @@
-//! Which words a model looked at, and which stems over many instances.
+//! Which words a model looked at, which stems over many instances, and whether that explains its decisions.
+//!
+//! ```text
+//! Instance --explain--> weights of its pieces --word_weights--> of its words --stem_weights--> of stems
+//!                                        `--masking--> does the decision depend on them?
+//! ```
 
+pub mod agreement;
+pub mod explain;
+pub mod masking;
 pub mod stems;
 pub mod words;
 
+pub use agreement::spearman;
+pub use explain::{Explain, Explained};
+pub use masking::{MaskWords, Masked, Ranking};
 pub use stems::{Draws, Occurrences, StemContrast, StemWeight, stem_contrasts, stem_weights};
 pub use words::{WordWeight, word_weights};

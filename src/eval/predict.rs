@@ -6,6 +6,7 @@ use candle_nn::ops::softmax;
 use crate::Result;
 use crate::config::HeadKind;
 use crate::encode::{Batch, Features};
+use crate::model::head::HeadOutput;
 use crate::model::{EncoderConfig, Network, Weights, encoder};
 use crate::ops::Ops;
 use crate::ops::engine::Job;
@@ -72,21 +73,8 @@ pub fn predict<O: Ops>(
     for chunk in &chunks_by_length(features) {
         let batch = Batch::pack(chunk.iter().map(|i| &features[*i]));
         let output = network.predict(ops, params, &batch)?;
-        let probabilities = softmax(&output.logits, D::Minus1)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
-        let weights = match output.weights {
-            Some(weights) => Some(weights.to_dtype(DType::F32)?.to_vec2::<f32>()?),
-            None => None,
-        };
-        for (row, (index, probabilities)) in chunk.iter().zip(probabilities).enumerate() {
-            let own = |weights: &Vec<Vec<f32>>| weights[row].clone();
-            let (pieces, layers) = match network.head {
-                HeadKind::AttentionAllCls => (None, weights.as_ref().map(own)),
-                _ => {
-                    let range = batch.starts[row]..batch.starts[row + 1];
-                    (weights.as_ref().map(|w| w[row][range].to_vec()), None)
-                }
-            };
-            predictions[*index] = Some(Prediction { probabilities, pieces, layers });
+        for (index, prediction) in chunk.iter().zip(read(network.head, &batch, &output)?) {
+            predictions[*index] = Some(prediction);
         }
         done += chunk.len();
         on_batch(done)?;
@@ -94,8 +82,26 @@ pub fn predict<O: Ops>(
     Ok(predictions.into_iter().flatten().collect())
 }
 
+/// What a head says of each instance of a batch.
+pub(crate) fn read(head: HeadKind, batch: &Batch, output: &HeadOutput) -> Result<Vec<Prediction>> {
+    let probabilities = softmax(&output.logits, D::Minus1)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+    let weights = match &output.weights {
+        Some(weights) => weights.to_dtype(DType::F32)?.to_vec2::<f32>()?,
+        None => Vec::new(),
+    };
+    let prediction = |(row, probabilities): (usize, Vec<f32>)| {
+        let own: Option<&Vec<f32>> = weights.get(row);
+        let (pieces, layers) = match head {
+            HeadKind::AttentionAllCls => (None, own.cloned()),
+            _ => (own.map(|weights| weights[batch.starts[row]..batch.starts[row + 1]].to_vec()), None),
+        };
+        Prediction { probabilities, pieces, layers }
+    };
+    Ok(probabilities.into_iter().enumerate().map(prediction).collect())
+}
+
 /// Indices of all instances, shortest first, in chunks of at most [`BATCH_TOKENS`] word pieces (at least one instance).
-fn chunks_by_length(features: &[Features]) -> Vec<Vec<usize>> {
+pub(crate) fn chunks_by_length(features: &[Features]) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..features.len()).collect();
     order.sort_by_key(|i| features[*i].ids.len());
     let mut chunks: Vec<Vec<usize>> = Vec::new();

@@ -117,6 +117,42 @@ struct LayerTape<O: Ops> {
     output: Normed<O::Buffer>,       // (T, H)
 }
 
+impl<O: Ops> Tape<O> {
+    /// What each sentence's `[CLS]` attends to in the last layer, mean of the attention heads, `(T)`: a distribution over
+    /// the tokens of each sentence.
+    ///
+    /// # Errors
+    /// When the engine fails; [`Error::Config`] for a tape without a last layer.
+    pub fn attention_of_cls(&self, ops: &O, config: &EncoderConfig, batch: &Batch) -> Result<Vec<f32>> {
+        let Some(Some(last)) = self.layers.last() else {
+            return Err(Error::config("freeze", "the last layer is not on the tape"));
+        };
+        let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
+        let depth = hidden / heads;
+        let qkv = ops.download(&last.qkv)?; // (T, 3H)
+        let part = |token: usize, offset: usize| &qkv[token * 3 * hidden + offset..][..depth];
+        let scale = 1.0 / (depth as f32).sqrt();
+        let mut attention = vec![0.0; batch.tokens()];
+        for bounds in batch.starts.windows(2) {
+            let tokens = bounds[0]..bounds[1];
+            for head in 0..heads {
+                let query = part(bounds[0], head * depth);
+                let score = |token: usize| {
+                    let key = part(token, hidden + head * depth);
+                    query.iter().zip(key).map(|(q, k)| q * k).sum::<f32>() * scale
+                };
+                let scores: Vec<f32> = tokens.clone().map(score).collect();
+                let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                let total: f32 = scores.iter().map(|score| (score - top).exp()).sum();
+                for (weight, score) in attention[tokens.clone()].iter_mut().zip(&scores) {
+                    *weight += (score - top).exp() / total / heads as f32;
+                }
+            }
+        }
+        Ok(attention)
+    }
+}
+
 /// The gradient of a head with respect to what it was given.
 pub struct EncodedGradient<B> {
     /// For the last layer, `(T, H)`.
@@ -195,6 +231,45 @@ pub fn backward<O: Ops>(
     tape: Tape<O>,
     gradient: EncodedGradient<O::Buffer>,
 ) -> Result<Vec<Option<O::Buffer>>> {
+    let (mut gradients, embedded) = descend(ops, config, params, batch, pass, tape, gradient)?;
+    if let Some(embedded) = embedded {
+        let tables = Layout::TABLES.map(|i| &params[i]);
+        let tables = ops.embed_backward(&batch.ids, &batch.positions, &embedded, tables)?;
+        for (index, table) in Layout::TABLES.into_iter().zip(tables) {
+            gradients[index] = Some(table);
+        }
+    }
+    Ok(gradients)
+}
+
+/// Gradient with respect to every token's embedding (the sum of its three), `(T, H)`.
+///
+/// # Errors
+/// As [`backward`].
+pub fn input_gradient<O: Ops>(
+    ops: &O,
+    config: &EncoderConfig,
+    params: &[O::Buffer],
+    batch: &Batch,
+    tape: Tape<O>,
+    gradient: EncodedGradient<O::Buffer>,
+) -> Result<O::Buffer> {
+    let (_, embedded) = descend(ops, config, params, batch, &Pass::without_dropout(), tape, gradient)?;
+    let Some(embedded) = embedded else { unreachable!("nothing is frozen in such a pass") };
+    Ok(embedded)
+}
+
+/// From the head down to the embeddings: gradients of all parameters above them, and of the embedded tokens, `(T, H)`,
+/// unless the embeddings are frozen.
+fn descend<O: Ops>(
+    ops: &O,
+    config: &EncoderConfig,
+    params: &[O::Buffer],
+    batch: &Batch,
+    pass: &Pass,
+    tape: Tape<O>,
+    gradient: EncodedGradient<O::Buffer>,
+) -> Result<(Vec<Option<O::Buffer>>, Option<O::Buffer>)> {
     let shape = AttentionShape { starts: &batch.starts, heads: config.num_attention_heads };
     let first_tokens = &batch.starts[..batch.len()];
     let mut gradients: Vec<Option<O::Buffer>> = vec![None; Layout::len(config.num_hidden_layers)];
@@ -205,7 +280,7 @@ pub fn backward<O: Ops>(
         };
     let mut dh = gradient.last; // (T, H)
     for (layer, tape) in tape.layers.into_iter().enumerate().rev() {
-        let Some(tape) = tape else { return Ok(gradients) };
+        let Some(tape) = tape else { return Ok((gradients, None)) };
         let at = Layout::layer(layer);
         if let Some(dcls) = gradient.cls.get(layer) {
             dh = ops.add_rows(dh, first_tokens, dcls)?;
@@ -232,17 +307,13 @@ pub fn backward<O: Ops>(
         store(&mut gradients, at.qkv, (d_qkv_weight, d_qkv_bias));
         dh = d_input;
     }
-    let Some(embeddings) = tape.embeddings else { return Ok(gradients) };
+    let Some(embeddings) = tape.embeddings else { return Ok((gradients, None)) };
     if let Some(dropout) = pass.dropout(Site::Embeddings) {
         dh = ops.dropout(dh, &dropout)?;
     }
     let d = ops.add_norm_backward(dh, &embeddings, &params[Layout::GAMMA], None)?;
     store(&mut gradients, (Layout::GAMMA, Layout::BETA), (d.gamma, d.beta));
-    let tables = ops.embed_backward(&batch.ids, &batch.positions, &d.branch, Layout::TABLES.map(|i| &params[i]))?;
-    for (index, table) in Layout::TABLES.into_iter().zip(tables) {
-        gradients[index] = Some(table);
-    }
-    Ok(gradients)
+    Ok((gradients, Some(d.branch)))
 }
 
 /// Refuse a batch that would index outside of the embedding tables.

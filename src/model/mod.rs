@@ -9,6 +9,6 @@ pub mod params;
 pub mod relation;
 
 pub use config::EncoderConfig;
-pub use network::{Loss, Network};
+pub use network::{Explanation, Loss, Network};
 pub use params::{Init, ParamSpec, Weights};
 pub use relation::{Card, Pretrained, RelationModel};

@@ -10,6 +10,7 @@ use crate::model::head::{self, HeadInput, HeadOutput};
 use crate::model::params::{Layout, encoder_specs};
 use crate::model::{EncoderConfig, ParamSpec, Weights};
 use crate::ops::Ops;
+use crate::rng::Dropout;
 use crate::{Error, Result};
 
 /// How an instance's cross-entropy counts.
@@ -39,6 +40,26 @@ pub struct Network {
     pub head: HeadKind,
     /// Number of labels.
     pub labels: usize,
+}
+
+/// What [`Network::explain`] says of a batch of T tokens.
+#[derive(Debug)]
+pub struct Explanation {
+    /// Logits, and the head's attention weights if it has any.
+    pub output: HeadOutput,
+    /// For each token, the gradient of the logit of its sentence's predicted label with respect to the token's embedding,
+    /// times its word embedding, `(T)`: positive where the token speaks for the label, to first order.
+    pub gradient_times_input: Vec<f32>,
+    /// For each token, how much its sentence's `[CLS]` attends to it in the last layer, mean of the heads, `(T)`.
+    pub attention_of_cls: Vec<f32>,
+}
+
+/// What came out of a head, and the gradients of what went in.
+struct HeadBackward<B> {
+    output: HeadOutput,
+    objective: f64,
+    encoded: EncodedGradient<B>,
+    weights: Vec<B>,
 }
 
 impl Network {
@@ -93,9 +114,60 @@ impl Network {
         }
         let every_cls = head::reads_every_cls(self.head);
         let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(pass), every_cls)?;
+        let dropout = pass.dropout(Site::Head(self.encoder.num_hidden_layers));
+        let head = self.head_backward(ops, params, head_input(ops, &encoded, batch)?, dropout, |logits| {
+            let labels = Tensor::new(batch.labels.as_slice(), logits.device())?.unsqueeze(1)?; // (n, 1)
+            let chosen = log_softmax(logits, D::Minus1)?.gather(&labels, 1)?;
+            let mut losses = chosen.neg()?;
+            if loss.focal_gamma > 0.0 {
+                losses = (losses * chosen.exp()?.affine(-1.0, 1.0)?.powf(loss.focal_gamma)?)?;
+            }
+            if let Some(weights) = loss.weights {
+                let weights: Vec<f64> = batch.labels.iter().map(|label| weights[*label as usize]).collect();
+                let weights = Tensor::from_vec(weights, (batch.len(), 1), losses.device())?;
+                losses = (losses * weights.to_dtype(logits.dtype())?)?;
+            }
+            Ok((losses.sum_all()? / loss.total)?)
+        })?;
+        let Some(tape) = tape else { unreachable!("a training pass keeps its tape") };
+        let mut all = encoder::backward(ops, &self.encoder, params, batch, pass, tape, head.encoded)?;
+        all.extend(head.weights.into_iter().map(Some));
+        Ok((head.objective, all))
+    }
 
-        // The head on candle's autograd: its parameters and what it reads are leaves.
-        let mut input = head_input(ops, &encoded, batch)?;
+    /// Predict a batch, without dropout, and say what each of its tokens contributed.
+    ///
+    /// # Errors
+    /// As [`Network::predict`].
+    pub fn explain<O: Ops>(&self, ops: &O, params: &[O::Buffer], batch: &Batch) -> Result<Explanation> {
+        let (pass, every_cls) = (Pass::without_dropout(), head::reads_every_cls(self.head));
+        let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(&pass), every_cls)?;
+        let Some(tape) = tape else { unreachable!("a training pass keeps its tape") };
+        let attention_of_cls = tape.attention_of_cls(ops, &self.encoder, batch)?;
+        let head = self.head_backward(ops, params, head_input(ops, &encoded, batch)?, None, |logits| {
+            let best = logits.argmax_keepdim(D::Minus1)?; // (n, 1)
+            Ok(logits.gather(&best, 1)?.sum_all()?)
+        })?;
+        let gradient = encoder::input_gradient(ops, &self.encoder, params, batch, tape, head.encoded)?;
+        let words: Vec<usize> = batch.ids.iter().map(|id| *id as usize).collect();
+        let gradient = ops.download(&gradient)?; // (T, H)
+        let input = ops.download(&ops.rows(&params[Layout::TABLES[0]], &words)?)?; // (T, H)
+        let hidden = self.encoder.hidden_size;
+        let products = gradient.chunks_exact(hidden).zip(input.chunks_exact(hidden));
+        let gradient_times_input = products.map(|(g, x)| g.iter().zip(x).map(|(g, x)| g * x).sum()).collect();
+        Ok(Explanation { output: head.output, gradient_times_input, attention_of_cls })
+    }
+
+    /// The head forward and, from a scalar `objective` of the logits, backward: candle's autograd, with the head's
+    /// parameters and what it reads as leaves.
+    fn head_backward<O: Ops>(
+        &self,
+        ops: &O,
+        params: &[O::Buffer],
+        mut input: HeadInput,
+        dropout: Option<Dropout>,
+        objective: impl FnOnce(&Tensor) -> Result<Tensor>,
+    ) -> Result<HeadBackward<O::Buffer>> {
         let leaf = |tensor: &Tensor| Ok::<_, Error>(Var::from_tensor(tensor)?);
         let weights = self.head_tensors(ops, params)?.iter().map(leaf).collect::<Result<Vec<_>>>()?;
         let last = leaf(&input.last)?;
@@ -103,35 +175,21 @@ impl Network {
         input.last = last.as_tensor().clone();
         input.cls = cls.iter().map(|var| var.as_tensor().clone()).collect();
         let tensors: Vec<Tensor> = weights.iter().map(|var| var.as_tensor().clone()).collect();
-        let dropout = pass.dropout(Site::Head(self.encoder.num_hidden_layers));
         let output = head::forward(self.head, &tensors, &input, dropout.as_ref())?;
-        let labels = Tensor::new(batch.labels.as_slice(), output.logits.device())?.unsqueeze(1)?; // (n, 1)
-        let chosen = log_softmax(&output.logits, D::Minus1)?.gather(&labels, 1)?;
-        let mut losses = chosen.neg()?;
-        if loss.focal_gamma > 0.0 {
-            losses = (losses * chosen.exp()?.affine(-1.0, 1.0)?.powf(loss.focal_gamma)?)?;
-        }
-        if let Some(weights) = loss.weights {
-            let weights: Vec<f64> = batch.labels.iter().map(|label| weights[*label as usize]).collect();
-            let weights = Tensor::from_vec(weights, (batch.len(), 1), losses.device())?;
-            losses = (losses * weights.to_dtype(output.logits.dtype())?)?;
-        }
-        let loss = (losses.sum_all()? / loss.total)?;
-        let gradients = loss.backward()?;
+        let objective = objective(&output.logits)?;
+        let gradients = objective.backward()?;
         let of = |var: &Var| -> Result<O::Buffer> {
             match gradients.get(var) {
                 Some(gradient) => ops.upload_candle(gradient),
                 None => ops.upload_candle(&var.zeros_like()?), // what the head did not read
             }
         };
-
-        let gradient = EncodedGradient { last: of(&last)?, cls: cls.iter().map(of).collect::<Result<Vec<_>>>()? };
-        let Some(tape) = tape else { unreachable!("a training pass keeps its tape") };
-        let mut all = encoder::backward(ops, &self.encoder, params, batch, pass, tape, gradient)?;
-        for var in &weights {
-            all.push(Some(of(var)?));
-        }
-        Ok((loss.to_dtype(DType::F64)?.to_scalar()?, all))
+        Ok(HeadBackward {
+            encoded: EncodedGradient { last: of(&last)?, cls: cls.iter().map(of).collect::<Result<Vec<_>>>()? },
+            weights: weights.iter().map(of).collect::<Result<Vec<_>>>()?,
+            objective: objective.to_dtype(DType::F64)?.to_scalar()?,
+            output,
+        })
     }
 
     fn head_tensors<O: Ops>(&self, ops: &O, params: &[O::Buffer]) -> Result<Vec<Tensor>> {

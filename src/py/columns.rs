@@ -34,6 +34,13 @@ impl<'py> Columns<'py> {
         Ok(self)
     }
 
+    /// A column of positions, some of them missing.
+    pub fn maybe_integers(self, name: &str, values: impl IntoIterator<Item = Option<usize>>) -> PyResult<Self> {
+        let values: Vec<Option<usize>> = values.into_iter().collect();
+        self.0.set_item(name, PyList::new(self.0.py(), values)?)?;
+        Ok(self)
+    }
+
     /// A column of numbers.
     pub fn floats(self, name: &str, values: impl IntoIterator<Item = f64>) -> PyResult<Self> {
         self.0.set_item(name, PyArray1::from_iter(self.0.py(), values))?;

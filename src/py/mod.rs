@@ -7,6 +7,7 @@ mod columns;
 mod corpus;
 mod encoder;
 mod error;
+mod explain;
 mod gate;
 mod instances;
 mod model;
@@ -27,6 +28,8 @@ mod _biorel {
     use super::corpus::{PyCorpus, PyReadOptions, PyTask};
     #[pymodule_export]
     use super::encoder::PyEncoder;
+    #[pymodule_export]
+    use super::explain::{attention, layer_weights, mask_words, rank_correlations};
     #[pymodule_export]
     use super::instances::PyInstances;
     #[pymodule_export]

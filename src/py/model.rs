@@ -14,14 +14,12 @@ use super::error::ConfigError;
 use super::gate::{detached, interruptible};
 use super::instances::PyInstances;
 use crate::Result;
-use crate::attention::word_weights;
 use crate::config::Engine;
 use crate::corpus::{Entity, Sentence, Span};
 use crate::encode::{Encoded, mark_arguments};
 use crate::eval::predict::{Predict, Prediction};
 use crate::model::RelationModel;
 use crate::ops::engine;
-use crate::text::stem;
 
 /// A fine-tuned relation classifier.
 #[pyclass(frozen, name = "Model", module = "biorel._biorel")]
@@ -143,49 +141,6 @@ impl PyModel {
         let labels = self.0.card.task.labels.len();
         Ok(PyPredicted { kept: encoded.kept, cut: encoded.cut, labels, predictions })
     }
-
-    /// One row per word of every instance.
-    fn attention<'py>(
-        &self,
-        py: Python<'py>,
-        instances: &PyInstances,
-        threads: Option<usize>,
-        device: &str,
-    ) -> PyResult<Bound<'py, PyDict>> {
-        let head = self.0.card.training.head;
-        if !head.weighs_words() {
-            let message = format!("head: `{head}` does not weigh words; attention and attention-no-cls do");
-            return Err(ConfigError::new_err((message, "head")));
-        }
-        let (encoded, predictions) = self.run(py, instances, threads, device)?;
-        let rows = detached(py, || {
-            let mut rows = Vec::new();
-            for ((index, features), prediction) in encoded.kept.iter().zip(&encoded.features).zip(&predictions) {
-                let instance = &instances.items[*index];
-                let pieces = prediction.pieces.as_deref().unwrap_or_default();
-                let words = word_weights(features, instance, pieces)?;
-                rows.extend(words.into_iter().map(|word| (instance, prediction.label(), word)));
-            }
-            Ok(rows)
-        })?;
-        let labels = &self.0.card.task.labels;
-        let name = |label: Option<usize>| label.and_then(|label| labels.get(label)).map(String::as_str);
-        let stems: Vec<String> = rows.iter().map(|(_, _, word)| stem(&word.text)).collect();
-        let words = rows.iter().map(|(_, _, word)| word);
-        let columns = Columns::new(py)
-            .text("instance", rows.iter().map(|(instance, ..)| instance.id.as_str()))?
-            .text("document", rows.iter().map(|(instance, ..)| instance.document.as_str()))?
-            .text("word", words.clone().map(|word| word.text.as_str()))?
-            .text("stem", stems.iter().map(String::as_str))?
-            .floats("weight", words.clone().map(|word| word.weight))?
-            .integers("distance", words.clone().map(|word| word.distance[0].min(word.distance[1]) as usize))?
-            .truths("is_entity", words.clone().map(|word| word.is_entity))?
-            .integers("start", words.clone().map(|word| word.span.start))?
-            .integers("end", words.map(|word| word.span.end))?
-            .maybe_text("gold", rows.iter().map(|(instance, ..)| name(instance.label)))?
-            .maybe_text("predicted", rows.iter().map(|(_, label, _)| name(Some(*label))))?;
-        Ok(columns.finish())
-    }
 }
 
 /// Identifier, text, and entities as (identifier, type, start, end).
@@ -194,7 +149,8 @@ type NewSentence = (String, String, Vec<(String, String, usize, usize)>);
 type Candidates = (Vec<crate::encode::Instance>, Vec<(String, [Entity; 2])>, BTreeMap<String, usize>);
 
 impl PyModel {
-    fn run(
+    /// Encode and predict.
+    pub(super) fn run(
         &self,
         py: Python<'_>,
         instances: &PyInstances,

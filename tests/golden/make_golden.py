@@ -156,6 +156,16 @@ def run(encoder: BertModel, head: Head, sentences: list[list[int]], labels: list
     return loss, logits, weights, states
 
 
+def gradient_times_input(encoder: BertModel, head: Head, sentences: list[list[int]]) -> torch.Tensor:
+    """For each token, packed: gradient of its sentence's largest logit times the token's word embedding."""
+    ids, mask = pad(sentences)
+    words = encoder.embeddings.word_embeddings(ids).detach().requires_grad_()
+    states = encoder(inputs_embeds=words, attention_mask=mask, output_hidden_states=True).hidden_states
+    logits, _ = head(list(states), mask)
+    (gradient,) = torch.autograd.grad(logits.max(dim=1).values.sum(), words)
+    return (gradient * words).sum(-1)[mask.bool()]
+
+
 # ---------------------------------------------------------------- files
 
 
@@ -174,9 +184,11 @@ def make_tiny() -> None:
     encoder = tiny_encoder(seed=1)
     with torch.no_grad():
         ids, mask = pad(sentences)
-        states = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        output = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True, output_attentions=True)
+        states = output.hidden_states
     keep = mask.bool()
     out = packed_batch(sentences, labels)
+    out["attention_of_cls"] = output.attentions[-1].mean(dim=1)[:, 0][keep]  # last layer, mean of the heads
     out |= dict(encoder.named_parameters())
     out |= {f"hidden.{layer}": state[keep] for layer, state in enumerate(states)}  # packed: (tokens, hidden)
     out["layer_cls"] = torch.stack([state[:, 0] for state in states[1:]])  # (layers, sentences, hidden)
@@ -189,6 +201,7 @@ def make_tiny() -> None:
         loss, logits, weights, _ = run(encoder, head, sentences, labels)
         loss.backward()
         out = {"loss": loss.reshape(1), "logits": logits}
+        out["gradient_times_input"] = gradient_times_input(encoder, head, sentences)
         if weights is not None:
             out["attention"] = torch.cat(weights)
         for parameter_name, parameter in named_parameters(encoder, head):

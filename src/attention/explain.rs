@@ -1,0 +1,92 @@
+//! What each word piece contributed to a prediction: by the head's attention, by the encoder's, and by the gradient.
+
+use crate::Result;
+use crate::encode::{Batch, Features};
+use crate::eval::predict::{OnBatch, Prediction, chunks_by_length, read};
+use crate::model::{Network, Weights};
+use crate::ops::Ops;
+use crate::ops::engine::Job;
+
+/// A prediction and what its pieces had to do with it; every list is `(pieces)` long, `[CLS]` and `[SEP]` included.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explained {
+    /// Probabilities, and the head's attention weights if it has any.
+    pub prediction: Prediction,
+    /// Gradient of the predicted label's logit times the piece's word embedding; signed.
+    pub gradient: Vec<f32>,
+    /// How much `[CLS]` attends to the piece in the encoder's last layer, mean of its attention heads; sums to 1.
+    pub encoder: Vec<f32>,
+}
+
+impl Explained {
+    /// Shares of the encoder's attention between `[CLS]` and `[SEP]`, `(pieces - 2)`: not negative, sum 1.
+    pub fn encoder_shares(&self) -> Vec<f32> {
+        shares(&self.encoder)
+    }
+
+    /// Shares of `|gradient x input|` between `[CLS]` and `[SEP]`, `(pieces - 2)`: not negative, sum 1.
+    pub fn gradient_shares(&self) -> Vec<f32> {
+        shares(&self.gradient)
+    }
+}
+
+/// Where nothing counts, all count alike.
+fn shares(values: &[f32]) -> Vec<f32> {
+    let inner = &values[1..values.len() - 1];
+    let total: f64 = inner.iter().map(|value| f64::from(value.abs())).sum();
+    if total > 0.0 {
+        inner.iter().map(|value| (f64::from(value.abs()) / total) as f32).collect()
+    } else {
+        vec![1.0 / inner.len() as f32; inner.len()]
+    }
+}
+
+/// Instances to be explained.
+pub struct Explain<'a> {
+    /// Architecture.
+    pub network: &'a Network,
+    /// Parameters of encoder and head, in the order of [`Network::specs`].
+    pub weights: &'a Weights,
+    /// The instances.
+    pub features: &'a [Features],
+    /// Progress.
+    pub on_batch: OnBatch<'a>,
+}
+
+impl Job for Explain<'_> {
+    type Output = Vec<Explained>;
+
+    fn run<O: Ops>(self, ops: &O) -> Result<Vec<Explained>> {
+        let params = self.network.upload(ops, self.weights)?;
+        explain(ops, self.network, &params, self.features, self.on_batch)
+    }
+}
+
+/// Explain all instances, in their order.
+///
+/// # Errors
+/// As [`Network::explain`], and whatever `on_batch` returns.
+pub fn explain<O: Ops>(
+    ops: &O,
+    network: &Network,
+    params: &[O::Buffer],
+    features: &[Features],
+    on_batch: OnBatch<'_>,
+) -> Result<Vec<Explained>> {
+    let mut explained: Vec<Option<Explained>> = vec![None; features.len()];
+    let mut done = 0;
+    for chunk in &chunks_by_length(features) {
+        let batch = Batch::pack(chunk.iter().map(|i| &features[*i]));
+        let explanation = network.explain(ops, params, &batch)?;
+        let predictions = read(network.head, &batch, &explanation.output)?;
+        for ((row, index), prediction) in chunk.iter().enumerate().zip(predictions) {
+            let tokens = batch.starts[row]..batch.starts[row + 1];
+            let gradient = explanation.gradient_times_input[tokens.clone()].to_vec();
+            let encoder = explanation.attention_of_cls[tokens].to_vec();
+            explained[*index] = Some(Explained { prediction, gradient, encoder });
+        }
+        done += chunk.len();
+        on_batch(done)?;
+    }
+    Ok(explained.into_iter().flatten().collect())
+}

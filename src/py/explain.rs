@@ -1,0 +1,209 @@
+//! What a model looked at: word weights, weights of the layers, and what masking words does to its decisions.
+
+use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::columns::Columns;
+use super::error::ConfigError;
+use super::gate::{detached, interruptible};
+use super::instances::PyInstances;
+use super::model::PyModel;
+use crate::attention::{Explain, Explained, MaskWords, Masked, WordWeight, spearman, word_weights};
+use crate::config::{Engine, HeadKind};
+use crate::encode::{Encoded, Instance};
+use crate::eval::predict::Prediction;
+use crate::model::RelationModel;
+use crate::ops::engine;
+use crate::text::stem;
+use crate::{Error, Result};
+
+/// One row per word of every instance. `kind` is whose weights: `head`, `encoder` or `gradient`.
+#[pyfunction]
+pub fn attention<'py>(
+    py: Python<'py>,
+    model: &PyModel,
+    instances: &PyInstances,
+    kind: &str,
+    threads: Option<usize>,
+    device: &str,
+) -> PyResult<Bound<'py, PyDict>> {
+    let (encoded, labels, pieces) = match kind {
+        "head" => {
+            let head = model.0.card.training.head;
+            if !head.weighs_words() {
+                let message = format!(
+                    "head: `{head}` does not weigh words; attention and attention-no-cls do. For any head, \
+                     kind=\"encoder\" gives the encoder's own attention and kind=\"gradient\" the gradient's"
+                );
+                return Err(ConfigError::new_err((message, "head")));
+            }
+            let (encoded, predictions) = model.run(py, instances, threads, device)?;
+            let labels: Vec<usize> = predictions.iter().map(Prediction::label).collect();
+            let pieces = predictions.into_iter().map(|prediction| prediction.pieces.unwrap_or_default()).collect();
+            (encoded, labels, pieces)
+        }
+        "encoder" | "gradient" => {
+            let (encoded, explained) = explain(py, model, instances, threads, device)?;
+            let labels = explained.iter().map(|explained| explained.prediction.label()).collect();
+            let shares = if kind == "encoder" { Explained::encoder_shares } else { Explained::gradient_shares };
+            (encoded, labels, explained.iter().map(shares).collect::<Vec<_>>())
+        }
+        other => {
+            let message = format!("kind: `{other}` is not one of head, encoder, gradient");
+            return Err(ConfigError::new_err((message, "kind")));
+        }
+    };
+    let rows = detached(py, || {
+        let mut rows: Vec<(&Instance, usize, WordWeight)> = Vec::new();
+        for (position, index) in encoded.kept.iter().enumerate() {
+            let instance = &instances.items[*index];
+            let words = word_weights(&encoded.features[position], instance, &pieces[position])?;
+            rows.extend(words.into_iter().map(|word| (instance, labels[position], word)));
+        }
+        Ok(rows)
+    })?;
+    word_columns(py, &rows, &model.0.card.task.labels)
+}
+
+fn word_columns<'py>(
+    py: Python<'py>,
+    rows: &[(&Instance, usize, WordWeight)],
+    labels: &[String],
+) -> PyResult<Bound<'py, PyDict>> {
+    let name = |label: Option<usize>| label.and_then(|label| labels.get(label)).map(String::as_str);
+    let stems: Vec<String> = rows.iter().map(|(_, _, word)| stem(&word.text)).collect();
+    let words = || rows.iter().map(|(_, _, word)| word);
+    let columns = Columns::new(py)
+        .text("instance", rows.iter().map(|(instance, ..)| instance.id.as_str()))?
+        .text("document", rows.iter().map(|(instance, ..)| instance.document.as_str()))?
+        .text("word", words().map(|word| word.text.as_str()))?
+        .text("stem", stems.iter().map(String::as_str))?
+        .floats("weight", words().map(|word| word.weight))?
+        .integers("distance", words().map(|word| word.distance[0].min(word.distance[1]) as usize))?
+        .integers("distance1", words().map(|word| word.distance[0] as usize))?
+        .integers("distance2", words().map(|word| word.distance[1] as usize))?
+        .truths("is_entity", words().map(|word| word.is_entity))?
+        .integers("start", words().map(|word| word.span.start))?
+        .integers("end", words().map(|word| word.span.end))?
+        .maybe_integers("original_start", words().map(|word| word.original.map(|span| span.start)))?
+        .maybe_integers("original_end", words().map(|word| word.original.map(|span| span.end)))?
+        .maybe_text("gold", rows.iter().map(|(instance, ..)| name(instance.label)))?
+        .maybe_text("predicted", rows.iter().map(|(_, label, _)| name(Some(*label))))?;
+    Ok(columns.finish())
+}
+
+fn explain(
+    py: Python<'_>,
+    model: &PyModel,
+    instances: &PyInstances,
+    threads: Option<usize>,
+    device: &str,
+) -> PyResult<(Encoded, Vec<Explained>)> {
+    let engine: Engine = device.parse()?;
+    let RelationModel { card, network, weights, tokenizer, .. } = &*model.0;
+    interruptible(py, |on_batch| {
+        let encoded = tokenizer.encode_all(&instances.items, card.training.max_length, card.training.too_long)?;
+        let explained =
+            engine::run(engine, threads, Explain { network, weights, features: &encoded.features, on_batch })?;
+        Ok((encoded, explained))
+    })
+}
+
+/// Rows of the instances that were classified, and the attention of the `attention-all-cls` head over the layers,
+/// (instances, layers).
+#[pyfunction]
+#[allow(clippy::type_complexity)] // named once, here
+pub fn layer_weights<'py>(
+    py: Python<'py>,
+    model: &PyModel,
+    instances: &PyInstances,
+    threads: Option<usize>,
+    device: &str,
+) -> PyResult<(Vec<usize>, Vec<usize>, Bound<'py, PyArray2<f32>>)> {
+    let head = model.0.card.training.head;
+    if head != HeadKind::AttentionAllCls {
+        let message = format!("head: `{head}` does not weigh layers; attention-all-cls does");
+        return Err(ConfigError::new_err((message, "head")));
+    }
+    let (encoded, predictions) = model.run(py, instances, threads, device)?;
+    let labels = predictions.iter().map(Prediction::label).collect();
+    let weights: Vec<f32> = predictions.iter().flat_map(|one| one.layers.iter().flatten().copied()).collect();
+    let shape = [predictions.len(), model.0.network.encoder.num_hidden_layers];
+    Ok((encoded.kept, labels, PyArray1::from_vec(py, weights).reshape(shape)?))
+}
+
+/// One row per instance, ranking and number of words.
+#[pyfunction]
+#[pyo3(signature = (model, instances, *, words, draws, seed, related, limit, threads, device))]
+pub fn mask_words<'py>(
+    py: Python<'py>,
+    model: &PyModel,
+    instances: &PyInstances,
+    words: Vec<usize>,
+    draws: usize,
+    seed: u64,
+    related: bool,
+    limit: Option<usize>,
+    threads: Option<usize>,
+    device: &str,
+) -> PyResult<Bound<'py, PyDict>> {
+    let engine: Engine = device.parse()?;
+    let RelationModel { card, network, weights, tokenizer, .. } = &*model.0;
+    let Some(mask) = tokenizer.mask_id() else {
+        let message = "model: its vocabulary has no [MASK], which stands in for the words that are taken away";
+        return Err(ConfigError::new_err((message, "model")));
+    };
+    let skip = if related { card.task.negative } else { None };
+    let (kept, masked) = interruptible(py, |on_batch| {
+        let encoded = tokenizer.encode_all(&instances.items, card.training.max_length, card.training.too_long)?;
+        let pairs = encoded.kept.iter().zip(&encoded.features).map(|(index, one)| (&instances.items[*index], one));
+        let job = MaskWords {
+            network,
+            weights,
+            instances: pairs.collect(),
+            mask,
+            words: &words,
+            draws,
+            seed,
+            skip,
+            limit,
+            on_batch,
+        };
+        Ok::<_, Error>((encoded.kept.clone(), engine::run(engine, threads, job)?))
+    })?;
+    let of = |masked: &Masked| &instances.items[kept[masked.instance]];
+    let labels = &card.task.labels;
+    let columns = Columns::new(py)
+        .text("instance", masked.iter().map(|masked| of(masked).id.as_str()))?
+        .text("document", masked.iter().map(|masked| of(masked).document.as_str()))?
+        .maybe_text("gold", masked.iter().map(|masked| of(masked).label.map(|label| labels[label].as_str())))?
+        .text("predicted", masked.iter().map(|masked| labels[masked.label].as_str()))?
+        .text("ranking", masked.iter().map(|masked| masked.ranking.name()))?
+        .integers("words", masked.iter().map(|masked| masked.words))?
+        .integers("masked", masked.iter().map(|masked| masked.masked))?
+        .floats("before", masked.iter().map(|masked| masked.before))?
+        .floats("after", masked.iter().map(|masked| masked.after))?
+        .floats("changed", masked.iter().map(|masked| masked.changed))?;
+    Ok(columns.finish())
+}
+
+/// Spearman's rank correlation inside each group: entries of `starts[i]..starts[i + 1]`; NaN where it is not defined.
+#[pyfunction]
+pub fn rank_correlations<'py>(
+    py: Python<'py>,
+    first: PyReadonlyArray1<'py, f64>,
+    second: PyReadonlyArray1<'py, f64>,
+    starts: Vec<usize>,
+) -> PyResult<Bound<'py, PyArray1<f64>>> {
+    let (first, second) = (first.as_array().to_vec(), second.as_array().to_vec());
+    let of = |bounds: &[usize]| -> Result<f64> {
+        let part = |values: &[f64]| values.get(bounds[0]..bounds[1]).map(<[f64]>::to_vec);
+        match (part(&first), part(&second)) {
+            (Some(a), Some(b)) => Ok(spearman(&a, &b).unwrap_or(f64::NAN)),
+            _ => Err(Error::config("starts", format!("{}..{} is outside of the weights", bounds[0], bounds[1]))),
+        }
+    };
+    let values = detached(py, || starts.windows(2).map(of).collect::<Result<Vec<f64>>>())?;
+    Ok(PyArray1::from_vec(py, values))
+}

@@ -1,0 +1,159 @@
+//! Masking words: what is masked, by which ranking, and that the prediction is that of the masked instance.
+
+use biorel::attention::{Explain, MaskWords, Masked, Ranking};
+use biorel::config::{Engine, HeadKind};
+use biorel::corpus::Span;
+use biorel::encode::{Features, Instance};
+use biorel::eval::predict::{Predict, Prediction};
+use biorel::model::{EncoderConfig, Network, Weights};
+use biorel::ops::engine;
+use biorel::rng::{Purpose, Stream};
+
+const MASK: u32 = 1;
+
+/// `@A$ rises , falls and stays with @B$ .`: nine words, of which `falls` has two pieces.
+const TEXT: &str = "@A$ rises , falls and stays with @B$ .";
+
+fn instance() -> (Instance, Features) {
+    let spans: Vec<Span> =
+        [(0, 3), (4, 9), (10, 11), (12, 15), (15, 17), (18, 21), (22, 27), (28, 32), (33, 36), (37, 38)]
+            .map(|(start, end)| Span { start, end })
+            .to_vec();
+    let words = [0, 1, 2, 3, 3, 4, 5, 6, 7, 8];
+    let nowhere = Span { start: 0, end: 0 };
+    let features = Features {
+        ids: [2].into_iter().chain(4..14).chain([3]).collect(),
+        spans: [nowhere].into_iter().chain(spans).chain([nowhere]).collect(),
+        words: [None].into_iter().chain(words.map(Some)).chain([None]).collect(),
+        entities: [Span { start: 1, end: 2 }, Span { start: 9, end: 10 }],
+        cut: 0,
+        label: Some(1),
+    };
+    let instance = Instance {
+        id: "i".into(),
+        document: "d".into(),
+        sentence: "s".into(),
+        text: TEXT.into(),
+        entities: [Span { start: 0, end: 3 }, Span { start: 33, end: 36 }],
+        mentions: ["a".into(), "b".into()],
+        copied: vec![],
+        label: Some(1),
+    };
+    (instance, features)
+}
+
+fn network(head: HeadKind) -> (Network, Weights) {
+    let encoder: EncoderConfig = serde_json::from_str(
+        r#"{"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "intermediate_size": 12, "max_position_embeddings": 16}"#,
+    )
+    .unwrap();
+    let network = Network { encoder, head, labels: 3 };
+    let mut weights = Weights::initial(network.specs(), 3);
+    for (index, values) in weights.values.iter_mut().enumerate() {
+        let mut stream = Stream::new(4, Purpose::Init, index as u32);
+        values.iter_mut().for_each(|value| *value += (0.5 * stream.normal()) as f32);
+    }
+    (network, weights)
+}
+
+fn predict(network: &Network, weights: &Weights, features: &[Features]) -> Vec<Prediction> {
+    engine::run(Engine::Cpu, Some(1), Predict { network, weights, features, on_batch: &mut |_| Ok(()) }).unwrap()
+}
+
+fn mask(network: &Network, weights: &Weights, words: &[usize], skip: Option<usize>) -> biorel::Result<Vec<Masked>> {
+    let (instance, features) = instance();
+    let instances = vec![(&instance, &features), (&instance, &features)];
+    let on_batch: &mut (dyn FnMut(usize) -> biorel::Result<()> + Send) = &mut |_| Ok(());
+    let job =
+        MaskWords { network, weights, instances, mask: MASK, words, draws: 40, seed: 5, skip, limit: None, on_batch };
+    engine::run(Engine::Cpu, Some(1), job)
+}
+
+/// The words that may be masked: no entity, no punctuation.
+const MASKABLE: [u32; 5] = [1, 3, 4, 5, 6];
+
+#[test]
+fn the_words_that_a_ranking_puts_first_are_masked() {
+    let (network, weights) = network(HeadKind::Attention);
+    let (_, features) = instance();
+    let explain =
+        Explain { network: &network, weights: &weights, features: &[features.clone()], on_batch: &mut |_| Ok(()) };
+    let explained = engine::run(Engine::Cpu, Some(1), explain).unwrap().remove(0);
+    let whole = &predict(&network, &weights, std::slice::from_ref(&features))[0];
+    let label = whole.label();
+    let results = mask(&network, &weights, &[1, 2, 9], None).unwrap();
+    assert_eq!(results.len(), 2 * 4 * 3);
+    assert_eq!(results[..12].iter().map(|r| r.instance).max(), Some(0));
+    for result in &results {
+        assert_eq!(result.label, label);
+        assert!((result.before - f64::from(whole.probabilities[label])).abs() < 1e-6);
+        assert_eq!(result.masked, result.words.min(MASKABLE.len()));
+        let values = match result.ranking {
+            Ranking::Attention => explained.prediction.pieces.as_ref().unwrap(),
+            Ranking::Encoder => &explained.encoder,
+            Ranking::Gradient => &explained.gradient,
+            Ranking::Random => continue,
+        };
+        let mut order = MASKABLE;
+        let sum = |word: u32| -> f32 {
+            let pieces = features.words.iter().zip(values);
+            pieces.filter(|(of, _)| **of == Some(word)).map(|(_, value)| value).sum()
+        };
+        order.sort_by(|a, b| sum(*b).total_cmp(&sum(*a)));
+        let mut copy = features.clone();
+        for (id, word) in copy.ids.iter_mut().zip(&features.words) {
+            if word.is_some_and(|word| order[..result.masked].contains(&word)) {
+                *id = MASK;
+            }
+        }
+        let after = &predict(&network, &weights, &[copy])[0];
+        assert!((result.after - f64::from(after.probabilities[label])).abs() < 1e-6, "{:?}", result.ranking);
+        assert_eq!(result.changed, f64::from(u8::from(after.label() != label)), "{:?}", result.ranking);
+    }
+    // Where every word goes, the order does not matter, and the draws are all the same.
+    let all: Vec<f64> = results.iter().filter(|result| result.words == 9).map(|result| result.after).collect();
+    assert!(all.iter().all(|after| (after - all[0]).abs() < 1e-6), "{all:?}");
+}
+
+/// One random word: the mean over many draws is near the mean over the five words.
+#[test]
+fn random_words_are_drawn_evenly() {
+    let (network, weights) = network(HeadKind::Cls);
+    let (_, features) = instance();
+    let masked = |word: u32| {
+        let mut copy = features.clone();
+        for (id, of) in copy.ids.iter_mut().zip(&features.words) {
+            if *of == Some(word) {
+                *id = MASK;
+            }
+        }
+        copy
+    };
+    let copies: Vec<Features> = MASKABLE.into_iter().map(masked).collect();
+    let label = predict(&network, &weights, std::slice::from_ref(&features))[0].label();
+    let each: Vec<f64> =
+        predict(&network, &weights, &copies).iter().map(|copy| f64::from(copy.probabilities[label])).collect();
+    let mean = each.iter().sum::<f64>() / 5.0;
+    let variance = each.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 5.0;
+    let results = mask(&network, &weights, &[1], None).unwrap();
+    // A head without attention has no such ranking.
+    assert_eq!(results.iter().map(|result| result.ranking).collect::<Vec<_>>()[..3], Ranking::ALL[1..]);
+    let random: Vec<f64> =
+        results.iter().filter(|result| result.ranking == Ranking::Random).map(|result| result.after).collect();
+    assert_eq!(random.len(), 2);
+    assert_ne!(random[0], random[1], "each instance has draws of its own");
+    for after in random {
+        assert!((after - mean).abs() < 4.0 * (variance / 40.0).sqrt(), "{after} against {mean}");
+    }
+}
+
+#[test]
+fn what_is_skipped_and_what_is_refused() {
+    let (network, weights) = network(HeadKind::Attention);
+    let label = mask(&network, &weights, &[1], None).unwrap()[0].label;
+    assert!(mask(&network, &weights, &[1], Some(label)).unwrap().is_empty());
+    assert_eq!(mask(&network, &weights, &[1], Some((label + 1) % 3)).unwrap().len(), 8);
+    assert!(mask(&network, &weights, &[0], None).unwrap_err().to_string().contains("words"));
+    assert!(mask(&network, &weights, &[], None).unwrap_err().to_string().contains("words"));
+}
