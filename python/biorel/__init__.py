@@ -30,7 +30,8 @@ from biorel.errors import (
 from biorel.experiments import Comparison, compare
 from biorel.faithfulness import faithfulness, rank_agreement
 from biorel.model import RelationModel, load
-from biorel.pictures import Heatmap, heatmap, plot_confusion, plot_history, plot_stems
+from biorel.pictures import Heatmap, gallery, heatmap, plot_confusion, plot_faithfulness, plot_history, plot_stems
+from biorel.reproduction import Reproduction, reproduce
 from biorel.sample import load_sample, sample_path
 from biorel.scores import Scores
 from biorel.stems import compare_stems, top_stems
@@ -48,6 +49,7 @@ __all__ = [
     "Encoder",
     "Heatmap",
     "RelationModel",
+    "Reproduction",
     "Run",
     "Scores",
     "TrainingError",
@@ -59,15 +61,18 @@ __all__ = [
     "cross_validate",
     "faithfulness",
     "finetune",
+    "gallery",
     "heatmap",
     "load",
     "load_corpus",
     "load_encoder",
     "load_sample",
     "plot_confusion",
+    "plot_faithfulness",
     "plot_history",
     "plot_stems",
     "rank_agreement",
+    "reproduce",
     "sample_path",
     "top_stems",
 ]

@@ -26,7 +26,9 @@ from biorel.demo import run_demo
 from biorel.encoder import load_encoder
 from biorel.errors import BiorelError, ConfigError, CorpusError, TrainingError, TrainingInterrupted
 from biorel.experiments import compare
+from biorel.faithfulness import faithfulness
 from biorel.model import load
+from biorel.reproduction import PRESETS, reproduce
 from biorel.scores import Scores
 from biorel.training import finetune
 
@@ -199,7 +201,27 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     _add_model(sub)
     _add_corpus(sub)
     sub.add_argument("--split", default="test")
+    sub.add_argument("--kind", choices=["head", "encoder", "gradient"], default="head", help="whose (default: head)")
     _add_format(sub)
+
+    sub = command("faithfulness", _faithfulness, "mask the words with the most attention: do the decisions change?")
+    _add_model(sub)
+    _add_corpus(sub)
+    sub.add_argument("--split", default="test")
+    sub.add_argument("--words", action=Repeated, type=int, help="how many to mask; may be repeated (default: 1, 3, 5)")
+    sub.add_argument("--limit", type=int, default=500, help="at most so many instances (default: 500)")
+    _add_format(sub)
+
+    sub = command("reproduce", _reproduce, "the paper's tables and figures beside the printed ones")
+    sub.add_argument("what", nargs="+", help="table1, table3 to table6, figure3, figure4, faithfulness, or all")
+    sub.add_argument("--corpora", required=True, metavar="DIR", help="folder that holds aimed, ddi and chemprot")
+    sub.add_argument("--directory", default="reproduction", metavar="DIR", help="default: reproduction")
+    sub.add_argument("--preset", choices=list(PRESETS), default="paper", help="quick: small and short (default: paper)")
+    sub.add_argument("--encoder", action=Repeated, help="as in the paper by default; repeated ones are for table6")
+    sub.add_argument("--seed", action=Repeated, type=int, help="may be repeated (default: 1)")
+    _add_settings(sub, _COMPARE_SETTINGS)
+    # What is not given is the preset's.
+    sub.set_defaults(**dict.fromkeys(_COMPARE_SETTINGS))
 
     sub = command("demo", _demo, "fine-tune on the synthetic sample and show what comes out")
     sub.add_argument("--max-steps", type=int, help="stop after this many steps")
@@ -381,7 +403,30 @@ def _predict(options: argparse.Namespace) -> None:
 
 def _attention(options: argparse.Namespace) -> None:
     model = load(options.model, device=options.device, threads=options.threads)
-    _print(model.attention(_read(options), options.split), options.format)
+    _print(model.attention(_read(options), options.split, kind=options.kind), options.format)
+
+
+def _faithfulness(options: argparse.Namespace) -> None:
+    model = load(options.model, device=options.device, threads=options.threads)
+    masked = model.mask_words(_read(options), options.split, words=options.words or (1, 3, 5), limit=options.limit)
+    _print(faithfulness(masked), options.format)
+
+
+def _reproduce(options: argparse.Namespace) -> None:
+    given = [name for name in _COMPARE_SETTINGS if getattr(options, name) is not None]
+    settings = _settings(options, given)
+    made = reproduce(
+        options.what,
+        corpora=options.corpora,
+        directory=options.directory,
+        preset=options.preset,
+        encoders=options.encoder,
+        seeds=options.seed,
+        progress=not options.no_progress,
+        **settings,
+    )
+    print(made)
+    _say(f"written: {made.directory / 'report.html'}")
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from biorel.corpus import By, Corpus, PathLike, check_corpus
 from biorel.cross_validation import MEASURES, count_leaks, find_leaks, warn_of_leaks
 from biorel.encoder import Encoder, load_encoder
 from biorel.errors import ConfigError
+from biorel.model import Kind, RelationModel, load
 from biorel.paired import Side, compare_decisions
 from biorel.run_directory import RunDirectory, prediction_rows, prediction_table, write_whole
 from biorel.scores import Scores, score_predictions
@@ -59,13 +60,14 @@ class Comparison:
     """
 
     def __init__(
-        self, corpus: Corpus, settings: Row, directory: RunDirectory, names: dict[Trial, str], division: str | None
+        self, corpus: Corpus, settings: Row, directory: RunDirectory, names: dict[Trial, str], folds: Folds | None
     ) -> None:
         self.corpus = corpus
         self.settings = settings
         self._directory = directory
         self._names = names
-        self._division = division
+        self._folds = folds
+        self._division = None if folds is None else folds.in_words()
         rows = []
         for trial, name in names.items():
             record = {key: value for key, value in directory.records[name].items() if key != "trial"}
@@ -114,6 +116,139 @@ class Comparison:
         if not tables:
             raise ConfigError(f"seed: no trial of {' '.join(chosen)} with it has finished", "seed")
         return pd.concat(tables, ignore_index=True)
+
+    def model(
+        self, head: str, *, encoder: str | None = None, seed: int | None = None, fold: int | None = None
+    ) -> RelationModel:
+        """The model of one trial, where ``save_models`` kept it.
+
+        Parameters
+        ----------
+        head : str
+            One of the heads.
+        encoder : str, optional
+            One of the encoders; needed where there are several.
+        seed : int, optional
+            One of the seeds; needed where there are several.
+        fold : int, optional
+            One of the folds; needed where there are several.
+
+        Returns
+        -------
+        RelationModel
+            The fine-tuned model.
+
+        Raises
+        ------
+        ConfigError
+            When that is none or several trials, or its model was not kept.
+
+        Examples
+        --------
+        >>> comparison.model("cls")
+        Traceback (most recent call last):
+        biorel.errors.ConfigError: head: the model of minilm cls seed 1 was not kept; call compare with save_models=True
+        """
+        trials = [trial for trial in self._of_one_seed(head, encoder, seed) if fold in (None, trial.fold)]
+        if len(trials) != 1:
+            raise ConfigError(f"head: {len(trials)} trials of `{head}` are meant; name one fold", "head")
+        return self._model(trials[0])
+
+    def attention(
+        self,
+        head: str = "attention",
+        *,
+        encoder: str | None = None,
+        seed: int | None = None,
+        kind: Kind = "head",
+    ) -> pd.DataFrame:
+        """Word weights of the test instances of all folds, each by the model that had not seen it.
+
+        Parameters
+        ----------
+        head : str
+            One of the heads; its models must have been kept (``save_models``).
+        encoder : str, optional
+            One of the encoders; needed where there are several.
+        seed : int, optional
+            One of the seeds; needed where there are several.
+        kind : {"head", "encoder", "gradient"}
+            As :meth:`RelationModel.attention` takes it.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As :meth:`RelationModel.attention`, with ``fold`` in front.
+
+        Examples
+        --------
+        >>> comparison.attention("attention")
+        Traceback (most recent call last):
+        biorel.errors.ConfigError: head: the model of minilm attention seed 1 was not kept; call compare with ...
+        """
+        tables = []
+        for trial in self._of_one_seed(head, encoder, seed):
+            table = self._model(trial).attention(self._part(trial), kind=kind)
+            table.insert(0, "fold", pd.Series([trial.fold] * len(table), dtype="Int64"))
+            tables.append(table)
+        merged = pd.concat(tables, ignore_index=True)
+        merged.attrs = tables[0].attrs
+        return merged
+
+    def mask_words(
+        self, head: str, *, encoder: str | None = None, seed: int | None = None, **options: Any
+    ) -> pd.DataFrame:
+        """Mask words of the test instances of all folds, each by the model that had not seen it.
+
+        Parameters
+        ----------
+        head : str
+            One of the heads; its models must have been kept (``save_models``).
+        encoder, seed
+            As :meth:`attention` takes them.
+        **options
+            Of :meth:`RelationModel.mask_words`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As :meth:`RelationModel.mask_words`.
+
+        Examples
+        --------
+        >>> comparison.mask_words("attention")
+        Traceback (most recent call last):
+        biorel.errors.ConfigError: head: the model of minilm attention seed 1 was not kept; call compare with ...
+        """
+        trials = self._of_one_seed(head, encoder, seed)
+        tables = [self._model(trial).mask_words(self._part(trial), **options) for trial in trials]
+        return pd.concat(tables, ignore_index=True)
+
+    def _of_one_seed(self, head: str, encoder: str | None, seed: int | None) -> list[Trial]:
+        """The finished trials of a head, in the order of the folds."""
+        chosen = self._which(head if encoder is None else (encoder, head), "head")
+        trials = [trial for trial in self._finished(*chosen) if seed in (None, trial.seed)]
+        seeds = sorted({trial.seed for trial in trials})
+        if not seeds:
+            errors = "; ".join(self.failures["error"].unique()) or "there is none with that seed"
+            raise ConfigError(f"head: no trial of `{head}` has finished ({errors})", "head")
+        if len(seeds) > 1:
+            raise ConfigError(f"seed: `{head}` has finished with the seeds {seeds}; name one of them", "seed")
+        return trials
+
+    def _part(self, trial: Trial) -> Corpus:
+        """The corpus whose ``test`` the trial was scored on."""
+        return self.corpus if self._folds is None or trial.fold is None else self._folds.part(trial.fold)
+
+    def _model(self, trial: Trial) -> RelationModel:
+        path = self._directory.model(self._names[trial])
+        if not path.exists():
+            what = f"{trial.encoder} {trial.head} seed {trial.seed}" + (
+                "" if trial.fold is None else f" fold {trial.fold}"
+            )
+            message = f"head: the model of {what} was not kept; call compare with save_models=True"
+            raise ConfigError(message, "head")
+        return load(path)
 
     def paired(
         self,
@@ -289,6 +424,7 @@ def compare(
     by: By | None = None,
     fold_seed: int = 1,
     retry_failed: bool = False,
+    save_models: bool | Sequence[Head] = False,
     progress: bool = True,
     **settings: Any,
 ) -> Comparison:
@@ -317,6 +453,9 @@ def compare(
         Seed of the division into folds.
     retry_failed : bool
         Try the trials again that failed in an earlier call.
+    save_models : bool or sequence of str
+        Keep the models, of all heads or of some, for :meth:`Comparison.model`. A trial that has finished without is
+        done again, to the same bits.
     progress : bool
         Show progress bars.
     **settings
@@ -363,6 +502,10 @@ def compare(
         raise ConfigError(message + (', or "given"' if corpus._core.given_folds else ""), "folds")
     if settings.get("dev") is not None:
         corpus._core.lost(settings["dev"])  # an unknown split is an error now, not in every trial
+    kept_heads = (list(heads) if save_models else []) if isinstance(save_models, bool) else list(save_models)
+    for head in kept_heads:
+        if head not in heads:
+            raise ConfigError(f"save_models: `{head}` is not one of the heads {', '.join(heads)}", "save_models")
     numbers: list[int | None] = [None] if divided is None else list(divided.numbers)
     hashes = _encoder_hashes(encoders)
     plan = {
@@ -382,14 +525,19 @@ def compare(
             trial = Trial(encoder, head, seed, fold)
             names[trial] = name = trial.name(hashes[encoder][1])
             earlier = run.records.get(name)
-            if earlier is not None and not (retry_failed and earlier["status"] == "failed"):
+            model = run.model(name) if head in kept_heads else None
+            if earlier is not None and earlier["status"] == "finished" and (model is None or model.exists()):
+                continue
+            if earlier is not None and earlier["status"] == "failed" and not retry_failed:
                 continue
             if encoder not in loaded:
                 loaded = {encoder: load_encoder(hashes[encoder][0])}
             part = corpus if divided is None or fold is None else divided.part(fold)
             try:
                 call = {**settings, "head": head, "seed": seed}
-                _, record, predictions = run_trial(part, loaded[encoder], run.state(name), progress, call)
+                made, record, predictions = run_trial(part, loaded[encoder], run.state(name), progress, call)
+                if model is not None:
+                    made.model.save(model)
             except OSError:
                 raise
             except Exception as error:
@@ -398,7 +546,7 @@ def compare(
             else:
                 record = {**trial._asdict(), "status": "finished", **record}
                 run.finish(name, record, prediction_rows(predictions))
-        comparison = Comparison(corpus, shared, run, names, None if divided is None else divided.in_words())
+        comparison = Comparison(corpus, shared, run, names, divided)
         for title, frame in (("trials", comparison.trials), ("results", comparison.results)):
             write_whole(run.path / f"{title}.tsv", frame.to_csv(sep="\t", index=False))
     return comparison

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +30,11 @@ _COLUMNS = 96
 
 
 class Heatmap:
-    """Sentences with every word shaded by its attention. Made by :func:`heatmap`."""
+    """Sentences with every word shaded by its attention. Made by :func:`heatmap` and :func:`gallery`."""
 
-    def __init__(self, words: pd.DataFrame, instances: Sequence[str]) -> None:
+    def __init__(self, words: pd.DataFrame, instances: Sequence[str], notes: Mapping[str, str] | None = None) -> None:
         self._words = words
+        self._notes = dict(notes or {})
         self.instances = list(instances)
 
     def html(self) -> str:
@@ -58,8 +59,14 @@ class Heatmap:
             end = word.end
         return (
             f'<div style="margin:0.5em 0;line-height:1.7"><div style="opacity:0.75;font-size:85%">'
-            f"{html.escape(_title(name, words))}</div><div>{''.join(pieces)}</div></div>"
+            f"{html.escape(self._title(name, words))}</div><div>{''.join(pieces)}</div></div>"
         )
+
+    def _title(self, name: str, words: pd.DataFrame) -> str:
+        gold, predicted = words["gold"].iloc[0], words["predicted"].iloc[0]
+        said = [f"gold {gold}"] if isinstance(gold, str) else []
+        noted = [self._notes[name]] if name in self._notes else []
+        return ", ".join([name, *said, f"predicted {predicted}", *noted])
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """Draw it with matplotlib.
@@ -109,7 +116,7 @@ class Heatmap:
         lines: list[list[tuple[int, str, float | None, bool]]] = []
         for name in self.instances:
             words = self._words[self._words["instance"] == name]
-            lines.append([(0, _title(name, words), None, False)])
+            lines.append([(0, self._title(name, words), None, False)])
             lines.append([])
             column, end = 0, None
             for word, shade in zip(_rows(words), _shades(words), strict=True):
@@ -152,7 +159,7 @@ class Heatmap:
             raise ConfigError(f"path: `{target}` must end in .html, .svg, .png or .pdf", "path")
         drawn: Any = self.plot().figure
         drawn.savefig(target, dpi=150)
-        _pyplot().close(drawn)
+        close(drawn)
 
     def __repr__(self) -> str:
         """Which instances it shows."""
@@ -198,6 +205,50 @@ def heatmap(weights: pd.DataFrame, instance: str | int | Sequence[str | int] = 0
             example = f"such as {there[0]}" if there else "of which there is none"
             raise ConfigError(f"instance: {one!r} is not in the table of {len(there)} pairs, {example}", "instance")
     return Heatmap(weights[weights["instance"].isin(names)], names)
+
+
+def gallery(weights: pd.DataFrame, right: pd.DataFrame, wrong: pd.DataFrame, *, n: int = 10) -> Heatmap:
+    """Show the instances that one model gets right and another wrong, with the attention of either.
+
+    Parameters
+    ----------
+    weights : pandas.DataFrame
+        As :meth:`RelationModel.attention` gives it, of the model whose attention is to be seen.
+    right, wrong : pandas.DataFrame
+        As :meth:`RelationModel.predictions` gives it, of the model that is right and of the one that is wrong.
+    n : int
+        At most so many, those first of which the wrong model was most certain.
+
+    Returns
+    -------
+    Heatmap
+        As :func:`heatmap`; the titles say what the wrong model predicted. Empty where it is wrong alone nowhere.
+
+    Raises
+    ------
+    ConfigError
+        For tables that are not of predictions, or have no instance in common with the weights.
+
+    Examples
+    --------
+    >>> predictions = run.predictions()
+    >>> biorel.gallery(run.attention(), predictions, predictions).instances
+    []
+    """
+    needed = ["id", "gold", "predicted", "probability"]
+    for field, table in (("right", right), ("wrong", wrong)):
+        missing = [name for name in needed if name not in table.columns]
+        if missing:
+            message = f"{field}: has no column {', '.join(missing)}; give the table of predictions()"
+            raise ConfigError(message, field)
+    both = right[needed].merge(wrong[needed], on="id", suffixes=("", "_wrong"))
+    both = both[both["id"].isin(weights["instance"])]
+    if both.empty:
+        raise ConfigError("wrong: the tables have no instance in common; give the same corpus and split", "wrong")
+    differ = both[(both["predicted"] == both["gold"]) & (both["predicted_wrong"] != both["gold"])]
+    first = differ.sort_values(["probability_wrong", "id"], ascending=[False, True]).head(n)
+    notes = {row.id: f"the other {row.predicted_wrong} ({row.probability_wrong:.2f})" for row in _rows(first)}
+    return Heatmap(weights[weights["instance"].isin(list(notes))], list(notes), notes)
 
 
 def plot_stems(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -253,6 +304,53 @@ def plot_stems(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ax.set_yticks(places, names)
     ax.invert_yaxis()
     ax.set_xlabel("mean attention")
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def plot_faithfulness(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """How much of the predicted label's probability masking words costs, by which words were masked first.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As :func:`faithfulness` gives it.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Where it was drawn. A ranking whose line is not above that of random words explains no more than chance.
+
+    Examples
+    --------
+    >>> masked = model.mask_words(biorel.load_sample("ddi"), words=[1, 3], limit=5, related=False)
+    >>> biorel.plot_faithfulness(biorel.faithfulness(masked, samples=20)).get_xlabel()
+    'words masked'
+    """
+    if not {"words", "ranking", "drop", "low", "high"} <= set(table.columns):
+        raise ConfigError("table: must be what faithfulness gives", "table")
+    if ax is None:
+        _, ax = _pyplot().subplots(figsize=(5, 3.5), layout="constrained")
+    styles = {
+        "attention": (ORANGE, "o", "-"),
+        "encoder": (BLUE, "s", "-"),
+        "gradient": (GREEN, "^", "-"),
+        "random": ("#777777", "x", "--"),
+    }
+    for ranking, (colour, marker, line) in styles.items():
+        rows = table[table["ranking"] == ranking]
+        if rows.empty:
+            continue
+        low, high = rows["drop"] - rows["low"], rows["high"] - rows["drop"]
+        error = np.nan_to_num(np.vstack([low, high]).astype(float)).clip(min=0)
+        kind: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": line, "capsize": 2, "label": ranking}
+        ax.errorbar(rows["words"], rows["drop"], yerr=error, **kind)
+    ax.set_xticks(sorted(table["words"].unique()))
+    ax.set_xlabel("words masked")
+    ax.set_ylabel("drop of the predicted label's probability")
+    ax.legend(frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
@@ -352,18 +450,17 @@ def _shades(words: pd.DataFrame) -> list[float]:
     return (_DEEPEST * weights / max(float(weights.max()), 1e-12)).tolist()
 
 
-def _title(name: str, words: pd.DataFrame) -> str:
-    gold, predicted = words["gold"].iloc[0], words["predicted"].iloc[0]
-    said = [f"gold {gold}"] if isinstance(gold, str) else []
-    return ", ".join([name, *said, f"predicted {predicted}"])
-
-
 def _pyplot() -> Any:
     try:
         import matplotlib.pyplot as plt  # noqa: PLC0415  (an extra)
     except ImportError as error:
         raise ConfigError('pictures need matplotlib: run `pip install "biorel[plot]"`', "ax") from error
     return plt
+
+
+def close(figure: Any) -> None:
+    """Forget a figure that has been saved."""
+    _pyplot().close(figure)
 
 
 def _patches() -> Any:

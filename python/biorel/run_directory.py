@@ -2,7 +2,7 @@
 
 ``plan.json`` says what is being done; a directory of another plan is refused. ``trials.jsonl`` has one line for each
 finished trial, appended and synced as a whole. ``predictions/`` has one file per trial, written before its line, and
-``states/`` the training state of the trial that is running.
+``states/`` the training state of the trial that is running. ``models/`` has a directory per trial, if models are kept.
 """
 
 from __future__ import annotations
@@ -70,6 +70,10 @@ class RunDirectory:
     def state(self, trial: str) -> Path:
         """Where the training state of a trial is kept while it runs."""
         return self.path / "states" / f"{_file_name(trial)}.state"
+
+    def model(self, trial: str) -> Path:
+        """Where the model of a trial is kept, if it is."""
+        return self.path / "models" / _file_name(trial)
 
     def finish(self, trial: str, record: Mapping[str, Any], predictions: list[dict[str, Any]] | None) -> None:
         """Keep what a trial came to; once this returns, it survives whatever happens to this process."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import biorel
 import numpy as np
@@ -251,3 +252,44 @@ def test_the_command(tmp_path: Path, encoder: biorel.Encoder, capsys: pytest.Cap
     assert [row["head"] for row in rows] == ["cls", "lstm"]
     assert biorel.cli.main([*arguments, "--paired", "cls", "lstm"]) == 0
     assert "McNemar" in capsys.readouterr().out
+
+
+def test_models_are_kept_where_asked(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+    grid: dict[str, Any] = {"encoders": [encoder], "max_steps": 1, "max_length": 96, "progress": False}
+    first = biorel.compare(ddi, directory=tmp_path, heads=["cls", "attention"], **grid)
+    before = first.trials.drop(columns="seconds")
+    with pytest.raises(biorel.ConfigError, match="was not kept; call compare with save_models=True"):
+        first.model("attention")
+    # Trials that finished without a model are done again, the others are not.
+    lines = (tmp_path / "trials.jsonl").read_text().count("\n")
+    kept = biorel.compare(ddi, directory=tmp_path, heads=["cls", "attention"], save_models=["attention"], **grid)
+    assert (tmp_path / "trials.jsonl").read_text().count("\n") == lines + 1
+    pd.testing.assert_frame_equal(kept.trials.drop(columns="seconds"), before)
+    model = kept.model("attention")
+    pd.testing.assert_frame_equal(
+        model.predictions(ddi)[["id", "predicted"]], kept.predictions("attention")[["id", "predicted"]]
+    )
+    words = kept.attention()
+    pd.testing.assert_frame_equal(words.drop(columns="fold"), model.attention(ddi))
+    assert words.attrs["negative"] == "false"
+    assert set(kept.mask_words("attention", related=False, limit=2)["ranking"]) >= {"attention", "random"}
+    with pytest.raises(biorel.ConfigError, match="cls seed 1 was not kept"):
+        kept.model("cls")
+    again = biorel.compare(ddi, directory=tmp_path, heads=["cls", "attention"], save_models=["attention"], **grid)
+    assert (tmp_path / "trials.jsonl").read_text().count("\n") == lines + 1
+    assert again.model("attention").head == "attention"
+    with pytest.raises(biorel.ConfigError, match="`lstm` is not one of the heads"):
+        biorel.compare(ddi, directory=tmp_path, heads=["cls"], save_models=["lstm"], **grid)
+
+
+def test_attention_over_folds(encoder: biorel.Encoder, tmp_path: Path) -> None:
+    aimed = biorel.load_sample("aimed")
+    grid: dict[str, Any] = {"encoders": [encoder], "max_steps": 1, "max_length": 96, "progress": False}
+    made = biorel.compare(aimed, directory=tmp_path, heads=["attention"], folds=2, save_models=True, **grid)
+    words = made.attention()
+    assert sorted(words["fold"].unique()) == [0, 1]
+    assert set(words["instance"]) == set(made.predictions("attention")["id"])
+    assert words["instance"].nunique() == len(aimed.instances(aimed.splits[0]))
+    with pytest.raises(biorel.ConfigError, match="name one fold"):
+        made.model("attention")
+    assert made.model("attention", fold=1).labels == aimed.labels
