@@ -1,6 +1,8 @@
 # make demo    install biorel and the MiniLM encoder here, fine-tune on the synthetic sample, show what comes out
 # make test    every check: formatting, lints, types, Rust tests, Python tests
 #
+# make docs    the documentation, in site/; a warning is an error
+# make notebooks  run the notebooks from clean and keep their outputs (minutes)
 # make bench   biorel against PyTorch and transformers on AIMed; needs BIOREL_CORPORA and a machine that does nothing else
 #
 # All do all of their own set-up in .venv and target/ of this folder; nothing is installed elsewhere.
@@ -22,7 +24,7 @@ CARGO_FLAGS := --release --locked
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench build format lint types test-rust test-python wheel clean
+.PHONY: help demo test docs notebooks bench build format lint types test-rust test-python wheel clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -92,6 +94,20 @@ format: $(VENV)/.dev
 wheel: $(VENV)/.pip
 	$(BIN)/maturin build --release --locked --out dist
 
+# Read from the sources: nothing is compiled for it. NO_MKDOCS_2_WARNING: an advertisement, not a warning about our pages.
+.venv-docs/.built: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet "pip>=25.1"
+	.venv-docs/bin/python -m pip install --quiet --group docs
+	@touch $@
+
+docs: .venv-docs/.built
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+
+notebooks: $(VENV)/.built $(VENV)/.minilm
+	$(BIN)/python -m pip install --quiet --group notebooks
+	$(BIN)/python notebooks/execute.py
+
 # The peer lives in an environment of its own: biorel needs none of it.
 .venv-bench/.built: benchmarks/requirements.txt
 	$(PYTHON) -m venv .venv-bench
@@ -104,4 +120,4 @@ bench: $(VENV)/.built $(VENV)/.minilm .venv-bench/.built
 	$(BIN)/python benchmarks/speed.py --peer .venv-bench/bin/python --output benchmarks/results/speed.txt
 
 clean:
-	rm -rf $(VENV) .venv-bench target dist python/biorel/*.so
+	rm -rf $(VENV) .venv-bench .venv-docs .cache site target dist python/biorel/*.so

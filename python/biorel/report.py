@@ -22,6 +22,8 @@ _STYLE = """
 body { font-family: sans-serif; max-width: 75em; margin: 2em auto; padding: 0 1em; line-height: 1.4 }
 table { border-collapse: collapse; font-size: 85%; margin: 1em 0 }
 th, td { padding: 0.25em 0.7em; text-align: right; border-bottom: 1px solid #8888 }
+th { vertical-align: bottom }
+td { white-space: nowrap }
 th:first-child, td:first-child { text-align: left }
 .wide { overflow-x: auto }
 .note { opacity: 0.8; font-size: 90%; margin: 0.3em 0 }
@@ -69,7 +71,7 @@ class Report:
             parts.append(f"<h2>{html.escape(section.title)}</h2>")
             parts += [f'<p class="note">{html.escape(note)}</p>' for note in section.notes]
             for table in section.tables.values():
-                parts.append(f'<div class="wide">{_text(table).to_html(index=False, border=0)}</div>')
+                parts.append(f'<div class="wide">{_html(table)}</div>')
             parts += [f"<figure>{self._svg[name]}</figure>" for name in section.pictures]
             parts += list(section.html.values())
         return "\n".join(parts)
@@ -99,6 +101,11 @@ class Report:
 def _text(table: pd.DataFrame) -> pd.DataFrame:
     """Every cell as it is to be read."""
     return pd.DataFrame({name: [_cell(value) for value in table[name]] for name in table.columns})
+
+
+def _html(table: pd.DataFrame) -> str:
+    """With spaces for the underscores of the headings, so that long ones break."""
+    return _text(table).rename(columns=lambda name: str(name).replace("_", " ")).to_html(index=False, border=0)
 
 
 def _cell(value: Any) -> str:
