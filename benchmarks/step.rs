@@ -167,7 +167,7 @@ fn config(name: &str) -> EncoderConfig {
 /// 32 sentences with the spread of AIMed's: 12 to 128 word pieces, 56 on average.
 fn batch(vocabulary: usize) -> Batch {
     let mut stream = Stream::new(5, Purpose::Sample, 0);
-    let mut batch = Batch { ids: vec![], positions: vec![], starts: vec![0], labels: vec![] };
+    let mut batch = Batch { ids: vec![], positions: vec![], starts: vec![0], labels: vec![], keys: None };
     for _ in 0..32 {
         let length = (52.0 * (0.45 * stream.normal()).exp()).clamp(12.0, 128.0) as usize;
         batch.ids.extend((0..length).map(|_| stream.below(vocabulary) as u32));

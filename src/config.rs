@@ -148,6 +148,26 @@ impl FromStr for Keep {
     }
 }
 
+/// Where code and paper differ, whose way is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compat {
+    /// The paper's published code: every instance is padded to `max_length`, and the heads read all positions but the
+    /// first and the last, `[SEP]` and padding included. The paper's text says that they read the words.
+    Su2020,
+}
+
+impl FromStr for Compat {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "su2020" => Ok(Self::Su2020),
+            _ => Err(Error::config("compat", format!("`{name}` is unknown; there is su2020, or none"))),
+        }
+    }
+}
+
 /// How a model is fine-tuned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -202,6 +222,8 @@ pub struct TrainingSettings {
     pub patience: Option<usize>,
     /// Which weights are returned where there is held-out data.
     pub keep: Keep,
+    /// Follow the reference code where it departs from the paper; `None` follows the paper.
+    pub compat: Option<Compat>,
 }
 
 /// Weights of the labels in the loss.
@@ -242,6 +264,7 @@ impl Default for TrainingSettings {
             evaluate_every: None,
             patience: None,
             keep: Keep::Best,
+            compat: None,
         }
     }
 }

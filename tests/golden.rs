@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use biorel::config::{HeadKind, TrainingSettings};
-use biorel::encode::Batch;
+use biorel::corpus::Span;
+use biorel::encode::{Batch, Features, Padding};
 use biorel::model::encoder::{self, Pass};
 use biorel::model::{EncoderConfig, Loss, Network, ParamSpec};
-use biorel::ops::{Ops, Reference};
+use biorel::ops::{Cpu, Ops, Reference};
 use candle_core::{DType, Device, Tensor};
 
 fn golden(name: &str) -> HashMap<String, Tensor> {
@@ -36,7 +37,7 @@ fn batch(file: &HashMap<String, Tensor>, prefix: &str) -> Batch {
     let starts: Vec<usize> = words("starts").into_iter().map(|start| start as usize).collect();
     let positions = starts.windows(2).flat_map(|w| 0..(w[1] - w[0]) as u32).collect();
     let labels = if file.contains_key(&format!("{prefix}.labels")) { words("labels") } else { vec![] };
-    Batch { ids: words("ids"), positions, starts, labels }
+    Batch { ids: words("ids"), positions, starts, labels, keys: None }
 }
 
 /// A parameter of ours from PyTorch's names: queries, keys and values joined.
@@ -62,7 +63,7 @@ const EXACT: f64 = 1e-12;
 fn states_of_every_layer() {
     let file = golden("tiny/encoder.safetensors");
     let ops = Reference::new(Device::Cpu, DType::F64);
-    let network = Network { encoder: config(), head: HeadKind::Cls, labels: 3 };
+    let network = Network { encoder: config(), head: HeadKind::Cls, labels: 3, padding: None };
     let specs = biorel::model::params::encoder_specs(&network.encoder);
     let params: Vec<Tensor> = specs.iter().map(|spec| parameter(&file, "", spec)).collect();
     let (encoded, tape) =
@@ -80,7 +81,7 @@ fn logits_losses_and_gradients_of_every_head() {
     let ops = Reference::new(Device::Cpu, DType::F64);
     for head in HeadKind::ALL {
         let file = golden(&format!("tiny/{head}.safetensors"));
-        let network = Network { encoder: config(), head, labels: 3 };
+        let network = Network { encoder: config(), head, labels: 3, padding: None };
         let params: Vec<Tensor> = network
             .specs()
             .iter()
@@ -121,6 +122,67 @@ fn logits_losses_and_gradients_of_every_head() {
     }
 }
 
+/// The paper's published code pads, and its heads read the padding.
+#[test]
+fn heads_over_padding() {
+    let encoder_file = golden("tiny/encoder.safetensors");
+    let plain = batch(&encoder_file, "batch");
+    let padding = Padding { length: 14, id: 0 };
+    let features = plain.starts.windows(2).zip(&plain.labels).map(|(bounds, label)| Features {
+        ids: plain.ids[bounds[0]..bounds[1]].to_vec(),
+        spans: vec![],
+        words: vec![],
+        entities: [Span { start: 0, end: 0 }; 2],
+        cut: 0,
+        label: Some(*label as usize),
+    });
+    let features: Vec<Features> = features.collect();
+    let ops = Reference::new(Device::Cpu, DType::F64);
+    for head in [HeadKind::Lstm, HeadKind::Attention, HeadKind::LstmNoCls, HeadKind::AttentionNoCls] {
+        let file = golden(&format!("su2020/{head}.safetensors"));
+        let head_file = golden(&format!("tiny/{head}.safetensors"));
+        let network = Network { encoder: config(), head, labels: 3, padding: Some(padding) };
+        let batch = network.pack(&features);
+        assert_eq!((batch.tokens(), batch.keys.as_deref()), (4 * 14, Some([7, 3, 12, 5].as_slice())));
+        let params: Vec<Tensor> = network
+            .specs()
+            .iter()
+            .map(|spec| parameter(if spec.name.starts_with("head.") { &head_file } else { &encoder_file }, "", spec))
+            .collect();
+        let output = network.predict(&ops, &params, &batch).unwrap();
+        assert_close(&format!("{head} logits"), &vector(&output.logits), &vector(&file["logits"]), EXACT);
+        if let Some(weights) = output.weights {
+            let weights = weights.to_vec2::<f64>().unwrap();
+            let read = weights.iter().zip(&batch.starts).flat_map(|(row, start)| row[start + 1..start + 13].to_vec());
+            assert_close(&format!("{head} attention"), &read.collect::<Vec<_>>(), &vector(&file["attention"]), EXACT);
+        }
+        let (loss, gradients) =
+            network.gradient(&ops, &params, &batch, &Pass::without_dropout(), &Loss::mean(batch.len())).unwrap();
+        assert_close(&format!("{head} loss"), &[loss], &vector(&file["loss"]), EXACT);
+        for (spec, gradient) in network.specs().iter().zip(&gradients) {
+            let expected = vector(&parameter(&file, "grad.", spec));
+            assert_close(&format!("{head} {}", spec.name), &vector(gradient.as_ref().unwrap()), &expected, EXACT);
+        }
+        // What users run says the same.
+        let cpu = Cpu::new();
+        let params: Vec<_> = params
+            .iter()
+            .map(|param| {
+                let values: Vec<f32> = param.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+                cpu.upload(&values, param.dims()).unwrap()
+            })
+            .collect();
+        let (cpu_loss, cpu_gradients) =
+            network.gradient(&cpu, &params, &batch, &Pass::without_dropout(), &Loss::mean(batch.len())).unwrap();
+        assert_close(&format!("{head} loss on the CPU engine"), &[cpu_loss], &[loss], 1e-6);
+        for ((spec, ours), reference) in network.specs().iter().zip(&cpu_gradients).zip(&gradients) {
+            let ours = cpu.download(ours.as_ref().unwrap()).unwrap();
+            let ours: Vec<f64> = ours.into_iter().map(f64::from).collect();
+            assert_close(&spec.name, &ours, &vector(reference.as_ref().unwrap()), 1e-5);
+        }
+    }
+}
+
 /// Ten steps with dropout 0: losses, gradient norms, learning rates and final weights.
 #[test]
 fn ten_steps_follow_pytorch() {
@@ -128,7 +190,7 @@ fn ten_steps_follow_pytorch() {
         for bias_correction in [false, true] {
             let kind = if bias_correction { "corrected" } else { "plain" };
             let file = golden(&format!("steps/{head}-{kind}.safetensors"));
-            let network = Network { encoder: config(), head, labels: 3 };
+            let network = Network { encoder: config(), head, labels: 3, padding: None };
             ten_steps(&Reference::cpu(), &network, &file, bias_correction, &format!("{head} {kind}"));
         }
     }

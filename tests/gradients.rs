@@ -24,6 +24,7 @@ fn batch() -> Batch {
         positions: (0..5).chain(0..3).chain(0..7).collect(),
         starts: vec![0, 5, 8, 15],
         labels: vec![1, 0, 2],
+        keys: None,
     }
 }
 
@@ -45,7 +46,7 @@ const TOLERANCE: f64 = 1e-6;
 const ELEMENTS: usize = 12;
 
 fn check(head: HeadKind, pass: &Pass, loss: &Loss<'_>) {
-    let network = Network { encoder: config(), head, labels: 3 };
+    let network = Network { encoder: config(), head, labels: 3, padding: None };
     let ops = Reference::new(Device::Cpu, DType::F64);
     let batch = batch();
     let weights = weights(&network);
@@ -106,7 +107,7 @@ fn weighted_and_focal_losses() {
 /// Frozen parameters have no gradient, and the others the same one as without.
 #[test]
 fn frozen_layers_leave_the_other_gradients_as_they_are() {
-    let network = Network { encoder: config(), head: HeadKind::Attention, labels: 3 };
+    let network = Network { encoder: config(), head: HeadKind::Attention, labels: 3, padding: None };
     let ops = Reference::new(Device::Cpu, DType::F64);
     let params = network.upload(&ops, &weights(&network)).unwrap();
     let gradients = |frozen| {

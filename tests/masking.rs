@@ -48,7 +48,7 @@ fn network(head: HeadKind) -> (Network, Weights) {
             "intermediate_size": 12, "max_position_embeddings": 16}"#,
     )
     .unwrap();
-    let network = Network { encoder, head, labels: 3 };
+    let network = Network { encoder, head, labels: 3, padding: None };
     let mut weights = Weights::initial(network.specs(), 3);
     for (index, values) in weights.values.iter_mut().enumerate() {
         let mut stream = Stream::new(4, Purpose::Init, index as u32);
@@ -77,8 +77,12 @@ const MASKABLE: [u32; 5] = [1, 3, 4, 5, 6];
 fn the_words_that_a_ranking_puts_first_are_masked() {
     let (network, weights) = network(HeadKind::Attention);
     let (_, features) = instance();
-    let explain =
-        Explain { network: &network, weights: &weights, features: &[features.clone()], on_batch: &mut |_| Ok(()) };
+    let explain = Explain {
+        network: &network,
+        weights: &weights,
+        features: std::slice::from_ref(&features),
+        on_batch: &mut |_| Ok(()),
+    };
     let explained = engine::run(Engine::Cpu, Some(1), explain).unwrap().remove(0);
     let whole = &predict(&network, &weights, std::slice::from_ref(&features))[0];
     let label = whole.label();

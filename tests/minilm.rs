@@ -25,7 +25,7 @@ fn golden() -> (std::collections::HashMap<String, Tensor>, Batch) {
     let words = |name: &str| file[name].to_dtype(DType::U32).unwrap().to_vec1::<u32>().unwrap();
     let starts: Vec<usize> = words("batch.starts").into_iter().map(|start| start as usize).collect();
     let positions = starts.windows(2).flat_map(|w| 0..(w[1] - w[0]) as u32).collect();
-    let batch = Batch { ids: words("batch.ids"), positions, starts, labels: vec![] };
+    let batch = Batch { ids: words("batch.ids"), positions, starts, labels: vec![], keys: None };
     (file, batch)
 }
 
@@ -37,6 +37,7 @@ fn part(batch: &Batch, range: std::ops::Range<usize>) -> Batch {
         positions: batch.positions[start..end].to_vec(),
         starts: batch.starts[range.start..=range.end].iter().map(|s| s - start).collect(),
         labels: vec![],
+        keys: None,
     }
 }
 

@@ -44,7 +44,7 @@ fn model(directory: &Path, head: HeadKind) -> RelationModel {
         learning_rate: 1e-5 / 3.0,
         ..Default::default()
     };
-    let (network, weights) = pretrained.with_head(&training, task.labels.len());
+    let (network, weights) = pretrained.with_head(&training, task.labels.len()).unwrap();
     RelationModel::new(&pretrained, network, weights, training, (task, Marking::Typed), ("tiny".into(), None, 0))
 }
 

@@ -70,7 +70,8 @@ fn suite<O: Ops>(ops: &O) -> Results {
     for lengths in sentences {
         for (heads, size) in [(1, 5), (3, 8), (12, 32), (2, 64)] {
             for rate in [0.0, 0.1] {
-                attention(ops, &mut results, lengths, heads, size, rate);
+                attention(ops, &mut results, lengths, (heads, size), rate, false);
+                attention(ops, &mut results, lengths, (heads, size), rate, true);
             }
         }
     }
@@ -144,7 +145,14 @@ fn norm<O: Ops>(ops: &O, results: &mut Results, rows: usize, width: usize, rate:
     collect(ops, results, "norm arguments", &[("branch", &branch), ("dy", &dy)]);
 }
 
-fn attention<O: Ops>(ops: &O, results: &mut Results, lengths: &[usize], heads: usize, size: usize, rate: f32) {
+fn attention<O: Ops>(
+    ops: &O,
+    results: &mut Results,
+    lengths: &[usize],
+    (heads, size): (usize, usize),
+    rate: f32,
+    padded: bool,
+) {
     let mut starts = vec![0];
     for length in lengths {
         // The reference has no sentence without tokens; engines must only agree on the others.
@@ -156,11 +164,12 @@ fn attention<O: Ops>(ops: &O, results: &mut Results, lengths: &[usize], heads: u
     let mut draws = Draws::new((tokens * hidden) as u32);
     let qkv = ops.upload(&draws.normal(tokens * 3 * hidden), &[tokens, 3 * hidden]).unwrap();
     let dy = ops.upload(&draws.normal(tokens * hidden), &[tokens, hidden]).unwrap();
-    let shape = AttentionShape { starts: &starts, heads };
+    let keys: Vec<usize> = starts.windows(2).map(|bounds| (bounds[1] - bounds[0]).div_ceil(2)).collect();
+    let shape = AttentionShape { starts: &starts, heads, keys: padded.then_some(&keys) };
     let mask = dropout(rate);
     let (out, probabilities) = ops.attention(&qkv, shape, mask.as_ref()).unwrap();
     let d = ops.attention_backward(&qkv, probabilities, &dy, shape, mask.as_ref()).unwrap();
-    let case = format!("attention {lengths:?} {heads} x {size} {rate}");
+    let case = format!("attention {lengths:?} {heads} x {size} {rate} padded {padded}");
     collect(ops, results, &case, &[("out", &out), ("dqkv", &d)]);
 }
 
@@ -249,7 +258,7 @@ fn encoder<O: Ops>(ops: &O) -> Results {
         "intermediate_size": 40, "max_position_embeddings": 32}"#;
     let config: EncoderConfig = serde_json::from_str(json).unwrap();
     let mut draws = Draws::new(1);
-    let mut batch = Batch { ids: vec![], positions: vec![], starts: vec![0], labels: vec![] };
+    let mut batch = Batch { ids: vec![], positions: vec![], starts: vec![0], labels: vec![], keys: None };
     for length in [7, 1, 32, 18] {
         batch.ids.extend(draws.below(length, config.vocab_size));
         batch.positions.extend(0..length as u32);
@@ -302,7 +311,23 @@ fn cpu_refuses_what_does_not_fit() {
     assert!(ops.embed(&[4], &[4], tables).is_err());
     assert!(ops.embed(&[4, 4], &[3], tables).is_err());
     for (starts, heads) in [(vec![0, 3], 2), (vec![0, 2], 5), (vec![0, 2], 0), (vec![1, 2], 2), (vec![0, 3, 2], 2)] {
-        assert!(ops.attention(&up(&[2, 12]), AttentionShape { starts: &starts, heads }, None).is_err(), "{starts:?}");
+        assert!(
+            ops.attention(&up(&[2, 12]), AttentionShape { starts: &starts, heads, keys: None }, None).is_err(),
+            "{starts:?}"
+        );
+    }
+}
+
+/// As many keys as sentences, none of them without a key or with more than its tokens.
+#[test]
+fn cpu_refuses_keys_that_do_not_fit() {
+    let ops = Cpu::new();
+    let qkv = ops.zeros(&[5, 12]).unwrap();
+    let attend =
+        |keys: &[usize]| ops.attention(&qkv, AttentionShape { starts: &[0, 2, 5], heads: 2, keys: Some(keys) }, None);
+    assert!(attend(&[2, 3]).is_ok() && attend(&[1, 1]).is_ok());
+    for keys in [&[2][..], &[2, 3, 1], &[0, 3], &[3, 2], &[2, 4]] {
+        assert!(attend(keys).is_err(), "{keys:?}");
     }
 }
 
@@ -321,8 +346,9 @@ fn cpu_takes_empty_batches() {
     let normed = ops.add_norm(y.clone(), Some(&b), Some(&y), norm, None).unwrap();
     let d = ops.add_norm_backward(y.clone(), &normed, &b, None).unwrap();
     assert_eq!((d.branch.shape(), ops.download(&d.gamma).unwrap()), ([0, 6].as_slice(), vec![0.0; 6]));
-    let (out, p) = ops.attention(&y, AttentionShape { starts: &[0, 0], heads: 2 }, None).unwrap();
-    let d = ops.attention_backward(&y, p, &out, AttentionShape { starts: &[0, 0], heads: 2 }, None).unwrap();
+    let (out, p) = ops.attention(&y, AttentionShape { starts: &[0, 0], heads: 2, keys: None }, None).unwrap();
+    let d =
+        ops.attention_backward(&y, p, &out, AttentionShape { starts: &[0, 0], heads: 2, keys: None }, None).unwrap();
     assert_eq!((out.shape(), d.shape()), ([0, 2].as_slice(), [0, 6].as_slice()));
 }
 
@@ -333,6 +359,7 @@ type Backward = fn(&Reference, &[Tensor], &Tensor) -> Vec<Tensor>;
 
 const MASK: Dropout = Dropout { rate: 0.3, seed: 3, site: 1, step: 2, micro: 0 };
 const STARTS: [usize; 3] = [0, 4, 5];
+const PADDED: AttentionShape<'static> = AttentionShape { starts: &STARTS, heads: 2, keys: Some(&[2, 1]) };
 
 fn affine(gamma: &Tensor, beta: &Tensor) -> Norm<'static, Tensor> {
     // Leaked for the lifetime in a function pointer: a few bytes in a test.
@@ -383,11 +410,22 @@ fn the_backwards_of_the_reference_equal_finite_differences() {
         (
             "attention",
             vec![vec![5, 12]],
-            |ops, x| ops.attention(&x[0], AttentionShape { starts: &STARTS, heads: 2 }, Some(&MASK)).unwrap().0,
+            |ops, x| {
+                ops.attention(&x[0], AttentionShape { starts: &STARTS, heads: 2, keys: None }, Some(&MASK)).unwrap().0
+            },
             |ops, x, dy| {
-                let shape = AttentionShape { starts: &STARTS, heads: 2 };
+                let shape = AttentionShape { starts: &STARTS, heads: 2, keys: None };
                 let (_, p) = ops.attention(&x[0], shape, Some(&MASK)).unwrap();
                 vec![ops.attention_backward(&x[0], p, dy, shape, Some(&MASK)).unwrap()]
+            },
+        ),
+        (
+            "attention that leaves padding out",
+            vec![vec![5, 12]],
+            |ops, x| ops.attention(&x[0], PADDED, Some(&MASK)).unwrap().0,
+            |ops, x, dy| {
+                let (_, p) = ops.attention(&x[0], PADDED, Some(&MASK)).unwrap();
+                vec![ops.attention_backward(&x[0], p, dy, PADDED, Some(&MASK)).unwrap()]
             },
         ),
         (

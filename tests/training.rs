@@ -16,7 +16,7 @@ fn network(head: HeadKind) -> Network {
             "intermediate_size": 32, "max_position_embeddings": 16}"#,
     )
     .unwrap();
-    Network { encoder, head, labels: 2 }
+    Network { encoder, head, labels: 2, padding: None }
 }
 
 /// Sentences of 5 to 12 pieces; the label is whether id 7 is among them.

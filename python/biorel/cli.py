@@ -61,6 +61,7 @@ _SETTINGS: dict[str, Any] = {
     "evaluate_every": int,
     "patience": int,
     "keep": str,
+    "compat": str,
     "state": str,
     "state_every": int,
     "device": str,

@@ -220,6 +220,7 @@ def finetune(
     evaluate_every: int | None = None,
     patience: int | None = None,
     keep: Keep = "best",
+    compat: Literal["su2020"] | None = None,
     callbacks: Sequence[Callback] = (),
     state: PathLike | None = None,
     state_every: int = 100,
@@ -299,6 +300,10 @@ def finetune(
         Stop after this many evaluations in a row of which none was better than the best before.
     keep : {"best", "last"}
         With `dev`, which weights the model has: those of the highest F1 on it (of equals, the lower loss), or the last.
+    compat : {"su2020"}, optional
+        Follow the paper's published code where it departs from the paper: every instance is padded to `max_length`,
+        and the heads read ``[SEP]`` and the padding as if they were words. Slow; to see what that is worth. Word
+        weights are then shares of what the words got.
     callbacks : sequence of Callback
         Told of every step and evaluation; see :mod:`biorel.callbacks`.
     state : path, optional
@@ -366,6 +371,7 @@ def finetune(
         "evaluate_every": evaluate_every,
         "patience": patience,
         "keep": keep,
+        "compat": compat,
     }
     core_settings = _biorel.Settings(settings)
     train_splits = [train] if isinstance(train, str) else list(train)

@@ -1,7 +1,7 @@
 //! What each word piece contributed to a prediction: by the head's attention, by the encoder's, and by the gradient.
 
 use crate::Result;
-use crate::encode::{Batch, Features};
+use crate::encode::Features;
 use crate::eval::predict::{OnBatch, Prediction, chunks_by_length, read};
 use crate::model::{Network, Weights};
 use crate::ops::Ops;
@@ -76,11 +76,11 @@ pub fn explain<O: Ops>(
     let mut explained: Vec<Option<Explained>> = vec![None; features.len()];
     let mut done = 0;
     for chunk in &chunks_by_length(features) {
-        let batch = Batch::pack(chunk.iter().map(|i| &features[*i]));
+        let batch = network.pack(chunk.iter().map(|i| &features[*i]));
         let explanation = network.explain(ops, params, &batch)?;
         let predictions = read(network.head, &batch, &explanation.output)?;
         for ((row, index), prediction) in chunk.iter().enumerate().zip(predictions) {
-            let tokens = batch.starts[row]..batch.starts[row + 1];
+            let tokens = batch.starts[row]..batch.starts[row] + batch.pieces(row);
             let gradient = explanation.gradient_times_input[tokens.clone()].to_vec();
             let encoder = explanation.attention_of_cls[tokens].to_vec();
             explained[*index] = Some(Explained { prediction, gradient, encoder });

@@ -70,7 +70,7 @@ pub struct Features {
     pub label: Option<usize>,
 }
 
-/// Sentences one after the other in a single row of tokens: no padding exists anywhere.
+/// Sentences one after the other in a single row of tokens, without padding, unless it is asked for ([`Padding`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// Vocabulary ids of all sentences, `(tokens)`.
@@ -81,12 +81,24 @@ pub struct Batch {
     pub starts: Vec<usize>,
     /// Index of the label of each sentence, `(sentences)`; empty when they are to be predicted.
     pub labels: Vec<u32>,
+    /// Where sentences are padded, how many pieces each has without, `(sentences)`; only these are attended to.
+    pub keys: Option<Vec<usize>>,
+}
+
+/// Sentences that are padded all the same: what the paper's reference code does, whose heads read the padding
+/// ([`crate::config::Compat`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Padding {
+    /// Pieces of every sentence.
+    pub length: usize,
+    /// Id of `[PAD]`.
+    pub id: u32,
 }
 
 impl Batch {
     /// Pack the given instances in the given order.
     pub fn pack<'a>(features: impl IntoIterator<Item = &'a Features>) -> Self {
-        let mut batch = Self { ids: Vec::new(), positions: Vec::new(), starts: vec![0], labels: Vec::new() };
+        let mut batch = Self { ids: vec![], positions: vec![], starts: vec![0], labels: vec![], keys: None };
         for item in features {
             batch.ids.extend(&item.ids);
             batch.positions.extend(0..item.ids.len() as u32);
@@ -94,6 +106,29 @@ impl Batch {
             batch.labels.extend(item.label.map(|label| label as u32));
         }
         batch
+    }
+
+    /// [`Batch::pack`], with every sentence padded; a longer one stays as it is.
+    pub fn pad<'a>(features: impl IntoIterator<Item = &'a Features>, padding: Padding) -> Self {
+        let mut batch = Self { keys: Some(vec![]), ..Self::pack([]) };
+        for item in features {
+            let length = item.ids.len().max(padding.length);
+            batch.ids.extend(&item.ids);
+            batch.ids.resize(batch.starts[batch.len()] + length, padding.id);
+            batch.positions.extend(0..length as u32);
+            batch.starts.push(batch.ids.len());
+            batch.labels.extend(item.label.map(|label| label as u32));
+            batch.keys.get_or_insert_default().push(item.ids.len());
+        }
+        batch
+    }
+
+    /// Pieces of a sentence without its padding.
+    pub fn pieces(&self, sentence: usize) -> usize {
+        match &self.keys {
+            Some(keys) => keys[sentence],
+            None => self.starts[sentence + 1] - self.starts[sentence],
+        }
     }
 
     /// Number of sentences.

@@ -104,7 +104,7 @@ impl Tokenizer {
         self.unk
     }
 
-    /// Id of `[PAD]`, if there is one; biorel itself never pads.
+    /// Id of `[PAD]`, if there is one; biorel pads only on request.
     pub fn pad_id(&self) -> Option<u32> {
         self.pad
     }

@@ -71,7 +71,7 @@ pub fn predict<O: Ops>(
     let mut predictions: Vec<Option<Prediction>> = vec![None; features.len()];
     let mut done = 0;
     for chunk in &chunks_by_length(features) {
-        let batch = Batch::pack(chunk.iter().map(|i| &features[*i]));
+        let batch = network.pack(chunk.iter().map(|i| &features[*i]));
         let output = network.predict(ops, params, &batch)?;
         for (index, prediction) in chunk.iter().zip(read(network.head, &batch, &output)?) {
             predictions[*index] = Some(prediction);
@@ -93,11 +93,25 @@ pub(crate) fn read(head: HeadKind, batch: &Batch, output: &HeadOutput) -> Result
         let own: Option<&Vec<f32>> = weights.get(row);
         let (pieces, layers) = match head {
             HeadKind::AttentionAllCls => (None, own.cloned()),
-            _ => (own.map(|weights| weights[batch.starts[row]..batch.starts[row + 1]].to_vec()), None),
+            _ => (own.map(|weights| of_words(&weights[batch.starts[row]..], batch, row)), None),
         };
         Prediction { probabilities, pieces, layers }
     };
     Ok(probabilities.into_iter().enumerate().map(prediction).collect())
+}
+
+/// The weights of a sentence's pieces, 0 at `[CLS]` and `[SEP]`. Where the head read `[SEP]` and padding too, what it gave
+/// to the words, as shares of that.
+fn of_words(weights: &[f32], batch: &Batch, row: usize) -> Vec<f32> {
+    let mut weights = weights[..batch.pieces(row)].to_vec();
+    if batch.keys.is_some() {
+        if let Some(sep) = weights.last_mut() {
+            *sep = 0.0;
+        }
+        let total: f32 = weights.iter().sum();
+        weights.iter_mut().for_each(|weight| *weight /= total);
+    }
+    weights
 }
 
 /// Indices of all instances, shortest first, in chunks of at most [`BATCH_TOKENS`] word pieces (at least one instance).

@@ -119,7 +119,7 @@ struct LayerTape<O: Ops> {
 
 impl<O: Ops> Tape<O> {
     /// What each sentence's `[CLS]` attends to in the last layer, mean of the attention heads, `(T)`: a distribution over
-    /// the tokens of each sentence.
+    /// the tokens of each sentence, 0 at padding.
     ///
     /// # Errors
     /// When the engine fails; [`Error::Config`] for a tape without a last layer.
@@ -133,8 +133,8 @@ impl<O: Ops> Tape<O> {
         let part = |token: usize, offset: usize| &qkv[token * 3 * hidden + offset..][..depth];
         let scale = 1.0 / (depth as f32).sqrt();
         let mut attention = vec![0.0; batch.tokens()];
-        for bounds in batch.starts.windows(2) {
-            let tokens = bounds[0]..bounds[1];
+        for (sentence, bounds) in batch.starts.windows(2).enumerate() {
+            let tokens = bounds[0]..bounds[0] + batch.pieces(sentence);
             for head in 0..heads {
                 let query = part(bounds[0], head * depth);
                 let score = |token: usize| {
@@ -179,7 +179,8 @@ pub fn forward<O: Ops>(
     let dropout = |site| pass.and_then(|pass| pass.dropout(site));
     let norm =
         |(gamma, beta): (usize, usize)| Norm { gamma: &params[gamma], beta: &params[beta], eps: config.layer_norm_eps };
-    let shape = AttentionShape { starts: &batch.starts, heads: config.num_attention_heads };
+    let shape =
+        AttentionShape { starts: &batch.starts, heads: config.num_attention_heads, keys: batch.keys.as_deref() };
     let first_tokens = &batch.starts[..batch.len()];
 
     let embedded = ops.embed(&batch.ids, &batch.positions, Layout::TABLES.map(|i| &params[i]))?;
@@ -259,8 +260,10 @@ pub fn input_gradient<O: Ops>(
     Ok(embedded)
 }
 
-/// From the head down to the embeddings: gradients of all parameters above them, and of the embedded tokens, `(T, H)`,
-/// unless the embeddings are frozen.
+/// Gradients of all parameters above the embeddings, and of the embedded tokens, `(T, H)`, unless those are frozen.
+type Descent<B> = (Vec<Option<B>>, Option<B>);
+
+/// From the head down to the embeddings.
 fn descend<O: Ops>(
     ops: &O,
     config: &EncoderConfig,
@@ -269,8 +272,9 @@ fn descend<O: Ops>(
     pass: &Pass,
     tape: Tape<O>,
     gradient: EncodedGradient<O::Buffer>,
-) -> Result<(Vec<Option<O::Buffer>>, Option<O::Buffer>)> {
-    let shape = AttentionShape { starts: &batch.starts, heads: config.num_attention_heads };
+) -> Result<Descent<O::Buffer>> {
+    let shape =
+        AttentionShape { starts: &batch.starts, heads: config.num_attention_heads, keys: batch.keys.as_deref() };
     let first_tokens = &batch.starts[..batch.len()];
     let mut gradients: Vec<Option<O::Buffer>> = vec![None; Layout::len(config.num_hidden_layers)];
     let store =

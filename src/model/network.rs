@@ -4,7 +4,7 @@ use candle_core::{D, DType, Tensor, Var};
 use candle_nn::ops::log_softmax;
 
 use crate::config::HeadKind;
-use crate::encode::Batch;
+use crate::encode::{Batch, Features, Padding};
 use crate::model::encoder::{self, Encoded, EncodedGradient, Pass, Site};
 use crate::model::head::{self, HeadInput, HeadOutput};
 use crate::model::params::{Layout, encoder_specs};
@@ -40,6 +40,8 @@ pub struct Network {
     pub head: HeadKind,
     /// Number of labels.
     pub labels: usize,
+    /// Pad every sentence, so that the head reads `[SEP]` and padding; `None` for the paper's text.
+    pub padding: Option<Padding>,
 }
 
 /// What [`Network::explain`] says of a batch of T tokens.
@@ -63,6 +65,14 @@ struct HeadBackward<B> {
 }
 
 impl Network {
+    /// A batch as this network reads it.
+    pub fn pack<'a>(&self, features: impl IntoIterator<Item = &'a Features>) -> Batch {
+        match self.padding {
+            Some(padding) => Batch::pad(features, padding),
+            None => Batch::pack(features),
+        }
+    }
+
     /// All parameters in order: the encoder's, then the head's.
     pub fn specs(&self) -> Vec<ParamSpec> {
         let mut specs = encoder_specs(&self.encoder);

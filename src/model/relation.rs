@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::config::TrainingSettings;
+use crate::config::{Compat, TrainingSettings};
 use crate::corpus::Task;
-use crate::encode::{Casing, Marking, Tokenizer};
+use crate::encode::{Casing, Marking, Padding, Tokenizer};
 use crate::model::checkpoint::{self, Extra, LoadReport, WEIGHTS_FILE};
 use crate::model::{EncoderConfig, Network, Weights};
 use crate::{Error, Result};
@@ -61,11 +61,23 @@ impl Pretrained {
     }
 
     /// The network with a new head, and its parameters: the encoder's and freshly drawn ones for the head.
-    pub fn with_head(&self, settings: &TrainingSettings, labels: usize) -> (Network, Weights) {
-        let network = Network { encoder: self.config.clone(), head: settings.head, labels };
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the reference code's padding is asked for and the vocabulary has no `[PAD]`.
+    pub fn with_head(&self, settings: &TrainingSettings, labels: usize) -> Result<(Network, Weights)> {
+        let padding = padding_of(settings, &self.tokenizer)?;
+        let network = Network { encoder: self.config.clone(), head: settings.head, labels, padding };
         let mut weights = self.weights.clone();
         weights.extend(Weights::initial(network.head_specs(), settings.seed));
-        (network, weights)
+        Ok((network, weights))
+    }
+}
+
+fn padding_of(settings: &TrainingSettings, tokenizer: &Tokenizer) -> Result<Option<Padding>> {
+    let Some(Compat::Su2020) = settings.compat else { return Ok(None) };
+    match tokenizer.pad_id() {
+        Some(id) => Ok(Some(Padding { length: settings.max_length, id })),
+        None => Err(Error::config("compat", "su2020 pads, and this encoder's vocabulary has no [PAD]")),
     }
 }
 
@@ -215,7 +227,8 @@ impl RelationModel {
         let encoder = EncoderConfig::open(directory)?;
         let tokenizer = Tokenizer::open(directory, None)?;
         check_vocabulary(directory, &tokenizer, &encoder)?;
-        let network = Network { encoder, head: card.training.head, labels: card.task.labels.len() };
+        let padding = padding_of(&card.training, &tokenizer)?;
+        let network = Network { encoder, head: card.training.head, labels: card.task.labels.len(), padding };
         let (weights, extras, _) = checkpoint::read(directory, &network.encoder, &network.head_specs())?;
         Ok(Self { card, network, weights, extras, tokenizer })
     }

@@ -76,6 +76,16 @@ pub struct AttentionShape<'a> {
     pub starts: &'a [usize],
     /// Number of attention heads, N.
     pub heads: usize,
+    /// How many tokens of each sentence are attended to, from its first: `(sentences)`; `None` for all. The others attend
+    /// without being attended to, as padding does.
+    pub keys: Option<&'a [usize]>,
+}
+
+impl AttentionShape<'_> {
+    /// How many tokens of a sentence of `length` are attended to.
+    pub fn keys_of(&self, sentence: usize, length: usize) -> usize {
+        self.keys.map_or(length, |keys| keys[sentence])
+    }
 }
 
 /// Elements between two rows of the attention-dropout counter: element `((token * N) + head) * ATTENTION_STRIDE + key`.

@@ -216,10 +216,15 @@ impl Ops for Reference {
         dropout: Option<&Dropout>,
     ) -> Result<(Tensor, Vec<Tensor>)> {
         let (mut outputs, mut probabilities) = (Vec::new(), Vec::new());
-        for bounds in shape.starts.windows(2) {
+        for (sentence, bounds) in shape.starts.windows(2).enumerate() {
             let (start, length) = (bounds[0], bounds[1] - bounds[0]);
             let [q, k, v] = self.split_heads(qkv, start, length, shape.heads)?; // (N, L, D)
-            let scores = (q.matmul(&k.t()?)? / (q.dim(2)? as f64).sqrt())?; // (N, L, L)
+            let mut scores = (q.matmul(&k.t()?)? / (q.dim(2)? as f64).sqrt())?; // (N, L, L)
+            let keys = shape.keys_of(sentence, length);
+            if keys < length {
+                let mask: Vec<f32> = (0..length).map(|key| if key < keys { 0.0 } else { -1e30 }).collect();
+                scores = scores.broadcast_add(&self.upload(&mask, &[1, 1, length])?)?;
+            }
             let p = candle_nn::ops::softmax(&scores, D::Minus1)?;
             let dropped = match dropout {
                 Some(dropout) => (&p * self.attention_mask(dropout, start, length, shape.heads)?)?,

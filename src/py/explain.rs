@@ -113,7 +113,7 @@ fn explain(
 /// Rows of the instances that were classified, and the attention of the `attention-all-cls` head over the layers,
 /// (instances, layers).
 #[pyfunction]
-#[allow(clippy::type_complexity)] // named once, here
+#[expect(clippy::type_complexity, reason = "named once, here")]
 pub fn layer_weights<'py>(
     py: Python<'py>,
     model: &PyModel,
@@ -136,6 +136,7 @@ pub fn layer_weights<'py>(
 /// One row per instance, ranking and number of words.
 #[pyfunction]
 #[pyo3(signature = (model, instances, *, words, draws, seed, related, limit, threads, device))]
+#[expect(clippy::too_many_arguments, reason = "they are the call's own; the package has the readable form")]
 pub fn mask_words<'py>(
     py: Python<'py>,
     model: &PyModel,

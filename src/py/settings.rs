@@ -46,6 +46,10 @@ impl PySettings {
                 "evaluate_every" => training.evaluate_every = optional(&value, |value| count(&field, value))?,
                 "patience" => training.patience = optional(&value, |value| count(&field, value))?,
                 "keep" => training.keep = text(&field, &value)?.parse()?,
+                "compat" => {
+                    training.compat =
+                        optional(&value, |value| text(&field, value))?.map(|name| name.parse()).transpose()?
+                }
                 _ => return Err(refuse(&field, "is not a setting")),
             }
         }

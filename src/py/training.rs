@@ -145,7 +145,7 @@ pub fn finetune(
             let lost = lost.iter().zip(dropped).map(|(lost, dropped)| lost + dropped).collect();
             Dev { features: &encoded.features, task, lost }
         });
-        let (network, weights) = pretrained.with_head(training, task.labels.len());
+        let (network, weights) = pretrained.with_head(training, task.labels.len())?;
         let total = Schedule::new(training, encoded.features.len().max(1)).total();
         on_news((None, total))?;
         let job = Finetune {

@@ -224,7 +224,7 @@ impl<'a> Plan<'a> {
         };
         let batches: Vec<Batch> = order[range]
             .chunks(settings.batch_size)
-            .map(|chunk| Batch::pack(chunk.iter().map(|i| &features[*i])))
+            .map(|chunk| trainer.network().pack(chunk.iter().map(|i| &features[*i])))
             .collect();
         let learning_rate = schedule.learning_rate(step);
         let (loss, gradient_norm) = trainer.step(&batches, learning_rate)?;

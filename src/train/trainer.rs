@@ -140,6 +140,11 @@ impl<'a, O: Ops> Trainer<'a, O> {
         Ok(sum)
     }
 
+    /// The architecture.
+    pub fn network(&self) -> &'a Network {
+        self.network
+    }
+
     /// The settings.
     pub fn settings(&self) -> &TrainingSettings {
         &self.settings

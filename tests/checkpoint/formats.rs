@@ -59,7 +59,8 @@ fn states(config: &EncoderConfig, weights: &Weights) -> Vec<f32> {
     let ops = Reference::cpu();
     let upload = |(spec, values): (&ParamSpec, &Vec<f32>)| ops.upload(values, &spec.shape).unwrap();
     let params: Vec<_> = weights.specs.iter().zip(&weights.values).map(upload).collect();
-    let batch = Batch { ids: (1..7).collect(), positions: (0..6).collect(), starts: vec![0, 6], labels: vec![] };
+    let batch =
+        Batch { ids: (1..7).collect(), positions: (0..6).collect(), starts: vec![0, 6], labels: vec![], keys: None };
     let (encoded, _) = encoder::forward(&ops, config, &params, &batch, None, false).unwrap();
     ops.to_candle(&encoded.last).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }

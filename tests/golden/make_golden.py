@@ -1,6 +1,6 @@
 """Writes the golden files that the Rust tests are held to, with PyTorch and transformers as the oracle.
 
-    python tests/golden/make_golden.py [tiny] [steps] [minilm]
+    python tests/golden/make_golden.py [tiny] [su2020] [steps] [minilm]
 
 Needs the packages of benchmarks/requirements.txt. README.md in this folder documents every tensor. Nothing here reads
 a corpus: the tiny model is random, and the MiniLM sentences come from sentences.py.
@@ -213,6 +213,31 @@ def make_tiny() -> None:
         save(out, HERE / "tiny" / f"{name}.safetensors", head=name)
 
 
+def make_su2020(length=14) -> None:
+    """The heads as the paper's published code has them: over all positions but the first and the last of padded
+    sentences. The encoder's attention leaves the padding out, as everywhere.
+    """
+    sentences, labels = random_sentences([7, 3, 12, 5], seed=11), [0, 2, 1, 2]
+    ids = torch.tensor([s + [0] * (length - len(s)) for s in sentences])
+    mask = torch.tensor([[1] * len(s) + [0] * (length - len(s)) for s in sentences])
+    every = torch.full_like(mask, 1)
+    for index, name in enumerate(HEADS):
+        if name not in ("lstm", "attention", "lstm-no-cls", "attention-no-cls"):
+            continue
+        encoder, head = tiny_encoder(seed=1), Head(name, 16, LABELS).double()
+        encoder.embeddings.word_embeddings.padding_idx = None  # TensorFlow's BERT trains the embedding of [PAD] too
+        head.randomise(seed=100 + index)
+        states = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True).hidden_states
+        logits, weights = head(list(states), every)
+        loss = nn.functional.cross_entropy(logits, torch.tensor(labels))
+        loss.backward()
+        out = {"loss": loss.reshape(1), "logits": logits}
+        if weights is not None:
+            out["attention"] = torch.stack(weights)
+        out |= {"grad." + key: parameter.grad for key, parameter in named_parameters(encoder, head)}
+        save(out, HERE / "su2020" / f"{name}.safetensors", head=name, length=length)
+
+
 class ReferenceAdamW:
     """AdamW of the paper's reference: decoupled decay and no bias correction."""
 
@@ -352,6 +377,6 @@ def make_minilm() -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    wanted = sys.argv[1:] or ["tiny", "steps", "minilm"]
-    for part in wanted:
-        {"tiny": make_tiny, "steps": make_steps, "minilm": make_minilm}[part]()
+    parts = {"tiny": make_tiny, "su2020": make_su2020, "steps": make_steps, "minilm": make_minilm}
+    for part in sys.argv[1:] or parts:
+        parts[part]()

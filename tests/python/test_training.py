@@ -370,3 +370,27 @@ def test_instances_that_are_too_long(encoder: biorel.Encoder) -> None:
     with pytest.warns(UserWarning, match="2 training instances were cut"):
         run = short(corpus, encoder, max_length=32, too_long="join")
     assert run.predictions()["predicted"].notna().all()
+
+
+def test_padding_as_the_published_code_has_it(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"max_length": 96, "max_steps": 2, "learning_rate": 1e-3, "progress": False}
+    padded = biorel.finetune(ddi, encoder, compat="su2020", **settings)
+    plain = biorel.finetune(ddi, encoder, **settings)
+    assert (padded.history["tokens"] == padded.history["instances"] * 96).all()
+    assert (plain.history["tokens"] < padded.history["tokens"]).all()
+    assert (padded.history["loss"] - plain.history["loss"]).abs().max() > 1e-6
+    # What the words got, as shares of it.
+    words = padded.attention()
+    np.testing.assert_allclose(words.groupby("instance")["weight"].sum(), 1.0, atol=1e-6)
+    assert len(words) == len(plain.attention())
+    np.testing.assert_allclose(padded.attention(kind="encoder").groupby("instance")["weight"].sum(), 1.0, atol=1e-6)
+    padded.model.save(tmp_path / "model")
+    loaded = biorel.load(tmp_path / "model")
+    assert loaded.card["training"]["compat"] == "su2020"
+    pd.testing.assert_frame_equal(loaded.predictions(ddi), padded.predictions())
+    # [CLS] alone does not see the padding.
+    runs = [biorel.finetune(ddi, encoder, head="cls", dropout=0.0, compat=way, **settings) for way in ("su2020", None)]
+    np.testing.assert_allclose(runs[0].history["loss"], runs[1].history["loss"], rtol=1e-4)
+    wrong: Any = "su2021"
+    with pytest.raises(biorel.ConfigError, match="compat: `su2021` is unknown"):
+        biorel.finetune(ddi, encoder, compat=wrong, **settings)

@@ -31,7 +31,7 @@ impl Probabilities {
 
 /// Elements of all blocks.
 fn total(shape: AttentionShape<'_>) -> usize {
-    sentences(shape).map(|(_, length)| shape.heads * length * stride(length)).sum()
+    sentences(shape).map(|(_, length, _)| shape.heads * length * stride(length)).sum()
 }
 
 /// Elements between two rows of a block: whole vectors, so that products need no special last columns.
@@ -47,6 +47,8 @@ const QUERIES: usize = 8;
 struct Task {
     start: usize,
     length: usize,
+    /// How many of its tokens are attended to, from the first.
+    keys: usize,
     head: usize,
 }
 
@@ -85,9 +87,13 @@ impl Sizes {
     }
 }
 
-/// Sentences that have tokens: (start, length).
-fn sentences<'a>(shape: AttentionShape<'a>) -> impl Iterator<Item = (usize, usize)> + 'a {
-    shape.starts.windows(2).map(|bounds| (bounds[0], bounds[1] - bounds[0])).filter(|(_, length)| *length > 0)
+/// Sentences that have tokens: (start, length, keys).
+fn sentences<'a>(shape: AttentionShape<'a>) -> impl Iterator<Item = (usize, usize, usize)> + 'a {
+    let sizes = shape.starts.windows(2).enumerate().map(move |(sentence, bounds)| {
+        let length = bounds[1] - bounds[0];
+        (bounds[0], length, shape.keys_of(sentence, length))
+    });
+    sizes.filter(|(_, length, _)| *length > 0)
 }
 
 /// Every task with its block of the probabilities.
@@ -101,7 +107,8 @@ fn tasks<'a>(shape: AttentionShape<'a>, blocks: &'a [f32]) -> impl Iterator<Item
 }
 
 fn all<'a>(shape: AttentionShape<'a>) -> impl Iterator<Item = Task> + 'a {
-    sentences(shape).flat_map(move |(start, length)| (0..shape.heads).map(move |head| Task { start, length, head }))
+    let of = move |(start, length, keys)| (0..shape.heads).map(move |head| Task { start, length, keys, head });
+    sentences(shape).flat_map(of)
 }
 
 /// `(T, 3H)` to `(T, H)`.
@@ -120,13 +127,13 @@ pub fn forward(
     blocks.fill(|mut blocks| {
         let mut jobs = Vec::new();
         let mut out = out;
-        for (start, length) in sentences(shape) {
+        for (start, length, keys) in sentences(shape) {
             let (rows, others) = std::mem::take(&mut out).split_at_mut(length * hidden);
             out = others;
             for (head, columns) in MatrixMut::new(rows, length, hidden).split_columns(sizes.size).enumerate() {
                 let (block, others) = std::mem::take(&mut blocks).split_at_mut(length * stride(length));
                 blocks = others;
-                jobs.push((Task { start, length, head }, columns, block));
+                jobs.push((Task { start, length, keys, head }, columns, block));
             }
         }
         jobs.into_par_iter().for_each(|(task, mut out, block)| {
@@ -151,13 +158,13 @@ pub fn forward(
                     );
                     let weights = match &mask {
                         None => {
-                            softmax_rows(simd, p, length, stride);
+                            softmax_rows(simd, p, task.keys, stride);
                             &*p
                         }
                         Some(mask) => {
                             let row = ((task.start + first) * sizes.heads + task.head) * ATTENTION_STRIDE;
                             let step = sizes.heads * ATTENTION_STRIDE;
-                            softmax_dropout(simd, p, dropped, length, stride, mask, row as u64, step as u64);
+                            softmax_dropout(simd, p, dropped, task.keys, stride, mask, row as u64, step as u64);
                             &*dropped
                         }
                     };
@@ -250,7 +257,7 @@ pub fn backward(
     let mut blocks = tasks(shape, probabilities.blocks.values());
     let mut jobs = Vec::new();
     let mut out = out;
-    for (_, length) in sentences(shape) {
+    for (_, length, _) in sentences(shape) {
         let (rows, others) = std::mem::take(&mut out).split_at_mut(length * 3 * hidden);
         out = others;
         // N blocks of queries, N of keys, N of values.

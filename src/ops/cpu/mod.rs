@@ -146,6 +146,11 @@ fn expect_attention(shape: AttentionShape<'_>, tokens: usize, hidden: usize) -> 
     if !covers || starts.windows(2).any(|bounds| bounds[0] > bounds[1]) {
         return Err(defect(format!("sentence starts {starts:?} do not cover {tokens} tokens in order")));
     }
+    let fits = |(keys, bounds): (&usize, &[usize])| (1..=(bounds[1] - bounds[0]).max(1)).contains(keys);
+    let sentences = starts.len().saturating_sub(1);
+    if shape.keys.is_some_and(|keys| keys.len() != sentences || !keys.iter().zip(starts.windows(2)).all(fits)) {
+        return Err(defect(format!("keys {:?} do not fit the sentence starts {starts:?}", shape.keys)));
+    }
     if shape.heads == 0 || !hidden.is_multiple_of(shape.heads) {
         return Err(defect(format!("{} heads do not divide a hidden size of {hidden}", shape.heads)));
     }
