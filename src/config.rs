@@ -224,6 +224,8 @@ pub struct TrainingSettings {
     pub keep: Keep,
     /// Follow the reference code where it departs from the paper; `None` follows the paper.
     pub compat: Option<Compat>,
+    /// Compute the layers' activations again in the backward instead of keeping them.
+    pub checkpoint_layers: bool,
 }
 
 /// Weights of the labels in the loss.
@@ -265,6 +267,7 @@ impl Default for TrainingSettings {
             patience: None,
             keep: Keep::Best,
             compat: None,
+            checkpoint_layers: false,
         }
     }
 }

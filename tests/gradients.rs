@@ -5,7 +5,7 @@ use biorel::config::HeadKind;
 use biorel::encode::Batch;
 use biorel::model::encoder::{Frozen, Pass};
 use biorel::model::{EncoderConfig, Loss, Network, Weights};
-use biorel::ops::Reference;
+use biorel::ops::{Cpu, Ops, Reference};
 use biorel::rng::{Purpose, Stream};
 use candle_core::{DType, Device, Tensor};
 
@@ -125,5 +125,23 @@ fn frozen_layers_leave_the_other_gradients_as_they_are() {
                 assert_eq!(values(some), values(all));
             }
         }
+    }
+}
+
+/// Activations that are computed again are the same, dropout and frozen layers included.
+#[test]
+fn recomputed_layers_give_the_same_bits() {
+    let network = Network { encoder: config(), head: HeadKind::LstmAllCls, labels: 3, padding: None };
+    let ops = Cpu::new();
+    let params = network.upload(&ops, &weights(&network)).unwrap();
+    for frozen in [Frozen::new(None), Frozen::new(Some(1))] {
+        let gradients = |recompute| {
+            let pass = Pass { seed: 3, step: 2, hidden: 0.2, attention: 0.3, head: 0.25, ..Pass::without_dropout() };
+            let pass = Pass { frozen, recompute, ..pass };
+            let (loss, gradients) = network.gradient(&ops, &params, &batch(), &pass, &Loss::mean(3)).unwrap();
+            let values = gradients.iter().map(|gradient| gradient.as_ref().map(|g| ops.download(g).unwrap()));
+            (loss, values.collect::<Vec<_>>())
+        };
+        assert_eq!(gradients(false), gradients(true));
     }
 }

@@ -271,7 +271,7 @@ fn encoder<O: Ops>(ops: &O) -> Results {
     }
     let up = |values: &[f32], shape: &[usize]| ops.upload(values, shape).unwrap();
     let params: Vec<_> = specs.iter().map(|spec| up(&spec.initial(3), &spec.shape)).collect();
-    let pass = Pass { seed: 4, step: 2, micro: 1, hidden: 0.1, attention: 0.2, head: 0.1, frozen: Frozen::default() };
+    let pass = Pass { seed: 4, step: 2, micro: 1, hidden: 0.1, attention: 0.2, head: 0.1, ..Pass::without_dropout() };
     let (encoded, tape) = forward(ops, &config, &params, &batch, Some(&pass), true).unwrap();
     let mut results = Results::new();
     collect(ops, &mut results, "encoder", &[("last", &encoded.last)]);

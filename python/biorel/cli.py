@@ -62,6 +62,7 @@ _SETTINGS: dict[str, Any] = {
     "patience": int,
     "keep": str,
     "compat": str,
+    "checkpoint_layers": {"action": argparse.BooleanOptionalAction},
     "state": str,
     "state_every": int,
     "device": str,

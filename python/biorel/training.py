@@ -221,6 +221,7 @@ def finetune(
     patience: int | None = None,
     keep: Keep = "best",
     compat: Literal["su2020"] | None = None,
+    checkpoint_layers: bool = False,
     callbacks: Sequence[Callback] = (),
     state: PathLike | None = None,
     state_every: int = 100,
@@ -304,6 +305,9 @@ def finetune(
         Follow the paper's published code where it departs from the paper: every instance is padded to `max_length`,
         and the heads read ``[SEP]`` and the padding as if they were words. Slow; to see what that is worth. Word
         weights are then shares of what the words got.
+    checkpoint_layers : bool
+        Keep only the inputs of the encoder's layers and compute the rest again in the backward: less memory, more
+        time, the same bits.
     callbacks : sequence of Callback
         Told of every step and evaluation; see :mod:`biorel.callbacks`.
     state : path, optional
@@ -372,6 +376,7 @@ def finetune(
         "patience": patience,
         "keep": keep,
         "compat": compat,
+        "checkpoint_layers": checkpoint_layers,
     }
     core_settings = _biorel.Settings(settings)
     train_splits = [train] if isinstance(train, str) else list(train)

@@ -23,7 +23,7 @@ from biorel.training import Run, finetune
 Row: TypeAlias = dict[str, Any]
 
 # Settings that change nothing about the results.
-_INDIFFERENT = ("threads", "progress", "state", "state_every")
+_INDIFFERENT = ("threads", "progress", "state", "state_every", "checkpoint_layers")
 # What an experiment decides by itself.
 _OURS = {
     "corpus": "it is the first argument",

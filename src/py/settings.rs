@@ -50,6 +50,7 @@ impl PySettings {
                     training.compat =
                         optional(&value, |value| text(&field, value))?.map(|name| name.parse()).transpose()?
                 }
+                "checkpoint_layers" => training.checkpoint_layers = truth(&field, &value)?,
                 _ => return Err(refuse(&field, "is not a setting")),
             }
         }

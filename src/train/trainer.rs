@@ -123,6 +123,7 @@ impl<'a, O: Ops> Trainer<'a, O> {
                 attention: settings.dropout.unwrap_or(network.encoder.attention_probs_dropout_prob),
                 head: settings.head_dropout,
                 frozen: Frozen::new(settings.freeze),
+                recompute: settings.checkpoint_layers,
             };
             let (part, gradients) = network.gradient(*ops, &self.params, batch, &pass, &loss)?;
             sum.0 += part;

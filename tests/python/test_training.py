@@ -394,3 +394,10 @@ def test_padding_as_the_published_code_has_it(ddi: biorel.Corpus, encoder: biore
     wrong: Any = "su2021"
     with pytest.raises(biorel.ConfigError, match="compat: `su2021` is unknown"):
         biorel.finetune(ddi, encoder, compat=wrong, **settings)
+
+
+def test_checkpointed_layers_give_the_same_bits(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+    runs = [short(ddi, encoder, checkpoint_layers=checkpoint) for checkpoint in (False, True)]
+    kept, again = (run.history.drop(columns="seconds") for run in runs)
+    pd.testing.assert_frame_equal(kept, again, check_exact=True)
+    pd.testing.assert_frame_equal(runs[0].predictions(), runs[1].predictions(), check_exact=True)
