@@ -118,6 +118,7 @@ notebooks: $(VENV)/.built $(VENV)/.minilm
 bench: $(VENV)/.built $(VENV)/.minilm .venv-bench/.built
 	@test -n "$(BIOREL_CORPORA)" || { echo "set BIOREL_CORPORA to the folder that holds aimed/aimed_pairs.tsv"; exit 1; }
 	$(BIN)/python benchmarks/speed.py --peer .venv-bench/bin/python --output benchmarks/results/speed.txt
+	$(BIN)/python benchmarks/inference.py --peer .venv-bench/bin/python --output benchmarks/results/inference.txt
 
 clean:
 	rm -rf $(VENV) .venv-bench .venv-docs .cache site target dist python/biorel/*.so
