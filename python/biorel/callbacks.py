@@ -30,25 +30,25 @@ if TYPE_CHECKING:
 class Callback:
     """What a fine-tuning tells; override what you need.
 
-    All methods are called in the thread that called :func:`finetune`. An exception that one raises stops the training
-    within a step and comes out of :func:`finetune`. A run that goes on from a state file tells only what is new: its
+    All methods are called in the thread that called ``finetune``. An exception that one raises stops the training
+    within a step and comes out of ``finetune``. A run that goes on from a state file tells only what is new: its
     first step then has a higher number.
     """
 
     def on_start(self, settings: Mapping[str, Any], total_steps: int) -> None:
-        """Once, before the first step: every setting, as :attr:`Run.settings` has them, and the steps in all."""
+        """Once, before the first step: every setting, as ``Run.settings`` has them, and the steps in all."""
 
     def on_step(self, step: Mapping[str, Any]) -> None:
-        """After a step: its row of :attr:`Run.history`."""
+        """After a step: its row of ``Run.history``."""
 
     def on_evaluation(self, evaluation: Mapping[str, Any]) -> None:
-        """After the dev split was scored: its row of :attr:`Run.evaluations`."""
+        """After the dev split was scored: its row of ``Run.evaluations``."""
 
     def on_end(self, run: Run) -> None:
         """Once, when the training has finished."""
 
     def on_error(self, error: BaseException) -> None:
-        """Once, when the training was stopped by an exception, Ctrl-C included; :meth:`on_end` is not called then."""
+        """Once, when the training was stopped by an exception, Ctrl-C included; ``on_end`` is not called then."""
 
 
 class _Tracker(Callback):

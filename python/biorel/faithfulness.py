@@ -22,7 +22,7 @@ def faithfulness(masked: pd.DataFrame, *, samples: int = 10_000, level: float = 
     Parameters
     ----------
     masked : pandas.DataFrame
-        As :meth:`RelationModel.mask_words` gives it.
+        As ``RelationModel.mask_words`` gives it.
     samples : int
         Samples of the bootstrap over documents; 0 for no intervals.
     level : float
@@ -102,7 +102,7 @@ def rank_agreement(
     Parameters
     ----------
     tables : mapping of str to pandas.DataFrame
-        Two or more tables of :meth:`RelationModel.attention` on the same instances, by name.
+        Two or more tables of ``RelationModel.attention`` on the same instances, by name.
     samples, level, seed
         Of the bootstrap over documents.
 

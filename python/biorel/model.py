@@ -22,7 +22,7 @@ Kind: TypeAlias = Literal["head", "encoder", "gradient"]
 class RelationModel:
     """A fine-tuned relation classifier: encoder, head, labels, and how entities are marked.
 
-    Made by :func:`finetune` (``run.model``) or :func:`load`.
+    Made by ``finetune`` (``run.model``) or ``load``.
     """
 
     def __init__(self, core: _biorel.Model, *, threads: int | None = None, device: str = "auto") -> None:
@@ -109,7 +109,7 @@ class RelationModel:
         Returns
         -------
         pandas.DataFrame
-            One row per pair: as :meth:`Corpus.instances`, with ``label`` called ``gold``, and ``predicted``, its
+            One row per pair: as ``Corpus.instances``, with ``label`` called ``gold``, and ``predicted``, its
             ``probability``, and one column ``p_<label>`` per label. A pair that was dropped because its entities lie
             too far apart has no prediction.
 
@@ -241,7 +241,7 @@ class RelationModel:
         """Mask the words that got the most attention and predict again, to see whether the decision depends on them.
 
         The words are replaced by ``[MASK]``; entities and punctuation stay. For comparison as many words are masked
-        that the encoder's own attention, the gradient, or chance puts first. :func:`biorel.faithfulness` sums it up.
+        that the encoder's own attention, the gradient, or chance puts first. ``biorel.faithfulness`` sums it up.
 
         Parameters
         ----------
@@ -298,7 +298,7 @@ class RelationModel:
         return table
 
     def save(self, directory: PathLike) -> None:
-        """Save the model as a directory, which :func:`load` reads and transformers' ``AutoModel`` opens as an encoder.
+        """Save the model as a directory, which ``load`` reads and transformers' ``AutoModel`` opens as an encoder.
 
         The directory appears complete or not at all.
 
@@ -343,7 +343,7 @@ class RelationModel:
 
 
 def load(directory: PathLike, *, device: str = "auto", threads: int | None = None) -> RelationModel:
-    """Load a model that :meth:`RelationModel.save` wrote.
+    """Load a model that ``RelationModel.save`` wrote.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ class Side(NamedTuple):
 def compare_decisions(
     corpus: Corpus, first: Side, second: Side, seeds: list[int], *, unit: str, samples: int, level: float, seed: int
 ) -> Scores:
-    """The three tests; see :meth:`Comparison.paired`."""
+    """The three tests; see ``Comparison.paired``."""
     if first.table["id"].tolist() != second.table["id"].tolist():
         raise ConfigError("second: the two sides were not tested on the same instances", "second")
     units = {"instance": "id", "sentence": "sentence", "document": "document"}

@@ -30,7 +30,7 @@ _COLUMNS = 96
 
 
 class Heatmap:
-    """Sentences with every word shaded by its attention. Made by :func:`heatmap` and :func:`gallery`."""
+    """Sentences with every word shaded by its attention. Made by ``heatmap`` and ``gallery``."""
 
     def __init__(self, words: pd.DataFrame, instances: Sequence[str], notes: Mapping[str, str] | None = None) -> None:
         self._words = words
@@ -172,7 +172,7 @@ def heatmap(weights: pd.DataFrame, instance: str | int | Sequence[str | int] = 0
     Parameters
     ----------
     weights : pandas.DataFrame
-        As :meth:`RelationModel.attention` gives it.
+        As ``RelationModel.attention`` gives it.
     instance : str, int, or a sequence of them
         Which pairs: their ids, or their numbers in the table, from 0.
 
@@ -213,16 +213,16 @@ def gallery(weights: pd.DataFrame, right: pd.DataFrame, wrong: pd.DataFrame, *, 
     Parameters
     ----------
     weights : pandas.DataFrame
-        As :meth:`RelationModel.attention` gives it, of the model whose attention is to be seen.
+        As ``RelationModel.attention`` gives it, of the model whose attention is to be seen.
     right, wrong : pandas.DataFrame
-        As :meth:`RelationModel.predictions` gives it, of the model that is right and of the one that is wrong.
+        As ``RelationModel.predictions`` gives it, of the model that is right and of the one that is wrong.
     n : int
         At most so many, those first of which the wrong model was most certain.
 
     Returns
     -------
     Heatmap
-        As :func:`heatmap`; the titles say what the wrong model predicted. Empty where it is wrong alone nowhere.
+        As ``heatmap``; the titles say what the wrong model predicted. Empty where it is wrong alone nowhere.
 
     Raises
     ------
@@ -252,7 +252,7 @@ def gallery(weights: pd.DataFrame, right: pd.DataFrame, wrong: pd.DataFrame, *, 
 
 
 def plot_stems(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Bars of what :func:`top_stems` or :func:`compare_stems` found, with their intervals.
+    """Bars of what ``top_stems`` or ``compare_stems`` found, with their intervals.
 
     Parameters
     ----------
@@ -314,7 +314,7 @@ def plot_faithfulness(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     table : pandas.DataFrame
-        As :func:`faithfulness` gives it.
+        As ``faithfulness`` gives it.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
 
@@ -405,7 +405,7 @@ def plot_confusion(predictions: pd.DataFrame, labels: Sequence[str] | None = Non
     Parameters
     ----------
     predictions : pandas.DataFrame
-        As :meth:`Run.predictions` gives it: ``gold`` and ``predicted``.
+        As ``Run.predictions`` gives it: ``gold`` and ``predicted``.
     labels : sequence of str, optional
         The order of the labels, such as ``corpus.labels``; by default that of the columns ``p_<label>``.
     ax : matplotlib.axes.Axes, optional

@@ -47,7 +47,7 @@ PRESETS = {
 
 
 class Reproduction:
-    """What was made again. Made by :func:`reproduce`.
+    """What was made again. Made by ``reproduce``.
 
     Attributes
     ----------
@@ -107,7 +107,7 @@ def reproduce(
     progress : bool
         Show progress bars.
     **settings
-        Other settings of :func:`finetune`, instead of the preset's.
+        Other settings of ``finetune``, instead of the preset's.
 
     Returns
     -------

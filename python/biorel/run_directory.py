@@ -30,7 +30,7 @@ FORMAT = 1
 
 
 class RunDirectory:
-    """One experiment's directory, held by this process alone while it is open (:meth:`held`).
+    """One experiment's directory, held by this process alone while it is open (``held``).
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def prediction_rows(predictions: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def prediction_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The table that :func:`prediction_rows` was made from, the same whether it has been on disk or not."""
+    """The table that ``prediction_rows`` was made from, the same whether it has been on disk or not."""
     table = pd.DataFrame(rows)
     for name in table.columns:
         if name.startswith("p_") or name == "probability":

@@ -45,7 +45,7 @@ def top_stems(
     Parameters
     ----------
     weights : pandas.DataFrame
-        As :meth:`RelationModel.attention` gives it.
+        As ``RelationModel.attention`` gives it.
     n : int or None
         How many stems, or how many for each label; None for all.
     reach : int
@@ -130,19 +130,19 @@ def compare_stems(
     Parameters
     ----------
     weights : pandas.DataFrame
-        As :meth:`RelationModel.attention` gives it.
+        As ``RelationModel.attention`` gives it.
     stems : sequence of str, optional
         The stems to compare; by default all that occur often enough in both.
     reach : int
-        As :func:`top_stems` takes it.
+        As ``top_stems`` takes it.
     source : {"gold", "predicted"}
         Whose labels decide which instances are related.
     min_count : int
         Without `stems`: at least so many words in related and in unrelated pairs.
     stop_words : "english", collection of str, or None
-        As :func:`top_stems` takes it.
+        As ``top_stems`` takes it.
     negative : str, optional
-        As :func:`top_stems` takes it.
+        As ``top_stems`` takes it.
     samples : int
         Samples of the bootstrap.
     level : float

@@ -26,7 +26,7 @@ Keep: TypeAlias = Literal["best", "last"]
 
 
 class Run:
-    """What a fine-tuning came to. Made by :func:`finetune`.
+    """What a fine-tuning came to. Made by ``finetune``.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Run:
     settings : dict
         Every setting, defaults included.
     test : str or None
-        The split that :attr:`scores` and the other tables are about by default.
+        The split that ``scores`` and the other tables are about by default.
     interrupted : bool
         Whether Ctrl-C stopped it before its last step.
     step : int
@@ -46,7 +46,7 @@ class Run:
         Training instances: ``trained`` on; of those ``cut`` to a window; ``dropped`` because their entities lie too far
         apart; negatives ``left_out``.
     report : dict
-        Where the weights came from, as :attr:`Encoder.report`, and the names of the tensors that were newly
+        Where the weights came from, as ``Encoder.report``, and the names of the tensors that were newly
         ``initialised``: the head's.
     """
 
@@ -106,7 +106,7 @@ class Run:
 
     @property
     def scores(self) -> Scores:
-        """Scores on the test split; see :meth:`score`."""
+        """Scores on the test split; see ``score``."""
         return self.score(self._default(None))
 
     def score(self, split: str) -> Scores:
@@ -120,7 +120,7 @@ class Run:
         Returns
         -------
         Scores
-            As :meth:`RelationModel.evaluate`.
+            As ``RelationModel.evaluate``.
 
         Examples
         --------
@@ -140,7 +140,7 @@ class Run:
         Returns
         -------
         pandas.DataFrame
-            As :meth:`RelationModel.predictions`.
+            As ``RelationModel.predictions``.
 
         Examples
         --------
@@ -160,12 +160,12 @@ class Run:
         split : str, optional
             One of the corpus's splits.
         kind : {"head", "encoder", "gradient"}
-            As :meth:`RelationModel.attention` takes it.
+            As ``RelationModel.attention`` takes it.
 
         Returns
         -------
         pandas.DataFrame
-            As :meth:`RelationModel.attention`.
+            As ``RelationModel.attention``.
 
         Examples
         --------
@@ -238,7 +238,7 @@ def finetune(
     corpus : Corpus
         What to learn from. A corpus without a ``train`` split (AIMed) is split first: ``corpus.fold(0)``.
     encoder : str, path or Encoder
-        As :func:`load_encoder` takes it.
+        As ``load_encoder`` takes it.
     head : str
         What the classifier reads (paper, section III-B): ``cls``, ``lstm``, ``attention``, ``lstm-no-cls``,
         ``attention-no-cls``, ``lstm-all-cls`` or ``attention-all-cls``.
@@ -249,7 +249,7 @@ def finetune(
     test : str or None
         The split to score; None, or a corpus without it, scores nothing.
     marking : {"typed", "blue", "markers"}
-        How entities are marked; see :meth:`Corpus.instances`.
+        How entities are marked; see ``Corpus.instances``.
     learning_rate : float
         Peak learning rate.
     batch_size : int
@@ -261,9 +261,9 @@ def finetune(
     max_length : int
         Word pieces per instance, ``[CLS]`` and ``[SEP]`` included. A longer instance is cut to a window that keeps both
         entities.
-    too_long : {"error", "drop", "join"}
-        What to do with an instance whose two entities, with all between them, do not fit: stop; leave it out and count
-        it, a positive one as a miss; or keep a window around each entity and leave out what lies between.
+    too_long : {"join", "drop", "error"}
+        What to do with an instance whose two entities, with all between them, do not fit: keep a window around each
+        entity and leave out what lies between; leave it out and count it, a positive one as a miss; or stop.
     seed : int
         Seed of the head's initial weights, the order of the instances, and dropout.
     warmup : float
@@ -301,15 +301,15 @@ def finetune(
         Stop after this many evaluations in a row of which none was better than the best before.
     keep : {"best", "last"}
         With `dev`, which weights the model has: those of the highest F1 on it (of equals, the lower loss), or the last.
-    compat : {"su2020"}, optional
-        Follow the paper's published code where it departs from the paper: every instance is padded to `max_length`,
-        and the heads read ``[SEP]`` and the padding as if they were words. Slow; to see what that is worth. Word
+    compat : "su2020" or None
+        ``su2020`` follows the paper's published code where it departs from the paper: every instance is padded to
+        `max_length`, and the heads read ``[SEP]`` and the padding as if they were words. Slow; to see what that is worth. Word
         weights are then shares of what the words got.
     checkpoint_layers : bool
         Keep only the inputs of the encoder's layers and compute the rest again in the backward: less memory, more
         time, the same bits.
     callbacks : sequence of Callback
-        Told of every step and evaluation; see :mod:`biorel.callbacks`.
+        Told of every step and evaluation; see ``biorel.callbacks``.
     state : path, optional
         A file that keeps the state of the run. If it is there, the run goes on from it, to the same bits as a run that
         was never stopped; the state of a run with other settings, data or encoder is refused.

@@ -39,7 +39,7 @@ _OURS = {
 
 
 def checked_settings(settings: Mapping[str, Any], heads: Sequence[str], seeds: Sequence[int], *, folds: bool) -> Row:
-    """All settings of :func:`finetune` that decide the results, defaults included; a wrong one is an error now."""
+    """All settings of ``finetune`` that decide the results, defaults included; a wrong one is an error now."""
     known = inspect.signature(finetune).parameters
     for name in settings:
         if name not in known:
@@ -62,7 +62,7 @@ def checked_settings(settings: Mapping[str, Any], heads: Sequence[str], seeds: S
 
 
 class Folds(NamedTuple):
-    """All folds of a corpus; `numbers` are what :meth:`part` takes."""
+    """All folds of a corpus; `numbers` are what ``part`` takes."""
 
     corpus: Corpus
     by: By
