@@ -303,8 +303,8 @@ def finetune(
         With `dev`, which weights the model has: those of the highest F1 on it (of equals, the lower loss), or the last.
     compat : "su2020" or None
         ``su2020`` follows the paper's published code where it departs from the paper: every instance is padded to
-        `max_length`, and the heads read ``[SEP]`` and the padding as if they were words. Slow; to see what that is worth. Word
-        weights are then shares of what the words got.
+        `max_length`, and the heads read ``[SEP]`` and the padding as if they were words. Slow; to see what that is
+        worth. Word weights are then shares of what the words got.
     checkpoint_layers : bool
         Keep only the inputs of the encoder's layers and compute the rest again in the backward: less memory, more
         time, the same bits.
