@@ -1,6 +1,11 @@
 //! Stems against NLTK's, in both modes, on words that meet every rule (`tests/golden/stems/make_golden.py`).
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use biorel::corpus::{Corpus, CorpusKind};
 use biorel::text::{Porter, stem};
+use sha2::{Digest, Sha256};
 
 #[test]
 fn stems_equal_those_of_nltk() {
@@ -14,4 +19,47 @@ fn stems_equal_those_of_nltk() {
         words += 1;
     }
     assert!(words > 8000, "{words}");
+}
+
+/// Every distinct word of the published corpora, by digests (`tests/golden/stems/make_corpora.py`). Needs
+/// `BIOREL_CORPORA`.
+#[test]
+fn stems_of_the_corpora_equal_those_of_nltk() {
+    let Some(corpora) = std::env::var_os("BIOREL_CORPORA") else {
+        println!("skipped: BIOREL_CORPORA is not set");
+        return;
+    };
+    let mut words: BTreeSet<String> = BTreeSet::new();
+    for (kind, path) in [
+        (CorpusKind::Aimed, "aimed/aimed_pairs.tsv"),
+        (CorpusKind::Ddi, "ddi/DDICorpus-2013.zip"),
+        (CorpusKind::Chemprot, "chemprot"),
+    ] {
+        let path = PathBuf::from(&corpora).join(path);
+        let corpus = Corpus::read(kind, &[path], &Default::default()).unwrap();
+        for sentence in corpus.splits.iter().flat_map(|split| &split.sentences) {
+            let text = sentence.text.to_lowercase();
+            let parts = text.split(|c: char| c.is_ascii() && !c.is_ascii_alphanumeric());
+            words.extend(parts.map(str::trim).filter(|part| !part.is_empty()).map(String::from));
+        }
+    }
+    let mut buckets: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for word in &words {
+        let first = word.chars().next().filter(char::is_ascii).map_or("other".into(), String::from);
+        buckets.entry(first).or_default().push(word);
+    }
+    let golden: BTreeMap<String, serde_json::Value> =
+        serde_json::from_str(include_str!("golden/stems/corpora.json")).unwrap();
+    assert_eq!(buckets.keys().collect::<Vec<_>>(), golden.keys().collect::<Vec<_>>());
+    for (first, words) in &buckets {
+        let digest = |stem: &dyn Fn(&str) -> String| {
+            let lines: String = words.iter().map(|word| format!("{word}\t{}\n", stem(word))).collect();
+            let hash = Sha256::digest(lines.as_bytes());
+            hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>()
+        };
+        let expected = &golden[first];
+        assert_eq!(words.len() as u64, expected["words"].as_u64().unwrap(), "words with {first}");
+        assert_eq!(digest(&|word| Porter::Original.stem(word)), expected["original"], "words with {first}, as in 1980");
+        assert_eq!(digest(&stem), expected["nltk"], "words with {first}, as NLTK");
+    }
 }

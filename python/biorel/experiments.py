@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -60,13 +60,21 @@ class Comparison:
     """
 
     def __init__(
-        self, corpus: Corpus, settings: Row, directory: RunDirectory, names: dict[Trial, str], folds: Folds | None
+        self,
+        corpus: Corpus,
+        settings: Row,
+        directory: RunDirectory,
+        names: dict[Trial, str],
+        folds: Folds | None,
+        *,
+        compute: Mapping[str, Any],
     ) -> None:
         self.corpus = corpus
         self.settings = settings
         self._directory = directory
         self._names = names
         self._folds = folds
+        self._compute = compute
         self._division = None if folds is None else folds.in_words()
         rows = []
         for trial, name in names.items():
@@ -248,7 +256,7 @@ class Comparison:
             )
             message = f"head: the model of {what} was not kept; call compare with save_models=True"
             raise ConfigError(message, "head")
-        return load(path)
+        return load(path, **self._compute)
 
     def paired(
         self,
@@ -546,7 +554,8 @@ def compare(
             else:
                 record = {**trial._asdict(), "status": "finished", **record}
                 run.finish(name, record, prediction_rows(predictions))
-        comparison = Comparison(corpus, shared, run, names, divided)
+        compute = {"threads": settings.get("threads"), "device": settings.get("device", "auto")}
+        comparison = Comparison(corpus, shared, run, names, divided, compute=compute)
         for title, frame in (("trials", comparison.trials), ("results", comparison.results)):
             write_whole(run.path / f"{title}.tsv", frame.to_csv(sep="\t", index=False))
     return comparison
