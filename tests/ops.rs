@@ -6,7 +6,7 @@
 
 use biorel::encode::Batch;
 use biorel::model::EncoderConfig;
-use biorel::model::encoder::{EncodedGradient, Frozen, Pass, backward, forward};
+use biorel::model::encoder::{EncodedGradient, Pass, backward, forward};
 use biorel::model::params::{Init, encoder_specs};
 use biorel::ops::cpu::Level;
 use biorel::ops::{AdamWStep, AttentionShape, Cpu, Moments, Norm, Ops, Reference};

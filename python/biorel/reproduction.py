@@ -41,7 +41,7 @@ PRESETS = {
         (1,),
         False,
         {"max_steps": 150, "learning_rate": 1e-4},
-        "NOT the paper's settings: a small encoder, 150 steps, and of AIMed's ten folds only the first",
+        "NOT the paper's settings: a small encoder, few steps, and of AIMed's ten folds only the first",
     ),
 }
 
