@@ -40,7 +40,7 @@ PRESETS = {
         ("minilm",),
         (1,),
         False,
-        {"max_steps": 150, "learning_rate": 1e-4},
+        {"max_steps": 300, "learning_rate": 1e-4},
         "NOT the paper's settings: a small encoder, few steps, and of AIMed's ten folds only the first",
     ),
 }
