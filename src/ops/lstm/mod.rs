@@ -381,6 +381,7 @@ impl CustomOp2 for Recurrence {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // one sequence, not the numbers of a range
 mod tests {
     use super::*;
     use crate::rng::{Purpose, Stream};

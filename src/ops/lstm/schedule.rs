@@ -59,6 +59,7 @@ impl Schedule {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // one sequence, not the numbers of a range
 mod tests {
     use super::*;
 
