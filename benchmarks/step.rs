@@ -13,8 +13,7 @@ use std::time::Instant;
 use biorel::Result;
 use biorel::model::encoder::{EncodedGradient, Pass, backward, forward};
 use biorel::model::params::{Weights, encoder_specs};
-use biorel::ops::cpu::Level;
-use biorel::ops::{AdamWStep, AttentionShape, Cpu, Moments, Norm, NormGradients, Normed, Ops};
+use biorel::ops::{AdamWStep, AttentionShape, Moments, Norm, NormGradients, Normed, Ops};
 use biorel::rng::Dropout;
 use candle_core::Tensor;
 
@@ -155,13 +154,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let config = workload::config(arguments.first().map_or("minilm", String::as_str));
     let steps: usize = arguments.get(1).map_or(10, |steps| steps.parse().unwrap());
-    let engine = match arguments.get(2) {
-        None => Cpu::new(),
-        Some(name) => {
-            let level = Level::ALL.into_iter().find(|level| level.name() == name);
-            Cpu::with_level(level.expect("portable, avx2 or avx512")).unwrap()
-        }
-    };
+    let engine = workload::engine(arguments.get(2).map_or("f32", String::as_str));
     let ops = Timed { engine, calls: Mutex::default() };
     let weights = Weights::initial(encoder_specs(&config), 1);
     let upload = |values: &Vec<f32>, shape: &[usize]| ops.upload(values, shape).unwrap();

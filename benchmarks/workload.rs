@@ -1,7 +1,9 @@
-//! What the Rust benchmarks compute on: encoders with random weights, a batch with the spread of AIMed's sentences.
+//! What the Rust benchmarks compute on: encoders with random weights, and batches.
 
 use biorel::encode::Batch;
 use biorel::model::EncoderConfig;
+use biorel::ops::Cpu;
+use biorel::ops::cpu::Level;
 use biorel::rng::{Purpose, Stream};
 
 /// The sizes of MiniLM or of BERT-base.
@@ -18,16 +20,30 @@ pub fn config(name: &str) -> EncoderConfig {
     serde_json::from_str(&json).unwrap()
 }
 
-/// 32 sentences with the spread of AIMed's: 12 to 128 word pieces, 56 on average; every fourth is positive.
-pub fn batch(vocabulary: usize) -> Batch {
-    let mut stream = Stream::new(5, Purpose::Sample, 0);
+/// The engine called `f32`, or the one that is held to an instruction set.
+pub fn engine(name: &str) -> Cpu {
+    if name == "f32" {
+        return Cpu::new();
+    }
+    let level = Level::ALL.into_iter().find(|level| level.name() == name);
+    Cpu::with_level(level.expect("f32, portable, avx2 or avx512")).unwrap()
+}
+
+/// Sentences of the given lengths; every fourth is positive.
+pub fn sentences(vocabulary: usize, lengths: impl IntoIterator<Item = usize>) -> Batch {
+    let mut stream = Stream::new(5, Purpose::Sample, 1);
     let mut batch = Batch { ids: vec![], positions: vec![], starts: vec![0], labels: vec![], keys: None };
-    for sentence in 0..32 {
-        let length = (52.0 * (0.45 * stream.normal()).exp()).clamp(12.0, 128.0) as usize;
+    for (sentence, length) in lengths.into_iter().enumerate() {
         batch.ids.extend((0..length).map(|_| stream.below(vocabulary) as u32));
         batch.positions.extend(0..length as u32);
         batch.starts.push(batch.ids.len());
         batch.labels.push(u32::from(sentence % 4 == 0));
     }
     batch
+}
+
+/// 32 sentences with the spread of AIMed's: 12 to 128 word pieces, 60 on average.
+pub fn batch(vocabulary: usize) -> Batch {
+    let mut stream = Stream::new(5, Purpose::Sample, 0);
+    sentences(vocabulary, (0..32).map(|_| (52.0 * (0.45 * stream.normal()).exp()).clamp(12.0, 128.0) as usize))
 }
