@@ -1,7 +1,7 @@
 //! Where the time of one training step goes, operation by operation, against the time of its products alone.
 //!
-//! `cargo bench --bench step -- [minilm|base] [steps] [portable|avx2|avx512]`: random weights, 32 sentences of 12 to 128
-//! word pieces, dropout 0.1. The engine is wrapped in one that times every call; of each call of a step the fastest over
+//! `cargo bench --bench step -- [minilm|base] [steps] [f32|bf16|portable|avx2|avx512]`: random weights, 32 sentences of 12 to
+//! 128 word pieces, dropout 0.1. The engine is wrapped in one that times every call; of each call of a step the fastest over
 //! all steps counts, because another process can only make a call slower.
 
 mod workload;

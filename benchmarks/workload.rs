@@ -4,6 +4,7 @@ use biorel::encode::Batch;
 use biorel::model::EncoderConfig;
 use biorel::ops::Cpu;
 use biorel::ops::cpu::Level;
+use biorel::ops::cpu::bf16::Unit;
 use biorel::rng::{Purpose, Stream};
 
 /// The sizes of MiniLM or of BERT-base.
@@ -20,13 +21,16 @@ pub fn config(name: &str) -> EncoderConfig {
     serde_json::from_str(&json).unwrap()
 }
 
-/// The engine called `f32`, or the one that is held to an instruction set.
+/// The engine called `f32` or `bf16`, or the one in f32 that is held to an instruction set.
 pub fn engine(name: &str) -> Cpu {
-    if name == "f32" {
-        return Cpu::new();
+    match name {
+        "f32" => Cpu::new(),
+        "bf16" => Cpu::with_bf16(Unit::detect()).unwrap(),
+        name => {
+            let level = Level::ALL.into_iter().find(|level| level.name() == name);
+            Cpu::with_level(level.expect("f32, bf16, portable, avx2 or avx512")).unwrap()
+        }
     }
-    let level = Level::ALL.into_iter().find(|level| level.name() == name);
-    Cpu::with_level(level.expect("f32, portable, avx2 or avx512")).unwrap()
 }
 
 /// Sentences of the given lengths; every fourth is positive.

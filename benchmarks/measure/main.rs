@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use biorel::ops::Cpu;
+use biorel::ops::cpu::bf16::Unit;
 
 /// `name=value` from the command line.
 pub struct Options(BTreeMap<String, String>);
@@ -72,7 +73,11 @@ fn main() {
         "reading" => reading::measure(),
         other => panic!("`{other}` is none of heads, gemm, optimizer, steps, reading"),
     };
-    record["instructions"] = options.engine().level().name().into();
+    let level = options.engine().level().name();
+    record["instructions"] = match options.get("engine", "f32") {
+        "bf16" => format!("{level}, {}", Unit::detect().name()).into(),
+        _ => level.into(),
+    };
     record["threads"] = rayon::current_num_threads().into();
     println!("{record}");
 }
