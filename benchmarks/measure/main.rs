@@ -4,7 +4,8 @@
 //! - `heads [encoder=minilm] [heads=cls,lstm] [steps=15]`: a training step with each head, in turn
 //! - `gemm [engine=f32]`: products of the encoders' shapes
 //! - `optimizer`: AdamW on the parameters of BERT-base
-//! - `steps [encoder=minilm] [points=LENGTH:BATCH:THREADS,...] [repeats=3]`: training steps of other sizes
+//! - `steps [encoder=minilm] [points=LENGTH:BATCH:THREADS,...] [repeats=3] [recompute=0]`: training steps of
+//!   other sizes
 //! - `reading`: reading, marking and tokenising the published corpora (`BIOREL_CORPORA`); packing of batches
 //!
 //! `engine=` is `f32` (what users run), `bf16`, or an instruction set to be held to: `portable`, `avx2`, `avx512`.
@@ -57,6 +58,13 @@ pub fn seconds<T>(call: impl FnOnce() -> T) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
+/// The most memory that this process held, in MiB, where the system tells.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().split(' ').next()?.parse::<u64>().ok().map(|kilobytes| kilobytes / 1024)
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let (what, options) = arguments.split_first().expect("what to measure: heads, gemm, optimizer, steps or reading");
@@ -79,5 +87,8 @@ fn main() {
         _ => level.into(),
     };
     record["threads"] = rayon::current_num_threads().into();
+    if let Some(memory) = peak_memory() {
+        record["peak_memory_mb"] = memory.into();
+    }
     println!("{record}");
 }

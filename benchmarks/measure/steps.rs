@@ -12,7 +12,8 @@ pub fn measure(options: &Options) -> Value {
     let encoder = workload::config(options.get("encoder", "minilm"));
     let repeats = options.number("repeats", "3");
     let ops = options.engine();
-    let settings = TrainingSettings { dropout: Some(0.1), ..Default::default() };
+    let checkpoint_layers = options.get("recompute", "0") == "1";
+    let settings = TrainingSettings { dropout: Some(0.1), checkpoint_layers, ..Default::default() };
     let network = Network { encoder, head: settings.head, labels: 2, padding: None };
     let mut trainer = Trainer::new(&ops, &network, &Weights::initial(network.specs(), 1), settings, None).unwrap();
     let mut rows = Vec::new();
