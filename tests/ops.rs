@@ -321,16 +321,23 @@ fn same_bits_on_any_number_of_threads(ops: &Cpu) {
     }
 }
 
-/// The last layer, the `[CLS]` vectors and all gradients of a small encoder, with dropout everywhere.
-fn encoder<O: Ops>(ops: &O) -> Results {
-    let json = r#"{"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
-        "intermediate_size": 40, "max_position_embeddings": 32}"#;
-    let config: EncoderConfig = serde_json::from_str(json).unwrap();
+/// The last layer, the `[CLS]` vectors and all gradients of some small encoders, with dropout everywhere.
+fn encoders<O: Ops>(ops: &O) -> Results {
+    let sizes: [(usize, usize, &[usize]); 3] = [(24, 3, &[7, 1, 32, 18]), (36, 2, &[512]), (10, 5, &[1])];
+    sizes.into_iter().flat_map(|(hidden, heads, lengths)| encoder(ops, hidden, heads, lengths)).collect()
+}
+
+fn encoder<O: Ops>(ops: &O, hidden: usize, heads: usize, lengths: &[usize]) -> Results {
+    let json = format!(
+        r#"{{"vocab_size": 50, "hidden_size": {hidden}, "num_hidden_layers": 2, "num_attention_heads": {heads},
+        "intermediate_size": 40, "max_position_embeddings": 512}}"#
+    );
+    let config: EncoderConfig = serde_json::from_str(&json).unwrap();
     let mut draws = Draws::new(1);
     let mut batch = Batch { ids: vec![], positions: vec![], starts: vec![0], labels: vec![], keys: None };
-    for length in [7, 1, 32, 18] {
-        batch.ids.extend(draws.below(length, config.vocab_size));
-        batch.positions.extend(0..length as u32);
+    for length in lengths {
+        batch.ids.extend(draws.below(*length, config.vocab_size));
+        batch.positions.extend(0..*length as u32);
         batch.starts.push(batch.ids.len());
     }
     let mut specs = encoder_specs(&config);
@@ -343,25 +350,29 @@ fn encoder<O: Ops>(ops: &O) -> Results {
     let pass = Pass { seed: 4, step: 2, micro: 1, hidden: 0.1, attention: 0.2, head: 0.1, ..Pass::without_dropout() };
     let (encoded, tape) = forward(ops, &config, &params, &batch, Some(&pass), true).unwrap();
     let mut results = Results::new();
-    collect(ops, &mut results, "encoder", &[("last", &encoded.last)]);
+    let case = format!("encoder {hidden} {heads} {lengths:?}");
+    collect(ops, &mut results, &case, &[("last", &encoded.last)]);
     for cls in &encoded.cls {
-        collect(ops, &mut results, "encoder", &[("cls", cls)]);
+        collect(ops, &mut results, &case, &[("cls", cls)]);
     }
-    let cls = (0..2).map(|_| up(&draws.normal(4 * 24), &[4, 24])).collect();
-    let gradient = EncodedGradient { last: up(&draws.normal(batch.tokens() * 24), &[batch.tokens(), 24]), cls };
+    let mut upstream = |rows: usize| up(&draws.normal(rows * hidden), &[rows, hidden]);
+    let cls = (0..2).map(|_| upstream(lengths.len())).collect();
+    let gradient = EncodedGradient { last: upstream(batch.tokens()), cls };
     let gradients = backward(ops, &config, &params, &batch, &pass, tape.unwrap(), gradient).unwrap();
     for (gradient, spec) in gradients.iter().flatten().zip(&specs) {
-        collect(ops, &mut results, "gradient", &[(&spec.name, gradient)]);
+        collect(ops, &mut results, &format!("{case} gradient"), &[(&spec.name, gradient)]);
     }
     results
 }
 
 #[test]
 fn a_whole_encoder_on_the_cpu_equals_the_reference() {
-    let expected = encoder(&exact());
-    assert_close(&encoder(&Cpu::new()), &expected, 5e-6, "cpu");
+    let expected = encoders(&exact());
+    for ops in Level::ALL.into_iter().filter_map(|level| Cpu::with_level(level).ok()) {
+        assert_close(&encoders(&ops), &expected, 5e-6, ops.level().name());
+    }
     for (name, ops) in bf16_engines() {
-        assert_close(&encoder(&ops), &expected, 5e-2, name);
+        assert_close(&encoders(&ops), &expected, 5e-2, name);
     }
 }
 

@@ -151,7 +151,8 @@ impl PyModel {
     ) -> PyResult<(Encoded, Vec<Prediction>)> {
         let RelationModel { card, network, weights, tokenizer, .. } = &*self.0;
         interruptible(py, |on_batch| {
-            let encoded = tokenizer.encode_all(&instances.items, card.training.max_length, card.training.too_long)?;
+            let (length, too_long) = (card.training.max_length, card.training.too_long);
+            let encoded = compute.0.within(|| tokenizer.encode_all(&instances.items, length, too_long))?;
             let predict = Predict { network, weights, features: &encoded.features, on_batch };
             let predictions = compute.0.run(predict)?;
             Ok((encoded, predictions))
