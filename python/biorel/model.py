@@ -25,10 +25,14 @@ class RelationModel:
     Made by ``finetune`` (``run.model``) or ``load``.
     """
 
-    def __init__(self, core: _biorel.Model, *, threads: int | None = None, device: str = "auto") -> None:
+    def __init__(
+        self, core: _biorel.Model, *, threads: int | None = None, device: str = "auto", name: str | None = None
+    ) -> None:
         self._core = core
         self._threads = threads
         self._device = device
+        self._name = name
+        self._hash: str | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -54,6 +58,18 @@ class RelationModel:
     def card(self) -> dict[str, Any]:
         """What is saved with the model: task, labels, marking, training settings, encoder, hash of the data."""
         return cast("dict[str, Any]", json.loads(self._core.card))
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of all that decides what it predicts: the same before and after saving, wherever it lies."""
+        if self._hash is None:
+            self._hash = self._core.hash
+        return self._hash
+
+    @property
+    def identity(self) -> str:
+        """Name (that of its directory, else of its task) and the first digits of its hash, as tables have it."""
+        return f"{self._name or self._core.task.name}@{self.hash[:12]}"
 
     def predict(self, sentences: Sequence[Mapping[str, Any]] | pd.DataFrame) -> pd.DataFrame:
         """Classify every pair of entities whose types can stand in a relation.
@@ -372,7 +388,8 @@ def load(directory: PathLike, *, device: str = "auto", threads: int | None = Non
     >>> biorel.load(folder / "ddi-attention").head
     'attention'
     """
-    return RelationModel(_biorel.Model.load(os.fspath(directory)), threads=threads, device=device)
+    name = os.path.basename(os.path.abspath(directory))
+    return RelationModel(_biorel.Model.load(os.fspath(directory)), threads=threads, device=device, name=name)
 
 
 _Entity = tuple[str, str, int, int]

@@ -5,6 +5,7 @@
 
 mod columns;
 mod corpus;
+mod documents;
 mod encoder;
 mod error;
 mod explain;
@@ -15,6 +16,7 @@ mod paired;
 mod scores;
 mod settings;
 mod stems;
+mod stream;
 mod training;
 
 use pyo3::prelude::*;
@@ -26,6 +28,8 @@ mod _biorel {
 
     #[pymodule_export]
     use super::corpus::{PyCorpus, PyReadOptions, PyTask};
+    #[pymodule_export]
+    use super::documents::{PyDocument, PyDocumentReader, list_inputs, write_documents};
     #[pymodule_export]
     use super::encoder::PyEncoder;
     #[pymodule_export]
@@ -42,6 +46,8 @@ mod _biorel {
     use super::settings::PySettings;
     #[pymodule_export]
     use super::stems::{py_stem_contrasts, py_stem_weights};
+    #[pymodule_export]
+    use super::stream::{PyPart, PyStream, predict_documents};
     #[pymodule_export]
     use super::training::{PyOutcome, finetune};
 
