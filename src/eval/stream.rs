@@ -216,11 +216,11 @@ fn prepare(document: Document, model: &RelationModel, settings: &StreamSettings)
             }
             kind.clone_into(&mut entity.kind);
         }
-        pairs.extend(sentence.candidates(&card.task.candidates).into_iter().map(|pair| (number, pair)));
-        if pairs.len() > settings.max_pairs {
+        if pairs.len() + card.task.candidates.count(&sentence.sentence) > settings.max_pairs {
             let message = format!("more than {} pairs; raise max_pairs to have them classified", settings.max_pairs);
             return Err(fail(message));
         }
+        pairs.extend(sentence.candidates(&card.task.candidates).into_iter().map(|pair| (number, pair)));
     }
     let (mut rows, mut features) = (Vec::with_capacity(pairs.len()), Vec::with_capacity(pairs.len()));
     for (number, arguments) in pairs {

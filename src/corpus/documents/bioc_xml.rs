@@ -5,6 +5,7 @@
 //! passage's own does. Concepts are read from the infon `identifier`, or from one that is named after a database. A relation
 //! names annotations (`<node refid="T1"/>`) or, as BC5CDR and BioRED do, concepts in its infons.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use roxmltree::Node;
@@ -105,6 +106,7 @@ impl Bioc {
                 document.passages.push(Passage { kind, start, text, sentence: passage.sentence });
             }
         }
+        let mut known: HashSet<String> = HashSet::new();
         for (annotation, place) in self.annotations.iter().zip(found) {
             let id = match annotation.id.is_empty() {
                 true => format!("T{}", document.mentions.len() + 1),
@@ -120,7 +122,7 @@ impl Bioc {
                     return Err(fail(annotation.at, format!("document {}: annotation {id} {message}", self.id)));
                 }
             };
-            if document.mentions.iter().any(|known| known.id == id) {
+            if !known.insert(id.clone()) {
                 document.note(FindingKind::Repaired, &id, "an identifier of two annotations; both are kept");
             }
             let start = starts[passage];

@@ -41,6 +41,7 @@ pub use records::{Record, RecordResult, Records};
 pub use sentences::DocumentSentence;
 pub use write::{Predicted, relation_lines, write_collection, write_document};
 
+use super::offsets::CharIndex;
 use super::{Finding, FindingKind, Span};
 use crate::{Error, Result};
 
@@ -208,14 +209,17 @@ impl Document {
         let origin = Origin { path: "documents".into(), ..Origin::default() };
         let mut document = Self { id, passages, mentions, relations, findings: Vec::new(), origin };
         document.check()?;
-        for index in 0..document.mentions.len() {
-            let mention = &document.mentions[index];
-            let (hull, spans) = (mention.hull(), mention.spans.clone());
-            let passage = document.passages.iter().position(|passage| offsets::slice(passage, hull).is_some());
-            let slices: Vec<&str> = spans.iter().filter_map(|&span| document.slice(span)).collect();
-            let text = slices.join(" ");
-            document.mentions[index].passage = passage;
-            document.mentions[index].text = text;
+        let Self { passages, mentions, .. } = &mut document;
+        let texts: Vec<_> = passages.iter().map(|passage| (passage.start, CharIndex::new(&passage.text))).collect();
+        let slice = |(start, index): &(usize, CharIndex<'_>), span: Span| -> Option<String> {
+            let moved = Span::new(span.start.checked_sub(*start)?, span.end.checked_sub(*start)?);
+            index.slice(moved).map(str::to_owned)
+        };
+        for mention in mentions {
+            let hull = mention.hull();
+            mention.passage = texts.iter().position(|text| slice(text, hull).is_some());
+            let parts = mention.spans.iter().filter_map(|&span| texts.iter().find_map(|text| slice(text, span)));
+            mention.text = parts.collect::<Vec<_>>().join(" ");
         }
         Ok(document)
     }

@@ -1,6 +1,7 @@
 //! From a document to its sentences with the mentions that each holds.
 
 use super::{Document, Passage};
+use crate::corpus::offsets::CharIndex;
 use crate::corpus::{Candidates, Entity, Finding, FindingKind, Sentence, Span, split_sentences};
 
 /// A sentence of a document.
@@ -33,16 +34,18 @@ impl Document {
         let mut sentences: Vec<DocumentSentence> = Vec::new();
         for (number, passage) in self.passages.iter().enumerate() {
             let own = |mention: &super::Mention| mention.passage == Some(number);
-            let inside: Vec<usize> = (0..self.mentions.len()).filter(|&index| own(&self.mentions[index])).collect();
+            let mut inside: Vec<usize> = (0..self.mentions.len()).filter(|&index| own(&self.mentions[index])).collect();
+            // In the order of the text, whatever the file's: it is the order of the arguments where types do not say.
+            inside.sort_by_key(|&index| (self.mentions[index].hull().start, self.mentions[index].hull().end));
             let (spans, joined) = self.spans(passage, &inside);
             if joined {
                 let reason = "a sentence boundary inside a mention is none";
                 note(FindingKind::Repaired, &format!("passage{number}"), reason);
             }
             let first = sentences.len();
+            let index = CharIndex::new(&passage.text);
             for span in &spans {
-                let text =
-                    super::offsets::slice(passage, Span::new(span.start + passage.start, span.end + passage.start));
+                let text = index.slice(*span);
                 sentences.push(DocumentSentence {
                     sentence: Sentence {
                         id: format!("{}.s{}", self.id, sentences.len()),
