@@ -110,6 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _say(f"stopped; the model so far is in {options.output}")
         return 130
     except KeyboardInterrupt:
+        if getattr(options, "input", None):
+            _say("stopped; call it again with the same options, and it goes on")
         return 130
     except BrokenPipeError:
         # The reader of our output has gone; nothing is left to say to it.
@@ -129,7 +131,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     config = before.parse_known_args(arguments)[0].config
     if config is not None and arguments[0] in commands:
         read_config(Path(config), commands[arguments[0]])
-    return parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    # In `predict MODEL --format tsv FILE` argparse settles for no FILE as soon as it has seen the model.
+    if len(rest) == 1 and getattr(options, "sentences", "") is None and (rest == ["-"] or not rest[0].startswith("-")):
+        options.sentences = rest.pop()
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:

@@ -282,16 +282,14 @@ def _read_part(path: Path, format: str) -> pd.DataFrame:
     if format == "jsonl":
         with path.open(encoding="utf-8") as file:
             return pd.DataFrame([json.loads(line) for line in file])
-    texts = ["file", "document", "sentence", "relation", "model"]
-    texts += [f"{name}{side}" for name in ("entity", "type", "id", "concept") for side in (1, 2)]
-    table = pd.read_csv(
-        path, sep="\t", dtype=dict.fromkeys(texts, str), keep_default_na=False, float_precision="round_trip",
-        na_values={"probability": ""},
-    )  # fmt: skip
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
     table["relation"] = table["relation"].where(table["relation"] != "", None)
     for name in table.columns:
-        if name.startswith("p_"):
-            table[name] = pd.to_numeric(table[name])
+        if name.startswith(("start", "end")):
+            table[name] = table[name].astype(int)
+        elif name.startswith("p_") or name == "probability":
+            # Python's own reading is exact.
+            table[name] = [float(value or "nan") for value in table[name]]
     return table
 
 
