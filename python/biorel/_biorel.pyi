@@ -153,8 +153,7 @@ class Stream:
         max_pairs: int,
         shard: tuple[int, int],
         keep_raw: bool,
-        threads: int | None,
-        device: str,
+        compute: Compute,
     ) -> Stream: ...
     def next_part(self) -> Part | None: ...
     def close(self) -> None: ...
@@ -182,8 +181,7 @@ def predict_documents(
     *,
     types: dict[str, str],
     max_pairs: int,
-    threads: int | None,
-    device: str,
+    compute: Compute,
 ) -> Part: ...
 
 @final
@@ -199,7 +197,7 @@ class Encoder:
     @property
     def report(self) -> dict[str, Any]: ...
     def tokenize(self, text: str) -> _Columns: ...
-    def encode(self, texts: list[str], device: str, threads: int | None) -> list[npt.NDArray[np.float32]]: ...
+    def encode(self, texts: list[str], compute: Compute) -> list[npt.NDArray[np.float32]]: ...
 
 @final
 class Instances:
@@ -240,7 +238,16 @@ class Model:
     def hash(self) -> str: ...
     def instances(self, corpus: Corpus, splits: list[str]) -> Instances: ...
     def pairs(self, sentences: list[tuple[str, str, list[tuple[str, str, int, int]]]]) -> Pairs: ...
-    def predict(self, instances: Instances, threads: int | None, device: str) -> Predicted: ...
+    def predict(self, instances: Instances, compute: Compute) -> Predicted: ...
+
+@final
+class Compute:
+    def __new__(cls, device: str, precision: str, threads: int | None) -> Compute: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def instructions(self) -> str: ...
 
 @final
 class Settings:
@@ -272,15 +279,14 @@ def finetune(
     settings: Settings,
     *,
     dev: tuple[Instances, list[int]] | None,
-    device: str,
-    threads: int | None,
+    compute: Compute,
     state: str | None,
     state_every: int,
     report: Callable[[str, _Columns, int], None] | None,
 ) -> Outcome: ...
-def attention(model: Model, instances: Instances, kind: str, threads: int | None, device: str) -> _Columns: ...
+def attention(model: Model, instances: Instances, kind: str, compute: Compute) -> _Columns: ...
 def layer_weights(
-    model: Model, instances: Instances, threads: int | None, device: str
+    model: Model, instances: Instances, compute: Compute
 ) -> tuple[list[int], list[int], npt.NDArray[np.float32]]: ...
 def mask_words(
     model: Model,
@@ -291,8 +297,7 @@ def mask_words(
     seed: int,
     related: bool,
     limit: int | None,
-    threads: int | None,
-    device: str,
+    compute: Compute,
 ) -> _Columns: ...
 def rank_correlations(
     first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], starts: list[int]

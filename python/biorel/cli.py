@@ -68,6 +68,7 @@ _SETTINGS: dict[str, Any] = {
     "state": str,
     "state_every": int,
     "device": str,
+    "precision": str,
     "threads": int,
 }
 # With folds or several heads the training state lies in the experiment's directory.
@@ -302,6 +303,7 @@ def _descriptions() -> dict[str, str]:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="directory of a saved model")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", help="auto, f32 or bf16")
     parser.add_argument("--threads", type=int)
 
 
@@ -349,7 +351,7 @@ def _finetune(options: argparse.Namespace) -> None:
     callbacks = [make(where) for where, make in trackers if where is not None]
     encoder = load_encoder(options.encoder, casing=options.casing)
     run = finetune(corpus, encoder, **splits, **settings, callbacks=callbacks, progress=not options.no_progress)
-    for line in _report(run.report):
+    for line in [*_report(run.report), f"trained in {run.settings['precision']}"]:
         _say(line)
     if options.output:
         run.model.save(options.output)
@@ -407,7 +409,7 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    model = load(options.model, device=options.device, threads=options.threads)
+    model = load(options.model, device=options.device, precision=options.precision, threads=options.threads)
     _print(model.evaluate(_read(options), options.split), options.format)
 
 
@@ -422,7 +424,7 @@ def _predict(options: argparse.Namespace) -> None:
         field = "output" if options.output is not None else "format"
         message = f"{field}: for sentences, a table goes to standard output (--format table, tsv, csv or jsonl)"
         raise ConfigError(message, field)
-    model = load(options.model, device=options.device, threads=options.threads)
+    model = load(options.model, device=options.device, precision=options.precision, threads=options.threads)
     if options.sentences == "-":
         lines = sys.stdin.read().splitlines()
     else:
@@ -447,7 +449,7 @@ def _predict_documents(options: argparse.Namespace) -> None:
         raise ConfigError(f"shard: `{options.shard}` is not of the form 3/10", "shard")
     types = dict(_equation("type", text) for text in options.type or [])
     found = predict_documents(
-        load(options.model, device=options.device, threads=options.threads),
+        load(options.model, device=options.device, precision=options.precision, threads=options.threads),
         options.input,
         options.output,
         input_format=options.input_format,
@@ -477,12 +479,12 @@ def _equation(option: str, text: str) -> tuple[str, str]:
 
 
 def _attention(options: argparse.Namespace) -> None:
-    model = load(options.model, device=options.device, threads=options.threads)
+    model = load(options.model, device=options.device, precision=options.precision, threads=options.threads)
     _print(model.attention(_read(options), options.split, kind=options.kind), options.format)
 
 
 def _faithfulness(options: argparse.Namespace) -> None:
-    model = load(options.model, device=options.device, threads=options.threads)
+    model = load(options.model, device=options.device, precision=options.precision, threads=options.threads)
     masked = model.mask_words(_read(options), options.split, words=options.words or (1, 3, 5), limit=options.limit)
     _print(faithfulness(masked), options.format)
 

@@ -12,6 +12,7 @@ import pandas as pd
 from biorel import _biorel
 from biorel.corpus import PathLike
 from biorel.documents import Document, DocumentFormat, documents_from_spacy, list_inputs, read_documents
+from biorel.encoder import Precision
 from biorel.errors import ConfigError
 from biorel.model import RelationModel, load
 from biorel.prediction_directory import FORMATS, PredictionDirectory
@@ -166,7 +167,7 @@ def predict_documents(
     settings |= {"part_documents": _positive("part_documents", part_documents)}
     settings |= {"part_pairs": _positive("part_pairs", part_pairs)}
     plan = {**settings, "model": model.identity, "model_hash": model.hash, "format": format}
-    plan |= {"related_only": related_only, "threshold": threshold}
+    plan |= {"precision": model._compute.precision, "related_only": related_only, "threshold": threshold}
     directory = PredictionDirectory(output, plan, inputs, (number, shards))
     with directory.held():
         if not directory.complete:
@@ -191,8 +192,7 @@ def _stream(
         directory.position,
         shard=(number - 1, shards),
         keep_raw=not tables,
-        threads=model._threads,
-        device=model._device,
+        compute=model._compute,
         **settings,
     )
     plan = directory.plan
@@ -279,7 +279,7 @@ def _table(
         chunk = [document._core for document in itertools.islice(documents, _TOGETHER)]
         if not chunk and tables:
             break
-        part = _biorel.predict_documents(model._core, chunk, threads=model._threads, device=model._device, **settings)
+        part = _biorel.predict_documents(model._core, chunk, compute=model._compute, **settings)
         tables.append(pd.DataFrame(part.columns(related=related, threshold=threshold)))
         for what, count in part.counts.items():
             counts[what] = counts.get(what, 0) + count
@@ -301,8 +301,8 @@ class Predictor:
     ----------
     model : path
         A saved model's directory, which every process can read.
-    device : {"auto", "cpu", "reference"}
-        What computes.
+    device, precision
+        As in ``load``.
     threads : int, optional
         Processor threads in each process; all by default, which is too many for several processes on one machine.
     types, related_only, threshold, max_pairs
@@ -324,6 +324,7 @@ class Predictor:
         model: PathLike,
         *,
         device: str = "auto",
+        precision: Precision = "auto",
         threads: int | None = None,
         types: Mapping[str, str] | None = None,
         related_only: bool = False,
@@ -332,6 +333,7 @@ class Predictor:
     ) -> None:
         self.model = Path(model).absolute()
         self.device = device
+        self.precision = precision
         self.threads = threads
         self.types = dict(types or {})
         self.related_only = related_only
@@ -353,7 +355,7 @@ class Predictor:
             One row per pair.
         """
         if self._loaded is None:
-            self._loaded = load(self.model, device=self.device, threads=self.threads)
+            self._loaded = load(self.model, device=self.device, precision=self.precision, threads=self.threads)
         settings = {"types": self.types, "max_pairs": self.max_pairs}
         related, threshold = self.related_only, self.threshold
         return _table(self._loaded, _documents(documents), settings, related=related, threshold=threshold)

@@ -20,12 +20,11 @@ use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::predict::{Prediction, predict};
-use crate::config::Engine;
 use crate::corpus::documents::{Document, Input, Record, RecordResult, Records};
 use crate::encode::{Features, mark_arguments};
 use crate::model::RelationModel;
 use crate::ops::Ops;
-use crate::ops::engine::{self, Job};
+use crate::ops::engine::{Compute, Job};
 use crate::{Error, Result};
 
 /// Documents that are parsed together, in parallel.
@@ -50,14 +49,13 @@ pub struct StreamSettings {
     pub shard: (usize, usize),
     /// Whether documents keep what they were read from, to be written again.
     pub keep_raw: bool,
-    /// What computes.
-    pub engine: Engine,
-    /// Threads of the computation, and as many for reading.
-    pub threads: Option<usize>,
+    /// What computes. As many threads as it has are there for reading.
+    pub compute: Compute,
 }
 
-impl Default for StreamSettings {
-    fn default() -> Self {
+impl StreamSettings {
+    /// The usual sizes.
+    pub fn new(compute: Compute) -> Self {
         Self {
             types: BTreeMap::new(),
             part_documents: 1000,
@@ -65,13 +63,10 @@ impl Default for StreamSettings {
             max_pairs: 100_000,
             shard: (0, 1),
             keep_raw: false,
-            engine: Engine::Cpu,
-            threads: None,
+            compute,
         }
     }
-}
 
-impl StreamSettings {
     /// # Errors
     /// [`Error::Config`] for a setting out of range.
     fn validate(&self) -> Result<()> {
@@ -409,14 +404,14 @@ impl Reader<'_> {
 }
 
 /// The computation over all parts, with the weights uploaded once.
-struct Compute<'a> {
+struct Classify<'a> {
     model: &'a RelationModel,
     parts: Receiver<Prepared>,
     stop: &'a AtomicBool,
     send: &'a SyncSender<Result<Part>>,
 }
 
-impl Job for Compute<'_> {
+impl Job for Classify<'_> {
     type Output = ();
 
     fn run<O: Ops>(self, ops: &O) -> Result<()> {
@@ -454,7 +449,7 @@ impl Stream {
     ) -> Result<Self> {
         settings.validate()?;
         let pool = ThreadPoolBuilder::new()
-            .num_threads(settings.threads.unwrap_or(0))
+            .num_threads(settings.compute.threads().unwrap_or(0))
             .thread_name(|number| format!("biorel-reader-{number}"))
             .build()
             .map_err(|error| Error::config("threads", format!("the thread pool could not be started: {error}")))?;
@@ -470,8 +465,8 @@ impl Stream {
                     let inputs = &inputs;
                     Reader { inputs, start, model, settings, stop, send, pool, part, done: 0 }.run()
                 });
-                let compute = Compute { model, parts: prepared, stop, send: &send };
-                engine::run(settings.engine, settings.threads, compute)
+                let compute = Classify { model, parts: prepared, stop, send: &send };
+                settings.compute.run(compute)
             });
             if let Err(error) = outcome {
                 // Nobody may be listening any more.
@@ -538,6 +533,6 @@ pub fn predict_documents(
     }
     let RelationModel { network, weights, .. } = model;
     let job = super::predict::Predict { network, weights, features: &prepared.features, on_batch };
-    let predictions = engine::run(settings.engine, settings.threads, job)?;
+    let predictions = settings.compute.run(job)?;
     Ok(prepared.finish(predictions))
 }

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::columns::Columns;
+use super::compute::PyCompute;
 use super::documents::{PyDocument, inputs_of};
 use super::error::{ConfigError, internal};
 use super::gate::{detached, interruptible};
@@ -30,7 +31,7 @@ pub struct PyStream {
 #[pymethods]
 impl PyStream {
     #[new]
-    #[pyo3(signature = (model, inputs, start, *, types, part_documents, part_pairs, max_pairs, shard, keep_raw, threads, device))]
+    #[pyo3(signature = (model, inputs, start, *, types, part_documents, part_pairs, max_pairs, shard, keep_raw, compute))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of the one caller, biorel.prediction")]
     fn new(
         py: Python<'_>,
@@ -43,14 +44,12 @@ impl PyStream {
         max_pairs: usize,
         shard: (usize, usize),
         keep_raw: bool,
-        threads: Option<usize>,
-        device: &str,
+        compute: &PyCompute,
     ) -> PyResult<Self> {
         let inputs = inputs_of(inputs)?;
-        let engine = device.parse()?;
+        let compute = compute.0;
         let task = Arc::new(model.0.card.task.clone());
-        let settings =
-            StreamSettings { types, part_documents, part_pairs, max_pairs, shard, keep_raw, engine, threads };
+        let settings = StreamSettings { types, part_documents, part_pairs, max_pairs, shard, keep_raw, compute };
         check_types(&task, &settings)?;
         let (model, start) = (model.0.clone(), Position { file: start.0, record: start.1 });
         let stream = detached(py, || Stream::start(model, inputs, start, settings))?;
@@ -251,18 +250,16 @@ fn best(row: &Row) -> Option<usize> {
 
 /// Classify documents in memory.
 #[pyfunction]
-#[pyo3(signature = (model, documents, *, types, max_pairs, threads, device))]
+#[pyo3(signature = (model, documents, *, types, max_pairs, compute))]
 pub fn predict_documents(
     py: Python<'_>,
     model: &PyModel,
     documents: Vec<Py<PyDocument>>,
     types: BTreeMap<String, String>,
     max_pairs: usize,
-    threads: Option<usize>,
-    device: &str,
+    compute: &PyCompute,
 ) -> PyResult<PyPart> {
-    let engine = device.parse()?;
-    let settings = StreamSettings { types, max_pairs, engine, threads, ..StreamSettings::default() };
+    let settings = StreamSettings { types, max_pairs, ..StreamSettings::new(compute.0) };
     check_types(&model.0.card.task, &settings)?;
     let documents: Vec<Document> = documents.iter().map(|document| (*document.get().0).clone()).collect();
     let part = interruptible(py, |on_batch| stream::predict_documents(&model.0, documents, &settings, on_batch))?;
