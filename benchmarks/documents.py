@@ -22,8 +22,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from inference import commit
 from runlog import cpu_features, cpu_name, load_average
+from speed import commit
 
 # Abstracts in PubMed, about.
 PUBMED = 36_000_000
@@ -72,20 +72,30 @@ def make_model(folder: Path) -> Path:
     return folder / "minilm"
 
 
+def peak_memory() -> float:
+    """MiB. Linux's own count of this program: `ru_maxrss` would be that of its parent, if that is larger."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def measure_here(options: argparse.Namespace) -> None:
     """In a process of its own: print what was done, in which time, with which memory."""
     import biorel
 
     model = biorel.load(options.model, precision=options.precision, device=options.device, threads=options.threads)
-    loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    loaded = peak_memory()
+    settings = {"format": options.format, "part_documents": options.part_documents}
     started = time.perf_counter()
-    found = biorel.predict_documents(model, options.only, options.result, format=options.format, progress=True)
+    found = biorel.predict_documents(model, options.only, options.result, **settings, progress=True)
     seconds = time.perf_counter() - started
     assert isinstance(found, biorel.DocumentPredictions)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_memory()
     size = sum(path.stat().st_size for path in (found.directory / "relations").iterdir())
     record = {"documents": found.documents, "failed": found.failed, "pairs": found.pairs, "seconds": seconds}
-    print(json.dumps(record | {"loaded_mb": loaded / 1024, "peak_mb": peak / 1024, "written_mb": size / 2**20}))
+    print(json.dumps(record | {"loaded_mb": loaded, "peak_mb": peak, "written_mb": size / 2**20}))
 
 
 def measure(options: argparse.Namespace, model: Path, count: int) -> dict[str, float]:
@@ -95,7 +105,7 @@ def measure(options: argparse.Namespace, model: Path, count: int) -> dict[str, f
         write_documents(Path(os.environ["BIOREL_CORPORA"]), source, count)
         command = [sys.executable, __file__, "--only", str(source), "--result", str(Path(work) / "relations")]
         command += ["--model", str(model), "--format", options.format, "--precision", options.precision]
-        command += ["--device", options.device]
+        command += ["--device", options.device, "--part-documents", str(options.part_documents)]
         command += ["--threads", str(options.threads)] if options.threads else []
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     record: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
@@ -110,6 +120,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--part-documents", type=int, default=1000)
     parser.add_argument("--work", help="a folder with room for documents and relations; default: the system's")
     parser.add_argument("--output", type=Path, help="a file for the table; default: standard output only")
     parser.add_argument("--only", type=Path, help=argparse.SUPPRESS)
@@ -128,7 +139,8 @@ def main() -> None:
         f"load     {load_average()} before the run",
         f"commit   {commit()}",
         f"command  python benchmarks/documents.py --counts {counts} --format {options.format} "
-        f"--precision {options.precision} --device {options.device}",
+        f"--precision {options.precision} --device {options.device} "
+        f"--part-documents {options.part_documents}",
         f"model    {shown}",
         "",
         f"{'documents':>10} {'pairs':>10} {'seconds':>9} {'documents/s':>12} {'pairs/s':>9} {'MB loaded':>10} {'peak MB':>8} "
