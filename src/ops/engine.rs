@@ -48,6 +48,11 @@ impl Compute {
         Ok(Self { engine, bf16, threads })
     }
 
+    /// Its threads; one per core if `None`.
+    pub fn threads(&self) -> Option<usize> {
+        self.threads
+    }
+
     /// The numbers of the products: [`Precision::F32`] or [`Precision::Bf16`].
     pub fn precision(&self) -> Precision {
         if self.bf16.is_some() { Precision::Bf16 } else { Precision::F32 }

@@ -110,6 +110,12 @@ impl PyModel {
         serde_json::to_string(&self.0.card).map_err(|e| super::error::internal(&e.to_string()))
     }
 
+    /// SHA-256 of all that decides what it predicts.
+    #[getter]
+    fn hash(&self, py: Python<'_>) -> PyResult<String> {
+        detached(py, || Ok(self.0.content_hash()))
+    }
+
     /// A corpus's pairs in this model's marking.
     fn instances(&self, py: Python<'_>, corpus: &PyCorpus, splits: Vec<String>) -> PyResult<PyInstances> {
         let (own, other) = (&self.0.card.task.labels, &corpus.0.task.labels);
