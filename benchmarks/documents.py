@@ -22,8 +22,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bench import commit
 from runlog import cpu_features, cpu_name, load_average
-from speed import commit
 
 # Abstracts in PubMed, about.
 PUBMED = 36_000_000
