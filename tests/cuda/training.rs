@@ -71,6 +71,10 @@ fn training_follows_the_cpu() {
     for head in HeadKind::ALL {
         let expected = train(None, head);
         for (products, loss, norm) in [(Element::F32, 1e-4, 1e-3), (Element::Bf16, 2e-2, 5e-2)] {
+            // The heads compute in f32 but for the LSTM.
+            if products == Element::Bf16 && !matches!(head, HeadKind::Cls | HeadKind::Lstm | HeadKind::LstmAllCls) {
+                continue;
+            }
             let ours = train(Some((&shim, products, Schedule::Forward)), head);
             assert_eq!(ours.history.len(), 10);
             for (a, b) in ours.history.iter().zip(&expected.history) {

@@ -210,17 +210,25 @@ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, int li
         uint32_t a[4], b[2];
     } mine = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
     const Operands* all = exchange(mine, line);
+    Warp& warp = *current->warp;
+    if (warp.decoded != warp.round) {
+        // Who holds what, by the layout in the PTX manual.
+        for (int lane = 0; lane < 32; lane++) {
+            int g = lane / 4, t = lane % 4;
+            for (int half = 0; half < 2; half++) {
+                for (int i = 0; i < 4; i++) {
+                    warp.left[g + i % 2 * 8][2 * t + i / 2 * 8 + half] = half_of(all[lane].a[i], half);
+                }
+                for (int i = 0; i < 2; i++) warp.right[g][2 * t + i * 8 + half] = half_of(all[lane].b[i], half);
+            }
+        }
+        warp.decoded = warp.round;
+    }
     int g = current->lane / 4, t = current->lane % 4;
     for (int i = 0; i < 4; i++) {
-        int row = g + i / 2 * 8, column = 2 * t + i % 2;
+        const float *row = warp.left[g + i / 2 * 8], *column = warp.right[2 * t + i % 2];
         float sum = 0.0f;
-        for (int k = 0; k < 16; k++) {
-            // Who holds A[row][k] and B[k][column], by the layout in the PTX manual.
-            int pair = k % 8 / 2;
-            uint32_t left = all[row % 8 * 4 + pair].a[row / 8 + k / 8 * 2];
-            uint32_t right = all[column * 4 + pair].b[k / 8];
-            sum += half_of(left, k % 2) * half_of(right, k % 2);
-        }
+        for (int k = 0; k < 16; k++) sum += row[k] * column[k];
         c[i] += sum;
     }
 }
@@ -259,7 +267,7 @@ static void run_block(std::vector<uint32_t>& turns) {
     memset(shared, 0xff, m.shared_bytes);
     memset(shared + m.shared_bytes, 0xa5, GUARD);
     m.waiting = m.done = 0;
-    for (Warp& warp : m.warps) warp.round = warp.arrived = 0;
+    for (Warp& warp : m.warps) warp.round = warp.arrived = warp.decoded = 0;
     for (int i = 0; i < m.block_threads; i++) {
         m.threads[i]->index = {uint32_t(i), 0, 0};
         m.threads[i]->lane = i % 32;

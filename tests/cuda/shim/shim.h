@@ -58,6 +58,9 @@ struct Warp {
     // What the lanes bring to a collective. Two sets: a lane may start the next before another has read this one.
     alignas(16) unsigned char values[2][32 * 64];
     int round = 0, arrived = 0, line = 0;
+    // The operands of the product of round `decoded`, as rows of A and columns of B.
+    float left[16][16], right[8][16];
+    int decoded = 0;
 };
 
 struct Fiber {
