@@ -106,6 +106,7 @@ void load_matrices(uint32_t (&x)[4], const void* row, bool transposed, int line)
     void name(__VA_ARGS__);                                                                                            \
     static shim::Kernel registered_##name(#name, threads, reinterpret_cast<void (*)()>(name), shim::body_of(name));    \
     void name(__VA_ARGS__)
+#define KERNEL_RESIDENT(threads, blocks, name, ...) KERNEL(threads, name, __VA_ARGS__)
 #define SHARED(type, name) type* name = static_cast<type*>(shim::shared_memory())
 
 #define threadIdx (shim::current->index)
