@@ -15,6 +15,8 @@ pub mod lstm;
 pub mod product;
 pub mod reference;
 
+use std::ops::Range;
+
 use candle_core::Tensor;
 
 use crate::Result;
@@ -200,10 +202,10 @@ pub trait Ops: Send + Sync {
         dropout: Option<&Dropout>,
     ) -> Result<Self::Buffer>;
 
-    /// The LSTM recurrence of a head, differentiable by candle: see [`lstm::recurrence`], which is what engines on the CPU
-    /// use.
-    fn recurrence(&self, inputs: &Tensor, recurrent: &Tensor, starts: &[usize]) -> Result<Tensor> {
-        lstm::recurrence(inputs, recurrent, starts)
+    /// The last hidden state of each sequence of a head's LSTM, differentiable by candle: see [`lstm::last_states`], which
+    /// is what engines on the CPU use.
+    fn last_states(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
+        lstm::last_states(inputs, recurrent, sequences)
     }
 
     /// The given rows, `(T, H)` to `(rows, H)`.

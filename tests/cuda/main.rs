@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock};
 
 use biorel::ops::cuda::Cuda;
 use biorel::ops::cuda::device::Element;
-use biorel::ops::lstm::recurrence_reference;
+use biorel::ops::lstm::last_states_reference;
 use biorel::ops::{AdamWStep, AttentionShape, Moments, Norm, Ops, Update};
 use candle_core::{DType, Device, Tensor, Var};
 use host::{Host, Schedule, Shim};
@@ -101,16 +101,22 @@ fn a_whole_encoder_equals_the_reference() {
 
 /// Values and both gradients of the recurrence, against candle's autograd through the step-by-step form.
 #[test]
+#[allow(clippy::single_range_in_vec_init)] // one sequence, not the numbers of a range
 fn the_lstm_equals_the_step_by_step_form() {
     let Some(shim) = Shim::get() else { return };
-    for (starts, hidden) in [(vec![0, 3, 4, 9], 5), (vec![0, 1], 1), (vec![0, 4, 8], 24), (vec![0, 30, 33, 50], 40)] {
-        let total = *starts.last().unwrap();
+    let cases = [
+        (vec![0..3, 3..4, 4..9], 9, 5),
+        (vec![0..1], 1, 1),
+        (vec![1..4, 5..9], 10, 24),
+        (vec![0..30, 33..33, 30..33, 35..50], 51, 40),
+    ];
+    for (sequences, total, hidden) in cases {
         let mut draws = Draws::new(hidden as u32);
         let mut random = |rows: usize, columns: usize| {
             let values: Vec<f32> = draws.normal(rows * columns).into_iter().map(|x| 0.5 * x).collect();
             Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
         };
-        let arguments = [random(total, 4 * hidden), random(4 * hidden, hidden), random(total, hidden)];
+        let arguments = [random(total, 4 * hidden), random(4 * hidden, hidden), random(sequences.len(), hidden)];
         let run = |recurrence: &dyn Fn(&Tensor, &Tensor) -> Tensor, dtype| {
             let [inputs, weight, upstream] = arguments.each_ref().map(|x| x.to_dtype(dtype).unwrap());
             let (inputs, weight) = (Var::from_tensor(&inputs).unwrap(), Var::from_tensor(&weight).unwrap());
@@ -119,16 +125,16 @@ fn the_lstm_equals_the_step_by_step_form() {
             let of = |var: &Var| gradients.get(var).cloned().unwrap_or_else(|| var.zeros_like().unwrap());
             let name = |name: &str, x: Tensor| {
                 (
-                    format!("{starts:?} {name}"),
+                    format!("{sequences:?} {name}"),
                     x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap(),
                 )
             };
             vec![name("h", h), name("inputs", of(&inputs)), name("weight", of(&weight))]
         };
-        let expected: Results = run(&|z, w| recurrence_reference(z, w, &starts).unwrap(), DType::F64);
+        let expected: Results = run(&|z, w| last_states_reference(z, w, &sequences).unwrap(), DType::F64);
         for (products, tolerance) in PRECISIONS {
             let ops = engine(shim.clone(), products, Schedule::Forward);
-            let ours = run(&|z, w| ops.recurrence(z, w, &starts).unwrap(), DType::F32);
+            let ours = run(&|z, w| ops.last_states(z, w, &sequences).unwrap(), DType::F32);
             assert_close(&ours, &expected, 2.0 * tolerance, "lstm");
         }
     }
@@ -210,6 +216,11 @@ fn what_does_not_fit_is_refused() {
     let shape = AttentionShape { starts: &[0, 2], heads: 1, keys: None };
     assert!(ops.attention(&up(&[2, 3 * 129]), shape, None).is_err(), "a head that is too large");
     let norm = Norm { gamma: &up(&[20_000]), beta: &up(&[20_000]), eps: 1e-12 };
+    let sequence = |z: &Tensor, w: &Tensor, end| ops.last_states(z, w, std::slice::from_ref(&(0..end)));
+    let zeros = |shape| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    assert!(sequence(&zeros((3, 8)), &zeros((8, 2)), 3).is_ok());
+    assert!(sequence(&zeros((3, 8)), &zeros((8, 2)), 4).is_err());
+    assert!(sequence(&zeros((3, 8)), &zeros((12, 3)), 3).is_err());
     assert!(ops.add_norm(up(&[1, 20_000]), None, None, norm, None).is_err(), "a row that is too long");
 }
 

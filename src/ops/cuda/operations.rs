@@ -4,6 +4,8 @@
 //! beside it), arrays have the shapes that were checked or made just before, indices were checked against their tables,
 //! and the grid is the one that the kernel's comment asks for.
 
+use std::ops::Range;
+
 use candle_core::{DType, Tensor};
 
 use super::attention::Probabilities;
@@ -459,8 +461,8 @@ impl<D: Device> Ops for Cuda<D> {
         self.attend_backward(qkv, &probabilities, dy, shape, dropout)
     }
 
-    fn recurrence(&self, inputs: &Tensor, recurrent: &Tensor, starts: &[usize]) -> Result<Tensor> {
-        self.recurrence_in_candle(inputs, recurrent, starts)
+    fn last_states(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
+        self.last_states_in_candle(inputs, recurrent, sequences)
     }
 
     fn rows(&self, x: &Buffer<D>, rows: &[usize]) -> Result<Buffer<D>> {

@@ -1,7 +1,10 @@
 //! The LSTM on the device: the recurrence of [`lstm`](crate::ops::lstm), one product and one kernel a step.
 //!
 //! Rows are in step order (longest sequence first, step by step), so each step's product reads and writes contiguous
-//! rows. Unlike on the CPU, gates and cells are kept for the backward: memory is cheaper here than time.
+//! rows. Arrays of states and of gradients have one row more, of zeros: what sequences without rows end in, and what goes
+//! back to rows that no sequence reads.
+
+use std::ops::Range;
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Shape, Storage, Tensor};
@@ -9,34 +12,49 @@ use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Shape, Storage, Te
 use super::buffer::Buffer;
 use super::device::{Device, Element, Gemm, Operand, argument};
 use super::engine::{Cuda, Form, Forms, blocks};
-use super::shapes::{expect, expect_starts, matrix};
+use super::shapes::{defect, expect, matrix};
 use crate::Result;
 use crate::ops::Ops;
-use crate::ops::lstm::Schedule;
+use crate::ops::lstm::schedule::Schedule;
 
 /// What the forward keeps for the backward, in step order.
 pub(super) struct Kept<D: Device> {
     order: Schedule,
+    /// For each sequence of the caller, the row of its last state.
+    last: Vec<Option<usize>>,
     weight: Buffer<D>,
-    gates: Buffer<D>, // (T, 4H)
-    cells: Buffer<D>, // (T, H)
-    h: Buffer<D>,     // (T, H)
+    gates: Buffer<D>, // (rows, 4H)
+    cells: Buffer<D>, // (rows, H)
+    h: Buffer<D>,     // (rows + 1, H)
 }
 
 impl<D: Device> Cuda<D> {
-    /// Hidden states in the caller's order, `(T, H)`.
-    pub(super) fn recur(&self, z: &Buffer<D>, weight: &Buffer<D>, starts: &[usize]) -> Result<(Buffer<D>, Kept<D>)> {
-        let ((rows, width), (_, hidden)) = (matrix(z)?, matrix(weight)?);
+    /// The last hidden state of each sequence, `(sequences, H)`, from the inputs of T rows, `(T, 4H)`.
+    pub(super) fn recur(
+        &self,
+        z: &Buffer<D>,
+        weight: &Buffer<D>,
+        sequences: &[Range<usize>],
+    ) -> Result<(Buffer<D>, Kept<D>)> {
+        let ((total, width), (_, hidden)) = (matrix(z)?, matrix(weight)?);
         expect("the recurrent weight", weight, &[4 * hidden, hidden])?;
-        expect("the inputs of the LSTM", z, &[rows, 4 * hidden])?;
-        expect_starts("sequence", starts, rows)?;
-        let order = Schedule::new(starts);
+        expect("the inputs of the LSTM", z, &[total, 4 * hidden])?;
+        if let Some(rows) = sequences.iter().find(|rows| rows.start > rows.end || rows.end > total) {
+            return Err(defect(format!("the rows {rows:?} of a sequence are outside of 0..{total}")));
+        }
+        let order = Schedule::new(sequences);
+        let rows = order.rows.len();
+        let mut last = vec![None; sequences.len()];
+        for (place, sequence) in order.sequences.iter().enumerate() {
+            last[*sequence] = sequences[*sequence].len().checked_sub(1).map(|t| order.step(t).start + place);
+        }
         let gates = self.gather(z, &order.rows, width, Forms::F32)?;
         let (cells, cells_at) = self.floats(&[rows, hidden])?;
-        let (h, h_at) = self.make(&[rows, hidden], self.both())?;
+        let (h, h_at) = self.make(&[rows + 1, hidden], self.both())?;
+        self.zero_row(h_at, rows, hidden)?;
         let (gates_at, operand) = (self.f32(&gates)?, self.address(&h, self.products)?);
         for t in 0..order.len() {
-            let (now, before) = order.step(t);
+            let (now, before) = (order.step(t), order.before(t));
             let out = at(gates_at, now.start, 4 * hidden, Element::F32);
             if let Some(before) = &before {
                 let gemm = Gemm {
@@ -63,22 +81,33 @@ impl<D: Device> Cuda<D> {
             // SAFETY: (int, int, float*, const float*, float*, Out).
             unsafe { self.launch("lstm_cell", [blocks(now.len() * hidden, 128), 1, 1], 128, 0, &mut arguments)? };
         }
-        let out = self.gather(&h, &inverse(&order.rows), hidden, Forms::F32)?;
-        Ok((out, Kept { order, weight: weight.clone(), gates, cells, h }))
+        let ends: Vec<usize> = last.iter().map(|row| row.unwrap_or(rows)).collect();
+        let out = self.gather(&h, &ends, hidden, Forms::F32)?;
+        Ok((out, Kept { order, last, weight: weight.clone(), gates, cells, h }))
     }
 
-    /// Gradients of the inputs (in the caller's order) and of the weight.
-    pub(super) fn recur_backward(&self, kept: &Kept<D>, dh: &Buffer<D>) -> Result<(Buffer<D>, Buffer<D>)> {
-        let Kept { order, weight, gates, cells, h } = kept;
-        let (rows, hidden) = matrix(h)?;
-        expect("the gradient of the hidden states", dh, &[rows, hidden])?;
-        let dh = self.gather(dh, &order.rows, hidden, Forms::F32)?; // grows from step to step
+    /// Gradients of the inputs of `total` rows, and of the weight.
+    pub(super) fn recur_backward(
+        &self,
+        kept: &Kept<D>,
+        total: usize,
+        dh: &Buffer<D>,
+    ) -> Result<(Buffer<D>, Buffer<D>)> {
+        let Kept { order, last, weight, gates, cells, h } = kept;
+        let (rows, hidden) = (order.rows.len(), matrix(h)?.1);
+        expect("the gradient of the last states", dh, &[last.len(), hidden])?;
+        // Each sequence's gradient comes in at its last row; that of earlier rows grows from step to step.
+        let (ended, ends): (Vec<usize>, Vec<usize>) =
+            last.iter().enumerate().filter_map(|(sequence, row)| row.map(|row| (sequence, row))).unzip();
+        let dh = self.gather(dh, &ended, hidden, Forms::F32)?;
+        let dh = self.add_rows(self.zeros(&[rows, hidden])?, &ends, &dh)?;
         let dc = self.zeros(&[rows, hidden])?;
-        let (dz, dz_at) = self.make(&[rows, 4 * hidden], self.both())?;
+        let (dz, dz_at) = self.make(&[rows + 1, 4 * hidden], self.both())?;
+        self.zero_row(dz_at, rows, 4 * hidden)?;
         let (gates_at, cells_at, dh_at, dc_at) = (self.f32(gates)?, self.f32(cells)?, self.f32(&dh)?, self.f32(&dc)?);
         let operand = self.address(&dz, self.products)?;
         for t in (0..order.len()).rev() {
-            let (now, before) = order.step(t);
+            let (now, before) = (order.step(t), order.before(t));
             let row = |from: u64, start: usize| at(from, start, hidden, Element::F32);
             let behind = |from: u64| before.as_ref().map_or(0, |before| row(from, before.start));
             let gates = at(gates_at, now.start, 4 * hidden, Element::F32);
@@ -119,8 +148,8 @@ impl<D: Device> Cuda<D> {
             }
         }
         // The first step's rows have no state before them, and no part in the weight's gradient.
-        let first = order.steps.get(1).copied().unwrap_or(rows);
-        let previous: Vec<usize> = (1..order.len()).filter_map(|t| order.step(t).1).flatten().collect();
+        let first = order.widest();
+        let previous: Vec<usize> = (1..order.len()).filter_map(|t| order.before(t)).flatten().collect();
         let previous = self.gather(h, &previous, hidden, self.between())?;
         let (dw, out) = self.floats(&[4 * hidden, hidden])?;
         let gemm = Gemm {
@@ -137,14 +166,32 @@ impl<D: Device> Cuda<D> {
         };
         // SAFETY: `previous` has as many rows as there are from `first` on.
         unsafe { self.product(&gemm)? };
-        Ok((self.gather(&dz, &inverse(&order.rows), 4 * hidden, Forms::F32)?, dw))
+        let places: Vec<usize> = order.places(total).into_iter().map(|place| place.unwrap_or(rows)).collect();
+        Ok((self.gather(&dz, &places, 4 * hidden, Forms::F32)?, dw))
+    }
+
+    /// Zeros in one row of both forms.
+    fn zero_row(&self, form: Form, row: usize, width: usize) -> Result<()> {
+        let form = form_at(form, row, width);
+        for (address, element) in [(form.f32, Element::F32), (form.bf16, Element::Bf16)] {
+            if address != 0 && width > 0 {
+                // SAFETY: the array has that row.
+                unsafe { self.device.zero(address, width * element.bytes())? };
+            }
+        }
+        Ok(())
     }
 
     /// The recurrence as an operation that candle differentiates: computed here, and handed to candle as a known value
     /// with its backward.
-    pub(super) fn recurrence_in_candle(&self, inputs: &Tensor, recurrent: &Tensor, starts: &[usize]) -> Result<Tensor> {
+    pub(super) fn last_states_in_candle(
+        &self,
+        inputs: &Tensor,
+        recurrent: &Tensor,
+        sequences: &[Range<usize>],
+    ) -> Result<Tensor> {
         let (z, weight) = (self.upload_candle(inputs)?, self.upload_candle(recurrent)?);
-        let (h, kept) = self.recur(&z, &weight, starts)?;
+        let (h, kept) = self.recur(&z, &weight, sequences)?;
         let value = self.to_candle(&h)?;
         Ok(inputs.apply_op2(recurrent, Known { engine: self.clone(), value, kept })?)
     }
@@ -159,14 +206,6 @@ fn at(start: u64, row: usize, width: usize, element: Element) -> u64 {
 fn form_at(form: Form, row: usize, width: usize) -> Form {
     let shifted = |start: u64, element| if start == 0 { 0 } else { at(start, row, width, element) };
     Form { f32: shifted(form.f32, Element::F32), bf16: shifted(form.bf16, Element::Bf16) }
-}
-
-fn inverse(order: &[usize]) -> Vec<usize> {
-    let mut inverse = vec![0; order.len()];
-    for (at, row) in order.iter().enumerate() {
-        inverse[*row] = at;
-    }
-    inverse
 }
 
 /// A value that was computed outside of candle, and its backward.
@@ -210,14 +249,14 @@ impl<D: Device> CustomOp2 for Known<D> {
 
     fn bwd(
         &self,
-        _: &Tensor,
+        inputs: &Tensor,
         _: &Tensor,
         _: &Tensor,
         dh: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
         let run = || -> Result<(Tensor, Tensor)> {
             let dh = self.engine.upload_candle(dh)?;
-            let (dz, dw) = self.engine.recur_backward(&self.kept, &dh)?;
+            let (dz, dw) = self.engine.recur_backward(&self.kept, inputs.dim(0)?, &dh)?;
             Ok((self.engine.to_candle(&dz)?, self.engine.to_candle(&dw)?))
         };
         match run() {

@@ -33,19 +33,13 @@ pub(super) fn expect_inside(what: &str, indices: impl IntoIterator<Item = usize>
     }
 }
 
-/// Refuse sequences that do not cover the rows in order.
-pub(super) fn expect_starts(what: &str, starts: &[usize], rows: usize) -> Result<()> {
-    let covers = starts.first().is_none_or(|first| *first == 0) && starts.last().copied().unwrap_or(0) == rows;
-    if !covers || starts.windows(2).any(|bounds| bounds[0] > bounds[1]) {
-        return Err(defect(format!("{what} starts {starts:?} do not cover {rows} rows in order")));
-    }
-    Ok(())
-}
-
 /// Refuse sentences that do not cover the tokens, or heads that do not divide the hidden size.
 pub(super) fn expect_attention(shape: AttentionShape<'_>, tokens: usize, hidden: usize) -> Result<()> {
     let starts = shape.starts;
-    expect_starts("sentence", starts, tokens)?;
+    let covers = starts.first().is_none_or(|first| *first == 0) && starts.last().copied().unwrap_or(0) == tokens;
+    if !covers || starts.windows(2).any(|bounds| bounds[0] > bounds[1]) {
+        return Err(defect(format!("sentence starts {starts:?} do not cover {tokens} tokens in order")));
+    }
     let fits = |(keys, bounds): (&usize, &[usize])| (1..=(bounds[1] - bounds[0]).max(1)).contains(keys);
     let sentences = starts.len().saturating_sub(1);
     if shape.keys.is_some_and(|keys| keys.len() != sentences || !keys.iter().zip(starts.windows(2)).all(fits)) {
