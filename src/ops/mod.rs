@@ -9,10 +9,13 @@
 
 mod adamw;
 pub mod cpu;
+pub mod cuda;
 pub mod engine;
 pub mod lstm;
 pub mod product;
 pub mod reference;
+
+use std::ops::Range;
 
 use candle_core::Tensor;
 
@@ -30,6 +33,19 @@ pub struct Moments<B> {
     pub m: B,
     /// Second moment.
     pub v: B,
+}
+
+/// One parameter's part in a step of the optimizer.
+#[derive(Debug)]
+pub struct Update<'a, B> {
+    /// The parameter.
+    pub value: &'a mut B,
+    /// Its moments.
+    pub moments: &'a mut Moments<B>,
+    /// Its gradient.
+    pub gradient: &'a B,
+    /// What to do.
+    pub step: AdamWStep,
 }
 
 /// Output of [`Ops::add_norm`] with what its backward needs.
@@ -186,6 +202,12 @@ pub trait Ops: Send + Sync {
         dropout: Option<&Dropout>,
     ) -> Result<Self::Buffer>;
 
+    /// The last hidden state of each sequence of a head's LSTM, differentiable by candle: see [`lstm::last_states`], which
+    /// is what engines on the CPU use.
+    fn last_states(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
+        lstm::last_states(inputs, recurrent, sequences)
+    }
+
     /// The given rows, `(T, H)` to `(rows, H)`.
     fn rows(&self, x: &Self::Buffer, rows: &[usize]) -> Result<Self::Buffer>;
     /// Add `(rows, H)` onto the given, distinct rows of `(T, H)`.
@@ -195,6 +217,17 @@ pub trait Ops: Send + Sync {
 
     /// Sum of squares, accumulated in f64.
     fn sum_squares(&self, x: &Self::Buffer) -> Result<f64>;
+    /// Sum of squares of all elements of all buffers: the squared global norm of a gradient.
+    fn sum_squares_of(&self, xs: &[&Self::Buffer]) -> Result<f64> {
+        xs.iter().map(|x| self.sum_squares(x)).sum()
+    }
+    /// One step of AdamW on many parameters.
+    fn adamw_of(&self, updates: &mut [Update<'_, Self::Buffer>]) -> Result<()> {
+        updates.iter_mut().try_for_each(|update| {
+            let Update { value, moments, gradient, step } = update;
+            self.adamw(value, moments, gradient, step)
+        })
+    }
     /// One step of AdamW on one parameter.
     fn adamw(
         &self,

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::HeadInput;
 use crate::model::{Init, ParamSpec};
-use crate::ops::lstm::last_states;
+use crate::ops::Ops;
 use crate::{Error, Result};
 
 pub(super) fn specs(hidden: usize) -> Vec<ParamSpec> {
@@ -21,19 +21,19 @@ pub(super) fn specs(hidden: usize) -> Vec<ParamSpec> {
 pub(super) const INPUT_PRODUCT: [usize; 2] = [0, 2];
 
 /// Last states over the words between `[CLS]` and `[SEP]`, `(n, H)`. The engine has computed the input product.
-pub(super) fn over_words(weights: &[Tensor], input: &HeadInput) -> Result<Tensor> {
+pub(super) fn over_words<O: Ops>(ops: &O, weights: &[Tensor], input: &HeadInput) -> Result<Tensor> {
     let words: Vec<_> = input.starts.windows(2).map(|bounds| bounds[0] + 1..bounds[1] - 1).collect();
     let missing = || Error::Tensor(candle_core::Error::Msg("the head's input product is missing".into()));
     let z = input.product.as_ref().ok_or_else(missing)?; // (T, 4H)
-    last_states(z, &weights[1], &words)
+    ops.last_states(z, &weights[1], &words)
 }
 
 /// Last states over the layers' `[CLS]` vectors, first layer to last, `(n, H)`.
-pub(super) fn over_layers(weights: &[Tensor], input: &HeadInput) -> Result<Tensor> {
+pub(super) fn over_layers<O: Ops>(ops: &O, weights: &[Tensor], input: &HeadInput) -> Result<Tensor> {
     let h = Tensor::stack(&input.cls, 1)?; // (n, L, H)
     let (n, layers, hidden) = h.dims3()?;
     let x = h.reshape((n * layers, hidden))?;
     let z = x.matmul(&weights[0].t()?)?.broadcast_add(&weights[2])?; // (n L, 4H)
     let sequences: Vec<_> = (0..n).map(|i| i * layers..(i + 1) * layers).collect();
-    last_states(&z, &weights[1], &sequences)
+    ops.last_states(&z, &weights[1], &sequences)
 }

@@ -11,7 +11,7 @@
 //! blocks, which stay 0. The blocks do not depend on the number of threads, and neither do the bits of the result.
 
 mod cell;
-mod schedule;
+pub(super) mod schedule;
 
 use std::ops::Range;
 use std::sync::OnceLock;

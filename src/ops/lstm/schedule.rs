@@ -5,7 +5,7 @@ use std::ops::Range;
 /// Rows in step order: sequences are sorted by length, longest first, and stored step by step, so that the `n_t` sequences
 /// that still run at step t are contiguous rows, the first `n_t` of those of step t - 1.
 #[derive(Debug, Clone)]
-pub(super) struct Schedule {
+pub(in crate::ops) struct Schedule {
     /// For each sequence, longest first, its number in the caller's order.
     pub sequences: Vec<usize>,
     /// For each row in step order, its row in the caller's order.

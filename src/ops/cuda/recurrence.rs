@@ -1,0 +1,267 @@
+//! The LSTM on the device: the recurrence of [`lstm`](crate::ops::lstm), one product and one kernel a step.
+//!
+//! Rows are in step order (longest sequence first, step by step), so each step's product reads and writes contiguous
+//! rows. Arrays of states and of gradients have one row more, of zeros: what sequences without rows end in, and what goes
+//! back to rows that no sequence reads.
+
+use std::ops::Range;
+
+use candle_core::backend::BackendStorage;
+use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Shape, Storage, Tensor};
+
+use super::buffer::Buffer;
+use super::device::{Device, Element, Gemm, Operand, argument};
+use super::engine::{Cuda, Form, Forms, blocks};
+use super::shapes::{defect, expect, matrix};
+use crate::Result;
+use crate::ops::Ops;
+use crate::ops::lstm::schedule::Schedule;
+
+/// What the forward keeps for the backward, in step order.
+pub(super) struct Kept<D: Device> {
+    order: Schedule,
+    /// For each sequence of the caller, the row of its last state.
+    last: Vec<Option<usize>>,
+    weight: Buffer<D>,
+    gates: Buffer<D>, // (rows, 4H)
+    cells: Buffer<D>, // (rows, H)
+    h: Buffer<D>,     // (rows + 1, H)
+}
+
+impl<D: Device> Cuda<D> {
+    /// The last hidden state of each sequence, `(sequences, H)`, from the inputs of T rows, `(T, 4H)`.
+    pub(super) fn recur(
+        &self,
+        z: &Buffer<D>,
+        weight: &Buffer<D>,
+        sequences: &[Range<usize>],
+    ) -> Result<(Buffer<D>, Kept<D>)> {
+        let ((total, width), (_, hidden)) = (matrix(z)?, matrix(weight)?);
+        expect("the recurrent weight", weight, &[4 * hidden, hidden])?;
+        expect("the inputs of the LSTM", z, &[total, 4 * hidden])?;
+        if let Some(rows) = sequences.iter().find(|rows| rows.start > rows.end || rows.end > total) {
+            return Err(defect(format!("the rows {rows:?} of a sequence are outside of 0..{total}")));
+        }
+        let order = Schedule::new(sequences);
+        let rows = order.rows.len();
+        let mut last = vec![None; sequences.len()];
+        for (place, sequence) in order.sequences.iter().enumerate() {
+            last[*sequence] = sequences[*sequence].len().checked_sub(1).map(|t| order.step(t).start + place);
+        }
+        let gates = self.gather(z, &order.rows, width, Forms::F32)?;
+        let (cells, cells_at) = self.floats(&[rows, hidden])?;
+        let (h, h_at) = self.make(&[rows + 1, hidden], self.both())?;
+        self.zero_row(h_at, rows, hidden)?;
+        let (gates_at, operand) = (self.f32(&gates)?, self.address(&h, self.products)?);
+        for t in 0..order.len() {
+            let (now, before) = (order.step(t), order.before(t));
+            let out = at(gates_at, now.start, 4 * hidden, Element::F32);
+            if let Some(before) = &before {
+                let gemm = Gemm {
+                    m: now.len(),
+                    n: 4 * hidden,
+                    k: hidden,
+                    a: Operand { address: at(operand, before.start, hidden, self.products), transposed: false },
+                    b: self.operand(weight, true)?,
+                    inputs: self.products,
+                    out,
+                    output: Element::F32,
+                    onto: Some(out),
+                    bias: None,
+                };
+                // SAFETY: rows of arrays that were made for all rows.
+                unsafe { self.product(&gemm)? };
+            }
+            let cell = at(cells_at, now.start, hidden, Element::F32);
+            let cell_before = before.map_or(0, |before| at(cells_at, before.start, hidden, Element::F32));
+            let h = form_at(h_at, now.start, hidden);
+            let (n, width) = (now.len() as i32, hidden as i32);
+            let mut arguments =
+                [argument(&n), argument(&width), argument(&out), argument(&cell_before), argument(&cell), argument(&h)];
+            // SAFETY: (int, int, float*, const float*, float*, Out).
+            unsafe { self.launch("lstm_cell", [blocks(now.len() * hidden, 128), 1, 1], 128, 0, &mut arguments)? };
+        }
+        let ends: Vec<usize> = last.iter().map(|row| row.unwrap_or(rows)).collect();
+        let out = self.gather(&h, &ends, hidden, Forms::F32)?;
+        Ok((out, Kept { order, last, weight: weight.clone(), gates, cells, h }))
+    }
+
+    /// Gradients of the inputs of `total` rows, and of the weight.
+    pub(super) fn recur_backward(
+        &self,
+        kept: &Kept<D>,
+        total: usize,
+        dh: &Buffer<D>,
+    ) -> Result<(Buffer<D>, Buffer<D>)> {
+        let Kept { order, last, weight, gates, cells, h } = kept;
+        let (rows, hidden) = (order.rows.len(), matrix(h)?.1);
+        expect("the gradient of the last states", dh, &[last.len(), hidden])?;
+        // Each sequence's gradient comes in at its last row; that of earlier rows grows from step to step.
+        let (ended, ends): (Vec<usize>, Vec<usize>) =
+            last.iter().enumerate().filter_map(|(sequence, row)| row.map(|row| (sequence, row))).unzip();
+        let dh = self.gather(dh, &ended, hidden, Forms::F32)?;
+        let dh = self.add_rows(self.zeros(&[rows, hidden])?, &ends, &dh)?;
+        let dc = self.zeros(&[rows, hidden])?;
+        let (dz, dz_at) = self.make(&[rows + 1, 4 * hidden], self.both())?;
+        self.zero_row(dz_at, rows, 4 * hidden)?;
+        let (gates_at, cells_at, dh_at, dc_at) = (self.f32(gates)?, self.f32(cells)?, self.f32(&dh)?, self.f32(&dc)?);
+        let operand = self.address(&dz, self.products)?;
+        for t in (0..order.len()).rev() {
+            let (now, before) = (order.step(t), order.before(t));
+            let row = |from: u64, start: usize| at(from, start, hidden, Element::F32);
+            let behind = |from: u64| before.as_ref().map_or(0, |before| row(from, before.start));
+            let gates = at(gates_at, now.start, 4 * hidden, Element::F32);
+            let (cell, d_h, d_c) = (row(cells_at, now.start), row(dh_at, now.start), row(dc_at, now.start));
+            let (cell_before, dc_before) = (behind(cells_at), behind(dc_at));
+            let out = form_at(dz_at, now.start, 4 * hidden);
+            let (n, width) = (now.len() as i32, hidden as i32);
+            let mut arguments = [
+                argument(&n),
+                argument(&width),
+                argument(&gates),
+                argument(&cell_before),
+                argument(&cell),
+                argument(&d_h),
+                argument(&d_c),
+                argument(&dc_before),
+                argument(&out),
+            ];
+            let grid = [blocks(now.len() * hidden, 128), 1, 1];
+            // SAFETY: (int, int, const float* x 5, float*, Out).
+            unsafe { self.launch("lstm_cell_backward", grid, 128, 0, &mut arguments)? };
+            if let Some(before) = &before {
+                let out = row(dh_at, before.start);
+                let gemm = Gemm {
+                    m: now.len(),
+                    n: hidden,
+                    k: 4 * hidden,
+                    a: Operand { address: at(operand, now.start, 4 * hidden, self.products), transposed: false },
+                    b: self.operand(weight, false)?,
+                    inputs: self.products,
+                    out,
+                    output: Element::F32,
+                    onto: Some(out),
+                    bias: None,
+                };
+                // SAFETY: rows of arrays that were made for all rows.
+                unsafe { self.product(&gemm)? };
+            }
+        }
+        // The first step's rows have no state before them, and no part in the weight's gradient.
+        let first = order.widest();
+        let previous: Vec<usize> = (1..order.len()).filter_map(|t| order.before(t)).flatten().collect();
+        let previous = self.gather(h, &previous, hidden, self.between())?;
+        let (dw, out) = self.floats(&[4 * hidden, hidden])?;
+        let gemm = Gemm {
+            m: 4 * hidden,
+            n: hidden,
+            k: rows - first,
+            a: Operand { address: at(operand, first, 4 * hidden, self.products), transposed: true },
+            b: self.operand(&previous, false)?,
+            inputs: self.products,
+            out,
+            output: Element::F32,
+            onto: None,
+            bias: None,
+        };
+        // SAFETY: `previous` has as many rows as there are from `first` on.
+        unsafe { self.product(&gemm)? };
+        let places: Vec<usize> = order.places(total).into_iter().map(|place| place.unwrap_or(rows)).collect();
+        Ok((self.gather(&dz, &places, 4 * hidden, Forms::F32)?, dw))
+    }
+
+    /// Zeros in one row of both forms.
+    fn zero_row(&self, form: Form, row: usize, width: usize) -> Result<()> {
+        let form = form_at(form, row, width);
+        for (address, element) in [(form.f32, Element::F32), (form.bf16, Element::Bf16)] {
+            if address != 0 && width > 0 {
+                // SAFETY: the array has that row.
+                unsafe { self.device.zero(address, width * element.bytes())? };
+            }
+        }
+        Ok(())
+    }
+
+    /// The recurrence as an operation that candle differentiates: computed here, and handed to candle as a known value
+    /// with its backward.
+    pub(super) fn last_states_in_candle(
+        &self,
+        inputs: &Tensor,
+        recurrent: &Tensor,
+        sequences: &[Range<usize>],
+    ) -> Result<Tensor> {
+        let (z, weight) = (self.upload_candle(inputs)?, self.upload_candle(recurrent)?);
+        let (h, kept) = self.recur(&z, &weight, sequences)?;
+        let value = self.to_candle(&h)?;
+        Ok(inputs.apply_op2(recurrent, Known { engine: self.clone(), value, kept })?)
+    }
+}
+
+/// Address of a row.
+fn at(start: u64, row: usize, width: usize, element: Element) -> u64 {
+    start + (row * width * element.bytes()) as u64
+}
+
+/// Addresses of a row in both forms.
+fn form_at(form: Form, row: usize, width: usize) -> Form {
+    let shifted = |start: u64, element| if start == 0 { 0 } else { at(start, row, width, element) };
+    Form { f32: shifted(form.f32, Element::F32), bf16: shifted(form.bf16, Element::Bf16) }
+}
+
+/// A value that was computed outside of candle, and its backward.
+struct Known<D: Device> {
+    engine: Cuda<D>,
+    value: Tensor,
+    kept: Kept<D>,
+}
+
+impl<D: Device> CustomOp2 for Known<D> {
+    fn name(&self) -> &'static str {
+        "lstm-recurrence-cuda"
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        match &*self.value.storage_and_layout().0 {
+            Storage::Cpu(storage) => Ok((storage.clone(), self.value.shape().clone())),
+            _ => candle_core::bail!("lstm: the value is not on the CPU"),
+        }
+    }
+
+    fn cuda_fwd(
+        &self,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+    ) -> candle_core::Result<(CudaStorage, Shape)> {
+        let (storage, layout) = self.value.storage_and_layout();
+        match &*storage {
+            Storage::Cuda(storage) => Ok((storage.try_clone(layout)?, self.value.shape().clone())),
+            _ => candle_core::bail!("lstm: the value is not on the GPU"),
+        }
+    }
+
+    fn bwd(
+        &self,
+        inputs: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        dh: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let run = || -> Result<(Tensor, Tensor)> {
+            let dh = self.engine.upload_candle(dh)?;
+            let (dz, dw) = self.engine.recur_backward(&self.kept, inputs.dim(0)?, &dh)?;
+            Ok((self.engine.to_candle(&dz)?, self.engine.to_candle(&dw)?))
+        };
+        match run() {
+            Ok((dz, dw)) => Ok((Some(dz), Some(dw))),
+            Err(error) => candle_core::bail!("lstm: {error}"),
+        }
+    }
+}
