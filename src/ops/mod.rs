@@ -9,6 +9,7 @@
 
 mod adamw;
 pub mod cpu;
+pub mod cuda;
 pub mod engine;
 pub mod lstm;
 pub mod product;

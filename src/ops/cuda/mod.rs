@@ -1,0 +1,5 @@
+//! The engine for NVIDIA GPUs.
+
+pub mod device;
+
+pub use device::Device;
