@@ -13,6 +13,10 @@ After Su & Vijay-Shanker, *Investigation of BERT Model on Biomedical Relation Ex
 Mechanism* (BIBM 2020).
 """
 
+# First: it chooses the extension module.
+from biorel import _core  # noqa: F401
+
+# isort: split
 from biorel import callbacks
 from biorel._biorel import __version__
 from biorel.callbacks import Callback
@@ -24,6 +28,7 @@ from biorel.errors import (
     CheckpointError,
     ConfigError,
     CorpusError,
+    DeviceError,
     TrainingError,
     TrainingInterrupted,
 )
@@ -45,6 +50,7 @@ __all__ = [
     "ConfigError",
     "Corpus",
     "CorpusError",
+    "DeviceError",
     "CrossValidation",
     "Encoder",
     "Heatmap",
