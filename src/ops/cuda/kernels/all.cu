@@ -1,0 +1,10 @@
+// All kernels of the CUDA engine in one compilation: nvcc makes one module of it, the tests one shared library.
+#include "attention_bf16.cuh"
+#include "attention_f32.cuh"
+#include "columns.cuh"
+#include "common.cuh"
+#include "gelu.cuh"
+#include "lstm.cuh"
+#include "norm.cuh"
+#include "optimizer.cuh"
+#include "rows.cuh"

@@ -1,0 +1,373 @@
+// Attention inside each sentence on tensor cores, for heads of 32, 64, 96 or 128: Ops::attention and its backward.
+//
+// FlashAttention-2's scheme (Dao 2023) over packed sentences. A block of 4 warps owns 64 rows of one sentence and head, 16
+// a warp; it goes over the sentence 64 rows at a time. Only the log of each softmax's denominator is kept; the backward
+// computes the probabilities again. It runs in two roles (blockIdx.z): role 0 owns queries and sums dQ, role 1 owns keys and
+// sums dK and dV, on the transposed scores, so that their fragments are already the left operands of its products. That
+// costs two products more than one pass would, and needs neither atomics nor a second kernel that adds dQ.
+//
+// Dropout: the keep bits of a 16 x 8 tile of probabilities are 32 blocks of the generator, one a lane, handed round by
+// shuffles. The scale of the kept is taken out of the sums.
+#pragma once
+#include "common.cuh"
+
+// Elements of dropout between two (token, head) pairs: ops::ATTENTION_STRIDE.
+constexpr int ATTENTION_STRIDE = 512;
+constexpr int TILE = 64;
+constexpr float LOG2_E = 1.4426950408889634f;
+
+// The rows that a block owns: `first`.. of a sentence that starts at token `start`, has `length` tokens, and of whose
+// tokens the first `keys` are attended to.
+struct Tile {
+    int start, length, first, keys;
+};
+
+// Rows of D elements in shared memory, 8 apart more than they are long, which spreads 8 rows over all banks.
+template <int D>
+struct Rows {
+    static constexpr int STRIDE = D + 8;
+    static constexpr int BYTES = TILE * STRIDE * 2;
+    bf16* at;
+
+    // Copy rows `first`.. of a sentence, zeros from `limit` on. `from` is the head's first element in the sentence's
+    // first row, `stride` the elements of a row of the matrix. Called by all threads of the block.
+    DEVICE void fill(const bf16* from, size_t stride, int first, int limit) const {
+        constexpr int PIECES = D / 8;
+        for (int i = threadIdx.x; i < TILE * PIECES; i += blockDim.x) {
+            int row = i / PIECES, column = i % PIECES * 8;
+            uint4 piece = make_uint4(0, 0, 0, 0);
+            if (first + row < limit) {
+                piece = *reinterpret_cast<const uint4*>(from + size_t(first + row) * stride + column);
+            }
+            *reinterpret_cast<uint4*>(at + row * STRIDE + column) = piece;
+        }
+    }
+
+    // Left operand: rows row..row + 16, columns column..column + 16.
+    DEVICE void left(uint32_t (&a)[4], int row, int column) const {
+        int lane = threadIdx.x % WARP;
+        load_matrices<false>(a, at + (row + lane % 16) * STRIDE + column + lane / 16 * 8);
+    }
+
+    // Right operand whose columns are our rows, columns column..column + 32 of rows row..row + 8: two steps of 16 of the
+    // inner index.
+    DEVICE void right_of_rows(uint32_t (&b)[4], int row, int column) const {
+        int lane = threadIdx.x % WARP;
+        load_matrices<false>(b, at + (row + lane % 8) * STRIDE + column + lane / 8 * 8);
+    }
+
+    // Right operand whose rows are our rows row..row + 16, columns column..column + 16: two tiles of 8 columns.
+    DEVICE void right(uint32_t (&b)[4], int row, int column) const {
+        int lane = threadIdx.x % WARP;
+        load_matrices<true>(b, at + (row + lane % 16) * STRIDE + column + lane / 16 * 8);
+    }
+};
+
+// The 16 x 16 product of 16 of the block's rows (`a`: left operands of their D columns) with rows row..row + 16 of `other`:
+// c[n][..] is the tile of columns 8n..
+template <int D>
+DEVICE void products(float (&c)[2][4], const uint32_t (&a)[D / 16][4], const Rows<D>& other, int row) {
+#pragma unroll
+    for (int n = 0; n < 2; n++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) c[n][i] = 0.0f;
+#pragma unroll
+        for (int k = 0; k < D / 32; k++) {
+            uint32_t b[4];
+            other.right_of_rows(b, row + 8 * n, 32 * k);
+            mma(c[n], a[2 * k], b[0], b[1]);
+            mma(c[n], a[2 * k + 1], b[2], b[3]);
+        }
+    }
+}
+
+// sum += P X for a 16 x 16 tile of P (as the results of two 16 x 8 products) and rows row..row + 16 of X.
+template <int D>
+DEVICE void accumulate(float (&sum)[D / 8][4], const float (&p)[2][4], const Rows<D>& x, int row) {
+    uint32_t a[4] = {pack_bf16(p[0][0], p[0][1]), pack_bf16(p[0][2], p[0][3]), pack_bf16(p[1][0], p[1][1]),
+                     pack_bf16(p[1][2], p[1][3])};
+#pragma unroll
+    for (int n = 0; n < D / 16; n++) {
+        uint32_t b[4];
+        x.right(b, row, 16 * n);
+        mma(sum[2 * n], a, b[0], b[1]);
+        mma(sum[2 * n + 1], a, b[2], b[3]);
+    }
+}
+
+template <int D>
+DEVICE void left_operands(uint32_t (&a)[D / 16][4], const Rows<D>& rows, int row) {
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) rows.left(a[k], row, 16 * k);
+}
+
+// Rows `row` and `row + 8` of a result, times a factor each, to bf16; rows from `limit` on are left out.
+template <int D>
+DEVICE void write_rows(bf16* to, size_t stride, int row, int limit, const float (&x)[D / 8][4], float low, float high) {
+    int t = threadIdx.x % 4;
+#pragma unroll
+    for (int n = 0; n < D / 8; n++) {
+        int column = 8 * n + 2 * t;
+        if (row < limit) {
+            *reinterpret_cast<uint32_t*>(to + size_t(row) * stride + column) = pack_bf16(x[n][0] * low, x[n][1] * low);
+        }
+        if (row + 8 < limit) {
+            *reinterpret_cast<uint32_t*>(to + size_t(row + 8) * stride + column) =
+                pack_bf16(x[n][2] * high, x[n][3] * high);
+        }
+    }
+}
+
+// Block of the generator for the key quad `key / 4` of a token and head.
+DEVICE uint32_t quad_of(int token, int head, int heads, int key) {
+    return uint32_t((size_t(token) * heads + head) * (ATTENTION_STRIDE / 4) + key / 4);
+}
+
+// Keep bits of a 16 (queries) x 8 (keys) tile in the order of a product's result: bit i for c[i].
+DEVICE uint32_t kept_by_query(const Mask& mask, int token, int head, int heads, int key) {
+    int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
+    uint32_t mine = mask.kept(quad_of(token + lane / 2, head, heads, key + lane % 2 * 4));
+    uint32_t low = __shfl_sync(FULL, mine, 2 * g + t / 2) >> (t % 2 * 2);
+    uint32_t high = __shfl_sync(FULL, mine, 2 * (g + 8) + t / 2) >> (t % 2 * 2);
+    return (low & 3) | (high & 3) << 2;
+}
+
+// The same for a 16 (keys) x 8 (queries) tile.
+DEVICE uint32_t kept_by_key(const Mask& mask, int token, int head, int heads, int key) {
+    int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
+    uint32_t mine = mask.kept(quad_of(token + lane / 4, head, heads, key + lane % 4 * 4));
+    uint32_t bits = 0;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        uint32_t quad = __shfl_sync(FULL, mine, (2 * t + i % 2) * 4 + g / 4 + i / 2 * 2);
+        bits |= (quad >> (g % 4) & 1) << i;
+    }
+    return bits;
+}
+
+// Grid: tiles, heads. Shared memory: two tiles of rows. `lse` (tokens, heads), base 2.
+template <int D>
+DEVICE void attention(const Tile* tiles, int heads, const bf16* qkv, float scale, Mask mask, bf16* out, float* lse) {
+    SHARED(bf16, memory);
+    Rows<D> keys{memory}, values{memory + TILE * Rows<D>::STRIDE};
+    const Tile tile = tiles[blockIdx.x];
+    int head = blockIdx.y, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, t = lane % 4;
+    size_t hidden = size_t(heads) * D, stride = 3 * hidden;
+    const bf16* sentence = qkv + size_t(tile.start) * stride + head * D;
+    // The queries pass through the memory of the keys.
+    keys.fill(sentence, stride, tile.first, tile.length);
+    __syncthreads();
+    uint32_t q[D / 16][4];
+    left_operands<D>(q, keys, 16 * warp);
+    int row = tile.first + 16 * warp + lane / 4;  // and row + 8
+    float sum[D / 8][4] = {};
+    float top[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};
+    scale *= LOG2_E;
+    for (int chunk = 0; chunk < tile.keys; chunk += TILE) {
+        __syncthreads();
+        keys.fill(sentence + hidden, stride, chunk, tile.keys);
+        values.fill(sentence + 2 * hidden, stride, chunk, tile.keys);
+        __syncthreads();
+        float p[TILE / 16][2][4];
+        float highest[2] = {top[0], top[1]};
+#pragma unroll
+        for (int j = 0; j < TILE / 16; j++) {
+            products<D>(p[j], q, keys, 16 * j);
+#pragma unroll
+            for (int n = 0; n < 2; n++) {
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    int key = chunk + 16 * j + 8 * n + 2 * t + i % 2;
+                    p[j][n][i] = key < tile.keys ? p[j][n][i] * scale : -INFINITY;
+                    highest[i / 2] = fmaxf(highest[i / 2], p[j][n][i]);
+                }
+            }
+        }
+        // The four lanes of a row; `highest` is finite: every chunk has a key.
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            highest[half] = fmaxf(highest[half], __shfl_xor_sync(FULL, highest[half], 1));
+            highest[half] = fmaxf(highest[half], __shfl_xor_sync(FULL, highest[half], 2));
+            float shrink = power_of_two(top[half] - highest[half]);
+            top[half] = highest[half];
+            total[half] *= shrink;
+#pragma unroll
+            for (int n = 0; n < D / 8; n++) {
+                sum[n][2 * half] *= shrink;
+                sum[n][2 * half + 1] *= shrink;
+            }
+        }
+#pragma unroll
+        for (int j = 0; j < TILE / 16; j++) {
+#pragma unroll
+            for (int n = 0; n < 2; n++) {
+                uint32_t bits = 15;
+                if (mask.keep) {
+                    int token = tile.start + tile.first + 16 * warp;
+                    bits = kept_by_query(mask, token, head, heads, chunk + 16 * j + 8 * n);
+                }
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    p[j][n][i] = power_of_two(p[j][n][i] - top[i / 2]);
+                    total[i / 2] += p[j][n][i];
+                    if (!(bits >> i & 1)) p[j][n][i] = 0.0f;
+                }
+            }
+            accumulate<D>(sum, p[j], values, 16 * j);
+        }
+    }
+    float factor[2];
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        total[half] += __shfl_xor_sync(FULL, total[half], 1);
+        total[half] += __shfl_xor_sync(FULL, total[half], 2);
+        factor[half] = (mask.keep ? mask.scale : 1.0f) / total[half];
+        int token = row + 8 * half;
+        if (t == 0 && token < tile.length) {
+            lse[size_t(tile.start + token) * heads + head] = top[half] + log2f(total[half]);
+        }
+    }
+    write_rows<D>(out + size_t(tile.start) * hidden + head * D, hidden, row, tile.length, sum, factor[0], factor[1]);
+}
+
+// dQ of 64 queries. With S the scores, P the probabilities, M the mask: dP = (dO Vᵀ) M, dS = P (dP - delta), dQ = dS K.
+template <int D>
+DEVICE void attention_of_queries(const Tile& tile, int heads, const bf16* qkv, const bf16* dout, float scale,
+                                 const Mask& mask, const float* lse, const float* delta, bf16* dqkv, bf16* memory) {
+    Rows<D> keys{memory}, values{memory + TILE * Rows<D>::STRIDE};
+    int head = blockIdx.y, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, t = lane % 4;
+    size_t hidden = size_t(heads) * D, stride = 3 * hidden;
+    const bf16* sentence = qkv + size_t(tile.start) * stride + head * D;
+    keys.fill(sentence, stride, tile.first, tile.length);
+    values.fill(dout + size_t(tile.start) * hidden + head * D, hidden, tile.first, tile.length);
+    __syncthreads();
+    uint32_t q[D / 16][4], d[D / 16][4];
+    left_operands<D>(q, keys, 16 * warp);
+    left_operands<D>(d, values, 16 * warp);
+    int row = tile.first + 16 * warp + lane / 4;
+    float log_total[2], slope[2];
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        int token = row + 8 * half;
+        size_t at = size_t(tile.start + token) * heads + head;
+        log_total[half] = token < tile.length ? lse[at] : INFINITY;
+        slope[half] = token < tile.length ? delta[at] : 0.0f;
+    }
+    float sum[D / 8][4] = {};
+    for (int chunk = 0; chunk < tile.keys; chunk += TILE) {
+        __syncthreads();
+        keys.fill(sentence + hidden, stride, chunk, tile.keys);
+        values.fill(sentence + 2 * hidden, stride, chunk, tile.keys);
+        __syncthreads();
+#pragma unroll 1
+        for (int j = 0; j < TILE / 16; j++) {
+            float p[2][4], dp[2][4];
+            products<D>(p, q, keys, 16 * j);
+            products<D>(dp, d, values, 16 * j);
+#pragma unroll
+            for (int n = 0; n < 2; n++) {
+                uint32_t bits = 15;
+                float kept = 1.0f;
+                if (mask.keep) {
+                    int token = tile.start + tile.first + 16 * warp;
+                    bits = kept_by_query(mask, token, head, heads, chunk + 16 * j + 8 * n);
+                    kept = mask.scale;
+                }
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    int key = chunk + 16 * j + 8 * n + 2 * t + i % 2;
+                    float weight = key < tile.keys ? power_of_two(p[n][i] * scale * LOG2_E - log_total[i / 2]) : 0.0f;
+                    p[n][i] = weight * ((bits >> i & 1 ? dp[n][i] * kept : 0.0f) - slope[i / 2]);
+                }
+            }
+            accumulate<D>(sum, p, keys, 16 * j);
+        }
+    }
+    write_rows<D>(dqkv + size_t(tile.start) * stride + head * D, stride, row, tile.length, sum, scale, scale);
+}
+
+// dK and dV of 64 keys: dV = (P M)ᵀ dO, dK = dSᵀ Q.
+template <int D>
+DEVICE void attention_of_keys(const Tile& tile, int heads, const bf16* qkv, const bf16* dout, float scale,
+                              const Mask& mask, const float* lse, const float* delta, bf16* dqkv, bf16* memory) {
+    Rows<D> queries{memory}, grads{memory + TILE * Rows<D>::STRIDE};
+    float* log_totals = reinterpret_cast<float*>(memory + 2 * TILE * Rows<D>::STRIDE);
+    float* slopes = log_totals + TILE;
+    int head = blockIdx.y, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, t = lane % 4;
+    size_t hidden = size_t(heads) * D, stride = 3 * hidden;
+    const bf16* sentence = qkv + size_t(tile.start) * stride + head * D;
+    const bf16* upstream = dout + size_t(tile.start) * hidden + head * D;
+    queries.fill(sentence + hidden, stride, tile.first, tile.keys);
+    grads.fill(sentence + 2 * hidden, stride, tile.first, tile.keys);
+    __syncthreads();
+    uint32_t k[D / 16][4], v[D / 16][4];
+    left_operands<D>(k, queries, 16 * warp);
+    left_operands<D>(v, grads, 16 * warp);
+    int row = tile.first + 16 * warp + lane / 4;
+    float dk[D / 8][4] = {}, dv[D / 8][4] = {};
+    // Keys that are not attended to have no gradient.
+    for (int chunk = 0; chunk < tile.length && tile.first < tile.keys; chunk += TILE) {
+        __syncthreads();
+        queries.fill(sentence, stride, chunk, tile.length);
+        grads.fill(upstream, hidden, chunk, tile.length);
+        for (int i = threadIdx.x; i < TILE; i += blockDim.x) {
+            size_t at = size_t(tile.start + chunk + i) * heads + head;
+            log_totals[i] = chunk + i < tile.length ? lse[at] : INFINITY;
+            slopes[i] = chunk + i < tile.length ? delta[at] : 0.0f;
+        }
+        __syncthreads();
+#pragma unroll 1
+        for (int j = 0; j < TILE / 16; j++) {
+            float p[2][4], dp[2][4];
+            products<D>(p, k, queries, 16 * j);
+            products<D>(dp, v, grads, 16 * j);
+#pragma unroll
+            for (int n = 0; n < 2; n++) {
+                uint32_t bits = 15;
+                float kept = 1.0f;
+                if (mask.keep) {
+                    int token = tile.start + chunk + 16 * j + 8 * n;
+                    bits = kept_by_key(mask, token, head, heads, tile.first + 16 * warp);
+                    kept = mask.scale;
+                }
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    int query = 16 * j + 8 * n + 2 * t + i % 2;
+                    bool attended = row + i / 2 * 8 < tile.keys;
+                    float weight = power_of_two(p[n][i] * scale * LOG2_E - log_totals[query]);
+                    if (!attended) weight = 0.0f;
+                    bool keep = bits >> i & 1;
+                    dp[n][i] = weight * ((keep ? dp[n][i] * kept : 0.0f) - slopes[query]);
+                    p[n][i] = keep ? weight : 0.0f;
+                }
+            }
+            accumulate<D>(dv, p, grads, 16 * j);
+            accumulate<D>(dk, dp, queries, 16 * j);
+        }
+    }
+    bf16* to = dqkv + size_t(tile.start) * stride + head * D;
+    float kept = mask.keep ? mask.scale : 1.0f;
+    write_rows<D>(to + hidden, stride, row, tile.length, dk, scale, scale);
+    write_rows<D>(to + 2 * hidden, stride, row, tile.length, dv, kept, kept);
+}
+
+#define ATTENTION(D)                                                                                                    \
+    KERNEL(128, attention_##D, const Tile* tiles, int heads, const bf16* qkv, float scale, Mask mask, bf16* out,       \
+           float* lse) {                                                                                               \
+        attention<D>(tiles, heads, qkv, scale, mask, out, lse);                                                        \
+    }                                                                                                                  \
+    /* Grid: tiles, heads, roles (2). Shared memory: two tiles of rows and two floats a row. */                        \
+    KERNEL(128, attention_backward_##D, const Tile* tiles, int heads, const bf16* qkv, const bf16* dout, float scale,  \
+           Mask mask, const float* lse, const float* delta, bf16* dqkv) {                                              \
+        SHARED(bf16, memory);                                                                                          \
+        const Tile tile = tiles[blockIdx.x];                                                                           \
+        if (blockIdx.z == 0) {                                                                                         \
+            attention_of_queries<D>(tile, heads, qkv, dout, scale, mask, lse, delta, dqkv, memory);                    \
+        } else {                                                                                                       \
+            attention_of_keys<D>(tile, heads, qkv, dout, scale, mask, lse, delta, dqkv, memory);                       \
+        }                                                                                                              \
+    }
+ATTENTION(32)
+ATTENTION(64)
+ATTENTION(96)
+ATTENTION(128)

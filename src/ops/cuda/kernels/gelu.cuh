@@ -1,0 +1,57 @@
+// gelu(x + bias) with the error function: Ops::bias_gelu.
+#pragma once
+#include "columns.cuh"
+
+DEVICE float phi(float z) { return 0.5f * (1.0f + erff(z * 0.70710678118654752f)); }
+
+// Grid: rows, columns / (128 V).
+template <int V>
+DEVICE void bias_gelu(int width, In x, const float* bias, Out out) {
+    int column = V * (blockIdx.y * blockDim.x + threadIdx.x);
+    if (column >= width) return;
+    size_t at = size_t(blockIdx.x) * width + column;
+    float z[V], b[V];
+    x.read<V>(at, z);
+    load<V>(bias + column, b);
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+        z[i] += b[i];
+        z[i] *= phi(z[i]);
+    }
+    out.write<V>(at, z);
+}
+
+KERNEL(128, bias_gelu_1, int width, In x, const float* bias, Out out) { bias_gelu<1>(width, x, bias, out); }
+KERNEL(128, bias_gelu_4, int width, In x, const float* bias, Out out) { bias_gelu<4>(width, x, bias, out); }
+
+// dx = dy (Phi(z) + z phi(z)); `partial` is (rows / SUM_ROWS, width), of dbias. Grid: columns / (128 V), row groups.
+template <int V>
+DEVICE void bias_gelu_backward(int rows, int width, In x, const float* bias, In dy, Out dx, float* partial) {
+    int column = V * (blockIdx.x * blockDim.x + threadIdx.x);
+    if (column >= width) return;
+    int first = blockIdx.y * SUM_ROWS, last = min(first + SUM_ROWS, rows);
+    float b[V], sum[V] = {};
+    load<V>(bias + column, b);
+    for (int row = first; row < last; row++) {
+        size_t at = size_t(row) * width + column;
+        float z[V], d[V];
+        x.read<V>(at, z);
+        dy.read<V>(at, d);
+#pragma unroll
+        for (int i = 0; i < V; i++) {
+            z[i] += b[i];
+            float density = 0.39894228040143268f * expf(-0.5f * z[i] * z[i]);
+            d[i] *= phi(z[i]) + z[i] * density;
+            sum[i] += d[i];
+        }
+        dx.write<V>(at, d);
+    }
+    store<V>(partial + size_t(blockIdx.y) * width + column, sum);
+}
+
+KERNEL(128, bias_gelu_backward_1, int rows, int width, In x, const float* bias, In dy, Out dx, float* partial) {
+    bias_gelu_backward<1>(rows, width, x, bias, dy, dx, partial);
+}
+KERNEL(128, bias_gelu_backward_4, int rows, int width, In x, const float* bias, In dy, Out dx, float* partial) {
+    bias_gelu_backward<4>(rows, width, x, bias, dy, dx, partial);
+}

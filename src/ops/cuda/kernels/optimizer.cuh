@@ -1,0 +1,98 @@
+// AdamW and the global norm of the gradients over many arrays in one launch: Ops::adamw, Ops::sum_squares.
+//
+// A list describes the arrays; `first` is the first block of each, and a block finds its array by bisection.
+#pragma once
+#include "common.cuh"
+
+// Elements of one block.
+constexpr int BLOCK_ELEMENTS = 4096;
+
+template <class Item>
+DEVICE int item_of(const Item* items, int count, uint32_t block) {
+    int low = 0, high = count;
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        if (items[middle].first <= block) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+struct Squared {
+    const float* x;
+    uint64_t elements;
+    uint64_t first;
+};
+
+// Sum over a block in f64, in a fixed order; thread 0 has it. `shared`: 8 doubles. Blocks of 256.
+DEVICE double block_sum(double sum, double* shared) {
+#pragma unroll
+    for (int lane = 16; lane > 0; lane /= 2) sum += __shfl_xor_sync(FULL, sum, lane);
+    if (threadIdx.x % WARP == 0) shared[threadIdx.x / WARP] = sum;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        for (int warp = 1; warp < int(blockDim.x) / WARP; warp++) sum += shared[warp];
+    }
+    return sum;
+}
+
+// partial[block] = sum of squares of the block's elements. Shared memory: 8 doubles.
+KERNEL(256, sum_squares, const Squared* items, int count, double* partial) {
+    SHARED(double, shared);
+    const Squared item = items[item_of(items, count, blockIdx.x)];
+    size_t start = (blockIdx.x - item.first) * BLOCK_ELEMENTS;
+    size_t end = start + BLOCK_ELEMENTS < item.elements ? start + BLOCK_ELEMENTS : item.elements;
+    double sum = 0.0;
+    for (size_t i = start + threadIdx.x; i < end; i += blockDim.x) sum += double(item.x[i]) * double(item.x[i]);
+    sum = block_sum(sum, shared);
+    if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+// *total = sum of the partial sums. One block. Shared memory: 8 doubles.
+KERNEL(256, sum_partial, const double* partial, int count, double* total) {
+    SHARED(double, shared);
+    double sum = 0.0;
+    for (int i = threadIdx.x; i < count; i += blockDim.x) sum += partial[i];
+    sum = block_sum(sum, shared);
+    if (threadIdx.x == 0) *total = sum;
+}
+
+struct Updated {
+    float *value, *m, *v;
+    const float* gradient;
+    // The copy of the value that products read, or null.
+    bf16* half;
+    uint64_t elements;
+    uint64_t first;
+    float rate, decay;
+};
+
+// What all arrays of a step share: see AdamWStep.
+struct Step {
+    float beta1, beta2, correction1, correction2, epsilon, clip;
+};
+
+// As AdamWStep::apply, operation by operation: `__fmul_rn` and `__fadd_rn` are never contracted to fused ones, so the bits
+// are those of the other engines.
+KERNEL(256, adamw, const Updated* items, int count, Step step) {
+    const Updated item = items[item_of(items, count, blockIdx.x)];
+    size_t start = (blockIdx.x - item.first) * BLOCK_ELEMENTS;
+    size_t end = start + BLOCK_ELEMENTS < item.elements ? start + BLOCK_ELEMENTS : item.elements;
+    float rest1 = __fsub_rn(1.0f, step.beta1), rest2 = __fsub_rn(1.0f, step.beta2);
+    for (size_t i = start + threadIdx.x; i < end; i += blockDim.x) {
+        float w = item.value[i];
+        float g = __fmul_rn(item.gradient[i], step.clip);
+        float m = __fadd_rn(__fmul_rn(step.beta1, item.m[i]), __fmul_rn(rest1, g));
+        float v = __fadd_rn(__fmul_rn(step.beta2, item.v[i]), __fmul_rn(__fmul_rn(rest2, g), g));
+        float root = __fadd_rn(__fsqrt_rn(__fmul_rn(step.correction2, v)), step.epsilon);
+        float update = __fadd_rn(__fdiv_rn(__fmul_rn(step.correction1, m), root), __fmul_rn(item.decay, w));
+        w = __fsub_rn(w, __fmul_rn(item.rate, update));
+        item.value[i] = w;
+        item.m[i] = m;
+        item.v[i] = v;
+        if (item.half) item.half[i] = to_bf16(w);
+    }
+}

@@ -1,0 +1,81 @@
+// Embeddings and the small operations on rows and elements: Ops::embed, rows, add_rows, add, dropout, and conversions.
+#pragma once
+#include "common.cuh"
+
+// Sum of the word's, the position's and type 0's embedding. Grid: rows. `width` columns per row.
+KERNEL(128, embed, int width, const uint32_t* ids, const uint32_t* positions, const float* words, const float* places,
+       const float* kinds, float* out) {
+    size_t row = blockIdx.x;
+    const float *word = words + size_t(ids[row]) * width, *place = places + size_t(positions[row]) * width;
+    for (int column = threadIdx.x; column < width; column += blockDim.x) {
+        out[row * width + column] = word[column] + place[column] + kinds[column];
+    }
+}
+
+// table[unique[i]] = sum of the rows order[first[i]] .. order[first[i + 1]] of x, in that order; other rows of the table
+// are not touched. A block per distinct row, so nothing races. Grid: distinct rows.
+KERNEL(128, scatter_rows, int width, const uint32_t* unique, const uint32_t* first, const uint32_t* order,
+       const float* x, float* table) {
+    size_t to = size_t(unique[blockIdx.x]) * width;
+    uint32_t from = first[blockIdx.x], end = first[blockIdx.x + 1];
+    for (int column = threadIdx.x; column < width; column += blockDim.x) {
+        float sum = 0.0f;
+        for (uint32_t i = from; i < end; i++) sum += x[size_t(order[i]) * width + column];
+        table[to + column] = sum;
+    }
+}
+
+// out[i] = x[rows[i]]. Grid: rows.
+KERNEL(128, gather_rows, int width, const uint32_t* rows, In x, Out out) {
+    size_t from = size_t(rows[blockIdx.x]) * width, to = size_t(blockIdx.x) * width;
+    for (int column = threadIdx.x; column < width; column += blockDim.x) {
+        float value[1];
+        x.read<1>(from + column, value);
+        out.write<1>(to + column, value);
+    }
+}
+
+// x[rows[i]] += values[i] for distinct rows. Grid: rows.
+KERNEL(128, add_rows, int width, const uint32_t* rows, const float* values, float* x) {
+    size_t to = size_t(rows[blockIdx.x]) * width, from = size_t(blockIdx.x) * width;
+    for (int column = threadIdx.x; column < width; column += blockDim.x) x[to + column] += values[from + column];
+}
+
+// out = a + b. Grid: elements / 256.
+KERNEL(256, add, size_t elements, const float* a, const float* b, float* out) {
+    size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i < elements) out[i] = a[i] + b[i];
+}
+
+// out = x in another element type, or in both. Grid: elements / 1024.
+KERNEL(256, convert, size_t elements, In x, Out out) {
+    size_t i = 4 * (size_t(blockIdx.x) * blockDim.x + threadIdx.x);
+    if (i + 4 <= elements) {
+        float value[4];
+        x.read<4>(i, value);
+        out.write<4>(i, value);
+    } else {
+        for (; i < elements; i++) {
+            float value[1];
+            x.read<1>(i, value);
+            out.write<1>(i, value);
+        }
+    }
+}
+
+// out = x times the mask. Grid: elements / 1024.
+KERNEL(256, dropout, size_t elements, const float* x, Mask mask, float* out) {
+    size_t i = 4 * (size_t(blockIdx.x) * blockDim.x + threadIdx.x);
+    if (i + 4 <= elements) {
+        float value[4];
+        load<4>(x + i, value);
+        mask.apply<4>(i, value);
+        store<4>(out + i, value);
+    } else {
+        for (; i < elements; i++) {
+            float value[1] = {x[i]};
+            mask.apply<1>(i, value);
+            out[i] = value[0];
+        }
+    }
+}
