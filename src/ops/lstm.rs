@@ -52,15 +52,15 @@ pub fn recurrence_reference(inputs: &Tensor, recurrent: &Tensor, starts: &[usize
 
 /// Rows in step order: step by step, longest sequence first.
 #[derive(Debug, Clone)]
-struct Schedule {
+pub(super) struct Schedule {
     /// For each row in step order, its row in the caller's order.
-    rows: Vec<usize>,
+    pub(super) rows: Vec<usize>,
     /// Where each step starts in step order, and T at the end.
-    steps: Vec<usize>,
+    pub(super) steps: Vec<usize>,
 }
 
 impl Schedule {
-    fn new(starts: &[usize]) -> Self {
+    pub(super) fn new(starts: &[usize]) -> Self {
         let mut sequences: Vec<(usize, usize)> = starts.windows(2).map(|w| (w[0], w[1] - w[0])).collect();
         sequences.sort_by_key(|(start, length)| (std::cmp::Reverse(*length), *start));
         let (mut rows, mut steps) = (Vec::new(), vec![0]);
@@ -72,13 +72,13 @@ impl Schedule {
     }
 
     /// Range of step `t` and of its rows' predecessors in step order. The sequences of step t are the first of t - 1.
-    fn step(&self, t: usize) -> (std::ops::Range<usize>, Option<std::ops::Range<usize>>) {
+    pub(super) fn step(&self, t: usize) -> (std::ops::Range<usize>, Option<std::ops::Range<usize>>) {
         let rows = self.steps[t]..self.steps[t + 1];
         let before = (t > 0).then(|| self.steps[t - 1]..self.steps[t - 1] + rows.len());
         (rows, before)
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.steps.len() - 1
     }
 

@@ -187,6 +187,12 @@ pub trait Ops: Send + Sync {
         dropout: Option<&Dropout>,
     ) -> Result<Self::Buffer>;
 
+    /// The LSTM recurrence of a head, differentiable by candle: see [`lstm::recurrence`], which is what engines on the CPU
+    /// use.
+    fn recurrence(&self, inputs: &Tensor, recurrent: &Tensor, starts: &[usize]) -> Result<Tensor> {
+        lstm::recurrence(inputs, recurrent, starts)
+    }
+
     /// The given rows, `(T, H)` to `(rows, H)`.
     fn rows(&self, x: &Self::Buffer, rows: &[usize]) -> Result<Self::Buffer>;
     /// Add `(rows, H)` onto the given, distinct rows of `(T, H)`.

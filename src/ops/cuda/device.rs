@@ -45,7 +45,8 @@ pub struct Operand {
 /// `out = A B (+ onto) (+ bias)`: A is m x k, B is k x n, `out` m x n, all dense and row-major.
 ///
 /// Sums are in f32 whatever the inputs (for f32 inputs: true f32 products, not TF32), and in an order that depends on the
-/// shape alone. No extent is 0. The engine's four uses, with T tokens:
+/// shape alone. No extent is 0. Arrays start at multiples of 256, but a matrix may be the rows from some row on of one (the
+/// LSTM's steps), so an address promises no more alignment than it shows. The engine's uses, with T tokens:
 ///
 /// | | m, n, k | A | B | inputs | out |
 /// |---|---|---|---|---|---|
@@ -53,6 +54,7 @@ pub struct Operand {
 /// | `dx = dy W` | T, in, out | dy | W | any | as the inputs |
 /// | `dx = onto + dy W` | T, in, out | dy | W | any | f32 |
 /// | `dW = dyᵀ x` | out, in, T | dy, transposed | x | any | f32 |
+/// | `z += h W_hhᵀ` (LSTM) | rows, 4H, H | h | W, transposed | any | f32, onto itself |
 ///
 /// In cuBLAS's column-major words: `m' = n`, `n' = m`, `A' = B` with `transa = b.transposed`, `B' = A` with
 /// `transb = a.transposed`, leading dimensions the stored row lengths; `bias` runs along `m'`, as its BIAS epilogue does.
@@ -103,6 +105,7 @@ pub fn argument<T: Copy>(value: &T) -> *mut c_void {
 /// The methods that take addresses are `unsafe`: each address must be that of live memory of this device, with room for
 /// what is read or written there. The engine computes them from shapes that it has checked.
 #[allow(clippy::missing_safety_doc)] // once, above, for all of them
+#[allow(clippy::wrong_self_convention)] // `to_candle` and `from_candle` are one pair
 pub trait Device: Send + Sync + 'static {
     /// A piece of memory. Dropping it frees it, after everything that is in the queue by then.
     type Memory: Send + Sync;

@@ -1,13 +1,48 @@
-//! The engine for NVIDIA GPUs.
+//! The engine for NVIDIA GPUs: our own kernels (`kernels/`) and the device's matrix products.
+//!
+//! [`Cuda`] implements [`Ops`](super::Ops) over the trait [`Device`], so it is one engine on a GPU and on the CPU, where a
+//! device that compiles the same kernel sources with a C++ compiler (`tests/cuda/`) holds it to the reference engine.
+//!
+//! | file | what is in it |
+//! |---|---|
+//! | `device.rs` | what the engine needs of a device |
+//! | `buffer.rs` | arrays in f32, bf16 or both, and the pool of their memory |
+//! | `engine.rs` | [`Cuda`] itself: launches, conversions, products |
+//! | `operations.rs` | `impl Ops`: which kernel with which arguments |
+//! | `attention.rs` | the work list of the attention kernels, and their launches |
+//! | `optimizer.rs` | AdamW and norms over many arrays in one launch |
+//! | `recurrence.rs` | the LSTM, forward and backward |
+//! | `nvidia.rs`, `products.rs`, `driver.rs` | with the feature `cuda`: the device on a GPU, its matrix products, what the driver says |
+//! | `shapes.rs` | refusals of what does not fit |
+//! | `kernels/` | the kernels; `common.cuh` has the rules they keep, `all.cu` is what is compiled |
+//!
+//! Precision. With f32 products everything is f32. With bf16 products the operands of products and the tensors between
+//! them are bf16, sums are f32, and so are the residual stream and its gradient, statistics, master weights, gradients of
+//! weights and the optimizer's state.
+//!
+//! Deterministic. No atomics on floats, sums in an order that depends on shapes alone, dropout from the counter-based
+//! generator of `rng.rs`: the masks of the other engines.
+//!
+//! No call waits for the device but [`Ops::download`](super::Ops::download) and the sums of squares.
 
+mod attention;
+mod buffer;
 pub mod device;
 #[cfg(feature = "cuda")]
 pub mod driver;
+mod engine;
 #[cfg(feature = "cuda")]
 pub mod nvidia;
+mod operations;
+mod optimizer;
 #[cfg(feature = "cuda")]
 mod products;
+mod recurrence;
+mod shapes;
 
+pub use attention::Probabilities;
+pub use buffer::Buffer;
 pub use device::Device;
+pub use engine::Cuda;
 #[cfg(feature = "cuda")]
 pub use nvidia::Nvidia;

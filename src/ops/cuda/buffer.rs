@@ -1,0 +1,208 @@
+//! Arrays on the device, and the pool that their memory comes from.
+//!
+//! An array exists as f32, as bf16, or as both: the residual stream is read in f32 by the next LayerNorm and in bf16 by
+//! the next product, a weight in f32 by the optimizer and in bf16 by products. The form that is missing is made when it
+//! is first asked for, and kept.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use super::device::{Device, Element};
+use crate::Result;
+
+/// Allocations are multiples of this, so that free blocks fit more requests.
+const UNIT: usize = 4096;
+
+/// Free blocks by size, and the accounting that bounds them.
+struct Shelves<M> {
+    free: BTreeMap<usize, Vec<M>>,
+    /// Bytes in free blocks, in blocks in use, and the most that were ever in use.
+    idle: usize,
+    live: usize,
+    peak: usize,
+}
+
+fn lock<M>(shelves: &Mutex<Shelves<M>>) -> MutexGuard<'_, Shelves<M>> {
+    // The lock only guards counters and lists that no panic leaves half-changed.
+    shelves.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Memory of a device, used again in the order of its queue: a block that is dropped may be handed out at once, because
+/// what is enqueued for its new owner runs after what was enqueued for the old one.
+pub struct Pool<D: Device> {
+    device: Arc<D>,
+    shelves: Arc<Mutex<Shelves<D::Memory>>>,
+    reuse: bool,
+}
+
+impl<D: Device> Clone for Pool<D> {
+    fn clone(&self) -> Self {
+        Self { device: self.device.clone(), shelves: self.shelves.clone(), reuse: self.reuse }
+    }
+}
+
+impl<D: Device> Pool<D> {
+    /// Without `reuse` every block is allocated with exactly the bytes asked for and freed when dropped: what a memory
+    /// checker wants to see.
+    pub fn new(device: Arc<D>, reuse: bool) -> Self {
+        let shelves = Shelves { free: BTreeMap::new(), idle: 0, live: 0, peak: 0 };
+        Self { device, shelves: Arc::new(Mutex::new(shelves)), reuse }
+    }
+
+    /// Memory of undefined content.
+    pub fn block(&self, bytes: usize) -> Result<Block<D>> {
+        let wanted = if self.reuse { bytes.max(1).next_multiple_of(UNIT) } else { bytes.max(1) };
+        let mut shelves = lock(&self.shelves);
+        let taken = shelves.take(wanted);
+        drop(shelves);
+        let (bytes, memory) = match taken {
+            Some(taken) => taken,
+            None => match self.device.allocate(wanted) {
+                Ok(memory) => (wanted, memory),
+                Err(_) => {
+                    self.trim();
+                    (wanted, self.device.allocate(wanted)?)
+                }
+            },
+        };
+        let mut shelves = lock(&self.shelves);
+        shelves.live += bytes;
+        shelves.peak = shelves.peak.max(shelves.live);
+        drop(shelves);
+        let address = self.device.address(&memory);
+        let shelves = if self.reuse { Arc::downgrade(&self.shelves) } else { Weak::new() };
+        Ok(Block { memory: Some(memory), address, bytes, shelves })
+    }
+
+    /// Bytes in blocks that are in use, and in free ones.
+    pub fn bytes(&self) -> (usize, usize) {
+        let shelves = lock(&self.shelves);
+        (shelves.live, shelves.idle)
+    }
+
+    /// Give the memory of free blocks back to the device.
+    pub fn trim(&self) {
+        let mut shelves = lock(&self.shelves);
+        let free = std::mem::take(&mut shelves.free);
+        shelves.idle = 0;
+        shelves.peak = shelves.live;
+        drop(shelves);
+        drop(free);
+    }
+}
+
+impl<M> Shelves<M> {
+    /// The smallest free block that fits and is at most half as large again.
+    fn take(&mut self, wanted: usize) -> Option<(usize, M)> {
+        let (&bytes, blocks) = self.free.range_mut(wanted..=wanted + wanted / 2).next()?;
+        let memory = blocks.pop();
+        if blocks.is_empty() {
+            self.free.remove(&bytes);
+        }
+        self.idle -= bytes;
+        memory.map(|memory| (bytes, memory))
+    }
+
+    /// Put a block back; what is more than a quarter above the peak is returned to be freed, smallest blocks first,
+    /// because those serve the fewest requests.
+    fn give(&mut self, bytes: usize, memory: M) -> Vec<M> {
+        let mut surplus = Vec::new();
+        self.live -= bytes;
+        self.idle += bytes;
+        self.free.entry(bytes).or_default().push(memory);
+        while self.idle + self.live > self.peak + self.peak / 4 {
+            let Some(mut entry) = self.free.first_entry() else { break };
+            self.idle -= entry.key();
+            surplus.extend(entry.get_mut().pop());
+            if entry.get().is_empty() {
+                entry.remove();
+            }
+        }
+        surplus
+    }
+}
+
+/// Memory that goes back to its pool.
+pub struct Block<D: Device> {
+    /// `None` only while it is dropped.
+    memory: Option<D::Memory>,
+    address: u64,
+    bytes: usize,
+    shelves: Weak<Mutex<Shelves<D::Memory>>>,
+}
+
+impl<D: Device> Block<D> {
+    /// Address of its first byte.
+    pub fn address(&self) -> u64 {
+        self.address
+    }
+}
+
+impl<D: Device> Drop for Block<D> {
+    fn drop(&mut self) {
+        if let (Some(memory), Some(shelves)) = (self.memory.take(), self.shelves.upgrade()) {
+            let surplus = lock(&shelves).give(self.bytes, memory);
+            drop(surplus);
+        }
+    }
+}
+
+/// A dense array. Cloning shares it; nothing writes to a shared one.
+pub struct Buffer<D: Device> {
+    shape: Box<[usize]>,
+    forms: Arc<Forms<D>>,
+}
+
+/// At least one is set.
+struct Forms<D: Device> {
+    f32: OnceLock<Block<D>>,
+    bf16: OnceLock<Block<D>>,
+}
+
+impl<D: Device> Clone for Buffer<D> {
+    fn clone(&self) -> Self {
+        Self { shape: self.shape.clone(), forms: self.forms.clone() }
+    }
+}
+
+impl<D: Device> Buffer<D> {
+    /// An array in the given forms.
+    pub fn new(shape: &[usize], f32: Option<Block<D>>, bf16: Option<Block<D>>) -> Self {
+        let forms = Forms { f32: OnceLock::new(), bf16: OnceLock::new() };
+        let _ = f32.map(|block| forms.f32.set(block));
+        let _ = bf16.map(|block| forms.bf16.set(block));
+        Self { shape: shape.into(), forms: Arc::new(forms) }
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Address of a form, if it exists.
+    pub fn address(&self, element: Element) -> Option<u64> {
+        self.form(element).get().map(Block::address)
+    }
+
+    /// Add a form, which holds the same values; the first one stays.
+    pub fn add(&self, element: Element, block: Block<D>) {
+        let _ = self.form(element).set(block);
+    }
+
+    /// Whether no clone shares it.
+    pub fn is_unshared(&self) -> bool {
+        Arc::strong_count(&self.forms) == 1
+    }
+
+    fn form(&self, element: Element) -> &OnceLock<Block<D>> {
+        match element {
+            Element::F32 => &self.forms.f32,
+            Element::Bf16 => &self.forms.bf16,
+        }
+    }
+}
