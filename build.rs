@@ -8,8 +8,7 @@ use std::{env, fs};
 
 const KERNELS: &str = "src/ops/cuda/kernels";
 /// Machine code for Ampere and Hopper, and PTX that the driver compiles for what came after.
-const CODE: [&str; 3] =
-    ["arch=compute_80,code=sm_80", "arch=compute_90,code=sm_90", "arch=compute_80,code=compute_80"];
+const CODE: [&str; 3] = ["arch=compute_80,code=sm_80", "arch=compute_90,code=sm_90", "arch=compute_80,code=compute_80"];
 /// What candle and we link, by the name that their packages give the file.
 const LIBRARIES: [(&str, &str); 5] = [
     ("libcublas.so", "libcublas.so.13"),
@@ -41,7 +40,9 @@ fn compile_kernels(out: &Path) {
     }
     let source = Path::new(KERNELS).join("all.cu");
     let output = nvcc.arg(&source).output().unwrap_or_else(|error| {
-        panic!("nvcc cannot be run ({error}): the feature `cuda` needs it. `make cuda` installs it from PyPI and sets PATH")
+        panic!(
+            "nvcc cannot be run ({error}): the feature `cuda` needs it. `make cuda` installs it from PyPI and sets PATH"
+        )
     });
     let report = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "nvcc failed on {}:\n{report}", source.display());
@@ -68,7 +69,8 @@ fn link(out: &Path) {
     let _ = fs::remove_dir_all(&links);
     fs::create_dir_all(&links).expect("OUT_DIR can be written");
     for (name, file) in LIBRARIES {
-        let library = ["lib", "lib64"].map(|folder| home.join(folder).join(file)).into_iter().find(|path| path.exists());
+        let library =
+            ["lib", "lib64"].map(|folder| home.join(folder).join(file)).into_iter().find(|path| path.exists());
         let library = library.unwrap_or_else(|| panic!("{file} is in neither lib nor lib64 of {}", home.display()));
         #[cfg(unix)]
         std::os::unix::fs::symlink(library, links.join(name)).expect("OUT_DIR can be written");
@@ -76,7 +78,9 @@ fn link(out: &Path) {
         panic!("the feature `cuda` is for Linux: {name}, {}", library.display());
     }
     let mut compiler = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()));
-    compiler.args(["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "cuda13/stub.c", "-o"]).arg(links.join("libcuda.so"));
+    compiler
+        .args(["-shared", "-fPIC", "-Wl,-soname,libcuda.so.1", "cuda13/stub.c", "-o"])
+        .arg(links.join("libcuda.so"));
     let status = compiler.status().expect("a C compiler can be run");
     assert!(status.success(), "the stub of libcuda could not be compiled");
     println!("cargo:rustc-link-search=native={}", links.display());

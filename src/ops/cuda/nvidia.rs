@@ -37,6 +37,9 @@ const WORKSPACE: usize = 32 << 20;
 /// Dynamic shared memory that a block may have without asking.
 const SHARED_UNASKED: u32 = 48 << 10;
 
+/// What the driver answers.
+type Answer<T> = std::result::Result<T, DriverError>;
+
 /// Kernels that were launched, and the dynamic shared memory that each may have.
 type Functions = HashMap<&'static str, (Function, u32)>;
 
@@ -61,7 +64,8 @@ pub struct Nvidia {
     module: Module,
     functions: Mutex<Functions>,
     products: Mutex<Products>,
-    workspace: CudaSlice<u8>,
+    /// Used by `products` and by candle's cuBLAS handle, through its address.
+    _workspace: CudaSlice<u8>,
     staging: Mutex<Staging>,
     pool: Option<Pool>,
 }
@@ -81,13 +85,21 @@ impl Nvidia {
         let stream = candle.cuda_stream();
         let context = stream.context();
         let name = context.name().map_err(failed("asking for its name"))?;
-        let pool = if context.has_async_alloc() { Some(Pool::keep(context.cu_device()).map_err(failed("setting up its memory"))?) } else { None };
+        let pool = if context.has_async_alloc() {
+            Some(Pool::keep(context.cu_device()).map_err(failed("setting up its memory"))?)
+        } else {
+            None
+        };
         // SAFETY: uninitialised, and never read before it is written.
         let workspace = unsafe { stream.alloc::<u8>(WORKSPACE) }.map_err(failed("allocating a workspace"))?;
         let scratch = workspace.device_ptr(&stream).0;
         // SAFETY: the workspace lives as long as `candle`'s handle is used: both are ours.
         let status = unsafe {
-            cudarc::cublas::sys::cublasSetWorkspace_v2(*candle.cublas_handle().handle(), scratch as *mut c_void, WORKSPACE)
+            cudarc::cublas::sys::cublasSetWorkspace_v2(
+                *candle.cublas_handle().handle(),
+                scratch as *mut c_void,
+                WORKSPACE,
+            )
         };
         status.result().map_err(|e| driver::failure(&device, "giving cuBLAS its workspace", e))?;
         context.bind_to_thread().map_err(failed("using it"))?;
@@ -104,7 +116,7 @@ impl Nvidia {
             module,
             functions: Mutex::default(),
             products: Mutex::new(products),
-            workspace,
+            _workspace: workspace,
             staging: Mutex::new(staging),
             pool,
         })
@@ -274,11 +286,11 @@ unsafe impl Sync for Pool {}
 
 impl Pool {
     /// Keep what is freed for the next allocation: by default each wait gives it back to the system.
-    fn keep(device: sys::CUdevice) -> Result<Self, DriverError> {
+    fn keep(device: sys::CUdevice) -> Answer<Self> {
         // SAFETY: the device is open; each value has its attribute's type (CUmemPool_attribute).
         unsafe {
             let pool = result::device::get_mem_pool(device)?;
-            let mut set = |attribute, value: *mut c_void| result::mem_pool::set_attribute(pool, attribute, value);
+            let set = |attribute, value: *mut c_void| result::mem_pool::set_attribute(pool, attribute, value);
             let mut everything = u64::MAX;
             set(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, (&raw mut everything).cast())?;
             // Otherwise an allocation may make this stream wait for another one: folds side by side would then queue.
@@ -316,18 +328,18 @@ impl Staging {
     /// The processor may be ahead of the GPU by this many uploads.
     const SLOTS: usize = 64;
 
-    fn new(stream: &CudaStream) -> Result<Self, DriverError> {
+    fn new(stream: &CudaStream) -> Answer<Self> {
         let slot = |_| {
             // SAFETY: bytes, written before they are sent. Flags 0: memory that the processor may cache.
             let mut memory = unsafe { stream.context().alloc_pinned_with_flags::<u8>(Self::BYTES, 0) }?;
             let address = memory.as_mut_ptr()?;
             Ok(Slot { memory, address, sent: stream.record_event(None)? })
         };
-        Ok(Self { slots: (0..Self::SLOTS).map(slot).collect::<Result<_, DriverError>>()?, next: 0 })
+        Ok(Self { slots: (0..Self::SLOTS).map(slot).collect::<Answer<_>>()?, next: 0 })
     }
 
     /// The slot to use next, when its last copy is done; `None` if `values` do not fit.
-    fn slot(&mut self, values: &[u8]) -> Result<Option<&Slot>, DriverError> {
+    fn slot(&mut self, values: &[u8]) -> Answer<Option<&Slot>> {
         if values.len() > Self::BYTES {
             return Ok(None);
         }
@@ -341,7 +353,7 @@ impl Staging {
 impl Slot {
     /// # Safety
     /// `to` must have room for `values`, which fit into the slot, and whose last copy must be done.
-    unsafe fn send(&self, values: &[u8], to: u64, stream: &CudaStream) -> Result<(), DriverError> {
+    unsafe fn send(&self, values: &[u8], to: u64, stream: &CudaStream) -> Answer<()> {
         debug_assert!(values.len() <= self.memory.len());
         // SAFETY: the caller's; nothing else writes or reads the slot.
         unsafe {

@@ -13,6 +13,9 @@ use super::device::{Element, Gemm};
 use super::driver;
 use crate::Result;
 
+/// What cuBLASLt answers.
+type Answer<T> = std::result::Result<T, CublasError>;
+
 /// Plans kept. A step needs about ten, and other ones for another number of tokens.
 const PLANS: usize = 4096;
 
@@ -138,12 +141,7 @@ struct Plan {
 
 impl Plan {
     /// `bias` is that of the first product: cuBLASLt looks whether there is one.
-    fn new(
-        handle: sys::cublasLtHandle_t,
-        key: &Key,
-        bias: Option<u64>,
-        workspace: usize,
-    ) -> Result<Self, CublasError> {
+    fn new(handle: sys::cublasLtHandle_t, key: &Key, bias: Option<u64>, workspace: usize) -> Answer<Self> {
         use sys::cublasLtMatmulDescAttributes_t as Describe;
         use sys::cublasLtMatmulPreferenceAttributes_t as Prefer;
         let Key { extents: [m, n, k], transposed: [a_transposed, b_transposed], elements, .. } = *key;
@@ -170,8 +168,8 @@ impl Plan {
         plan.layouts[2] = layout(output, m, n)?;
         plan.layouts[3] = layout(output, m, n)?;
         let operation = |transposed| match transposed {
-            true => sys::cublasOperation_t::CUBLAS_OP_T,
-            false => sys::cublasOperation_t::CUBLAS_OP_N,
+            true => cudarc::cublas::sys::cublasOperation_t::CUBLAS_OP_T,
+            false => cudarc::cublas::sys::cublasOperation_t::CUBLAS_OP_N,
         };
         let epilogue = match key.bias {
             true => sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS,
@@ -196,15 +194,14 @@ impl Plan {
             preference.set(Prefer::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &c)?;
             preference.set(Prefer::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &d)?;
             let [a, b, c, d] = plan.layouts;
-            plan.algorithm =
-                result::get_matmul_algo_heuristic(handle, plan.product, a, b, c, d, preference.0)?.algo;
+            plan.algorithm = result::get_matmul_algo_heuristic(handle, plan.product, a, b, c, d, preference.0)?.algo;
         }
         Ok(plan)
     }
 
     /// # Safety
     /// `T` must be the attribute's type.
-    unsafe fn describe<T>(&self, what: sys::cublasLtMatmulDescAttributes_t, value: &T) -> Result<(), CublasError> {
+    unsafe fn describe<T>(&self, what: sys::cublasLtMatmulDescAttributes_t, value: &T) -> Answer<()> {
         // SAFETY: the descriptor is alive; the type is the caller's.
         unsafe {
             result::set_matmul_desc_attribute(self.product, what, std::ptr::from_ref(value).cast(), size_of::<T>())
@@ -229,7 +226,7 @@ struct Preference(sys::cublasLtMatmulPreference_t);
 impl Preference {
     /// # Safety
     /// `T` must be the attribute's type.
-    unsafe fn set<T>(&self, what: sys::cublasLtMatmulPreferenceAttributes_t, value: &T) -> Result<(), CublasError> {
+    unsafe fn set<T>(&self, what: sys::cublasLtMatmulPreferenceAttributes_t, value: &T) -> Answer<()> {
         // SAFETY: the preference is alive; the type is the caller's.
         unsafe { result::set_matmul_pref_attribute(self.0, what, std::ptr::from_ref(value).cast(), size_of::<T>()) }
     }
