@@ -152,7 +152,7 @@ impl<D: Device> Cuda<D> {
                 }
                 None => {
                     let mut arguments = [&[tiles, heads, size][..], &rest].concat();
-                    self.launch("attention_f32", plan.grid(1), 128, plan.shared(3, 0), &mut arguments)?;
+                    self.launch("attention_f32", plan.grid(1), 128, plan.shared(3, 4), &mut arguments)?;
                 }
             }
         }
@@ -197,7 +197,7 @@ impl<D: Device> Cuda<D> {
                 }
                 None => {
                     let mut arguments = [&[tiles, heads, size][..], &rest].concat();
-                    self.launch("attention_backward_f32", plan.grid(2), 128, plan.shared(4, 2), &mut arguments)?;
+                    self.launch("attention_backward_f32", plan.grid(2), 128, plan.shared(4, 6), &mut arguments)?;
                 }
             }
         }

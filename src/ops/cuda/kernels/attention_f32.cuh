@@ -41,16 +41,19 @@ DEVICE float dot(const float* a, const float* b, int size) {
     return sum;
 }
 
-// sum[i] += sum over lanes of weight * rows[lane][column i of this lane].
-DEVICE void add_weighted(float (&sum)[LANE_COLUMNS], float weight, const float* rows, int size) {
+// sum[i] += sum over lanes of weight * rows[lane][column i of this lane]. `weights`: 32 floats of the warp's own.
+DEVICE void add_weighted(float (&sum)[LANE_COLUMNS], float weight, const float* rows, int size, float* weights) {
     int lane = threadIdx.x % WARP;
-    for (int other = 0; other < WARP; other++) {
-        float w = __shfl_sync(FULL, weight, other);
+    __syncwarp();
+    weights[lane] = weight;
+    __syncwarp();
 #pragma unroll
-        for (int i = 0; i < LANE_COLUMNS; i++) {
-            int column = lane + i * WARP;
-            if (column < size) sum[i] += w * rows[other * (size + 1) + column];
-        }
+    for (int i = 0; i < LANE_COLUMNS; i++) {
+        int column = lane + i * WARP;
+        if (column >= size) break;
+        float part = 0.0f;
+        for (int other = 0; other < WARP; other++) part += weights[other] * rows[other * (size + 1) + column];
+        sum[i] += part;
     }
 }
 
@@ -60,7 +63,7 @@ DEVICE float kept_small(const Mask& mask, int token, int head, int heads, int ke
     return mask.kept(quad_of(token, head, heads, key)) >> (key % 4) & 1 ? mask.scale : 0.0f;
 }
 
-// Grid: tiles of 32, heads. Shared memory: three tiles of rows of size + 1 floats.
+// Grid: tiles of 32, heads. Shared memory: three tiles of rows of size + 1 floats, and four floats a row.
 KERNEL(128, attention_f32, const Tile* tiles, int heads, int size, const float* qkv, float scale, Mask mask, float* out,
        float* lse) {
     SHARED(float, memory);
@@ -68,6 +71,7 @@ KERNEL(128, attention_f32, const Tile* tiles, int heads, int size, const float* 
     float *queries = memory, *keys = memory + rows, *values = memory + 2 * rows;
     const Tile tile = tiles[blockIdx.x];
     int head = blockIdx.y, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    float* weights = memory + 3 * rows + WARP * warp;
     size_t hidden = size_t(heads) * size, stride = 3 * hidden;
     const float* sentence = qkv + size_t(tile.start) * stride + head * size;
     fill_small(queries, sentence, stride, size, tile.first, tile.length);
@@ -90,7 +94,7 @@ KERNEL(128, attention_f32, const Tile* tiles, int heads, int size, const float* 
             total[r] = total[r] * shrink + warp_sum(p);
             for (int i = 0; i < LANE_COLUMNS; i++) sum[r][i] *= shrink;
             p *= kept_small(mask, tile.start + tile.first + row, head, heads, key);
-            add_weighted(sum[r], p, values, size);
+            add_weighted(sum[r], p, values, size, weights);
         }
     }
 #pragma unroll
@@ -107,7 +111,7 @@ KERNEL(128, attention_f32, const Tile* tiles, int heads, int size, const float* 
     }
 }
 
-// Grid: tiles of 32, heads, roles (2). Shared memory: four tiles of rows of size + 1 floats, and two floats a row.
+// Grid: tiles of 32, heads, roles (2). Shared memory: four tiles of rows of size + 1 floats, and six floats a row.
 // `lse` here is to base e.
 KERNEL(128, attention_backward_f32, const Tile* tiles, int heads, int size, const float* qkv, const float* dout,
        float scale, Mask mask, const float* lse, const float* delta, float* dqkv) {
@@ -121,6 +125,7 @@ KERNEL(128, attention_backward_f32, const Tile* tiles, int heads, int size, cons
     float* to = dqkv + size_t(tile.start) * stride + head * size;
     float *own1 = memory, *own2 = memory + rows, *other1 = memory + 2 * rows, *other2 = memory + 3 * rows;
     float *log_totals = memory + 4 * rows, *slopes = log_totals + SMALL_TILE;
+    float* weights = slopes + SMALL_TILE + WARP * warp;
     // Role 0 owns queries and dO and meets keys and values; role 1 owns keys and values and meets queries and dO.
     bool of_keys = blockIdx.z == 1;
     const float *queries = sentence, *keys = sentence + hidden, *values = sentence + 2 * hidden;
@@ -160,8 +165,8 @@ KERNEL(128, attention_backward_f32, const Tile* tiles, int heads, int size, cons
             float p = key < tile.keys ? expf(score - log_totals[query]) : 0.0f;
             float factor = kept_small(mask, token, head, heads, key);
             float dp = dot(own2 + row * (size + 1), other2 + lane * (size + 1), size) * factor;
-            add_weighted(sum1[r], p * (dp - slopes[query]), other1, size);
-            if (of_keys) add_weighted(sum2[r], p * factor, other2, size);
+            add_weighted(sum1[r], p * (dp - slopes[query]), other1, size, weights);
+            if (of_keys) add_weighted(sum2[r], p * factor, other2, size, weights);
         }
     }
 #pragma unroll

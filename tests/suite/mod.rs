@@ -1,0 +1,248 @@
+//! Every operation on every case, for any engine: what `tests/ops.rs` and `tests/cuda/` hold engines to the reference by.
+//!
+//! The expected values come from the reference in f64, so the tolerance is the engine's own rounding. It is stated relative
+//! to the largest expected value of the result (what f32 can promise of a sum).
+
+use biorel::encode::Batch;
+use biorel::model::EncoderConfig;
+use biorel::model::encoder::{EncodedGradient, Pass, backward, forward};
+use biorel::model::params::{Init, encoder_specs};
+use biorel::ops::{AdamWStep, AttentionShape, Moments, Norm, Ops, Reference};
+use biorel::rng::{Dropout, Purpose, Stream};
+use candle_core::{DType, Device};
+
+pub fn exact() -> Reference {
+    Reference::new(Device::Cpu, DType::F64)
+}
+
+/// Numbers of one case, the same for every engine.
+pub struct Draws(Stream);
+
+impl Draws {
+    pub fn new(case: u32) -> Self {
+        Self(Stream::new(20_201, Purpose::Init, case))
+    }
+
+    pub fn normal(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| self.0.normal() as f32).collect()
+    }
+
+    pub fn below(&mut self, n: usize, limit: usize) -> Vec<u32> {
+        (0..n).map(|_| self.0.below(limit) as u32).collect()
+    }
+}
+
+pub fn dropout(rate: f32) -> Option<Dropout> {
+    (rate > 0.0).then_some(Dropout { rate, seed: 99, site: 5, step: 3, micro: 1 })
+}
+
+/// A named result on the host.
+pub type Results = Vec<(String, Vec<f32>)>;
+
+fn collect<O: Ops>(ops: &O, results: &mut Results, case: &str, outs: &[(&str, &O::Buffer)]) {
+    for (name, buffer) in outs {
+        results.push((format!("{case}: {name}"), ops.download(buffer).unwrap()));
+    }
+}
+
+/// Every operation on every case: what is computed must depend on the engine only by rounding.
+pub fn suite<O: Ops>(ops: &O) -> Results {
+    let mut results = Results::new();
+    for (rows, inputs, outputs) in
+        [(1, 1, 1), (1, 5, 3), (7, 24, 36), (33, 36, 24), (64, 384, 96), (131, 96, 130), (517, 1536, 384)]
+    {
+        linear(ops, &mut results, rows, inputs, outputs);
+    }
+    for width in [1, 5, 24, 36, 130, 384] {
+        for rows in [1, 7, 32, 33, 100] {
+            element_wise(ops, &mut results, rows, width);
+            for rate in [0.0, 0.1, 0.5] {
+                norm(ops, &mut results, rows, width, rate);
+            }
+        }
+    }
+    let sentences: [&[usize]; 6] = [&[1], &[2, 1, 1], &[3, 17, 64, 5], &[33, 128], &[512], &[20, 0, 9]];
+    for lengths in sentences {
+        for (heads, size) in [(1, 5), (3, 8), (12, 32), (2, 64)] {
+            for rate in [0.0, 0.1] {
+                attention(ops, &mut results, lengths, (heads, size), rate, false);
+                attention(ops, &mut results, lengths, (heads, size), rate, true);
+            }
+        }
+    }
+    for (tokens, width) in [(1, 5), (40, 24), (300, 36)] {
+        embeddings(ops, &mut results, tokens, width);
+    }
+    for n in [1, 15, 1000, 40_000] {
+        update(ops, &mut results, n);
+    }
+    results
+}
+
+fn linear<O: Ops>(ops: &O, results: &mut Results, rows: usize, inputs: usize, outputs: usize) {
+    let mut draws = Draws::new((rows * inputs + outputs) as u32);
+    let mut up = |shape: &[usize]| {
+        let scale = 1.0 / (inputs.max(outputs) as f32).sqrt();
+        let values: Vec<f32> = draws.normal(shape.iter().product()).iter().map(|x| x * scale).collect();
+        ops.upload(&values, shape).unwrap()
+    };
+    let (x, w, b) = (up(&[rows, inputs]), up(&[outputs, inputs]), up(&[outputs]));
+    let (dy, onto) = (up(&[rows, outputs]), up(&[rows, inputs]));
+    let plain = ops.linear(&x, &w, None).unwrap();
+    let biased = ops.linear(&x, &w, Some(&b)).unwrap();
+    let (dx, dw) = ops.linear_backward(&x, &w, &dy, None).unwrap();
+    let (added, _) = ops.linear_backward(&x, &w, &dy, Some(onto.clone())).unwrap();
+    let (also_added, _) = ops.linear_backward(&x, &w, &dy, Some(up(&[rows, inputs]))).unwrap();
+    let case = format!("linear {rows} {inputs} {outputs}");
+    collect(ops, results, &case, &[("y", &plain), ("y + b", &biased), ("dx", &dx), ("dw", &dw)]);
+    collect(ops, results, &case, &[("onto + dx", &added), ("onto", &onto), ("unshared onto + dx", &also_added)]);
+}
+
+fn element_wise<O: Ops>(ops: &O, results: &mut Results, rows: usize, width: usize) {
+    let mut draws = Draws::new((1000 * rows + width) as u32);
+    let mut up = |shape: &[usize]| ops.upload(&draws.normal(shape.iter().product()), shape).unwrap();
+    let (x, b, dy) = (up(&[rows, width]), up(&[width]), up(&[rows, width]));
+    let activated = ops.bias_gelu(&x, &b).unwrap();
+    let (dx, db) = ops.bias_gelu_backward(&x, &b, dy.clone()).unwrap();
+    let columns = ops.column_sum(&dy).unwrap();
+    let sum = ops.add(x.clone(), &dy).unwrap();
+    let dropped = ops.dropout(x.clone(), &dropout(0.3).unwrap()).unwrap();
+    let chosen: Vec<usize> = (0..rows).rev().step_by(3).collect();
+    let picked = ops.rows(&x, &chosen).unwrap();
+    let scattered = ops.add_rows(dy.clone(), &chosen, &picked).unwrap();
+    let through = ops.upload_candle(&ops.to_candle(&x).unwrap()).unwrap();
+    let case = format!("element-wise {rows} {width}");
+    collect(ops, results, &case, &[("gelu", &activated), ("dgelu", &dx), ("dbias", &db), ("column sum", &columns)]);
+    collect(ops, results, &case, &[("sum", &sum), ("dropout", &dropped), ("rows", &picked), ("add rows", &scattered)]);
+    // Arguments that the caller still holds must not have changed.
+    collect(ops, results, &case, &[("through candle", &through), ("x", &x), ("dy", &dy)]);
+    collect(ops, results, &case, &[("zeros", &ops.zeros(&[rows, width]).unwrap())]);
+    results.push((format!("{case}: sum of squares"), vec![ops.sum_squares(&x).unwrap() as f32]));
+}
+
+fn norm<O: Ops>(ops: &O, results: &mut Results, rows: usize, width: usize, rate: f32) {
+    let mut draws = Draws::new((7000 * rows + width) as u32);
+    let mut up = |shape: &[usize]| ops.upload(&draws.normal(shape.iter().product()), shape).unwrap();
+    let (branch, residual, dy) = (up(&[rows, width]), up(&[rows, width]), up(&[rows, width]));
+    let (bias, gamma, beta) = (up(&[width]), up(&[width]), up(&[width]));
+    let mask = dropout(rate);
+    // A large epsilon keeps the division by the deviation of a row of one element away from 0 / 0.
+    let affine = || Norm { gamma: &gamma, beta: &beta, eps: 1e-2 };
+    for (with, bias, residual) in [("all", Some(&bias), Some(&residual)), ("branch alone", None, None)] {
+        let normed = ops.add_norm(branch.clone(), bias, residual, affine(), mask.as_ref()).unwrap();
+        let d = ops.add_norm_backward(dy.clone(), &normed, &gamma, mask.as_ref()).unwrap();
+        let case = format!("norm {rows} {width} {rate} {with}");
+        let outs = [("out", &normed.out), ("normalized", &normed.normalized), ("rstd", &normed.rstd)];
+        collect(ops, results, &case, &outs);
+        collect(ops, results, &case, &[("dbranch", &d.branch), ("dresidual", &d.residual), ("dbias", &d.bias)]);
+        collect(ops, results, &case, &[("dgamma", &d.gamma), ("dbeta", &d.beta)]);
+    }
+    collect(ops, results, "norm arguments", &[("branch", &branch), ("dy", &dy)]);
+}
+
+fn attention<O: Ops>(
+    ops: &O,
+    results: &mut Results,
+    lengths: &[usize],
+    (heads, size): (usize, usize),
+    rate: f32,
+    padded: bool,
+) {
+    let mut starts = vec![0];
+    for length in lengths {
+        // The reference has no sentence without tokens; engines must only agree on the others.
+        if *length > 0 {
+            starts.push(starts[starts.len() - 1] + length);
+        }
+    }
+    let (tokens, hidden) = (starts[starts.len() - 1], heads * size);
+    let mut draws = Draws::new((tokens * hidden) as u32);
+    let qkv = ops.upload(&draws.normal(tokens * 3 * hidden), &[tokens, 3 * hidden]).unwrap();
+    let dy = ops.upload(&draws.normal(tokens * hidden), &[tokens, hidden]).unwrap();
+    let keys: Vec<usize> = starts.windows(2).map(|bounds| (bounds[1] - bounds[0]).div_ceil(2)).collect();
+    let shape = AttentionShape { starts: &starts, heads, keys: padded.then_some(&keys) };
+    let mask = dropout(rate);
+    let (out, probabilities) = ops.attention(&qkv, shape, mask.as_ref()).unwrap();
+    let d = ops.attention_backward(&qkv, probabilities, &dy, shape, mask.as_ref()).unwrap();
+    let case = format!("attention {lengths:?} {heads} x {size} {rate} padded {padded}");
+    collect(ops, results, &case, &[("out", &out), ("dqkv", &d)]);
+}
+
+fn embeddings<O: Ops>(ops: &O, results: &mut Results, tokens: usize, width: usize) {
+    let mut draws = Draws::new((tokens + width) as u32);
+    // Few ids, so that rows repeat; more words than one task fills.
+    let ids: Vec<u32> = draws.below(tokens, 30).iter().map(|id| id * 19).collect();
+    let positions = draws.below(tokens, 12);
+    let mut up = |shape: &[usize]| ops.upload(&draws.normal(shape.iter().product()), shape).unwrap();
+    let tables = [up(&[600, width]), up(&[12, width]), up(&[2, width])];
+    let dy = up(&[tokens, width]);
+    let tables = [&tables[0], &tables[1], &tables[2]];
+    let out = ops.embed(&ids, &positions, tables).unwrap();
+    let [words, places, kinds] = ops.embed_backward(&ids, &positions, &dy, tables).unwrap();
+    let case = format!("embeddings {tokens} {width}");
+    collect(ops, results, &case, &[("out", &out), ("dwords", &words), ("dplaces", &places), ("dkinds", &kinds)]);
+}
+
+fn update<O: Ops>(ops: &O, results: &mut Results, n: usize) {
+    let mut draws = Draws::new(n as u32);
+    let mut value = ops.upload(&draws.normal(n), &[n]).unwrap();
+    let held = value.clone();
+    let mut moments = Moments { m: ops.zeros(&[n]).unwrap(), v: ops.zeros(&[n]).unwrap() };
+    for t in 1..=3 {
+        let gradient = ops.upload(&draws.normal(n), &[n]).unwrap();
+        let betas = [0.9, 0.999];
+        let corrections = if n == 15 { [1.0; 2] } else { betas.map(|b: f64| 1.0 / (1.0 - b.powi(t))) };
+        let step = AdamWStep { learning_rate: 0.01, decay: 0.1, betas, epsilon: 1e-6, clip: 0.7, corrections };
+        ops.adamw(&mut value, &mut moments, &gradient, &step).unwrap();
+    }
+    let outs = [("value", &value), ("m", &moments.m), ("v", &moments.v), ("a value held elsewhere", &held)];
+    collect(ops, results, &format!("adamw {n}"), &outs);
+    results.push((format!("sum of squares {n}"), vec![ops.sum_squares(&value).unwrap() as f32]));
+}
+
+pub fn assert_close(ours: &Results, expected: &Results, tolerance: f64, engine: &str) {
+    assert_eq!(ours.len(), expected.len());
+    for ((name, ours), (same, expected)) in ours.iter().zip(expected) {
+        assert_eq!((name, ours.len()), (same, expected.len()), "{engine}");
+        let scale = expected.iter().fold(1.0f64, |scale, x| scale.max(f64::from(x.abs())));
+        for (i, (ours, expected)) in ours.iter().zip(expected).enumerate() {
+            let difference = (f64::from(*ours) - f64::from(*expected)).abs();
+            assert!(difference <= tolerance * scale, "{engine}, {name}[{i}]: {ours}, expected {expected}");
+        }
+    }
+}
+
+/// The last layer, the `[CLS]` vectors and all gradients of a small encoder, with dropout everywhere.
+pub fn encoder<O: Ops>(ops: &O) -> Results {
+    let json = r#"{"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
+        "intermediate_size": 40, "max_position_embeddings": 32}"#;
+    let config: EncoderConfig = serde_json::from_str(json).unwrap();
+    let mut draws = Draws::new(1);
+    let mut batch = Batch { ids: vec![], positions: vec![], starts: vec![0], labels: vec![], keys: None };
+    for length in [7, 1, 32, 18] {
+        batch.ids.extend(draws.below(length, config.vocab_size));
+        batch.positions.extend(0..length as u32);
+        batch.starts.push(batch.ids.len());
+    }
+    let mut specs = encoder_specs(&config);
+    for spec in &mut specs {
+        // Larger than BERT's, so that no part of the network is nearly linear.
+        spec.init = Init::Uniform(0.6);
+    }
+    let up = |values: &[f32], shape: &[usize]| ops.upload(values, shape).unwrap();
+    let params: Vec<_> = specs.iter().map(|spec| up(&spec.initial(3), &spec.shape)).collect();
+    let pass = Pass { seed: 4, step: 2, micro: 1, hidden: 0.1, attention: 0.2, head: 0.1, ..Pass::without_dropout() };
+    let (encoded, tape) = forward(ops, &config, &params, &batch, Some(&pass), true).unwrap();
+    let mut results = Results::new();
+    collect(ops, &mut results, "encoder", &[("last", &encoded.last)]);
+    for cls in &encoded.cls {
+        collect(ops, &mut results, "encoder", &[("cls", cls)]);
+    }
+    let cls = (0..2).map(|_| up(&draws.normal(4 * 24), &[4, 24])).collect();
+    let gradient = EncodedGradient { last: up(&draws.normal(batch.tokens() * 24), &[batch.tokens(), 24]), cls };
+    let gradients = backward(ops, &config, &params, &batch, &pass, tape.unwrap(), gradient).unwrap();
+    for (gradient, spec) in gradients.iter().flatten().zip(&specs) {
+        collect(ops, &mut results, "gradient", &[(&spec.name, gradient)]);
+    }
+    results
+}
