@@ -48,26 +48,36 @@ struct Function(sys::CUfunction);
 // SAFETY: a handle that any thread may use; it lives as long as its module, which `Nvidia` owns.
 unsafe impl Send for Function {}
 
+/// The kernels, loaded. The context must be current when it is dropped.
 struct Module(sys::CUmodule);
 // SAFETY: as for `Function`.
 unsafe impl Send for Module {}
 // SAFETY: only read, to look functions up.
 unsafe impl Sync for Module {}
 
+impl Drop for Module {
+    fn drop(&mut self) {
+        // SAFETY: loaded once, unloaded once, and nobody has its functions any more.
+        let _ = unsafe { result::module::unload(self.0) };
+    }
+}
+
 /// A GPU and a stream on it.
+///
+/// Fields are dropped in this order: what needs the context before what keeps it alive.
 pub struct Nvidia {
     /// `cuda:0`.
     device: String,
     name: String,
-    candle: CudaDevice,
-    stream: Arc<CudaStream>,
-    module: Module,
     functions: Mutex<Functions>,
+    module: Module,
     products: Mutex<Products>,
+    staging: Mutex<Staging>,
     /// Used by `products` and by candle's cuBLAS handle, through its address.
     _workspace: CudaSlice<u8>,
-    staging: Mutex<Staging>,
     pool: Option<Pool>,
+    candle: CudaDevice,
+    stream: Arc<CudaStream>,
 }
 
 impl Nvidia {
@@ -79,7 +89,10 @@ impl Nvidia {
         let device = format!("cuda:{index}");
         driver::check(index)?;
         let failed = |doing: &'static str| move |error| driver::refused(&format!("cuda:{index}"), doing, error);
-        let candle = CudaDevice::new_with_stream(index).map_err(|e| driver::explain(&device, e.into()))?;
+        let candle = CudaDevice::new_with_stream(index).map_err(|e| match driver::explain(&device, e.into()) {
+            Error::Tensor(other) => driver::failure(&device, "opening it", other),
+            known => known,
+        })?;
         // SAFETY: all work on tensors and memory of this device is enqueued in its one stream.
         unsafe { candle.disable_event_tracking() };
         let stream = candle.cuda_stream();
@@ -111,14 +124,14 @@ impl Nvidia {
         Ok(Self {
             device,
             name,
+            functions: Mutex::default(),
+            module,
+            products: Mutex::new(products),
+            staging: Mutex::new(staging),
+            _workspace: workspace,
+            pool,
             candle,
             stream,
-            module,
-            functions: Mutex::default(),
-            products: Mutex::new(products),
-            _workspace: workspace,
-            staging: Mutex::new(staging),
-            pool,
         })
     }
 
@@ -255,17 +268,13 @@ impl Device for Nvidia {
 }
 
 impl Drop for Nvidia {
-    /// Wait, then free what the stream may still have used. Nobody is left to tell of an error.
+    /// Wait, before what the stream may still use is freed. Nobody is left to tell of an error.
     fn drop(&mut self) {
         let _ = self.stream.synchronize();
-        // SAFETY: a tensor may keep candle's handle alive for longer than the workspace: setting the stream takes the
-        // workspace from it. Nothing runs any more, so the module and the products are unused; they are freed once.
-        unsafe {
-            let handle = *self.candle.cublas_handle().handle();
-            let _ = cudarc::cublas::result::set_stream(handle, self.stream.cu_stream().cast());
-            locked(&self.products).destroy();
-            let _ = result::module::unload(self.module.0);
-        }
+        let handle = self.candle.cublas_handle();
+        // SAFETY: a tensor may keep candle's handle alive for longer than the workspace lives: setting the stream takes
+        // the workspace from it.
+        let _ = unsafe { cudarc::cublas::result::set_stream(*handle.handle(), self.stream.cu_stream().cast()) };
         if let Some(pool) = &self.pool {
             pool.trim();
         }

@@ -78,7 +78,7 @@ impl Products {
         let key = Key::new(gemm);
         if !self.plans.contains_key(&key) {
             if self.plans.len() >= PLANS {
-                self.forget();
+                self.plans.clear();
             }
             let plan = Plan::new(self.handle, &key, gemm.bias, self.workspace.1).map_err(failed)?;
             self.plans.insert(key, plan);
@@ -114,20 +114,13 @@ impl Products {
             .map_err(failed)
         }
     }
+}
 
-    fn forget(&mut self) {
+impl Drop for Products {
+    fn drop(&mut self) {
         self.plans.clear();
-    }
-
-    /// Free everything; the products must not be used any more.
-    pub(super) fn destroy(&mut self) {
-        self.forget();
-        // SAFETY: created in `new`, and destroyed once: the handle is null afterwards.
-        unsafe {
-            if !self.handle.is_null() {
-                let _ = result::destroy_handle(std::mem::replace(&mut self.handle, std::ptr::null_mut()));
-            }
-        }
+        // SAFETY: created once, destroyed once.
+        let _ = unsafe { result::destroy_handle(self.handle) };
     }
 }
 
