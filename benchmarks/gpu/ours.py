@@ -1,6 +1,6 @@
 """One setting of biorel on a GPU, in a process of its own: prints one line of JSON. side_by_side.py calls it.
 
-    BIOREL_CORPORA=... python benchmarks/gpu/ours.py train --encoder minilm --precision bf16
+BIOREL_CORPORA=... python benchmarks/gpu/ours.py train --encoder minilm --precision bf16
 """
 
 import argparse

@@ -22,10 +22,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 from runlog import cpu_name
 from speed import commit
+
+HERE = Path(__file__).parent
 
 # Of the peer: what a researcher's script has, and the best that PyTorch can do.
 TRAIN = [
@@ -121,9 +122,13 @@ def main() -> None:
         measure([*peer, "bert-base", "--encoder", str(base), "--tokenizer", str(minilm)])
         for (name, encoder), what in product([("MiniLM", minilm), ("BERT-base", base)], ["train", "predict"]):
             arguments = [what, "--encoder", str(encoder)]
-            programs = {f"biorel {precision}": [*ours, *arguments, "--precision", precision] for precision in ("bf16", "f32")}
+            programs = {
+                f"biorel {precision}": [*ours, *arguments, "--precision", precision] for precision in ("bf16", "f32")
+            }
             for setting in TRAIN if what == "train" else PREDICT:
-                title = f"PyTorch {setting[1]}, {setting[3]}, " + ("eager" if setting[5] == "no" else f"compile {setting[5]}")
+                title = f"PyTorch {setting[1]}, {setting[3]}, " + (
+                    "eager" if setting[5] == "no" else f"compile {setting[5]}"
+                )
                 programs[title] = [*peer, *arguments, *setting]
             results: dict[str, list[dict[str, Any]]] = {title: [] for title in programs}
             for _, (title, command) in product(range(options.repeats), programs.items()):
@@ -153,7 +158,9 @@ def table(
     ]
     for title, runs in results.items():
         every = " ".join(f"{run['sentences'] / run['seconds']:.0f}" for run in runs)
-        step = statistics.median(run["seconds"] / run["steps"] for run in runs) * 1e3 if what == "train" else float("nan")
+        step = (
+            statistics.median(run["seconds"] / run["steps"] for run in runs) * 1e3 if what == "train" else float("nan")
+        )
         share = speeds[title] * tokens * per_token / (peak * 1e12)
         count = launches(programs[title], 20) if what == "train" else None
         lines.append(

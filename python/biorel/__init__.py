@@ -22,6 +22,7 @@ from biorel._biorel import __version__
 from biorel.callbacks import Callback
 from biorel.corpus import Corpus, load_corpus
 from biorel.cross_validation import CrossValidation, cross_validate
+from biorel.devices import devices
 from biorel.encoder import Encoder, load_encoder
 from biorel.errors import (
     BiorelError,
@@ -50,8 +51,8 @@ __all__ = [
     "ConfigError",
     "Corpus",
     "CorpusError",
-    "DeviceError",
     "CrossValidation",
+    "DeviceError",
     "Encoder",
     "Heatmap",
     "RelationModel",
@@ -65,6 +66,7 @@ __all__ = [
     "compare",
     "compare_stems",
     "cross_validate",
+    "devices",
     "faithfulness",
     "finetune",
     "gallery",

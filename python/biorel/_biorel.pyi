@@ -19,6 +19,7 @@ __all__ = [
     "attention",
     "bootstrap",
     "finetune",
+    "gpus",
     "layer_weights",
     "mask_words",
     "mcnemar",
@@ -144,6 +145,8 @@ class Compute:
     def __new__(cls, device: str, precision: str, threads: int | None) -> Compute: ...
     def __eq__(self, other: object, /) -> bool: ...
     @property
+    def device(self) -> str: ...
+    @property
     def precision(self) -> str: ...
     @property
     def instructions(self) -> str: ...
@@ -171,6 +174,7 @@ class Outcome:
     @property
     def evaluations(self) -> _Columns: ...
 
+def gpus() -> tuple[list[tuple[str, int, str | None]], str | None]: ...
 def finetune(
     encoder: Encoder,
     name: str,

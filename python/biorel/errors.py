@@ -65,7 +65,7 @@ class CheckpointError(BiorelError, ValueError):
 
 
 class DeviceError(BiorelError, RuntimeError):
-    """A device cannot be used: no driver, no GPU, a library missing, its memory exhausted. The message names the remedy.
+    """A device cannot be used: no driver, no GPU, a library missing, memory exhausted. The message names the remedy.
 
     Attributes
     ----------

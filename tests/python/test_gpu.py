@@ -1,4 +1,4 @@
-"""On an NVIDIA GPU: the same results as on the CPU, the same bits each time, models and states that move between devices.
+"""On an NVIDIA GPU: the results of the CPU, the same bits each time, models that move between devices.
 
 Skipped where there is no GPU, or biorel's CUDA part is not installed; the summary says how many. The operations one by
 one are `tests/gpu.rs`; the kernels on the CPU are `tests/cuda/`.
@@ -40,7 +40,9 @@ def test_a_gpu_that_is_not_there_is_an_error(encoder: biorel.Encoder) -> None:
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("f32", 2e-5), ("bf16", 4e-2)])
 @pytest.mark.parametrize("name", ["tiny", "minilm"])
-def test_hidden_states_are_those_of_the_cpu(encoder: biorel.Encoder, name: str, precision: str, tolerance: float) -> None:
+def test_hidden_states_are_those_of_the_cpu(
+    encoder: biorel.Encoder, name: str, precision: str, tolerance: float
+) -> None:
     loaded = encoder if name == "tiny" else biorel.load_encoder("minilm")
     expected = loaded.encode(TEXTS, device="cpu", precision="f32")
     for ours, theirs in zip(loaded.encode(TEXTS, device="cuda", precision=precision), expected, strict=True):

@@ -5,29 +5,19 @@ use std::fmt::{Debug, Display};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute, CUresult};
 
-use crate::{Error, Result};
+use crate::Error;
+use crate::ops::engine::Gpu;
 
 /// The CUDA version that the driver must support, as `cuDriverGetVersion` writes it, and the first driver that does.
 const CUDA: (i32, &str) = (13_000, "580");
 /// The first compute capability that the kernels run on: bf16 tensor cores.
 const CAPABILITY: (i32, i32) = (8, 0);
 
-/// A GPU.
-#[derive(Debug, Clone)]
-pub struct Gpu {
-    /// As the driver names it.
-    pub name: String,
-    /// Bytes of memory.
-    pub memory: usize,
-    /// Why it cannot be used, if it cannot.
-    pub reason: Option<String>,
-}
-
 /// The GPUs of this machine, in the driver's order.
 ///
 /// # Errors
 /// Why none can be used, and what to do about it.
-pub fn gpus() -> std::result::Result<Vec<Gpu>, String> {
+pub(in crate::ops) fn gpus() -> std::result::Result<Vec<Gpu>, String> {
     let mut version = 0;
     // SAFETY: writes one integer; allowed before `cuInit`.
     unsafe { sys::cuDriverGetVersion(&raw mut version) }.result().map_err(meaning)?;
@@ -65,23 +55,6 @@ fn gpu(index: i32) -> std::result::Result<Gpu, DriverError> {
     // SAFETY: as above.
     let memory = unsafe { result::device::total_mem(device) }?;
     Ok(Gpu { name: result::device::get_name(device)?, memory, reason })
-}
-
-/// That the GPU with this number can be used.
-///
-/// # Errors
-/// [`Error::Device`] that says why it cannot.
-pub(super) fn check(index: usize) -> Result<()> {
-    let device = format!("cuda:{index}");
-    let gpus = gpus().map_err(|reason| Error::device(&device, reason))?;
-    let Some(gpu) = gpus.get(index) else {
-        let names: Vec<String> = (0..gpus.len()).map(|i| format!("cuda:{i}")).collect();
-        return Err(Error::device(&device, format!("there is no such device, only {}", names.join(", "))));
-    };
-    match &gpu.reason {
-        None => Ok(()),
-        Some(reason) => Err(Error::device(&device, format!("{} cannot be used: {reason}", gpu.name))),
-    }
 }
 
 /// What an error of the driver means, and what to do about it.
@@ -153,7 +126,7 @@ pub(super) fn failure(device: &str, doing: &str, error: impl Debug + Display) ->
 }
 
 /// An error of a computation on a GPU, with candle's errors about the device in the user's words.
-pub fn explain(device: &str, error: Error) -> Error {
+pub(in crate::ops) fn explain(device: &str, error: Error) -> Error {
     match &error {
         Error::Tensor(inner) => {
             let text = inner.to_string();

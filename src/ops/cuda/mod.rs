@@ -29,7 +29,7 @@ mod attention;
 mod buffer;
 pub mod device;
 #[cfg(feature = "cuda")]
-pub mod driver;
+pub(super) mod driver;
 mod engine;
 #[cfg(feature = "cuda")]
 pub mod nvidia;

@@ -87,7 +87,7 @@ impl Nvidia {
     /// [`Error::Device`] that says what is missing and what to do about it.
     pub fn open(index: usize) -> Result<Self> {
         let device = format!("cuda:{index}");
-        driver::check(index)?;
+        crate::ops::engine::usable(index)?;
         let failed = |doing: &'static str| move |error| driver::refused(&format!("cuda:{index}"), doing, error);
         let candle = CudaDevice::new_with_stream(index).map_err(|e| match driver::explain(&device, e.into()) {
             Error::Tensor(other) => driver::failure(&device, "opening it", other),
