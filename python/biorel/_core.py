@@ -31,7 +31,9 @@ def _choose() -> str:
         module = importlib.import_module("biorel_cuda13._biorel")
     except ImportError as error:
         return _meaning(str(error))
+    # What importing `biorel._biorel` would do: name it, and make it an attribute of its package.
     sys.modules["biorel._biorel"] = module
+    vars(sys.modules["biorel"])["_biorel"] = module
     return ""
 
 
