@@ -59,7 +59,7 @@ pub struct Explanation {
 /// What came out of a head, and the gradients of what went in.
 struct HeadBackward<B> {
     output: HeadOutput,
-    objective: f64,
+    objective: Tensor,
     encoded: EncodedGradient<B>,
     weights: Vec<B>,
 }
@@ -101,7 +101,7 @@ impl Network {
     pub fn predict<O: Ops>(&self, ops: &O, params: &[O::Buffer], batch: &Batch) -> Result<HeadOutput> {
         let (encoded, _) = encoder::forward(ops, &self.encoder, params, batch, None, head::reads_every_cls(self.head))?;
         let input = head_input(ops, &encoded, batch)?;
-        head::forward(self.head, &self.head_tensors(ops, params)?, &input, None)
+        head::forward(ops, self.head, &self.head_tensors(ops, params)?, &input, None)
     }
 
     /// The loss of a batch and its gradient with respect to every parameter, in order; `None` for frozen ones.
@@ -142,7 +142,8 @@ impl Network {
         let Some(tape) = tape else { unreachable!("a training pass keeps its tape") };
         let mut all = encoder::backward(ops, &self.encoder, params, batch, pass, tape, head.encoded)?;
         all.extend(head.weights.into_iter().map(Some));
-        Ok((head.objective, all))
+        // Read last: until here nothing waits for the device, and the whole backward is in its queue.
+        Ok((head.objective.to_dtype(DType::F64)?.to_scalar()?, all))
     }
 
     /// Predict a batch, without dropout, and say what each of its tokens contributed.
@@ -185,7 +186,7 @@ impl Network {
         input.last = last.as_tensor().clone();
         input.cls = cls.iter().map(|var| var.as_tensor().clone()).collect();
         let tensors: Vec<Tensor> = weights.iter().map(|var| var.as_tensor().clone()).collect();
-        let output = head::forward(self.head, &tensors, &input, dropout.as_ref())?;
+        let output = head::forward(ops, self.head, &tensors, &input, dropout.as_ref())?;
         let objective = objective(&output.logits)?;
         let gradients = objective.backward()?;
         let of = |var: &Var| -> Result<O::Buffer> {
@@ -197,7 +198,7 @@ impl Network {
         Ok(HeadBackward {
             encoded: EncodedGradient { last: of(&last)?, cls: cls.iter().map(of).collect::<Result<Vec<_>>>()? },
             weights: weights.iter().map(of).collect::<Result<Vec<_>>>()?,
-            objective: objective.to_dtype(DType::F64)?.to_scalar()?,
+            objective,
             output,
         })
     }

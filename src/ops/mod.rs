@@ -33,6 +33,19 @@ pub struct Moments<B> {
     pub v: B,
 }
 
+/// One parameter's part in a step of the optimizer.
+#[derive(Debug)]
+pub struct Update<'a, B> {
+    /// The parameter.
+    pub value: &'a mut B,
+    /// Its moments.
+    pub moments: &'a mut Moments<B>,
+    /// Its gradient.
+    pub gradient: &'a B,
+    /// What to do.
+    pub step: AdamWStep,
+}
+
 /// Output of [`Ops::add_norm`] with what its backward needs.
 #[derive(Debug, Clone)]
 pub struct Normed<B> {
@@ -202,6 +215,17 @@ pub trait Ops: Send + Sync {
 
     /// Sum of squares, accumulated in f64.
     fn sum_squares(&self, x: &Self::Buffer) -> Result<f64>;
+    /// Sum of squares of all elements of all buffers: the squared global norm of a gradient.
+    fn sum_squares_of(&self, xs: &[&Self::Buffer]) -> Result<f64> {
+        xs.iter().map(|x| self.sum_squares(x)).sum()
+    }
+    /// One step of AdamW on many parameters.
+    fn adamw_of(&self, updates: &mut [Update<'_, Self::Buffer>]) -> Result<()> {
+        updates.iter_mut().try_for_each(|update| {
+            let Update { value, moments, gradient, step } = update;
+            self.adamw(value, moments, gradient, step)
+        })
+    }
     /// One step of AdamW on one parameter.
     fn adamw(
         &self,

@@ -6,7 +6,7 @@ use crate::eval::predict::OnBatch;
 use crate::model::encoder::{Frozen, Pass};
 use crate::model::params::Layout;
 use crate::model::{Loss, Network, ParamSpec, Weights};
-use crate::ops::{AdamWStep, Moments, Ops};
+use crate::ops::{AdamWStep, Moments, Ops, Update};
 use crate::train::{Dev, Evaluation};
 use crate::{Error, Result};
 
@@ -67,8 +67,7 @@ impl<'a, O: Ops> Trainer<'a, O> {
     pub fn step(&mut self, batches: &[Batch], learning_rate: f64) -> Result<(f64, f64)> {
         let (loss, gradients) = self.gradient(batches)?;
         let ops = self.ops;
-        let squares = gradients.iter().flatten().map(|g| ops.sum_squares(g)).collect::<Result<Vec<_>>>()?;
-        let norm = squares.iter().sum::<f64>().sqrt();
+        let norm = ops.sum_squares_of(&gradients.iter().flatten().collect::<Vec<_>>())?.sqrt();
         self.steps += 1;
         if !(loss.is_finite() && norm.is_finite()) {
             let message = format!(
@@ -91,13 +90,16 @@ impl<'a, O: Ops> Trainer<'a, O> {
             }),
         };
         let layers = self.network.encoder.num_hidden_layers;
-        for (index, (gradient, moments)) in gradients.iter().zip(&mut self.moments).enumerate() {
+        let mut updates = Vec::new();
+        let parameters = self.params.iter_mut().zip(&mut self.moments).zip(&gradients);
+        for (index, ((value, moments), gradient)) in parameters.enumerate() {
             let (Some(gradient), Some(moments)) = (gradient, moments) else { continue };
             let rate = settings.layer_decay.powi(Layout::depth(index, layers) as i32);
             let decay = if self.specs[index].decay { step.decay } else { 0.0 };
             let step = AdamWStep { learning_rate: learning_rate * rate, decay, ..step };
-            ops.adamw(&mut self.params[index], moments, gradient, &step)?;
+            updates.push(Update { value, moments, gradient, step });
         }
+        ops.adamw_of(&mut updates)?;
         Ok((loss, norm))
     }
 

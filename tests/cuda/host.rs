@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use biorel::ops::cuda::Device;
 use biorel::ops::cuda::device::{Element, Gemm, Launch, Operand};
@@ -15,16 +15,13 @@ use candle_core::Tensor;
 use half::bf16;
 use libloading::Library;
 
-type Run = unsafe extern "C" fn(*const c_char, *const u32, u32, u32, *mut *mut c_void) -> *const c_char;
+type Run = unsafe extern "C" fn(c_int, *const c_char, *const u32, u32, u32, *mut *mut c_void) -> *const c_char;
 
 /// The compiled kernels.
 pub struct Shim {
     run: Run,
-    schedule: unsafe extern "C" fn(c_int),
     allocate: unsafe extern "C" fn(usize) -> *mut c_void,
     free: unsafe extern "C" fn(*mut c_void, usize) -> c_int,
-    /// The library runs one launch at a time.
-    turn: Mutex<()>,
     /// Keeps the functions alive.
     _library: Library,
 }
@@ -77,10 +74,8 @@ impl Shim {
             let _ = std::fs::remove_file(&out);
             Self {
                 run: *library.get::<Run>(b"shim_launch").unwrap(),
-                schedule: *library.get(b"shim_schedule").unwrap(),
                 allocate: *library.get(b"shim_allocate").unwrap(),
                 free: *library.get(b"shim_free").unwrap(),
-                turn: Mutex::new(()),
                 _library: library,
             }
         }
@@ -204,12 +199,11 @@ impl Device for Host {
     unsafe fn launch(&self, launch: &Launch, arguments: &mut [*mut c_void]) -> Result<()> {
         let name = CString::new(launch.kernel).unwrap();
         self.launches.fetch_add(1, Ordering::Relaxed);
-        let _turn = self.shim.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: the caller's; the message is copied before the next launch.
+        // SAFETY: the caller's; the message is copied before this thread's next launch.
         unsafe {
-            (self.shim.schedule)(self.schedule as c_int);
-            let Launch { grid, block, shared, .. } = launch;
-            let message = (self.shim.run)(name.as_ptr(), grid.as_ptr(), *block, *shared, arguments.as_mut_ptr());
+            let (Launch { grid, block, shared, .. }, schedule) = (launch, self.schedule as c_int);
+            let message =
+                (self.shim.run)(schedule, name.as_ptr(), grid.as_ptr(), *block, *shared, arguments.as_mut_ptr());
             match message.is_null() {
                 true => Ok(()),
                 false => Err(error(CStr::from_ptr(message).to_string_lossy().into_owned())),

@@ -1,35 +1,94 @@
 //! The CUDA engine without a GPU: the whole engine over a device that runs its kernels on the CPU (`host.rs`).
+//!
+//! What cannot be seen here: speed, bank conflicts, races between blocks of one launch, the last digits of a GPU's exp2,
+//! exp and erf, the order of sums in its tensor cores, cublasLt, streams.
 
+mod bugs;
 mod host;
 #[path = "../suite/mod.rs"]
 mod suite;
+mod training;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use biorel::ops::cuda::Cuda;
 use biorel::ops::cuda::device::Element;
+use biorel::ops::lstm::recurrence_reference;
+use biorel::ops::{AdamWStep, AttentionShape, Moments, Norm, Ops, Update};
+use candle_core::{DType, Device, Tensor, Var};
 use host::{Host, Schedule, Shim};
-use suite::{assert_close, encoder, exact, suite};
+use suite::{Draws, Results, assert_close, encoder, exact, suite};
 
 /// Largest difference from the reference in f64, relative to the largest expected value of a result (at least 1).
 const F32_TOLERANCE: f64 = 5e-6;
-/// The same with bf16 products: an operand is off by up to 2^-9, and so is what comes out.
+/// The same with bf16 products: factors have 8 significant bits, so each is off by up to 2^-9, and so is what comes out.
 const BF16_TOLERANCE: f64 = 1.5e-2;
 
-fn engine(shim: Arc<Shim>, products: Element, schedule: Schedule) -> Cuda<Host> {
+const PRECISIONS: [(Element, f64); 2] = [(Element::F32, F32_TOLERANCE), (Element::Bf16, BF16_TOLERANCE)];
+
+pub fn engine(shim: Arc<Shim>, products: Element, schedule: Schedule) -> Cuda<Host> {
     Cuda::new(Host::new(shim, schedule), products)
+}
+
+fn bits(results: Results) -> Vec<(String, Vec<u32>)> {
+    results.into_iter().map(|(name, x)| (name, x.into_iter().map(f32::to_bits).collect())).collect()
+}
+
+/// What every operation should give.
+fn expected() -> &'static Results {
+    static EXPECTED: OnceLock<Results> = OnceLock::new();
+    EXPECTED.get_or_init(|| suite(&exact()))
 }
 
 #[test]
 fn every_operation_in_f32_equals_the_reference() {
     let Some(shim) = Shim::get() else { return };
-    assert_close(&suite(&engine(shim, Element::F32, Schedule::Forward)), &suite(&exact()), F32_TOLERANCE, "f32");
+    assert_close(&suite(&engine(shim, Element::F32, Schedule::Forward)), expected(), F32_TOLERANCE, "f32");
 }
 
 #[test]
 fn every_operation_in_bf16_equals_the_reference() {
     let Some(shim) = Shim::get() else { return };
-    assert_close(&suite(&engine(shim, Element::Bf16, Schedule::Forward)), &suite(&exact()), BF16_TOLERANCE, "bf16");
+    assert_close(&suite(&engine(shim, Element::Bf16, Schedule::Forward)), expected(), BF16_TOLERANCE, "bf16");
+}
+
+/// Heads of every size that has a kernel of its own, sentences around the sizes of tiles.
+pub fn heads<O: Ops>(ops: &O) -> Results {
+    let mut results = Results::new();
+    for (heads, size) in [(2, 32), (1, 64), (2, 96), (1, 128), (1, 48)] {
+        for (rate, padded) in [(0.0, false), (0.3, true)] {
+            suite::attention(ops, &mut results, &[1, 63, 64, 65, 17, 130], (heads, size), rate, padded);
+        }
+    }
+    results
+}
+
+#[test]
+fn attention_of_every_head_size_equals_the_reference() {
+    let Some(shim) = Shim::get() else { return };
+    let expected = heads(&exact());
+    for (products, tolerance) in PRECISIONS {
+        assert_close(&heads(&engine(shim.clone(), products, Schedule::Forward)), &expected, tolerance, "heads");
+    }
+}
+
+/// Blocks, and threads inside of a block, in another order: what comes out must not depend on it. Each array has memory of
+/// exactly its size here, and what is written behind it is noticed.
+#[test]
+fn the_order_of_threads_changes_no_bit() {
+    let Some(shim) = Shim::get() else { return };
+    for (products, _) in PRECISIONS {
+        let run = |schedule| {
+            let ops = Cuda::with_reuse(Host::new(shim.clone(), schedule), products, false);
+            bits(heads(&ops).into_iter().chain(encoder(&ops)).collect())
+        };
+        let expected = run(Schedule::Forward);
+        for schedule in [Schedule::Reverse, Schedule::Random] {
+            for (ours, expected) in run(schedule).iter().zip(&expected) {
+                assert!(ours == expected, "{} differs in the order {schedule:?}", expected.0);
+            }
+        }
+    }
 }
 
 #[test]
@@ -38,4 +97,145 @@ fn a_whole_encoder_equals_the_reference() {
     let expected = encoder(&exact());
     assert_close(&encoder(&engine(shim.clone(), Element::F32, Schedule::Forward)), &expected, 1e-5, "f32");
     assert_close(&encoder(&engine(shim, Element::Bf16, Schedule::Forward)), &expected, 5e-2, "bf16");
+}
+
+/// Values and both gradients of the recurrence, against candle's autograd through the step-by-step form.
+#[test]
+fn the_lstm_equals_the_step_by_step_form() {
+    let Some(shim) = Shim::get() else { return };
+    for (starts, hidden) in [(vec![0, 3, 4, 9], 5), (vec![0, 1], 1), (vec![0, 4, 8], 24), (vec![0, 30, 33, 50], 40)] {
+        let total = *starts.last().unwrap();
+        let mut draws = Draws::new(hidden as u32);
+        let mut random = |rows: usize, columns: usize| {
+            let values: Vec<f32> = draws.normal(rows * columns).into_iter().map(|x| 0.5 * x).collect();
+            Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
+        };
+        let arguments = [random(total, 4 * hidden), random(4 * hidden, hidden), random(total, hidden)];
+        let run = |recurrence: &dyn Fn(&Tensor, &Tensor) -> Tensor, dtype| {
+            let [inputs, weight, upstream] = arguments.each_ref().map(|x| x.to_dtype(dtype).unwrap());
+            let (inputs, weight) = (Var::from_tensor(&inputs).unwrap(), Var::from_tensor(&weight).unwrap());
+            let h = recurrence(&inputs, &weight);
+            let gradients = (&h * &upstream).unwrap().sum_all().unwrap().backward().unwrap();
+            let of = |var: &Var| gradients.get(var).cloned().unwrap_or_else(|| var.zeros_like().unwrap());
+            let name = |name: &str, x: Tensor| {
+                (
+                    format!("{starts:?} {name}"),
+                    x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap(),
+                )
+            };
+            vec![name("h", h), name("inputs", of(&inputs)), name("weight", of(&weight))]
+        };
+        let expected: Results = run(&|z, w| recurrence_reference(z, w, &starts).unwrap(), DType::F64);
+        for (products, tolerance) in PRECISIONS {
+            let ops = engine(shim.clone(), products, Schedule::Forward);
+            let ours = run(&|z, w| ops.recurrence(z, w, &starts).unwrap(), DType::F32);
+            assert_close(&ours, &expected, 2.0 * tolerance, "lstm");
+        }
+    }
+}
+
+/// Several arrays in one launch, to the bit what `AdamWStep::apply` gives; products see the new weights.
+#[test]
+fn adamw_of_many_arrays_is_exact() {
+    let Some(shim) = Shim::get() else { return };
+    let ops = engine(shim, Element::Bf16, Schedule::Forward);
+    let mut draws = Draws::new(3);
+    let sizes = [[1, 1], [1, 4096], [3, 4097], [5, 7]];
+    let hosts: Vec<_> = sizes.iter().map(|size| [(); 2].map(|()| draws.normal(size.iter().product()))).collect();
+    let mut values: Vec<_> =
+        hosts.iter().zip(&sizes).map(|([value, _], size)| ops.upload(value, size).unwrap()).collect();
+    let gradients: Vec<_> =
+        hosts.iter().zip(&sizes).map(|([_, gradient], size)| ops.upload(gradient, size).unwrap()).collect();
+    let mut moments: Vec<_> =
+        sizes.iter().map(|size| Moments { m: ops.zeros(size).unwrap(), v: ops.zeros(size).unwrap() }).collect();
+    let x = ops.upload(&draws.normal(2 * 7), &[2, 7]).unwrap();
+    let product = |weight: &_| ops.download(&ops.linear(&x, weight, None).unwrap()).unwrap();
+    let before = product(&values[3]);
+    let step = |i: usize| AdamWStep {
+        learning_rate: 0.1 / (i + 1) as f64,
+        decay: 0.01 * (i % 2) as f64,
+        betas: [0.9, 0.999],
+        epsilon: 1e-6,
+        clip: 0.3,
+        corrections: [10.0, 1000.0],
+    };
+    let mut updates: Vec<_> = values
+        .iter_mut()
+        .zip(&mut moments)
+        .zip(&gradients)
+        .enumerate()
+        .map(|(i, ((value, moments), gradient))| Update { value, moments, gradient, step: step(i) })
+        .collect();
+    let launches = ops.device().launches();
+    ops.adamw_of(&mut updates).unwrap();
+    assert_eq!(ops.device().launches(), launches + 1);
+    let mut squares = 0.0;
+    for (i, [value, gradient]) in hosts.iter().enumerate() {
+        let [new, m, v] = [&values[i], &moments[i].m, &moments[i].v].map(|x| ops.download(x).unwrap());
+        for (j, (value, gradient)) in value.iter().zip(gradient).enumerate() {
+            assert_eq!((new[j], m[j], v[j]), step(i).apply(*value, 0.0, 0.0, *gradient), "array {i}, element {j}");
+            squares += f64::from(*gradient).powi(2);
+        }
+    }
+    let ours = ops.sum_squares_of(&gradients.iter().collect::<Vec<_>>()).unwrap();
+    assert!((ours / squares - 1.0).abs() < 1e-12, "{ours} {squares}");
+    let after = product(&values[3]);
+    assert_ne!(before, after);
+    assert_eq!(after, product(&ops.upload(&ops.download(&values[3]).unwrap(), &[5, 7]).unwrap()));
+}
+
+/// Shapes that do not fit are errors, not panics.
+#[test]
+fn what_does_not_fit_is_refused() {
+    let Some(shim) = Shim::get() else { return };
+    let ops = engine(shim, Element::F32, Schedule::Forward);
+    let up = |shape: &[usize]| ops.zeros(shape).unwrap();
+    assert!(ops.upload(&[1.0], &[2]).is_err());
+    assert!(ops.linear(&up(&[2, 3]), &up(&[4, 5]), None).is_err());
+    assert!(ops.linear(&up(&[2, 3]), &up(&[4, 3]), Some(&up(&[3]))).is_err());
+    assert!(ops.linear(&up(&[6]), &up(&[4, 3]), None).is_err());
+    assert!(ops.linear_backward(&up(&[2, 3]), &up(&[4, 3]), &up(&[3, 4]), None).is_err());
+    assert!(ops.bias_gelu(&up(&[2, 3]), &up(&[2])).is_err());
+    assert!(ops.add(up(&[2, 3]), &up(&[3, 2])).is_err());
+    assert!(ops.rows(&up(&[2, 3]), &[2]).is_err());
+    let tables = [up(&[5, 3]), up(&[4, 3]), up(&[2, 3])];
+    let tables = [&tables[0], &tables[1], &tables[2]];
+    assert!(ops.embed(&[5], &[0], tables).is_err());
+    assert!(ops.embed(&[4], &[4], tables).is_err());
+    assert!(ops.embed(&[4, 4], &[3], tables).is_err());
+    for (starts, heads) in [(vec![0, 3], 2), (vec![0, 2], 5), (vec![0, 2], 0), (vec![1, 2], 2), (vec![0, 3, 2], 2)] {
+        let shape = AttentionShape { starts: &starts, heads, keys: None };
+        assert!(ops.attention(&up(&[2, 12]), shape, None).is_err(), "{starts:?}");
+    }
+    let shape = AttentionShape { starts: &[0, 2], heads: 1, keys: None };
+    assert!(ops.attention(&up(&[2, 3 * 129]), shape, None).is_err(), "a head that is too large");
+    let norm = Norm { gamma: &up(&[20_000]), beta: &up(&[20_000]), eps: 1e-12 };
+    assert!(ops.add_norm(up(&[1, 20_000]), None, None, norm, None).is_err(), "a row that is too long");
+}
+
+/// Batches without tokens are results without rows.
+#[test]
+fn batches_may_be_empty() {
+    let Some(shim) = Shim::get() else { return };
+    for (products, _) in PRECISIONS {
+        let ops = engine(shim.clone(), products, Schedule::Forward);
+        let up = |shape: &[usize]| ops.zeros(shape).unwrap();
+        let (x, w, b) = (up(&[0, 4]), up(&[6, 4]), up(&[6]));
+        let y = ops.linear(&x, &w, Some(&b)).unwrap();
+        assert_eq!(y.shape(), [0, 6]);
+        let (dx, dw) = ops.linear_backward(&x, &w, &y, None).unwrap();
+        assert_eq!((dx.shape(), ops.download(&dw).unwrap()), ([0, 4].as_slice(), vec![0.0; 24]));
+        assert_eq!(ops.download(&ops.column_sum(&y).unwrap()).unwrap(), vec![0.0; 6]);
+        let norm = Norm { gamma: &up(&[6]), beta: &b, eps: 1e-12 };
+        let normed = ops.add_norm(y.clone(), Some(&b), Some(&y), norm, None).unwrap();
+        let d = ops.add_norm_backward(y.clone(), &normed, &b, None).unwrap();
+        assert_eq!((d.branch.shape(), ops.download(&d.gamma).unwrap()), ([0, 6].as_slice(), vec![0.0; 6]));
+        let shape = AttentionShape { starts: &[0, 0], heads: 2, keys: None };
+        let (out, p) = ops.attention(&y, shape, None).unwrap();
+        let d = ops.attention_backward(&y, p, &out, shape, None).unwrap();
+        assert_eq!((out.shape(), d.shape()), ([0, 2].as_slice(), [0, 6].as_slice()));
+        let (dx, _) = ops.bias_gelu_backward(&y, &b, y.clone()).unwrap();
+        assert_eq!(ops.to_candle(&dx).unwrap().dims(), [0, 6]);
+        assert_eq!(ops.sum_squares(&y).unwrap(), 0.0);
+    }
 }

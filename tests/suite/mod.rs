@@ -140,7 +140,7 @@ fn norm<O: Ops>(ops: &O, results: &mut Results, rows: usize, width: usize, rate:
     collect(ops, results, "norm arguments", &[("branch", &branch), ("dy", &dy)]);
 }
 
-fn attention<O: Ops>(
+pub fn attention<O: Ops>(
     ops: &O,
     results: &mut Results,
     lengths: &[usize],

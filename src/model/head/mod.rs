@@ -61,11 +61,17 @@ pub fn head_specs(kind: HeadKind, hidden: usize, labels: usize) -> Vec<ParamSpec
     specs
 }
 
-/// Logits of a batch. `weights` are the parameters in the order of [`head_specs`].
+/// Logits of a batch, the recurrence of an LSTM computed by `ops`. `weights` are the parameters in the order of [`head_specs`].
 ///
 /// # Errors
 /// [`Error::Config`] when a sentence has nothing between `[CLS]` and `[SEP]`.
-pub fn forward(kind: HeadKind, weights: &[Tensor], input: &HeadInput, dropout: Option<&Dropout>) -> Result<HeadOutput> {
+pub fn forward<O: Ops>(
+    ops: &O,
+    kind: HeadKind,
+    weights: &[Tensor],
+    input: &HeadInput,
+    dropout: Option<&Dropout>,
+) -> Result<HeadOutput> {
     if let Some(empty) = input.starts.windows(2).position(|w| w[1] - w[0] < 3) {
         let message = format!("instance {empty} of the batch has no word piece between [CLS] and [SEP]");
         return Err(Error::config("text", message));
@@ -73,9 +79,9 @@ pub fn forward(kind: HeadKind, weights: &[Tensor], input: &HeadInput, dropout: O
     let (own, classifier) = weights.split_at(weights.len() - 2);
     let (read, weights) = match kind {
         HeadKind::Cls => (h_cls(input)?, None),
-        HeadKind::Lstm => (Tensor::cat(&[h_cls(input)?, lstm::over_words(own, input)?], 1)?, None),
-        HeadKind::LstmNoCls => (lstm::over_words(own, input)?, None),
-        HeadKind::LstmAllCls => (lstm::over_layers(own, input)?, None),
+        HeadKind::Lstm => (Tensor::cat(&[h_cls(input)?, lstm::over_words(ops, own, input)?], 1)?, None),
+        HeadKind::LstmNoCls => (lstm::over_words(ops, own, input)?, None),
+        HeadKind::LstmAllCls => (lstm::over_layers(ops, own, input)?, None),
         HeadKind::Attention => {
             let (summary, weights) = attention::over_words(own, input)?;
             (Tensor::cat(&[h_cls(input)?, summary], 1)?, Some(weights))

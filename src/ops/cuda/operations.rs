@@ -12,7 +12,7 @@ use super::device::{Device, Element, Gemm, argument};
 use super::engine::{Cuda, Form, Forms, Mask, blocks, bytes_of};
 use super::shapes::{defect, expect, expect_inside, matrix};
 use crate::Result;
-use crate::ops::{AdamWStep, AttentionShape, Moments, Norm, NormGradients, Normed, Ops};
+use crate::ops::{AdamWStep, AttentionShape, Moments, Norm, NormGradients, Normed, Ops, Update};
 use crate::rng::Dropout;
 
 /// Rows of one partial sum: SUM_ROWS of columns.cuh.
@@ -496,6 +496,14 @@ impl<D: Device> Ops for Cuda<D> {
         self.squares(&[x])
     }
 
+    fn sum_squares_of(&self, xs: &[&Buffer<D>]) -> Result<f64> {
+        self.squares(xs)
+    }
+
+    fn adamw_of(&self, updates: &mut [Update<'_, Buffer<D>>]) -> Result<()> {
+        self.update(updates)
+    }
+
     fn adamw(
         &self,
         value: &mut Buffer<D>,
@@ -503,7 +511,7 @@ impl<D: Device> Ops for Cuda<D> {
         gradient: &Buffer<D>,
         step: &AdamWStep,
     ) -> Result<()> {
-        self.update(&mut [(value, moments, gradient, *step)])
+        self.update(&mut [Update { value, moments, gradient, step: *step }])
     }
 }
 

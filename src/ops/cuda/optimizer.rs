@@ -5,7 +5,7 @@ use super::device::{Device, Element, argument};
 use super::engine::{Cuda, Plain};
 use super::shapes::expect;
 use crate::Result;
-use crate::ops::{AdamWStep, Moments};
+use crate::ops::{AdamWStep, Update};
 
 /// Elements of one block: BLOCK_ELEMENTS of optimizer.cuh.
 const BLOCK_ELEMENTS: usize = 4096;
@@ -49,9 +49,6 @@ unsafe impl Plain for Squared {}
 // SAFETY: as above.
 unsafe impl Plain for Updated {}
 
-/// One array's part in a step of AdamW: value, moments, gradient, and the step.
-pub(super) type Update<'a, D> = (&'a mut Buffer<D>, &'a mut Moments<Buffer<D>>, &'a Buffer<D>, AdamWStep);
-
 impl<D: Device> Cuda<D> {
     /// Sum of squares of all elements of all arrays, in f64; waits for the device.
     pub(super) fn squares(&self, arrays: &[&Buffer<D>]) -> Result<f64> {
@@ -77,18 +74,18 @@ impl<D: Device> Cuda<D> {
     }
 
     /// One step of AdamW on all arrays.
-    pub(super) fn update(&self, updates: &mut [Update<'_, D>]) -> Result<()> {
+    pub(super) fn update(&self, updates: &mut [Update<'_, Buffer<D>>]) -> Result<()> {
         let shared = |step: &AdamWStep| Step {
             betas: step.betas.map(|x| x as f32),
             corrections: step.corrections.map(|x| x as f32),
             epsilon: step.epsilon as f32,
             clip: step.clip as f32,
         };
-        for group in updates.chunk_by_mut(|a, b| shared(&a.3) == shared(&b.3)) {
-            let Some(step) = group.first().map(|first| shared(&first.3)) else { continue };
+        for group in updates.chunk_by_mut(|a, b| shared(&a.step) == shared(&b.step)) {
+            let Some(step) = group.first().map(|first| shared(&first.step)) else { continue };
             let mut items = Vec::new();
             let mut blocks = 0;
-            for (value, moments, gradient, step) in group.iter_mut() {
+            for Update { value, moments, gradient, step } in group.iter_mut() {
                 let arrays =
                     [("the first moment", &moments.m), ("the second moment", &moments.v), ("the gradient", *gradient)];
                 for (what, x) in arrays {

@@ -1,4 +1,4 @@
-// The scheduler of shim.h and the C interface that tests/cuda/host.rs calls. One launch at a time: the caller locks.
+// The scheduler of shim.h and the C interface that tests/cuda/host.rs calls.
 
 #include "shim.h"
 
@@ -21,7 +21,6 @@ namespace shim {
 enum class State { Ready, AtBarrier, InWarp, Done };
 
 constexpr size_t STACK = 256 << 10;
-constexpr size_t SLOT = 64;
 #if defined(__SANITIZE_ADDRESS__)
 constexpr size_t GUARD = 0;  // the sanitizer has its own
 #else
@@ -38,12 +37,6 @@ struct Free {
     void operator()(void* memory) { free(memory); }
 };
 
-struct Warp {
-    // Two sets: a lane may start the next collective before another has read this one.
-    alignas(16) unsigned char values[2][32 * SLOT];
-    int round = 0, arrived = 0, line = 0;
-};
-
 struct Thread : Fiber {
     State state;
     int line;  // of the barrier or collective that it waits at
@@ -55,39 +48,46 @@ struct Thread : Fiber {
     std::unique_ptr<unsigned char[]> stack;
 };
 
-Fiber* current;
-uint3 block_index, block_extent, grid_extent;
+PER_THREAD Fiber* current;
+PER_THREAD uint3 block_index, block_extent, grid_extent;
 
-static Kernel* kernels;
-static std::vector<std::unique_ptr<Thread>> threads;
-static std::vector<Warp> warps;
-static std::unique_ptr<unsigned char, Free> shared;
-static size_t shared_bytes;
-static std::string error;
-static const Kernel* running;
-static void** running_arguments;
-static int block_threads, waiting, done, barrier_line;
+// A multiprocessor: what one thread of the tests runs its launches on.
+struct Machine {
+    std::vector<std::unique_ptr<Thread>> threads;
+    std::vector<Warp> warps;
+    std::unique_ptr<unsigned char, Free> shared;
+    size_t shared_bytes = 0;
+    std::string error;
+    const Kernel* running = nullptr;
+    void** arguments = nullptr;
+    int block_threads = 0, waiting = 0, done = 0, barrier_line = 0;
+    int schedule = 0;
+    uint64_t random_state = 0;
 #ifdef USE_UCONTEXT
-static ucontext_t scheduler;
+    ucontext_t scheduler;
 #else
-static void* scheduler;
+    void* scheduler = nullptr;
 #endif
+};
+
+static PER_THREAD Machine* machine;
+static Kernel* kernels;
 
 Kernel::Kernel(const char* name, unsigned threads, void (*kernel)(), Body body)
     : name(name), threads(threads), kernel(kernel), body(body), next(kernels) {
     kernels = this;
 }
 
-void* shared_memory() { return shared.get(); }
+void* shared_memory() { return machine->shared.get(); }
 
 static void fail(const char* format, ...) {
-    if (!error.empty()) return;
+    if (!machine->error.empty()) return;
     char text[256];
     va_list values;
     va_start(values, format);
     vsnprintf(text, sizeof text, format, values);
     va_end(values);
-    error = text;
+    machine->error = text;
 }
 
 // --- Fibers ---------------------------------------------------------------------------------------------------------------
@@ -95,11 +95,11 @@ static void fail(const char* format, ...) {
 #ifdef USE_UCONTEXT
 static void to_scheduler() {
     Thread* self = static_cast<Thread*>(current);
-    swapcontext(&self->context, &scheduler);
+    swapcontext(&self->context, &machine->scheduler);
 }
 static void to_thread(Thread& thread) {
     current = &thread;
-    swapcontext(&scheduler, &thread.context);
+    swapcontext(&machine->scheduler, &thread.context);
 }
 #else
 extern "C" void shim_switch(void** from, void* to);
@@ -126,19 +126,18 @@ shim_switch:
 )");
 static void to_scheduler() {
     Thread* self = static_cast<Thread*>(current);
-    shim_switch(&self->context, scheduler);
+    shim_switch(&self->context, machine->scheduler);
 }
 static void to_thread(Thread& thread) {
     current = &thread;
-    shim_switch(&scheduler, thread.context);
+    shim_switch(&machine->scheduler, thread.context);
 }
 #endif
 
 static void run_thread() {
-    running->body(running->kernel, running_arguments);
-    Thread* self = static_cast<Thread*>(current);
-    self->state = State::Done;
-    done++;
+    machine->running->body(machine->running->kernel, machine->arguments);
+    static_cast<Thread*>(current)->state = State::Done;
+    machine->done++;
     to_scheduler();
     abort();  // a finished fiber is not resumed
 }
@@ -171,38 +170,31 @@ static void wait(State state, int line) {
 // --- Collectives ---------------------------------------------------------------------------------------------------------
 
 void barrier(int line) {
-    if (waiting > 0 && line != barrier_line) fail("threads wait at the barriers of lines %d and %d", barrier_line, line);
-    barrier_line = line;
-    if (++waiting < block_threads) return wait(State::AtBarrier, line);
-    waiting = 0;
-    for (int i = 0; i < block_threads; i++) {
-        if (threads[i]->state == State::AtBarrier) threads[i]->state = State::Ready;
+    Machine& m = *machine;
+    if (m.waiting > 0 && line != m.barrier_line) {
+        fail("threads wait at the barriers of lines %d and %d", m.barrier_line, line);
+    }
+    m.barrier_line = line;
+    if (++m.waiting < m.block_threads) return wait(State::AtBarrier, line);
+    m.waiting = 0;
+    for (int i = 0; i < m.block_threads; i++) {
+        if (m.threads[i]->state == State::AtBarrier) m.threads[i]->state = State::Ready;
     }
 }
 
-const void* exchange(const void* mine, size_t bytes, int line) {
+void meet(int line) {
     Warp& warp = *current->warp;
-    int lane = current->lane, set = warp.round & 1;
-    if (bytes > SLOT) abort();
-    if (warp.arrived > 0 && line != warp.line) fail("lanes of a warp are at the collectives of lines %d and %d", warp.line, line);
-    warp.line = line;
-    memcpy(warp.values[set] + lane * bytes, mine, bytes);
-    if (++warp.arrived < 32) {
-        wait(State::InWarp, line);
-    } else {
-        warp.arrived = 0;
-        warp.round++;
-        int first = int(&warp - warps.data()) * 32;
-        for (int i = first; i < first + 32; i++) {
-            if (threads[i]->state == State::InWarp) threads[i]->state = State::Ready;
-        }
+    if (warp.arrived > 0 && line != warp.line) {
+        fail("lanes of a warp are at the collectives of lines %d and %d", warp.line, line);
     }
-    return warp.values[set];
-}
-
-void warp_barrier(int line) {
-    char nothing = 0;
-    exchange(&nothing, 1, line);
+    warp.line = line;
+    if (++warp.arrived < 32) return wait(State::InWarp, line);
+    warp.arrived = 0;
+    warp.round++;
+    auto* first = &machine->threads[(&warp - machine->warps.data()) * 32];
+    for (int i = 0; i < 32; i++) {
+        if (first[i]->state == State::InWarp) first[i]->state = State::Ready;
+    }
 }
 
 uint16_t round_bf16(float x) {
@@ -217,25 +209,33 @@ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, int li
     struct Operands {
         uint32_t a[4], b[2];
     } mine = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
-    auto all = static_cast<const Operands*>(exchange(&mine, sizeof mine, line));
+    const Operands* all = exchange(mine, line);
+    Warp& warp = *current->warp;
+    if (warp.decoded != warp.round) {
+        // Who holds what, by the layout in the PTX manual.
+        for (int lane = 0; lane < 32; lane++) {
+            int g = lane / 4, t = lane % 4;
+            for (int half = 0; half < 2; half++) {
+                for (int i = 0; i < 4; i++) {
+                    warp.left[g + i % 2 * 8][2 * t + i / 2 * 8 + half] = half_of(all[lane].a[i], half);
+                }
+                for (int i = 0; i < 2; i++) warp.right[g][2 * t + i * 8 + half] = half_of(all[lane].b[i], half);
+            }
+        }
+        warp.decoded = warp.round;
+    }
     int g = current->lane / 4, t = current->lane % 4;
     for (int i = 0; i < 4; i++) {
-        int row = g + i / 2 * 8, column = 2 * t + i % 2;
+        const float *row = warp.left[g + i / 2 * 8], *column = warp.right[2 * t + i % 2];
         float sum = 0.0f;
-        for (int k = 0; k < 16; k++) {
-            // Who holds A[row][k] and B[k][column], by the layout in the PTX manual.
-            int pair = k % 8 / 2;
-            uint32_t left = all[row % 8 * 4 + pair].a[row / 8 + k / 8 * 2];
-            uint32_t right = all[column * 4 + pair].b[k / 8];
-            sum += half_of(left, k % 2) * half_of(right, k % 2);
-        }
+        for (int k = 0; k < 16; k++) sum += row[k] * column[k];
         c[i] += sum;
     }
 }
 
 void load_matrices(uint32_t (&x)[4], const void* row, bool transposed, int line) {
     if (reinterpret_cast<uintptr_t>(row) % 16 != 0) fail("ldmatrix in line %d: a row is not aligned to 16 bytes", line);
-    auto rows = static_cast<const uint16_t* const*>(exchange(&row, sizeof row, line));
+    auto rows = exchange(static_cast<const uint16_t*>(row), line);
     int g = current->lane / 4, t = current->lane % 4;
     for (int j = 0; j < 4; j++) {
         uint16_t low = transposed ? rows[8 * j + 2 * t][g] : rows[8 * j + g][2 * t];
@@ -247,53 +247,83 @@ void load_matrices(uint32_t (&x)[4], const void* row, bool transposed, int line)
 // --- Launches --------------------------------------------------------------------------------------------------------------
 
 enum Schedule { FORWARD, REVERSE, RANDOM };
-static int schedule;
-static uint64_t random_state;
 
 static uint32_t random_below(uint32_t n) {
-    random_state = random_state * 6364136223846793005u + 1442695040888963407u;
-    return uint32_t((random_state >> 33) % n);
+    machine->random_state = machine->random_state * 6364136223846793005u + 1442695040888963407u;
+    return uint32_t((machine->random_state >> 33) % n);
 }
 
 // The order of n things under the current schedule.
 static void order(std::vector<uint32_t>& out, uint32_t n) {
     out.resize(n);
-    for (uint32_t i = 0; i < n; i++) out[i] = schedule == REVERSE ? n - 1 - i : i;
-    if (schedule != RANDOM) return;
+    for (uint32_t i = 0; i < n; i++) out[i] = machine->schedule == REVERSE ? n - 1 - i : i;
+    if (machine->schedule != RANDOM) return;
     for (uint32_t i = n; i > 1; i--) std::swap(out[i - 1], out[random_below(i)]);
 }
 
-static void run_block() {
-    memset(shared.get(), 0xff, shared_bytes);
-    memset(shared.get() + shared_bytes, 0xa5, GUARD);
-    waiting = done = 0;
-    for (Warp& warp : warps) warp.round = warp.arrived = 0;
-    for (int i = 0; i < block_threads; i++) {
-        threads[i]->index = {uint32_t(i), 0, 0};
-        threads[i]->lane = i % 32;
-        threads[i]->warp = &warps[i / 32];
-        start(*threads[i]);
+static void run_block(std::vector<uint32_t>& turns) {
+    Machine& m = *machine;
+    unsigned char* shared = m.shared.get();
+    memset(shared, 0xff, m.shared_bytes);
+    memset(shared + m.shared_bytes, 0xa5, GUARD);
+    m.waiting = m.done = 0;
+    for (Warp& warp : m.warps) warp.round = warp.arrived = warp.decoded = 0;
+    for (int i = 0; i < m.block_threads; i++) {
+        m.threads[i]->index = {uint32_t(i), 0, 0};
+        m.threads[i]->lane = i % 32;
+        m.threads[i]->warp = &m.warps[i / 32];
+        start(*m.threads[i]);
     }
-    std::vector<uint32_t> turns;
-    while (done < block_threads) {
-        order(turns, block_threads);
+    while (m.done < m.block_threads) {
+        if (m.schedule == RANDOM) order(turns, m.block_threads);
         bool moved = false;
         for (uint32_t turn : turns) {
-            if (threads[turn]->state != State::Ready) continue;
+            if (m.threads[turn]->state != State::Ready) continue;
             moved = true;
-            to_thread(*threads[turn]);
-            if (!error.empty()) return;
+            to_thread(*m.threads[turn]);
+            if (!m.error.empty()) return;
         }
-        if (!moved) {
-            for (int i = 0; i < block_threads; i++) {
-                if (threads[i]->state == State::Done) continue;
-                const char* what = threads[i]->state == State::AtBarrier ? "barrier" : "collective";
-                return fail("thread %d waits for ever at the %s of line %d", i, what, threads[i]->line);
-            }
+        for (int i = 0; i < m.block_threads && !moved; i++) {
+            if (m.threads[i]->state == State::Done) continue;
+            const char* what = m.threads[i]->state == State::AtBarrier ? "barrier" : "collective";
+            return fail("thread %d waits for ever at the %s of line %d", i, what, m.threads[i]->line);
         }
     }
     for (size_t i = 0; i < GUARD; i++) {
-        if (shared.get()[shared_bytes + i] != 0xa5) return fail("a write %zu bytes behind the shared memory", i);
+        if (shared[m.shared_bytes + i] != 0xa5) return fail("a write %zu bytes behind the shared memory", i);
+    }
+}
+
+static void run(const char* name, const uint32_t* grid, uint32_t block, uint32_t bytes, void** arguments) {
+    Machine& m = *machine;
+    const Kernel* kernel = kernels;
+    while (kernel && strcmp(kernel->name, name) != 0) kernel = kernel->next;
+    if (!kernel) return fail("there is no kernel of this name");
+    if (block == 0 || block % 32 != 0 || block > kernel->threads) {
+        return fail("a block of %u threads; it must be a multiple of 32 and at most %u", block, kernel->threads);
+    }
+    if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0 || grid[1] > 65535 || grid[2] > 65535) {
+        return fail("a grid of %u x %u x %u blocks", grid[0], grid[1], grid[2]);
+    }
+    if (bytes > 99 << 10) {
+        return fail("%u bytes of shared memory; devices of compute capability 8.6 have 99 KB", bytes);
+    }
+    m.running = kernel;
+    m.arguments = arguments;
+    m.block_threads = int(block);
+    block_extent = {block, 1, 1};
+    grid_extent = {grid[0], grid[1], grid[2]};
+    while (m.threads.size() < block) m.threads.emplace_back(new Thread);
+    m.warps.resize(block / 32);
+    m.shared_bytes = bytes;
+    m.shared.reset(static_cast<unsigned char*>(aligned(bytes)));
+    std::vector<uint32_t> blocks, turns;
+    order(blocks, grid[0] * grid[1] * grid[2]);
+    order(turns, block);
+    for (uint32_t index : blocks) {
+        block_index = {index % grid[0], index / grid[0] % grid[1], index / grid[0] / grid[1]};
+        run_block(turns);
+        if (!m.error.empty()) return;
     }
 }
 
@@ -303,49 +333,21 @@ using namespace shim;
 
 extern "C" {
 
-// 0, 1, 2: blocks and threads forward, in reverse, in a random order.
-void shim_schedule(int which) {
-    schedule = which;
-    random_state = 42;
-}
-
-// Null, or what went wrong; valid until the next launch.
-const char* shim_launch(const char* name, const uint32_t* grid, uint32_t block, uint32_t bytes, void** arguments) {
-    error.clear();
-    const Kernel* kernel = kernels;
-    while (kernel && strcmp(kernel->name, name) != 0) kernel = kernel->next;
-    if (!kernel) {
-        fail("there is no kernel %s", name);
-    } else if (block == 0 || block % 32 != 0 || block > kernel->threads) {
-        fail("%s: a block of %u threads; it must be a multiple of 32 and at most %u", name, block, kernel->threads);
-    } else if (grid[0] == 0 || grid[1] == 0 || grid[2] == 0 || grid[1] > 65535 || grid[2] > 65535) {
-        fail("%s: a grid of %u x %u x %u blocks", name, grid[0], grid[1], grid[2]);
-    } else if (bytes > 99 << 10) {
-        fail("%s: %u bytes of shared memory; devices of compute capability 8.6 have 99 KB", name, bytes);
-    }
-    if (!error.empty()) return error.c_str();
-    running = kernel;
-    running_arguments = arguments;
-    block_threads = int(block);
-    block_extent = {block, 1, 1};
-    grid_extent = {grid[0], grid[1], grid[2]};
-    while (threads.size() < block) threads.emplace_back(new Thread);
-    warps.resize(block / 32);
-    shared_bytes = bytes;
-    shared.reset(static_cast<unsigned char*>(aligned(bytes)));
-    std::vector<uint32_t> blocks;
-    order(blocks, grid[0] * grid[1] * grid[2]);
-    for (uint32_t index : blocks) {
-        block_index = {index % grid[0], index / grid[0] % grid[1], index / grid[0] / grid[1]};
-        run_block();
-        if (!error.empty()) {
-            char where[96];
-            snprintf(where, sizeof where, "%s, block %u %u %u: ", name, block_index.x, block_index.y, block_index.z);
-            error.insert(0, where);
-            return error.c_str();
-        }
-    }
-    return nullptr;
+// Run a kernel with blocks and threads forward (0), in reverse (1) or in a random order (2). Null, or what went wrong; valid
+// until the thread's next launch.
+const char* shim_launch(int schedule, const char* name, const uint32_t* grid, uint32_t block, uint32_t bytes,
+                        void** arguments) {
+    static thread_local Machine mine;
+    machine = &mine;
+    machine->error.clear();
+    machine->schedule = schedule;
+    machine->random_state = 42;
+    run(name, grid, block, bytes, arguments);
+    if (machine->error.empty()) return nullptr;
+    char where[96];
+    snprintf(where, sizeof where, "%s, block %u %u %u: ", name, block_index.x, block_index.y, block_index.z);
+    machine->error.insert(0, where);
+    return machine->error.c_str();
 }
 
 // Memory of the device: NaN, and guarded behind, so that what was never written and what is outside shows.

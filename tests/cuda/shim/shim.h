@@ -54,24 +54,46 @@ Body body_of(void (*)(A...)) {
     };
 }
 
+struct Warp {
+    // What the lanes bring to a collective. Two sets: a lane may start the next before another has read this one.
+    alignas(16) unsigned char values[2][32 * 64];
+    int round = 0, arrived = 0, line = 0;
+    // The operands of the product of round `decoded`, as rows of A and columns of B.
+    float left[16][16], right[8][16];
+    int decoded = 0;
+};
+
 struct Fiber {
     uint3 index;
     int lane;
-    struct Warp* warp;
+    Warp* warp;
 };
 
-extern Fiber* current;
-extern uint3 block_index, block_extent, grid_extent;
+// Tests run on several threads, and each runs launches of its own.
+#define PER_THREAD thread_local __attribute__((tls_model("initial-exec")))
+extern PER_THREAD Fiber* current;
+extern PER_THREAD uint3 block_index, block_extent, grid_extent;
 void* shared_memory();
 
 void barrier(int line);
-void warp_barrier(int line);
-// All lanes' values of `bytes` bytes, in order, once all have come here. Valid until the lane's next collective.
-const void* exchange(const void* mine, size_t bytes, int line);
+// Wait for the other lanes of the warp.
+void meet(int line);
+
+// All lanes' values, in order, once all have come here. Valid until the lane's next collective.
+template <class T>
+const T* exchange(const T& mine, int line) {
+    static_assert(sizeof(T) <= 64, "the slots of Warp");
+    T* values = reinterpret_cast<T*>(current->warp->values[current->warp->round & 1]);
+    values[current->lane] = mine;
+    meet(line);
+    return values;
+}
+
+inline void warp_barrier(int line) { meet(line); }
 
 template <class T>
 T shuffle(T value, int from, int line) {
-    return static_cast<const T*>(exchange(&value, sizeof(T), line))[from & 31];
+    return exchange(value, line)[from & 31];
 }
 
 uint16_t round_bf16(float x);

@@ -1,0 +1,73 @@
+//! Faults sown into the kernels are found: what the other tests are worth. Each compiles the kernels anew, so these run in
+//! `make test-cuda-host` only.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use biorel::ops::cuda::device::Element;
+
+use crate::host::{self, Schedule, Shim};
+use crate::suite::{assert_close, encoder, exact};
+use crate::{PRECISIONS, engine, heads};
+
+/// (file, what stands there, its how many-th occurrence, what to put there).
+const BUGS: [(&str, &str, usize, &str); 14] = [
+    // Barriers: before the keys overwrite the queries; after a chunk was filled; before the next one is; before a block's
+    // sums are read; before those of a block of columns are.
+    ("attention_bf16.cuh", "__syncthreads();", 1, ";"),
+    ("attention_bf16.cuh", "__syncthreads();", 2, ";"),
+    ("attention_bf16.cuh", "__syncthreads();", 5, ";"),
+    ("attention_bf16.cuh", "__syncthreads();", 7, ";"),
+    ("attention_f32.cuh", "__syncthreads();", 1, ";"),
+    ("attention_f32.cuh", "__syncthreads();", 2, ";"),
+    ("norm.cuh", "__syncthreads();", 0, ";"),
+    ("columns.cuh", "__syncthreads();", 0, ";"),
+    // A barrier that only one warp reaches, and a shuffle that half of a warp does not.
+    ("norm.cuh", "__syncthreads();", 0, "if (warp == 0) __syncthreads();"),
+    ("norm.cuh", "sum = warp_sum(sum) / width;", 0, "if (lane < 16) sum = warp_sum(sum) / width;"),
+    // Fragments and tiles.
+    ("attention_bf16.cuh", "mma(c[n], a[2 * k], b[0], b[1]);", 0, "mma(c[n], a[2 * k], b[1], b[0]);"),
+    ("attention_bf16.cuh", "pack_bf16(p[1][0], p[1][1])", 0, "pack_bf16(p[1][1], p[1][0])"),
+    ("attention_bf16.cuh", "(2 * t + i % 2) * 4", 0, "(2 * t + i / 2) * 4"),
+    // Behind the shared memory.
+    ("norm.cuh", "float* of_gamma = sums + warp * 3 * width;", 0, "float* of_gamma = sums + (warp + 1) * 3 * width;"),
+];
+
+/// The kernels with one fault in them.
+fn sow(directory: &Path, (file, from, occurrence, to): (&str, &str, usize, &str)) {
+    for entry in std::fs::read_dir(host::kernels()).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, directory.join(path.file_name().unwrap())).unwrap();
+    }
+    let path = directory.join(file);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (at, _) = text.match_indices(from).nth(occurrence).unwrap_or_else(|| panic!("{file} has no {from}"));
+    std::fs::write(&path, format!("{}{to}{}", &text[..at], &text[at + from.len()..])).unwrap();
+}
+
+#[test]
+#[ignore = "minutes: make test-cuda-host"]
+fn sown_faults_are_found() {
+    if Shim::get().is_none() {
+        return;
+    }
+    let expected = (heads(&exact()), encoder(&exact()));
+    for (index, bug) in BUGS.into_iter().enumerate() {
+        let directory = tempfile::tempdir().unwrap();
+        sow(directory.path(), bug);
+        let shim = Arc::new(Shim::compile(directory.path(), &format!("bug-{index}")));
+        let passes = |products: Element, tolerance: f64, schedule: Schedule| {
+            let ops = engine(shim.clone(), products, schedule);
+            catch_unwind(AssertUnwindSafe(|| {
+                assert_close(&heads(&ops), &expected.0, tolerance, "heads");
+                assert_close(&encoder(&ops), &expected.1, 4.0 * tolerance, "encoder");
+            }))
+            .is_ok()
+        };
+        let unseen = PRECISIONS.iter().all(|(products, tolerance)| {
+            [Schedule::Forward, Schedule::Reverse, Schedule::Random].iter().all(|s| passes(*products, *tolerance, *s))
+        });
+        assert!(!unseen, "nothing noticed {bug:?}");
+    }
+}
