@@ -63,7 +63,7 @@ fn meaning(error: DriverError) -> String {
         Ok(value) => format!(", and CUDA_VISIBLE_DEVICES is \"{value}\""),
         Err(_) => String::new(),
     };
-    let text = match error.0 {
+    match error.0 {
         CUresult::CUDA_ERROR_NO_DEVICE => format!(
             "no CUDA device: the NVIDIA driver finds none (nvidia-smi should list it; a container needs --gpus all){visible}"
         ),
@@ -95,8 +95,7 @@ fn meaning(error: DriverError) -> String {
             error.0
         ),
         _ => format!("the NVIDIA driver says {error:?}"),
-    };
-    text
+    }
 }
 
 const MEMORY: &str = "the memory of the GPU is exhausted. A smaller batch_size (accumulation= keeps the size of the step), \
@@ -130,11 +129,8 @@ pub(in crate::ops) fn explain(device: &str, error: Error) -> Error {
     match &error {
         Error::Tensor(inner) => {
             let text = inner.to_string();
-            if text.contains("CUDA_ERROR_OUT_OF_MEMORY") || text.contains("CUBLAS_STATUS_ALLOC_FAILED") {
-                Error::device(device, MEMORY)
-            } else {
-                error
-            }
+            let signs = ["CUDA_ERROR_OUT_OF_MEMORY", "CUBLAS_STATUS_ALLOC_FAILED", MEMORY];
+            if signs.iter().any(|sign| text.contains(sign)) { Error::device(device, MEMORY) } else { error }
         }
         _ => error,
     }
