@@ -9,9 +9,13 @@
 #include <string>
 #include <vector>
 
-// ucontext saves the signal mask with a system call at every switch; a switch of our own is twenty times as fast. The
-// address sanitizer knows ucontext.
-#if !defined(__x86_64__) || defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+#endif
+
+// ucontext saves the signal mask with a system call at every switch; a switch of our own is twenty times as fast.
+#if !defined(__x86_64__)
 #define USE_UCONTEXT
 #include <ucontext.h>
 #endif
@@ -24,7 +28,7 @@ constexpr size_t STACK = 256 << 10;
 #if defined(__SANITIZE_ADDRESS__)
 constexpr size_t GUARD = 0;  // the sanitizer has its own
 #else
-constexpr size_t GUARD = 64;
+constexpr size_t GUARD = 2048;
 #endif
 
 // Aligned as on the device, so that the sanitizers see misaligned accesses.
@@ -45,14 +49,14 @@ struct Thread : Fiber {
 #else
     void* context;
 #endif
+    void* fake_stack = nullptr;  // the address sanitizer's
     std::unique_ptr<unsigned char[]> stack;
 };
 
-PER_THREAD Fiber* current;
-PER_THREAD uint3 block_index, block_extent, grid_extent;
+thread_local View* view;
 
 // A multiprocessor: what one thread of the tests runs its launches on.
-struct Machine {
+struct Machine : View {
     std::vector<std::unique_ptr<Thread>> threads;
     std::vector<Warp> warps;
     std::unique_ptr<unsigned char, Free> shared;
@@ -68,38 +72,42 @@ struct Machine {
 #else
     void* scheduler = nullptr;
 #endif
+    void* fake_stack = nullptr;
+    const void* stack = nullptr;  // the scheduler's, as the sanitizer knows it
+    size_t stack_bytes = 0;
 };
 
-static PER_THREAD Machine* machine;
 static Kernel* kernels;
+
+static Machine& machine() { return *static_cast<Machine*>(view); }
+static Thread& self() { return *static_cast<Thread*>(view->current); }
 
 Kernel::Kernel(const char* name, unsigned threads, void (*kernel)(), Body body)
     : name(name), threads(threads), kernel(kernel), body(body), next(kernels) {
     kernels = this;
 }
 
-void* shared_memory() { return machine->shared.get(); }
+void* shared_memory() { return machine().shared.get(); }
 
 static void fail(const char* format, ...) {
-    if (!machine->error.empty()) return;
+    if (!machine().error.empty()) return;
     char text[256];
     va_list values;
     va_start(values, format);
     vsnprintf(text, sizeof text, format, values);
     va_end(values);
-    machine->error = text;
+    machine().error = text;
 }
 
 // --- Fibers ---------------------------------------------------------------------------------------------------------------
 
 #ifdef USE_UCONTEXT
 static void to_scheduler() {
-    Thread* self = static_cast<Thread*>(current);
-    swapcontext(&self->context, &machine->scheduler);
+    swapcontext(&self().context, &machine().scheduler);
 }
 static void to_thread(Thread& thread) {
-    current = &thread;
-    swapcontext(&machine->scheduler, &thread.context);
+    view->current = &thread;
+    swapcontext(&machine().scheduler, &thread.context);
 }
 #else
 extern "C" void shim_switch(void** from, void* to);
@@ -124,20 +132,37 @@ shim_switch:
     ret
 .size shim_switch, .-shim_switch
 )");
+// The sanitizer must know which stack is in use.
+static void leave([[maybe_unused]] void** fake, [[maybe_unused]] const void* stack, [[maybe_unused]] size_t bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_start_switch_fiber(fake, stack, bytes);
+#endif
+}
+static void arrive([[maybe_unused]] void* fake, [[maybe_unused]] const void** from, [[maybe_unused]] size_t* bytes) {
+#if defined(__SANITIZE_ADDRESS__)
+    __sanitizer_finish_switch_fiber(fake, from, bytes);
+#endif
+}
 static void to_scheduler() {
-    Thread* self = static_cast<Thread*>(current);
-    shim_switch(&self->context, machine->scheduler);
+    leave(self().state == State::Done ? nullptr : &self().fake_stack, machine().stack, machine().stack_bytes);
+    shim_switch(&self().context, machine().scheduler);
+    arrive(self().fake_stack, &machine().stack, &machine().stack_bytes);
 }
 static void to_thread(Thread& thread) {
-    current = &thread;
-    shim_switch(&machine->scheduler, thread.context);
+    view->current = &thread;
+    leave(&machine().fake_stack, thread.stack.get(), STACK);
+    shim_switch(&machine().scheduler, thread.context);
+    arrive(machine().fake_stack, nullptr, nullptr);
 }
 #endif
 
 static void run_thread() {
-    machine->running->body(machine->running->kernel, machine->arguments);
-    static_cast<Thread*>(current)->state = State::Done;
-    machine->done++;
+#ifndef USE_UCONTEXT
+    arrive(nullptr, &machine().stack, &machine().stack_bytes);
+#endif
+    machine().running->body(machine().running->kernel, machine().arguments);
+    self().state = State::Done;
+    machine().done++;
     to_scheduler();
     abort();  // a finished fiber is not resumed
 }
@@ -145,6 +170,10 @@ static void run_thread() {
 static void start(Thread& thread) {
     if (!thread.stack) thread.stack.reset(new unsigned char[STACK]);
     thread.state = State::Ready;
+#if defined(__SANITIZE_ADDRESS__)
+    __asan_unpoison_memory_region(thread.stack.get(), STACK);  // a fiber that was given up left its variables there
+    thread.fake_stack = nullptr;
+#endif
 #ifdef USE_UCONTEXT
     getcontext(&thread.context);
     thread.context.uc_stack.ss_sp = thread.stack.get();
@@ -161,16 +190,15 @@ static void start(Thread& thread) {
 
 // Wait in `state` until another fiber makes this one ready.
 static void wait(State state, int line) {
-    Thread* self = static_cast<Thread*>(current);
-    self->state = state;
-    self->line = line;
+    self().state = state;
+    self().line = line;
     to_scheduler();
 }
 
 // --- Collectives ---------------------------------------------------------------------------------------------------------
 
 void barrier(int line) {
-    Machine& m = *machine;
+    Machine& m = machine();
     if (m.waiting > 0 && line != m.barrier_line) {
         fail("threads wait at the barriers of lines %d and %d", m.barrier_line, line);
     }
@@ -183,7 +211,7 @@ void barrier(int line) {
 }
 
 void meet(int line) {
-    Warp& warp = *current->warp;
+    Warp& warp = *self().warp;
     if (warp.arrived > 0 && line != warp.line) {
         fail("lanes of a warp are at the collectives of lines %d and %d", warp.line, line);
     }
@@ -191,7 +219,7 @@ void meet(int line) {
     if (++warp.arrived < 32) return wait(State::InWarp, line);
     warp.arrived = 0;
     warp.round++;
-    auto* first = &machine->threads[(&warp - machine->warps.data()) * 32];
+    auto* first = &machine().threads[(&warp - machine().warps.data()) * 32];
     for (int i = 0; i < 32; i++) {
         if (first[i]->state == State::InWarp) first[i]->state = State::Ready;
     }
@@ -210,7 +238,7 @@ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, int li
         uint32_t a[4], b[2];
     } mine = {{a[0], a[1], a[2], a[3]}, {b0, b1}};
     const Operands* all = exchange(mine, line);
-    Warp& warp = *current->warp;
+    Warp& warp = *self().warp;
     if (warp.decoded != warp.round) {
         // Who holds what, by the layout in the PTX manual.
         for (int lane = 0; lane < 32; lane++) {
@@ -224,7 +252,7 @@ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, int li
         }
         warp.decoded = warp.round;
     }
-    int g = current->lane / 4, t = current->lane % 4;
+    int g = self().lane / 4, t = self().lane % 4;
     for (int i = 0; i < 4; i++) {
         const float *row = warp.left[g + i / 2 * 8], *column = warp.right[2 * t + i % 2];
         float sum = 0.0f;
@@ -236,7 +264,7 @@ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, int li
 void load_matrices(uint32_t (&x)[4], const void* row, bool transposed, int line) {
     if (reinterpret_cast<uintptr_t>(row) % 16 != 0) fail("ldmatrix in line %d: a row is not aligned to 16 bytes", line);
     auto rows = exchange(static_cast<const uint16_t*>(row), line);
-    int g = current->lane / 4, t = current->lane % 4;
+    int g = self().lane / 4, t = self().lane % 4;
     for (int j = 0; j < 4; j++) {
         uint16_t low = transposed ? rows[8 * j + 2 * t][g] : rows[8 * j + g][2 * t];
         uint16_t high = transposed ? rows[8 * j + 2 * t + 1][g] : rows[8 * j + g][2 * t + 1];
@@ -249,20 +277,20 @@ void load_matrices(uint32_t (&x)[4], const void* row, bool transposed, int line)
 enum Schedule { FORWARD, REVERSE, RANDOM };
 
 static uint32_t random_below(uint32_t n) {
-    machine->random_state = machine->random_state * 6364136223846793005u + 1442695040888963407u;
-    return uint32_t((machine->random_state >> 33) % n);
+    machine().random_state = machine().random_state * 6364136223846793005u + 1442695040888963407u;
+    return uint32_t((machine().random_state >> 33) % n);
 }
 
 // The order of n things under the current schedule.
 static void order(std::vector<uint32_t>& out, uint32_t n) {
     out.resize(n);
-    for (uint32_t i = 0; i < n; i++) out[i] = machine->schedule == REVERSE ? n - 1 - i : i;
-    if (machine->schedule != RANDOM) return;
+    for (uint32_t i = 0; i < n; i++) out[i] = machine().schedule == REVERSE ? n - 1 - i : i;
+    if (machine().schedule != RANDOM) return;
     for (uint32_t i = n; i > 1; i--) std::swap(out[i - 1], out[random_below(i)]);
 }
 
 static void run_block(std::vector<uint32_t>& turns) {
-    Machine& m = *machine;
+    Machine& m = machine();
     unsigned char* shared = m.shared.get();
     memset(shared, 0xff, m.shared_bytes);
     memset(shared + m.shared_bytes, 0xa5, GUARD);
@@ -295,7 +323,7 @@ static void run_block(std::vector<uint32_t>& turns) {
 }
 
 static void run(const char* name, const uint32_t* grid, uint32_t block, uint32_t bytes, void** arguments) {
-    Machine& m = *machine;
+    Machine& m = machine();
     const Kernel* kernel = kernels;
     while (kernel && strcmp(kernel->name, name) != 0) kernel = kernel->next;
     if (!kernel) return fail("there is no kernel of this name");
@@ -311,8 +339,8 @@ static void run(const char* name, const uint32_t* grid, uint32_t block, uint32_t
     m.running = kernel;
     m.arguments = arguments;
     m.block_threads = int(block);
-    block_extent = {block, 1, 1};
-    grid_extent = {grid[0], grid[1], grid[2]};
+    m.block_extent = {block, 1, 1};
+    m.grid_extent = {grid[0], grid[1], grid[2]};
     while (m.threads.size() < block) m.threads.emplace_back(new Thread);
     m.warps.resize(block / 32);
     m.shared_bytes = bytes;
@@ -321,7 +349,7 @@ static void run(const char* name, const uint32_t* grid, uint32_t block, uint32_t
     order(blocks, grid[0] * grid[1] * grid[2]);
     order(turns, block);
     for (uint32_t index : blocks) {
-        block_index = {index % grid[0], index / grid[0] % grid[1], index / grid[0] / grid[1]};
+        m.block_index = {index % grid[0], index / grid[0] % grid[1], index / grid[0] / grid[1]};
         run_block(turns);
         if (!m.error.empty()) return;
     }
@@ -337,17 +365,19 @@ extern "C" {
 // until the thread's next launch.
 const char* shim_launch(int schedule, const char* name, const uint32_t* grid, uint32_t block, uint32_t bytes,
                         void** arguments) {
-    static thread_local Machine mine;
-    machine = &mine;
-    machine->error.clear();
-    machine->schedule = schedule;
-    machine->random_state = 42;
+    static thread_local std::unique_ptr<Machine> mine;
+    if (!mine) mine.reset(new Machine());
+    view = mine.get();
+    Machine& m = machine();
+    m.error.clear();
+    m.schedule = schedule;
+    m.random_state = 42;
     run(name, grid, block, bytes, arguments);
-    if (machine->error.empty()) return nullptr;
+    if (m.error.empty()) return nullptr;
     char where[96];
-    snprintf(where, sizeof where, "%s, block %u %u %u: ", name, block_index.x, block_index.y, block_index.z);
-    machine->error.insert(0, where);
-    return machine->error.c_str();
+    snprintf(where, sizeof where, "%s, block %u %u %u: ", name, m.block_index.x, m.block_index.y, m.block_index.z);
+    m.error.insert(0, where);
+    return m.error.c_str();
 }
 
 // Memory of the device: NaN, and guarded behind, so that what was never written and what is outside shows.

@@ -69,10 +69,14 @@ struct Fiber {
     Warp* warp;
 };
 
-// Tests run on several threads, and each runs launches of its own.
-#define PER_THREAD thread_local __attribute__((tls_model("initial-exec")))
-extern PER_THREAD Fiber* current;
-extern PER_THREAD uint3 block_index, block_extent, grid_extent;
+// What a kernel sees of the multiprocessor that runs it.
+struct View {
+    Fiber* current;
+    uint3 block_index, block_extent, grid_extent;
+};
+
+// Tests run on several threads, and each runs launches of its own. One pointer: room for such variables is scarce.
+extern thread_local View* view __attribute__((tls_model("initial-exec")));
 void* shared_memory();
 
 void barrier(int line);
@@ -83,8 +87,9 @@ void meet(int line);
 template <class T>
 const T* exchange(const T& mine, int line) {
     static_assert(sizeof(T) <= 64, "the slots of Warp");
-    T* values = reinterpret_cast<T*>(current->warp->values[current->warp->round & 1]);
-    values[current->lane] = mine;
+    const Fiber& self = *view->current;
+    T* values = reinterpret_cast<T*>(self.warp->values[self.warp->round & 1]);
+    values[self.lane] = mine;
     meet(line);
     return values;
 }
@@ -106,16 +111,17 @@ void load_matrices(uint32_t (&x)[4], const void* row, bool transposed, int line)
     void name(__VA_ARGS__);                                                                                            \
     static shim::Kernel registered_##name(#name, threads, reinterpret_cast<void (*)()>(name), shim::body_of(name));    \
     void name(__VA_ARGS__)
+#define KERNEL_RESIDENT(threads, blocks, name, ...) KERNEL(threads, name, __VA_ARGS__)
 #define SHARED(type, name) type* name = static_cast<type*>(shim::shared_memory())
 
-#define threadIdx (shim::current->index)
-#define blockIdx shim::block_index
-#define blockDim shim::block_extent
-#define gridDim shim::grid_extent
+#define threadIdx (shim::view->current->index)
+#define blockIdx (shim::view->block_index)
+#define blockDim (shim::view->block_extent)
+#define gridDim (shim::view->grid_extent)
 
 #define __syncthreads() shim::barrier(__LINE__)
 #define __syncwarp() shim::warp_barrier(__LINE__)
-#define __shfl_xor_sync(mask, value, lanes) shim::shuffle(value, shim::current->lane ^ (lanes), __LINE__)
+#define __shfl_xor_sync(mask, value, lanes) shim::shuffle(value, shim::view->current->lane ^ (lanes), __LINE__)
 #define __shfl_sync(mask, value, from) shim::shuffle(value, from, __LINE__)
 
 inline float __uint_as_float(uint32_t bits) {

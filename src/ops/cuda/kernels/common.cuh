@@ -3,8 +3,8 @@
 // The same sources are compiled by nvcc for the GPU and, with BIOREL_HOST defined, by a C++ compiler for the tests
 // (tests/cuda/shim/), which emulates what is declared here. Rules that follow from it and from determinism:
 //
-// - A kernel is `KERNEL(threads, name, parameters)`; `threads` is the most its block has. (", 1": without it the compiler
-//   saves registers for more blocks at the price of spilling some.)
+// - A kernel is `KERNEL(threads, name, parameters)`; `threads` is the most its block has. KERNEL_RESIDENT also says how many
+//   blocks should fit on a multiprocessor, where the compiler otherwise chooses badly.
 // - Shared memory is dynamic, got by SHARED, once in a kernel.
 // - Collectives (shuffles, mma, ldmatrix) are called by all 32 lanes of a warp, barriers by all threads of a block.
 // - No atomics on floats: a sum over rows is written as partial sums and added in a fixed order.
@@ -15,7 +15,9 @@
 #include "shim.h"
 #else
 #include <stdint.h>
-#define KERNEL(threads, name, ...) extern "C" __global__ void __launch_bounds__(threads, 1) name(__VA_ARGS__)
+#define KERNEL(threads, name, ...) extern "C" __global__ void __launch_bounds__(threads) name(__VA_ARGS__)
+#define KERNEL_RESIDENT(threads, blocks, name, ...)                                                                    \
+    extern "C" __global__ void __launch_bounds__(threads, blocks) name(__VA_ARGS__)
 #define SHARED(type, name) type* name = reinterpret_cast<type*>(dynamic_shared)
 extern __shared__ __align__(16) unsigned char dynamic_shared[];
 #endif

@@ -132,8 +132,8 @@ DEVICE void add_norm_backward(int rows, int width, const float* dy, In normalize
 
 // Shared memory: three rows of floats per warp.
 #define ADD_NORM_BACKWARD(name, V)                                                                                      \
-    KERNEL(128, name, int rows, int width, const float* dy, In normalized, const float* rstd, const float* gamma,      \
-           Mask mask, Out branch, Out residual, float* partial) {                                                      \
+    KERNEL_RESIDENT(128, 4, name, int rows, int width, const float* dy, In normalized, const float* rstd,              \
+                    const float* gamma, Mask mask, Out branch, Out residual, float* partial) {                         \
         add_norm_backward<V>(rows, width, dy, normalized, rstd, gamma, mask, branch, residual, partial);               \
     }
 ADD_NORM_BACKWARD(add_norm_backward_1, 1)
