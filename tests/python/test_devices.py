@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import biorel
 import pytest
 from biorel.devices import choose
@@ -22,11 +24,11 @@ def test_the_processor_is_always_there() -> None:
 
 
 @pytest.mark.skipif(not NO_GPU, reason="there is a GPU")
-def test_a_gpu_that_cannot_be_used_says_why(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+def test_a_gpu_that_cannot_be_used_says_why(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
     reason = biorel.devices().iloc[1]["reason"]
     for call in (
         lambda: biorel.finetune(ddi, encoder, device="cuda:1", progress=False),
-        lambda: biorel.compare(ddi, encoders=[encoder], device="cuda:1", progress=False),
+        lambda: biorel.compare(ddi, directory=tmp_path, encoders=[encoder], device="cuda:1", progress=False),
         lambda: encoder.encode(["Aspirin."], device="cuda:1"),
     ):
         with pytest.raises(biorel.DeviceError) as raised:
