@@ -322,9 +322,10 @@ def finetune(
     state_every : int
         Steps between two writes of `state`; it is also written when the run ends or is stopped.
     device : str
-        What computes: ``cpu``, ``cuda`` or ``cuda:1`` (an NVIDIA GPU, with biorel's CUDA part), or ``auto``: the first
-        GPU if there is one that can be used, else the processor; ``run.settings["device"]`` says which it was. See
-        ``biorel.devices``. ``reference`` is the slow specification that the others are tested against.
+        What computes, ``auto``, ``cpu``, ``cuda`` or ``cuda:1``. ``cuda`` is an NVIDIA GPU, with biorel's CUDA part;
+        ``auto`` is the first GPU if there is one that can be used, else the processor, and ``run.settings["device"]``
+        says which it was. See ``biorel.devices``. ``reference`` is the slow specification that the others are tested
+        against.
     threads : int, optional
         Processor threads; all by default.
     progress : bool
