@@ -48,3 +48,8 @@ def test_an_unknown_device_is_a_wrong_setting(encoder: biorel.Encoder) -> None:
 
 def test_a_run_records_its_device(run: biorel.Run) -> None:
     assert run.settings["device"] == choose("auto", "auto", None).device
+
+
+def test_the_extra_names_the_cuda_part_of_this_version() -> None:
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'cuda13 = ["biorel-cuda13=={biorel.__version__}"]' in project
