@@ -4,6 +4,8 @@
 #
 # make docs    the documentation, in site/; a warning is an error
 # make notebooks  run the notebooks from clean and keep their outputs (minutes)
+# make cuda    the two wheels for NVIDIA GPUs, built and tried without one: needs only Rust, Python and a C compiler
+# make test-gpu  the tests that need a GPU; with the wheels of make cuda
 # make bench   biorel against PyTorch, about an hour; needs BIOREL_CORPORA and a machine that does nothing else
 # make bench PARTS="gemm heads"  only these parts, again
 #
@@ -26,7 +28,7 @@ CARGO_FLAGS := --release --locked
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test docs notebooks bench build format lint types test-rust test-cuda-host test-python wheel clean
+.PHONY: help demo test docs notebooks bench build format lint types test-rust test-cuda-host test-python wheel cuda test-gpu clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -108,6 +110,39 @@ format: $(VENV)/.dev
 wheel: $(VENV)/.pip
 	$(BIN)/maturin build --release --locked --out dist
 
+# --- NVIDIA GPUs -----------------------------------------------------------------------------------------------------
+
+# The compiler and the libraries come from PyPI (cuda13/toolchain.txt), not from the system: no CUDA and no GPU is needed.
+CUDA_VENV := .venv-cuda
+CUDA_BIN := $(abspath $(CUDA_VENV))/bin
+# Portable kernels for candle (ours name their architectures in build.rs), in a target directory of their own.
+CUDA_ENV = CUDA_HOME="$$(echo $(abspath $(CUDA_VENV))/lib/python3*/site-packages/nvidia/cu13)"; \
+	export CUDA_HOME CUDA_PATH="$$CUDA_HOME" CUDA_ROOT="$$CUDA_HOME" PATH="$$CUDA_HOME/bin:$$PATH" CUDA_COMPUTE_CAP=80; \
+	export CARGO_TARGET_DIR="$(CURDIR)/target/cuda"
+
+$(CUDA_VENV)/.built: cuda13/toolchain.txt $(VENV)/bin/python
+	@command -v $${CC:-cc} >/dev/null || { echo "make cuda needs a C++ compiler; on Debian or Ubuntu: apt install g++"; exit 1; }
+	$(PYTHON) -m venv $(CUDA_VENV)
+	$(CUDA_BIN)/python -m pip install --quiet -r cuda13/toolchain.txt
+	@touch $@
+
+# The wheels are installed where nothing else is, and tried against drivers that find no GPU.
+cuda: $(VENV)/.pip $(CUDA_VENV)/.built
+	rm -rf dist/*.whl .venv-cuda-try
+	$(BIN)/maturin build --release --locked --out dist
+	$(CUDA_ENV); cd cuda13 && $(abspath $(BIN))/maturin build --release --locked --out ../dist
+	$(PYTHON) -m venv .venv-cuda-try
+	.venv-cuda-try/bin/python -m pip install --quiet dist/*.whl "pytest>=8"
+	.venv-cuda-try/bin/python -m pytest -c /dev/null --rootdir cuda13 -ra cuda13/test_without_gpu.py
+	@ls -l dist/*.whl
+
+test-gpu: $(CUDA_VENV)/.built $(VENV)/.dev $(VENV)/.built $(VENV)/.minilm
+	@test -e dist/biorel_cuda13-*.whl || { echo "run make cuda first"; exit 1; }
+	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps dist/biorel_cuda13-*.whl
+	$(BIN)/python -m pip install --quiet dist/biorel_cuda13-*.whl
+	$(CUDA_ENV); LD_LIBRARY_PATH="$$CUDA_HOME/lib:$$LD_LIBRARY_PATH" $(CARGO) test $(CARGO_FLAGS) --features cuda --test gpu
+	$(BIN)/python -m pytest -m gpu tests/python
+
 # Read from the sources: nothing is compiled for it. NO_MKDOCS_2_WARNING: an advertisement, not a warning about our pages.
 .venv-docs/.built: pyproject.toml
 	$(PYTHON) -m venv .venv-docs
@@ -136,4 +171,4 @@ bench: $(VENV)/.built $(VENV)/.minilm .venv-bench/.built
 	.venv-bench/bin/python benchmarks/bench.py report
 
 clean:
-	rm -rf $(VENV) .venv-bench .venv-docs .cache site target dist python/biorel/*.so
+	rm -rf $(VENV) .venv-bench .venv-docs .venv-cuda .venv-cuda-try .cache site target dist python/biorel/*.so

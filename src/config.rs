@@ -80,20 +80,41 @@ impl FromStr for HeadKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Engine {
-    /// Fused loops over reused buffers, all cores: what users run.
+    /// The first GPU if biorel was built with CUDA and there is one that can be used, else the CPU.
+    Auto,
+    /// Fused loops over reused buffers, all cores.
     Cpu,
+    /// An NVIDIA GPU, counted from 0 as the driver does.
+    Cuda(usize),
     /// Plain candle tensor operations: the specification. Slow.
     Reference,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Reference => f.write_str("reference"),
+        }
+    }
 }
 
 impl FromStr for Engine {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
+        let number = |name: &str| name.strip_prefix("cuda:").and_then(|number| number.parse().ok());
         match name {
-            "auto" | "cpu" => Ok(Self::Cpu),
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
             "reference" => Ok(Self::Reference),
-            _ => Err(Error::config("device", format!("`{name}` is not a device; choose one of auto, cpu, reference"))),
+            _ => number(name).map(Self::Cuda).ok_or_else(|| {
+                let message = format!("`{name}` is not a device; choose one of auto, cpu, cuda, cuda:1, reference");
+                Error::config("device", message)
+            }),
         }
     }
 }
@@ -102,7 +123,7 @@ impl FromStr for Engine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
-    /// bf16 where the processor has instructions for it, else f32.
+    /// bf16 on a GPU, and where the processor has instructions for it, else f32.
     #[default]
     Auto,
     /// f32.
@@ -398,6 +419,17 @@ mod tests {
             assert_eq!(serde_json::to_string(&head).unwrap(), format!("\"{head}\""));
         }
         assert!("cnn".parse::<HeadKind>().unwrap_err().to_string().contains("attention-no-cls"));
+    }
+
+    #[test]
+    fn devices_round_trip() {
+        for name in ["auto", "cpu", "cuda:0", "cuda:1", "reference"] {
+            assert_eq!(name.parse::<Engine>().unwrap().to_string(), name);
+        }
+        assert_eq!("cuda".parse::<Engine>().unwrap(), Engine::Cuda(0));
+        for name in ["gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", ""] {
+            assert!(name.parse::<Engine>().unwrap_err().to_string().contains("cuda:1"), "{name}");
+        }
     }
 
     #[test]

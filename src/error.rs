@@ -53,6 +53,14 @@ pub enum Error {
         /// What happened and what usually helps.
         message: String,
     },
+    /// A device cannot be used: no driver, no GPU, a library missing, its memory exhausted.
+    #[error("{device}: {message}")]
+    Device {
+        /// Its name, as in `cuda:0`.
+        device: String,
+        /// What is wrong and what to do about it.
+        message: String,
+    },
     /// The caller asked to stop (Ctrl-C).
     #[error("interrupted")]
     Interrupted,
@@ -92,6 +100,11 @@ impl Error {
     /// A tensor of a model file that cannot be used.
     pub fn tensor(path: impl Into<PathBuf>, tensor: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Checkpoint { path: path.into(), tensor: Some(tensor.into()), message: message.into() }
+    }
+
+    /// A device that cannot be used.
+    pub fn device(device: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Device { device: device.into(), message: message.into() }
     }
 
     /// Attach the path to an input/output error: `.map_err(Error::io(path))`.

@@ -13,11 +13,16 @@ After Su & Vijay-Shanker, *Investigation of BERT Model on Biomedical Relation Ex
 Mechanism* (BIBM 2020).
 """
 
+# First: it chooses the extension module.
+from biorel import _core  # noqa: F401
+
+# isort: split
 from biorel import callbacks
 from biorel._biorel import __version__
 from biorel.callbacks import Callback
 from biorel.corpus import Corpus, load_corpus
 from biorel.cross_validation import CrossValidation, cross_validate
+from biorel.devices import devices
 from biorel.documents import Document, documents_from_spacy, documents_from_tables, read_documents, write_documents
 from biorel.encoder import Encoder, load_encoder
 from biorel.errors import (
@@ -25,6 +30,7 @@ from biorel.errors import (
     CheckpointError,
     ConfigError,
     CorpusError,
+    DeviceError,
     TrainingError,
     TrainingInterrupted,
 )
@@ -48,6 +54,7 @@ __all__ = [
     "Corpus",
     "CorpusError",
     "CrossValidation",
+    "DeviceError",
     "Document",
     "DocumentPredictions",
     "Encoder",
@@ -64,6 +71,7 @@ __all__ = [
     "compare",
     "compare_stems",
     "cross_validate",
+    "devices",
     "documents_from_spacy",
     "documents_from_tables",
     "faithfulness",

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "Compute",
     "Corpus",
     "Document",
     "DocumentReader",
@@ -24,6 +25,7 @@ __all__ = [
     "attention",
     "bootstrap",
     "finetune",
+    "gpus",
     "layer_weights",
     "list_inputs",
     "mask_words",
@@ -245,6 +247,8 @@ class Compute:
     def __new__(cls, device: str, precision: str, threads: int | None) -> Compute: ...
     def __eq__(self, other: object, /) -> bool: ...
     @property
+    def device(self) -> str: ...
+    @property
     def precision(self) -> str: ...
     @property
     def instructions(self) -> str: ...
@@ -272,6 +276,7 @@ class Outcome:
     @property
     def evaluations(self) -> _Columns: ...
 
+def gpus() -> tuple[list[tuple[str, int, str | None]], str | None]: ...
 def finetune(
     encoder: Encoder,
     name: str,

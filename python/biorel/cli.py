@@ -302,7 +302,7 @@ def _descriptions() -> dict[str, str]:
 
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="directory of a saved model")
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
     parser.add_argument("--precision", default="auto", help="auto, f32 or bf16")
     parser.add_argument("--threads", type=int)
 

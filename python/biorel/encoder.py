@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pandas as pd
 from biorel import _biorel
 from biorel.corpus import PathLike
+from biorel.devices import Device, choose
 from biorel.errors import CheckpointError, ConfigError
 from biorel.hub import ALIASES, fetch
 
@@ -79,7 +80,7 @@ class Encoder:
         self,
         texts: Sequence[str],
         *,
-        device: str = "auto",
+        device: Device = "auto",
         precision: Precision = "f32",
         threads: int | None = None,
     ) -> list[npt.NDArray[np.float32]]:
@@ -89,8 +90,8 @@ class Encoder:
         ----------
         texts : sequence of str
             The texts; each is encoded by itself, with ``[CLS]`` before and ``[SEP]`` after it.
-        device : {"auto", "cpu", "reference"}
-            What computes.
+        device : str
+            What computes, as ``finetune`` takes it.
         precision : {"f32", "bf16", "auto"}
             As ``finetune`` takes it; here f32 by default, since the states themselves are what is wanted.
         threads : int, optional
@@ -113,7 +114,7 @@ class Encoder:
         """
         if isinstance(texts, str):
             raise TypeError("texts must be a list of str, not one str; write encode([text])")
-        return self._core.encode(list(texts), _biorel.Compute(device, precision, threads))
+        return self._core.encode(list(texts), choose(device, precision, threads))
 
     def __repr__(self) -> str:
         """Name and sizes."""

@@ -64,6 +64,20 @@ class CheckpointError(BiorelError, ValueError):
         self.tensor = tensor
 
 
+class DeviceError(BiorelError, RuntimeError):
+    """A device cannot be used: no driver, no GPU, a library missing, memory exhausted. The message names the remedy.
+
+    Attributes
+    ----------
+    device : str or None
+        Its name, as in ``cuda:0``.
+    """
+
+    def __init__(self, message: str, device: str | None = None) -> None:
+        super().__init__(message)
+        self.device = device
+
+
 class TrainingError(BiorelError, RuntimeError):
     """Training cannot go on: the loss or a gradient is not finite.
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from biorel import _biorel
 from biorel.corpus import Corpus, PathLike, check_corpus
+from biorel.devices import Device, choose
 from biorel.encoder import Precision
 from biorel.errors import ConfigError, CorpusError
 from biorel.scores import Scores, score_predictions
@@ -356,7 +357,7 @@ class RelationModel:
 
 
 def load(
-    directory: PathLike, *, device: str = "auto", precision: Precision = "auto", threads: int | None = None
+    directory: PathLike, *, device: Device = "auto", precision: Precision = "auto", threads: int | None = None
 ) -> RelationModel:
     """Load a model that ``RelationModel.save`` wrote.
 
@@ -364,8 +365,8 @@ def load(
     ----------
     directory : path
         The model's directory.
-    device : {"auto", "cpu", "reference"}
-        What computes.
+    device : str
+        What computes, as ``finetune`` takes it. It need not be that of the training.
     precision : {"auto", "f32", "bf16"}
         As ``finetune`` takes it. It need not be that of the training.
     threads : int, optional
@@ -389,7 +390,7 @@ def load(
     >>> biorel.load(folder / "ddi-attention").head
     'attention'
     """
-    compute = _biorel.Compute(device, precision, threads)
+    compute = choose(device, precision, threads)
     name = os.path.basename(os.path.abspath(directory))
     return RelationModel(_biorel.Model.load(os.fspath(directory)), compute, name=name)
 

@@ -11,6 +11,7 @@ import pandas as pd
 from biorel import _biorel
 from biorel.callbacks import Callback
 from biorel.corpus import Corpus, Marking, PathLike, check_corpus
+from biorel.devices import Device, choose
 from biorel.encoder import Encoder, Precision, load_encoder
 from biorel.errors import ConfigError, TrainingInterrupted
 from biorel.model import Kind, RelationModel
@@ -20,7 +21,6 @@ from tqdm.auto import tqdm
 Head: TypeAlias = Literal[
     "cls", "lstm", "attention", "lstm-no-cls", "attention-no-cls", "lstm-all-cls", "attention-all-cls"
 ]
-Device: TypeAlias = Literal["auto", "cpu", "reference"]
 TooLong: TypeAlias = Literal["error", "drop", "join"]
 Keep: TypeAlias = Literal["best", "last"]
 
@@ -313,7 +313,7 @@ def finetune(
     precision : {"auto", "f32", "bf16"}
         In which numbers the large products are computed. ``bf16`` rounds their factors to 8 significant bits and adds
         up in f32; weights, optimizer, attention and LayerNorm stay in f32. ``auto`` is bf16 where the processor has
-        instructions for it, else f32; ``run.settings["precision"]`` says which it was.
+        instructions for it and on a GPU, else f32; ``run.settings["precision"]`` says which it was.
     callbacks : sequence of Callback
         Told of every step and evaluation; see ``biorel.callbacks``.
     state : path, optional
@@ -321,8 +321,11 @@ def finetune(
         was never stopped; the state of a run with other settings, data or encoder is refused.
     state_every : int
         Steps between two writes of `state`; it is also written when the run ends or is stopped.
-    device : {"auto", "cpu", "reference"}
-        What computes. ``reference`` is the slow specification that the others are tested against.
+    device : str
+        What computes, ``auto``, ``cpu``, ``cuda`` or ``cuda:1``. ``cuda`` is an NVIDIA GPU, with biorel's CUDA part;
+        ``auto`` is the first GPU if there is one that can be used, else the processor, and ``run.settings["device"]``
+        says which it was. See ``biorel.devices``. ``reference`` is the slow specification that the others are tested
+        against.
     threads : int, optional
         Processor threads; all by default.
     progress : bool
@@ -337,6 +340,8 @@ def finetune(
     ------
     ConfigError
         For a setting out of range, or splits that the corpus does not have.
+    DeviceError
+        For a device that cannot be used, or whose memory is exhausted; the message says what to do.
     TrainingError
         When the loss is no longer finite; the message names the step.
     TrainingInterrupted
@@ -355,7 +360,7 @@ def finetune(
     0     1      1         32
     """
     check_corpus(corpus)
-    compute = _biorel.Compute(device, precision, threads)
+    compute = choose(device, precision, threads)
     settings: dict[str, Any] = {
         "head": head,
         "learning_rate": learning_rate,
@@ -392,7 +397,14 @@ def finetune(
     held_out = _dev_instances(corpus, train_splits, dev, marking)
     instances = corpus._core.instances(train_splits, marking)
     loaded = load_encoder(encoder)
-    settings |= {"marking": marking, "train": train_splits, "dev": dev, "test": test_split, "encoder": loaded.name}
+    settings |= {
+        "device": compute.device,
+        "marking": marking,
+        "train": train_splits,
+        "dev": dev,
+        "test": test_split,
+        "encoder": loaded.name,
+    }
     with _Reporter(callbacks, settings, progress) as reporter:
         outcome = _biorel.finetune(
             loaded._core,

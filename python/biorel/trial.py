@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import pandas as pd
 from biorel import _biorel
 from biorel.corpus import By, Corpus
+from biorel.devices import choose
 from biorel.encoder import Encoder
 from biorel.errors import ConfigError
 from biorel.scores import Scores, score_predictions
@@ -52,7 +53,10 @@ def checked_settings(settings: Mapping[str, Any], heads: Sequence[str], seeds: S
         if settings.get(name) is not None and settings.get("dev") is None:
             raise ConfigError(f"{name}: needs held-out data to evaluate on: name a split as dev", name)
     full = {name: settings.get(name, known[name].default) for name in known if name not in _OURS}
-    full["precision"] = _biorel.Compute(full["device"], full["precision"], full["threads"]).precision
+    compute = choose(full["device"], full["precision"], full["threads"])
+    full["precision"] = compute.precision
+    if compute.device.startswith("cuda"):
+        full["device"] = compute.device  # a comparison that began on a GPU is not continued on the processor
     # The weights of labels are checked with the corpus, by `finetune`.
     core = json.loads(_biorel.Settings({}).json).keys() - {"class_weights"}
     values = {name: value for name, value in full.items() if name in core}

@@ -18,34 +18,101 @@ pub trait Job: Send {
     fn run<O: Ops>(self, ops: &O) -> Result<Self::Output>;
 }
 
+/// A GPU, whether or not it can be used.
+#[derive(Debug, Clone)]
+pub struct Gpu {
+    /// As the driver names it.
+    pub name: String,
+    /// Bytes of memory.
+    pub memory: usize,
+    /// Why it cannot be used, if it cannot.
+    pub reason: Option<String>,
+}
+
+/// The GPUs of this machine, in the driver's order; or why none can be used, and what to do about it.
+pub fn gpus() -> std::result::Result<Vec<Gpu>, String> {
+    #[cfg(feature = "cuda")]
+    return super::cuda::driver::gpus();
+    #[cfg(not(feature = "cuda"))]
+    Err("this build of biorel has no CUDA part".into())
+}
+
+/// That the GPU with this number can be used, and its name.
+pub(super) fn usable(index: usize) -> Result<String> {
+    let device = Engine::Cuda(index).to_string();
+    let gpus = gpus().map_err(|reason| Error::device(&device, reason))?;
+    match gpus.get(index) {
+        None => {
+            let names: Vec<String> = (0..gpus.len()).map(|i| Engine::Cuda(i).to_string()).collect();
+            Err(Error::device(&device, format!("there is no such device, only {}", names.join(", "))))
+        }
+        Some(Gpu { name, reason: Some(reason), .. }) => {
+            Err(Error::device(&device, format!("{name} cannot be used: {reason}")))
+        }
+        Some(gpu) => Ok(gpu.name.clone()),
+    }
+}
+
 /// What computes: an engine, the numbers of its products, and its threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compute {
-    engine: Engine,
-    bf16: Option<Unit>,
+    unit: Computing,
     threads: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Computing {
+    /// In bf16 by the given unit, or in f32.
+    Cpu(Option<Unit>),
+    Cuda {
+        index: usize,
+        bf16: bool,
+    },
+    Reference,
 }
 
 impl Compute {
     /// `threads`: one per core if not given.
     ///
     /// # Errors
-    /// [`Error::Config`] for a number of threads that cannot be had, or a precision that the engine does not compute in.
+    /// [`Error::Config`] for a number of threads that cannot be had, or a precision that the engine does not compute in;
+    /// [`Error::Device`] for a GPU that cannot be used.
     pub fn new(engine: Engine, precision: Precision, threads: Option<usize>) -> Result<Self> {
         if let Some(threads) = threads
             && !(1..=1024).contains(&threads)
         {
             return Err(Error::config("threads", format!("{threads} is out of range; it must be from 1 to 1024")));
         }
-        let bf16 = match (engine, precision) {
-            (_, Precision::F32) | (Engine::Reference, Precision::Auto) => None,
-            (Engine::Cpu, Precision::Auto) => Some(Unit::detect()).filter(|unit| *unit != Unit::Portable),
-            (Engine::Cpu, Precision::Bf16) => Some(Unit::detect()),
+        let engine = match engine {
+            Engine::Auto if usable(0).is_ok() => Engine::Cuda(0),
+            Engine::Auto => Engine::Cpu,
+            chosen => chosen,
+        };
+        let unit = match (engine, precision) {
+            (Engine::Auto | Engine::Cpu, Precision::F32) => Computing::Cpu(None),
+            (Engine::Auto | Engine::Cpu, Precision::Auto) => {
+                Computing::Cpu(Some(Unit::detect()).filter(|unit| *unit != Unit::Portable))
+            }
+            (Engine::Auto | Engine::Cpu, Precision::Bf16) => Computing::Cpu(Some(Unit::detect())),
+            (Engine::Cuda(index), _) => {
+                usable(index)?;
+                Computing::Cuda { index, bf16: precision != Precision::F32 }
+            }
+            (Engine::Reference, Precision::Auto | Precision::F32) => Computing::Reference,
             (Engine::Reference, Precision::Bf16) => {
                 return Err(Error::config("precision", "the reference engine computes in f32 only"));
             }
         };
-        Ok(Self { engine, bf16, threads })
+        Ok(Self { unit, threads })
+    }
+
+    /// The engine: never [`Engine::Auto`].
+    pub fn engine(&self) -> Engine {
+        match self.unit {
+            Computing::Cpu(_) => Engine::Cpu,
+            Computing::Cuda { index, .. } => Engine::Cuda(index),
+            Computing::Reference => Engine::Reference,
+        }
     }
 
     /// Its threads; one per core if `None`.
@@ -55,15 +122,19 @@ impl Compute {
 
     /// The numbers of the products: [`Precision::F32`] or [`Precision::Bf16`].
     pub fn precision(&self) -> Precision {
-        if self.bf16.is_some() { Precision::Bf16 } else { Precision::F32 }
+        match self.unit {
+            Computing::Cpu(Some(_)) | Computing::Cuda { bf16: true, .. } => Precision::Bf16,
+            Computing::Cpu(None) | Computing::Cuda { bf16: false, .. } | Computing::Reference => Precision::F32,
+        }
     }
 
     /// The instructions that compute, in words.
     pub fn instructions(&self) -> String {
-        match (self.engine, self.bf16) {
-            (Engine::Reference, _) => "plain".into(),
-            (Engine::Cpu, None) => Cpu::new().level().name().into(),
-            (Engine::Cpu, Some(unit)) => format!("{}, {}", Cpu::new().level().name(), unit.name()),
+        match self.unit {
+            Computing::Cpu(None) => Cpu::new().level().name().into(),
+            Computing::Cpu(Some(unit)) => format!("{}, {}", Cpu::new().level().name(), unit.name()),
+            Computing::Cuda { index, .. } => usable(index).unwrap_or_else(|error| error.to_string()),
+            Computing::Reference => "plain".into(),
         }
     }
 
@@ -72,10 +143,11 @@ impl Compute {
     /// # Errors
     /// [`Error::Config`] when the threads cannot be had; whatever the job returns.
     pub fn run<J: Job>(&self, job: J) -> Result<J::Output> {
-        self.within(|| match (self.engine, self.bf16) {
-            (Engine::Cpu, None) => job.run(&Cpu::new()),
-            (Engine::Cpu, Some(unit)) => job.run(&Cpu::with_bf16(unit)?),
-            (Engine::Reference, _) => job.run(&Reference::cpu()),
+        self.within(|| match self.unit {
+            Computing::Cpu(None) => job.run(&Cpu::new()),
+            Computing::Cpu(Some(unit)) => job.run(&Cpu::with_bf16(unit)?),
+            Computing::Cuda { index, bf16 } => on_gpu(index, bf16, job),
+            Computing::Reference => job.run(&Reference::cpu()),
         })
     }
 
@@ -91,6 +163,20 @@ impl Compute {
             .map_err(|e| Error::config("threads", format!("the thread pool could not be started: {e}")))?;
         pool.install(work)
     }
+}
+
+#[cfg(feature = "cuda")]
+fn on_gpu<J: Job>(index: usize, bf16: bool, job: J) -> Result<J::Output> {
+    use super::cuda::device::Element;
+    use super::cuda::{Cuda, Nvidia, driver};
+    let ops = Cuda::new(Nvidia::open(index)?, if bf16 { Element::Bf16 } else { Element::F32 });
+    job.run(&ops).map_err(|error| driver::explain(&Engine::Cuda(index).to_string(), error))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn on_gpu<J: Job>(index: usize, _: bool, _: J) -> Result<J::Output> {
+    // A build without CUDA has no usable GPU: `Compute::new` has refused before.
+    Err(usable(index).err().unwrap_or_else(|| Error::device("cuda", "this build of biorel has no CUDA part")))
 }
 
 /// Run `job` on the engine in f32, in a thread pool of its own: `threads` threads, or one per core.

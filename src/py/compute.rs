@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 
-use crate::ops::engine::Compute;
+use crate::ops::engine::{self, Compute, Gpu};
 
 /// Device, precision and threads.
 #[pyclass(frozen, eq, name = "Compute", module = "biorel._biorel")]
@@ -17,6 +17,12 @@ impl PyCompute {
         Ok(Self(Compute::new(device.parse()?, precision.parse()?, threads)?))
     }
 
+    /// `cpu`, `cuda:0` or `reference`: what `auto` came to.
+    #[getter]
+    fn device(&self) -> String {
+        self.0.engine().to_string()
+    }
+
     /// `f32` or `bf16`: what `auto` came to.
     #[getter]
     fn precision(&self) -> &'static str {
@@ -27,5 +33,17 @@ impl PyCompute {
     #[getter]
     fn instructions(&self) -> String {
         self.0.instructions()
+    }
+}
+
+/// Name, bytes of memory, and why it cannot be used, of every GPU; or why there is none.
+type Gpus = (Vec<(String, usize, Option<String>)>, Option<String>);
+
+/// The GPUs of this machine, as far as this build can see them.
+#[pyfunction]
+pub fn gpus() -> Gpus {
+    match engine::gpus() {
+        Ok(gpus) => (gpus.into_iter().map(|Gpu { name, memory, reason }| (name, memory, reason)).collect(), None),
+        Err(reason) => (vec![], Some(reason)),
     }
 }

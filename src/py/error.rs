@@ -10,6 +10,7 @@ pyo3::import_exception!(biorel.errors, CorpusError);
 pyo3::import_exception!(biorel.errors, ConfigError);
 pyo3::import_exception!(biorel.errors, CheckpointError);
 pyo3::import_exception!(biorel.errors, TrainingError);
+pyo3::import_exception!(biorel.errors, DeviceError);
 
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
@@ -28,6 +29,7 @@ impl From<Error> for PyErr {
                 }
                 None => PyOSError::new_err(message),
             },
+            Error::Device { device, .. } => DeviceError::new_err((message, device)),
             Error::Training { step, .. } => TrainingError::new_err((message, step)),
             Error::Interrupted => PyKeyboardInterrupt::new_err(()),
             Error::Tensor(_) => internal(&message),

@@ -28,7 +28,7 @@ mod _biorel {
     use super::*;
 
     #[pymodule_export]
-    use super::compute::PyCompute;
+    use super::compute::{PyCompute, gpus};
     #[pymodule_export]
     use super::corpus::{PyCorpus, PyReadOptions, PyTask};
     #[pymodule_export]

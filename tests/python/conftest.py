@@ -10,6 +10,17 @@ import pytest
 from tiny_bert import write_encoder
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests marked `gpu` where there is none, with the reason."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    gpus = biorel.devices().query("device != 'cpu'")
+    if not gpus["available"].any():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason=f"no GPU: {gpus['reason'].iloc[0]}"))
+
+
 @pytest.fixture(scope="session")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> biorel.Encoder:
     """The tiny encoder."""

@@ -12,6 +12,7 @@
 //! | `attention.rs` | the work list of the attention kernels, and their launches |
 //! | `optimizer.rs` | AdamW and norms over many arrays in one launch |
 //! | `recurrence.rs` | the LSTM, forward and backward |
+//! | `nvidia.rs`, `products.rs`, `driver.rs` | with the feature `cuda`: the device on a GPU, its matrix products, what the driver says |
 //! | `shapes.rs` | refusals of what does not fit |
 //! | `kernels/` | the kernels; `common.cuh` has the rules they keep, `all.cu` is what is compiled |
 //!
@@ -27,9 +28,15 @@
 mod attention;
 mod buffer;
 pub mod device;
+#[cfg(feature = "cuda")]
+pub(super) mod driver;
 mod engine;
+#[cfg(feature = "cuda")]
+pub mod nvidia;
 mod operations;
 mod optimizer;
+#[cfg(feature = "cuda")]
+mod products;
 mod recurrence;
 mod shapes;
 
@@ -37,3 +44,5 @@ pub use attention::Probabilities;
 pub use buffer::Buffer;
 pub use device::Device;
 pub use engine::Cuda;
+#[cfg(feature = "cuda")]
+pub use nvidia::Nvidia;

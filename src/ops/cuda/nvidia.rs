@@ -1,0 +1,375 @@
+//! [`Device`] on an NVIDIA GPU, through cudarc and cuBLASLt.
+//!
+//! Why candle's CUDA device as well, when the encoder runs on our own kernels: heads are candle modules. On the CPU they
+//! would cost two copies of the hidden states across the bus and a wait for the GPU at every step, and an LSTM head's
+//! 20 GFLOP a step would take longer than the whole encoder on the GPU. With candle's device they stay where the states
+//! are, in the same stream, and a new head needs no kernel. The price: candle links libcuda and cuBLAS when the module is
+//! loaded, so the CUDA build is a module of its own (`cuda13/`).
+//!
+//! Everything runs in one explicit stream. candle's usual device takes the stream of the *calling thread*, which is
+//! another one on another thread, and then the order of the work is lost.
+
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use candle_core::cuda_backend::{CudaDevice, CudaStorage};
+use candle_core::op::BackpropOp;
+use candle_core::{Storage, Tensor};
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::{CudaEvent, CudaSlice, CudaStream, DevicePtr, PinnedHostSlice, sys};
+
+use super::device::{Device, Gemm, Launch};
+use super::driver;
+use super::products::Products;
+use crate::{Error, Result};
+
+/// SASS for compute capability 8.0 and 9.0, and PTX for what comes after, made by `build.rs`. The driver reads it in
+/// words of eight bytes.
+#[repr(C, align(16))]
+struct Aligned<T: ?Sized>(T);
+static KERNELS: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin")));
+
+/// Scratch memory of matrix products. One for all: they run one after another in the stream. A size of our own, and a
+/// workspace of our own, are what NVIDIA asks for results that are the same bits each time.
+const WORKSPACE: usize = 32 << 20;
+
+/// Dynamic shared memory that a block may have without asking.
+const SHARED_UNASKED: u32 = 48 << 10;
+
+/// What the driver answers.
+type Answer<T> = std::result::Result<T, DriverError>;
+
+/// Kernels that were launched, and the dynamic shared memory that each may have.
+type Functions = HashMap<&'static str, (Function, u32)>;
+
+#[derive(Clone, Copy)]
+struct Function(sys::CUfunction);
+// SAFETY: a handle that any thread may use; it lives as long as its module, which `Nvidia` owns.
+unsafe impl Send for Function {}
+
+/// The kernels, loaded. The context must be current when it is dropped.
+struct Module(sys::CUmodule);
+// SAFETY: as for `Function`.
+unsafe impl Send for Module {}
+// SAFETY: only read, to look functions up.
+unsafe impl Sync for Module {}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        // SAFETY: loaded once, unloaded once, and nobody has its functions any more.
+        let _ = unsafe { result::module::unload(self.0) };
+    }
+}
+
+/// A GPU and a stream on it.
+///
+/// Fields are dropped in this order: what needs the context before what keeps it alive.
+pub struct Nvidia {
+    /// `cuda:0`.
+    device: String,
+    name: String,
+    functions: Mutex<Functions>,
+    module: Module,
+    products: Mutex<Products>,
+    staging: Mutex<Staging>,
+    /// Used by `products` and by candle's cuBLAS handle, through its address.
+    _workspace: CudaSlice<u8>,
+    pool: Option<Pool>,
+    candle: CudaDevice,
+    stream: Arc<CudaStream>,
+}
+
+impl Nvidia {
+    /// The GPU with this number, counted as the driver does (`CUDA_VISIBLE_DEVICES` included).
+    ///
+    /// # Errors
+    /// [`Error::Device`] that says what is missing and what to do about it.
+    pub fn open(index: usize) -> Result<Self> {
+        let device = format!("cuda:{index}");
+        crate::ops::engine::usable(index)?;
+        let failed = |doing: &'static str| move |error| driver::refused(&format!("cuda:{index}"), doing, error);
+        let candle = CudaDevice::new_with_stream(index).map_err(|e| match driver::explain(&device, e.into()) {
+            Error::Tensor(other) => driver::failure(&device, "opening it", other),
+            known => known,
+        })?;
+        // SAFETY: all work on tensors and memory of this device is enqueued in its one stream.
+        unsafe { candle.disable_event_tracking() };
+        let stream = candle.cuda_stream();
+        let context = stream.context();
+        let name = context.name().map_err(failed("asking for its name"))?;
+        let pool = if context.has_async_alloc() {
+            Some(Pool::keep(context.cu_device()).map_err(failed("setting up its memory"))?)
+        } else {
+            None
+        };
+        // SAFETY: uninitialised, and never read before it is written.
+        let workspace = unsafe { stream.alloc::<u8>(WORKSPACE) }.map_err(failed("allocating a workspace"))?;
+        let scratch = workspace.device_ptr(&stream).0;
+        // SAFETY: the workspace lives as long as `candle`'s handle is used: both are ours.
+        let status = unsafe {
+            cudarc::cublas::sys::cublasSetWorkspace_v2(
+                *candle.cublas_handle().handle(),
+                scratch as *mut c_void,
+                WORKSPACE,
+            )
+        };
+        status.result().map_err(|e| driver::failure(&device, "giving cuBLAS its workspace", e))?;
+        context.bind_to_thread().map_err(failed("using it"))?;
+        // SAFETY: the image is a whole fatbin, and aligned.
+        let module = unsafe { result::module::load_data(KERNELS.0.as_ptr().cast()) };
+        let module = Module(module.map_err(failed("loading the kernels"))?);
+        let products = Products::new(&device, scratch, WORKSPACE)?;
+        let staging = Staging::new(&stream).map_err(failed("allocating pinned memory"))?;
+        Ok(Self {
+            device,
+            name,
+            functions: Mutex::default(),
+            module,
+            products: Mutex::new(products),
+            staging: Mutex::new(staging),
+            _workspace: workspace,
+            pool,
+            candle,
+            stream,
+        })
+    }
+
+    fn failed(&self, doing: &'static str) -> impl FnOnce(DriverError) -> Error + '_ {
+        move |error| driver::refused(&self.device, doing, error)
+    }
+
+    /// The stream's handle, for a call on this thread.
+    fn queue(&self, doing: &'static str) -> Result<sys::CUstream> {
+        self.stream.context().bind_to_thread().map_err(self.failed(doing))?;
+        Ok(self.stream.cu_stream())
+    }
+
+    /// A kernel by its name, allowed `shared` bytes of dynamic shared memory.
+    fn function(&self, name: &'static str, shared: u32) -> Result<sys::CUfunction> {
+        let mut functions = locked(&self.functions);
+        let (function, allowed) = match functions.get(name) {
+            Some(known) => *known,
+            None => {
+                let text = CString::new(name).map_err(|e| driver::failure(&self.device, name, e))?;
+                // SAFETY: the module is loaded.
+                let found = unsafe { result::module::get_function(self.module.0, text) };
+                (Function(found.map_err(|e| driver::failure(&self.device, name, e))?), SHARED_UNASKED)
+            }
+        };
+        if shared > allowed {
+            let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            // SAFETY: the function is of the loaded module.
+            unsafe { result::function::set_function_attribute(function.0, attribute, shared as i32) }
+                .map_err(|e| driver::failure(&self.device, name, e))?;
+        }
+        functions.insert(name, (function, allowed.max(shared)));
+        Ok(function.0)
+    }
+}
+
+impl Device for Nvidia {
+    type Memory = CudaSlice<u8>;
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<CudaSlice<u8>> {
+        // SAFETY: uninitialised, as the trait says.
+        let memory = unsafe { self.stream.alloc::<u8>(bytes) };
+        let memory = memory.map_err(|error| driver::allocation(&self.device, bytes, error))?;
+        debug_assert_eq!(self.address(&memory) % 256, 0);
+        Ok(memory)
+    }
+
+    fn address(&self, memory: &CudaSlice<u8>) -> u64 {
+        memory.device_ptr(&self.stream).0
+    }
+
+    unsafe fn upload(&self, values: &[u8], to: u64) -> Result<()> {
+        let queue = self.queue("copying to it")?;
+        let mut staging = locked(&self.staging);
+        // SAFETY: the caller's, for the address. What does not fit into a slot is copied from where it is: the driver
+        // stages pageable memory itself before it returns, and waits for the stream where it has to.
+        let copied = unsafe {
+            match staging.slot(values) {
+                Ok(Some(slot)) => slot.send(values, to, &self.stream),
+                Ok(None) => result::memcpy_htod_async(to, values, queue),
+                Err(error) => Err(error),
+            }
+        };
+        copied.map_err(self.failed("copying to it"))
+    }
+
+    unsafe fn download(&self, from: u64, values: &mut [u8]) -> Result<()> {
+        let queue = self.queue("copying from it")?;
+        // SAFETY: the caller's; `values` is borrowed until the copy is done.
+        unsafe { result::memcpy_dtoh_async(values, from, queue) }.map_err(self.failed("copying from it"))?;
+        self.synchronize()
+    }
+
+    unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
+        let queue = self.queue("copying on it")?;
+        // SAFETY: the caller's.
+        unsafe { result::memcpy_dtod_async(to, from, bytes, queue) }.map_err(self.failed("copying on it"))
+    }
+
+    unsafe fn zero(&self, to: u64, bytes: usize) -> Result<()> {
+        let queue = self.queue("clearing its memory")?;
+        // SAFETY: the caller's.
+        unsafe { result::memset_d8_async(to, 0, bytes, queue) }.map_err(self.failed("clearing its memory"))
+    }
+
+    unsafe fn launch(&self, launch: &Launch, arguments: &mut [*mut c_void]) -> Result<()> {
+        let queue = self.queue(launch.kernel)?;
+        let function = self.function(launch.kernel, launch.shared)?;
+        let [x, y, z] = launch.grid;
+        // SAFETY: the caller's; the driver has copied the arguments when this returns.
+        unsafe { result::launch_kernel(function, (x, y, z), (launch.block, 1, 1), launch.shared, queue, arguments) }
+            .map_err(self.failed(launch.kernel))
+    }
+
+    unsafe fn gemm(&self, gemm: &Gemm) -> Result<()> {
+        let queue = self.queue("a matrix product")?;
+        // SAFETY: the caller's.
+        unsafe { locked(&self.products).enqueue(&self.device, gemm, queue) }
+    }
+
+    fn candle(&self) -> candle_core::Device {
+        candle_core::Device::Cuda(self.candle.clone())
+    }
+
+    unsafe fn to_candle(&self, from: u64, shape: &[usize]) -> Result<Tensor> {
+        let elements: usize = shape.iter().product();
+        // SAFETY: written whole by the copy below.
+        let values = unsafe { self.stream.alloc::<f32>(elements) }
+            .map_err(|error| driver::allocation(&self.device, elements * 4, error))?;
+        let to = values.device_ptr(&self.stream).0;
+        // SAFETY: the caller's for `from`; `to` has the same size.
+        unsafe { self.copy(from, to, elements * 4) }?;
+        let storage = Storage::Cuda(CudaStorage::wrap_cuda_slice(values, self.candle.clone()));
+        Ok(Tensor::from_storage(storage, shape, BackpropOp::none(), false))
+    }
+
+    unsafe fn from_candle(&self, tensor: &Tensor, to: u64) -> Result<()> {
+        let (storage, layout) = tensor.storage_and_layout();
+        let (Storage::Cuda(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
+            return Err(Error::device(&self.device, "a tensor is not contiguous, or not on this device"));
+        };
+        let from = storage.as_cuda_slice::<f32>()?.device_ptr(&self.stream).0 + 4 * start as u64;
+        // SAFETY: the caller's for `to`. The tensor's memory is freed in this stream, so not before this copy.
+        unsafe { self.copy(from, to, 4 * (end - start)) }
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        self.stream.synchronize().map_err(self.failed("waiting for it"))
+    }
+}
+
+impl Drop for Nvidia {
+    /// Wait, before what the stream may still use is freed. Nobody is left to tell of an error.
+    fn drop(&mut self) {
+        let _ = self.stream.synchronize();
+        let handle = self.candle.cublas_handle();
+        // SAFETY: a tensor may keep candle's handle alive for longer than the workspace lives: setting the stream takes
+        // the workspace from it.
+        let _ = unsafe { cudarc::cublas::result::set_stream(*handle.handle(), self.stream.cu_stream().cast()) };
+        if let Some(pool) = &self.pool {
+            pool.trim();
+        }
+    }
+}
+
+/// The data behind the lock; a panic elsewhere leaves it whole: caches, and slots that are written before they are sent.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// The memory pool of the driver from which `cuMemAllocAsync` allocates.
+struct Pool(sys::CUmemoryPool);
+// SAFETY: a handle of the driver, which any thread may use.
+unsafe impl Send for Pool {}
+// SAFETY: as above.
+unsafe impl Sync for Pool {}
+
+impl Pool {
+    /// Keep what is freed for the next allocation: by default each wait gives it back to the system.
+    fn keep(device: sys::CUdevice) -> Answer<Self> {
+        // SAFETY: the device is open; each value has its attribute's type (CUmemPool_attribute).
+        unsafe {
+            let pool = result::device::get_mem_pool(device)?;
+            let set = |attribute, value: *mut c_void| result::mem_pool::set_attribute(pool, attribute, value);
+            let mut everything = u64::MAX;
+            set(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, (&raw mut everything).cast())?;
+            // Otherwise an allocation may make this stream wait for another one: folds side by side would then queue.
+            let mut off = 0_i32;
+            set(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES, (&raw mut off).cast())?;
+            Ok(Self(pool))
+        }
+    }
+
+    /// Give what nobody uses back to the system.
+    fn trim(&self) {
+        // SAFETY: the pool is the device's own.
+        let _ = unsafe { result::mem_pool::trim_to(self.0, 0) };
+    }
+}
+
+/// Pinned memory through which small uploads go: the copy returns at once, and the caller's values may change.
+struct Staging {
+    slots: Vec<Slot>,
+    next: usize,
+}
+
+struct Slot {
+    memory: PinnedHostSlice<u8>,
+    address: *mut u8,
+    /// When the last copy from it was done.
+    sent: CudaEvent,
+}
+// SAFETY: `address` is the slot's own memory, used behind a lock.
+unsafe impl Send for Slot {}
+
+impl Staging {
+    /// The identifiers, offsets or parameter lists of a step. Larger things, such as the weights, are uploaded rarely.
+    const BYTES: usize = 64 << 10;
+    /// The processor may be ahead of the GPU by this many uploads.
+    const SLOTS: usize = 64;
+
+    fn new(stream: &CudaStream) -> Answer<Self> {
+        let slot = |_| {
+            // SAFETY: bytes, written before they are sent. Flags 0: memory that the processor may cache.
+            let mut memory = unsafe { stream.context().alloc_pinned_with_flags::<u8>(Self::BYTES, 0) }?;
+            let address = memory.as_mut_ptr()?;
+            Ok(Slot { memory, address, sent: stream.record_event(None)? })
+        };
+        Ok(Self { slots: (0..Self::SLOTS).map(slot).collect::<Answer<_>>()?, next: 0 })
+    }
+
+    /// The slot to use next, when its last copy is done; `None` if `values` do not fit.
+    fn slot(&mut self, values: &[u8]) -> Answer<Option<&Slot>> {
+        if values.len() > Self::BYTES {
+            return Ok(None);
+        }
+        let slot = &self.slots[self.next];
+        self.next = (self.next + 1) % Self::SLOTS;
+        slot.sent.synchronize()?;
+        Ok(Some(slot))
+    }
+}
+
+impl Slot {
+    /// # Safety
+    /// `to` must have room for `values`, which fit into the slot, and whose last copy must be done.
+    unsafe fn send(&self, values: &[u8], to: u64, stream: &CudaStream) -> Answer<()> {
+        debug_assert!(values.len() <= self.memory.len());
+        // SAFETY: the caller's; nothing else writes or reads the slot.
+        unsafe {
+            self.address.copy_from_nonoverlapping(values.as_ptr(), values.len());
+            let staged = std::slice::from_raw_parts(self.address, values.len());
+            result::memcpy_htod_async(to, staged, stream.cu_stream())?;
+        }
+        self.sent.record(stream)
+    }
+}

@@ -1,0 +1,108 @@
+"""On an NVIDIA GPU: the results of the CPU, the same bits each time, models that move between devices.
+
+Skipped where there is no GPU, or biorel's CUDA part is not installed; the summary says how many. The operations one by
+one are `tests/gpu.rs`; the kernels on the CPU are `tests/cuda/`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import biorel
+import numpy as np
+import pandas as pd
+import pytest
+from biorel.training import Head
+
+pytestmark = pytest.mark.gpu
+
+TEXTS = ["Aspirin increases the effect of warfarin.", "No interaction was seen.", "a " * 90]
+
+
+def short(corpus: biorel.Corpus, encoder: biorel.Encoder, **settings: object) -> biorel.Run:
+    values = {"max_length": 96, "max_steps": 10, "learning_rate": 1e-3, "progress": False, "precision": "f32"}
+    return biorel.finetune(corpus, encoder, **{**values, **settings})
+
+
+def test_the_device_is_listed_and_chosen(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+    devices = biorel.devices().set_index("device")
+    assert devices.loc["cuda:0", "available"]
+    assert devices.loc["cuda:0", "memory"] > 2**30
+    run = short(ddi, encoder, max_steps=1, device="auto", precision="auto")
+    assert (run.settings["device"], run.settings["precision"]) == ("cuda:0", "bf16")
+
+
+def test_a_gpu_that_is_not_there_is_an_error(encoder: biorel.Encoder) -> None:
+    with pytest.raises(biorel.DeviceError, match="cuda:99: there is no such device, only cuda:0"):
+        encoder.encode(TEXTS, device="cuda:99")
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("f32", 2e-5), ("bf16", 4e-2)])
+@pytest.mark.parametrize("name", ["tiny", "minilm"])
+def test_hidden_states_are_those_of_the_cpu(
+    encoder: biorel.Encoder, name: str, precision: str, tolerance: float
+) -> None:
+    loaded = encoder if name == "tiny" else biorel.load_encoder("minilm")
+    expected = loaded.encode(TEXTS, device="cpu", precision="f32")
+    for ours, theirs in zip(loaded.encode(TEXTS, device="cuda", precision=precision), expected, strict=True):
+        assert ours.shape == theirs.shape
+        assert np.abs(ours - theirs).max() <= tolerance * max(1.0, np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("head", get_args(Head))
+def test_ten_steps_take_the_way_of_the_cpu(ddi: biorel.Corpus, encoder: biorel.Encoder, head: Head) -> None:
+    cpu, gpu = (short(ddi, encoder, head=head, device=device) for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(gpu.history["loss"], cpu.history["loss"], rtol=2e-4)
+    np.testing.assert_allclose(gpu.history["gradient_norm"], cpu.history["gradient_norm"], rtol=2e-3)
+    labels = [f"p_{label}" for label in ddi.labels]
+    columns = [name for name in gpu.predictions("test").columns if name in labels]
+    np.testing.assert_allclose(gpu.predictions("test")[columns], cpu.predictions("test")[columns], atol=2e-3)
+
+
+def test_ten_steps_in_bf16_stay_near(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+    cpu, gpu = short(ddi, encoder, device="cpu"), short(ddi, encoder, device="cuda", precision="bf16")
+    np.testing.assert_allclose(gpu.history["loss"], cpu.history["loss"], rtol=5e-2)
+
+
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+@pytest.mark.parametrize("head", ["attention", "lstm"])
+def test_the_same_seed_gives_the_same_bits(
+    ddi: biorel.Corpus, encoder: biorel.Encoder, head: Head, precision: str
+) -> None:
+    first, second = (short(ddi, encoder, head=head, device="cuda", precision=precision) for _ in range(2))
+    pd.testing.assert_frame_equal(first.history.drop(columns="seconds"), second.history.drop(columns="seconds"))
+    pd.testing.assert_frame_equal(first.predictions("test"), second.predictions("test"))
+
+
+@pytest.mark.parametrize(("trained", "loaded"), [("cuda", "cpu"), ("cpu", "cuda")])
+def test_a_saved_model_moves(
+    ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path, trained: str, loaded: str
+) -> None:
+    run = short(ddi, encoder, device=trained)
+    run.model.save(tmp_path / "model")
+    expected = biorel.load(tmp_path / "model", device=trained, precision="f32").predictions(ddi, "test")
+    pd.testing.assert_frame_equal(expected, run.predictions("test"))
+    moved = biorel.load(tmp_path / "model", device=loaded, precision="f32").predictions(ddi, "test")
+    pd.testing.assert_frame_equal(moved, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+    class Stop(biorel.Callback):
+        def on_step(self, row: dict[str, float]) -> None:
+            if row["step"] == 4:
+                raise KeyboardInterrupt
+
+    whole = short(ddi, encoder, device="cuda", head="lstm")
+    state = tmp_path / "run.state"
+    with pytest.raises(biorel.TrainingInterrupted):
+        short(ddi, encoder, device="cuda", head="lstm", state=state, callbacks=[Stop()])
+    resumed = short(ddi, encoder, device="cuda", head="lstm", state=state)
+    pd.testing.assert_frame_equal(resumed.history.drop(columns="seconds"), whole.history.drop(columns="seconds"))
+    pd.testing.assert_frame_equal(resumed.predictions("test"), whole.predictions("test"))
+
+
+def test_what_explains_runs_there_too(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+    run = short(ddi, encoder, device="cuda")
+    weights = run.attention("test", kind="gradient")
+    assert np.isfinite(weights["weight"]).all()
