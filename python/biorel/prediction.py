@@ -48,7 +48,7 @@ class DocumentPredictions:
         self.counts: dict[str, int] = totals["counts"]
 
     def table(self) -> pd.DataFrame:
-        """All rows, for formats that are tables (``jsonl``, ``tsv``, ``parquet``)."""
+        """All rows of this shard, for formats that are tables (``jsonl``, ``tsv``, ``parquet``)."""
         return self._directory.table()
 
     def errors(self) -> pd.DataFrame:
