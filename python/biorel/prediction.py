@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -48,7 +49,7 @@ class DocumentPredictions:
         self.counts: dict[str, int] = totals["counts"]
 
     def table(self) -> pd.DataFrame:
-        """All rows, for formats that are tables (``jsonl``, ``tsv``, ``parquet``)."""
+        """All rows of this shard, for formats that are tables (``jsonl``, ``tsv``, ``parquet``)."""
         return self._directory.table()
 
     def errors(self) -> pd.DataFrame:
@@ -131,6 +132,11 @@ def predict_documents(
     CorpusError
         Without `output`, for a document that cannot be used.
 
+    Warns
+    -----
+    UserWarning
+        With `output`, for files that are not read, by their names.
+
     Examples
     --------
     >>> text = "1|t|Velotrazine and nalexpidol.\n1|a|\n"
@@ -162,6 +168,9 @@ def predict_documents(
     if not 1 <= number <= shards:
         raise ConfigError(f"shard: {number} of {shards} does not exist", "shard")
     inputs, skipped = list_inputs(source, input_format)  # type: ignore[arg-type]
+    if skipped:
+        path, why = skipped[0]
+        warnings.warn(f"{len(skipped)} files are not read, such as {path} ({why})", stacklevel=2)
     if format == "same":
         format = _same(inputs)
     settings |= {"part_documents": _positive("part_documents", part_documents)}

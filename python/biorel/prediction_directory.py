@@ -150,7 +150,7 @@ class PredictionDirectory:
         self.complete = True
 
     def table(self) -> pd.DataFrame:
-        """All rows of the parts."""
+        """All rows of this shard's parts."""
         if self.format not in ("jsonl", "tsv", "parquet"):
             message = f"format: {self.format} holds documents, not a table; read them with read_documents"
             raise ConfigError(message, "format")
@@ -269,7 +269,7 @@ class PredictionDirectory:
         if self._errors.exists() and self._errors.stat().st_size > errors:
             _cut(self._errors, errors)
         known = {part["file"] for part in self._parts}
-        own = re.compile(rf"\.?part{self._suffix}-\d{{6}}\..*")
+        own = re.compile(rf"\.?part{self._suffix}-\d{{6,}}\..*")
         for entry in (self.path / "relations").iterdir():
             if own.fullmatch(entry.name) and entry.name not in known:
                 entry.unlink()

@@ -525,8 +525,9 @@ pub fn predict_documents(
     on_batch: super::predict::OnBatch<'_>,
 ) -> Result<Part> {
     settings.validate()?;
-    let read: Vec<Result<Read>> =
-        documents.into_par_iter().map(|document| prepare(document, model, settings)).collect();
+    let read: Vec<Result<Read>> = settings
+        .compute
+        .within(|| Ok(documents.into_par_iter().map(|document| prepare(document, model, settings)).collect()))?;
     let mut prepared = Prepared::empty(Position::default());
     for one in read {
         prepared.add(Ok(one?));

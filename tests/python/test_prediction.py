@@ -451,7 +451,9 @@ def test_a_file_that_breaks_off_or_vanishes_is_one_error(
         return held(self)
 
     monkeypatch.setattr(PredictionDirectory, "held", held_then_gone)
-    found = stream(model, source, tmp_path / "out")
+    (source / "notes.pdf").touch()
+    with pytest.warns(UserWarning, match=r"1 files are not read, such as .*notes\.pdf"):
+        found = stream(model, source, tmp_path / "out")
     errors = found.errors()
     assert errors["file"].map(lambda path: Path(path).name).tolist() == ["b.txt.gz", "bb.txt"]
     assert "the compressed file is damaged here" in errors["reason"][0]
