@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import statistics
 import subprocess
 from collections.abc import Callable
@@ -101,20 +102,20 @@ def speed_table(records: Records) -> list[str]:
     """Sentences a second, memory, and how many times as fast each biorel is."""
     ours = [label for label in records if label.startswith("biorel")]
     speeds = {label: medians(runs, "sentences_per_second") for label, runs in records.items()}
-    head = f"{'':<42} {'sentences/s':>12} {'all repeats':>24} {'peak MB':>8}"
+    head = f"{'':<46} {'sentences/s':>12} {'all repeats':>24} {'peak MB':>8}"
     lines = [head + "".join(f" {label + ' is':>15}" for label in ours)]
     for label, runs in records.items():
         every = " ".join(f"{run['sentences_per_second']:.1f}" for run in runs)
-        line = f"{label:<42} {speeds[label]:>12.1f} {every:>24} {max(run['peak_memory_mb'] for run in runs):>8}"
+        line = f"{label:<46} {speeds[label]:>12.1f} {every:>24} {max(run['peak_memory_mb'] for run in runs):>8}"
         lines.append(line + "".join(f" {speeds[mine] / speeds[label]:>14.2f}x" for mine in ours))
     return lines
 
 
 def memory_table(records: Records) -> list[str]:
-    lines = [f"{'':<42} {'peak MB':>8} {'sentences/s':>12}"]
+    lines = [f"{'':<46} {'peak MB':>8} {'sentences/s':>12}"]
     for label, runs in records.items():
         speed = runs[0].get("sentences_per_second") or runs[0]["points"][0]["batch"] / runs[0]["points"][0]["seconds"]
-        lines.append(f"{label:<42} {max(run['peak_memory_mb'] for run in runs):>8} {speed:>12.1f}")
+        lines.append(f"{label:<46} {max(run['peak_memory_mb'] for run in runs):>8} {speed:>12.1f}")
     return lines
 
 
@@ -303,7 +304,7 @@ def reading(context: Context) -> list[Program]:
 
 
 def operations(context: Context) -> list[Program]:
-    # `embed` alone in the quick form.
+    shutil.rmtree(HERE.parent / "target" / "criterion", ignore_errors=True)  # results of other runs
     command = [*CARGO, "--bench", "ops", "--", *(["embed|attention|linear out"] if context.quick else [])]
     return [
         Program(f"biorel {e}", command, {"BIOREL_BENCH_ENGINE": e}, lambda e=e: criterion(e)) for e in context.engines

@@ -46,7 +46,7 @@ pub fn sentences(vocabulary: usize, lengths: impl IntoIterator<Item = usize>) ->
     batch
 }
 
-/// 32 sentences with the spread of AIMed's: 12 to 128 word pieces, 60 on average.
+/// 32 sentences with the spread of AIMed's: 12 to 128 word pieces, 56 on average.
 pub fn batch(vocabulary: usize) -> Batch {
     let mut stream = Stream::new(5, Purpose::Sample, 0);
     sentences(vocabulary, (0..32).map(|_| (52.0 * (0.45 * stream.normal()).exp()).clamp(12.0, 128.0) as usize))

@@ -41,9 +41,9 @@ pub fn measure() -> Value {
             "corpus": kind.name(),
             "pairs": all.len(),
             "pieces": pieces,
-            "reading": median((0..5).map(|_| seconds(read)).collect()),
-            "marking": median((0..5).map(|_| seconds(mark)).collect()),
-            "tokenising": median((0..5).map(|_| seconds(encode)).collect()),
+            "reading": median((0..3).map(|_| seconds(read)).collect()),
+            "marking": median((0..3).map(|_| seconds(mark)).collect()),
+            "tokenising": median((0..3).map(|_| seconds(encode)).collect()),
         }));
     }
     json!({"corpora": rows, "packing_seconds_a_batch": packing})
