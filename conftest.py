@@ -9,6 +9,7 @@ from typing import Any
 import biorel
 import biorel.cli
 import biorel.demo
+import pandas as pd
 import pytest
 
 os.environ["MPLBACKEND"] = "agg"  # pictures are drawn, and no window opens
@@ -38,7 +39,7 @@ def _names_for_doctests(request: pytest.FixtureRequest, doctest_namespace: dict[
     if isinstance(request.node, pytest.DoctestItem):
         run = request.getfixturevalue("short_run")
         folder: Path = request.getfixturevalue("tmp_path")
-        doctest_namespace.update(biorel=biorel, run=run, model=run.model, folder=folder)
+        doctest_namespace.update(biorel=biorel, pd=pd, run=run, model=run.model, folder=folder)
         for name in ("validation", "comparison"):
             if any(name in example.source for example in request.node.dtest.examples):
                 doctest_namespace[name] = request.getfixturevalue(f"short_{name}")

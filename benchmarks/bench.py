@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 import report
-from parts import PARTS, Context, Part, Program
+from parts import CACHE, PARTS, Context, Part, Program
 from runlog import cpu_features, cpu_name, load_average
 
 HERE = Path(__file__).parent
@@ -44,13 +44,15 @@ def last_json(text: str) -> dict:
 
 def measure(program: Program) -> dict:
     environment = os.environ | program.environment
-    done = subprocess.run(program.command, check=False, capture_output=True, text=True, env=environment, cwd=HERE.parent)
+    done = subprocess.run(
+        program.command, check=False, capture_output=True, text=True, env=environment, cwd=HERE.parent
+    )
     if done.returncode != 0:
         sys.exit(f"{program.label} failed: {' '.join(program.command)}\n{done.stderr[-3000:]}")
     return program.read() if program.read else last_json(done.stdout)
 
 
-def run(part: Part, context: Context, repeats: int | None) -> None:
+def run(part: Part, context: Context, repeats: int | None, results: Path) -> None:
     programs = part.programs(context)
     records: dict[str, list[dict]] = {program.label: [] for program in programs}
     header = {
@@ -72,10 +74,10 @@ def run(part: Part, context: Context, repeats: int | None) -> None:
     result = {"header": header, "programs": records}
     lines = [f"{name:<13} {value}" for name, value in header.items()]
     table = "\n".join([*lines, "", *part.table(records), ""])
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / f"{part.name}.txt").write_text(table, encoding="utf-8")
+    results.mkdir(parents=True, exist_ok=True)
+    (results / f"{part.name}.txt").write_text(table, encoding="utf-8")
     # Last, because it is what says that the part is done.
-    (RESULTS / f"{part.name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (results / f"{part.name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(table)
 
 
@@ -84,7 +86,11 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", help=f"all, list, report, or of {', '.join(PARTS)}")
     parser.add_argument("--peer", help="the Python that has PyTorch")
     parser.add_argument("--repeats", type=int, help="instead of each part's own number")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that the programs run; numbers mean nothing")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="tiny sizes, to see that all of it runs, with results in .cache; the numbers mean nothing",
+    )
     options = parser.parse_args()
     if options.parts == ["list"]:
         for part in PARTS.values():
@@ -93,18 +99,19 @@ def main() -> None:
     if options.parts == ["report"]:
         report.write(RESULTS)
         return
+    results = CACHE / "quick" if options.quick else RESULTS
     names = list(PARTS) if options.parts == ["all"] else options.parts
     if unknown := [name for name in names if name not in PARTS]:
         parser.error(f"unknown part {', '.join(unknown)}; choose of {', '.join(PARTS)}")
     if options.peer is None or "BIOREL_CORPORA" not in os.environ:
         parser.error("--peer and BIOREL_CORPORA (the folder that holds aimed/aimed_pairs.tsv) are needed")
     if options.parts == ["all"]:
-        names = [name for name in names if not (RESULTS / f"{name}.json").exists()]
+        names = [name for name in names if not (results / f"{name}.json").exists()]
     context = Context(sys.executable, options.peer, options.quick)
     context.prepare()
     for name in names:
         print(f"{name}: about {PARTS[name].minutes} min", file=sys.stderr, flush=True)
-        run(PARTS[name], context, options.repeats)
+        run(PARTS[name], context, options.repeats, results)
 
 
 if __name__ == "__main__":

@@ -119,12 +119,20 @@ fn same_bits_on_any_number_of_threads(ops: &Cpu) {
     }
 }
 
+/// [`encoder`] in several sizes.
+fn encoders<O: Ops>(ops: &O) -> Results {
+    let sizes: [(usize, usize, &[usize]); 3] = [(24, 3, &[7, 1, 32, 18]), (36, 2, &[512]), (10, 5, &[1])];
+    sizes.into_iter().flat_map(|(hidden, heads, lengths)| encoder(ops, hidden, heads, lengths)).collect()
+}
+
 #[test]
 fn a_whole_encoder_on_the_cpu_equals_the_reference() {
-    let expected = encoder(&exact());
-    assert_close(&encoder(&Cpu::new()), &expected, 5e-6, "cpu");
+    let expected = encoders(&exact());
+    for ops in Level::ALL.into_iter().filter_map(|level| Cpu::with_level(level).ok()) {
+        assert_close(&encoders(&ops), &expected, 5e-6, ops.level().name());
+    }
     for (name, ops) in bf16_engines() {
-        assert_close(&encoder(&ops), &expected, 5e-2, name);
+        assert_close(&encoders(&ops), &expected, 5e-2, name);
     }
 }
 

@@ -177,6 +177,27 @@ fn same_seed_same_bits_and_another_seed_others() {
 }
 
 /// Same masks, same order, same arithmetic: the engines follow each other, dropout included.
+/// Encoder, head, loss and optimizer together, in f32 and in bf16.
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    for (head, precision) in
+        HeadKind::ALL.into_iter().flat_map(|head| [(head, Precision::F32), (head, Precision::Bf16)])
+    {
+        let settings = TrainingSettings { max_steps: Some(6), ..settings(head) };
+        let network = network(head);
+        let weights = Weights::initial(network.specs(), settings.seed);
+        let features = features(256, 0);
+        let on = |threads: usize| {
+            let compute = Compute::new(Engine::Cpu, precision, Some(threads)).unwrap();
+            compute.run(finetune(&network, &weights, &features, &settings, &mut |_| Ok(()))).unwrap().weights
+        };
+        let expected = on(1);
+        for threads in 2..=7 {
+            assert!(on(threads) == expected, "{head} {precision:?} on {threads} threads");
+        }
+    }
+}
+
 #[test]
 fn engines_follow_each_other() {
     for head in HeadKind::ALL {

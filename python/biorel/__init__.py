@@ -18,6 +18,7 @@ from biorel._biorel import __version__
 from biorel.callbacks import Callback
 from biorel.corpus import Corpus, load_corpus
 from biorel.cross_validation import CrossValidation, cross_validate
+from biorel.documents import Document, documents_from_spacy, documents_from_tables, read_documents, write_documents
 from biorel.encoder import Encoder, load_encoder
 from biorel.errors import (
     BiorelError,
@@ -31,6 +32,7 @@ from biorel.experiments import Comparison, compare
 from biorel.faithfulness import faithfulness, rank_agreement
 from biorel.model import RelationModel, load
 from biorel.pictures import Heatmap, gallery, heatmap, plot_confusion, plot_faithfulness, plot_history, plot_stems
+from biorel.prediction import DocumentPredictions, Predictor, predict_documents
 from biorel.reproduction import Reproduction, reproduce
 from biorel.sample import load_sample, sample_path
 from biorel.scores import Scores
@@ -46,8 +48,11 @@ __all__ = [
     "Corpus",
     "CorpusError",
     "CrossValidation",
+    "Document",
+    "DocumentPredictions",
     "Encoder",
     "Heatmap",
+    "Predictor",
     "RelationModel",
     "Reproduction",
     "Run",
@@ -59,6 +64,8 @@ __all__ = [
     "compare",
     "compare_stems",
     "cross_validate",
+    "documents_from_spacy",
+    "documents_from_tables",
     "faithfulness",
     "finetune",
     "gallery",
@@ -71,8 +78,11 @@ __all__ = [
     "plot_faithfulness",
     "plot_history",
     "plot_stems",
+    "predict_documents",
     "rank_agreement",
+    "read_documents",
     "reproduce",
     "sample_path",
     "top_stems",
+    "write_documents",
 ]

@@ -1,4 +1,5 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from os import PathLike
 from typing import Any, final
 
 import numpy as np
@@ -6,28 +7,35 @@ import numpy.typing as npt
 
 __all__ = [
     "Corpus",
+    "Document",
+    "DocumentReader",
     "Encoder",
     "Instances",
     "Model",
     "Outcome",
     "Pairs",
+    "Part",
     "Predicted",
     "ReadOptions",
     "Settings",
+    "Stream",
     "Task",
     "__version__",
     "attention",
     "bootstrap",
     "finetune",
     "layer_weights",
+    "list_inputs",
     "mask_words",
     "mcnemar",
+    "predict_documents",
     "rank_correlations",
     "score",
     "sign_test",
     "stem_contrasts",
     "stem_weights",
     "t_interval",
+    "write_documents",
 ]
 __version__: str
 
@@ -55,6 +63,7 @@ class ReadOptions:
         columns: dict[str, str] = ...,
         labels: list[str] | None = None,
         negative: str | None = None,
+        pairs: list[tuple[str, str]] | None = None,
     ) -> ReadOptions: ...
 
 @final
@@ -63,6 +72,8 @@ class Corpus:
     def read(name: str, paths: list[str], options: ReadOptions) -> Corpus: ...
     @staticmethod
     def from_columns(columns: _Columns, options: ReadOptions) -> Corpus: ...
+    @staticmethod
+    def from_documents(documents: list[Document], options: ReadOptions) -> Corpus: ...
     @property
     def name(self) -> str: ...
     @property
@@ -84,6 +95,94 @@ class Corpus:
     @property
     def hash(self) -> str: ...
     def leakage(self, train: str, test: str, threshold: float) -> _Columns: ...
+
+# Kind, start, text, whether it is one sentence.
+_Passage = tuple[str, int, str, bool]
+# Identifier, type, concepts, segments; and the text.
+_Mention = tuple[str, str, list[str], list[tuple[int, int]]]
+_ShownMention = tuple[str, str, list[str], list[tuple[int, int]], str]
+# Identifier, type, arguments: the index of a mention, or a concept.
+_Relation = tuple[str, str, int | str, int | str]
+
+@final
+class Document:
+    def __new__(
+        cls, id: str, passages: list[_Passage], mentions: list[_Mention], relations: Sequence[_Relation]
+    ) -> Document: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def origin(self) -> tuple[str, int | None, str | None]: ...
+    @property
+    def passages(self) -> list[_Passage]: ...
+    @property
+    def mentions(self) -> list[_ShownMention]: ...
+    @property
+    def relations(self) -> list[_Relation]: ...
+    @property
+    def findings(self) -> list[tuple[str, str, str]]: ...
+    def sentences(self) -> list[tuple[int, str, list[int]]]: ...
+
+@final
+class DocumentReader:
+    def __new__(cls, inputs: list[tuple[str, str]]) -> DocumentReader: ...
+    def __iter__(self) -> DocumentReader: ...
+    def __next__(self) -> Document: ...
+
+def list_inputs(
+    paths: list[str], format: str | None
+) -> tuple[list[tuple[PathLike[str], str]], list[tuple[PathLike[str], str]]]: ...
+def write_documents(documents: list[Document], format: str) -> str: ...
+
+# File, line, document, reason.
+_Failure = tuple[str, int | None, str | None, str]
+
+@final
+class Stream:
+    def __new__(
+        cls,
+        model: Model,
+        inputs: list[tuple[str, str]],
+        start: tuple[int, int],
+        *,
+        types: dict[str, str],
+        part_documents: int,
+        part_pairs: int,
+        max_pairs: int,
+        shard: tuple[int, int],
+        keep_raw: bool,
+        compute: Compute,
+    ) -> Stream: ...
+    def next_part(self) -> Part | None: ...
+    def close(self) -> None: ...
+
+@final
+class Part:
+    @property
+    def documents(self) -> int: ...
+    @property
+    def pairs(self) -> int: ...
+    @property
+    def failures(self) -> list[_Failure]: ...
+    @property
+    def counts(self) -> dict[str, int]: ...
+    @property
+    def next(self) -> tuple[int, int]: ...
+    @property
+    def bytes(self) -> int: ...
+    def columns(self, *, related: bool = False, threshold: float = 0.0) -> _Columns: ...
+    def text(self, format: str, model: str, threshold: float) -> tuple[str, list[_Failure]]: ...
+
+def predict_documents(
+    model: Model,
+    documents: list[Document],
+    *,
+    types: dict[str, str],
+    max_pairs: int,
+    compute: Compute,
+) -> Part: ...
 
 @final
 class Encoder:
@@ -135,6 +234,8 @@ class Model:
     def marking(self) -> str: ...
     @property
     def card(self) -> str: ...
+    @property
+    def hash(self) -> str: ...
     def instances(self, corpus: Corpus, splits: list[str]) -> Instances: ...
     def pairs(self, sentences: list[tuple[str, str, list[tuple[str, str, int, int]]]]) -> Pairs: ...
     def predict(self, instances: Instances, compute: Compute) -> Predicted: ...

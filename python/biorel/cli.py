@@ -28,6 +28,8 @@ from biorel.errors import BiorelError, ConfigError, CorpusError, TrainingError, 
 from biorel.experiments import compare
 from biorel.faithfulness import faithfulness
 from biorel.model import load
+from biorel.prediction import DocumentPredictions, predict_documents
+from biorel.prediction_directory import FORMATS
 from biorel.reproduction import PRESETS, reproduce
 from biorel.scores import Scores
 from biorel.training import finetune
@@ -109,6 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _say(f"stopped; the model so far is in {options.output}")
         return 130
     except KeyboardInterrupt:
+        if getattr(options, "input", None):
+            _say("stopped; call it again with the same options, and it goes on")
         return 130
     except BrokenPipeError:
         # The reader of our output has gone; nothing is left to say to it.
@@ -128,7 +132,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     config = before.parse_known_args(arguments)[0].config
     if config is not None and arguments[0] in commands:
         read_config(Path(config), commands[arguments[0]])
-    return parser.parse_args(arguments)
+    options, rest = parser.parse_known_args(arguments)
+    # In `predict MODEL --format tsv FILE` argparse settles for no FILE as soon as it has seen the model.
+    if len(rest) == 1 and getattr(options, "sentences", "") is None and (rest == ["-"] or not rest[0].startswith("-")):
+        options.sentences = rest.pop()
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    return options
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
@@ -195,10 +205,26 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     sub.add_argument("--split", default="test")
     _add_format(sub)
 
-    sub = command("predict", _predict, "classify the entity pairs of new sentences")
+    sub = command("predict", _predict, "classify the entity pairs of new sentences, or of documents in a stream")
     _add_model(sub)
-    sub.add_argument("sentences", help="JSON lines with text and entities (start, end, type), or - for standard input")
-    _add_format(sub)
+    text = "JSON lines with text and entities (start, end, type), or - for standard input"
+    sub.add_argument("sentences", nargs="?", help=text)
+    text = "files or folders of documents (PubTator, BioC, brat; gzip too); with --output, in bounded memory"
+    sub.add_argument("--input", nargs="+", metavar="PATH", help=text)
+    text = "directory for the relations; a killed run goes on from there"
+    sub.add_argument("--output", metavar="DIR", help=text)
+    text = "of the documents, where names do not tell: pubtator, bioc-json, bioc-xml, brat"
+    sub.add_argument("--input-format", metavar="FORMAT", help=text)
+    sub.add_argument("--type", action=Repeated, metavar="THEIRS=OURS", help="the model's name for a type; repeatable")
+    sub.add_argument("--related-only", action="store_true", help="leave out pairs that are not related")
+    sub.add_argument("--threshold", type=float, default=0.0, help="leave out relations less probable (default: 0)")
+    sub.add_argument("--shard", default="1/1", metavar="I/N", help="do share I of N (default: 1/1)")
+    sub.add_argument("--part-documents", type=int, default=1000, help="documents in a part (default: 1000)")
+    sub.add_argument("--part-pairs", type=int, default=16_384, help="pairs in a part (default: 16384)")
+    sub.add_argument("--max-pairs", type=int, default=100_000, help="of a document that is used (default: 100000)")
+    sub.add_argument("--no-progress", action="store_true", help="no progress bar")
+    text = f"sentences: table, tsv, csv, jsonl (default: table); documents: {', '.join(FORMATS)}, same (default: jsonl)"
+    sub.add_argument("--format", metavar="FORMAT", help=text)
 
     sub = command("attention", _attention, "attention of the words of a corpus's split")
     _add_model(sub)
@@ -233,7 +259,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
 
 
 def _add_corpus(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("corpus", help="format: aimed, ddi, chemprot, table")
+    parser.add_argument("corpus", help="format: aimed, ddi, chemprot, table, pubtator, bioc, brat")
     parser.add_argument("path", nargs="+", help="folder, file(s) or .zip")
     parser.add_argument("--splits", help="ddi: full or blue")
 
@@ -388,6 +414,16 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
+    if (options.sentences is None) == (options.input is None):
+        raise ConfigError("input: give either sentences (JSON lines) or --input with documents", "input")
+    if options.input is not None:
+        _predict_documents(options)
+        return
+    style = options.format or "table"
+    if options.output is not None or style not in ("table", "tsv", "csv", "jsonl"):
+        field = "output" if options.output is not None else "format"
+        message = f"{field}: for sentences, a table goes to standard output (--format table, tsv, csv or jsonl)"
+        raise ConfigError(message, field)
     model = load(options.model, device=options.device, precision=options.precision, threads=options.threads)
     if options.sentences == "-":
         lines = sys.stdin.read().splitlines()
@@ -402,7 +438,44 @@ def _predict(options: argparse.Namespace) -> None:
         except json.JSONDecodeError as error:
             place = f"{options.sentences}:{number}"
             raise CorpusError(f"{place}: not a line of JSON ({error})", options.sentences, number) from None
-    _print(model.predict(sentences), options.format)
+    _print(model.predict(sentences), style)
+
+
+def _predict_documents(options: argparse.Namespace) -> None:
+    if options.output is None:
+        raise ConfigError("output: say with --output in which directory the relations are to be written", "output")
+    shard = re.fullmatch(r"(\d+)/(\d+)", options.shard)
+    if shard is None:
+        raise ConfigError(f"shard: `{options.shard}` is not of the form 3/10", "shard")
+    types = dict(_equation("type", text) for text in options.type or [])
+    found = predict_documents(
+        load(options.model, device=options.device, precision=options.precision, threads=options.threads),
+        options.input,
+        options.output,
+        input_format=options.input_format,
+        format=options.format or "jsonl",
+        types=types,
+        related_only=options.related_only,
+        threshold=options.threshold,
+        shard=(int(shard[1]), int(shard[2])),
+        part_documents=options.part_documents,
+        part_pairs=options.part_pairs,
+        max_pairs=options.max_pairs,
+        progress=not options.no_progress,
+    )
+    assert isinstance(found, DocumentPredictions)
+    for what, count in found.counts.items():
+        _say(f"{count:,} x {what}")
+    _say(f"{found.documents:,} documents, {found.pairs:,} pairs: {Path(options.output) / 'relations'}")
+    if found.failed:
+        _say(f"{found.failed:,} documents could not be used: {Path(options.output) / 'errors.jsonl'}")
+
+
+def _equation(option: str, text: str) -> tuple[str, str]:
+    left, equals, right = text.partition("=")
+    if not equals or not left or not right:
+        raise ConfigError(f"{option}: `{text}` is not of the form THEIRS=OURS", option)
+    return left, right
 
 
 def _attention(options: argparse.Namespace) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import pandas as pd
 from biorel import _biorel
 from biorel.errors import ConfigError, CorpusError
+
+if TYPE_CHECKING:
+    from biorel.documents import Document
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 Marking: TypeAlias = Literal["typed", "blue", "markers"]
@@ -243,12 +246,13 @@ class Corpus:
 
 def load_corpus(
     name: str,
-    source: PathLike | Sequence[PathLike] | pd.DataFrame,
+    source: PathLike | Sequence[PathLike] | pd.DataFrame | Iterable[Document],
     *,
     splits: str | None = None,
     columns: Mapping[str, str] | None = None,
     labels: Sequence[str] | None = None,
     negative: str | None = None,
+    pairs: Sequence[tuple[str, str]] | None = None,
 ) -> Corpus:
     """Read a corpus from its original files.
 
@@ -257,17 +261,22 @@ def load_corpus(
     name : str
         The format. ``aimed``: any corpus in the unified PPI XML form, or the flat ``aimed_pairs.tsv``. ``ddi``:
         DDIExtraction 2013. ``chemprot``: the tables of BioCreative VI track 5. ``table``: your own pairs, one row each,
-        from TSV, CSV, JSONL or a DataFrame.
-    source : path, sequence of paths, or DataFrame
-        A folder, a file, several files, or a ``.zip``, which is read in place.
+        from TSV, CSV, JSONL or a DataFrame. ``pubtator``, ``bioc`` (XML or JSON), ``brat``: whole documents, whose
+        relations become the labels. ``documents``: the same from ``Document`` objects.
+    source : path, sequence of paths, DataFrame, or iterable of Document
+        A folder, a file, several files, or a ``.zip``, which is read in place (documents: unpacked, but for gzip). The
+        words ``train``, ``dev`` and ``test`` in names of document files or their folders say the split.
     splits : {"full", "blue"}, optional
         DDI only: the release's own train and test (default), or the train / dev / test of the BLUE benchmark.
     columns : mapping of str to str, optional
         Table only: your column for each of ours, where the names differ.
     labels : sequence of str, optional
-        Table only: all labels in order. Without it they are collected from the rows.
+        Table and documents: all labels in order. Without it they are collected from the data.
     negative : str, optional
-        Table only: the label that means "no relation".
+        Table and documents: the label that means "no relation"; ``none`` for documents without such a label.
+    pairs : sequence of (str, str), optional
+        Documents only: types of the first and the second argument of candidate pairs, as in
+        ``[("Chemical", "Gene")]``. Without it, those that some relation has.
 
     Returns
     -------
@@ -294,12 +303,18 @@ def load_corpus(
         columns={} if isinstance(source, pd.DataFrame) else dict(columns or {}),
         labels=None if labels is None else list(labels),
         negative=negative,
+        pairs=None if pairs is None else [(first, second) for first, second in pairs],
     )
+    if name == "documents":
+        if isinstance(source, (str, os.PathLike, pd.DataFrame)):
+            message = 'source: "documents" takes Document objects; for files choose pubtator, bioc or brat'
+            raise ConfigError(message, "source")
+        return Corpus(_biorel.Corpus.from_documents([document._core for document in source], options))  # type: ignore[union-attr]
     if isinstance(source, pd.DataFrame):
         if name != "table":
             raise ConfigError(f'source: a DataFrame can only be read as "table", not as "{name}"', "source")
         return Corpus(_biorel.Corpus.from_columns(table_columns(source, columns or {}), options))
-    paths = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    paths = [source] if isinstance(source, (str, os.PathLike)) else cast("list[PathLike]", list(source))
     return Corpus(_biorel.Corpus.read(name, [os.fspath(path) for path in paths], options))
 
 

@@ -26,9 +26,11 @@ class RelationModel:
     Made by ``finetune`` (``run.model``) or ``load``.
     """
 
-    def __init__(self, core: _biorel.Model, compute: _biorel.Compute) -> None:
+    def __init__(self, core: _biorel.Model, compute: _biorel.Compute, *, name: str | None = None) -> None:
         self._core = core
         self._compute = compute
+        self._name = name
+        self._hash: str | None = None
 
     @property
     def labels(self) -> list[str]:
@@ -54,6 +56,18 @@ class RelationModel:
     def card(self) -> dict[str, Any]:
         """What is saved with the model: task, labels, marking, training settings, encoder, hash of the data."""
         return cast("dict[str, Any]", json.loads(self._core.card))
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of all that decides what it predicts: the same before and after saving, wherever it lies."""
+        if self._hash is None:
+            self._hash = self._core.hash
+        return self._hash
+
+    @property
+    def identity(self) -> str:
+        """Name (that of its directory, else of its task) and the first digits of its hash, as tables have it."""
+        return f"{self._name or self._core.task.name}@{self.hash[:12]}"
 
     def predict(self, sentences: Sequence[Mapping[str, Any]] | pd.DataFrame) -> pd.DataFrame:
         """Classify every pair of entities whose types can stand in a relation.
@@ -376,7 +390,8 @@ def load(
     'attention'
     """
     compute = _biorel.Compute(device, precision, threads)
-    return RelationModel(_biorel.Model.load(os.fspath(directory)), compute)
+    name = os.path.basename(os.path.abspath(directory))
+    return RelationModel(_biorel.Model.load(os.fspath(directory)), compute, name=name)
 
 
 _Entity = tuple[str, str, int, int]

@@ -50,15 +50,8 @@ class RunDirectory:
         """Lock the directory, check its plan, and read what is finished."""
         (self.path / "predictions").mkdir(parents=True, exist_ok=True)
         (self.path / "states").mkdir(exist_ok=True)
-        with (self.path / "lock").open("ab") as lock:
+        with locked(self.path / "lock", self.path):
             if fcntl is not None:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    message = (
-                        f"directory: another run is working in {self.path}; wait for it, or give another directory"
-                    )
-                    raise ConfigError(message, "directory") from None
                 # Nobody else writes here now: what is half-written is a killed run's.
                 for path in (self.path / "states").iterdir():
                     if path.suffix != ".state":
@@ -111,7 +104,7 @@ class RunDirectory:
             found = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ConfigError(f"directory: {file} is damaged ({error}); give a new directory", "directory") from None
-        differing = _differences(found, self.plan)
+        differing = differences(found, self.plan)
         if differing:
             message = (
                 f"directory: {self.path} was begun with {'; '.join(differing)}. Give the same again, or a new directory"
@@ -127,7 +120,7 @@ class RunDirectory:
         whole = data.rfind(b"\n") + 1
         if whole < len(data):
             warnings.warn(
-                f"{file}: the last line was cut off when a run was killed; its trial is done again", stacklevel=5
+                f"{file}: the last line was cut off when a run was killed; its trial is done again", stacklevel=6
             )
             with file.open("r+b") as torn:
                 torn.truncate(whole)
@@ -139,6 +132,19 @@ class RunDirectory:
             except (ValueError, KeyError, TypeError):
                 message = f"directory: {file}:{number} is damaged; delete that line, and its trial is done again"
                 raise ConfigError(message, "directory") from None
+
+
+@contextlib.contextmanager
+def locked(file: Path, directory: Path) -> Iterator[None]:
+    """Hold a lock that ends with this process, however it ends."""
+    with file.open("ab") as lock:
+        if fcntl is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                message = f"directory: another run is working in {directory}; wait for it, or give another directory"
+                raise ConfigError(message, "directory") from None
+        yield
 
 
 def prediction_rows(predictions: pd.DataFrame) -> list[dict[str, Any]]:
@@ -186,7 +192,7 @@ def _file_name(trial: str) -> str:
     return re.sub(r"[^\w.=+-]+", "-", trial)
 
 
-def _differences(found: Any, wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
+def differences(found: Any, wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
     """What differs, in words; nested mappings are named by their innermost key."""
     if not isinstance(found, dict):
         return [f"{prefix or 'another plan'} of another form"]
@@ -194,7 +200,7 @@ def _differences(found: Any, wanted: Mapping[str, Any], prefix: str = "") -> lis
     for key in sorted({*found, *wanted}):
         before, now = found.get(key), wanted.get(key)
         if isinstance(before, dict) and isinstance(now, dict):
-            lines += _differences(before, now, key)
+            lines += differences(before, now, key)
         elif before != now:
             lines.append(f"{key} {before!r}, not {now!r}")
     return lines

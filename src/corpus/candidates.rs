@@ -1,5 +1,7 @@
 //! Which pairs of mentions are asked about, for corpora that list no pairs and for prediction on new sentences.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Sentence;
@@ -34,6 +36,27 @@ impl Candidates {
     /// Whether mentions of this type take part at all.
     pub fn know(&self, kind: &str) -> bool {
         self.rules.is_empty() || self.rules.iter().any(|(a, b)| a.iter().chain(b).any(|known| known == kind))
+    }
+
+    /// How many candidate pairs a sentence has, without forming them: a thousand mentions have half a million.
+    pub fn count(&self, sentence: &Sentence) -> usize {
+        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        for entity in &sentence.entities {
+            *kinds.entry(&entity.kind).or_default() += 1;
+        }
+        let kinds: Vec<(&str, usize)> = kinds.into_iter().collect();
+        let mut count = 0_usize;
+        for (i, &(one, n)) in kinds.iter().enumerate() {
+            if self.allow(one, one) {
+                count = count.saturating_add(n.saturating_mul(n - 1) / 2);
+            }
+            for &(other, m) in &kinds[i + 1..] {
+                if self.allow(one, other) || self.allow(other, one) {
+                    count = count.saturating_add(n.saturating_mul(m));
+                }
+            }
+        }
+        count
     }
 
     /// All candidate pairs of a sentence as (first argument, second argument), each pair of mentions once. The types
@@ -80,5 +103,13 @@ mod tests {
         assert_eq!(ddi.of(&sentence(&["drug", "brand", "disease"])), [(0, 1)]);
         assert_eq!(Candidates::default().of(&sentence(&["a", "b", ""])).len(), 3);
         assert!(ddi.know("drug_n") && !ddi.know("disease"));
+        for (rules, kinds) in [
+            (&chemprot, &["GENE-Y", "CHEMICAL", "CHEMICAL", "GENE-N", "x", "GENE-Y"][..]),
+            (&ddi, &["drug", "brand", "drug", "drug", "disease"]),
+            (&Candidates::default(), &["a", "b", "", "b", "b"]),
+            (&ddi, &[]),
+        ] {
+            assert_eq!(rules.count(&sentence(kinds)), rules.of(&sentence(kinds)).len());
+        }
     }
 }

@@ -7,6 +7,7 @@ mod candidates;
 mod chemprot;
 mod ddi;
 mod ddi_blue;
+pub mod documents;
 mod files;
 mod hash;
 mod offsets;
@@ -190,11 +191,18 @@ pub enum CorpusKind {
     Chemprot,
     /// A user's own pairs: TSV, CSV or JSONL.
     Table,
+    /// Documents in PubTator's text format, with relations.
+    Pubtator,
+    /// Documents in BioC (XML or JSON), with relations.
+    Bioc,
+    /// Documents in brat's standoff format, with relations.
+    Brat,
 }
 
 impl CorpusKind {
     /// All formats, in the order in which messages name them.
-    pub const ALL: [Self; 4] = [Self::Aimed, Self::Ddi, Self::Chemprot, Self::Table];
+    pub const ALL: [Self; 7] =
+        [Self::Aimed, Self::Ddi, Self::Chemprot, Self::Table, Self::Pubtator, Self::Bioc, Self::Brat];
 
     /// The name as users write it.
     pub fn name(self) -> &'static str {
@@ -203,7 +211,15 @@ impl CorpusKind {
             Self::Ddi => "ddi",
             Self::Chemprot => "chemprot",
             Self::Table => "table",
+            Self::Pubtator => "pubtator",
+            Self::Bioc => "bioc",
+            Self::Brat => "brat",
         }
+    }
+
+    /// Whether the files hold whole documents, whose relations are the labels.
+    fn is_documents(self) -> bool {
+        matches!(self, Self::Pubtator | Self::Bioc | Self::Brat)
     }
 }
 
@@ -225,12 +241,15 @@ pub struct ReadOptions {
     pub splits: Option<String>,
     /// Table: the name of the user's column for each of ours (`entity1_start` -> `begin1`), where they differ.
     pub columns: BTreeMap<String, String>,
-    /// Table: all labels in order; a row with another one is an error. Without it they are collected from the rows.
+    /// Table and documents: all labels in order; another one is an error. Without it they are collected from the data.
     pub labels: Option<Vec<String>>,
-    /// Table: the label that means "no relation". Without it a label such as `false` or `negative` is recognised.
+    /// Table and documents: the label that means "no relation". Without it a label such as `false` or `negative` is
+    /// recognised; documents have `none` where there is no such label.
     pub negative: Option<String>,
-    /// Table: the name of the task, `table` by default.
+    /// Table and documents: the name of the task, that of the format by default.
     pub name: Option<String>,
+    /// Documents: the types of the first and the second argument of candidate pairs. Without it, those of the relations.
+    pub pairs: Option<Vec<(String, String)>>,
 }
 
 /// A corpus in memory: its task, its splits, and what happened while it was read.
@@ -264,22 +283,28 @@ impl Corpus {
             let message = format!("`{splits}` cannot be chosen for {}; only ddi has named splits", kind.name());
             return Err(Error::config("splits", message));
         }
-        if kind != CorpusKind::Table {
-            let given = [
-                ("columns", !options.columns.is_empty()),
-                ("labels", options.labels.is_some()),
-                ("negative", options.negative.is_some()),
-                ("name", options.name.is_some()),
-            ];
-            if let Some((field, _)) = given.into_iter().find(|(_, given)| *given) {
-                return Err(Error::config(field, format!("only a table has it; {} defines its own", kind.name())));
-            }
+        let own = kind == CorpusKind::Table || kind.is_documents();
+        let given = [
+            ("columns", kind == CorpusKind::Table, !options.columns.is_empty()),
+            ("labels", own, options.labels.is_some()),
+            ("negative", own, options.negative.is_some()),
+            ("name", own, options.name.is_some()),
+            ("pairs", kind.is_documents(), options.pairs.is_some()),
+        ];
+        if let Some((field, ..)) = given.into_iter().find(|(_, applies, given)| *given && !applies) {
+            let message = match field {
+                "columns" => format!("only a table has it; {} defines its own", kind.name()),
+                "pairs" => format!("only documents (pubtator, bioc, brat) have it, not {}", kind.name()),
+                _ => format!("only a table and documents have it; {} defines its own", kind.name()),
+            };
+            return Err(Error::config(field, message));
         }
         let corpus = match kind {
             CorpusKind::Aimed => unified::read(paths)?,
             CorpusKind::Ddi => ddi::read(paths, options)?,
             CorpusKind::Chemprot => chemprot::read(paths)?,
             CorpusKind::Table => table_files::read(paths, options)?,
+            CorpusKind::Pubtator | CorpusKind::Bioc | CorpusKind::Brat => documents::read(kind, paths, options)?,
         };
         corpus.check(&paths[0])?;
         Ok(corpus)
@@ -292,6 +317,18 @@ impl Corpus {
     pub fn from_columns(columns: &Columns, options: &ReadOptions) -> Result<Self> {
         let corpus = table::from_columns(columns, options)?;
         corpus.check(Path::new("table"))?;
+        Ok(corpus)
+    }
+
+    /// A corpus from documents in memory, all in the split `all`: relations are the labels.
+    ///
+    /// # Errors
+    /// As [`Corpus::read`].
+    pub fn from_documents(documents: Vec<documents::Document>, options: &ReadOptions) -> Result<Self> {
+        documents.iter().try_for_each(documents::Document::check)?;
+        let path = Path::new("documents");
+        let corpus = documents::of_documents(vec![("all".to_owned(), documents)], options, "documents", path)?;
+        corpus.check(path)?;
         Ok(corpus)
     }
 

@@ -16,13 +16,13 @@ const ABBREVIATIONS: [&str; 31] = [
 ];
 
 /// The sentences of a text as character spans without outer white space. `breaks` are offsets where a sentence must
-/// start (the first character of an abstract after its title); no boundary falls inside one of the `mentions`.
+/// start, sorted (the first character of an abstract after its title); no boundary falls inside one of the `mentions`.
 pub fn split_sentences(text: &str, breaks: &[usize], mentions: &[Span]) -> Vec<Span> {
     let characters: Vec<char> = text.chars().collect();
     let mut starts: Vec<usize> = vec![0];
     let mut sentence = 0;
     for (at, &character) in characters.iter().enumerate() {
-        let forced = breaks.contains(&at);
+        let forced = breaks.binary_search(&at).is_ok();
         if !forced && !(matches!(character, '.' | '?' | '!')) {
             continue;
         }

@@ -139,6 +139,11 @@ pub(super) fn from_columns(columns: &Columns, options: &ReadOptions) -> Result<C
 const NEGATIVES: [&str; 9] =
     ["false", "negative", "none", "no_relation", "no relation", "no-relation", "other", "no", "0"];
 
+/// Whether a label says that there is no relation.
+pub(super) fn means_none(label: &str) -> bool {
+    NEGATIVES.contains(&label.to_lowercase().as_str())
+}
+
 /// Form the corpus from rows.
 pub(super) fn build(rows: Vec<Row>, options: &ReadOptions, path: PathBuf) -> Result<Corpus> {
     if rows.is_empty() {
@@ -228,8 +233,7 @@ fn task(rows: &[Row], options: &ReadOptions) -> Result<Task> {
         Some(labels) => labels.clone(),
         None => seen.iter().map(|label| (*label).to_owned()).collect(),
     };
-    let guessed: Vec<&String> =
-        labels.iter().filter(|label| NEGATIVES.contains(&label.to_lowercase().as_str())).collect();
+    let guessed: Vec<&String> = labels.iter().filter(|label| means_none(label)).collect();
     let negative = match (&options.negative, guessed.as_slice()) {
         (Some(negative), _) => Some(negative.clone()),
         (None, [only]) => Some((*only).clone()),

@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod encoder;
 pub mod head;
+mod identity;
 pub mod network;
 pub mod params;
 pub mod relation;

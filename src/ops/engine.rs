@@ -48,6 +48,11 @@ impl Compute {
         Ok(Self { engine, bf16, threads })
     }
 
+    /// Its threads; one per core if `None`.
+    pub fn threads(&self) -> Option<usize> {
+        self.threads
+    }
+
     /// The numbers of the products: [`Precision::F32`] or [`Precision::Bf16`].
     pub fn precision(&self) -> Precision {
         if self.bf16.is_some() { Precision::Bf16 } else { Precision::F32 }
@@ -62,21 +67,29 @@ impl Compute {
         }
     }
 
-    /// Run `job` in a thread pool of its own.
+    /// Run `job` on the engine, on its threads.
     ///
     /// # Errors
     /// [`Error::Config`] when the threads cannot be had; whatever the job returns.
     pub fn run<J: Job>(&self, job: J) -> Result<J::Output> {
+        self.within(|| match (self.engine, self.bf16) {
+            (Engine::Cpu, None) => job.run(&Cpu::new()),
+            (Engine::Cpu, Some(unit)) => job.run(&Cpu::with_bf16(unit)?),
+            (Engine::Reference, _) => job.run(&Reference::cpu()),
+        })
+    }
+
+    /// Run what comes before a job, such as tokenising, on the threads of this choice: a pool of their own.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the threads cannot be had; whatever the work returns.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let pool = ThreadPoolBuilder::new()
             .num_threads(self.threads.unwrap_or(0)) // 0: RAYON_NUM_THREADS, else one per core
             .thread_name(|i| format!("biorel-{i}"))
             .build()
             .map_err(|e| Error::config("threads", format!("the thread pool could not be started: {e}")))?;
-        pool.install(|| match (self.engine, self.bf16) {
-            (Engine::Cpu, None) => job.run(&Cpu::new()),
-            (Engine::Cpu, Some(unit)) => job.run(&Cpu::with_bf16(unit)?),
-            (Engine::Reference, _) => job.run(&Reference::cpu()),
-        })
+        pool.install(work)
     }
 }
 
@@ -86,4 +99,17 @@ impl Compute {
 /// As [`Compute::new`] and [`Compute::run`].
 pub fn run<J: Job>(engine: Engine, threads: Option<usize>, job: J) -> Result<J::Output> {
     Compute::new(engine, Precision::F32, threads)?.run(job)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_before_a_job_is_bounded_by_the_threads_too() {
+        for threads in [1, 3] {
+            let compute = Compute::new(Engine::Cpu, Precision::F32, Some(threads)).unwrap();
+            assert_eq!(compute.within(|| Ok(rayon::current_num_threads())).unwrap(), threads);
+        }
+    }
 }

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::columns::Columns;
+use super::documents::PyDocument;
 use super::error::CorpusError;
 use super::gate::detached;
 use super::instances::PyInstances;
@@ -58,14 +59,15 @@ pub struct PyReadOptions(ReadOptions);
 #[pymethods]
 impl PyReadOptions {
     #[new]
-    #[pyo3(signature = (*, splits=None, columns=BTreeMap::new(), labels=None, negative=None))]
+    #[pyo3(signature = (*, splits=None, columns=BTreeMap::new(), labels=None, negative=None, pairs=None))]
     fn new(
         splits: Option<String>,
         columns: BTreeMap<String, String>,
         labels: Option<Vec<String>>,
         negative: Option<String>,
+        pairs: Option<Vec<(String, String)>>,
     ) -> Self {
-        Self(ReadOptions { splits, columns, labels, negative, ..ReadOptions::default() })
+        Self(ReadOptions { splits, columns, labels, negative, pairs, ..ReadOptions::default() })
     }
 }
 
@@ -79,6 +81,13 @@ impl PyCorpus {
     fn read(py: Python<'_>, name: &str, paths: Vec<PathBuf>, options: &PyReadOptions) -> PyResult<Self> {
         let kind: CorpusKind = name.parse()?;
         detached(py, || Corpus::read(kind, &paths, &options.0)).map(Self::of)
+    }
+
+    /// From documents, whose relations are the labels.
+    #[staticmethod]
+    fn from_documents(py: Python<'_>, documents: Vec<Py<PyDocument>>, options: &PyReadOptions) -> PyResult<Self> {
+        let documents = documents.iter().map(|document| (*document.get().0).clone()).collect();
+        detached(py, || Corpus::from_documents(documents, &options.0)).map(Self::of)
     }
 
     /// From a dict of columns, each a list of strings or of whole numbers.

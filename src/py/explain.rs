@@ -100,7 +100,8 @@ fn explain(
 ) -> PyResult<(Encoded, Vec<Explained>)> {
     let RelationModel { card, network, weights, tokenizer, .. } = &*model.0;
     interruptible(py, |on_batch| {
-        let encoded = tokenizer.encode_all(&instances.items, card.training.max_length, card.training.too_long)?;
+        let (length, too_long) = (card.training.max_length, card.training.too_long);
+        let encoded = compute.0.within(|| tokenizer.encode_all(&instances.items, length, too_long))?;
         let explained = compute.0.run(Explain { network, weights, features: &encoded.features, on_batch })?;
         Ok((encoded, explained))
     })
@@ -150,7 +151,8 @@ pub fn mask_words<'py>(
     };
     let skip = if related { card.task.negative } else { None };
     let (kept, masked) = interruptible(py, |on_batch| {
-        let encoded = tokenizer.encode_all(&instances.items, card.training.max_length, card.training.too_long)?;
+        let (length, too_long) = (card.training.max_length, card.training.too_long);
+        let encoded = compute.0.within(|| tokenizer.encode_all(&instances.items, length, too_long))?;
         let pairs = encoded.kept.iter().zip(&encoded.features).map(|(index, one)| (&instances.items[*index], one));
         let job = MaskWords {
             network,

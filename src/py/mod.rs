@@ -6,6 +6,7 @@
 mod columns;
 mod compute;
 mod corpus;
+mod documents;
 mod encoder;
 mod error;
 mod explain;
@@ -16,6 +17,7 @@ mod paired;
 mod scores;
 mod settings;
 mod stems;
+mod stream;
 mod training;
 
 use pyo3::prelude::*;
@@ -29,6 +31,8 @@ mod _biorel {
     use super::compute::PyCompute;
     #[pymodule_export]
     use super::corpus::{PyCorpus, PyReadOptions, PyTask};
+    #[pymodule_export]
+    use super::documents::{PyDocument, PyDocumentReader, list_inputs, write_documents};
     #[pymodule_export]
     use super::encoder::PyEncoder;
     #[pymodule_export]
@@ -45,6 +49,8 @@ mod _biorel {
     use super::settings::PySettings;
     #[pymodule_export]
     use super::stems::{py_stem_contrasts, py_stem_weights};
+    #[pymodule_export]
+    use super::stream::{PyPart, PyStream, predict_documents};
     #[pymodule_export]
     use super::training::{PyOutcome, finetune};
 

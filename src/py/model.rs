@@ -110,6 +110,12 @@ impl PyModel {
         serde_json::to_string(&self.0.card).map_err(|e| super::error::internal(&e.to_string()))
     }
 
+    /// SHA-256 of all that decides what it predicts.
+    #[getter]
+    fn hash(&self, py: Python<'_>) -> PyResult<String> {
+        detached(py, || Ok(self.0.content_hash()))
+    }
+
     /// A corpus's pairs in this model's marking.
     fn instances(&self, py: Python<'_>, corpus: &PyCorpus, splits: Vec<String>) -> PyResult<PyInstances> {
         let (own, other) = (&self.0.card.task.labels, &corpus.0.task.labels);
@@ -151,7 +157,8 @@ impl PyModel {
     ) -> PyResult<(Encoded, Vec<Prediction>)> {
         let RelationModel { card, network, weights, tokenizer, .. } = &*self.0;
         interruptible(py, |on_batch| {
-            let encoded = tokenizer.encode_all(&instances.items, card.training.max_length, card.training.too_long)?;
+            let (length, too_long) = (card.training.max_length, card.training.too_long);
+            let encoded = compute.0.within(|| tokenizer.encode_all(&instances.items, length, too_long))?;
             let predict = Predict { network, weights, features: &encoded.features, on_batch };
             let predictions = compute.0.run(predict)?;
             Ok((encoded, predictions))

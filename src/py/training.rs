@@ -125,8 +125,9 @@ pub fn finetune(
     let task = &*instances.task;
     let dev = dev.map(|(instances, lost)| (Arc::clone(&instances.items), lost));
     let Outcome { value: (model, trained, counts), raised } = reporting(py, tell, |on_news| {
-        let encode =
-            |items: &[Instance]| pretrained.tokenizer.encode_all(items, training.max_length, training.too_long);
+        let encode = |items: &[Instance]| {
+            compute.within(|| pretrained.tokenizer.encode_all(items, training.max_length, training.too_long))
+        };
         let fewer = training.negatives.map(|n| fewer_negatives(&instances.items, task.negative, n, training.seed));
         let fewer = fewer.transpose()?;
         let items = fewer.as_deref().unwrap_or(&instances.items);

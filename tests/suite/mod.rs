@@ -213,15 +213,17 @@ pub fn assert_close(ours: &Results, expected: &Results, tolerance: f64, engine: 
 }
 
 /// The last layer, the `[CLS]` vectors and all gradients of a small encoder, with dropout everywhere.
-pub fn encoder<O: Ops>(ops: &O) -> Results {
-    let json = r#"{"vocab_size": 50, "hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3,
-        "intermediate_size": 40, "max_position_embeddings": 32}"#;
-    let config: EncoderConfig = serde_json::from_str(json).unwrap();
+pub fn encoder<O: Ops>(ops: &O, hidden: usize, heads: usize, lengths: &[usize]) -> Results {
+    let json = format!(
+        r#"{{"vocab_size": 50, "hidden_size": {hidden}, "num_hidden_layers": 2, "num_attention_heads": {heads},
+        "intermediate_size": 40, "max_position_embeddings": 512}}"#
+    );
+    let config: EncoderConfig = serde_json::from_str(&json).unwrap();
     let mut draws = Draws::new(1);
     let mut batch = Batch { ids: vec![], positions: vec![], starts: vec![0], labels: vec![], keys: None };
-    for length in [7, 1, 32, 18] {
-        batch.ids.extend(draws.below(length, config.vocab_size));
-        batch.positions.extend(0..length as u32);
+    for length in lengths {
+        batch.ids.extend(draws.below(*length, config.vocab_size));
+        batch.positions.extend(0..*length as u32);
         batch.starts.push(batch.ids.len());
     }
     let mut specs = encoder_specs(&config);
@@ -234,15 +236,17 @@ pub fn encoder<O: Ops>(ops: &O) -> Results {
     let pass = Pass { seed: 4, step: 2, micro: 1, hidden: 0.1, attention: 0.2, head: 0.1, ..Pass::without_dropout() };
     let (encoded, tape) = forward(ops, &config, &params, &batch, Some(&pass), true).unwrap();
     let mut results = Results::new();
-    collect(ops, &mut results, "encoder", &[("last", &encoded.last)]);
+    let case = format!("encoder {hidden} {heads} {lengths:?}");
+    collect(ops, &mut results, &case, &[("last", &encoded.last)]);
     for cls in &encoded.cls {
-        collect(ops, &mut results, "encoder", &[("cls", cls)]);
+        collect(ops, &mut results, &case, &[("cls", cls)]);
     }
-    let cls = (0..2).map(|_| up(&draws.normal(4 * 24), &[4, 24])).collect();
-    let gradient = EncodedGradient { last: up(&draws.normal(batch.tokens() * 24), &[batch.tokens(), 24]), cls };
+    let mut upstream = |rows: usize| up(&draws.normal(rows * hidden), &[rows, hidden]);
+    let cls = (0..2).map(|_| upstream(lengths.len())).collect();
+    let gradient = EncodedGradient { last: upstream(batch.tokens()), cls };
     let gradients = backward(ops, &config, &params, &batch, &pass, tape.unwrap(), gradient).unwrap();
     for (gradient, spec) in gradients.iter().flatten().zip(&specs) {
-        collect(ops, &mut results, "gradient", &[(&spec.name, gradient)]);
+        collect(ops, &mut results, &format!("{case} gradient"), &[(&spec.name, gradient)]);
     }
     results
 }

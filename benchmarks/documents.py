@@ -1,0 +1,176 @@
+"""Documents classified in a stream: documents/s, pairs/s and peak memory for 1,000, 10,000, 100,000 documents.
+
+    BIOREL_CORPORA=... python benchmarks/documents.py --model DIR --output benchmarks/results/documents.txt
+
+The documents are ChemProt's abstracts with their entities, repeated under new identifiers, as PubTator files of 1,000
+documents. Each count is a process of its own; the clock starts when the model is loaded and stops when the last part is on
+disk. Without `--model`, MiniLM is fine-tuned for two steps first: its answers are worth nothing, its speed is that of any
+fine-tuned MiniLM. Memory is flat when its peak does not grow with the count, and time is linear when documents/s do not
+fall; the cost of all of PubMed is computed from the largest count.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench import commit
+from runlog import cpu_features, cpu_name, load_average
+
+# Abstracts in PubMed, about.
+PUBMED = 36_000_000
+IN_A_FILE = 1000
+SPLITS = (
+    "chemprot_training/chemprot_training",
+    "chemprot_development/chemprot_development",
+    "chemprot_test_gs/chemprot_test",
+)
+TYPES = {"CHEMICAL": "Chemical", "GENE-Y": "Gene", "GENE-N": "Gene"}
+
+
+def abstracts(corpora: Path) -> Iterator[tuple[str, str, str, list[tuple[str, str, str, str]]]]:
+    """Identifier, title, abstract, and entities as (start, end, text, type)."""
+    for split in SPLITS:
+        ending = "_gs" if "_gs" in split else ""
+        entities: dict[str, list[tuple[str, str, str, str]]] = {}
+        for line in (corpora / "chemprot" / f"{split}_entities{ending}.tsv").read_text(encoding="utf-8").splitlines():
+            document, _, kind, start, end, text = line.split("\t")
+            entities.setdefault(document, []).append((start, end, text, TYPES[kind]))
+        for line in (corpora / "chemprot" / f"{split}_abstracts{ending}.tsv").read_text(encoding="utf-8").splitlines():
+            document, title, body = line.split("\t")
+            yield document, title, body, entities.get(document, [])
+
+
+def write_documents(corpora: Path, folder: Path, count: int) -> None:
+    """So many documents in files of `IN_A_FILE`."""
+    endless = itertools.cycle(list(abstracts(corpora)))
+    for first in range(0, count, IN_A_FILE):
+        lines = []
+        for number in range(first, min(first + IN_A_FILE, count)):
+            _, title, body, entities = next(endless)
+            name = str(10_000_000 + number)
+            lines += [f"{name}|t|{title}", f"{name}|a|{body}"]
+            lines += [f"{name}\t{start}\t{end}\t{text}\t{kind}\t-" for start, end, text, kind in entities]
+            lines.append("")
+        (folder / f"{first // IN_A_FILE:05}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def make_model(folder: Path) -> Path:
+    """A MiniLM for ChemProt's task, hardly trained."""
+    import biorel
+
+    run = biorel.finetune(biorel.load_sample("chemprot"), "minilm", head="attention", max_steps=2, progress=False)
+    run.model.save(folder / "minilm")
+    return folder / "minilm"
+
+
+def peak_memory() -> float:
+    """MiB. Linux's own count of this program: `ru_maxrss` would be that of its parent, if that is larger."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def measure_here(options: argparse.Namespace) -> None:
+    """In a process of its own: print what was done, in which time, with which memory."""
+    import biorel
+
+    model = biorel.load(options.model, precision=options.precision, device=options.device, threads=options.threads)
+    loaded = peak_memory()
+    settings = {"format": options.format, "part_documents": options.part_documents}
+    started = time.perf_counter()
+    found = biorel.predict_documents(model, options.only, options.result, **settings, progress=True)
+    seconds = time.perf_counter() - started
+    assert isinstance(found, biorel.DocumentPredictions)
+    peak = peak_memory()
+    size = sum(path.stat().st_size for path in (found.directory / "relations").iterdir())
+    record = {"documents": found.documents, "failed": found.failed, "pairs": found.pairs, "seconds": seconds}
+    print(json.dumps(record | {"loaded_mb": loaded, "peak_mb": peak, "written_mb": size / 2**20}))
+
+
+def measure(options: argparse.Namespace, model: Path, count: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(dir=options.work) as work:
+        source = Path(work) / "documents"
+        source.mkdir()
+        write_documents(Path(os.environ["BIOREL_CORPORA"]), source, count)
+        command = [sys.executable, __file__, "--only", str(source), "--result", str(Path(work) / "relations")]
+        command += ["--model", str(model), "--format", options.format, "--precision", options.precision]
+        command += ["--device", options.device, "--part-documents", str(options.part_documents)]
+        command += ["--threads", str(options.threads)] if options.threads else []
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    record: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return record
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="a saved model for chemicals and genes; default: MiniLM, two steps")
+    parser.add_argument("--counts", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--format", default="parquet")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--part-documents", type=int, default=1000)
+    parser.add_argument("--work", help="a folder with room for documents and relations; default: the system's")
+    parser.add_argument("--output", type=Path, help="a file for the table; default: standard output only")
+    parser.add_argument("--only", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.only:
+        measure_here(options)
+        return
+    if "BIOREL_CORPORA" not in os.environ:
+        sys.exit("Set BIOREL_CORPORA to the folder of the corpora")
+    counts = " ".join(map(str, options.counts))
+    shown = "MiniLM, two steps" if options.model is None else options.model.name
+    lines = [
+        f"date     {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}",
+        f"machine  {cpu_name()}, {os.cpu_count()} cores ({', '.join(cpu_features())}); Python {platform.python_version()}",
+        f"load     {load_average()} before the run",
+        f"commit   {commit()}",
+        f"command  python benchmarks/documents.py --counts {counts} --format {options.format} "
+        f"--precision {options.precision} --device {options.device} "
+        f"--part-documents {options.part_documents}",
+        f"model    {shown}",
+        "",
+        f"{'documents':>10} {'pairs':>10} {'seconds':>9} {'documents/s':>12} {'pairs/s':>9} {'MB loaded':>10} {'peak MB':>8} "
+        f"{'written MB':>11}",
+    ]
+    with tempfile.TemporaryDirectory(dir=options.work) as folder:
+        model = options.model or make_model(Path(folder))
+        record: dict[str, float] = {}
+        for count in options.counts:
+            record = measure(options, model, count)
+            seconds = record["seconds"]
+            lines.append(
+                f"{record['documents']:>10.0f} {record['pairs']:>10.0f} {seconds:>9.1f} {record['documents'] / seconds:>12.2f} "
+                f"{record['pairs'] / seconds:>9.1f} {record['loaded_mb']:>10.0f} {record['peak_mb']:>8.0f} "
+                f"{record['written_mb']:>11.1f}"
+            )
+            print(lines[-1], file=sys.stderr, flush=True)
+    hours = PUBMED / (record["documents"] / record["seconds"]) / 3600
+    written = record["written_mb"] / record["documents"] * PUBMED / 1024
+    lines += [
+        "",
+        f"{PUBMED:,} abstracts at the last row's rate: {hours:,.0f} hours on such a machine ({hours / 24:,.1f} days), "
+        f"or {hours / 100:,.1f} hours on 100 of them (--shard); {written:,.0f} GB of {options.format}",
+    ]
+    table = "\n".join(lines) + "\n"
+    print(table, end="")
+    if options.output is not None:
+        options.output.parent.mkdir(exist_ok=True)
+        options.output.write_text(table, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

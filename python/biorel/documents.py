@@ -1,0 +1,399 @@
+"""Whole documents with marked entities: PubTator, BioC, brat, spaCy, DataFrames."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+import pandas as pd
+from biorel import _biorel
+from biorel.corpus import PathLike
+from biorel.errors import ConfigError, CorpusError
+
+DocumentFormat: TypeAlias = Literal["pubtator", "bioc-json", "bioc-xml", "brat"]
+
+
+class Document:
+    """A document with its entities and, where the file states some, relations.
+
+    Made by ``read_documents``, ``documents_from_tables`` or ``documents_from_spacy``. Offsets count characters from the
+    start of the document; an end is one past the last character.
+    """
+
+    def __init__(self, core: _biorel.Document) -> None:
+        self._core = core
+
+    @property
+    def id(self) -> str:
+        """Its identifier."""
+        return self._core.id
+
+    @property
+    def text(self) -> str:
+        """Its text, all passages together, as the offsets index it."""
+        return self._core.text
+
+    @property
+    def passages(self) -> pd.DataFrame:
+        """One row per passage: ``type``, ``start``, ``text``, ``is_sentence``."""
+        return pd.DataFrame(self._core.passages, columns=["type", "start", "text", "is_sentence"])
+
+    @property
+    def entities(self) -> pd.DataFrame:
+        """One row per entity: ``id``, ``type``, ``concept``, ``start``, ``end``, ``segments``, ``text``."""
+        rows = [
+            (name, kind, ";".join(concepts), segments[0][0], segments[-1][1], segments, text)
+            for name, kind, concepts, segments, text in self._core.mentions
+        ]
+        return pd.DataFrame(rows, columns=["id", "type", "concept", "start", "end", "segments", "text"])
+
+    @property
+    def relations(self) -> pd.DataFrame:
+        """One row per relation that the file states: ``id``, ``type``, and the arguments ``entity1`` and ``entity2``.
+
+        An argument is the ``id`` of an entity, or, where the file relates concepts, a ``concept``.
+        """
+        names = [mention[0] for mention in self._core.mentions]
+        rows = [
+            (name, kind, *(names[side] if isinstance(side, int) else side for side in (first, second)))
+            for name, kind, first, second in self._core.relations
+        ]
+        return pd.DataFrame(rows, columns=["id", "type", "entity1", "entity2"])
+
+    @property
+    def sentences(self) -> pd.DataFrame:
+        """One row per sentence: ``start``, ``text``, ``entities`` (their ``id``)."""
+        names = [mention[0] for mention in self._core.mentions]
+        rows = [(start, text, [names[index] for index in inside]) for start, text, inside in self._core.sentences()]
+        return pd.DataFrame(rows, columns=["start", "text", "entities"])
+
+    @property
+    def findings(self) -> pd.DataFrame:
+        """What was left out or read otherwise than the file says: ``kind``, ``id``, ``reason``."""
+        return pd.DataFrame(self._core.findings, columns=["kind", "id", "reason"])
+
+    @property
+    def format(self) -> str | None:
+        """The format it was read in."""
+        return self._core.origin[2]
+
+    def __eq__(self, other: object) -> bool:
+        """Equal in all but where it was read and how its file spells it."""
+        return isinstance(other, Document) and _content(self) == _content(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """Identifier and sizes."""
+        entities, relations = len(self._core.mentions), len(self._core.relations)
+        return f"Document({self.id!r}, {len(self.text)} characters, {entities} entities, {relations} relations)"
+
+
+def _content(document: Document) -> tuple[Any, ...]:
+    core = document._core
+    return core.id, core.passages, core.mentions, core.relations
+
+
+def read_documents(
+    source: PathLike | Sequence[PathLike],
+    format: DocumentFormat | None = None,
+    *,
+    errors: Literal["raise", "warn"] = "raise",
+) -> Iterator[Document]:
+    r"""Read documents one after the other, in bounded memory.
+
+    Parameters
+    ----------
+    source : path or sequence of paths
+        Files or folders; gzip is unpacked.
+    format : {"pubtator", "bioc-json", "bioc-xml", "brat"}, optional
+        Told from the files' names by default: ``.txt`` and ``.pubtator``, ``.json`` and ``.jsonl``, ``.xml``, ``.ann``.
+    errors : {"raise", "warn"}
+        What happens with a document that cannot be read; after a warning the next one is read.
+
+    Yields
+    ------
+    Document
+        In the order of the files' names and of the files.
+
+    Raises
+    ------
+    CorpusError
+        For a document that is not what its format promises; the message names file and line.
+
+    Examples
+    --------
+    >>> text = "1|t|Aspirin.\n1|a|It helps.\n1\t0\t7\tAspirin\tChemical\tMESH:D001241\n"
+    >>> _ = (folder / "one.txt").write_text(text)
+    >>> [document] = biorel.read_documents(folder)
+    >>> document.entities[["type", "concept", "start", "end"]].values.tolist()
+    [['Chemical', 'MESH:D001241', 0, 7]]
+    """
+    if errors not in ("raise", "warn"):
+        raise ConfigError(f"errors: `{errors}` is unknown; choose raise or warn", "errors")
+    inputs, _ = list_inputs(source, format)
+    return _read(_biorel.DocumentReader(inputs), errors)
+
+
+def list_inputs(
+    source: PathLike | Sequence[PathLike], format: str | None
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Files as (path, format), and (path, reason) of those that are not read; an error where there is none to read."""
+    paths = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    inputs, skipped = _biorel.list_inputs([os.fspath(path) for path in paths], format)
+    if not inputs:
+        more = f"; {len(skipped)} files are of no known format, such as {skipped[0][0]}" if skipped else ""
+        raise CorpusError(f"{paths[0]}: no file of documents was found{more}", os.fspath(paths[0]))
+    return [(os.fspath(path), name) for path, name in inputs], [(os.fspath(path), why) for path, why in skipped]
+
+
+def _read(reader: _biorel.DocumentReader, errors: str) -> Iterator[Document]:
+    while True:
+        try:
+            core = next(reader, None)
+        except (CorpusError, OSError) as error:
+            if errors == "raise":
+                raise
+            warnings.warn(f"left out: {error}", stacklevel=3)
+            continue
+        if core is None:
+            return
+        yield Document(core)
+
+
+def write_documents(documents: Iterable[Document], path: PathLike, format: DocumentFormat | None = None) -> None:
+    """Write documents: in the format they were read in without any loss, else what biorel knows of them.
+
+    Parameters
+    ----------
+    documents : iterable of Document
+        The documents.
+    path : path
+        The file, which appears complete or not at all; for brat a folder, with two files for each document.
+    format : {"pubtator", "bioc-json", "bioc-xml", "brat"}, optional
+        Told from the file's name by default.
+
+    Raises
+    ------
+    CorpusError
+        For a document that the format cannot hold; the message names it.
+
+    Examples
+    --------
+    >>> tables = pd.DataFrame({"document": ["d1"], "text": ["Aspirin helps."]}), pd.DataFrame(columns=["document"])
+    >>> biorel.write_documents(biorel.documents_from_tables(*tables), folder / "all.json")
+    >>> [document.text for document in biorel.read_documents(folder / "all.json")]
+    ['Aspirin helps.']
+    """
+    path = Path(path)
+    documents = list(documents)
+    if format is None:
+        known = {".txt": "pubtator", ".pubtator": "pubtator", ".json": "bioc-json", ".xml": "bioc-xml"}
+        found = known.get(path.suffix.lower())
+        if found is None:
+            message = (
+                f"format: it cannot be told from the name {path.name}; choose pubtator, bioc-json, bioc-xml or brat"
+            )
+            raise ConfigError(message, "format")
+        format = cast("DocumentFormat", found)
+    if format != "brat":
+        write_whole(path, _biorel.write_documents([document._core for document in documents], format).encode())
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    for document in documents:
+        if not document.id or "/" in document.id or "\\" in document.id or document.id.startswith("."):
+            raise CorpusError(f"document {document.id!r}: its identifier cannot be the name of a file", document.id)
+        # Bytes, so that no line end is changed.
+        write_whole(path / f"{document.id}.txt", document.text.encode())
+        write_whole(path / f"{document.id}.ann", _biorel.write_documents([document._core], "brat").encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it is there complete or not at all, even if the machine stops."""
+    beside = path.with_name(f".{path.name}.partial")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a renamed file survive a stop of the machine."""
+    if os.name == "nt":  # a folder cannot be opened there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def documents_from_tables(
+    documents: pd.DataFrame, entities: pd.DataFrame, relations: pd.DataFrame | None = None
+) -> list[Document]:
+    """Documents from DataFrames.
+
+    Parameters
+    ----------
+    documents : DataFrame
+        ``document`` (identifier) and ``text``, one row each.
+    entities : DataFrame
+        ``document``, ``start``, ``end`` (characters, end-exclusive), ``type``, and optionally ``id``, ``concept``, and
+        ``text``, which is checked. Rows with the same ``document`` and ``id`` are the segments of one entity.
+    relations : DataFrame, optional
+        ``document``, ``entity1``, ``entity2`` (``id`` of entities), ``label``; to learn from.
+
+    Returns
+    -------
+    list of Document
+        In the order of the rows.
+
+    Raises
+    ------
+    CorpusError
+        For a missing column, an offset outside of its text, an unknown document or entity; the message names the row.
+
+    Examples
+    --------
+    >>> texts = pd.DataFrame({"document": ["d1"], "text": ["Aspirin enhances warfarin."]})
+    >>> places = {"document": ["d1", "d1"], "start": [0, 17], "end": [7, 25], "type": ["drug", "drug"]}
+    >>> biorel.documents_from_tables(texts, pd.DataFrame(places))
+    [Document('d1', 26 characters, 2 entities, 0 relations)]
+    """
+    texts: dict[str, str] = {}
+    for place, row in _rows("documents", documents, ["document", "text"]):
+        name, text = str(row["document"]), row["text"]
+        if name in texts:
+            raise CorpusError(f"{place}: document {name} is there twice", place)
+        if not isinstance(text, str):
+            raise CorpusError(f"{place}: `text` must be a string, not {type(text).__name__}", place)
+        texts[name] = encodable(text, place)
+    found: dict[str, dict[str, tuple[str, list[str], list[tuple[int, int]]]]] = {name: {} for name in texts}
+    for place, row in _rows("entities", entities, ["document", "start", "end", "type"]):
+        name = _document(row, texts, place)
+        own = found[name]
+        start, end = (_whole(row[key], key, place) for key in ("start", "end"))
+        text = texts[name]
+        if not 0 <= start < end <= len(text):
+            raise CorpusError(
+                f"{place}: characters {start} to {end} are not in the text of {len(text)} characters", place
+            )
+        stated = row.get("text")
+        if isinstance(stated, str) and stated != text[start:end]:
+            raise CorpusError(f"{place}: its text is {stated!r}, but {start} to {end} is {text[start:end]!r}", place)
+        given = row.get("id")
+        identifier = f"T{len(own) + 1}" if given is None or pd.isna(given) else str(given)
+        concept = row.get("concept")
+        concepts = str(concept).split(";") if concept is not None and not pd.isna(concept) and concept != "" else []
+        kind = str(row["type"])
+        _, _, segments = own.setdefault(identifier, (kind, concepts, []))
+        segments.append((start, end))
+    related: dict[str, list[tuple[str, str, int, int]]] = {name: [] for name in texts}
+    for place, row in _rows("relations", relations, ["document", "entity1", "entity2", "label"]):
+        name = _document(row, texts, place)
+        order = list(found[name])
+        for key in ("entity1", "entity2"):
+            if str(row[key]) not in order:
+                raise CorpusError(f"{place}: document {name} has no entity {row[key]!r}", place)
+        first, second = (order.index(str(row[key])) for key in ("entity1", "entity2"))
+        related[name].append((f"R{len(related[name]) + 1}", str(row["label"]), first, second))
+    made = []
+    for name, text in texts.items():
+        mentions = [(key, kind, concepts, sorted(places)) for key, (kind, concepts, places) in found[name].items()]
+        made.append(Document(_biorel.Document(name, [("", 0, text, False)], mentions, related[name])))
+    return made
+
+
+def _rows(table: str, frame: pd.DataFrame | None, needed: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if frame is None or len(frame) == 0:
+        return
+    missing = [name for name in needed if name not in frame.columns]
+    if missing:
+        there = ", ".join(map(str, frame.columns))
+        raise CorpusError(f"{table}: no column `{missing[0]}`; the columns are {there}", table)
+    for number, row in enumerate(frame.to_dict("records")):
+        place = f"{table}: row {number}"
+        for name in needed:
+            if pd.isna(row[name]):
+                raise CorpusError(f"{place}: column `{name}` has no value", table)
+        yield place, cast("dict[str, Any]", row)
+
+
+def _document(row: Mapping[str, Any], texts: Mapping[str, str], place: str) -> str:
+    name = str(row["document"])
+    if name not in texts:
+        raise CorpusError(f"{place}: document {name} is not in the table of documents", place)
+    return name
+
+
+def _whole(value: Any, name: str, place: str) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = -1
+    if number < 0 or number != value:
+        raise CorpusError(f"{place}: `{name}` must be a whole number from 0, not {value!r}", place)
+    return number
+
+
+def encodable(text: str, place: str) -> str:
+    """The text, unless it holds halves of characters, which no file can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise CorpusError(f"{place}: character {error.start} is a lone surrogate, not a character", place) from None
+    return text
+
+
+def documents_from_spacy(docs: Iterable[Any], *, spans: str | None = None) -> Iterator[Document]:
+    """Documents from spaCy's, with its sentences where it has found some.
+
+    Parameters
+    ----------
+    docs : iterable of spacy.tokens.Doc
+        With entities in ``doc.ents``: their label is the type, ``kb_id_`` the concept. ``doc.user_data["id"]`` is the
+        document's identifier, if it is there.
+    spans : str, optional
+        Take the entities from ``doc.spans[spans]``, which may overlap, instead of ``doc.ents``.
+
+    Yields
+    ------
+    Document
+        One for each, in order.
+
+    Examples
+    --------
+    >>> import spacy
+    >>> doc = spacy.blank("en")("Aspirin enhances warfarin.")
+    >>> doc.ents = [doc.char_span(0, 7, label="drug"), doc.char_span(17, 25, label="drug")]
+    >>> list(biorel.documents_from_spacy([doc]))
+    [Document('doc0', 26 characters, 2 entities, 0 relations)]
+    """
+    for number, doc in enumerate(docs):
+        if not hasattr(doc, "ents") or not hasattr(doc, "has_annotation"):
+            raise TypeError(f"docs[{number}] must be a spaCy Doc, not {type(doc).__name__}")
+        name = str(doc.user_data.get("id", f"doc{number}"))
+        encodable(doc.text, f"docs[{number}]")
+        if spans is not None and spans not in doc.spans:
+            raise ConfigError(
+                f"spans: docs[{number}] has no spans {spans!r}; it has {', '.join(doc.spans) or 'none'}", "spans"
+            )
+        entities = doc.ents if spans is None else doc.spans[spans]
+        passages = [("", 0, doc.text, False)]
+        if doc.has_annotation("SENT_START"):
+            passages = [("", sentence.start_char, sentence.text, True) for sentence in doc.sents]
+        mentions = [
+            (
+                f"T{place}",
+                entity.label_,
+                [entity.kb_id_] if entity.kb_id_ else [],
+                [(entity.start_char, entity.end_char)],
+            )
+            for place, entity in enumerate(entities, start=1)
+        ]
+        yield Document(_biorel.Document(name, passages, mentions, []))

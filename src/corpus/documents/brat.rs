@@ -1,0 +1,155 @@
+//! brat's standoff format: a text, and beside it a line per mention (`T`), relation (`R`) and normalisation (`N`).
+//!
+//! ```text
+//! T1<TAB>Chemical 0 7<TAB>aspirin
+//! T2<TAB>Disease 20 25;31 37<TAB>heart arrest
+//! R1<TAB>Causes Arg1:T1 Arg2:T2
+//! N1<TAB>Reference T1 MESH:D001241<TAB>aspirin
+//! ```
+//!
+//! Events (`E`), equivalences (`*`), attributes (`A`, `M`) and notes (`#`) are not relations of two mentions; they are
+//! reported as skipped.
+
+use std::collections::HashMap;
+
+use super::offsets::{Converter, Unit, written};
+use super::records::Record;
+use super::{Argument, Document, Format, Mention, Origin, Passage, Relation};
+use crate::corpus::FindingKind;
+use crate::corpus::files::lines;
+use crate::{Error, Result};
+
+/// A `T` line.
+struct Row<'a> {
+    line: usize,
+    id: &'a str,
+    kind: &'a str,
+    segments: Vec<(usize, usize)>,
+    text: &'a str,
+}
+
+pub(super) fn parse(record: Record) -> Result<Document> {
+    let raw = Record::decode(record.raw, &record.path, record.line)?;
+    let text = Record::decode(record.text.unwrap_or_default(), &record.path.with_extension("txt"), 1)?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
+    let name = record.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    let mut document = Document { id: name.strip_suffix(".ann").unwrap_or(name).to_owned(), ..Document::default() };
+    let mut rows: Vec<Row> = Vec::new();
+    let mut by_id: HashMap<&str, usize> = HashMap::new();
+    let mut later: Vec<(usize, &str, &str)> = Vec::new();
+    for (number, line) in lines(&raw) {
+        let fail = |message: String| Error::corpus_line(&*record.path, number, message);
+        let (id, rest) = line.split_once('\t').ok_or_else(|| fail("has no tab behind the identifier".into()))?;
+        if !id.starts_with('T') {
+            later.push((number, id, rest));
+            continue;
+        }
+        let (head, mention) = rest.split_once('\t').ok_or_else(|| fail(format!("{id} has no text of the mention")))?;
+        let wrong = || fail(format!("{id}: `{head}` is not `Type start end` or `Type start end;start end`"));
+        let (kind, places) = head.split_once(' ').ok_or_else(wrong)?;
+        let segments = places.split(';').map(|place| {
+            let (start, end) = place.trim().split_once(' ')?;
+            Some((start.trim().parse().ok()?, end.trim().parse().ok()?))
+        });
+        let segments = segments.collect::<Option<Vec<(usize, usize)>>>().ok_or_else(wrong)?;
+        if by_id.insert(id, rows.len()).is_some() {
+            return Err(fail(format!("{id} is there twice")));
+        }
+        rows.push(Row { line: number, id, kind, segments, text: mention });
+    }
+    let (text, unit, found) = locate(text, &rows, &mut document);
+    for (row, spans) in rows.iter().zip(found) {
+        let Some(spans) = spans else {
+            let found = Converter::new(&text, Unit::Characters).found(&row.segments);
+            let message =
+                format!("{} has offsets {}, {found}, but its text is `{}`", row.id, written(&row.segments), row.text);
+            return Err(Error::corpus_line(&*record.path, row.line, message));
+        };
+        let (id, kind, text) = (row.id.to_owned(), row.kind.to_owned(), row.text.to_owned());
+        document.mentions.push(Mention { id, kind, text, identifiers: Vec::new(), spans, passage: Some(0) });
+    }
+    if let Some(reason) = unit.reason() {
+        document.note(FindingKind::Repaired, "offsets", reason);
+    }
+    for (number, id, rest) in later {
+        let fail = |message: String| Error::corpus_line(&*record.path, number, message);
+        let mention = |name: &str| {
+            by_id.get(name).copied().ok_or_else(|| fail(format!("{id} names {name}, which is not in the file")))
+        };
+        let words: Vec<&str> = rest.split_whitespace().collect();
+        match id.chars().next() {
+            Some('R') => {
+                let [kind, first, second] = words.as_slice() else {
+                    return Err(fail(format!("{id}: `{rest}` is not `Type Arg1:T1 Arg2:T2`")));
+                };
+                let argument = |word: &str| {
+                    let (_, name) =
+                        word.split_once(':').ok_or_else(|| fail(format!("{id}: `{word}` is not `Role:T1`")))?;
+                    match name.starts_with('E') {
+                        // The argument is an event, which is not read.
+                        true => Ok(None),
+                        false => mention(name).map(Some),
+                    }
+                };
+                match (argument(first)?, argument(second)?) {
+                    (Some(first), Some(second)) => {
+                        let arguments = [Argument::Mention(first), Argument::Mention(second)];
+                        document.relations.push(Relation { id: id.to_owned(), kind: (*kind).to_owned(), arguments });
+                    }
+                    _ => document.note(FindingKind::Skipped, id, "a relation with an event as argument"),
+                }
+            }
+            Some('N') => {
+                if let [_, name, identifier, ..] = words.as_slice()
+                    && name.starts_with('T')
+                {
+                    document.mentions[mention(name)?].identifiers.push((*identifier).to_owned());
+                }
+            }
+            Some('E') => document.note(FindingKind::Skipped, id, "an event; only relations of two mentions are read"),
+            Some('*') => document.note(FindingKind::Skipped, id, "an equivalence"),
+            Some('A' | 'M') => document.note(FindingKind::Skipped, id, "an attribute"),
+            Some('#') => document.note(FindingKind::Skipped, id, "a note"),
+            _ => return Err(fail(format!("`{id}` is no identifier that brat knows (T, R, E, N, A, M, *, #)"))),
+        }
+    }
+    document.passages = vec![Passage { kind: String::new(), start: 0, text, sentence: false }];
+    let path = record.path.to_path_buf();
+    document.origin = Origin { path, line: 1, raw: Some((Format::Brat, raw)), header: String::new() };
+    Ok(document)
+}
+
+/// Where the mentions are, under the first reading that fits all of them: the text as it is, in each unit, then with
+/// `\r\n` as one character, as tools that open the file in text mode count.
+fn locate(
+    text: String,
+    rows: &[Row],
+    document: &mut Document,
+) -> (String, Unit, Vec<Option<Vec<crate::corpus::Span>>>) {
+    let fits = |text: &str, unit: Unit| {
+        let converter = Converter::new(text, unit);
+        rows.iter().map(|row| converter.fit(&row.segments, Some(row.text))).collect::<Vec<_>>()
+    };
+    let first = fits(&text, Unit::Characters);
+    if !first.contains(&None) {
+        return (text, Unit::Characters, first);
+    }
+    for single in [false, true] {
+        if single && !text.contains("\r\n") {
+            break;
+        }
+        let changed = if single { text.replace("\r\n", "\n") } else { text.clone() };
+        for unit in Unit::ALL {
+            let all = fits(&changed, unit);
+            if !all.contains(&None) {
+                if single {
+                    let reason = "offsets count a line end of two characters as one; read so";
+                    document.note(FindingKind::Repaired, "text", reason);
+                }
+                return (changed, unit, all);
+            }
+        }
+    }
+    (text, Unit::Characters, first)
+}

@@ -1,0 +1,306 @@
+//! Documents as a corpus to learn from: their relations become the labels of candidate pairs.
+//!
+//! * A relation between two mentions labels that pair. One between concepts (PubTator, BC5CDR) labels every pair of
+//!   mentions of the two in one sentence, which is how corpora that annotate whole documents are commonly used; not each of
+//!   these sentences need state the relation.
+//! * Candidates are the pairs of types that some relation has, in its order, or those that the user names. Where both
+//!   orders of two types occur, a pair stands in the order of the text, and a relation's direction is not kept; reported.
+//! * A relation none of whose mentions share a sentence is lost, and counts as a miss.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+
+use super::{Argument, Document, Format, Input, Records, Relation, list_inputs};
+use crate::corpus::{
+    Candidates, Corpus, CorpusKind, Finding, FindingKind, Pair, ReadOptions, Report, Sentence, Split, Task, table,
+};
+use crate::{Error, Result};
+
+/// The label of pairs without a relation, where the data names none.
+const NEGATIVE: &str = "none";
+
+/// Read files and folders. Every document must be readable.
+pub(in crate::corpus) fn read(kind: CorpusKind, paths: &[PathBuf], options: &ReadOptions) -> Result<Corpus> {
+    let format = match kind {
+        CorpusKind::Brat => Some(Format::Brat),
+        CorpusKind::Pubtator => Some(Format::Pubtator),
+        _ => None,
+    };
+    let (inputs, skipped) = list_inputs(paths, format)?;
+    let skip = |path: &Path, reason: &str| Finding::new(FindingKind::Skipped, path.display().to_string(), reason);
+    let mut findings: Vec<Finding> = skipped.iter().map(|(path, reason)| skip(path, reason)).collect();
+    let fits = |input: &Input| match kind {
+        CorpusKind::Bioc => matches!(input.format, Format::BiocJson | Format::BiocXml),
+        _ => true,
+    };
+    let (inputs, others): (Vec<Input>, Vec<Input>) = inputs.into_iter().partition(fits);
+    findings.extend(others.iter().map(|input| skip(&input.path, "a file of another format")));
+    if inputs.is_empty() {
+        return Err(Error::corpus(&paths[0], format!("no file in the format {} was found", kind.name())));
+    }
+    let read = |input: &Input| -> Result<Vec<Document>> {
+        Records::open(input)?.map(|record| record.and_then(Document::parse)).collect()
+    };
+    let parts: Vec<Result<Vec<Document>>> = inputs.par_iter().map(read).collect();
+    let mut splits: Vec<(String, Vec<Document>)> = Vec::new();
+    for (part, input) in parts.into_iter().zip(&inputs) {
+        let name = split_of(&input.path, paths);
+        let home = match splits.iter().position(|(known, _)| known == name) {
+            Some(home) => home,
+            None => {
+                splits.push((name.to_owned(), Vec::new()));
+                splits.len() - 1
+            }
+        };
+        splits[home].1.extend(part?);
+    }
+    let mut corpus = of_documents(splits, options, kind.name(), &paths[0])?;
+    findings.append(&mut corpus.report.findings);
+    corpus.report.findings = findings;
+    Ok(corpus)
+}
+
+/// A corpus of documents that are read already, split by split.
+pub(in crate::corpus) fn of_documents(
+    splits: Vec<(String, Vec<Document>)>,
+    options: &ReadOptions,
+    name: &str,
+    path: &Path,
+) -> Result<Corpus> {
+    let documents = || splits.iter().flat_map(|(_, documents)| documents);
+    let mut ids = HashSet::new();
+    if let Some(twice) = documents().find(|document| !ids.insert(document.id.as_str())) {
+        let message = format!("document {} is there twice", twice.id);
+        return Err(Error::corpus_line(&twice.origin.path, twice.origin.line, message));
+    }
+    let formed: Vec<Formed> = documents().map(Formed::of).collect();
+    let mut task = task(&splits, options, name)?;
+    task.candidates = match &options.pairs {
+        Some(pairs) => Candidates {
+            rules: pairs.iter().map(|(first, second)| (vec![first.clone()], vec![second.clone()])).collect(),
+        },
+        None => rules(&formed),
+    };
+    if task.candidates.rules.is_empty() {
+        let message = "no relation in it joins two mentions of one sentence: there is nothing to learn from";
+        return Err(Error::corpus(path, message));
+    }
+    let mut report = Report::default();
+    let mut read: Vec<Split> = Vec::new();
+    let mut rest = formed.into_iter();
+    for (split, documents) in &splits {
+        let mut sentences = Vec::new();
+        for formed in rest.by_ref().take(documents.len()) {
+            let (own, findings) = formed.sentences(&task)?;
+            sentences.extend(own);
+            report.findings.extend(findings.into_iter().map(|finding| finding.within(split)));
+        }
+        read.push(Split { name: split.clone(), sentences });
+    }
+    let known = ["train", "dev", "test"];
+    read.sort_by_key(|split| known.iter().position(|name| *name == split.name).unwrap_or(known.len()));
+    Ok(Corpus { name: task.name.clone(), task, splits: read, folds: None, report })
+}
+
+/// The split of a file, by the words of its own name, then of its folders below the given path.
+fn split_of(file: &Path, roots: &[PathBuf]) -> &'static str {
+    let root = roots.iter().filter(|root| file.starts_with(root)).max_by_key(|root| root.as_os_str().len());
+    let below = root.and_then(|root| file.strip_prefix(root).ok()).filter(|below| !below.as_os_str().is_empty());
+    let name = PathBuf::from(file.file_name().unwrap_or_default());
+    for part in below.unwrap_or(&name).iter().rev() {
+        let part = part.to_string_lossy().to_lowercase();
+        for word in part.split(|c: char| !c.is_alphanumeric()) {
+            for (split, names) in [
+                ("train", &["train", "training", "trainingset"][..]),
+                ("dev", &["dev", "devel", "development", "developmentset", "valid", "validation"]),
+                ("test", &["test", "testset", "testing"]),
+            ] {
+                if names.contains(&word) {
+                    return split;
+                }
+            }
+        }
+    }
+    "all"
+}
+
+/// Labels: as given, or the types of the relations, sorted, behind the negative label.
+fn task(splits: &[(String, Vec<Document>)], options: &ReadOptions, name: &str) -> Result<Task> {
+    let documents = splits.iter().flat_map(|(_, documents)| documents);
+    let seen: BTreeSet<&str> =
+        documents.flat_map(|document| &document.relations).map(|relation| relation.kind.as_str()).collect();
+    let given = options.labels.clone();
+    let mut labels = given.unwrap_or_else(|| seen.iter().map(|label| (*label).to_owned()).collect());
+    let guessed: Vec<String> = labels.iter().filter(|label| table::means_none(label)).cloned().collect();
+    let negative = match (&options.negative, guessed.as_slice()) {
+        (Some(negative), _) => negative.clone(),
+        (None, [only]) => only.clone(),
+        (None, _) => NEGATIVE.to_owned(),
+    };
+    if options.labels.is_none() || !labels.contains(&negative) {
+        labels.retain(|label| *label != negative);
+        labels.insert(0, negative.clone());
+    }
+    Task::new(options.name.clone().unwrap_or_else(|| name.to_owned()), labels, Some(&negative))
+}
+
+/// The pairs of types that relations join.
+fn rules(formed: &[Formed]) -> Candidates {
+    let kinds: BTreeSet<(&str, &str)> = formed
+        .iter()
+        .flat_map(|one| one.gold.iter().flat_map(|(_, pairs)| pairs).map(|&(first, second)| one.kinds(first, second)))
+        .collect();
+    let rule = |(first, second): (&str, &str)| (vec![first.to_owned()], vec![second.to_owned()]);
+    Candidates { rules: kinds.into_iter().map(rule).collect() }
+}
+
+/// A document with its sentences, and the pairs of mentions of one sentence that each relation joins.
+struct Formed<'a> {
+    document: &'a Document,
+    sentences: Vec<super::DocumentSentence>,
+    findings: Vec<Finding>,
+    /// Sentence of each mention that stands in one.
+    home: HashMap<usize, usize>,
+    gold: Vec<(&'a Relation, Vec<(usize, usize)>)>,
+}
+
+impl<'a> Formed<'a> {
+    fn of(document: &'a Document) -> Self {
+        let (sentences, mut findings) = document.sentences();
+        findings.splice(0..0, document.findings.iter().cloned());
+        let places =
+            sentences.iter().enumerate().flat_map(|(at, one)| one.mentions.iter().map(move |&index| (index, at)));
+        let home: HashMap<usize, usize> = places.collect();
+        let mut formed = Self { document, sentences, findings, home, gold: Vec::new() };
+        formed.gold = document.relations.iter().map(|relation| (relation, formed.pairs(relation))).collect();
+        formed
+    }
+
+    fn kinds(&self, first: usize, second: usize) -> (&'a str, &'a str) {
+        (&self.document.mentions[first].kind, &self.document.mentions[second].kind)
+    }
+
+    fn mentions(&self, argument: &Argument) -> Vec<usize> {
+        match argument {
+            Argument::Mention(index) => vec![*index],
+            Argument::Concept(name) => {
+                // PubTator's export writes `Chemical|MESH:D001241`.
+                let bare = name.rsplit('|').next().unwrap_or(name);
+                let mentions = self.document.mentions.iter().enumerate();
+                let stands = |known: &String| known == name || known == bare;
+                mentions.filter(|(_, mention)| mention.identifiers.iter().any(stands)).map(|(index, _)| index).collect()
+            }
+        }
+    }
+
+    fn pairs(&self, relation: &Relation) -> Vec<(usize, usize)> {
+        let [first, second] = relation.arguments.each_ref().map(|argument| self.mentions(argument));
+        let product = first.iter().flat_map(|&first| second.iter().map(move |&second| (first, second)));
+        let together = |&(first, second): &(usize, usize)| {
+            first != second && self.home.contains_key(&first) && self.home.get(&first) == self.home.get(&second)
+        };
+        product.filter(together).collect()
+    }
+
+    /// The sentences with their candidate pairs, and what was lost on the way.
+    fn sentences(mut self, task: &Task) -> Result<(Vec<Sentence>, Vec<Finding>)> {
+        let candidates: Vec<Vec<(usize, usize)>> =
+            self.sentences.iter().map(|sentence| sentence.candidates(&task.candidates)).collect();
+        let mut known: HashSet<(usize, usize)> = HashSet::new();
+        for (sentence, pairs) in self.sentences.iter().zip(&candidates) {
+            known.extend(pairs.iter().map(|&(a, b)| (sentence.mentions[a], sentence.mentions[b])));
+        }
+        let mut labels: HashMap<(usize, usize), Vec<usize>> = HashMap::new();
+        for (relation, pairs) in std::mem::take(&mut self.gold) {
+            let id = format!("{}.{}", self.document.id, relation.id);
+            let label = task.label(&relation.kind).ok_or_else(|| {
+                let message = format!(
+                    "relation {id} has the type `{}`; the labels are {}",
+                    relation.kind,
+                    task.labels.join(", ")
+                );
+                Error::corpus_line(&self.document.origin.path, self.document.origin.line, message)
+            })?;
+            let note = |kind, reason: &str| Finding::new(kind, id.as_str(), reason).labelled(label);
+            let negative = Some(label) == task.negative;
+            let lost = if negative { FindingKind::Skipped } else { FindingKind::Lost };
+            if pairs.is_empty() {
+                let reason = match relation.arguments.iter().any(|argument| self.mentions(argument).is_empty()) {
+                    true => "a gold relation of a concept without a mention",
+                    false => "a gold relation without two mentions in one sentence",
+                };
+                self.findings.push(note(lost, reason));
+                continue;
+            }
+            let (mut formed, mut turned, mut again) = (0, false, false);
+            for (first, second) in pairs {
+                let key = [(first, second), (second, first)].into_iter().find(|key| known.contains(key));
+                let Some(key) = key else { continue };
+                formed += 1;
+                let (one, other) = self.kinds(first, second);
+                turned |= key != (first, second) && task.candidates.allow(one, other);
+                let own = labels.entry(key).or_default();
+                again |= own.contains(&label);
+                if !own.contains(&label) {
+                    own.push(label);
+                }
+            }
+            match formed {
+                0 => self.findings.push(note(lost, "a gold relation between types that are no candidates")),
+                _ if again => self.findings.push(note(FindingKind::Skipped, "the same gold relation is stated twice")),
+                _ if turned => {
+                    let reason = "both orders of its types are candidates: its direction is not kept";
+                    self.findings.push(note(FindingKind::Repaired, reason));
+                }
+                _ => {}
+            }
+        }
+        let mut sentences = Vec::new();
+        for (one, candidates) in self.sentences.into_iter().zip(candidates) {
+            let mut sentence = one.sentence;
+            for (number, (entity1, entity2)) in candidates.into_iter().enumerate() {
+                let id = format!("{}.p{number}", sentence.id);
+                let key = (one.mentions[entity1], one.mentions[entity2]);
+                match labels.get(&key).map(Vec::as_slice) {
+                    None | Some([]) => {
+                        let label = task.negative.unwrap_or_default();
+                        sentence.pairs.push(Pair { id, entity1, entity2, label });
+                    }
+                    Some(&[label]) => sentence.pairs.push(Pair { id, entity1, entity2, label }),
+                    Some(several) => sentence.pairs.extend(several.iter().map(|&label| Pair {
+                        id: format!("{id}.{}", task.labels[label]),
+                        entity1,
+                        entity2,
+                        label,
+                    })),
+                }
+            }
+            sentences.push(sentence);
+        }
+        Ok((sentences, self.findings))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_and_folders_say_the_split() {
+        let root = [PathBuf::from("/data/train/corpus")];
+        for (file, split) in [
+            ("/data/train/corpus/CDR_TrainingSet.PubTator.txt", "train"),
+            ("/data/train/corpus/dev/1.ann", "dev"),
+            ("/data/train/corpus/a/test.xml", "test"),
+            ("/data/train/corpus/contest.xml", "all"),
+            ("/data/train/corpus/x.json", "all"),
+        ] {
+            assert_eq!(split_of(Path::new(file), &root), split, "{file}");
+        }
+        // A file that is named itself: its own name counts, and not where it lies.
+        assert_eq!(split_of(Path::new("/train/x.txt"), &[PathBuf::from("/train/x.txt")]), "all");
+        assert_eq!(split_of(Path::new("/x/test.txt"), &[PathBuf::from("/x/test.txt")]), "test");
+    }
+}

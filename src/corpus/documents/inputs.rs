@@ -1,0 +1,144 @@
+//! Which files to read, and in which format.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flate2::read::MultiGzDecoder;
+
+use super::Format;
+use crate::{Error, Result};
+
+/// Deepest nesting of folders; a loop of symbolic links ends here.
+const DEPTH_LIMIT: usize = 16;
+
+/// A file of documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// The file; brat's `.ann`.
+    pub path: PathBuf,
+    /// Its format.
+    pub format: Format,
+}
+
+/// A file that is not read, and why.
+pub type SkippedFile = (PathBuf, &'static str);
+
+/// The files under some paths in a fixed order, and those left out, with the reason. A file that is named itself is
+/// taken whatever it is called, if the format is given; in a folder, names decide: `.txt`, `.pubtator`, `.json`,
+/// `.jsonl`, `.xml`, `.ann`, each also with `.gz`.
+///
+/// # Errors
+/// [`Error::Io`] for what cannot be opened, [`Error::Config`] for a file whose format cannot be told.
+pub fn list_inputs(paths: &[PathBuf], format: Option<Format>) -> Result<(Vec<Input>, Vec<SkippedFile>)> {
+    if paths.is_empty() {
+        return Err(Error::config("input", "give at least one file or folder"));
+    }
+    let (mut inputs, mut skipped) = (Vec::new(), Vec::new());
+    for path in paths {
+        let metadata = fs::metadata(path).map_err(Error::io(path))?;
+        if metadata.is_dir() {
+            walk(path, 0, format, &mut inputs, &mut skipped)?;
+        } else if extension(path).as_deref() == Some("zip") {
+            let message = "an archive cannot be read in a stream; unpack it, and give the folder";
+            return Err(Error::config("input", format!("{}: {message}", path.display())));
+        } else if let Some(format) = format.or_else(|| guess(path)) {
+            // The text of a brat document stands for its annotation.
+            let path = match format {
+                Format::Brat if extension(path).as_deref() == Some("txt") => path.with_extension("ann"),
+                _ => path.clone(),
+            };
+            inputs.push(Input { path, format });
+        } else {
+            let message = format!("the format of {} cannot be told from its name; say which it is", path.display());
+            return Err(Error::config("format", message));
+        }
+    }
+    Ok((inputs, skipped))
+}
+
+fn walk(
+    folder: &Path,
+    depth: usize,
+    format: Option<Format>,
+    inputs: &mut Vec<Input>,
+    skipped: &mut Vec<SkippedFile>,
+) -> Result<()> {
+    if depth > DEPTH_LIMIT {
+        return Err(Error::corpus(folder, format!("folders are nested more than {DEPTH_LIMIT} deep")));
+    }
+    let entries = fs::read_dir(folder).map_err(Error::io(folder))?;
+    let mut paths = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<std::io::Result<Vec<_>>>()
+        .map_err(Error::io(folder))?;
+    paths.sort_unstable();
+    for path in paths {
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')) {
+            continue;
+        }
+        let metadata = fs::metadata(&path).map_err(Error::io(&path))?;
+        if metadata.is_dir() {
+            walk(&path, depth + 1, format, inputs, skipped)?;
+        } else if extension(&path).as_deref() == Some("txt") && path.with_extension("ann").is_file() {
+            // Read with its .ann.
+        } else if format == Some(Format::Brat) && extension(&path).as_deref() == Some("txt") {
+            skipped.push((path, "a text without its .ann"));
+        } else {
+            match guess(&path) {
+                Some(found) if format.is_none_or(|wanted| wanted == found) => {
+                    inputs.push(Input { path, format: found })
+                }
+                Some(_) => skipped.push((path, "a file of another format")),
+                None => skipped.push((path, "not a file of documents, by its name")),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The ending of a file's name in lower case, without `.gz`.
+fn extension(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_string_lossy().to_lowercase();
+    let name = name.strip_suffix(".gz").unwrap_or(&name);
+    Some(name.rsplit_once('.')?.1.to_owned())
+}
+
+fn guess(path: &Path) -> Option<Format> {
+    match extension(path)?.as_str() {
+        "txt" | "pubtator" => Some(Format::Pubtator),
+        "json" | "jsonl" => Some(Format::BiocJson),
+        "xml" => Some(Format::BiocXml),
+        "ann" => Some(Format::Brat),
+        _ => None,
+    }
+}
+
+/// Open a file, unpacking gzip, which its first bytes tell and not its name. `read` counts the bytes of the file that
+/// have been read, packed as they are.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(super) fn open(path: &Path, read: Arc<AtomicU64>) -> Result<Box<dyn Read + Send>> {
+    let file = fs::File::open(path).map_err(Error::io(path))?;
+    let mut reader = BufReader::with_capacity(1 << 16, Counted { file, read });
+    let packed = reader.fill_buf().map_err(Error::io(path))?.starts_with(&[0x1f, 0x8b]);
+    Ok(if packed { Box::new(MultiGzDecoder::new(reader)) } else { Box::new(reader) })
+}
+
+/// A file that counts what is read of it.
+struct Counted {
+    file: fs::File,
+    read: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.read.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}

@@ -1,0 +1,287 @@
+//! Whole documents with marked entities: PubTator, BioC (XML and JSON) and brat, for training and for prediction.
+//!
+//! ```text
+//! files -> Record (bytes of one document) -> Document -> sentences with candidate pairs
+//! ```
+//!
+//! The readers are here and not in a Python library (`bioc` would read three of the formats), because a million abstracts
+//! are read in a stream beside the computation: one record at a time, in parallel, with file and line in every message,
+//! and a document that cannot be read is one document lost and not the file. The tests compare with `bioc`.
+//!
+//! Rules that hold for all formats:
+//!
+//! * Offsets are checked against the mentions' texts. They count characters; where that fits nowhere in a document but
+//!   UTF-16 code units or UTF-8 bytes fit everywhere, those are converted, and reported as repaired. A document with
+//!   offsets that fit in no way is refused.
+//! * Sentences are those of the file where it has any (BioC), else found by rule ([`super::split_sentences`]) in each
+//!   passage; a blank line ends one too. A segment of a mention is never cut: the sentences that it would cut are one.
+//! * A mention in several segments stands from its first to its last character. One whose segments lie in different
+//!   sentences forms no pair, and is reported.
+
+mod bioc_json;
+mod bioc_xml;
+mod brat;
+mod gold;
+mod inputs;
+mod json_records;
+mod offsets;
+mod pubtator;
+mod records;
+mod sentences;
+mod write;
+mod xml_records;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+pub(super) use gold::{of_documents, read};
+pub use inputs::{Input, SkippedFile, list_inputs};
+pub use records::{Record, RecordResult, Records};
+pub use sentences::DocumentSentence;
+pub use write::{Predicted, relation_lines, write_collection, write_document};
+
+use super::offsets::CharIndex;
+use super::{Finding, FindingKind, Span};
+use crate::{Error, Result};
+
+/// The formats of documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Format {
+    /// `PMID|t|title`, `PMID|a|abstract`, then tab-separated mentions and relations; a blank line between documents.
+    Pubtator,
+    /// BioC in JSON: a collection, a list of documents, PubTator's export, or one of these on each line.
+    BiocJson,
+    /// BioC in XML.
+    BiocXml,
+    /// A `.txt` with its `.ann` beside it.
+    Brat,
+}
+
+impl Format {
+    /// All of them, in the order in which messages name them.
+    pub const ALL: [Self; 4] = [Self::Pubtator, Self::BiocJson, Self::BiocXml, Self::Brat];
+
+    /// The name as users write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pubtator => "pubtator",
+            Self::BiocJson => "bioc-json",
+            Self::BiocXml => "bioc-xml",
+            Self::Brat => "brat",
+        }
+    }
+
+    /// Ending of a file in this format.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Pubtator => "pubtator",
+            Self::BiocJson => "json",
+            Self::BiocXml => "xml",
+            Self::Brat => "ann",
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            Error::config("format", format!("`{name}` is not a format of documents; choose one of {known}"))
+        })
+    }
+}
+
+/// A stretch of a document's text: title, abstract, paragraph, or one sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passage {
+    /// `title`, `abstract`, ... as the file says; may be empty.
+    pub kind: String,
+    /// Where its first character stands in the document.
+    pub start: usize,
+    /// The text.
+    pub text: String,
+    /// Whether the file says that it is one sentence.
+    pub sentence: bool,
+}
+
+/// A marked entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mention {
+    /// Its identifier in the document: brat's and BioC's own, `T1`, `T2`, ... where the format has none.
+    pub id: String,
+    /// Type as the file writes it.
+    pub kind: String,
+    /// Its text.
+    pub text: String,
+    /// Concepts of a database that it stands for (`MESH:D001241`); several for a composite mention.
+    pub identifiers: Vec<String>,
+    /// Segments in characters of the document, sorted, end-exclusive.
+    pub spans: Vec<Span>,
+    /// The passage that holds all of it; `None` if no passage does.
+    pub passage: Option<usize>,
+}
+
+impl Mention {
+    /// From the first character of the first segment to the last character of the last one.
+    pub fn hull(&self) -> Span {
+        self.spans.iter().copied().reduce(|hull, span| hull.union(&span)).unwrap_or(Span::new(0, 0))
+    }
+}
+
+/// One side of a relation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Argument {
+    /// A mention, by its index in [`Document::mentions`].
+    Mention(usize),
+    /// A concept, which several mentions may stand for.
+    Concept(String),
+}
+
+/// A relation that the file states.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relation {
+    /// Its identifier in the document.
+    pub id: String,
+    /// Its type: the label.
+    pub kind: String,
+    /// First and second argument.
+    pub arguments: [Argument; 2],
+}
+
+/// Where a document comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The file, or a name for what came from memory.
+    pub path: PathBuf,
+    /// Its first line there.
+    pub line: usize,
+    /// The format and the bytes as they stand there, so that it can be written again without loss.
+    pub raw: Option<(Format, String)>,
+    /// What stands before the first document of its file: the fields of the collection.
+    pub header: String,
+}
+
+/// A document with its mentions and the relations that the file states.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Document {
+    /// Identifier.
+    pub id: String,
+    /// Its text, in order.
+    pub passages: Vec<Passage>,
+    /// Its entities, in the file's order.
+    pub mentions: Vec<Mention>,
+    /// Relations between them.
+    pub relations: Vec<Relation>,
+    /// What was left out or read otherwise than the file says.
+    pub findings: Vec<Finding>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+impl Document {
+    /// Parse a record.
+    ///
+    /// # Errors
+    /// [`Error::Corpus`] with file and line.
+    pub fn parse(record: Record) -> Result<Self> {
+        match record.format {
+            Format::Pubtator => pubtator::parse(record),
+            Format::BiocJson => bioc_json::parse(record),
+            Format::BiocXml => bioc_xml::parse(record),
+            Format::Brat => brat::parse(record),
+        }
+    }
+
+    /// A document that was not read from a file. Texts and passages of mentions are filled in from their spans.
+    ///
+    /// # Errors
+    /// As [`Document::check`].
+    pub fn new(id: String, passages: Vec<Passage>, mentions: Vec<Mention>, relations: Vec<Relation>) -> Result<Self> {
+        let origin = Origin { path: "documents".into(), ..Origin::default() };
+        let mut document = Self { id, passages, mentions, relations, findings: Vec::new(), origin };
+        document.check()?;
+        let Self { passages, mentions, .. } = &mut document;
+        let texts: Vec<_> = passages.iter().map(|passage| (passage.start, CharIndex::new(&passage.text))).collect();
+        let slice = |(start, index): &(usize, CharIndex<'_>), span: Span| -> Option<String> {
+            let moved = Span::new(span.start.checked_sub(*start)?, span.end.checked_sub(*start)?);
+            index.slice(moved).map(str::to_owned)
+        };
+        for mention in mentions {
+            let hull = mention.hull();
+            mention.passage = texts.iter().position(|text| slice(text, hull).is_some());
+            let parts = mention.spans.iter().filter_map(|&span| texts.iter().find_map(|text| slice(text, span)));
+            mention.text = parts.collect::<Vec<_>>().join(" ");
+        }
+        Ok(document)
+    }
+
+    /// Characters of a span; `None` where they do not lie in one passage.
+    pub fn slice(&self, span: Span) -> Option<&str> {
+        self.passages.iter().find_map(|passage| offsets::slice(passage, span))
+    }
+
+    /// One past the last character.
+    pub fn end(&self) -> usize {
+        self.passages.iter().map(|passage| passage.start + passage.text.chars().count()).max().unwrap_or(0)
+    }
+
+    /// Check a document that was not read from a file: identifiers, segments, arguments.
+    ///
+    /// # Errors
+    /// [`Error::Corpus`], naming the document and the mention or relation.
+    pub fn check(&self) -> Result<()> {
+        let fail = |message: String| Err(Error::corpus(format!("document {}", self.id), message));
+        for mention in &self.mentions {
+            if mention.spans.is_empty() || mention.spans.iter().any(Span::is_empty) {
+                return fail(format!("entity {} has no characters", mention.id));
+            }
+            if mention.spans.windows(2).any(|pair| pair[0].end > pair[1].start) {
+                return fail(format!("entity {}: segments overlap or are not in order", mention.id));
+            }
+            let Span { start, end } = mention.hull();
+            if mention.passage.is_none() && end > self.end() {
+                return fail(format!(
+                    "entity {}: characters {start} to {end} are outside of the text ({} characters)",
+                    mention.id,
+                    self.end()
+                ));
+            }
+        }
+        for relation in &self.relations {
+            for argument in &relation.arguments {
+                if matches!(argument, Argument::Mention(index) if *index >= self.mentions.len()) {
+                    return fail(format!("relation {} names an entity that is not there", relation.id));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Note something that was left out or read otherwise.
+    fn note(&mut self, kind: FindingKind, id: &str, reason: &str) {
+        self.findings.push(Finding::new(kind, format!("{}.{id}", self.id), reason));
+    }
+}
+
+/// The concepts of an identifier field: `D003000;D006973`, `D003000|D006973` and `123,456` are two each; what only says
+/// that there is none is none.
+fn concepts(field: &str) -> Vec<String> {
+    let none = ["", "-", "-1", "None", "none", "null", "*"];
+    let parts = field.split([';', '|', ',']).map(str::trim).filter(|part| !none.contains(part));
+    let mut found: Vec<String> = Vec::new();
+    for part in parts {
+        if !found.iter().any(|known| known == part) {
+            found.push(part.to_owned());
+        }
+    }
+    found
+}

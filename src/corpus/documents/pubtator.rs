@@ -1,0 +1,159 @@
+//! PubTator's text format.
+//!
+//! ```text
+//! 1000001|t|Title.
+//! 1000001|a|Abstract.
+//! 1000001<TAB>0<TAB>7<TAB>aspirin<TAB>Chemical<TAB>MESH:D001241
+//! 1000001<TAB>CID<TAB>D001241<TAB>D006471
+//! ```
+//!
+//! The abstract starts one character behind the title. A mention's identifier may be missing, and there may be a column
+//! more (the parts of a composite mention), which is not read. A relation holds between concepts, not mentions; as
+//! BioRED does, it may have more columns, which are not read either. `@12-19` as an argument is the mention at those
+//! characters: what is written where a mention has no identifier.
+
+use super::offsets::{Converter, Unit, written};
+use super::records::Record;
+use super::{Argument, Document, Format, Mention, Origin, Passage, Relation, concepts};
+use crate::corpus::FindingKind;
+use crate::corpus::files::lines;
+use crate::{Error, Result};
+
+/// A line about a mention.
+struct Row<'a> {
+    line: usize,
+    segment: (usize, usize),
+    text: &'a str,
+    kind: &'a str,
+    identifiers: Vec<String>,
+}
+
+pub(super) fn parse(record: Record) -> Result<Document> {
+    let raw = Record::decode(record.raw, &record.path, record.line)?;
+    let mut id: Option<&str> = None;
+    let (mut title, mut body): (Option<&str>, Option<&str>) = (None, None);
+    let mut rows: Vec<Row> = Vec::new();
+    let mut relations: Vec<(&str, [&str; 2])> = Vec::new();
+    for (number, line) in lines(&raw) {
+        let number = record.line + number - 1;
+        let fail = |message: String| Err(Error::corpus_line(&*record.path, number, message));
+        let bar = line.find(['|', '\t']).unwrap_or(line.len());
+        let own = line[..bar].trim();
+        match id {
+            None => id = Some(own),
+            Some(id) if id == own => {}
+            Some(id) => {
+                return fail(format!(
+                    "the line is of document `{own}`, in the middle of document {id}; a blank line must stand between"
+                ));
+            }
+        }
+        let rest = &line[bar..];
+        if let Some(text) = rest.strip_prefix("|t|") {
+            if title.replace(text).is_some() {
+                return fail(format!("document {own} has a second title"));
+            }
+            continue;
+        } else if let Some(text) = rest.strip_prefix("|a|") {
+            if body.replace(text).is_some() {
+                return fail(format!("document {own} has a second abstract"));
+            }
+            continue;
+        }
+        let cells: Vec<&str> = line.split('\t').collect();
+        let number_of = |cell: usize| cells.get(cell).and_then(|cell| cell.trim().parse::<usize>().ok());
+        match (number_of(1), number_of(2)) {
+            (Some(start), Some(end)) if cells.len() >= 5 => rows.push(Row {
+                line: number,
+                segment: (start, end),
+                text: cells[3],
+                kind: cells[4].trim(),
+                identifiers: concepts(cells.get(5).copied().unwrap_or_default()),
+            }),
+            (None, _) if cells.len() >= 4 && !cells[1].trim().is_empty() => {
+                relations.push((cells[1].trim(), [cells[2].trim(), cells[3].trim()]));
+            }
+            _ => {
+                return fail(
+                    "is neither a title (`id|t|..`), an abstract (`id|a|..`), a mention (id, start, end, text, type, \
+                     identifier) nor a relation (id, type, first, second), with tabs between"
+                        .into(),
+                );
+            }
+        }
+    }
+    let id = id.unwrap_or_default().to_owned();
+    let Some(title) = title else {
+        return Err(Error::corpus_line(
+            &*record.path,
+            record.line,
+            format!("document `{id}` has no title (`id|t|..`)"),
+        ));
+    };
+    if id.is_empty() {
+        return Err(Error::corpus_line(&*record.path, record.line, "the document has no identifier before `|t|`"));
+    }
+    let text = format!("{title} {}", body.unwrap_or_default());
+    let fits = |unit: Unit| {
+        let converter = Converter::new(&text, unit);
+        rows.iter().map(|row| converter.fit(&[row.segment], Some(row.text))).collect::<Vec<_>>()
+    };
+    let mut found = fits(Unit::Characters);
+    let mut unit = Unit::Characters;
+    if found.contains(&None) && !text.is_ascii() {
+        for other in [Unit::Utf16, Unit::Bytes] {
+            let all = fits(other);
+            if !all.contains(&None) {
+                (found, unit) = (all, other);
+                break;
+            }
+        }
+    }
+    let body_start = title.chars().count() + 1;
+    let passage =
+        |kind: &str, start, text: &str| Passage { kind: kind.into(), start, text: text.into(), sentence: false };
+    let mut document = Document { id: id.clone(), ..Document::default() };
+    document.passages = vec![passage("title", 0, title)];
+    if let Some(body) = body {
+        document.passages.push(passage("abstract", body_start, body));
+    }
+    if let Some(reason) = unit.reason() {
+        document.note(FindingKind::Repaired, "offsets", reason);
+    }
+    for (index, (row, spans)) in rows.iter().zip(found).enumerate() {
+        let Some(spans) = spans else {
+            let found = Converter::new(&text, Unit::Characters).found(&[row.segment]);
+            let message = format!(
+                "document {id}: a mention has offsets {}, {found}, but its text is `{}`",
+                written(&[row.segment]),
+                row.text
+            );
+            return Err(Error::corpus_line(&*record.path, row.line, message));
+        };
+        let hull = spans[0];
+        let passage = match (hull.end < body_start, hull.start >= body_start) {
+            (true, _) => Some(0),
+            (_, true) => Some(1),
+            _ => None,
+        };
+        let (kind, text, identifiers) = (row.kind.to_owned(), row.text.to_owned(), row.identifiers.clone());
+        document.mentions.push(Mention { id: format!("T{}", index + 1), kind, text, identifiers, spans, passage });
+    }
+    for (index, (kind, arguments)) in relations.into_iter().enumerate() {
+        let arguments = arguments.map(|argument| argument_of(argument, &document));
+        document.relations.push(Relation { id: format!("R{}", index + 1), kind: kind.to_owned(), arguments });
+    }
+    let path = record.path.to_path_buf();
+    document.origin = Origin { path, line: record.line, raw: Some((Format::Pubtator, raw)), header: String::new() };
+    Ok(document)
+}
+
+fn argument_of(written: &str, document: &Document) -> Argument {
+    let place = written.strip_prefix('@').and_then(|place| place.split_once('-'));
+    let place = place.and_then(|(start, end)| Some((start.parse::<usize>().ok()?, end.parse::<usize>().ok()?)));
+    let at = |mention: &Mention| Some((mention.hull().start, mention.hull().end)) == place;
+    match document.mentions.iter().position(at).filter(|_| place.is_some()) {
+        Some(index) => Argument::Mention(index),
+        None => Argument::Concept(written.to_owned()),
+    }
+}

@@ -1,0 +1,343 @@
+//! The bytes of one document after the other, without understanding them, so that a file of any size is read in
+//! bounded memory, and documents that are done already are passed over quickly.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::inputs::open;
+use super::{Format, Input, json_records, xml_records};
+use crate::{Error, Result};
+
+/// Largest document. A book is about 1 MiB of text.
+pub(super) const RECORD_LIMIT: usize = 64 << 20;
+
+/// The bytes of one document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The file.
+    pub path: Arc<Path>,
+    /// Line of its first byte, counted from 1.
+    pub line: usize,
+    /// Its format.
+    pub format: Format,
+    /// The document as it stands in the file; brat's annotation.
+    pub raw: Vec<u8>,
+    /// brat's text.
+    pub text: Option<Vec<u8>>,
+    /// What stands before the first document of the file.
+    pub header: Arc<str>,
+}
+
+impl Record {
+    /// The record as text.
+    pub(super) fn decode(bytes: Vec<u8>, path: &Path, line: usize) -> Result<String> {
+        String::from_utf8(bytes).map_err(|error| {
+            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = line + valid.iter().filter(|&&byte| byte == b'\n').count();
+            Error::corpus_line(path, line, "is not UTF-8; convert the file to UTF-8 first")
+        })
+    }
+}
+
+/// A record, or why there is none: a document that is too large, or a file that cannot be read on.
+pub type RecordResult = Result<Record>;
+
+/// The records of one file. After a file that cannot be read on, there is nothing more.
+pub struct Records {
+    path: Arc<Path>,
+    format: Format,
+    source: Source,
+    read: Arc<AtomicU64>,
+}
+
+enum Source {
+    Lines {
+        bytes: Bytes,
+        next: Option<(usize, Vec<u8>)>,
+    },
+    Json(json_records::Splitter),
+    Xml(xml_records::Splitter),
+    /// Not read yet.
+    Brat,
+    Ended,
+}
+
+impl Records {
+    /// Open a file.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn open(input: &Input) -> Result<Self> {
+        let path: Arc<Path> = input.path.as_path().into();
+        let read = Arc::new(AtomicU64::new(0));
+        let source = match input.format {
+            Format::Brat => Source::Brat,
+            format => Self::source(format, open(&path, read.clone())?),
+        };
+        Ok(Self { path, format: input.format, source, read })
+    }
+
+    /// How many bytes of the file have been read, packed as they are.
+    pub fn bytes_read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
+    }
+
+    /// Records of bytes in memory; brat has two files and is not read so.
+    #[cfg(test)]
+    pub(super) fn of(format: Format, content: &[u8]) -> Self {
+        let reader = Box::new(io::Cursor::new(content.to_vec()));
+        let path: Arc<Path> = Path::new("memory").into();
+        Self { path, format, source: Self::source(format, reader), read: Arc::default() }
+    }
+
+    fn source(format: Format, reader: Box<dyn Read + Send>) -> Source {
+        let bytes = Bytes::new(reader);
+        match format {
+            Format::Pubtator => Source::Lines { bytes, next: None },
+            Format::BiocJson => Source::Json(json_records::Splitter::new(bytes)),
+            Format::BiocXml => Source::Xml(xml_records::Splitter::new(bytes)),
+            Format::Brat => Source::Ended,
+        }
+    }
+
+    fn record(&self, (line, raw): (usize, Vec<u8>), header: Arc<str>) -> Record {
+        Record { path: self.path.clone(), line, format: self.format, raw, text: None, header }
+    }
+
+    fn fail(&mut self, stop: Stop) -> Error {
+        match stop {
+            Stop::TooLarge(line) => {
+                let message = format!("the document is larger than {} MiB", RECORD_LIMIT >> 20);
+                Error::corpus_line(&*self.path, line, message)
+            }
+            Stop::Broken(line, message) => {
+                self.source = Source::Ended;
+                Error::corpus_line(&*self.path, line, message)
+            }
+            Stop::Io(line, error) => {
+                self.source = Source::Ended;
+                match error.kind() {
+                    // A damaged archive, not a failing disk.
+                    io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                        let message = format!("the compressed file is damaged here ({error}); what follows is lost");
+                        Error::corpus_line(&*self.path, line, message)
+                    }
+                    _ => Error::Io { path: self.path.to_path_buf(), source: error },
+                }
+            }
+        }
+    }
+}
+
+impl Iterator for Records {
+    type Item = RecordResult;
+
+    fn next(&mut self) -> Option<RecordResult> {
+        let none: Arc<str> = "".into();
+        let (found, header) = match &mut self.source {
+            Source::Lines { bytes, next } => (block(bytes, next), none),
+            Source::Json(splitter) => (splitter.next(), splitter.header()),
+            Source::Xml(splitter) => (splitter.next(), splitter.header()),
+            Source::Brat => {
+                self.source = Source::Ended;
+                return Some(brat(&self.path, &self.read));
+            }
+            Source::Ended => return None,
+        };
+        match found {
+            Ok(Some(found)) => Some(Ok(self.record(found, header))),
+            Ok(None) => {
+                self.source = Source::Ended;
+                None
+            }
+            Err(stop) => Some(Err(self.fail(stop))),
+        }
+    }
+}
+
+/// Why there is no record.
+pub(super) enum Stop {
+    /// The document that starts at this line is too large; the next one may be read.
+    TooLarge(usize),
+    /// The file is not in its format from this line on.
+    Broken(usize, String),
+    /// It cannot be read.
+    Io(usize, io::Error),
+}
+
+/// The annotation of a brat document with its text.
+fn brat(path: &Arc<Path>, count: &Arc<AtomicU64>) -> RecordResult {
+    let read = |path: &Path, count: Arc<AtomicU64>| -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        open(path, count)?.take(RECORD_LIMIT as u64 + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
+        match bytes.len() > RECORD_LIMIT {
+            true => Err(Error::corpus(path, format!("the document is larger than {} MiB", RECORD_LIMIT >> 20))),
+            false => Ok(bytes),
+        }
+    };
+    let raw = read(path, count.clone())?;
+    let name = path.to_string_lossy();
+    let stem = name.strip_suffix(".gz").unwrap_or(&name);
+    let beside = PathBuf::from(stem).with_extension("txt");
+    let packed = PathBuf::from(stem).with_extension("txt.gz");
+    let text = match [beside.clone(), packed].iter().find(|path| path.is_file()) {
+        Some(file) => read(file, Arc::default())?,
+        None => return Err(Error::corpus(&**path, format!("there is no text beside it ({})", beside.display()))),
+    };
+    let path = path.clone();
+    Ok(Record { path, line: 1, format: Format::Brat, raw, text: Some(text), header: "".into() })
+}
+
+/// One PubTator document: lines up to a blank one or up to the title of the next.
+fn block(
+    bytes: &mut Bytes,
+    next: &mut Option<(usize, Vec<u8>)>,
+) -> std::result::Result<Option<(usize, Vec<u8>)>, Stop> {
+    let (mut first, mut raw) = next.take().unwrap_or((0, Vec::new()));
+    let mut large = false;
+    let finish = |large: bool, first: usize, raw: Vec<u8>| match large {
+        true => Err(Stop::TooLarge(first)),
+        false => Ok(Some((first, raw))),
+    };
+    loop {
+        let number = bytes.line();
+        let mut line = Vec::new();
+        let more = bytes.line_into(&mut line)?;
+        let blank = line.iter().all(u8::is_ascii_whitespace);
+        if !blank && !raw.is_empty() && is_title(&line) {
+            *next = Some((number, line));
+            return finish(large, first, raw);
+        }
+        if !blank {
+            if raw.is_empty() {
+                first = number;
+            }
+            large |= raw.len() + line.len() > RECORD_LIMIT;
+            match large {
+                true => raw = vec![b'.'],
+                false => raw.extend(line),
+            }
+        } else if !raw.is_empty() || !more {
+            return if raw.is_empty() { Ok(None) } else { finish(large, first, raw) };
+        }
+        if !more {
+            return finish(large, first, raw);
+        }
+    }
+}
+
+/// `PMID|t|...`
+fn is_title(line: &[u8]) -> bool {
+    let bar = line.iter().position(|&byte| byte == b'|' || byte == b'\t');
+    bar.is_some_and(|bar| line[bar..].starts_with(b"|t|"))
+}
+
+/// A file byte by byte, with its line.
+pub(super) struct Bytes {
+    reader: Box<dyn Read + Send>,
+    buffer: Vec<u8>,
+    at: usize,
+    end: usize,
+    line: usize,
+    started: bool,
+}
+
+impl Bytes {
+    fn new(reader: Box<dyn Read + Send>) -> Self {
+        Self { reader, buffer: vec![0; 1 << 16], at: 0, end: 0, line: 1, started: false }
+    }
+
+    /// The line of the next byte, counted from 1.
+    pub(super) fn line(&self) -> usize {
+        self.line
+    }
+
+    /// The next byte; `None` at the end.
+    #[inline]
+    pub(super) fn next(&mut self) -> std::result::Result<Option<u8>, Stop> {
+        if self.at == self.end && !self.fill()? {
+            return Ok(None);
+        }
+        let byte = self.buffer[self.at];
+        self.at += 1;
+        self.line += usize::from(byte == b'\n');
+        Ok(Some(byte))
+    }
+
+    fn fill(&mut self) -> std::result::Result<bool, Stop> {
+        loop {
+            match self.reader.read(&mut self.buffer) {
+                Ok(count) => {
+                    (self.at, self.end) = (0, count);
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Stop::Io(self.line, error)),
+            }
+        }
+        if !self.started {
+            self.started = true;
+            // A byte order mark is no text. (A first read of fewer than three bytes has none worth the trouble.)
+            if self.buffer[..self.end].starts_with(b"\xef\xbb\xbf") {
+                self.at = 3;
+                return if self.at == self.end { self.fill() } else { Ok(true) };
+            }
+        }
+        Ok(self.end > 0)
+    }
+
+    /// Append the next line with its end; false at the end of the file. Of a line beyond the limit only so much is kept
+    /// that the caller sees it.
+    fn line_into(&mut self, line: &mut Vec<u8>) -> std::result::Result<bool, Stop> {
+        loop {
+            if self.at == self.end && !self.fill()? {
+                return Ok(false);
+            }
+            let rest = &self.buffer[self.at..self.end];
+            let (length, ends) = match rest.iter().position(|&byte| byte == b'\n') {
+                Some(place) => (place + 1, true),
+                None => (rest.len(), false),
+            };
+            if line.len() <= RECORD_LIMIT {
+                line.extend_from_slice(&rest[..length]);
+            }
+            self.at += length;
+            self.line += usize::from(ends);
+            if ends {
+                return Ok(true);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(content: &str) -> Vec<(usize, String)> {
+        let records = Records::of(Format::Pubtator, content.as_bytes());
+        records.map(|record| record.unwrap()).map(|r| (r.line, String::from_utf8(r.raw).unwrap())).collect()
+    }
+
+    #[test]
+    fn blocks_end_at_blank_lines_and_at_titles() {
+        let found = split("\u{feff}\n1|t|A\r\n1|a|B\r\n\r\n \n2|t|C\n2|a|D\n2\t0\t1\tC\tX\n3|t|E");
+        let expected = [(2, "1|t|A\r\n1|a|B\r\n"), (6, "2|t|C\n2|a|D\n2\t0\t1\tC\tX\n"), (9, "3|t|E")];
+        assert_eq!(found, expected.map(|(line, raw)| (line, raw.to_owned())));
+        assert!(split("").is_empty() && split("\n\n \r\n").is_empty());
+        assert_eq!(split("1|t|A\n").len(), 1);
+    }
+
+    #[test]
+    fn a_document_beyond_the_limit_is_one_document_lost() {
+        let mut content = b"1|t|A\n1|a|".to_vec();
+        content.resize(RECORD_LIMIT + 100, b'x');
+        content.extend(b"\n1\t0\t1\tA\tX\n\n2|t|B\n2|a|C\n");
+        let found: Vec<RecordResult> = Records::of(Format::Pubtator, &content).collect();
+        assert_eq!(found.len(), 2);
+        assert!(found[0].as_ref().unwrap_err().to_string().starts_with("memory:1: the document is larger than 64 MiB"));
+        assert_eq!(found[1].as_ref().unwrap().line, 5);
+    }
+}

@@ -1,0 +1,27 @@
+//! Whole documents: what is read from hand-written files of each format, what is refused, what is written.
+
+mod bad_input;
+mod gold;
+mod reading;
+mod round_trip;
+
+use std::path::{Path, PathBuf};
+
+use biorel::corpus::documents::{Document, Input, Records, list_inputs};
+
+/// A file or folder of the hand-written data.
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/documents").join(name)
+}
+
+/// All documents under a path, each of them or why it cannot be used.
+fn read(path: &Path) -> Vec<biorel::Result<Document>> {
+    let (inputs, _) = list_inputs(&[path.to_owned()], None).unwrap();
+    let records = |input: &Input| Records::open(input).unwrap();
+    inputs.iter().flat_map(records).map(|record| record.and_then(Document::parse)).collect()
+}
+
+/// All documents, which must be good.
+fn documents(path: &Path) -> Vec<Document> {
+    read(path).into_iter().map(|document| document.unwrap()).collect()
+}

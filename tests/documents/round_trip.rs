@@ -1,0 +1,208 @@
+//! What is read, written and read again is the same; relations that are added are there.
+
+use biorel::corpus::Span;
+use biorel::corpus::documents::{
+    Argument, Document, Format, Mention, Passage, Predicted, Relation, relation_lines, write_collection, write_document,
+};
+use proptest::prelude::*;
+
+use super::{data, documents};
+
+/// Without where it was read from.
+fn bare(document: &Document) -> Document {
+    Document { origin: Default::default(), ..document.clone() }
+}
+
+/// Written and read again.
+fn again(
+    documents_in: &[Document],
+    format: Format,
+    predicted: impl Fn(&Document) -> Vec<Predicted<'static>>,
+) -> Vec<Document> {
+    let folder = tempfile::tempdir().unwrap();
+    let text = |one: &Document| write_document(one, &predicted(one), format).unwrap();
+    if format == Format::Brat {
+        for one in documents_in {
+            std::fs::write(folder.path().join(format!("{}.ann", one.id)), text(one)).unwrap();
+            std::fs::write(folder.path().join(format!("{}.txt", one.id)), one.text()).unwrap();
+        }
+    } else {
+        let texts: Vec<String> = documents_in.iter().map(text).collect();
+        let header = documents_in.first().map_or("", |one| one.origin.header.as_str());
+        let name = format!("all.{}", format.extension());
+        std::fs::write(folder.path().join(name), write_collection(format, header, &texts)).unwrap();
+    }
+    documents(folder.path())
+}
+
+const HAND_WRITTEN: [(&str, Format); 5] = [
+    ("pubtator/odd.txt", Format::Pubtator),
+    ("bioc/odd.xml", Format::BiocXml),
+    ("bioc/export.json", Format::BiocJson),
+    ("brat/train", Format::Brat),
+    ("brat/test", Format::Brat),
+];
+
+#[test]
+fn every_hand_written_file_comes_back() {
+    for (file, format) in HAND_WRITTEN {
+        let read = documents(&data(file));
+        let back = again(&read, format, |_| vec![]);
+        for (one, other) in read.iter().zip(&back) {
+            // A CRLF that was counted as one character is one from then on.
+            let unchanged = |document: &Document| {
+                let mut document = bare(document);
+                document.findings.retain(|finding| !finding.reason.contains("line end"));
+                document
+            };
+            assert_eq!(unchanged(one), unchanged(other), "{file}");
+        }
+        assert_eq!(read.len(), back.len());
+        // The bytes of each document are those of the file, but for blank ends.
+        for (one, other) in read.iter().zip(&back) {
+            let raw = |document: &Document| document.origin.raw.as_ref().unwrap().1.trim_end().to_owned();
+            assert_eq!(raw(one), raw(other), "{file}");
+        }
+    }
+}
+
+#[test]
+fn the_header_of_a_collection_stays() {
+    for (file, format, part) in [
+        ("bioc/odd.xml", Format::BiocXml, "<key>odd.key</key><infon key=\"of\">tests</infon>"),
+        ("bioc/odd.xml", Format::BiocXml, "<!DOCTYPE collection SYSTEM \"BioC.dtd\">"),
+    ] {
+        let read = documents(&data(file));
+        let text = write_collection(format, &read[0].origin.header, &[]);
+        assert!(text.contains(part), "{text}");
+    }
+    let text = write_collection(Format::BiocJson, "{\"source\": \"x\", \"documents\": ", &["{}".into()]);
+    assert_eq!(text, "{\"source\": \"x\", \"documents\": [\n{}\n]}\n");
+}
+
+#[test]
+fn added_relations_are_read_back() {
+    for (file, format) in HAND_WRITTEN {
+        let read = documents(&data(file));
+        let add = |document: &Document| match document.mentions.len() {
+            0 | 1 => vec![],
+            last => vec![Predicted { label: "new", mentions: [0, last - 1], probability: 0.875, model: "m@12" }],
+        };
+        for (one, other) in read.iter().zip(again(&read, format, add)) {
+            let added = &other.relations[one.relations.len()..];
+            assert_eq!(one.mentions, other.mentions, "{file}");
+            if one.mentions.len() < 2 {
+                assert!(added.is_empty(), "{file}");
+                continue;
+            }
+            let expected = add(one).len() * if format == Format::Pubtator { concept_pairs(one) } else { 1 };
+            assert_eq!(added.len(), expected, "{file}: {added:?}");
+            if let (Some(new), false) = (added.first(), format == Format::Pubtator) {
+                let last = one.mentions.len() - 1;
+                assert_eq!(new.arguments, [Argument::Mention(0), Argument::Mention(last)]);
+                assert_eq!(new.kind, "new");
+            }
+        }
+    }
+}
+
+/// Pairs of concepts of the first and the last mention.
+fn concept_pairs(document: &Document) -> usize {
+    let count = |mention: &Mention| mention.identifiers.len().max(1);
+    count(&document.mentions[0]) * count(&document.mentions[document.mentions.len() - 1])
+}
+
+#[test]
+fn lines_are_one_for_each_relation_of_two_concepts() {
+    let document = &documents(&data("pubtator/odd.txt"))[0];
+    let one = |mentions, probability| Predicted { label: "CID", mentions, probability, model: "m@12" };
+    let lines = relation_lines(document, &[one([1, 3], 0.5), one([2, 3], 0.75), one([6, 7], 0.625)], "\n");
+    assert_eq!(
+        lines,
+        "9000001\tCID\t@115-123\tMESH:D006261\t0.6250\tm@12\n9000001\tCID\t@115-123\tMESH:D012893\t0.6250\tm@12\n\
+         9000001\tCID\tMESH:C000001\tMESH:D001919\t0.7500\tm@12\n"
+    );
+}
+
+prop_compose! {
+    /// A document with two passages, mentions with one or two segments, and relations.
+    fn any_document()(
+        title in "[A-Za-z.&<>\"'β𝛼\u{301} ]{1,30}",
+        body in "[A-Za-z.?&<>\"'β𝛼\u{301}|]{1,20}[A-Za-z. \u{202e}\u{5d0}]{0,30}",
+        gap in 1_usize..4,
+        places in proptest::collection::vec((any::<bool>(), 0_usize..50, 1_usize..8, 0_usize..6, "[A-Z][a-z]{0,5}", "[A-Z]{0,2}"), 0..6),
+        pairs in proptest::collection::vec((0_usize..6, 0_usize..6, "[a-z]{1,6}"), 0..4),
+    ) -> Document {
+        let start = title.chars().count() + gap;
+        let texts = [(0, title), (start, body)];
+        let passage = |(number, (start, text)): (usize, &(usize, String))| {
+            let kind = ["title", "abstract"][number].to_owned();
+            Passage { kind, start: *start, text: text.clone(), sentence: false }
+        };
+        let passages: Vec<Passage> = texts.iter().enumerate().map(passage).collect();
+        let mut mentions = Vec::new();
+        let mut places = places;
+        // BioC has them passage by passage.
+        places.sort_by_key(|place| place.0);
+        for (second, at, size, more, kind, concept) in places {
+            let (start, text) = &texts[usize::from(second)];
+            let length = text.chars().count();
+            let from = at % length;
+            let to = (from + size).min(length);
+            let mut spans = vec![Span::new(start + from, start + to)];
+            if more > 1 && to + more < length {
+                spans.push(Span::new(start + to + 1, start + to + more));
+            }
+            // Mentions start and end with what is no blank, as marked entities do.
+            let solid = |span: &Span| {
+                let text: String = text.chars().skip(span.start - start).take(span.len()).collect();
+                !text.starts_with(char::is_whitespace) && !text.ends_with(char::is_whitespace)
+            };
+            if spans.iter().all(solid) {
+                let identifiers = if concept.is_empty() { vec![] } else { vec![concept] };
+                let id = format!("T{}", mentions.len() + 1);
+                mentions.push(Mention { id, kind, text: String::new(), identifiers, spans, passage: None });
+            }
+        }
+        let mut relations = Vec::new();
+        for (first, second, kind) in pairs {
+            if first < mentions.len() && second < mentions.len() {
+                let arguments = [Argument::Mention(first), Argument::Mention(second)];
+                relations.push(Relation { id: format!("R{}", relations.len() + 1), kind, arguments });
+            }
+        }
+        Document::new("d1".into(), passages, mentions, relations).unwrap()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+    #[test]
+    fn any_document_comes_back_from_bioc(document in any_document()) {
+        for format in [Format::BiocJson, Format::BiocXml] {
+            let back = again(std::slice::from_ref(&document), format, |_| vec![]);
+            prop_assert_eq!(back.len(), 1);
+            prop_assert_eq!(bare(&back[0]), bare(&document), "{}", format);
+        }
+    }
+
+    #[test]
+    fn any_document_comes_back_from_brat_and_pubtator_as_far_as_they_go(document in any_document()) {
+        let [back] = again(std::slice::from_ref(&document), Format::Brat, |_| vec![]).try_into().unwrap();
+        prop_assert_eq!(back.text(), document.text());
+        let places = |document: &Document| -> Vec<(String, Vec<Span>, Vec<String>)> {
+            document.mentions.iter().map(|m| (m.kind.clone(), m.spans.clone(), m.identifiers.clone())).collect()
+        };
+        prop_assert_eq!(places(&back), places(&document));
+        let kinds = |document: &Document| -> Vec<(String, [Argument; 2])> {
+            document.relations.iter().map(|r| (r.kind.clone(), r.arguments.clone())).collect()
+        };
+        prop_assert_eq!(kinds(&back), kinds(&document));
+        // PubTator's: one stretch for each mention, the abstract one character behind the title.
+        let [back] = again(std::slice::from_ref(&document), Format::Pubtator, |_| vec![]).try_into().unwrap();
+        let hulls = |document: &Document| -> Vec<(String, String)> {
+            document.mentions.iter().map(|m| (m.kind.clone(), document.slice(m.hull()).unwrap_or_default().to_owned())).collect()
+        };
+        prop_assert_eq!(hulls(&back), hulls(&document));
+    }
+}
