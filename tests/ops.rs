@@ -11,7 +11,7 @@ use biorel::ops::cpu::bf16::Unit;
 use biorel::ops::{AdamWStep, AttentionShape, Cpu, Moments, Norm, Ops, Reference};
 use biorel::rng::Dropout;
 use candle_core::{Device, Tensor};
-use suite::{Draws, Results, assert_close, encoders, exact, suite};
+use suite::{Draws, Results, assert_close, encoder, exact, suite};
 
 /// Largest difference of an f32 engine from the reference in f64, relative to the largest expected value (at least 1).
 const TOLERANCE: f64 = 2e-6;
@@ -117,6 +117,12 @@ fn same_bits_on_any_number_of_threads(ops: &Cpu) {
             assert!(ours == expected, "{} differs on {threads} threads", expected.0);
         }
     }
+}
+
+/// [`encoder`] in several sizes.
+fn encoders<O: Ops>(ops: &O) -> Results {
+    let sizes: [(usize, usize, &[usize]); 3] = [(24, 3, &[7, 1, 32, 18]), (36, 2, &[512]), (10, 5, &[1])];
+    sizes.into_iter().flat_map(|(hidden, heads, lengths)| encoder(ops, hidden, heads, lengths)).collect()
 }
 
 #[test]

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use biorel::ops::cuda::device::Element;
 
 use crate::host::{self, Schedule, Shim};
-use crate::suite::{assert_close, encoder, exact};
-use crate::{PRECISIONS, engine, heads};
+use crate::suite::{assert_close, exact};
+use crate::{PRECISIONS, encoder, engine, heads};
 
 /// (file, what stands there, its how many-th occurrence, what to put there).
 const BUGS: [(&str, &str, usize, &str); 14] = [

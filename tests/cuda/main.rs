@@ -17,7 +17,7 @@ use biorel::ops::lstm::last_states_reference;
 use biorel::ops::{AdamWStep, AttentionShape, Moments, Norm, Ops, Update};
 use candle_core::{DType, Device, Tensor, Var};
 use host::{Host, Schedule, Shim};
-use suite::{Draws, Results, assert_close, encoder, exact, suite};
+use suite::{Draws, Results, assert_close, exact, suite};
 
 /// Largest difference from the reference in f64, relative to the largest expected value of a result (at least 1).
 const F32_TOLERANCE: f64 = 5e-6;
@@ -70,6 +70,11 @@ fn attention_of_every_head_size_equals_the_reference() {
     for (products, tolerance) in PRECISIONS {
         assert_close(&heads(&engine(shim.clone(), products, Schedule::Forward)), &expected, tolerance, "heads");
     }
+}
+
+/// A small encoder, forward and backward.
+pub fn encoder<O: Ops>(ops: &O) -> Results {
+    suite::encoder(ops, 24, 3, &[7, 1, 32, 18])
 }
 
 /// Blocks, and threads inside of a block, in another order: what comes out must not depend on it. Each array has memory of

@@ -3,8 +3,6 @@
 //! The expected values come from the reference in f64, so the tolerance is the engine's own rounding. It is stated relative
 //! to the largest expected value of the result (what f32 can promise of a sum).
 
-#![allow(dead_code)] // each test takes what it needs
-
 use biorel::encode::Batch;
 use biorel::model::EncoderConfig;
 use biorel::model::encoder::{EncodedGradient, Pass, backward, forward};
@@ -214,13 +212,8 @@ pub fn assert_close(ours: &Results, expected: &Results, tolerance: f64, engine: 
     }
 }
 
-/// The last layer, the `[CLS]` vectors and all gradients of some small encoders, with dropout everywhere.
-pub fn encoders<O: Ops>(ops: &O) -> Results {
-    let sizes: [(usize, usize, &[usize]); 3] = [(24, 3, &[7, 1, 32, 18]), (36, 2, &[512]), (10, 5, &[1])];
-    sizes.into_iter().flat_map(|(hidden, heads, lengths)| encoder_of(ops, hidden, heads, lengths)).collect()
-}
-
-fn encoder_of<O: Ops>(ops: &O, hidden: usize, heads: usize, lengths: &[usize]) -> Results {
+/// The last layer, the `[CLS]` vectors and all gradients of a small encoder, with dropout everywhere.
+pub fn encoder<O: Ops>(ops: &O, hidden: usize, heads: usize, lengths: &[usize]) -> Results {
     let json = format!(
         r#"{{"vocab_size": 50, "hidden_size": {hidden}, "num_hidden_layers": 2, "num_attention_heads": {heads},
         "intermediate_size": 40, "max_position_embeddings": 512}}"#
@@ -256,9 +249,4 @@ fn encoder_of<O: Ops>(ops: &O, hidden: usize, heads: usize, lengths: &[usize]) -
         collect(ops, &mut results, &format!("{case} gradient"), &[(&spec.name, gradient)]);
     }
     results
-}
-
-/// The first of [`encoders`].
-pub fn encoder<O: Ops>(ops: &O) -> Results {
-    encoder_of(ops, 24, 3, &[7, 1, 32, 18])
 }
