@@ -48,6 +48,22 @@ class Campaign:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.kills = 0
+        self.goal = 0
+        self.stop = float("inf")
+
+    def begin(self, kills: int, minutes: float) -> None:
+        """The next kind: so many kills, or as many as the time allows."""
+        self.goal, self.stop = self.kills + kills, time.monotonic() + minutes * 60
+
+    def goes_on(self) -> bool:
+        """Whether there is more to kill."""
+        return self.kills < self.goal and time.monotonic() < self.stop
+
+    def until_it_ends(self, work: Callable[[], object], patience: float) -> bool:
+        """Kill `work` and start it again until it ends; once enough were killed, it is left to end."""
+        while not self.child(work, patience if self.goes_on() else float("inf")):
+            pass
+        return True
 
     def child(self, work: Callable[[], object], patience: float) -> bool:
         """Run `work` in a child, and kill it after a random time below `patience`; whether it ended by itself."""
@@ -59,7 +75,7 @@ class Campaign:
                 code = 0
             finally:
                 os._exit(code)
-        deadline = time.monotonic() + self.random.uniform(0, patience)
+        deadline = time.monotonic() + self.random.random() * patience
         while time.monotonic() < deadline:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
@@ -76,7 +92,7 @@ class Campaign:
         return not killed
 
 
-def train(campaign: Campaign, kills: int, folder: Path, corpus: biorel.Corpus, encoder: biorel.Encoder) -> dict:
+def train(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: biorel.Encoder) -> dict:
     """Training with a state, and saving at its end."""
 
     def work(name: str) -> None:
@@ -86,18 +102,18 @@ def train(campaign: Campaign, kills: int, folder: Path, corpus: biorel.Corpus, e
     began = time.monotonic()
     work("whole")
     patience = time.monotonic() - began
-    wanted, ended, goal = digest(folder / "whole"), 0, campaign.kills + kills
-    while campaign.kills < goal:
-        if campaign.child(lambda: work("killed"), patience):
-            if digest(folder / "killed") != wanted:
-                raise SystemExit("a killed training ended with other bits")
-            ended += 1
-            shutil.rmtree(folder / "killed")
-            (folder / "killed.state").unlink()
-    return {"kills": kills, "runs_ended": ended, "same_bits": ended}
+    wanted, ended = digest(folder / "whole"), 0
+    while campaign.goes_on():
+        campaign.until_it_ends(lambda: work("killed"), patience)
+        if digest(folder / "killed") != wanted:
+            raise SystemExit("a killed training ended with other bits")
+        ended += 1
+        shutil.rmtree(folder / "killed")
+        (folder / "killed.state").unlink()
+    return {"runs_with_the_same_bits": ended}
 
 
-def compare(campaign: Campaign, kills: int, folder: Path, corpus: biorel.Corpus, encoder: biorel.Encoder) -> dict:
+def compare(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: biorel.Encoder) -> dict:
     """A comparison in a directory."""
 
     def work(name: str) -> None:
@@ -114,17 +130,17 @@ def compare(campaign: Campaign, kills: int, folder: Path, corpus: biorel.Corpus,
     began = time.monotonic()
     work("whole-runs")
     patience = time.monotonic() - began
-    wanted, ended, goal = rows("whole-runs"), 0, campaign.kills + kills
-    while campaign.kills < goal:
-        if campaign.child(lambda: work("killed-runs"), patience):
-            if rows("killed-runs") != wanted:
-                raise SystemExit("a killed comparison ended with other rows")
-            ended += 1
-            shutil.rmtree(folder / "killed-runs")
-    return {"kills": kills, "comparisons_ended": ended, "same_rows": ended}
+    wanted, ended = rows("whole-runs"), 0
+    while campaign.goes_on():
+        campaign.until_it_ends(lambda: work("killed-runs"), patience)
+        if rows("killed-runs") != wanted:
+            raise SystemExit("a killed comparison ended with other rows")
+        ended += 1
+        shutil.rmtree(folder / "killed-runs")
+    return {"comparisons_with_the_same_rows": ended}
 
 
-def save(campaign: Campaign, kills: int, folder: Path, corpus: biorel.Corpus, encoder: biorel.Encoder) -> dict:
+def save(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: biorel.Encoder) -> dict:
     """Two models that take turns in one directory."""
     models = [
         biorel.finetune(corpus, encoder, max_length=96, max_steps=1, seed=seed, progress=False).model for seed in (1, 2)
@@ -143,8 +159,7 @@ def save(campaign: Campaign, kills: int, folder: Path, corpus: biorel.Corpus, en
                 model.save(target)
 
     counts = {"first": 0, "second": 0, "moved_aside": 0}
-    goal = campaign.kills + kills
-    while campaign.kills < goal:
+    while campaign.goes_on():
         campaign.child(work, 0.1)
         if target.exists():
             counts["first" if digest(target) == whole[0] else "second"] += 1
@@ -161,7 +176,7 @@ def save(campaign: Campaign, kills: int, folder: Path, corpus: biorel.Corpus, en
             if path != target:
                 shutil.rmtree(path)
         models[0].save(target)
-    return {"kills": kills, **counts}
+    return counts
 
 
 def main() -> None:
@@ -169,6 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=600, help="the longest it takes, about")
     options = parser.parse_args()
     began = time.monotonic()
     campaign = Campaign(options.seed)
@@ -180,7 +196,10 @@ def main() -> None:
         found = {}
         for number, (name, kind) in enumerate(kinds.items()):
             share = options.kills * (number + 1) // len(kinds) - options.kills * number // len(kinds)
-            found[name] = kind(campaign, share, folder, corpus, encoder)
+            before = campaign.kills
+            campaign.begin(share, options.minutes / len(kinds))
+            counts = kind(campaign, folder, corpus, encoder)
+            found[name] = {"kills": campaign.kills - before, **counts}
             print(json.dumps({name: found[name]}), file=sys.stderr, flush=True)
     found["kills"] = campaign.kills
     found["seconds"] = round(time.monotonic() - began)
