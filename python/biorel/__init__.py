@@ -7,7 +7,7 @@ From corpus files as their authors published them to scores, predictions and a s
     corpus = biorel.load_corpus("ddi", "DDICorpus-2013.zip")
     run = biorel.finetune(corpus, encoder="minilm", head="attention", seed=1)
     print(run.scores)
-    run.model.save("ddi-attention")
+    run.save("ddi-attention")
 
 After Su & Vijay-Shanker, *Investigation of BERT Model on Biomedical Relation Extraction Based on Revised Fine-tuning
 Mechanism* (BIBM 2020).

@@ -354,7 +354,7 @@ def _finetune(options: argparse.Namespace) -> None:
     for line in [*_report(run.report), f"trained in {run.settings['precision']}"]:
         _say(line)
     if options.output:
-        run.model.save(options.output)
+        run.save(options.output)
         _say(f"model saved to {options.output}")
     if options.history:
         _write(run.history, Path(options.history))

@@ -16,7 +16,7 @@ from biorel import _biorel
 from biorel.corpus import PathLike
 from biorel.devices import Device, choose
 from biorel.errors import CheckpointError, ConfigError
-from biorel.hub import ALIASES, fetch
+from biorel.hub import ALIASES, could_be_hub_id, fetch
 
 Casing: TypeAlias = Literal["cased", "uncased"]
 Precision: TypeAlias = Literal["auto", "f32", "bf16"]
@@ -179,7 +179,7 @@ def _find(name: str) -> tuple[Path, str | None]:
     if name in ALIASES:
         return fetch(name, ALIASES[name].hub_id, None), ALIASES[name].casing
     hub_id, _, revision = name.partition("@")
-    if hub_id.count("/") == 1 and not path.is_absolute() and not hub_id.startswith((".", "~")):
+    if could_be_hub_id(name) and not path.is_absolute():
         return fetch(name, hub_id, revision or None), None
     aliases = ", ".join(["minilm", *ALIASES])
     message = f"encoder: `{name}` is neither a directory, nor one of {aliases}, nor a model of the hub (owner/name)"

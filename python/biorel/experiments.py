@@ -545,7 +545,7 @@ def compare(
                 call = {**settings, "precision": shared["precision"], "head": head, "seed": seed}
                 made, record, predictions = run_trial(part, loaded[encoder], run.state(name), progress, call)
                 if model is not None:
-                    made.model.save(model)
+                    made.save(model)
             except OSError:
                 raise
             except Exception as error:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
 from biorel import _biorel
+from biorel.card import ReportedScores, read_card, rename_in_card, write_card
 from biorel.corpus import Corpus, PathLike, check_corpus
 from biorel.devices import Device, choose
 from biorel.encoder import Precision
 from biorel.errors import ConfigError, CorpusError
+from biorel.hub import fetch_model, push
 from biorel.scores import Scores, score_predictions
 
 # Whose word weights.
@@ -27,11 +31,14 @@ class RelationModel:
     Made by ``finetune`` (``run.model``) or ``load``.
     """
 
-    def __init__(self, core: _biorel.Model, compute: _biorel.Compute, *, name: str | None = None) -> None:
+    def __init__(
+        self, core: _biorel.Model, compute: _biorel.Compute, *, name: str | None = None, readme: str | None = None
+    ) -> None:
         self._core = core
         self._compute = compute
         self._name = name
         self._hash: str | None = None
+        self._readme = readme  # of the directory that it was loaded from, with whatever its author wrote into it
 
     @property
     def labels(self) -> list[str]:
@@ -311,30 +318,106 @@ class RelationModel:
         table.insert(list(table.columns).index("changed"), "drop", table["before"] - table["after"])
         return table
 
-    def save(self, directory: PathLike) -> None:
+    def save(
+        self,
+        directory: PathLike,
+        *,
+        scores: ReportedScores | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
         """Save the model as a directory, which ``load`` reads and transformers' ``AutoModel`` opens as an encoder.
 
-        The directory appears complete or not at all.
+        The directory appears complete or not at all. Its README.md is a model card: task, labels, scores with their
+        protocol, hash of the training data, settings, limits, and how to use it; nothing of the corpus's text.
 
         Parameters
         ----------
         directory : path
             A new directory, or an earlier model of biorel, which is replaced.
+        scores : DataFrame or sequence of DataFrame, optional
+            What the card reports: ``run.scores``, ``cross_validation.scores``, ``comparison.results``, or several.
+            ``Run.save`` gives its own.
+        metadata : mapping, optional
+            Fields of the card's front matter, instead of or besides those that are known: ``license``, ``datasets``
+            (ids on the hub), ``language``, ``base_model``, ``tags``, ... A licence is not guessed: the terms of the
+            encoder and of the corpus bind you too.
 
         Raises
         ------
         ConfigError
-            When the directory holds something else.
+            When the directory holds something else, or a table of scores has no protocol.
         OSError
             When it cannot be written; nothing is left behind.
 
+        Notes
+        -----
+        A model that was loaded keeps its README.md as it is there, with what its author changed in it, unless `scores`
+        or `metadata` are given: then a new one is written.
+
         Examples
         --------
-        >>> model.save(folder / "ddi-attention")
+        >>> model.save(folder / "ddi-attention", metadata={"license": "cc-by-nc-4.0"})
         >>> biorel.load(folder / "ddi-attention").labels
         ['false', 'mechanism', 'effect', 'advise', 'int']
         """
-        self._core.save(os.fspath(directory))
+        name = Path(os.path.abspath(directory)).name
+        self._core.save(os.fspath(directory), self._written_card(name, scores, metadata))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        scores: ReportedScores | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        commit_message: str | None = None,
+    ) -> str:
+        """Upload the model to the Hugging Face hub, from which ``load`` takes it by name.
+
+        Needs ``pip install "biorel[hub]"``, and ``hf auth login`` or a `token`.
+
+        Parameters
+        ----------
+        repo_id : str
+            ``owner/name``. It is made if it is not there; files of the same names are replaced, in a new commit.
+        scores, metadata
+            As ``save`` takes them.
+        private : bool, optional
+            Whether only you can see it. Has no effect on a repository that is there already.
+        token : str or bool, optional
+            Of the hub; by default the one that you are logged in with.
+        revision : str, optional
+            A branch that is there; the main one by default.
+        commit_message : str, optional
+            By default one that names biorel and its version.
+
+        Returns
+        -------
+        str
+            The commit's address.
+
+        Raises
+        ------
+        ConfigError
+            When huggingface_hub is not installed, or the hub refuses; the message says why.
+
+        Examples
+        --------
+        >>> model.push_to_hub("not a name")
+        Traceback (most recent call last):
+        biorel.errors.ConfigError: repo_id: `not a name` cannot be pushed to: ...
+        """
+        with tempfile.TemporaryDirectory(prefix="biorel-") as folder:
+            saved = Path(folder) / "model"
+            self._core.save(os.fspath(saved), self._written_card(repo_id, scores, metadata))
+            return push(saved, repo_id, private=private, token=token, revision=revision, commit_message=commit_message)
+
+    def _written_card(self, name: str, scores: ReportedScores | None, metadata: Mapping[str, Any] | None) -> str:
+        if self._readme is not None and scores is None and metadata is None:
+            return rename_in_card(self._readme, name)
+        return write_card(self.card, name=name, headline=self._core.task.headline, scores=scores, metadata=metadata)
 
     def _instances(self, corpus: Corpus, split: str) -> _biorel.Instances:
         check_corpus(corpus)
@@ -359,12 +442,13 @@ class RelationModel:
 def load(
     directory: PathLike, *, device: Device = "auto", precision: Precision = "auto", threads: int | None = None
 ) -> RelationModel:
-    """Load a model that ``RelationModel.save`` wrote.
+    """Load a model that ``RelationModel.save`` wrote, or that ``push_to_hub`` put on the hub.
 
     Parameters
     ----------
-    directory : path
-        The model's directory.
+    directory : path or str
+        The model's directory; or ``owner/name`` on the Hugging Face hub, with ``@revision`` behind it if need be, which
+        is fetched once and then read from the hub's cache (``pip install "biorel[hub]"``). A directory comes first.
     device : str
         What computes, as ``finetune`` takes it. It need not be that of the training.
     precision : {"auto", "f32", "bf16"}
@@ -380,7 +464,9 @@ def load(
     Raises
     ------
     FileNotFoundError
-        When there is no such directory.
+        When there is no such directory, and it could not be a name of the hub.
+    ConfigError
+        When it is neither a directory nor a model of the hub that can be fetched; the message says why.
     CheckpointError
         When it is not a relation model, or damaged; the message names the file or tensor.
 
@@ -391,8 +477,11 @@ def load(
     'attention'
     """
     compute = choose(device, precision, threads)
-    name = os.path.basename(os.path.abspath(directory))
-    return RelationModel(_biorel.Model.load(os.fspath(directory)), compute, name=name)
+    found = fetch_model(directory)
+    core = _biorel.Model.load(os.fspath(found))
+    # What a prediction says that it was made by: the hub's name, or that of the directory.
+    name = os.fspath(directory) if found != Path(directory) else os.path.basename(os.path.abspath(directory))
+    return RelationModel(core, compute, name=name, readme=read_card(found))
 
 
 _Entity = tuple[str, str, int, int]

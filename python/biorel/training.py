@@ -174,6 +174,44 @@ class Run:
         """
         return self.model.attention(self.corpus, self._default(split), kind=kind)
 
+    def save(self, directory: PathLike, *, metadata: Mapping[str, Any] | None = None) -> None:
+        """Save the model with its scores on the test split, if there is one, in its card.
+
+        Parameters
+        ----------
+        directory : path
+            As ``RelationModel.save`` takes it.
+        metadata : mapping, optional
+            Fields of the card's front matter, such as ``license``; as ``RelationModel.save`` takes them.
+
+        Examples
+        --------
+        >>> run.save(folder / "ddi-attention", metadata={"license": "cc-by-nc-4.0"})
+        >>> "micro-F1 over the 4 positive classes, test" in (folder / "ddi-attention" / "README.md").read_text()
+        True
+        """
+        self.model.save(directory, scores=self._reported(), metadata=metadata)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload the model with its scores on the test split, if there is one, in its card.
+
+        Parameters
+        ----------
+        repo_id : str
+            ``owner/name``.
+        **options
+            As ``RelationModel.push_to_hub`` takes them.
+
+        Returns
+        -------
+        str
+            The commit's address.
+        """
+        return self.model.push_to_hub(repo_id, **{"scores": self._reported(), **options})
+
+    def _reported(self) -> Scores | None:
+        return None if self.test is None else self.scores
+
     def _default(self, split: str | None) -> str:
         split = split or self.test
         if split is None:

@@ -7,6 +7,7 @@
 //! model.safetensors    encoder (transformers' names), pooler if there was one, head.*
 //! tokenizer.json, tokenizer_config.json, vocab.txt
 //! biorel.json          task, labels, marking, training settings, hash of the training data
+//! README.md            the model card for people and for the hub, where the caller wrote one
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ use crate::{Error, Result};
 
 /// The file that makes a directory a relation model.
 const CARD_FILE: &str = "biorel.json";
+/// The hub shows it as the model's page.
+const README_FILE: &str = "README.md";
 /// Version of the directory's layout; raised when an older reader would misread it.
 const FORMAT: u32 = 1;
 
@@ -151,6 +154,14 @@ impl RelationModel {
     /// # Errors
     /// [`Error::Config`] when `directory` exists and is not an earlier biorel model, [`Error::Io`].
     pub fn save(&self, directory: &Path) -> Result<()> {
+        self.save_with(directory, None)
+    }
+
+    /// As [`RelationModel::save`], with the text of a README beside the model.
+    ///
+    /// # Errors
+    /// As [`RelationModel::save`].
+    pub fn save_with(&self, directory: &Path, readme: Option<&str>) -> Result<()> {
         let occupied = directory.exists() && !directory.join(CARD_FILE).is_file() && !is_empty(directory);
         if occupied {
             let message = format!("{} exists and is not a biorel model; choose another name", directory.display());
@@ -164,7 +175,7 @@ impl RelationModel {
         std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
         let id = std::process::id();
         let (partial, old) = (parent.join(format!(".{name}.partial-{id}")), parent.join(format!(".{name}.old-{id}")));
-        let result = self.write_files(&partial).and_then(|()| {
+        let result = self.write_files(&partial, readme).and_then(|()| {
             let replaced = directory.exists();
             if replaced {
                 std::fs::rename(directory, &old).map_err(Error::io(directory))?;
@@ -184,8 +195,12 @@ impl RelationModel {
         result
     }
 
-    fn write_files(&self, directory: &Path) -> Result<()> {
+    fn write_files(&self, directory: &Path, readme: Option<&str>) -> Result<()> {
         std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
+        if let Some(text) = readme {
+            let path = directory.join(README_FILE);
+            std::fs::write(&path, text).map_err(Error::io(&path))?;
+        }
         let labels = &self.card.task.labels;
         let ids = labels.iter().enumerate();
         let mut config = serde_json::to_value(&self.network.encoder).map_err(|e| unwritable(directory, &e))?;

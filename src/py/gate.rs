@@ -2,6 +2,7 @@
 //! and turns a panic into an exception, so that none ever reaches Python.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -14,6 +15,14 @@ use crate::{Error, Result};
 
 /// How often Ctrl-C is looked for while the core has no news.
 const PATIENCE: Duration = Duration::from_millis(50);
+
+/// The process that imported the extension.
+static HOME: OnceLock<u32> = OnceLock::new();
+
+/// Remember the process; called once, on import.
+pub fn settle() {
+    HOME.get_or_init(std::process::id);
+}
 
 /// Run `work`, which is short, without the interpreter's lock.
 ///
@@ -101,14 +110,25 @@ pub fn interruptible<T: Send>(
 }
 
 /// Call `work`; a panic comes back as an exception.
-fn guarded<T>(work: impl FnOnce() -> T) -> PyResult<T> {
+fn guarded<T: Send>(work: impl FnOnce() -> T + Send) -> PyResult<T> {
     // Nothing that `work` had borrowed is looked at after a panic: the values are dropped with the error.
-    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
+    catch_unwind(AssertUnwindSafe(|| at_home(work))).unwrap_or_else(|payload| {
         let message = payload
             .downcast_ref::<String>()
             .map(String::as_str)
             .or_else(|| payload.downcast_ref::<&str>().copied())
             .unwrap_or("a panic without a message");
-        internal(message)
+        Err(internal(message))
     })
+}
+
+/// After `os.fork` (multiprocessing's way on Linux until Python 3.14) rayon's own pool is there in name only: its threads
+/// stayed with the parent, and who gives it work waits for ever. There, `work` gets a pool for itself.
+fn at_home<T: Send>(work: impl FnOnce() -> T + Send) -> PyResult<T> {
+    if HOME.get().is_none_or(|home| *home == std::process::id()) {
+        return Ok(work());
+    }
+    let pool = rayon::ThreadPoolBuilder::new().build();
+    let pool = pool.map_err(|error| internal(&format!("no threads could be started after a fork: {error}")))?;
+    Ok(pool.install(work))
 }

@@ -56,6 +56,7 @@ mod _biorel {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        gate::settle();
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -85,8 +85,9 @@ impl PyModel {
         Ok(Self(Arc::new(model)))
     }
 
-    fn save(&self, py: Python<'_>, directory: PathBuf) -> PyResult<()> {
-        detached(py, || self.0.save(&directory))
+    /// `readme` is the text of its README.md.
+    fn save(&self, py: Python<'_>, directory: PathBuf, readme: &str) -> PyResult<()> {
+        detached(py, || self.0.save_with(&directory, Some(readme)))
     }
 
     #[getter]

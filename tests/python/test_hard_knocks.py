@@ -1,0 +1,203 @@
+"""Prediction from many threads, after fork and spawn; odd texts; full disks, read-only folders, vanished files."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import biorel
+import pandas as pd
+import pytest
+
+LONG = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def saved(run: biorel.Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    run.model.save(folder)
+    return folder
+
+
+def sentence(before: str = "", between: str = " binds ", after: str = ".") -> dict[str, Any]:
+    """Two entities, with these texts around them."""
+    start = len(before)
+    second = start + 3 + len(between)
+    entities = [
+        {"start": start, "end": start + 3, "type": "drug"},
+        {"start": second, "end": second + 3, "type": "drug"},
+    ]
+    return {"text": f"{before}aaa{between}bbb{after}", "entities": entities}
+
+
+SENTENCES = [sentence(before="x " * n) for n in range(20)]
+
+
+def test_many_threads_at_once_predict_the_same(run: biorel.Run) -> None:
+    alone = run.model.predict(SENTENCES)
+    with ThreadPoolExecutor(16) as threads:
+        for table in threads.map(lambda _: run.model.predict(SENTENCES), range(48)):
+            pd.testing.assert_frame_equal(table, alone)
+
+
+def child(folder: str, sentences: list[dict[str, Any]]) -> pd.DataFrame:
+    return biorel.load(folder, threads=1).predict(sentences)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_other_processes_predict_the_same(saved: Path, method: str) -> None:
+    # In a process of its own, which has used all threads before it forks, and with a limit: a hang must be a failure.
+    code = f"""
+        import multiprocessing, sys
+        import pandas as pd
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        import biorel
+        import test_hard_knocks as tests
+
+        if __name__ == "__main__":
+            model = biorel.load({str(saved)!r})
+            alone = model.predict(tests.SENTENCES)
+            biorel.load_sample("ddi").instances("train")
+            with multiprocessing.get_context({method!r}).Pool(2) as pool:
+                for table in pool.starmap(tests.child, [({str(saved)!r}, tests.SENTENCES)] * 4):
+                    pd.testing.assert_frame_equal(table, alone)
+            if {method!r} == "fork":
+                # The parent's own model, in the child of a child too.
+                import os
+                for depth in range(2):
+                    child = os.fork()
+                    if child:
+                        assert os.waitpid(child, 0)[1] == 0
+                        os._exit(0)
+                    pd.testing.assert_frame_equal(model.predict(tests.SENTENCES), alone)
+                    assert len(biorel.load_sample("ddi").instances("train")) > 0
+    """
+    script = saved.parent / f"{method}.py"
+    script.write_text(textwrap.dedent(code))
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert method in multiprocessing.get_all_start_methods()
+
+
+ODD = {
+    "astral": sentence("\U0001f9ec\U0001d6c3 ", " \U0001f9ea\U0001f9ea "),
+    "combining": sentence("e\u0301\u0323 n\u0303o ", " a\u0300" * 40),
+    "right to left": sentence(
+        "\u202e\u05d0\u05e1\u05e4\u05d9\u05e8\u05d9\u05df ", " \u0623\u0633\u0628\u0631\u064a\u0646 \u200f"
+    ),
+    "nul": sentence("a\x00b ", " \x00 ", "\x00"),
+    "crlf": sentence("One.\r\n", "\r\nbinds\r\n", "\r\n"),
+    "controls": sentence("\x01\x1b[31m\x7f\x85\u2028\u2029\ufeff ", " \u200b\u00ad "),
+    "unassigned": sentence("\ufffe\uffff\U0010ffff ", " \ue000 "),
+    "only entities": sentence("", " ", ""),
+    "touching": sentence("", "", ""),
+    "zero width": sentence("\u200d" * 200, "\u200d" * 200),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_texts_of_every_kind_keep_their_offsets(run: biorel.Run, name: str) -> None:
+    given = ODD[name]
+    row = run.model.predict([given]).iloc[0]
+    assert [row["entity1"], row["entity2"]] == ["aaa", "bbb"]
+    assert given["text"][row["start1"] : row["end1"]] == "aaa"
+    assert given["text"][row["start2"] : row["end2"]] == "bbb"
+    assert row["probability"] > 0
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_entities_of_such_characters(run: biorel.Run, name: str) -> None:
+    text = ODD[name]["text"]
+    half = len(text) // 2
+    entities = [{"start": 0, "end": half, "type": "drug"}, {"start": half, "end": len(text), "type": "drug"}]
+    row = run.model.predict([{"text": text, "entities": entities}]).iloc[0]
+    assert [row["entity1"], row["entity2"]] == [text[:half], text[half:]]
+
+
+@pytest.mark.parametrize("where", ["before", "between", "after"])
+def test_a_megabyte_without_a_space(run: biorel.Run, where: str) -> None:
+    given = sentence(**{where: "x" * LONG})
+    row = run.model.predict([given]).iloc[0]
+    assert [row["entity1"], row["entity2"]] == ["aaa", "bbb"]
+    assert row["start2"] == given["text"].index("bbb")
+
+
+def test_no_characters_at_all(run: biorel.Run, encoder: biorel.Encoder) -> None:
+    for text in ("", " ", "\n", "\x00", "\u200b"):
+        assert len(run.model.predict([{"text": text, "entities": []}])) == 0
+    assert len(encoder.tokenize("")) == 0
+    assert encoder.encode([""])[0].shape == (2, 32)
+
+
+def test_lone_surrogates_are_refused(run: biorel.Run) -> None:
+    with pytest.raises((UnicodeError, biorel.BiorelError)):
+        run.model.predict([sentence("\ud83e ")])
+
+
+SAVE = """
+import errno, resource, sys, biorel
+model = biorel.load(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
+try:
+    model.save(sys.argv[2])
+except OSError as error:
+    assert error.errno in (errno.EFBIG, errno.ENOSPC), error
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("room", [0, 10, 1_000, 20_000])
+def test_a_full_disk_at_any_file_leaves_nothing_behind(saved: Path, tmp_path: Path, room: int) -> None:
+    for target in (tmp_path / "new", tmp_path / "old"):
+        if target.name == "old":
+            shutil.copytree(saved, target)
+            before = {path.name: path.read_bytes() for path in target.iterdir()}
+        command = [sys.executable, "-c", SAVE, str(saved), str(target), str(room)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+        )
+        assert done.returncode == 0, done.stderr
+        assert target.name in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"old"}
+    assert {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()} == before
+
+
+def test_a_folder_that_cannot_be_written(run: biorel.Run, ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+    # /proc takes no files, from root neither, for whom a folder's permissions mean nothing.
+    if not Path("/proc/self").is_dir():
+        pytest.skip("there is no /proc here")
+    with pytest.raises(OSError, match="/proc/biorel"):
+        run.model.save("/proc/biorel/model")
+    with pytest.raises(OSError, match="/proc"):
+        biorel.finetune(ddi, encoder, max_length=96, max_steps=1, progress=False, state="/proc/biorel.state")
+    with pytest.raises(OSError, match="/proc"):
+        biorel.compare(ddi, directory="/proc/biorel-runs", encoders=[encoder], max_steps=1, progress=False)
+
+
+def test_files_that_vanish(saved: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors", "biorel.json"):
+        folder = tmp_path / name
+        shutil.copytree(saved, folder)
+        (folder / name).unlink()
+        with pytest.raises(biorel.CheckpointError, match=name):
+            biorel.load(folder)
+    folder = tmp_path / "vocabulary"
+    shutil.copytree(saved, folder)
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").unlink()
+    with pytest.raises(biorel.CheckpointError, match="vocab.txt"):
+        biorel.load(folder)
+    # A model in memory needs its files no more.
+    model = biorel.load(saved)
+    shutil.move(saved, tmp_path / "moved")
+    try:
+        assert len(model.predict(SENTENCES)) == len(SENTENCES)
+    finally:
+        shutil.move(tmp_path / "moved", saved)
