@@ -1,6 +1,6 @@
 //! Where the time of one training step goes, operation by operation, against the time of its products alone.
 //!
-//! `cargo bench --bench step -- [minilm|base] [steps] [portable|avx2|avx512]`: random weights, 32 sentences of 12 to 128
+//! `cargo bench --bench step -- [minilm|base] [steps] [portable|avx2|avx512|bf16]`: random weights, 32 sentences of 12 to 128
 //! word pieces, dropout 0.1. The engine is wrapped in one that times every call; of each call of a step the fastest over
 //! all steps counts, because another process can only make a call slower.
 
@@ -14,6 +14,7 @@ use biorel::model::EncoderConfig;
 use biorel::model::encoder::{EncodedGradient, Pass, backward, forward};
 use biorel::model::params::{Weights, encoder_specs};
 use biorel::ops::cpu::Level;
+use biorel::ops::cpu::bf16::Unit;
 use biorel::ops::{AdamWStep, AttentionShape, Cpu, Moments, Norm, NormGradients, Normed, Ops};
 use biorel::rng::{Dropout, Purpose, Stream};
 use candle_core::Tensor;
@@ -181,8 +182,9 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let config = config(arguments.first().map_or("minilm", String::as_str));
     let steps: usize = arguments.get(1).map_or(10, |steps| steps.parse().unwrap());
-    let engine = match arguments.get(2) {
+    let engine = match arguments.get(2).map(String::as_str) {
         None => Cpu::new(),
+        Some("bf16") => Cpu::with_bf16(Unit::detect()).unwrap(),
         Some(name) => {
             let level = Level::ALL.into_iter().find(|level| level.name() == name);
             Cpu::with_level(level.expect("portable, avx2 or avx512")).unwrap()

@@ -98,6 +98,43 @@ impl FromStr for Engine {
     }
 }
 
+/// In which numbers the large products are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// bf16 where the processor has instructions for it, else f32.
+    #[default]
+    Auto,
+    /// f32.
+    F32,
+    /// Factors rounded to bf16, sums in f32. Weights, their updates, LayerNorm and attention stay in f32.
+    Bf16,
+}
+
+impl Precision {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err(Error::config("precision", format!("`{name}` is unknown; choose one of auto, f32, bf16"))),
+        }
+    }
+}
+
 /// What to do with an instance whose two entities, with all between them, do not fit into `max_length`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -226,6 +263,8 @@ pub struct TrainingSettings {
     pub compat: Option<Compat>,
     /// Compute the layers' activations again in the backward instead of keeping them.
     pub checkpoint_layers: bool,
+    /// In which numbers the large products are computed; a finished run says which of the two it was.
+    pub precision: Precision,
 }
 
 /// Weights of the labels in the loss.
@@ -268,6 +307,7 @@ impl Default for TrainingSettings {
             keep: Keep::Best,
             compat: None,
             checkpoint_layers: false,
+            precision: Precision::Auto,
         }
     }
 }

@@ -9,6 +9,7 @@ use biorel::model::EncoderConfig;
 use biorel::model::encoder::{EncodedGradient, Pass, backward, forward};
 use biorel::model::params::{Init, encoder_specs};
 use biorel::ops::cpu::Level;
+use biorel::ops::cpu::bf16::Unit;
 use biorel::ops::{AdamWStep, AttentionShape, Cpu, Moments, Norm, Ops, Reference};
 use biorel::rng::{Dropout, Purpose, Stream};
 use candle_core::{DType, Device, Tensor};
@@ -237,16 +238,84 @@ fn cpu_equals_the_reference_at_every_level() {
     }
 }
 
+/// Largest difference of a product in bf16, relative to the largest expected value (at least 1): factors have 8
+/// significant bits, so each is off by up to 2^-9.
+const BF16_TOLERANCE: f64 = 2e-2;
+
+/// Engines with products in bf16, by each unit of this machine.
+fn bf16_engines() -> Vec<(&'static str, Cpu)> {
+    let engine = |unit: Unit| match Cpu::with_bf16(unit) {
+        Ok(ops) => Some((unit.name(), ops)),
+        Err(error) => {
+            println!("skipped: {error}");
+            None
+        }
+    };
+    Unit::ALL.into_iter().filter_map(engine).collect()
+}
+
+/// Products to the rounding of their factors, everything else as in f32.
+#[test]
+fn bf16_equals_the_reference() {
+    let (products, others): (Results, Results) =
+        suite(&exact()).into_iter().partition(|(name, _)| name.starts_with("linear"));
+    for (name, ops) in bf16_engines() {
+        let (ours, rest): (Results, Results) =
+            suite(&ops).into_iter().partition(|(name, _)| name.starts_with("linear"));
+        assert_close(&ours, &products, BF16_TOLERANCE, name);
+        assert_close(&rest, &others, TOLERANCE, name);
+    }
+}
+
+/// A weight is packed once and used in many products; after an update, products see the new values.
+#[test]
+fn bf16_products_follow_the_weight() {
+    for (name, ops) in bf16_engines() {
+        let mut draws = Draws::new(17);
+        let up = |values: &[f32], shape: &[usize]| ops.upload(values, shape).unwrap();
+        let (x, dy) = (up(&draws.normal(40 * 24), &[40, 24]), up(&draws.normal(40 * 36), &[40, 36]));
+        let mut weight = up(&draws.normal(36 * 24), &[36, 24]);
+        let results = |weight: &_| {
+            let (dx, dw) = ops.linear_backward(&x, weight, &dy, None).unwrap();
+            let y = ops.linear(&x, weight, None).unwrap();
+            [y, dx, dw].map(|out| ops.download(&out).unwrap())
+        };
+        let before = results(&weight);
+        assert_eq!(results(&weight), before, "{name}");
+        let mut moments = Moments { m: ops.zeros(&[36, 24]).unwrap(), v: ops.zeros(&[36, 24]).unwrap() };
+        let step = AdamWStep {
+            learning_rate: 0.1,
+            decay: 0.1,
+            betas: [0.9, 0.999],
+            epsilon: 1e-6,
+            clip: 1.0,
+            corrections: [10.0, 1000.0],
+        };
+        let gradient = up(&draws.normal(36 * 24), &[36, 24]);
+        ops.adamw(&mut weight, &mut moments, &gradient, &step).unwrap();
+        let fresh = up(&ops.download(&weight).unwrap(), &[36, 24]);
+        let after = results(&weight);
+        assert_eq!(after, results(&fresh), "{name}");
+        assert_ne!(after[0], before[0], "{name}");
+    }
+}
+
 /// The same bits on a second run, in a pool that is already full, and on 1 to 7 threads.
 #[test]
 fn cpu_gives_the_same_bits_on_any_number_of_threads() {
-    let ops = Cpu::new();
+    let fastest = Cpu::with_bf16(Unit::detect()).unwrap();
+    for ops in [Cpu::new(), fastest] {
+        same_bits_on_any_number_of_threads(&ops);
+    }
+}
+
+fn same_bits_on_any_number_of_threads(ops: &Cpu) {
     let bits = |results: Results| -> Vec<(String, Vec<u32>)> {
         results.into_iter().map(|(name, x)| (name, x.into_iter().map(f32::to_bits).collect())).collect()
     };
-    let expected = bits(on_threads(1, || suite(&ops)));
+    let expected = bits(on_threads(1, || suite(ops)));
     for threads in [1, 2, 3, 5, 7] {
-        for (ours, expected) in bits(on_threads(threads, || suite(&ops))).iter().zip(&expected) {
+        for (ours, expected) in bits(on_threads(threads, || suite(ops))).iter().zip(&expected) {
             assert!(ours == expected, "{} differs on {threads} threads", expected.0);
         }
     }
@@ -289,7 +358,11 @@ fn encoder<O: Ops>(ops: &O) -> Results {
 
 #[test]
 fn a_whole_encoder_on_the_cpu_equals_the_reference() {
-    assert_close(&encoder(&Cpu::new()), &encoder(&exact()), 5e-6, "cpu");
+    let expected = encoder(&exact());
+    assert_close(&encoder(&Cpu::new()), &expected, 5e-6, "cpu");
+    for (name, ops) in bf16_engines() {
+        assert_close(&encoder(&ops), &expected, 5e-2, name);
+    }
 }
 
 /// Shapes that do not fit are errors, not panics.
@@ -334,7 +407,13 @@ fn cpu_refuses_keys_that_do_not_fit() {
 /// Batches without tokens are results without rows.
 #[test]
 fn cpu_takes_empty_batches() {
-    let ops = Cpu::new();
+    takes_empty_batches(&Cpu::new());
+    for (_, ops) in bf16_engines() {
+        takes_empty_batches(&ops);
+    }
+}
+
+fn takes_empty_batches(ops: &Cpu) {
     let up = |shape: &[usize]| ops.zeros(shape).unwrap();
     let (x, w, b) = (up(&[0, 4]), up(&[6, 4]), up(&[6]));
     let y = ops.linear(&x, &w, Some(&b)).unwrap();

@@ -1,12 +1,12 @@
 //! The training loop: it learns, it repeats itself to the bit, it stops when asked, and it notices divergence.
 
 use biorel::Error;
-use biorel::config::{ClassWeights, Engine, HeadKind, Keep, TrainingSettings};
+use biorel::config::{ClassWeights, Engine, HeadKind, Keep, Precision, TrainingSettings};
 use biorel::corpus::{Span, Task};
 use biorel::encode::{Features, Instance};
 use biorel::eval::predict::{Predict, Prediction};
 use biorel::model::{EncoderConfig, Network, Weights};
-use biorel::ops::engine;
+use biorel::ops::engine::{self, Compute};
 use biorel::rng::{Purpose, Stream};
 use biorel::train::{Dev, Finetune, News, OnNews, StatePlan, Trained, fewer_negatives};
 
@@ -98,6 +98,52 @@ fn every_head_learns_and_predicts() {
             }
         }
     }
+}
+
+/// Trained in bf16 and predicted in f32, or the other way round, a model is as good.
+#[test]
+fn bf16_learns_as_f32_does() {
+    for head in [HeadKind::Attention, HeadKind::Lstm] {
+        let settings =
+            TrainingSettings { max_steps: Some(150), learning_rate: 3e-3, bias_correction: true, ..settings(head) };
+        let (network, features, unseen) = (network(head), features(256, 0), features(200, 1));
+        let weights = Weights::initial(network.specs(), settings.seed);
+        let compute = |precision| Compute::new(Engine::Cpu, precision, Some(2)).unwrap();
+        let trained = [Precision::F32, Precision::Bf16].map(|precision| {
+            let mut on_news = |_| Ok(());
+            compute(precision).run(finetune(&network, &weights, &features, &settings, &mut on_news)).unwrap()
+        });
+        // The first steps differ by rounding only.
+        for (a, b) in trained[0].history.iter().zip(&trained[1].history).take(3) {
+            assert!((a.loss - b.loss).abs() < 2e-2 * a.loss, "{head}: {} {}", a.loss, b.loss);
+        }
+        assert_ne!(trained[0].weights, trained[1].weights);
+        for trained in &trained {
+            for precision in [Precision::F32, Precision::Bf16] {
+                let job = Predict {
+                    network: &network,
+                    weights: &trained.weights,
+                    features: &unseen,
+                    on_batch: &mut |_| Ok(()),
+                };
+                let predictions = compute(precision).run(job).unwrap();
+                let right = unseen.iter().zip(&predictions).filter(|(f, p)| f.label == Some(p.label())).count();
+                assert!(right > 180, "{head} {precision:?}: {right} of 200");
+            }
+        }
+    }
+}
+
+/// `auto` is one of the two; the reference computes in f32 only.
+#[test]
+fn precision_is_chosen_by_the_machine() {
+    let precision = |engine, precision| Compute::new(engine, precision, None).map(|compute| compute.precision());
+    assert_eq!(precision(Engine::Cpu, Precision::F32).unwrap(), Precision::F32);
+    assert_eq!(precision(Engine::Cpu, Precision::Bf16).unwrap(), Precision::Bf16);
+    assert_eq!(precision(Engine::Reference, Precision::Auto).unwrap(), Precision::F32);
+    assert_ne!(precision(Engine::Cpu, Precision::Auto).unwrap(), Precision::Auto);
+    let message = precision(Engine::Reference, Precision::Bf16).unwrap_err().to_string();
+    assert!(message.starts_with("precision"), "{message}");
 }
 
 #[test]
@@ -210,7 +256,15 @@ fn frozen_parameters_stay_and_lower_layers_learn_slower() {
 #[test]
 fn a_stopped_run_goes_on_to_the_same_bits() {
     let directory = tempfile::tempdir().unwrap();
-    for (engine, freeze) in [(Engine::Cpu, None), (Engine::Cpu, Some(1)), (Engine::Reference, None)] {
+    let (f32, bf16) = (Precision::F32, Precision::Bf16);
+    let cases = [
+        (Engine::Cpu, f32, None),
+        (Engine::Cpu, f32, Some(1)),
+        (Engine::Cpu, bf16, None),
+        (Engine::Reference, f32, None),
+    ];
+    for (engine, precision, freeze) in cases {
+        let compute = Compute::new(engine, precision, Some(2)).unwrap();
         let path = directory.path().join(format!("{engine:?}{freeze:?}.state"));
         let network = network(HeadKind::Lstm);
         let settings = TrainingSettings { max_steps: Some(40), freeze, ..settings(HeadKind::Lstm) };
@@ -222,7 +276,7 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
                 state: path.map(|path| StatePlan { path, every: 4 }),
                 ..finetune(&network, &weights, &features, settings, &mut on_news)
             };
-            engine::run(engine, Some(2), job)
+            compute.run(job)
         };
         let whole = run(&settings, None, None).unwrap();
         // Stopped in the first epoch (32 steps) and in the second.

@@ -66,6 +66,7 @@ _SETTINGS: dict[str, Any] = {
     "state": str,
     "state_every": int,
     "device": str,
+    "precision": str,
     "threads": int,
 }
 # With folds or several heads the training state lies in the experiment's directory.
@@ -276,6 +277,7 @@ def _descriptions() -> dict[str, str]:
 def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="directory of a saved model")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", help="auto, f32 or bf16")
     parser.add_argument("--threads", type=int)
 
 
@@ -323,7 +325,7 @@ def _finetune(options: argparse.Namespace) -> None:
     callbacks = [make(where) for where, make in trackers if where is not None]
     encoder = load_encoder(options.encoder, casing=options.casing)
     run = finetune(corpus, encoder, **splits, **settings, callbacks=callbacks, progress=not options.no_progress)
-    for line in _report(run.report):
+    for line in [*_report(run.report), f"trained in {run.settings['precision']}"]:
         _say(line)
     if options.output:
         run.model.save(options.output)
@@ -381,12 +383,12 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    model = load(options.model, device=options.device, threads=options.threads)
+    model = load(options.model, device=options.device, precision=options.precision, threads=options.threads)
     _print(model.evaluate(_read(options), options.split), options.format)
 
 
 def _predict(options: argparse.Namespace) -> None:
-    model = load(options.model, device=options.device, threads=options.threads)
+    model = load(options.model, device=options.device, precision=options.precision, threads=options.threads)
     if options.sentences == "-":
         lines = sys.stdin.read().splitlines()
     else:
@@ -404,12 +406,12 @@ def _predict(options: argparse.Namespace) -> None:
 
 
 def _attention(options: argparse.Namespace) -> None:
-    model = load(options.model, device=options.device, threads=options.threads)
+    model = load(options.model, device=options.device, precision=options.precision, threads=options.threads)
     _print(model.attention(_read(options), options.split, kind=options.kind), options.format)
 
 
 def _faithfulness(options: argparse.Namespace) -> None:
-    model = load(options.model, device=options.device, threads=options.threads)
+    model = load(options.model, device=options.device, precision=options.precision, threads=options.threads)
     masked = model.mask_words(_read(options), options.split, words=options.words or (1, 3, 5), limit=options.limit)
     _print(faithfulness(masked), options.format)
 

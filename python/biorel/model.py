@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from biorel import _biorel
 from biorel.corpus import Corpus, PathLike, check_corpus
+from biorel.encoder import Precision
 from biorel.errors import ConfigError, CorpusError
 from biorel.scores import Scores, score_predictions
 
@@ -25,10 +26,9 @@ class RelationModel:
     Made by ``finetune`` (``run.model``) or ``load``.
     """
 
-    def __init__(self, core: _biorel.Model, *, threads: int | None = None, device: str = "auto") -> None:
+    def __init__(self, core: _biorel.Model, compute: _biorel.Compute) -> None:
         self._core = core
-        self._threads = threads
-        self._device = device
+        self._compute = compute
 
     @property
     def labels(self) -> list[str]:
@@ -93,7 +93,7 @@ class RelationModel:
         pairs = self._core.pairs(checked_sentences(sentences))
         _warn_of_unknown_types(pairs.unknown_types, self._core.task.types)
         columns = pairs.columns()
-        predicted = self._core.predict(pairs.instances, self._threads, self._device)
+        predicted = self._core.predict(pairs.instances, self._compute)
         return pd.DataFrame(columns).join(self._decisions(predicted, "relation"))
 
     def predictions(self, corpus: Corpus, split: str = "test") -> pd.DataFrame:
@@ -120,7 +120,7 @@ class RelationModel:
         (142, True)
         """
         instances = self._instances(corpus, split)
-        predicted = self._core.predict(instances, self._threads, self._device)
+        predicted = self._core.predict(instances, self._compute)
         table = pd.DataFrame(instances.columns()).rename(columns={"label": "gold"})
         return table.join(self._decisions(predicted, "predicted"))
 
@@ -183,7 +183,7 @@ class RelationModel:
         >>> weights.groupby("instance")["weight"].sum().round(6).unique().tolist()
         [1.0]
         """
-        columns = _biorel.attention(self._core, self._instances(corpus, split), kind, self._threads, self._device)
+        columns = _biorel.attention(self._core, self._instances(corpus, split), kind, self._compute)
         table = pd.DataFrame(columns)
         for name in ("original_start", "original_end"):
             table[name] = table[name].astype("Int64")
@@ -219,7 +219,7 @@ class RelationModel:
         biorel.errors.ConfigError: head: `attention` does not weigh layers; attention-all-cls does
         """
         instances = self._instances(corpus, split)
-        kept, labels, weights = _biorel.layer_weights(self._core, instances, self._threads, self._device)
+        kept, labels, weights = _biorel.layer_weights(self._core, instances, self._compute)
         table = pd.DataFrame(instances.columns())[["id", "document", "label"]].iloc[kept].reset_index(drop=True)
         table.columns = pd.Index(["instance", "document", "gold"])
         table["predicted"] = [self.labels[label] for label in labels]
@@ -290,8 +290,7 @@ class RelationModel:
             seed=seed,
             related=related,
             limit=limit,
-            threads=self._threads,
-            device=self._device,
+            compute=self._compute,
         )
         table = pd.DataFrame(columns)
         table.insert(list(table.columns).index("changed"), "drop", table["before"] - table["after"])
@@ -342,7 +341,9 @@ class RelationModel:
         return f"RelationModel({task!r}, head {self.head!r}, encoder {encoder!r}, {steps} steps)"
 
 
-def load(directory: PathLike, *, device: str = "auto", threads: int | None = None) -> RelationModel:
+def load(
+    directory: PathLike, *, device: str = "auto", precision: Precision = "auto", threads: int | None = None
+) -> RelationModel:
     """Load a model that ``RelationModel.save`` wrote.
 
     Parameters
@@ -351,6 +352,8 @@ def load(directory: PathLike, *, device: str = "auto", threads: int | None = Non
         The model's directory.
     device : {"auto", "cpu", "reference"}
         What computes.
+    precision : {"auto", "f32", "bf16"}
+        As ``finetune`` takes it. It need not be that of the training.
     threads : int, optional
         Processor threads; all by default.
 
@@ -372,7 +375,8 @@ def load(directory: PathLike, *, device: str = "auto", threads: int | None = Non
     >>> biorel.load(folder / "ddi-attention").head
     'attention'
     """
-    return RelationModel(_biorel.Model.load(os.fspath(directory)), threads=threads, device=device)
+    compute = _biorel.Compute(device, precision, threads)
+    return RelationModel(_biorel.Model.load(os.fspath(directory)), compute)
 
 
 _Entity = tuple[str, str, int, int]

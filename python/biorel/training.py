@@ -11,7 +11,7 @@ import pandas as pd
 from biorel import _biorel
 from biorel.callbacks import Callback
 from biorel.corpus import Corpus, Marking, PathLike, check_corpus
-from biorel.encoder import Encoder, load_encoder
+from biorel.encoder import Encoder, Precision, load_encoder
 from biorel.errors import ConfigError, TrainingInterrupted
 from biorel.model import Kind, RelationModel
 from biorel.scores import Scores, score_predictions
@@ -184,7 +184,8 @@ class Run:
         """Model, steps, and the headline score if there is a test split that was predicted."""
         steps = len(self._history)
         state = f"stopped after {steps} steps" if self.interrupted else f"{steps} steps"
-        return f"Run({self.model!r}, {state}, {self._history['seconds'].sum():.0f} s)"
+        seconds = self._history["seconds"].sum()
+        return f"Run({self.model!r}, {state}, {seconds:.0f} s, {self.settings['precision']})"
 
 
 def finetune(
@@ -222,6 +223,7 @@ def finetune(
     keep: Keep = "best",
     compat: Literal["su2020"] | None = None,
     checkpoint_layers: bool = False,
+    precision: Precision = "auto",
     callbacks: Sequence[Callback] = (),
     state: PathLike | None = None,
     state_every: int = 100,
@@ -308,6 +310,10 @@ def finetune(
     checkpoint_layers : bool
         Keep only the inputs of the encoder's layers and compute the rest again in the backward: less memory, more
         time, the same bits.
+    precision : {"auto", "f32", "bf16"}
+        In which numbers the large products are computed. ``bf16`` rounds their factors to 8 significant bits and adds
+        up in f32; weights, optimizer, attention and LayerNorm stay in f32. ``auto`` is bf16 where the processor has
+        instructions for it, else f32; ``run.settings["precision"]`` says which it was.
     callbacks : sequence of Callback
         Told of every step and evaluation; see ``biorel.callbacks``.
     state : path, optional
@@ -349,6 +355,7 @@ def finetune(
     0     1      1         32
     """
     check_corpus(corpus)
+    compute = _biorel.Compute(device, precision, threads)
     settings: dict[str, Any] = {
         "head": head,
         "learning_rate": learning_rate,
@@ -377,6 +384,7 @@ def finetune(
         "keep": keep,
         "compat": compat,
         "checkpoint_layers": checkpoint_layers,
+        "precision": compute.precision,
     }
     core_settings = _biorel.Settings(settings)
     train_splits = [train] if isinstance(train, str) else list(train)
@@ -392,15 +400,14 @@ def finetune(
             instances,
             core_settings,
             dev=held_out,
-            device=device,
-            threads=threads,
+            compute=compute,
             state=None if state is None else os.fspath(state),
             state_every=state_every,
             report=reporter.tell,
         )
         _warn_of_losses(outcome.counts, max_length)
         run = Run(
-            RelationModel(outcome.model, threads=threads, device=device),
+            RelationModel(outcome.model, compute),
             corpus,
             settings,
             outcome,
@@ -462,7 +469,7 @@ class _Reporter:
                 message = f"callbacks: {callback!r} is not a biorel.callbacks.Callback"
                 raise ConfigError(message, "callbacks")
         self._settings = settings
-        self._bar = _Bar(show)
+        self._bar = _Bar(show, f"fine-tuning in {settings['precision']}")
 
     def __enter__(self) -> _Reporter:
         return self
@@ -497,8 +504,9 @@ class _Reporter:
 class _Bar:
     """A progress bar over optimizer steps: a terminal's or a notebook's, as tqdm finds."""
 
-    def __init__(self, show: bool) -> None:
+    def __init__(self, show: bool, title: str) -> None:
         self._show = show
+        self._title = title
         self._bar: Any = None
         self._score = ""
 
@@ -507,7 +515,7 @@ class _Bar:
         if not self._show:
             return
         if self._bar is None:
-            self._bar = tqdm(total=total, desc="fine-tuning", unit="step")
+            self._bar = tqdm(total=total, desc=self._title, unit="step")
         self._bar.set_postfix_str(f"epoch {row['epoch']}, loss {row['loss']:.3f}{self._score}", refresh=False)
         self._bar.update(row["step"] - self._bar.n)
 

@@ -52,6 +52,7 @@ def checked_settings(settings: Mapping[str, Any], heads: Sequence[str], seeds: S
         if settings.get(name) is not None and settings.get("dev") is None:
             raise ConfigError(f"{name}: needs held-out data to evaluate on: name a split as dev", name)
     full = {name: settings.get(name, known[name].default) for name in known if name not in _OURS}
+    full["precision"] = _biorel.Compute(full["device"], full["precision"], full["threads"]).precision
     # The weights of labels are checked with the corpus, by `finetune`.
     core = json.loads(_biorel.Settings({}).json).keys() - {"class_weights"}
     values = {name: value for name, value in full.items() if name in core}

@@ -128,6 +128,28 @@ impl<'a, T> MatrixMut<'a, T> {
         })
     }
 
+    /// Pieces of `height` rows, one below the other; the last one takes what is left.
+    pub fn split_rows(self, height: usize) -> impl Iterator<Item = MatrixMut<'a, T>> {
+        let Self { data, rows, columns, stride, .. } = self;
+        (0..rows).step_by(height.max(1)).map(move |first| {
+            // SAFETY: `first < rows`, so the start is inside of the matrix; as for columns, the pieces share no element.
+            let data = unsafe { data.add(first * stride) };
+            MatrixMut { data, rows: height.min(rows - first), columns, stride, lifetime: PhantomData }
+        })
+    }
+
+    /// The first element; every element of the view is inside of the data it was made from.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn start_mut(&mut self) -> *mut T {
+        self.data
+    }
+
+    /// Elements from a row to the next.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.rows

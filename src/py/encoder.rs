@@ -9,13 +9,13 @@ use pyo3::types::PyDict;
 use sha2::{Digest, Sha256};
 
 use super::columns::Columns;
+use super::compute::PyCompute;
 use super::gate::{detached, interruptible};
 use crate::corpus::Span;
 use crate::encode::{Features, Tokenizer};
 use crate::eval::predict::EncodeStates;
 use crate::model::Pretrained;
 use crate::model::checkpoint::LoadReport;
-use crate::ops::engine;
 use crate::{Error, Result};
 
 /// A pre-trained encoder with its tokenizer.
@@ -84,16 +84,14 @@ impl PyEncoder {
         &self,
         py: Python<'py>,
         texts: Vec<String>,
-        device: &str,
-        threads: Option<usize>,
+        compute: &PyCompute,
     ) -> PyResult<Vec<Bound<'py, PyArray2<f32>>>> {
-        let engine = device.parse()?;
         let hidden = self.0.config.hidden_size;
         let states = interruptible(py, |on_batch| {
             let texts = texts.iter().enumerate();
             let features = texts.map(|(i, text)| self.whole(i, text)).collect::<Result<Vec<_>>>()?;
             let Pretrained { config, weights, .. } = &*self.0;
-            engine::run(engine, threads, EncodeStates { config, weights, features: &features, on_batch })
+            compute.0.run(EncodeStates { config, weights, features: &features, on_batch })
         })?;
         let array = |states: Vec<f32>| {
             let rows = states.len() / hidden;

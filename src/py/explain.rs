@@ -5,16 +5,16 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::columns::Columns;
+use super::compute::PyCompute;
 use super::error::ConfigError;
 use super::gate::{detached, interruptible};
 use super::instances::PyInstances;
 use super::model::PyModel;
 use crate::attention::{Explain, Explained, MaskWords, Masked, WordWeight, spearman, word_weights};
-use crate::config::{Engine, HeadKind};
+use crate::config::HeadKind;
 use crate::encode::{Encoded, Instance};
 use crate::eval::predict::Prediction;
 use crate::model::RelationModel;
-use crate::ops::engine;
 use crate::text::stem;
 use crate::{Error, Result};
 
@@ -25,8 +25,7 @@ pub fn attention<'py>(
     model: &PyModel,
     instances: &PyInstances,
     kind: &str,
-    threads: Option<usize>,
-    device: &str,
+    compute: &PyCompute,
 ) -> PyResult<Bound<'py, PyDict>> {
     let (encoded, labels, pieces) = match kind {
         "head" => {
@@ -38,13 +37,13 @@ pub fn attention<'py>(
                 );
                 return Err(ConfigError::new_err((message, "head")));
             }
-            let (encoded, predictions) = model.run(py, instances, threads, device)?;
+            let (encoded, predictions) = model.run(py, instances, compute)?;
             let labels: Vec<usize> = predictions.iter().map(Prediction::label).collect();
             let pieces = predictions.into_iter().map(|prediction| prediction.pieces.unwrap_or_default()).collect();
             (encoded, labels, pieces)
         }
         "encoder" | "gradient" => {
-            let (encoded, explained) = explain(py, model, instances, threads, device)?;
+            let (encoded, explained) = explain(py, model, instances, compute)?;
             let labels = explained.iter().map(|explained| explained.prediction.label()).collect();
             let shares = if kind == "encoder" { Explained::encoder_shares } else { Explained::gradient_shares };
             (encoded, labels, explained.iter().map(shares).collect::<Vec<_>>())
@@ -97,15 +96,12 @@ fn explain(
     py: Python<'_>,
     model: &PyModel,
     instances: &PyInstances,
-    threads: Option<usize>,
-    device: &str,
+    compute: &PyCompute,
 ) -> PyResult<(Encoded, Vec<Explained>)> {
-    let engine: Engine = device.parse()?;
     let RelationModel { card, network, weights, tokenizer, .. } = &*model.0;
     interruptible(py, |on_batch| {
         let encoded = tokenizer.encode_all(&instances.items, card.training.max_length, card.training.too_long)?;
-        let explained =
-            engine::run(engine, threads, Explain { network, weights, features: &encoded.features, on_batch })?;
+        let explained = compute.0.run(Explain { network, weights, features: &encoded.features, on_batch })?;
         Ok((encoded, explained))
     })
 }
@@ -118,15 +114,14 @@ pub fn layer_weights<'py>(
     py: Python<'py>,
     model: &PyModel,
     instances: &PyInstances,
-    threads: Option<usize>,
-    device: &str,
+    compute: &PyCompute,
 ) -> PyResult<(Vec<usize>, Vec<usize>, Bound<'py, PyArray2<f32>>)> {
     let head = model.0.card.training.head;
     if head != HeadKind::AttentionAllCls {
         let message = format!("head: `{head}` does not weigh layers; attention-all-cls does");
         return Err(ConfigError::new_err((message, "head")));
     }
-    let (encoded, predictions) = model.run(py, instances, threads, device)?;
+    let (encoded, predictions) = model.run(py, instances, compute)?;
     let labels = predictions.iter().map(Prediction::label).collect();
     let weights: Vec<f32> = predictions.iter().flat_map(|one| one.layers.iter().flatten().copied()).collect();
     let shape = [predictions.len(), model.0.network.encoder.num_hidden_layers];
@@ -135,7 +130,7 @@ pub fn layer_weights<'py>(
 
 /// One row per instance, ranking and number of words.
 #[pyfunction]
-#[pyo3(signature = (model, instances, *, words, draws, seed, related, limit, threads, device))]
+#[pyo3(signature = (model, instances, *, words, draws, seed, related, limit, compute))]
 #[expect(clippy::too_many_arguments, reason = "they are the call's own; the package has the readable form")]
 pub fn mask_words<'py>(
     py: Python<'py>,
@@ -146,10 +141,8 @@ pub fn mask_words<'py>(
     seed: u64,
     related: bool,
     limit: Option<usize>,
-    threads: Option<usize>,
-    device: &str,
+    compute: &PyCompute,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let engine: Engine = device.parse()?;
     let RelationModel { card, network, weights, tokenizer, .. } = &*model.0;
     let Some(mask) = tokenizer.mask_id() else {
         let message = "model: its vocabulary has no [MASK], which stands in for the words that are taken away";
@@ -171,7 +164,7 @@ pub fn mask_words<'py>(
             limit,
             on_batch,
         };
-        Ok::<_, Error>((encoded.kept.clone(), engine::run(engine, threads, job)?))
+        Ok::<_, Error>((encoded.kept.clone(), compute.0.run(job)?))
     })?;
     let of = |masked: &Masked| &instances.items[kept[masked.instance]];
     let labels = &card.task.labels;

@@ -4,6 +4,7 @@
 //! that computes or reads goes through [`gate`], and every error through [`error`].
 
 mod columns;
+mod compute;
 mod corpus;
 mod encoder;
 mod error;
@@ -24,6 +25,8 @@ use pyo3::prelude::*;
 mod _biorel {
     use super::*;
 
+    #[pymodule_export]
+    use super::compute::PyCompute;
     #[pymodule_export]
     use super::corpus::{PyCorpus, PyReadOptions, PyTask};
     #[pymodule_export]

@@ -9,17 +9,16 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::columns::Columns;
+use super::compute::PyCompute;
 use super::corpus::{PyCorpus, PyTask};
 use super::error::ConfigError;
 use super::gate::{detached, interruptible};
 use super::instances::PyInstances;
 use crate::Result;
-use crate::config::Engine;
 use crate::corpus::{Entity, Sentence, Span};
 use crate::encode::{Encoded, mark_arguments};
 use crate::eval::predict::{Predict, Prediction};
 use crate::model::RelationModel;
-use crate::ops::engine;
 
 /// A fine-tuned relation classifier.
 #[pyclass(frozen, name = "Model", module = "biorel._biorel")]
@@ -130,14 +129,8 @@ impl PyModel {
         Ok(PyPairs { instances: Py::new(py, instances)?, unknown_types, pairs })
     }
 
-    fn predict(
-        &self,
-        py: Python<'_>,
-        instances: &PyInstances,
-        threads: Option<usize>,
-        device: &str,
-    ) -> PyResult<PyPredicted> {
-        let (encoded, predictions) = self.run(py, instances, threads, device)?;
+    fn predict(&self, py: Python<'_>, instances: &PyInstances, compute: &PyCompute) -> PyResult<PyPredicted> {
+        let (encoded, predictions) = self.run(py, instances, compute)?;
         let labels = self.0.card.task.labels.len();
         Ok(PyPredicted { kept: encoded.kept, cut: encoded.cut, labels, predictions })
     }
@@ -154,15 +147,13 @@ impl PyModel {
         &self,
         py: Python<'_>,
         instances: &PyInstances,
-        threads: Option<usize>,
-        device: &str,
+        compute: &PyCompute,
     ) -> PyResult<(Encoded, Vec<Prediction>)> {
-        let engine: Engine = device.parse()?;
         let RelationModel { card, network, weights, tokenizer, .. } = &*self.0;
         interruptible(py, |on_batch| {
             let encoded = tokenizer.encode_all(&instances.items, card.training.max_length, card.training.too_long)?;
             let predict = Predict { network, weights, features: &encoded.features, on_batch };
-            let predictions = engine::run(engine, threads, predict)?;
+            let predictions = compute.0.run(predict)?;
             Ok((encoded, predictions))
         })
     }

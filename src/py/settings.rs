@@ -51,6 +51,7 @@ impl PySettings {
                         optional(&value, |value| text(&field, value))?.map(|name| name.parse()).transpose()?
                 }
                 "checkpoint_layers" => training.checkpoint_layers = truth(&field, &value)?,
+                "precision" => training.precision = text(&field, &value)?.parse()?,
                 _ => return Err(refuse(&field, "is not a setting")),
             }
         }

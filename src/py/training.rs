@@ -8,16 +8,15 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::columns::Columns;
+use super::compute::PyCompute;
 use super::encoder::PyEncoder;
 use super::error::ConfigError;
 use super::gate::{Outcome, reporting};
 use super::instances::PyInstances;
 use super::model::PyModel;
 use super::settings::PySettings;
-use crate::config::Engine;
 use crate::encode::Instance;
 use crate::model::RelationModel;
-use crate::ops::engine;
 use crate::train::{Dev, Evaluation, Finetune, News, Schedule, StatePlan, StepRecord, fewer_negatives};
 
 /// What a fine-tuning came to.
@@ -91,7 +90,7 @@ fn evaluation_columns<'py>(py: Python<'py>, evaluations: &[Evaluation]) -> PyRes
 /// label that never became instances. `state` is the file from which a killed run goes on, written every `state_every`
 /// steps.
 #[pyfunction]
-#[pyo3(signature = (encoder, name, instances, settings, *, dev, device, threads, state, state_every, report))]
+#[pyo3(signature = (encoder, name, instances, settings, *, dev, compute, state, state_every, report))]
 #[expect(clippy::too_many_arguments, reason = "they are the call's own; the package has the readable form")]
 pub fn finetune(
     py: Python<'_>,
@@ -100,13 +99,12 @@ pub fn finetune(
     instances: &PyInstances,
     settings: &PySettings,
     dev: Option<(PyRef<'_, PyInstances>, Vec<u64>)>,
-    device: &str,
-    threads: Option<usize>,
+    compute: &PyCompute,
     state: Option<PathBuf>,
     state_every: usize,
     report: Option<Py<PyAny>>,
 ) -> PyResult<PyOutcome> {
-    let engine: Engine = device.parse()?;
+    let compute = &compute.0;
     let pretrained = &*encoder.0;
     let training = &settings.0;
     let longest = pretrained.config.longest();
@@ -157,7 +155,7 @@ pub fn finetune(
             state: state.as_deref().map(|path| StatePlan { path, every: state_every }),
             on_news: &mut |news| on_news((Some(news), total)),
         };
-        let mut trained = engine::run(engine, threads, job)?;
+        let mut trained = compute.run(job)?;
         let weights = std::mem::replace(&mut trained.weights, crate::model::Weights { specs: vec![], values: vec![] });
         let model = RelationModel::new(
             pretrained,

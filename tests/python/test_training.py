@@ -67,6 +67,37 @@ def test_the_defaults_are_the_papers(ddi: biorel.Corpus, encoder: biorel.Encoder
         assert default == (tuple(value) if isinstance(value, list) else value), name
 
 
+def test_precision_is_stated_and_chosen(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+    runs = {precision: short(ddi, encoder, precision=precision) for precision in ("f32", "bf16", "auto")}
+    auto = runs["auto"].settings["precision"]
+    assert auto in ("f32", "bf16")
+    for precision, run in runs.items():
+        stated = auto if precision == "auto" else precision
+        assert run.settings["precision"] == run.model.card["training"]["precision"] == stated
+        assert repr(run).endswith(f"{stated})")
+    losses = {precision: run.history["loss"].tolist() for precision, run in runs.items()}
+    assert losses["auto"] == losses[auto]
+    assert losses["bf16"] != losses["f32"]
+    np.testing.assert_allclose(losses["bf16"], losses["f32"], rtol=0.02)
+    # A model predicts in either, however it was trained.
+    runs["bf16"].model.save(tmp_path / "model")
+    columns = [f"p_{label}" for label in ddi.labels]
+    f32, bf16 = (
+        biorel.load(tmp_path / "model", precision=precision).predictions(ddi)[columns].to_numpy()
+        for precision in ("f32", "bf16")
+    )
+    np.testing.assert_allclose(bf16, f32, atol=0.02)
+    assert (bf16 != f32).any()
+    # A run that was begun in one is not continued in the other.
+    short(ddi, encoder, precision="f32", state=tmp_path / "state")
+    with pytest.raises(biorel.BiorelError, match="other settings"):
+        short(ddi, encoder, precision="bf16", state=tmp_path / "state")
+    with pytest.raises(biorel.ConfigError, match="precision.*f16"):
+        short(ddi, encoder, precision="f16")
+    with pytest.raises(biorel.ConfigError, match="precision.*reference"):
+        short(ddi, encoder, precision="bf16", device="reference")
+
+
 @pytest.mark.parametrize("head", get_args(Head))
 def test_every_head_learns(ddi: biorel.Corpus, encoder: biorel.Encoder, head: Head) -> None:
     # One document by heart: five labels start near ln 5 = 1.6.

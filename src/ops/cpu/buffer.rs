@@ -5,7 +5,9 @@
 //! that fits and is at most half as large again.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use super::bf16::Packed;
 
 /// Floats in a cache line. Every buffer starts at one.
 const LINE: usize = 16;
@@ -114,8 +116,16 @@ impl Pool {
         // The memory has one line more than it needs, so that a line's start is always inside.
         let misalignment = memory.as_ptr() as usize % (4 * LINE) / 4;
         let start = (LINE - misalignment) % LINE;
-        Block { memory, start, shelves: Arc::downgrade(&self.shelves) }
+        Block { memory, start, shelves: Arc::downgrade(&self.shelves), packs: Packs::default() }
     }
+}
+
+/// A weight in the form in which products read it, from its first product until it changes: the forward's and the
+/// backward's.
+#[derive(Debug, Default)]
+pub(super) struct Packs {
+    pub forward: OnceLock<Packed>,
+    pub backward: OnceLock<Packed>,
 }
 
 /// Memory that goes back to its pool.
@@ -124,6 +134,7 @@ struct Block {
     memory: Vec<f32>,
     start: usize,
     shelves: Weak<Mutex<Shelves>>,
+    packs: Packs,
 }
 
 impl Drop for Block {
@@ -154,10 +165,16 @@ impl Buffer {
         &self.block.memory[self.block.start..self.block.start + self.len]
     }
 
+    /// Its packed forms, which last as long as its values do.
+    pub(super) fn packs(&self) -> &Packs {
+        &self.block.packs
+    }
+
     /// Its values, to be written; `None` when another clone shares them.
     pub fn values_mut(&mut self) -> Option<&mut [f32]> {
         let len = self.len;
         let block = Arc::get_mut(&mut self.block)?;
+        block.packs = Packs::default();
         Some(&mut block.memory[block.start..block.start + len])
     }
 

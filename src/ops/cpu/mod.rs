@@ -1,6 +1,7 @@
-//! The engine that users run: f32 on all cores of the current rayon pool.
+//! The engine that users run, on all cores of the current rayon pool.
 //!
-//! Products go to the `gemm` crate, which runs at the machine's peak in every orientation needed. Everything else is
+//! Products in f32 go to the `gemm` crate, which runs at the machine's peak in every orientation needed; those in bf16 to
+//! [`bf16`]. Everything else is in f32,
 //! fused into as few passes over memory as possible, vectorised ([`simd`]), and cut into fixed pieces that do not depend
 //! on the number of threads; partial sums are added in a fixed order. So the same input gives the same bits at any
 //! number of threads.
@@ -13,6 +14,7 @@
 #![allow(clippy::needless_range_loop)]
 
 pub mod attention;
+pub mod bf16;
 pub mod buffer;
 pub mod simd;
 
@@ -27,6 +29,7 @@ mod update;
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
+use self::bf16::{Products, Start, Unit};
 use super::product::{Matrix, all_threads, multiply};
 use super::{AdamWStep, AttentionShape, Moments, Norm, NormGradients, Normed, Ops};
 use crate::rng::Dropout;
@@ -43,10 +46,12 @@ const ROWS: usize = 32;
 /// Elements of one piece of a pass without rows.
 const ELEMENTS: usize = 1 << 14;
 
-/// f32 on all cores. Cloning shares the pool of buffers.
+/// All cores. Cloning shares the pool of buffers.
 #[derive(Debug, Clone)]
 pub struct Cpu {
     simd: Simd,
+    /// `None` for products in f32.
+    bf16: Option<Products>,
     pool: Pool,
 }
 
@@ -59,7 +64,18 @@ impl Default for Cpu {
 impl Cpu {
     /// An engine that uses the best instructions of this machine.
     pub fn new() -> Self {
-        Self { simd: Simd::detect(), pool: Pool::default() }
+        Self { simd: Simd::detect(), bf16: None, pool: Pool::default() }
+    }
+
+    /// An engine whose products are in bf16, computed by `unit`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when this machine lacks it.
+    pub fn with_bf16(unit: Unit) -> Result<Self> {
+        let simd = Simd::detect();
+        let message = || format!("this machine does not have {}", unit.name());
+        let products = Products::new(unit, simd).ok_or_else(|| Error::config("precision", message()))?;
+        Ok(Self { simd, bf16: Some(products), pool: Pool::default() })
     }
 
     /// An engine that is held to an instruction set; for tests. Products choose their own.
@@ -69,7 +85,7 @@ impl Cpu {
     pub fn with_level(level: Level) -> Result<Self> {
         let message = || format!("this machine does not have {}", level.name());
         let simd = Simd::new(level).ok_or_else(|| Error::config("instructions", message()))?;
-        Ok(Self { simd, pool: Pool::default() })
+        Ok(Self { simd, bf16: None, pool: Pool::default() })
     }
 
     /// The instruction set in use.
@@ -104,6 +120,24 @@ impl Cpu {
             sums.fill(|sums| math::add_columns(self.simd, partial, sums));
         });
         sums
+    }
+
+    /// `dx = onto + dy W` and `dW = dyᵀ x` in bf16.
+    fn bf16_backward(
+        &self,
+        products: Products,
+        [x, dy]: [Matrix<'_, f32>; 2],
+        weight: &Buffer,
+        (dx, onto): (&mut [f32], bool),
+        dw: &mut [f32],
+    ) {
+        let pool = &self.pool;
+        let weights = Matrix::new(weight.values(), dy.columns(), x.columns());
+        let packed = weight.packs().backward.get_or_init(|| products.right(pool, weights));
+        let start = if onto { Start::There } else { Start::Zero };
+        products.multiply(dx, &products.left(pool, dy), packed, start);
+        let (left, right) = (products.left_transposed(pool, dy), products.right(pool, x));
+        products.multiply(dw, &left, &right, Start::Zero);
     }
 
     fn part(&self, sums: &Buffer, part: usize, width: usize) -> Buffer {
@@ -244,6 +278,14 @@ impl Ops for Cpu {
             expect("the bias", bias, &[outputs])?;
         }
         let mut out = self.pool.dirty(&[tokens, outputs]);
+        if let Some(products) = self.bf16 {
+            let rows = || Matrix::new(weight.values(), outputs, inputs);
+            let packed = weight.packs().forward.get_or_init(|| products.right_transposed(&self.pool, rows()));
+            let x = products.left(&self.pool, Matrix::new(x.values(), tokens, inputs));
+            let start = bias.map_or(Start::Zero, |bias| Start::Row(bias.values()));
+            out.fill(|out| products.multiply(out, &x, packed, start));
+            return Ok(out);
+        }
         out.fill(|out| {
             if let Some(bias) = bias {
                 let rows = out.par_chunks_mut(outputs.max(1)).with_min_len(ROWS);
@@ -267,7 +309,7 @@ impl Ops for Cpu {
         let ((tokens, inputs), (outputs, _)) = (matrix(x)?, matrix(weight)?);
         expect("the weight", weight, &[outputs, inputs])?;
         expect("the gradient", dy, &[tokens, outputs])?;
-        let beta = if onto.is_some() { 1.0 } else { 0.0 };
+        let added = onto.is_some();
         let mut dx = match onto {
             Some(onto) => {
                 expect("what to add onto", &onto, &[tokens, inputs])?;
@@ -276,10 +318,15 @@ impl Ops for Cpu {
             None => self.pool.dirty(&[tokens, inputs]),
         };
         let dy = Matrix::new(dy.values(), tokens, outputs);
-        let weights = Matrix::new(weight.values(), outputs, inputs);
-        dx.fill(|dx| multiply(dx, inputs, dy, weights, 1.0, beta, all_threads()));
         let x = Matrix::new(x.values(), tokens, inputs);
         let mut dw = self.pool.dirty(&[outputs, inputs]);
+        if let Some(products) = self.bf16 {
+            dx.fill(|dx| dw.fill(|dw| self.bf16_backward(products, [x, dy], weight, (dx, added), dw)));
+            return Ok((dx, dw));
+        }
+        let weights = Matrix::new(weight.values(), outputs, inputs);
+        let beta = if added { 1.0 } else { 0.0 };
+        dx.fill(|dx| multiply(dx, inputs, dy, weights, 1.0, beta, all_threads()));
         dw.fill(|dw| multiply(dw, inputs, dy.t(), x, 1.0, 0.0, all_threads()));
         Ok((dx, dw))
     }

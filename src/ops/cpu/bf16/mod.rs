@@ -1,0 +1,261 @@
+//! Products of bf16 numbers with sums in f32, for processors that have instructions for them.
+//!
+//! Both factors are packed into tiles of 16 x 32 numbers, each tile 1 KB without a gap, whatever their orientation in
+//! memory: what an AMX tile register holds, and what the AVX-512 instruction reads in order. A weight stays packed until
+//! it changes (see [`Packs`](super::buffer::Packs)).
+//!
+//! `out = left right`, cut into panels of columns whose part of `right` stays in the second-level cache, and each panel
+//! into pieces of rows. Every element of `out` is summed by one thread in one order, so the bits do not depend on the
+//! number of threads.
+
+mod pack;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use rayon::prelude::*;
+
+use super::buffer::{Buffer, Pool};
+use super::simd::{Simd, kernel};
+use crate::ops::product::{Matrix, MatrixMut};
+
+/// What multiplies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unit {
+    /// Plain loops: correct everywhere, and slower than f32.
+    Portable,
+    /// `vdpbf16ps` of AVX-512-BF16.
+    Avx512,
+    /// The tile registers of AMX.
+    Amx,
+}
+
+impl Unit {
+    /// All of them, slowest first.
+    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx512, Self::Amx];
+
+    /// Whether this machine, and its operating system, has it.
+    pub fn is_available(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => x86::has_avx512(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => x86::has_amx(),
+            #[cfg(not(target_arch = "x86_64"))]
+            Self::Avx512 | Self::Amx => false,
+        }
+    }
+
+    /// The fastest of this machine.
+    pub fn detect() -> Self {
+        Self::ALL.into_iter().rev().find(|unit| unit.is_available()).unwrap_or(Self::Portable)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "bf16 without instructions for it",
+            Self::Avx512 => "avx512_bf16",
+            Self::Amx => "amx_bf16",
+        }
+    }
+}
+
+/// A unit that this machine was seen to have, with the level of everything else.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Products {
+    unit: Unit,
+    simd: Simd,
+}
+
+/// Rows, or columns, of a tile.
+const SIDE: usize = 16;
+/// Numbers along the sum in a tile; two of them, a pair, fill one 32-bit word.
+const DEPTH: usize = 32;
+/// 32-bit words in a tile.
+const TILE: usize = SIDE * DEPTH / 2;
+/// Bytes of a panel of the right factor: with what streams past it, well inside of a second-level cache.
+const PANEL: usize = 384 << 10;
+/// Tiles side by side in a panel are a multiple of this: what each unit computes at once divides it.
+const ABREAST: usize = 6;
+/// Row blocks of one task at most; a panel is read once for each.
+const BLOCKS: usize = 8;
+
+/// A factor in tiles: `[outer / 16][inner / 32][tile]`, the rest filled with zeros. `outer` counts rows of a left factor
+/// or columns of a right one. In the tiles of a left factor the pairs of one row follow each other, `[16 rows][16 pairs]`;
+/// in those of a right factor the columns, `[16 pairs][16 columns]`.
+#[derive(Debug, Clone)]
+pub(super) struct Packed {
+    words: Buffer,
+    outer: usize,
+    inner: usize,
+}
+
+impl Packed {
+    /// Tiles along the sum.
+    fn depth(&self) -> usize {
+        self.inner.div_ceil(DEPTH)
+    }
+
+    /// Tiles along the rows or columns.
+    fn blocks(&self) -> usize {
+        self.outer.div_ceil(SIDE)
+    }
+
+    /// The tiles of a block of rows or columns.
+    fn block(&self, block: usize) -> &[f32] {
+        let size = self.depth() * TILE;
+        &self.words.values()[block * size..(block + 1) * size]
+    }
+}
+
+/// What a product starts from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Start<'a> {
+    Zero,
+    /// Each row from this one.
+    Row(&'a [f32]),
+    /// From what is there.
+    There,
+}
+
+impl Products {
+    /// `None` when this machine lacks the unit.
+    pub(super) fn new(unit: Unit, simd: Simd) -> Option<Self> {
+        unit.is_available().then_some(Self { unit, simd })
+    }
+
+    /// Rows of `x` become rows of a left factor.
+    pub(super) fn left(self, pool: &Pool, x: Matrix<'_, f32>) -> Packed {
+        pack::along_rows(self.simd, pool, x, false)
+    }
+
+    /// Columns of `x` become rows of a left factor: the factor is the transpose of `x`.
+    pub(super) fn left_transposed(self, pool: &Pool, x: Matrix<'_, f32>) -> Packed {
+        pack::along_columns(self.simd, pool, x, true)
+    }
+
+    /// Columns of `x` become columns of a right factor.
+    pub(super) fn right(self, pool: &Pool, x: Matrix<'_, f32>) -> Packed {
+        pack::along_columns(self.simd, pool, x, false)
+    }
+
+    /// Rows of `x` become columns of a right factor: the factor is the transpose of `x`.
+    pub(super) fn right_transposed(self, pool: &Pool, x: Matrix<'_, f32>) -> Packed {
+        pack::along_rows(self.simd, pool, x, true)
+    }
+
+    /// `out = start + left right`, `out` dense and row-major.
+    pub(super) fn multiply(self, out: &mut [f32], left: &Packed, right: &Packed, start: Start<'_>) {
+        let (rows, columns) = (left.outer, right.outer);
+        assert_eq!(left.inner, right.inner, "inner sizes of a product");
+        if rows == 0 || columns == 0 {
+            return;
+        }
+        let column_bytes = 2 * SIDE * right.depth().max(1) * DEPTH;
+        let mut panel = (PANEL / column_bytes / ABREAST * ABREAST).max(ABREAST);
+        // With few rows the panels have to feed the threads.
+        let threads = rayon::current_num_threads();
+        let pieces = left.blocks().div_ceil(BLOCKS);
+        if pieces < 2 * threads {
+            let wanted = (2 * threads).div_ceil(pieces);
+            panel = panel.min(right.blocks().div_ceil(wanted).next_multiple_of(ABREAST));
+        }
+        let mut tasks = Vec::new();
+        for (index, strip) in MatrixMut::new(out, rows, columns).split_columns(panel * SIDE).enumerate() {
+            for (piece, part) in strip.split_rows(BLOCKS * SIDE).enumerate() {
+                tasks.push((piece * BLOCKS, index * panel, part));
+            }
+        }
+        // Panel by panel, so that neighbouring tasks of a thread find theirs in the cache.
+        tasks.into_par_iter().for_each(|(block, tile, mut part)| {
+            let piece = Piece { left, right, block, tile, start };
+            match self.unit {
+                // Nothing to add up: only the start is written.
+                _ if left.inner == 0 => portable(self.simd, &piece, &mut part),
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the unit is available; the factors hold the tiles of the piece.
+                Unit::Avx512 => unsafe { x86::avx512(&piece, &mut part) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                Unit::Amx => unsafe { x86::amx(&piece, &mut part) },
+                _ => portable(self.simd, &piece, &mut part),
+            }
+        });
+    }
+}
+
+/// A part of a product that one thread computes: blocks of rows from `block`, blocks of columns from `tile`.
+struct Piece<'a> {
+    left: &'a Packed,
+    right: &'a Packed,
+    block: usize,
+    tile: usize,
+    start: Start<'a>,
+}
+
+impl Piece<'_> {
+    /// What the columns from `first` (counted in the piece) start from, where they share it.
+    fn start_row(&self, first: usize, width: usize) -> Option<&[f32]> {
+        match self.start {
+            Start::Row(row) => Some(&row[self.tile * SIDE + first..][..width]),
+            Start::Zero | Start::There => None,
+        }
+    }
+}
+
+/// The two numbers of a pair.
+#[inline(always)]
+fn unpack(word: f32) -> (f32, f32) {
+    let bits = word.to_bits();
+    (f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000))
+}
+
+fn portable(simd: Simd, piece: &Piece<'_>, out: &mut MatrixMut<'_, f32>) {
+    let depth = piece.left.depth();
+    let mut sums = [0.0; SIDE * SIDE];
+    for top in (0..out.rows()).step_by(SIDE) {
+        let left = piece.left.block(piece.block + top / SIDE);
+        for first in (0..out.columns()).step_by(SIDE) {
+            let right = piece.right.block(piece.tile + first / SIDE);
+            let (height, width) = (SIDE.min(out.rows() - top), SIDE.min(out.columns() - first));
+            let shared = piece.start_row(first, width);
+            for (row, sums) in sums.chunks_exact_mut(SIDE).enumerate().take(height) {
+                match (piece.start, shared) {
+                    (Start::There, _) => {
+                        sums[..width].copy_from_slice(&out.row_mut(top + row)[first..first + width]);
+                    }
+                    (_, Some(shared)) => sums[..width].copy_from_slice(shared),
+                    _ => sums.fill(0.0),
+                }
+            }
+            tile_product(simd, left, right, depth, &mut sums);
+            for (row, sums) in sums.chunks_exact(SIDE).enumerate().take(height) {
+                out.row_mut(top + row)[first..first + width].copy_from_slice(&sums[..width]);
+            }
+        }
+    }
+}
+
+kernel! {
+    /// 16 x 16 sums of a row of tiles times a column of tiles.
+    fn tile_product<A>(left: &[f32], right: &[f32], depth: usize, sums: &mut [f32; SIDE * SIDE]) {
+        for tile in 0..depth {
+            let (left, right) = (&left[tile * TILE..][..TILE], &right[tile * TILE..][..TILE]);
+            for pair in 0..SIDE {
+                let right = &right[pair * SIDE..][..SIDE];
+                for row in 0..SIDE {
+                    let (a, b) = unpack(left[row * SIDE + pair]);
+                    let sums = &mut sums[row * SIDE..][..SIDE];
+                    for column in 0..SIDE {
+                        let (c, d) = unpack(right[column]);
+                        sums[column] = A::madd(b, d, A::madd(a, c, sums[column]));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,162 @@
+//! From f32 matrices to bf16 tiles, in all four orientations.
+//!
+//! The sum runs along the rows or along the columns of the matrix. Along the rows, the two numbers of a pair are
+//! neighbours; along the columns, they stand one above the other. Either way a block comes out as 16 x 16 words in one of
+//! the two orders that the factors need, and is transposed for the other.
+
+use rayon::prelude::*;
+
+use super::super::buffer::Pool;
+use super::super::simd::{Level, Simd, kernel};
+use super::{DEPTH, Packed, SIDE, TILE};
+use crate::ops::product::Matrix;
+
+/// Column blocks that are packed together: 256 bytes of each row at a time.
+const TOGETHER: usize = 4;
+
+/// Words of `[outer block][depth][TILE]`, written block by block in parallel: `write(first block, words)`.
+fn packed(
+    pool: &Pool,
+    outer: usize,
+    inner: usize,
+    together: usize,
+    write: impl Fn(usize, &mut [f32]) + Sync,
+) -> Packed {
+    let (blocks, depth) = (outer.div_ceil(SIDE), inner.div_ceil(DEPTH));
+    let mut words = pool.dirty(&[blocks * depth * TILE]);
+    let chunk = (together * depth * TILE).max(1);
+    words.fill(|words| {
+        words.par_chunks_mut(chunk).enumerate().for_each(|(index, words)| write(index * together, words));
+    });
+    Packed { words, outer, inner }
+}
+
+/// The sum runs along the rows of `x`, which become rows of a left factor or, `transposed`, columns of a right one.
+pub fn along_rows(simd: Simd, pool: &Pool, x: Matrix<'_, f32>, transposed: bool) -> Packed {
+    let transpose = transposed.then(|| transpose(simd));
+    packed(pool, x.rows(), x.columns(), 1, |block, words| {
+        let rows = x.some_rows(block * SIDE..x.rows().min((block + 1) * SIDE));
+        rows_block(simd, rows, transpose, words);
+    })
+}
+
+/// The sum runs along the columns of `x`, which become columns of a right factor or, `transposed`, rows of a left one.
+pub fn along_columns(simd: Simd, pool: &Pool, x: Matrix<'_, f32>, transposed: bool) -> Packed {
+    let transpose = transposed.then(|| transpose(simd));
+    packed(pool, x.columns(), x.rows(), TOGETHER, |block, words| columns_block(simd, x, block, transpose, words))
+}
+
+/// Round to the nearest bf16, ties to even, in the upper half of the word. A NaN stays one.
+#[inline(always)]
+fn round(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+    // Rounding the mantissa of a NaN could carry it to infinity.
+    let nan = bits & 0x7fff_ffff > 0x7f80_0000;
+    (if nan { 0x7fc0_0000 } else { rounded }) & 0xffff_0000
+}
+
+/// `low` and `high` as one word.
+#[inline(always)]
+fn pair(low: f32, high: f32) -> f32 {
+    f32::from_bits(round(low) >> 16 | round(high))
+}
+
+kernel! {
+    /// Up to 16 rows, all their columns.
+    fn rows_block<A>(x: Matrix<'_, f32>, transpose: Option<Transpose>, words: &mut [f32]) {
+        let columns = x.columns();
+        let mut block = [0.0f32; TILE]; // [16 rows][16 pairs]
+        for (tile, words) in words.chunks_exact_mut(TILE).enumerate() {
+            let first = tile * DEPTH;
+            let out = if transpose.is_some() { &mut block[..] } else { &mut words[..] };
+            for row in 0..SIDE {
+                let out = &mut out[row * SIDE..(row + 1) * SIDE];
+                if row >= x.rows() {
+                    out.fill(0.0);
+                    continue;
+                }
+                let values = &x.row(row)[first..columns.min(first + DEPTH)];
+                match <&[f32; DEPTH]>::try_from(values) {
+                    Ok(values) => {
+                        for i in 0..SIDE {
+                            out[i] = pair(values[2 * i], values[2 * i + 1]);
+                        }
+                    }
+                    Err(_) => {
+                        for i in 0..SIDE {
+                            let at = |column: usize| values.get(column).copied().unwrap_or(0.0);
+                            out[i] = pair(at(2 * i), at(2 * i + 1));
+                        }
+                    }
+                }
+            }
+            if let Some(transpose) = transpose {
+                transpose(&block, words);
+            }
+        }
+    }
+}
+
+kernel! {
+    /// Column blocks from `block`, as many as `words` holds, all their rows.
+    fn columns_block<A>(x: Matrix<'_, f32>, block: usize, transpose: Option<Transpose>, words: &mut [f32]) {
+        let (rows, columns) = (x.rows(), x.columns());
+        let depth = rows.div_ceil(DEPTH);
+        let blocks = words.len() / (depth * TILE).max(1);
+        let none = [0.0f32; SIDE];
+        let mut tiles = [[0.0f32; TILE]; TOGETHER]; // [16 pairs][16 columns]
+        for tile in 0..depth {
+            for pairs in 0..SIDE {
+                let row = tile * DEPTH + 2 * pairs;
+                for (part, out) in tiles.iter_mut().enumerate().take(blocks) {
+                    let out = &mut out[pairs * SIDE..(pairs + 1) * SIDE];
+                    let first = (block + part) * SIDE;
+                    let width = SIDE.min(columns - first);
+                    let values = |row: usize| if row < rows { &x.row(row)[first..first + width] } else { &none[..width] };
+                    let (low, high) = (values(row), values(row + 1));
+                    match (<&[f32; SIDE]>::try_from(low), <&[f32; SIDE]>::try_from(high)) {
+                        (Ok(low), Ok(high)) => {
+                            for i in 0..SIDE {
+                                out[i] = pair(low[i], high[i]);
+                            }
+                        }
+                        _ => {
+                            for i in 0..SIDE {
+                                let of = |values: &[f32]| values.get(i).copied().unwrap_or(0.0);
+                                out[i] = pair(of(low), of(high));
+                            }
+                        }
+                    }
+                }
+            }
+            for (part, block) in tiles.iter().enumerate().take(blocks) {
+                let words = &mut words[(part * depth + tile) * TILE..][..TILE];
+                match transpose {
+                    Some(transpose) => transpose(block, words),
+                    None => words.copy_from_slice(block),
+                }
+            }
+        }
+    }
+}
+
+/// A transpose of 16 x 16 words.
+type Transpose = fn(&[f32; TILE], &mut [f32]);
+
+/// The fastest transpose of this machine.
+fn transpose(simd: Simd) -> Transpose {
+    match simd.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => super::x86::transpose,
+        _ => transpose_plainly,
+    }
+}
+
+fn transpose_plainly(block: &[f32; TILE], out: &mut [f32]) {
+    for (column, out) in out.chunks_exact_mut(SIDE).enumerate() {
+        for (row, out) in out.iter_mut().enumerate() {
+            *out = block[row * SIDE + column];
+        }
+    }
+}

@@ -1,0 +1,119 @@
+use super::*;
+use crate::rng::{Purpose, Stream};
+
+/// Numbers that bf16 holds exactly, so that only the order of the sums differs.
+fn exact(stream: &mut Stream, n: usize) -> Vec<f32> {
+    (0..n).map(|_| f32::from_bits((stream.normal() as f32).to_bits() & 0xffff_0000)).collect()
+}
+
+fn transposed(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    (0..columns * rows).map(|at| x[at % rows * columns + at / rows]).collect()
+}
+
+fn units() -> impl Iterator<Item = Unit> {
+    Unit::ALL.into_iter().filter(|unit| unit.is_available())
+}
+
+/// Every unit of this machine, every orientation of both factors and every start against sums in f64, to the rounding
+/// of the sums in f32; sizes with whole tiles, parts of tiles and single numbers.
+#[test]
+fn products_of_all_orientations_equal_sums_in_f64() {
+    let sizes =
+        [(1, 1, 1), (3, 5, 7), (16, 32, 16), (17, 33, 15), (40, 64, 100), (33, 500, 49), (150, 96, 384), (1, 384, 70)];
+    let pool = Pool::default();
+    let simd = Simd::detect();
+    for unit in units() {
+        let products = Products::new(unit, simd).unwrap();
+        for (case, (rows, inner, columns)) in sizes.into_iter().enumerate() {
+            let mut stream = Stream::new(7, Purpose::Sample, case as u32);
+            let a = exact(&mut stream, rows * inner);
+            let b = exact(&mut stream, inner * columns);
+            let there = exact(&mut stream, rows * columns);
+            let shared = exact(&mut stream, columns);
+            let (a_t, b_t) = (transposed(&a, rows, inner), transposed(&b, inner, columns));
+            let lefts = [
+                products.left(&pool, Matrix::new(&a, rows, inner)),
+                products.left_transposed(&pool, Matrix::new(&a_t, inner, rows)),
+            ];
+            let rights = [
+                products.right(&pool, Matrix::new(&b, inner, columns)),
+                products.right_transposed(&pool, Matrix::new(&b_t, columns, inner)),
+            ];
+            for (left, right) in lefts.iter().flat_map(|left| rights.iter().map(move |right| (left, right))) {
+                for start in [Start::Zero, Start::Row(&shared), Start::There] {
+                    let mut out = there.clone();
+                    products.multiply(&mut out, left, right, start);
+                    for (at, value) in out.iter().enumerate() {
+                        let (row, column) = (at / columns, at % columns);
+                        let from = match start {
+                            Start::Zero => 0.0,
+                            Start::Row(shared) => f64::from(shared[column]),
+                            Start::There => f64::from(there[at]),
+                        };
+                        let terms =
+                            (0..inner).map(|k| f64::from(a[row * inner + k]) * f64::from(b[k * columns + column]));
+                        let (sum, size) =
+                            terms.fold((from, from.abs()), |(sum, size), term| (sum + term, size + term.abs()));
+                        let difference = (f64::from(*value) - sum).abs();
+                        assert!(
+                            difference <= 1e-6 * size,
+                            "{unit:?} {rows} {inner} {columns} {start:?}: {value} {sum}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Rounding is to nearest, ties to even; infinities and NaN stay what they are.
+#[test]
+fn factors_are_rounded_to_nearest_even() {
+    let pool = Pool::default();
+    let simd = Simd::detect();
+    let products = Products::new(Unit::Portable, simd).unwrap();
+    // 1 + 2^-8 lies between the bf16 numbers 1 and 1 + 2^-7, and 1 + 3 * 2^-8 between 1 + 2^-7 and 1 + 2^-6.
+    let cases = [
+        (1.0 + 2f32.powi(-8), 1.0),
+        (1.0 + 3.0 * 2f32.powi(-8), 1.0 + 2f32.powi(-6)),
+        (1.0 + 2f32.powi(-8) + 2f32.powi(-20), 1.0 + 2f32.powi(-7)),
+        (-1.0 - 2f32.powi(-7), -1.0 - 2f32.powi(-7)),
+        (f32::INFINITY, f32::INFINITY),
+        (f32::MAX, f32::INFINITY),
+    ];
+    for (given, expected) in cases {
+        let one = products.right(&pool, Matrix::new(&[1.0], 1, 1));
+        let mut out = [0.0];
+        products.multiply(&mut out, &products.left(&pool, Matrix::new(&[given], 1, 1)), &one, Start::Zero);
+        assert_eq!(out[0], expected, "{given}");
+    }
+    let nan = f32::from_bits(0x7fff_ffff);
+    let (low, _) = unpack(products.left(&pool, Matrix::new(&[nan], 1, 1)).block(0)[0]);
+    assert!(low.is_nan());
+}
+
+/// The same bits from 1 to 7 threads.
+#[test]
+fn bits_do_not_depend_on_threads() {
+    let (rows, inner, columns) = (300, 200, 500);
+    let mut stream = Stream::new(7, Purpose::Sample, 99);
+    let (a, b) = (exact(&mut stream, rows * inner), exact(&mut stream, inner * columns));
+    for unit in units() {
+        let run = |threads: usize| {
+            let workers = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            workers.install(|| {
+                let pool = Pool::default();
+                let products = Products::new(unit, Simd::detect()).unwrap();
+                let left = products.left(&pool, Matrix::new(&a, rows, inner));
+                let right = products.right(&pool, Matrix::new(&b, inner, columns));
+                let mut out = vec![0.0; rows * columns];
+                products.multiply(&mut out, &left, &right, Start::Zero);
+                out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+            })
+        };
+        let one = run(1);
+        for threads in 2..=7 {
+            assert!(run(threads) == one, "{unit:?}, {threads} threads");
+        }
+    }
+}
