@@ -140,13 +140,13 @@ def reproduce(
     )
     study.directory.mkdir(parents=True, exist_ok=True)
     missing = [name for name in _CORPORA if name not in study.corpora]
+    sections = [_ITEMS[item](study) for item in wanted]
     head = []
-    if wanted != ["table1"]:  # which nothing is trained for
+    if study.precisions:  # nothing is trained for Table I
         head = [f"{study.preset.words}.", f"Encoder {study.encoder}; seeds {', '.join(map(str, study.seeds))};"]
-        head.append(f"{study.changes()}.")
+        head.append(f"{study.changes()}. Computed in {' and '.join(sorted(study.precisions))}.")
     if missing:
         head.append(f"Left out, as the corpus was not given: {', '.join(published.TASKS[name] for name in missing)}.")
-    sections = [_ITEMS[item](study) for item in wanted]
     report = Report("biorel: the paper's tables and figures, made again", head, sections)
     report.write(study.directory)
     return Reproduction(report, study.directory)
@@ -219,11 +219,16 @@ class _Study:
         self.seeds = list(preset.seeds if seeds is None else seeds)
         self.progress = progress
         self.settings = {**preset.settings, **settings}
+        self.precisions: set[str] = set()
         self._words: dict[tuple[str, int], pd.DataFrame] = {}
 
     def changes(self) -> str:
         """The settings that are not the paper's."""
-        told = [f"{name}={value!r}" for name, value in self.settings.items() if name not in ("threads", "device")]
+        told = [
+            f"{name}={value!r}"
+            for name, value in self.settings.items()
+            if name not in ("threads", "device", "precision")
+        ]
         return ", ".join(told) or "settings of the paper"
 
     def compare(self, name: str, heads: Sequence[Any], encoder: str | None = None) -> Comparison:
@@ -241,7 +246,7 @@ class _Study:
         with warnings.catch_warnings():
             # What is cut or torn is counted in the tables; the same warning for every trial would hide the others.
             warnings.filterwarnings("ignore", message=".*training instances were cut.*")
-            return compare(
+            made = compare(
                 corpus,
                 directory=self.directory / "runs" / name,
                 heads=heads,
@@ -252,6 +257,8 @@ class _Study:
                 progress=self.progress,
                 **self.settings,
             )
+        self.precisions.add(made.settings["precision"])
+        return made
 
     def words(self, name: str, seed: int | None = None) -> pd.DataFrame:
         """Word weights of the attention head on the test instances."""

@@ -73,6 +73,7 @@ def test_files_and_report(made: biorel.Reproduction) -> None:
     assert not re.search(r'(src|href)="(?!#)', page)
     assert "NOT the paper&#x27;s settings" in page
     assert "learning_rate=0.003" in page
+    assert re.search(r"Computed in (f32|bf16)\.", page)
     assert repr(made) == (made.directory / "report.md").read_text(encoding="utf-8")
     table = pd.read_csv(made.directory / "table3.csv")
     assert table["published_f1"].tolist()[:2] == [77.6, 81.0]
