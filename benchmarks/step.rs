@@ -1,22 +1,20 @@
 //! Where the time of one training step goes, operation by operation, against the time of its products alone.
 //!
-//! `cargo bench --bench step -- [minilm|base] [steps] [portable|avx2|avx512|bf16]`: random weights, 32 sentences of 12 to 128
-//! word pieces, dropout 0.1. The engine is wrapped in one that times every call; of each call of a step the fastest over
+//! `cargo bench --bench step -- [minilm|base] [steps] [f32|bf16|portable|avx2|avx512]`: random weights, 32 sentences of 12 to
+//! 128 word pieces, dropout 0.1. The engine is wrapped in one that times every call; of each call of a step the fastest over
 //! all steps counts, because another process can only make a call slower.
+
+mod workload;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Instant;
 
 use biorel::Result;
-use biorel::encode::Batch;
-use biorel::model::EncoderConfig;
 use biorel::model::encoder::{EncodedGradient, Pass, backward, forward};
 use biorel::model::params::{Weights, encoder_specs};
-use biorel::ops::cpu::Level;
-use biorel::ops::cpu::bf16::Unit;
-use biorel::ops::{AdamWStep, AttentionShape, Cpu, Moments, Norm, NormGradients, Normed, Ops};
-use biorel::rng::{Dropout, Purpose, Stream};
+use biorel::ops::{AdamWStep, AttentionShape, Moments, Norm, NormGradients, Normed, Ops};
+use biorel::rng::Dropout;
 use candle_core::Tensor;
 
 /// An engine that notes the name and the duration of every call.
@@ -152,44 +150,11 @@ impl<O: Ops> Ops for Timed<O> {
     }
 }
 
-fn config(name: &str) -> EncoderConfig {
-    let (hidden, layers, feed_forward) = match name {
-        "minilm" => (384, 6, 1536),
-        "base" => (768, 12, 3072),
-        name => panic!("`{name}` is not an encoder of this benchmark; choose minilm or base"),
-    };
-    let json = format!(
-        r#"{{"vocab_size": 30522, "hidden_size": {hidden}, "num_hidden_layers": {layers}, "num_attention_heads": 12,
-            "intermediate_size": {feed_forward}, "max_position_embeddings": 512}}"#
-    );
-    serde_json::from_str(&json).unwrap()
-}
-
-/// 32 sentences with the spread of AIMed's: 12 to 128 word pieces, 56 on average.
-fn batch(vocabulary: usize) -> Batch {
-    let mut stream = Stream::new(5, Purpose::Sample, 0);
-    let mut batch = Batch { ids: vec![], positions: vec![], starts: vec![0], labels: vec![], keys: None };
-    for _ in 0..32 {
-        let length = (52.0 * (0.45 * stream.normal()).exp()).clamp(12.0, 128.0) as usize;
-        batch.ids.extend((0..length).map(|_| stream.below(vocabulary) as u32));
-        batch.positions.extend(0..length as u32);
-        batch.starts.push(batch.ids.len());
-    }
-    batch
-}
-
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    let config = config(arguments.first().map_or("minilm", String::as_str));
+    let config = workload::config(arguments.first().map_or("minilm", String::as_str));
     let steps: usize = arguments.get(1).map_or(10, |steps| steps.parse().unwrap());
-    let engine = match arguments.get(2).map(String::as_str) {
-        None => Cpu::new(),
-        Some("bf16") => Cpu::with_bf16(Unit::detect()).unwrap(),
-        Some(name) => {
-            let level = Level::ALL.into_iter().find(|level| level.name() == name);
-            Cpu::with_level(level.expect("portable, avx2 or avx512")).unwrap()
-        }
-    };
+    let engine = workload::engine(arguments.get(2).map_or("f32", String::as_str));
     let ops = Timed { engine, calls: Mutex::default() };
     let weights = Weights::initial(encoder_specs(&config), 1);
     let upload = |values: &Vec<f32>, shape: &[usize]| ops.upload(values, shape).unwrap();
@@ -198,7 +163,7 @@ fn main() {
     let zeros = |shape: &[usize]| ops.zeros(shape).unwrap();
     let mut moments: Vec<_> =
         weights.specs.iter().map(|spec| Moments { m: zeros(&spec.shape), v: zeros(&spec.shape) }).collect();
-    let batch = batch(config.vocab_size);
+    let batch = workload::batch(config.vocab_size);
     let upstream = vec![1e-3; batch.tokens() * config.hidden_size];
 
     let mut fastest: Vec<(&'static str, f64)> = Vec::new();

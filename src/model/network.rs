@@ -100,7 +100,7 @@ impl Network {
     /// As [`encoder::forward`] and [`head::forward`].
     pub fn predict<O: Ops>(&self, ops: &O, params: &[O::Buffer], batch: &Batch) -> Result<HeadOutput> {
         let (encoded, _) = encoder::forward(ops, &self.encoder, params, batch, None, head::reads_every_cls(self.head))?;
-        let input = head_input(ops, &encoded, batch)?;
+        let input = self.head_input(ops, params, &encoded, batch)?;
         head::forward(self.head, &self.head_tensors(ops, params)?, &input, None)
     }
 
@@ -125,7 +125,7 @@ impl Network {
         let every_cls = head::reads_every_cls(self.head);
         let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(pass), every_cls)?;
         let dropout = pass.dropout(Site::Head(self.encoder.num_hidden_layers));
-        let head = self.head_backward(ops, params, head_input(ops, &encoded, batch)?, dropout, |logits| {
+        let head = self.head_backward(ops, params, &encoded, batch, dropout, |logits| {
             let labels = Tensor::new(batch.labels.as_slice(), logits.device())?.unsqueeze(1)?; // (n, 1)
             let chosen = log_softmax(logits, D::Minus1)?.gather(&labels, 1)?;
             let mut losses = chosen.neg()?;
@@ -154,7 +154,7 @@ impl Network {
         let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(&pass), every_cls)?;
         let Some(tape) = tape else { unreachable!("a training pass keeps its tape") };
         let attention_of_cls = tape.attention_of_cls(ops, &self.encoder, batch)?;
-        let head = self.head_backward(ops, params, head_input(ops, &encoded, batch)?, None, |logits| {
+        let head = self.head_backward(ops, params, &encoded, batch, None, |logits| {
             let best = logits.argmax_keepdim(D::Minus1)?; // (n, 1)
             Ok(logits.gather(&best, 1)?.sum_all()?)
         })?;
@@ -169,21 +169,25 @@ impl Network {
     }
 
     /// The head forward and, from a scalar `objective` of the logits, backward: candle's autograd, with the head's
-    /// parameters and what it reads as leaves.
+    /// parameters and what it reads as leaves. The head's own product with the last layer is the engine's.
     fn head_backward<O: Ops>(
         &self,
         ops: &O,
         params: &[O::Buffer],
-        mut input: HeadInput,
+        encoded: &Encoded<O::Buffer>,
+        batch: &Batch,
         dropout: Option<Dropout>,
         objective: impl FnOnce(&Tensor) -> Result<Tensor>,
     ) -> Result<HeadBackward<O::Buffer>> {
         let leaf = |tensor: &Tensor| Ok::<_, Error>(Var::from_tensor(tensor)?);
         let weights = self.head_tensors(ops, params)?.iter().map(leaf).collect::<Result<Vec<_>>>()?;
+        let mut input = self.head_input(ops, params, encoded, batch)?;
         let last = leaf(&input.last)?;
         let cls = input.cls.iter().map(leaf).collect::<Result<Vec<_>>>()?;
+        let product = input.product.as_ref().map(leaf).transpose()?;
         input.last = last.as_tensor().clone();
         input.cls = cls.iter().map(|var| var.as_tensor().clone()).collect();
+        input.product = product.as_ref().map(|var| var.as_tensor().clone());
         let tensors: Vec<Tensor> = weights.iter().map(|var| var.as_tensor().clone()).collect();
         let output = head::forward(self.head, &tensors, &input, dropout.as_ref())?;
         let objective = objective(&output.logits)?;
@@ -194,23 +198,45 @@ impl Network {
                 None => ops.upload_candle(&var.zeros_like()?), // what the head did not read
             }
         };
+        let mut weights = weights.iter().map(of).collect::<Result<Vec<_>>>()?;
+        let mut last = of(&last)?;
+        if let (Some(product), Some([weight, bias])) = (&product, head::product(self.head)) {
+            let dz = of(product)?;
+            let matrix = &self.head_params(params)[weight];
+            (last, weights[weight]) = ops.linear_backward(&encoded.last, matrix, &dz, Some(last))?;
+            weights[bias] = ops.column_sum(&dz)?;
+        }
         Ok(HeadBackward {
-            encoded: EncodedGradient { last: of(&last)?, cls: cls.iter().map(of).collect::<Result<Vec<_>>>()? },
-            weights: weights.iter().map(of).collect::<Result<Vec<_>>>()?,
+            encoded: EncodedGradient { last, cls: cls.iter().map(of).collect::<Result<Vec<_>>>()? },
+            weights,
             objective: objective.to_dtype(DType::F64)?.to_scalar()?,
             output,
         })
     }
 
-    fn head_tensors<O: Ops>(&self, ops: &O, params: &[O::Buffer]) -> Result<Vec<Tensor>> {
-        params[Layout::len(self.encoder.num_hidden_layers)..].iter().map(|p| ops.to_candle(p)).collect()
+    fn head_params<'a, B>(&self, params: &'a [B]) -> &'a [B] {
+        &params[Layout::len(self.encoder.num_hidden_layers)..]
     }
-}
 
-fn head_input<O: Ops>(ops: &O, encoded: &Encoded<O::Buffer>, batch: &Batch) -> Result<HeadInput> {
-    Ok(HeadInput {
-        last: ops.to_candle(&encoded.last)?,
-        cls: encoded.cls.iter().map(|cls| ops.to_candle(cls)).collect::<Result<Vec<_>>>()?,
-        starts: batch.starts.clone(),
-    })
+    fn head_tensors<O: Ops>(&self, ops: &O, params: &[O::Buffer]) -> Result<Vec<Tensor>> {
+        self.head_params(params).iter().map(|p| ops.to_candle(p)).collect()
+    }
+
+    fn head_input<O: Ops>(
+        &self,
+        ops: &O,
+        params: &[O::Buffer],
+        encoded: &Encoded<O::Buffer>,
+        batch: &Batch,
+    ) -> Result<HeadInput> {
+        let own = self.head_params(params);
+        let product =
+            |[weight, bias]: [usize; 2]| ops.to_candle(&ops.linear(&encoded.last, &own[weight], Some(&own[bias]))?);
+        Ok(HeadInput {
+            last: ops.to_candle(&encoded.last)?,
+            cls: encoded.cls.iter().map(|cls| ops.to_candle(cls)).collect::<Result<Vec<_>>>()?,
+            product: head::product(self.head).map(product).transpose()?,
+            starts: batch.starts.clone(),
+        })
+    }
 }

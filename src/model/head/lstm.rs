@@ -3,9 +3,9 @@
 use candle_core::Tensor;
 
 use super::HeadInput;
-use crate::Result;
 use crate::model::{Init, ParamSpec};
-use crate::ops::lstm::recurrence;
+use crate::ops::lstm::last_states;
+use crate::{Error, Result};
 
 pub(super) fn specs(hidden: usize) -> Vec<ParamSpec> {
     // Uniform within 1/sqrt(H), the customary start of recurrent weights.
@@ -17,31 +17,23 @@ pub(super) fn specs(hidden: usize) -> Vec<ParamSpec> {
     ]
 }
 
-/// Last states over the words between `[CLS]` and `[SEP]`, `(n, H)`.
+/// Where the weight and the bias of the input product stand in [`specs`].
+pub(super) const INPUT_PRODUCT: [usize; 2] = [0, 2];
+
+/// Last states over the words between `[CLS]` and `[SEP]`, `(n, H)`. The engine has computed the input product.
 pub(super) fn over_words(weights: &[Tensor], input: &HeadInput) -> Result<Tensor> {
-    let mut rows = Vec::new();
-    let mut starts = vec![0];
-    for bounds in input.starts.windows(2) {
-        rows.extend(bounds[0] as u32 + 1..bounds[1] as u32 - 1);
-        starts.push(rows.len());
-    }
-    let words = input.last.index_select(&Tensor::new(rows, input.last.device())?, 0)?;
-    last_states(weights, &words, &starts)
+    let words: Vec<_> = input.starts.windows(2).map(|bounds| bounds[0] + 1..bounds[1] - 1).collect();
+    let missing = || Error::Tensor(candle_core::Error::Msg("the head's input product is missing".into()));
+    let z = input.product.as_ref().ok_or_else(missing)?; // (T, 4H)
+    last_states(z, &weights[1], &words)
 }
 
 /// Last states over the layers' `[CLS]` vectors, first layer to last, `(n, H)`.
 pub(super) fn over_layers(weights: &[Tensor], input: &HeadInput) -> Result<Tensor> {
     let h = Tensor::stack(&input.cls, 1)?; // (n, L, H)
     let (n, layers, hidden) = h.dims3()?;
-    let starts: Vec<usize> = (0..=n).map(|i| i * layers).collect();
-    last_states(weights, &h.reshape((n * layers, hidden))?, &starts)
-}
-
-/// `(rows, H)` packed sequences to `(n, H)`.
-fn last_states(weights: &[Tensor], x: &Tensor, starts: &[usize]) -> Result<Tensor> {
-    let [input, recurrent, bias] = [&weights[0], &weights[1], &weights[2]];
-    let z = x.matmul(&input.t()?)?.broadcast_add(bias)?; // (rows, 4H)
-    let h = recurrence(&z, recurrent, starts)?; // (rows, H)
-    let last: Vec<u32> = starts[1..].iter().map(|end| *end as u32 - 1).collect();
-    Ok(h.index_select(&Tensor::new(last, h.device())?, 0)?)
+    let x = h.reshape((n * layers, hidden))?;
+    let z = x.matmul(&weights[0].t()?)?.broadcast_add(&weights[2])?; // (n L, 4H)
+    let sequences: Vec<_> = (0..n).map(|i| i * layers..(i + 1) * layers).collect();
+    last_states(&z, &weights[1], &sequences)
 }

@@ -28,6 +28,8 @@ pub struct HeadInput {
     pub last: Tensor,
     /// The `[CLS]` vector of every layer, each `(n, H)`; empty for heads that do not read them.
     pub cls: Vec<Tensor>,
+    /// The product of the last layer with the weights that [`product`] names, `(T, width)`; `None` for heads without.
+    pub product: Option<Tensor>,
     /// Where each sentence starts, and T at the end: `(n + 1)`.
     pub starts: Vec<usize>,
 }
@@ -45,6 +47,19 @@ pub struct HeadOutput {
 /// Whether the head reads the `[CLS]` vector of every layer.
 pub fn reads_every_cls(kind: HeadKind) -> bool {
     matches!(kind, HeadKind::LstmAllCls | HeadKind::AttentionAllCls)
+}
+
+/// The weight and the bias, counted in the head's parameters, of a product with the last layer that comes before all
+/// else a head does. The engine computes it and its backward: such a product is as large as one of the encoder's.
+pub fn product(kind: HeadKind) -> Option<[usize; 2]> {
+    match kind {
+        HeadKind::Lstm | HeadKind::LstmNoCls => Some(lstm::INPUT_PRODUCT),
+        HeadKind::Cls
+        | HeadKind::Attention
+        | HeadKind::AttentionNoCls
+        | HeadKind::LstmAllCls
+        | HeadKind::AttentionAllCls => None,
+    }
 }
 
 /// The head's parameters in order, for hidden size `hidden`; the classifier's two are last.

@@ -19,11 +19,12 @@ pub mod buffer;
 pub mod simd;
 
 mod embed;
+pub(super) mod gates;
 mod gelu;
 mod mask;
 mod math;
 mod norm;
-mod tile;
+pub(super) mod tile;
 mod update;
 
 use candle_core::{DType, Tensor};

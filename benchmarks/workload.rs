@@ -1,0 +1,53 @@
+//! What the Rust benchmarks compute on: encoders with random weights, and batches.
+
+use biorel::encode::Batch;
+use biorel::model::EncoderConfig;
+use biorel::ops::Cpu;
+use biorel::ops::cpu::Level;
+use biorel::ops::cpu::bf16::Unit;
+use biorel::rng::{Purpose, Stream};
+
+/// The sizes of MiniLM or of BERT-base.
+pub fn config(name: &str) -> EncoderConfig {
+    let (hidden, layers, feed_forward) = match name {
+        "minilm" => (384, 6, 1536),
+        "base" => (768, 12, 3072),
+        name => panic!("`{name}` is not an encoder of this benchmark; choose minilm or base"),
+    };
+    let json = format!(
+        r#"{{"vocab_size": 30522, "hidden_size": {hidden}, "num_hidden_layers": {layers}, "num_attention_heads": 12,
+            "intermediate_size": {feed_forward}, "max_position_embeddings": 512}}"#
+    );
+    serde_json::from_str(&json).unwrap()
+}
+
+/// The engine called `f32` or `bf16`, or the one in f32 that is held to an instruction set.
+pub fn engine(name: &str) -> Cpu {
+    match name {
+        "f32" => Cpu::new(),
+        "bf16" => Cpu::with_bf16(Unit::detect()).unwrap(),
+        name => {
+            let level = Level::ALL.into_iter().find(|level| level.name() == name);
+            Cpu::with_level(level.expect("f32, bf16, portable, avx2 or avx512")).unwrap()
+        }
+    }
+}
+
+/// Sentences of the given lengths; every fourth is positive.
+pub fn sentences(vocabulary: usize, lengths: impl IntoIterator<Item = usize>) -> Batch {
+    let mut stream = Stream::new(5, Purpose::Sample, 1);
+    let mut batch = Batch { ids: vec![], positions: vec![], starts: vec![0], labels: vec![], keys: None };
+    for (sentence, length) in lengths.into_iter().enumerate() {
+        batch.ids.extend((0..length).map(|_| stream.below(vocabulary) as u32));
+        batch.positions.extend(0..length as u32);
+        batch.starts.push(batch.ids.len());
+        batch.labels.push(u32::from(sentence % 4 == 0));
+    }
+    batch
+}
+
+/// 32 sentences with the spread of AIMed's: 12 to 128 word pieces, 60 on average.
+pub fn batch(vocabulary: usize) -> Batch {
+    let mut stream = Stream::new(5, Purpose::Sample, 0);
+    sentences(vocabulary, (0..32).map(|_| (52.0 * (0.45 * stream.normal()).exp()).clamp(12.0, 128.0) as usize))
+}

@@ -1,0 +1,75 @@
+//! The arithmetic of a step in f32, vectorised, and in f64, as plain as can be: what gradients are tested in.
+
+use gemm::Parallelism;
+
+use crate::ops::cpu::gates::{self, Backward, Forward, UNITS};
+use crate::ops::cpu::simd::Simd;
+use crate::ops::cpu::tile;
+use crate::ops::product::{Element, Matrix, MatrixMut, multiply_into};
+
+/// A type of numbers that the recurrence runs in.
+pub(super) trait Cell: Element {
+    /// `out = a b`, in the calling thread.
+    fn product(simd: Simd, out: &mut MatrixMut<'_, Self>, a: Matrix<'_, Self>, b: Matrix<'_, Self>);
+    /// A step of a block of units.
+    fn forward(simd: Simd, step: Forward<'_, Self>);
+    /// Its backward.
+    fn backward(simd: Simd, step: Backward<'_, Self>);
+}
+
+impl Cell for f32 {
+    fn product(simd: Simd, out: &mut MatrixMut<'_, Self>, a: Matrix<'_, Self>, b: Matrix<'_, Self>) {
+        tile::product(simd, out, a, b, 1.0);
+    }
+
+    fn forward(simd: Simd, step: Forward<'_, Self>) {
+        gates::forward(simd, step);
+    }
+
+    fn backward(simd: Simd, step: Backward<'_, Self>) {
+        gates::backward(simd, step);
+    }
+}
+
+impl Cell for f64 {
+    fn product(_: Simd, out: &mut MatrixMut<'_, Self>, a: Matrix<'_, Self>, b: Matrix<'_, Self>) {
+        multiply_into(out, a, b, 1.0, 0.0, Parallelism::None);
+    }
+
+    fn forward(_: Simd, step: Forward<'_, Self>) {
+        let Forward { gates: mut z, before, mut cells, mut hidden } = step;
+        for row in 0..z.rows() {
+            for unit in 0..UNITS {
+                let last = before.map_or(0.0, |(_, cells)| cells.row(row)[unit]);
+                let sum = |gate: usize| before.map_or(0.0, |(sums, _)| sums.row(row)[gate * UNITS + unit]);
+                let z = z.row_mut(row);
+                let [i, f, g, o] = [0, 1, 2, 3].map(|gate| z[gate * UNITS + unit] + sum(gate));
+                let [i, f, g, o] = [i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()];
+                let c = f * last + i * g;
+                [i, f, g, o].into_iter().enumerate().for_each(|(gate, value)| z[gate * UNITS + unit] = value);
+                cells.row_mut(row)[unit] = c;
+                hidden.row_mut(row)[unit] = o * c.tanh();
+            }
+        }
+    }
+
+    fn backward(_: Simd, step: Backward<'_, Self>) {
+        let Backward { gates, cells, before, d_hidden, mut d_cells, mut d_gates } = step;
+        for row in 0..gates.rows() {
+            for unit in 0..UNITS {
+                let [i, f, g, o] = [0, 1, 2, 3].map(|gate| gates.row(row)[gate * UNITS + unit]);
+                let last = before.map_or(0.0, |cells| cells.row(row)[unit]);
+                let (tanh_c, dh) = (cells.row(row)[unit].tanh(), d_hidden.row(row)[unit]);
+                let d_cell = d_cells.row_mut(row)[unit] + dh * o * (1.0 - tanh_c * tanh_c);
+                let dz = [
+                    d_cell * g * i * (1.0 - i),
+                    d_cell * last * f * (1.0 - f),
+                    d_cell * i * (1.0 - g * g),
+                    dh * tanh_c * o * (1.0 - o),
+                ];
+                dz.into_iter().enumerate().for_each(|(gate, dz)| d_gates.row_mut(row)[gate * UNITS + unit] = dz);
+                d_cells.row_mut(row)[unit] = d_cell * f;
+            }
+        }
+    }
+}

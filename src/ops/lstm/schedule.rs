@@ -1,0 +1,78 @@
+//! The order in which an LSTM reads sequences of different lengths.
+
+use std::ops::Range;
+
+/// Rows in step order: sequences are sorted by length, longest first, and stored step by step, so that the `n_t` sequences
+/// that still run at step t are contiguous rows, the first `n_t` of those of step t - 1.
+#[derive(Debug, Clone)]
+pub(super) struct Schedule {
+    /// For each sequence, longest first, its number in the caller's order.
+    pub sequences: Vec<usize>,
+    /// For each row in step order, its row in the caller's order.
+    pub rows: Vec<usize>,
+    /// Where each step starts in step order, and the number of rows at the end.
+    steps: Vec<usize>,
+}
+
+impl Schedule {
+    pub fn new(sequences: &[Range<usize>]) -> Self {
+        let mut order: Vec<usize> = (0..sequences.len()).collect();
+        order.sort_by_key(|i| std::cmp::Reverse(sequences[*i].len()));
+        let (mut rows, mut steps) = (Vec::new(), vec![0]);
+        for t in 0..order.first().map_or(0, |longest| sequences[*longest].len()) {
+            rows.extend(
+                order.iter().map(|i| &sequences[*i]).take_while(|rows| rows.len() > t).map(|rows| rows.start + t),
+            );
+            steps.push(rows.len());
+        }
+        Self { sequences: order, rows, steps }
+    }
+
+    /// How many steps there are.
+    pub fn len(&self) -> usize {
+        self.steps.len() - 1
+    }
+
+    /// The rows of step `t`; none beyond the last step.
+    pub fn step(&self, t: usize) -> Range<usize> {
+        let bound = |t: usize| self.steps[t.min(self.len())];
+        bound(t)..bound(t + 1)
+    }
+
+    /// The rows of the same sequences at the step before.
+    pub fn before(&self, t: usize) -> Option<Range<usize>> {
+        let before = self.step(t.checked_sub(1)?).start;
+        Some(before..before + self.step(t).len())
+    }
+
+    /// How many sequences there are at the first step, at which no sequence has ended.
+    pub fn widest(&self) -> usize {
+        self.step(0).len()
+    }
+
+    /// For each of `rows` rows of the caller, its row in step order, if it is part of a sequence.
+    pub fn places(&self, rows: usize) -> Vec<Option<usize>> {
+        let mut places = vec![None; rows];
+        self.rows.iter().enumerate().for_each(|(place, row)| places[*row] = Some(place));
+        places
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::single_range_in_vec_init)] // one sequence, not the numbers of a range
+mod tests {
+    use super::*;
+
+    #[test]
+    fn longest_first_step_by_step() {
+        let order = Schedule::new(&[1..3, 4..4, 5..9, 10..12]);
+        assert_eq!(order.sequences, [2, 0, 3, 1]);
+        assert_eq!(order.rows, [5, 1, 10, 6, 2, 11, 7, 8]);
+        assert_eq!((0..order.len()).map(|t| order.step(t)).collect::<Vec<_>>(), [0..3, 3..6, 6..7, 7..8]);
+        assert_eq!((0..4).map(|t| order.before(t)).collect::<Vec<_>>(), [None, Some(0..3), Some(3..4), Some(6..7)]);
+        assert_eq!((order.widest(), order.step(4)), (3, 8..8));
+        let places = [None, Some(1), Some(4), None, None, Some(0), Some(3), Some(6), Some(7), None, Some(2), Some(5)];
+        assert_eq!(order.places(12), places);
+        assert_eq!((Schedule::new(&[]).len(), Schedule::new(&[3..3]).widest()), (0, 0));
+    }
+}
