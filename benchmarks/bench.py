@@ -44,7 +44,9 @@ def last_json(text: str) -> dict:
 
 def measure(program: Program) -> dict:
     environment = os.environ | program.environment
-    done = subprocess.run(program.command, check=False, capture_output=True, text=True, env=environment, cwd=HERE.parent)
+    done = subprocess.run(
+        program.command, check=False, capture_output=True, text=True, env=environment, cwd=HERE.parent
+    )
     if done.returncode != 0:
         sys.exit(f"{program.label} failed: {' '.join(program.command)}\n{done.stderr[-3000:]}")
     return program.read() if program.read else last_json(done.stdout)
@@ -84,7 +86,9 @@ def main() -> None:
     parser.add_argument("parts", nargs="+", help=f"all, list, report, or of {', '.join(PARTS)}")
     parser.add_argument("--peer", help="the Python that has PyTorch")
     parser.add_argument("--repeats", type=int, help="instead of each part's own number")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that the programs run; numbers mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, to see that the programs run; numbers mean nothing"
+    )
     options = parser.parse_args()
     if options.parts == ["list"]:
         for part in PARTS.values():

@@ -90,7 +90,11 @@ def main() -> None:
     pairs = read_pairs(Path(os.environ["BIOREL_CORPORA"]) / "aimed" / "aimed_pairs.tsv")
     texts = [pair.text for pair in pairs][:: max(1, len(pairs) // options.sentences)][: options.sentences]
     name, _, precision = options.program.partition(" ")
-    make = (lambda texts: with_biorel(precision, texts)) if name == "biorel" else lambda texts: with_peer(options.program, texts)
+    make = (
+        (lambda texts: with_biorel(precision, texts))
+        if name == "biorel"
+        else lambda texts: with_peer(options.program, texts)
+    )
     make(texts[:BATCH])()  # the first call allocates and compiles
     run = make(texts)
     started = time.perf_counter()

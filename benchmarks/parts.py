@@ -127,7 +127,9 @@ def gemm_table(records: Records) -> list[str]:
                 middle = statistics.median(run["products"][index][way] for run in runs)
                 rates.setdefault((f"{row['encoder']} {row['shape']}", way), {})[label] = middle
     labels = list(records)
-    pairs = [(mine, f"PyTorch {peer}") for mine, peer in (("biorel f32", "fp32"), ("biorel bf16", "bf16")) if mine in records]
+    pairs = [
+        (mine, f"PyTorch {peer}") for mine, peer in (("biorel f32", "fp32"), ("biorel bf16", "bf16")) if mine in records
+    ]
     head = f"{'GFLOP/s':<28} {'':<9}" + "".join(f" {label:>14}" for label in labels)
     lines = [head + "".join(f" {mine.split()[1] + ' share':>12}" for mine, _ in pairs)]
     for (shape, way), row in rates.items():
@@ -167,7 +169,9 @@ def heads_table(records: Records) -> list[str]:
 
 
 def reading_table(records: Records) -> list[str]:
-    lines = [f"{'milliseconds':<12} {'corpus':<10} {'pairs':>8} {'pieces':>9} {'reading':>9} {'marking':>9} {'tokenising':>11}"]
+    lines = [
+        f"{'milliseconds':<12} {'corpus':<10} {'pairs':>8} {'pieces':>9} {'reading':>9} {'marking':>9} {'tokenising':>11}"
+    ]
     for label, runs in records.items():
         for row in runs[0]["corpora"]:
             marking = f"{1000 * row['marking']:.0f}" if "marking" in row else "(above)"
@@ -224,7 +228,9 @@ def train(encoder: str, engine: str) -> Callable[[Context], list[Program]]:
         # Where there are no instructions for bf16, biorel does not use it.
         own = engine if engine in context.engines else "f32"
         peers = [
-            context.peer_train(f"{names[p]}, {paddings[padding]}", encoder, steps[1], "--precision", p, "--padding", padding)
+            context.peer_train(
+                f"{names[p]}, {paddings[padding]}", encoder, steps[1], "--precision", p, "--padding", padding
+            )
             for p, padding in settings
         ]
         return [context.biorel_train(own, encoder, steps[0]), *peers]
@@ -259,7 +265,9 @@ def memory(context: Context) -> list[Program]:
         context.measure("biorel f32, 8 x 512", "steps", *options),
         context.measure("biorel f32, checkpoint_layers, 8 x 512", "steps", *options, "recompute=1"),
         context.peer_measure("PyTorch fp32, 8 x 512", "steps", *peer_options),
-        context.peer_measure("PyTorch fp32, checkpointing, 8 x 512", "steps", *peer_options, "--gradient-checkpointing"),
+        context.peer_measure(
+            "PyTorch fp32, checkpointing, 8 x 512", "steps", *peer_options, "--gradient-checkpointing"
+        ),
     ]
     return ours + peers + long
 

@@ -58,7 +58,9 @@ def parse_arguments() -> argparse.Namespace:
         default=1,
         help="split each random batch by length in N parts and add up their gradients: same batch, less padding",
     )
-    parser.add_argument("--gradient-checkpointing", action="store_true", help="compute activations twice to save memory")
+    parser.add_argument(
+        "--gradient-checkpointing", action="store_true", help="compute activations twice to save memory"
+    )
     parser.add_argument("--bias-correction", action="store_true", help="AdamW as torch has it")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--log", type=Path, help="JSON lines; default: standard output")
