@@ -44,6 +44,17 @@ fn every_pair_keeps_its_entities_and_its_words() {
                     let even = vec![1.0 / (n - 2) as f32; n - 2];
                     let weights = word_weights(features, instance, &even).expect("weights");
                     assert!((weights.iter().map(|word| word.weight).sum::<f64>() - 1.0).abs() < 1e-6);
+                    // Every word that has a piece is there once, in order, and of an uncut instance every letter, digit
+                    // and mark: BERT itself leaves out control and private-use characters.
+                    let mut numbers: Vec<u32> = features.words[1..n - 1].iter().flatten().copied().collect();
+                    numbers.dedup();
+                    assert!(weights.iter().map(|word| word.word).eq(numbers), "{}", instance.id);
+                    if features.cut == 0 {
+                        let shown = |c: &char| c.is_alphanumeric() || c.is_ascii_punctuation();
+                        let letters = |text: &str| text.chars().filter(shown).collect::<String>();
+                        let all: String = weights.iter().map(|word| letters(&word.text)).collect();
+                        assert_eq!(all, letters(&instance.text), "{}", instance.id);
+                    }
                     let sentence: Vec<char> = sentences[instance.sentence.as_str()].text.chars().collect();
                     for word in &weights {
                         words += 1;

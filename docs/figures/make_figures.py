@@ -14,6 +14,8 @@ def main() -> None:
     run = biorel.finetune(corpus, "minilm", head="attention", learning_rate=2e-4, epochs=5)
     weights = run.attention("test")
     biorel.heatmap(weights, [0, 1, 2]).save(FOLDER / "heatmap.png")
+    other = biorel.finetune(corpus, "minilm", head="cls", learning_rate=2e-4, epochs=2)
+    biorel.gallery(weights, run.predictions(), other.predictions(), n=3).save(FOLDER / "gallery.png")
     both = biorel.compare_stems(weights).head(8)
     pictures = {
         "stems": biorel.plot_stems(biorel.top_stems(weights, 10)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -169,6 +169,7 @@ class Comparison:
         encoder: str | None = None,
         seed: int | None = None,
         kind: Kind = "head",
+        documents: Collection[str] | None = None,
     ) -> pd.DataFrame:
         """Word weights of the test instances of all folds, each by the model that had not seen it.
 
@@ -182,11 +183,18 @@ class Comparison:
             One of the seeds; needed where there are several.
         kind : {"head", "encoder", "gradient"}
             As ``RelationModel.attention`` takes it.
+        documents : collection of str, optional
+            Only these documents' instances; all by default. Those that are in no test split are passed over.
 
         Returns
         -------
         pandas.DataFrame
             As ``RelationModel.attention``, with ``fold`` in front.
+
+        Raises
+        ------
+        ConfigError
+            When the models were not kept, the seed must be named, or no test instance is in `documents`.
 
         Examples
         --------
@@ -196,9 +204,18 @@ class Comparison:
         """
         tables = []
         for trial in self._of_one_seed(head, encoder, seed):
-            table = self._model(trial).attention(self._part(trial), kind=kind)
+            part = self._part(trial)
+            if documents is not None:
+                tested = part.instances("test")["document"].drop_duplicates()
+                wanted = tested[tested.isin(set(documents))]
+                if wanted.empty:
+                    continue
+                part = part.divide({"test": wanted})
+            table = self._model(trial).attention(part, kind=kind)
             table.insert(0, "fold", pd.Series([trial.fold] * len(table), dtype="Int64"))
             tables.append(table)
+        if not tables:
+            raise ConfigError("documents: none of them is tested", "documents")
         merged = pd.concat(tables, ignore_index=True)
         merged.attrs = tables[0].attrs
         return merged

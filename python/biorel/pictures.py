@@ -300,7 +300,8 @@ def plot_stems(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     names = [f"{row.stem} ({row.word})" if row.stem != row.word else str(row.stem) for row in _rows(rows)]
     if "q" in rows.columns:
         names = [f"{name} *" if q < 0.05 else name for name, q in zip(names, rows["q"], strict=True)]
-        ax.legend(frameon=False)
+        # Above the bars, which may fill all of the picture.
+        ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(groups))
     ax.set_yticks(places, names)
     ax.invert_yaxis()
     ax.set_xlabel("mean attention")

@@ -72,7 +72,10 @@ class Report:
             parts += [f'<p class="note">{html.escape(note)}</p>' for note in section.notes]
             for table in section.tables.values():
                 parts.append(f'<div class="wide">{_html(table)}</div>')
-            parts += [f"<figure>{self._svg[name]}</figure>" for name in section.pictures]
+            parts += [
+                f"<figure>{self._svg[name]}<figcaption>{html.escape(name)}</figcaption></figure>"
+                for name in section.pictures
+            ]
             parts += list(section.html.values())
         return "\n".join(parts)
 
@@ -100,7 +103,13 @@ class Report:
 
 def _text(table: pd.DataFrame) -> pd.DataFrame:
     """Every cell as it is to be read."""
-    return pd.DataFrame({name: [_cell(value) for value in table[name]] for name in table.columns})
+    return pd.DataFrame({name: _column(table[name].tolist()) for name in table.columns})
+
+
+def _column(values: list[Any]) -> list[str]:
+    """Fractions with as many decimals in every row: two in percent or minutes, four in shares."""
+    fractions = [abs(value) for value in values if isinstance(value, float) and not pd.isna(value)]
+    return [_cell(value, 2 if max(fractions, default=0) >= 1 else 4) for value in values]
 
 
 def _html(table: pd.DataFrame) -> str:
@@ -108,13 +117,13 @@ def _html(table: pd.DataFrame) -> str:
     return _text(table).rename(columns=lambda name: str(name).replace("_", " ")).to_html(index=False, border=0)
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, decimals: int) -> str:
     if value is None or value is pd.NA or (isinstance(value, float) and pd.isna(value)):
         return ""
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.2f}" if abs(value) >= 1 else f"{value:.4f}" if value else "0"
+        return f"{value:.{decimals}f}"
     return f"{value:,}" if isinstance(value, (int, np.integer)) else str(value)
 
 

@@ -290,6 +290,11 @@ def test_attention_over_folds(encoder: biorel.Encoder, tmp_path: Path) -> None:
     assert sorted(words["fold"].unique()) == [0, 1]
     assert set(words["instance"]) == set(made.predictions("attention")["id"])
     assert words["instance"].nunique() == len(aimed.instances(aimed.splits[0]))
+    one = words["document"].iloc[-1]
+    some = made.attention(documents=[one, "of no corpus"])
+    pd.testing.assert_frame_equal(some, words[words["document"] == one].reset_index(drop=True))
+    with pytest.raises(biorel.ConfigError, match="documents: none of them"):
+        made.attention(documents=["of no corpus"])
     with pytest.raises(biorel.ConfigError, match="name one fold"):
         made.model("attention")
     assert made.model("attention", fold=1).labels == aimed.labels

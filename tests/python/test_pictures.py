@@ -87,6 +87,10 @@ def test_bars_are_the_tables_values(weights: pd.DataFrame) -> None:
     np.testing.assert_allclose(widths, [*both["positive"], *both["negative"]])
     stars = [label.get_text().endswith(" *") for label in given.get_yticklabels()]
     assert stars == (both["q"] < 0.05).tolist()
+    # The legend stands above the bars, not on them.
+    figure: Any = given.figure
+    figure.canvas.draw()
+    assert given.get_legend().get_window_extent().y0 >= given.get_window_extent().y1 - 1
     with pytest.raises(biorel.ConfigError, match="top_stems or compare_stems"):
         biorel.plot_stems(weights)
 
