@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from bench import commit
 from runlog import cpu_name
-from speed import commit
 
 HERE = Path(__file__).parent
 
