@@ -338,7 +338,7 @@ PARTS = {
         Part("length", 5, "a step by length", 2, steps(by_length), steps_table, done),
         Part("batch-threads", 4, "a step by batch and threads", 2, steps(by_batch_and_threads), steps_table, done),
         Part("memory", 6, "peak memory of BERT-base", 1, memory, memory_table, done),
-        Part("reading", 1, "reading and tokenising the corpora", 1, reading, reading_table, done),
+        Part("reading", 2, "reading and tokenising the corpora", 1, reading, reading_table, done),
         Part("ops", 4, "every operation by itself (criterion)", 1, operations, ops_table, done),
     ]
 }
