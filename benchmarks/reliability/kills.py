@@ -25,6 +25,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "python"))
 
+# The children are forked after this process has computed.
+os.environ["CANDLE_NUM_THREADS"] = "1"
+
 import biorel
 from tiny_bert import write_encoder
 

@@ -3,11 +3,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use super::error::internal;
@@ -18,6 +19,9 @@ const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The process that imported the extension.
 static HOME: OnceLock<u32> = OnceLock::new();
+
+/// The process whose computations started candle's own threads; 0 before any.
+static COMPUTED: AtomicU32 = AtomicU32::new(0);
 
 /// Remember the process; called once, on import.
 pub fn settle() {
@@ -51,6 +55,7 @@ pub fn reporting<T: Send, N: Send>(
     mut report: impl FnMut(Python<'_>, N) -> PyResult<()> + Send,
     work: impl FnOnce(&mut (dyn FnMut(N) -> Result<()> + Send)) -> Result<T> + Send,
 ) -> PyResult<Outcome<T>> {
+    refuse_after_fork()?;
     let stop = AtomicBool::new(false);
     let mut raised: Option<PyErr> = None;
     let outcome = py.detach(|| {
@@ -120,6 +125,24 @@ fn guarded<T: Send>(work: impl FnOnce() -> T + Send) -> PyResult<T> {
             .unwrap_or("a panic without a message");
         Err(internal(message))
     })
+}
+
+/// candle, which computes the heads, keeps threads of its own for large tensors, for the life of a process and without a
+/// way to start them again. In the child of a process that had started them, the first large tensor would wait for ever.
+/// With `CANDLE_NUM_THREADS=1` it never starts any.
+fn refuse_after_fork() -> PyResult<()> {
+    let this = std::process::id();
+    let before = COMPUTED.swap(this, Ordering::Relaxed);
+    let alone = std::env::var("CANDLE_NUM_THREADS").is_ok_and(|threads| threads.trim() == "1");
+    if before == 0 || before == this || alone {
+        return Ok(());
+    }
+    COMPUTED.store(before, Ordering::Relaxed);
+    Err(PyRuntimeError::new_err(
+        "biorel cannot compute in a forked process after its parent did: their threads are not there. Start processes with \
+         multiprocessing.get_context(\"spawn\"), or set the environment variable CANDLE_NUM_THREADS=1 before biorel's \
+         first computation",
+    ))
 }
 
 /// After `os.fork` (multiprocessing's way on Linux until Python 3.14) rayon's own pool is there in name only: its threads

@@ -15,6 +15,7 @@ from typing import Any
 import biorel
 import pandas as pd
 import pytest
+from tiny_bert import write_encoder
 
 LONG = 1_000_000
 
@@ -51,39 +52,78 @@ def child(folder: str, sentences: list[dict[str, Any]]) -> pd.DataFrame:
     return biorel.load(folder, threads=1).predict(sentences)
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_other_processes_predict_the_same(saved: Path, method: str) -> None:
-    # In a process of its own, which has used all threads before it forks, and with a limit: a hang must be a failure.
-    code = f"""
-        import multiprocessing, sys
-        import pandas as pd
+def run_script(folder: Path, name: str, code: str, **environment: str) -> str:
+    """Run Python in a process of its own and within a limit: a hang must be a failure."""
+    script = folder / f"{name}.py"
+    before = f"""
+        import os, multiprocessing, sys
         sys.path.insert(0, {os.path.dirname(__file__)!r})
         import biorel
+        import pandas as pd
         import test_hard_knocks as tests
+    """
+    script.write_text(textwrap.dedent(before) + textwrap.dedent(code))
+    command = [sys.executable, str(script)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=120, check=False, env=os.environ | environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_other_processes_predict_the_same(run: biorel.Run, saved: Path, method: str) -> None:
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"{method} does not exist here")
+    table = saved.parent / "alone.pickle"
+    run.model.predict(SENTENCES).to_pickle(table)
+    # The parent uses the core's threads before it forks, but does not compute.
+    code = f"""
         if __name__ == "__main__":
-            model = biorel.load({str(saved)!r})
-            alone = model.predict(tests.SENTENCES)
-            biorel.load_sample("ddi").instances("train")
+            assert len(biorel.load_sample("ddi").instances("train")) > 0
             with multiprocessing.get_context({method!r}).Pool(2) as pool:
                 for table in pool.starmap(tests.child, [({str(saved)!r}, tests.SENTENCES)] * 4):
-                    pd.testing.assert_frame_equal(table, alone)
-            if {method!r} == "fork":
-                # The parent's own model, in the child of a child too.
-                import os
-                for depth in range(2):
-                    child = os.fork()
-                    if child:
-                        assert os.waitpid(child, 0)[1] == 0
-                        os._exit(0)
-                    pd.testing.assert_frame_equal(model.predict(tests.SENTENCES), alone)
-                    assert len(biorel.load_sample("ddi").instances("train")) > 0
+                    pd.testing.assert_frame_equal(table, pd.read_pickle({str(table)!r}))
+            print("done")
     """
-    script = saved.parent / f"{method}.py"
-    script.write_text(textwrap.dedent(code))
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    assert method in multiprocessing.get_all_start_methods()
+    assert run_script(saved.parent, method, code) == "done\n"
+
+
+FORKED = """
+    model = biorel.load(sys.argv[0].rsplit("/", 1)[0] + "/model")
+    corpus = biorel.load_sample("ddi")
+
+    def work():
+        settings = dict(head="lstm", max_length=96, max_steps=2, progress=False)
+        run = biorel.finetune(corpus, tests.tiny(sys.argv[0] + "-encoder"), **settings)
+        return run.predictions("train")
+
+    wanted = work()
+    for depth in range(2):
+        child = os.fork()
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+            sys.exit()
+        try:
+            pd.testing.assert_frame_equal(work(), wanted)
+            print("computed", flush=True)
+        except RuntimeError as error:
+            print(error, flush=True)
+"""
+
+
+def tiny(folder: str) -> Path:
+    return write_encoder(Path(folder))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_fork_after_computing_is_refused_or_works(saved: Path) -> None:
+    # candle's threads stay with the parent; without them the heads' larger tensors would wait for ever.
+    lines = run_script(saved.parent, "refused", FORKED, CANDLE_NUM_THREADS="2").splitlines()
+    assert len(lines) == 2
+    assert all('multiprocessing.get_context("spawn")' in line for line in lines)
+    lines = run_script(saved.parent, "alone", FORKED, CANDLE_NUM_THREADS="1").splitlines()
+    assert lines == ["computed", "computed"]
 
 
 ODD = {

@@ -1,0 +1,92 @@
+"""Write the fuzzer's first inputs, in ``fuzz/corpus/TARGET``, from the data of the tests.
+
+An input is a byte that chooses the reader, and files with a line of ``=`` between them (``fuzz/src/lib.rs``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from pathlib import Path
+
+FUZZ = Path(__file__).parent
+DATA = FUZZ.parent / "tests" / "data"
+SAMPLE = FUZZ.parent / "python" / "biorel" / "data" / "sample"
+BETWEEN = b"\n=====\n"
+
+
+def seed(target: str, choice: int, *files: Path | bytes) -> None:
+    """One input."""
+    contents = [file if isinstance(file, bytes) else file.read_bytes() for file in files]
+    data = bytes([choice]) + BETWEEN.join(contents)
+    folder = FUZZ / "corpus" / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / hashlib.sha1(data).hexdigest()).write_bytes(data)
+
+
+def corpora() -> None:
+    """Of every corpus reader, and the same in archives."""
+    found = DATA / "corpora"
+    for file in (found / "ppi").iterdir():
+        seed("corpora", 0 if file.suffix == ".xml" else 1, file)
+    for number, ending in ((3, "tsv"), (4, "csv"), (5, "jsonl")):
+        seed("corpora", number, found / "table" / f"pairs.{ending}")
+    for file in [*(found / "ddi").rglob("*.xml"), *sorted((SAMPLE / "ddi").rglob("*.xml"))[:2]]:
+        seed("corpora", 2, file)
+    training = found / "chemprot" / "training"
+    names = ("abstracts", "entities", "gold_standard", "relations")
+    seed("corpora", 6, *(training / f"chemprot_training_{name}.tsv" for name in names))
+    for number, folder in ((7, "ddi"), (8, "ppi"), (9, "chemprot")):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted((found / folder).rglob("*.*")):
+                if file.is_file():
+                    archive.write(file, file.relative_to(found))
+        seed("corpora", number, buffer.getvalue())
+
+
+def checkpoints() -> None:
+    """Of every format of weights."""
+    for folder in (DATA / "checkpoint").iterdir():
+        one = {"model.safetensors": 0, "pytorch_model.bin": 1, "flax_model.msgpack": 3}
+        for name, choice in one.items():
+            if (folder / name).exists():
+                seed("checkpoints", choice, folder / name)
+        for index in folder.glob("*.ckpt*.index"):
+            data = sorted(folder.glob(index.name.removesuffix(".index") + ".data-*"))
+            seed("checkpoints", 2, index, *data[:1])
+        for choice, index in ((4, "model.safetensors.index.json"), (5, "pytorch_model.bin.index.json")):
+            if (folder / index).exists():
+                names = sorted(file for file in folder.iterdir() if "-of-" in file.name)
+                text = (folder / index).read_bytes()
+                for name, short in zip(names, "ab", strict=False):
+                    text = text.replace(name.name.encode(), f"{short}{name.suffix}".encode())
+                seed("checkpoints", choice, text, *names[:2])
+
+
+def configs() -> None:
+    """Of an encoder and of a saved model."""
+    for file in (DATA / "checkpoint").glob("*/*config.json"):
+        seed("configs", 0, file)
+        seed("configs", 1, file)
+    card = FUZZ / "seeds" / "biorel.json"
+    seed("configs", 2, card)
+
+
+def tokenizers() -> None:
+    """Vocabularies and texts."""
+    for folder in (DATA / "encoding").iterdir():
+        seed("tokenizer", 0, folder / "vocab.txt", b'{"do_lower_case": true}')
+    seed("tokenizer", 1, FUZZ / "seeds" / "tokenizer.json")
+    texts = (FUZZ.parent / "tests" / "golden" / "tokenizer" / "hard.json").read_text(encoding="utf-8").splitlines()
+    for text in texts:
+        seed("tokenizer", 2, text.encode())
+        seed("tokenizer", 3, text.encode())
+
+
+if __name__ == "__main__":
+    corpora()
+    checkpoints()
+    configs()
+    tokenizers()
