@@ -37,10 +37,10 @@ TRIALS = {"max_length": 96, "max_steps": 30, "state_every": 3, "threads": 1}
 
 
 def digest(path: Path) -> str:
-    """Hash of a file, or of all files of a folder with their names."""
+    """Hash of all files of a folder with their names, without the card, which has the folder's own name in it."""
     found = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
+    for file in sorted(path.rglob("*")):
+        if file.is_file() and file.name != "README.md":
             found.update(str(file.relative_to(path)).encode() + b"\0" + file.read_bytes())
     return found.hexdigest()
 
