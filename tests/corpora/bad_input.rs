@@ -95,7 +95,7 @@ fn settings_that_do_not_belong() {
     contains(&with(CorpusKind::Chemprot, splits("blue")), &["splits", "only ddi"]);
     contains(&with(CorpusKind::Ddi, splits("blue")), &["needs the whole of DDIExtraction 2013", "0 of its 942"]);
     let labels = ReadOptions { labels: Some(vec!["a".into(), "b".into()]), ..Default::default() };
-    contains(&with(CorpusKind::Ddi, labels), &["labels: only a table has it"]);
+    contains(&with(CorpusKind::Ddi, labels), &["labels: only a table and documents have it", "ddi defines its own"]);
     let error = "bioinfer".parse::<CorpusKind>().unwrap_err().to_string();
     contains(&error, &["`bioinfer`", "aimed, ddi, chemprot, table"]);
     let corpus = read(CorpusKind::Ddi, data("ddi")).unwrap();
