@@ -36,7 +36,11 @@ impl Document {
             let own = |mention: &super::Mention| mention.passage == Some(number);
             let mut inside: Vec<usize> = (0..self.mentions.len()).filter(|&index| own(&self.mentions[index])).collect();
             // In the order of the text, whatever the file's: it is the order of the arguments where types do not say.
-            inside.sort_by_key(|&index| (self.mentions[index].hull().start, self.mentions[index].hull().end));
+            // Of those that start together, the one that holds the others comes first.
+            inside.sort_by_key(|&index| {
+                let hull = self.mentions[index].hull();
+                (hull.start, std::cmp::Reverse(hull.end))
+            });
             let (spans, joined) = self.spans(passage, &inside);
             if joined {
                 let reason = "a sentence boundary inside a mention is none";
