@@ -293,7 +293,9 @@ def test_killed_and_called_again_it_gives_the_same_bytes(
 def test_ctrl_c_leaves_a_state_that_goes_on(model: biorel.RelationModel, larger: Path, tmp_path: Path) -> None:
     saved = tmp_path / "tiny"
     model.save(saved)
-    command = [sys.executable, "-c", "import sys, biorel.cli; sys.exit(biorel.cli.main(sys.argv[1:]))"]
+    # A shell starts what runs in its background with SIGINT ignored, and its children inherit that.
+    heed = "import signal, sys, biorel.cli; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command = [sys.executable, "-c", heed + "sys.exit(biorel.cli.main(sys.argv[1:]))"]
     command += ["predict", str(saved), "--input", str(larger), "--output", str(tmp_path / "out")]
     command += ["--part-documents", "2", "--threads", "1", "--no-progress"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
