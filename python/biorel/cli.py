@@ -33,6 +33,7 @@ from biorel.prediction_directory import FORMATS
 from biorel.reproduction import PRESETS, reproduce
 from biorel.scores import Scores
 from biorel.training import finetune
+from biorel.whole_files import write_whole
 
 # The settings of `finetune` that are options here: the type of what is typed, or all that argparse is told.
 _SETTINGS: dict[str, Any] = {
@@ -536,9 +537,7 @@ def _check_ending(path: str | None, option: str) -> None:
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(_text(table, path.suffix[1:]), encoding="utf-8")
-    beside.replace(path)
+    write_whole(path, _text(table, path.suffix[1:]))
     _say(f"written: {path}")
 
 

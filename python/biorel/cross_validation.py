@@ -10,10 +10,11 @@ import pandas as pd
 from biorel import __version__
 from biorel.corpus import By, Corpus, PathLike, check_corpus
 from biorel.encoder import Encoder, load_encoder
-from biorel.run_directory import RunDirectory, prediction_rows, prediction_table, write_whole
+from biorel.run_directory import RunDirectory, prediction_rows, prediction_table
 from biorel.scores import Scores
 from biorel.training import Head
 from biorel.trial import Folds, Row, checked_settings, folds_of, run_trial, score_pooled
+from biorel.whole_files import write_whole
 from tqdm.auto import tqdm
 
 MEASURES = ("precision", "recall", "f1")

@@ -12,6 +12,7 @@ import pandas as pd
 from biorel import _biorel
 from biorel.corpus import PathLike
 from biorel.errors import ConfigError, CorpusError
+from biorel.whole_files import write_whole
 
 DocumentFormat: TypeAlias = Literal["pubtator", "bioc-json", "bioc-xml", "brat"]
 
@@ -209,28 +210,6 @@ def write_documents(documents: Iterable[Document], path: PathLike, format: Docum
         # Bytes, so that no line end is changed.
         write_whole(path / f"{document.id}.txt", document.text.encode())
         write_whole(path / f"{document.id}.ann", _biorel.write_documents([document._core], "brat").encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it is there complete or not at all, even if the machine stops."""
-    beside = path.with_name(f".{path.name}.partial")
-    with beside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a renamed file survive a stop of the machine."""
-    if os.name == "nt":  # a folder cannot be opened there
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def documents_from_tables(

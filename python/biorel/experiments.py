@@ -16,10 +16,11 @@ from biorel.encoder import Encoder, load_encoder
 from biorel.errors import ConfigError
 from biorel.model import Kind, RelationModel, load
 from biorel.paired import Side, compare_decisions
-from biorel.run_directory import RunDirectory, prediction_rows, prediction_table, write_whole
+from biorel.run_directory import RunDirectory, prediction_rows, prediction_table
 from biorel.scores import Scores, score_predictions
 from biorel.training import Head
 from biorel.trial import Folds, Row, checked_settings, folds_of, run_trial, score_pooled
+from biorel.whole_files import write_whole
 from tqdm.auto import tqdm
 
 Which: TypeAlias = "str | tuple[str, str]"

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from biorel.corpus import PathLike
-from biorel.documents import sync_folder, write_whole
 from biorel.errors import ConfigError
 from biorel.run_directory import differences, locked
+from biorel.whole_files import sync_folder, write_whole
 
 if TYPE_CHECKING:
     from biorel import _biorel

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from biorel import __version__
 from biorel.pictures import close
-from biorel.run_directory import write_whole
+from biorel.whole_files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

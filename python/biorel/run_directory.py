@@ -20,6 +20,7 @@ from typing import Any
 import pandas as pd
 from biorel.corpus import PathLike
 from biorel.errors import ConfigError
+from biorel.whole_files import PARTIAL, sync_folder, write_whole
 
 try:
     import fcntl
@@ -77,7 +78,7 @@ class RunDirectory:
         with (self.path / "trials.jsonl").open("ab", buffering=0) as file:
             file.write(line.encode() + b"\n")
             os.fsync(file.fileno())
-        _sync_folder(self.path)
+        sync_folder(self.path)
         self.records[trial] = json.loads(line)
         self.state(trial).unlink(missing_ok=True)
 
@@ -95,7 +96,7 @@ class RunDirectory:
             known = {"lock", "predictions", "states"}
             others = sorted(entry.name for entry in self.path.iterdir() if entry.name not in known)
             # A kill between making the directory and writing the plan leaves only what is known, or a partial plan.
-            if [name for name in others if not name.endswith(".part")]:
+            if [name for name in others if not name.endswith(PARTIAL)]:
                 message = f"directory: {self.path} holds other things ({', '.join(others[:3])}); give a new directory"
                 raise ConfigError(message, "directory")
             write_whole(file, json.dumps(self.plan, indent=1, ensure_ascii=False) + "\n")
@@ -165,27 +166,6 @@ def prediction_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
         if name.startswith("p_") or name == "probability":
             table[name] = table[name].astype(float)
     return table
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there complete or not at all, even if the machine stops."""
-    beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
-        file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # a folder cannot be opened there
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _file_name(trial: str) -> str:

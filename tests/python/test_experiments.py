@@ -173,7 +173,7 @@ def test_killed_at_any_moment_it_comes_to_the_same(encoder: biorel.Encoder, tmp_
     pd.testing.assert_frame_equal(*tests)
     assert tests[0]["n"].iloc[0] == 302
     assert not list((killed / "states").iterdir())
-    assert not list(killed.rglob("*.part"))
+    assert not list(killed.rglob("*.partial"))
     names = [json.loads(line)["trial"] for line in (killed / "trials.jsonl").read_text().splitlines()]
     assert len(names) == len(set(names)) == 8
     assert "2 folds by document" in resumed.results.protocol
