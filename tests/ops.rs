@@ -11,7 +11,7 @@ use biorel::ops::cpu::bf16::Unit;
 use biorel::ops::{AdamWStep, AttentionShape, Cpu, Moments, Norm, Ops, Reference};
 use biorel::rng::Dropout;
 use candle_core::{Device, Tensor};
-use suite::{Draws, Results, assert_close, encoder, exact, suite};
+use suite::{Draws, Results, assert_close, encoder, exact, refuses_what_does_not_fit, suite};
 
 /// Largest difference of an f32 engine from the reference in f64, relative to the largest expected value (at least 1).
 const TOLERANCE: f64 = 2e-6;
@@ -136,30 +136,9 @@ fn a_whole_encoder_on_the_cpu_equals_the_reference() {
     }
 }
 
-/// Shapes that do not fit are errors, not panics.
 #[test]
 fn cpu_refuses_what_does_not_fit() {
-    let ops = Cpu::new();
-    let up = |shape: &[usize]| ops.zeros(shape).unwrap();
-    assert!(ops.upload(&[1.0], &[2]).is_err());
-    assert!(ops.linear(&up(&[2, 3]), &up(&[4, 5]), None).is_err());
-    assert!(ops.linear(&up(&[2, 3]), &up(&[4, 3]), Some(&up(&[3]))).is_err());
-    assert!(ops.linear(&up(&[6]), &up(&[4, 3]), None).is_err());
-    assert!(ops.linear_backward(&up(&[2, 3]), &up(&[4, 3]), &up(&[3, 4]), None).is_err());
-    assert!(ops.bias_gelu(&up(&[2, 3]), &up(&[2])).is_err());
-    assert!(ops.add(up(&[2, 3]), &up(&[3, 2])).is_err());
-    assert!(ops.rows(&up(&[2, 3]), &[2]).is_err());
-    let tables = [up(&[5, 3]), up(&[4, 3]), up(&[2, 3])];
-    let tables = [&tables[0], &tables[1], &tables[2]];
-    assert!(ops.embed(&[5], &[0], tables).is_err());
-    assert!(ops.embed(&[4], &[4], tables).is_err());
-    assert!(ops.embed(&[4, 4], &[3], tables).is_err());
-    for (starts, heads) in [(vec![0, 3], 2), (vec![0, 2], 5), (vec![0, 2], 0), (vec![1, 2], 2), (vec![0, 3, 2], 2)] {
-        assert!(
-            ops.attention(&up(&[2, 12]), AttentionShape { starts: &starts, heads, keys: None }, None).is_err(),
-            "{starts:?}"
-        );
-    }
+    refuses_what_does_not_fit(&Cpu::new());
 }
 
 /// As many keys as sentences, none of them without a key or with more than its tokens.

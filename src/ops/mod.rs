@@ -14,6 +14,7 @@ pub mod engine;
 pub mod lstm;
 pub mod product;
 pub mod reference;
+mod shapes;
 
 use std::ops::Range;
 

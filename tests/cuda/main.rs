@@ -17,7 +17,7 @@ use biorel::ops::lstm::last_states_reference;
 use biorel::ops::{AdamWStep, AttentionShape, Moments, Norm, Ops, Update};
 use candle_core::{DType, Device, Tensor, Var};
 use host::{Host, Schedule, Shim};
-use suite::{Draws, Results, assert_close, exact, suite};
+use suite::{Draws, Results, assert_close, exact, refuses_what_does_not_fit, suite};
 
 /// Largest difference from the reference in f64, relative to the largest expected value of a result (at least 1).
 const F32_TOLERANCE: f64 = 5e-6;
@@ -201,23 +201,7 @@ fn what_does_not_fit_is_refused() {
     let Some(shim) = Shim::get() else { return };
     let ops = engine(shim, Element::F32, Schedule::Forward);
     let up = |shape: &[usize]| ops.zeros(shape).unwrap();
-    assert!(ops.upload(&[1.0], &[2]).is_err());
-    assert!(ops.linear(&up(&[2, 3]), &up(&[4, 5]), None).is_err());
-    assert!(ops.linear(&up(&[2, 3]), &up(&[4, 3]), Some(&up(&[3]))).is_err());
-    assert!(ops.linear(&up(&[6]), &up(&[4, 3]), None).is_err());
-    assert!(ops.linear_backward(&up(&[2, 3]), &up(&[4, 3]), &up(&[3, 4]), None).is_err());
-    assert!(ops.bias_gelu(&up(&[2, 3]), &up(&[2])).is_err());
-    assert!(ops.add(up(&[2, 3]), &up(&[3, 2])).is_err());
-    assert!(ops.rows(&up(&[2, 3]), &[2]).is_err());
-    let tables = [up(&[5, 3]), up(&[4, 3]), up(&[2, 3])];
-    let tables = [&tables[0], &tables[1], &tables[2]];
-    assert!(ops.embed(&[5], &[0], tables).is_err());
-    assert!(ops.embed(&[4], &[4], tables).is_err());
-    assert!(ops.embed(&[4, 4], &[3], tables).is_err());
-    for (starts, heads) in [(vec![0, 3], 2), (vec![0, 2], 5), (vec![0, 2], 0), (vec![1, 2], 2), (vec![0, 3, 2], 2)] {
-        let shape = AttentionShape { starts: &starts, heads, keys: None };
-        assert!(ops.attention(&up(&[2, 12]), shape, None).is_err(), "{starts:?}");
-    }
+    refuses_what_does_not_fit(&ops);
     let shape = AttentionShape { starts: &[0, 2], heads: 1, keys: None };
     assert!(ops.attention(&up(&[2, 3 * 129]), shape, None).is_err(), "a head that is too large");
     let norm = Norm { gamma: &up(&[20_000]), beta: &up(&[20_000]), eps: 1e-12 };

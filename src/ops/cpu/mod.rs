@@ -32,6 +32,7 @@ use rayon::prelude::*;
 
 use self::bf16::{Products, Start, Unit};
 use super::product::{Matrix, all_threads, multiply};
+use super::shapes::{self, defect, expect_attention, expect_inside};
 use super::{AdamWStep, AttentionShape, Moments, Norm, NormGradients, Normed, Ops};
 use crate::rng::Dropout;
 use crate::{Error, Result};
@@ -146,50 +147,14 @@ impl Cpu {
     }
 }
 
-fn defect(message: String) -> Error {
-    Error::Tensor(candle_core::Error::Msg(message))
-}
-
 /// Rows and columns of a matrix.
 fn matrix(x: &Buffer) -> Result<(usize, usize)> {
-    match x.shape() {
-        [rows, columns] => Ok((*rows, *columns)),
-        shape => Err(defect(format!("expected a matrix, got the shape {shape:?}"))),
-    }
+    shapes::matrix(x.shape())
 }
 
 /// Refuse a buffer of another shape.
 fn expect(what: &str, x: &Buffer, shape: &[usize]) -> Result<()> {
-    if x.shape() == shape {
-        return Ok(());
-    }
-    Err(defect(format!("{what} has the shape {:?}, expected {shape:?}", x.shape())))
-}
-
-/// Refuse an index that is outside of its table.
-fn expect_inside(what: &str, indices: impl IntoIterator<Item = usize>, rows: usize) -> Result<()> {
-    match indices.into_iter().find(|index| *index >= rows) {
-        Some(index) => Err(defect(format!("{what} {index} is outside of 0..{rows}"))),
-        None => Ok(()),
-    }
-}
-
-/// Refuse sentences that do not cover the tokens, or heads that do not divide the hidden size.
-fn expect_attention(shape: AttentionShape<'_>, tokens: usize, hidden: usize) -> Result<()> {
-    let starts = shape.starts;
-    let covers = starts.first().is_none_or(|first| *first == 0) && starts.last().copied().unwrap_or(0) == tokens;
-    if !covers || starts.windows(2).any(|bounds| bounds[0] > bounds[1]) {
-        return Err(defect(format!("sentence starts {starts:?} do not cover {tokens} tokens in order")));
-    }
-    let fits = |(keys, bounds): (&usize, &[usize])| (1..=(bounds[1] - bounds[0]).max(1)).contains(keys);
-    let sentences = starts.len().saturating_sub(1);
-    if shape.keys.is_some_and(|keys| keys.len() != sentences || !keys.iter().zip(starts.windows(2)).all(fits)) {
-        return Err(defect(format!("keys {:?} do not fit the sentence starts {starts:?}", shape.keys)));
-    }
-    if shape.heads == 0 || !hidden.is_multiple_of(shape.heads) {
-        return Err(defect(format!("{} heads do not divide a hidden size of {hidden}", shape.heads)));
-    }
-    Ok(())
+    shapes::expect(what, x.shape(), shape)
 }
 
 impl Ops for Cpu {
