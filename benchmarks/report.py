@@ -56,7 +56,7 @@ def summary(results: dict[str, dict]) -> list[list[str]]:
 
 
 def markdown(results: dict[str, dict]) -> list[str]:
-    head = ["work", "PyTorch as run", "tuned", "biorel", "over as run", "over tuned", "meant to be"]
+    head = ["work", "PyTorch as run", "tuned", "biorel", "over as run", "over tuned", "aimed at over tuned"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(row) + " |" for row in summary(results)]
     headers = [result["header"] for result in results.values()]
@@ -98,7 +98,7 @@ def draw(results: dict[str, dict], path: Path) -> None:
         drawn = panel.barh(range(len(labels)), [middle(programs[label]) for label in labels], color=colours)
         panel.bar_label(drawn, fmt="%.1f", padding=2, fontsize=7)
         panel.margins(x=0.15)
-        panel.set_yticks(range(len(labels)), [label.replace("PyTorch ", "") for label in labels], fontsize=7)
+        panel.set_yticks(range(len(labels)), labels, fontsize=7)
         panel.set_title(f"{work}, sentences/s", fontsize=9)
     for part in lines:
         panel, programs = next(free), results[part]["programs"]
