@@ -13,7 +13,7 @@ use std::time::Instant;
 use biorel::Result;
 use biorel::model::encoder::{EncodedGradient, Pass, backward, forward};
 use biorel::model::params::{Weights, encoder_specs};
-use biorel::ops::{AdamWStep, AttentionShape, Moments, Norm, NormGradients, Normed, Ops};
+use biorel::ops::{AdamWStep, AttentionShape, Loss, Moments, Norm, NormGradients, Normed, Ops};
 use biorel::rng::Dropout;
 use candle_core::Tensor;
 
@@ -135,6 +135,9 @@ impl<O: Ops> Ops for Timed<O> {
     }
     fn add(&self, a: O::Buffer, b: &O::Buffer) -> Result<O::Buffer> {
         self.time("add", |ops| ops.add(a, b))
+    }
+    fn cross_entropy(&self, logits: &O::Buffer, labels: &[u32], loss: &Loss<'_>) -> Result<(O::Buffer, O::Buffer)> {
+        self.time("cross_entropy", |ops| ops.cross_entropy(logits, labels, loss))
     }
     fn sum_squares(&self, x: &O::Buffer) -> Result<f64> {
         self.time("sum_squares", |ops| ops.sum_squares(x))

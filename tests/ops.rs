@@ -11,7 +11,7 @@ use biorel::ops::cpu::bf16::Unit;
 use biorel::ops::{AdamWStep, AttentionShape, Cpu, Moments, Norm, Ops, Reference};
 use biorel::rng::Dropout;
 use candle_core::{Device, Tensor};
-use suite::{Draws, Results, assert_close, encoder, exact, refuses_what_does_not_fit, suite};
+use suite::{Draws, Results, assert_close, encoder, exact, refuses_what_does_not_fit, suite, takes_empty_batches};
 
 /// Largest difference of an f32 engine from the reference in f64, relative to the largest expected value (at least 1).
 const TOLERANCE: f64 = 2e-6;
@@ -154,31 +154,12 @@ fn cpu_refuses_keys_that_do_not_fit() {
     }
 }
 
-/// Batches without tokens are results without rows.
 #[test]
 fn cpu_takes_empty_batches() {
     takes_empty_batches(&Cpu::new());
     for (_, ops) in bf16_engines() {
         takes_empty_batches(&ops);
     }
-}
-
-fn takes_empty_batches(ops: &Cpu) {
-    let up = |shape: &[usize]| ops.zeros(shape).unwrap();
-    let (x, w, b) = (up(&[0, 4]), up(&[6, 4]), up(&[6]));
-    let y = ops.linear(&x, &w, Some(&b)).unwrap();
-    assert_eq!(y.shape(), [0, 6]);
-    let (dx, dw) = ops.linear_backward(&x, &w, &y, None).unwrap();
-    assert_eq!((dx.shape(), ops.download(&dw).unwrap()), ([0, 4].as_slice(), vec![0.0; 24]));
-    assert_eq!(ops.download(&ops.column_sum(&y).unwrap()).unwrap(), vec![0.0; 6]);
-    let norm = Norm { gamma: &up(&[6]), beta: &b, eps: 1e-12 };
-    let normed = ops.add_norm(y.clone(), Some(&b), Some(&y), norm, None).unwrap();
-    let d = ops.add_norm_backward(y.clone(), &normed, &b, None).unwrap();
-    assert_eq!((d.branch.shape(), ops.download(&d.gamma).unwrap()), ([0, 6].as_slice(), vec![0.0; 6]));
-    let (out, p) = ops.attention(&y, AttentionShape { starts: &[0, 0], heads: 2, keys: None }, None).unwrap();
-    let d =
-        ops.attention_backward(&y, p, &out, AttentionShape { starts: &[0, 0], heads: 2, keys: None }, None).unwrap();
-    assert_eq!((out.shape(), d.shape()), ([0, 2].as_slice(), [0, 6].as_slice()));
 }
 
 /// A function of a few tensors, as its operation and as the gradients that the operation's backward gives for the sum

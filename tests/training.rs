@@ -75,6 +75,35 @@ fn predict(engine: Engine, head: HeadKind, weights: &Weights, features: &[Featur
     engine::run(engine, Some(2), job).unwrap()
 }
 
+/// Several trainings side by side, each in threads of its own, take the way that each takes alone: nothing that they share
+/// (candle's threads, caches of plans and instruction sets) knows of more than one.
+#[test]
+fn trainings_at_once_give_the_bits_of_one_after_the_other() {
+    let jobs = [
+        (HeadKind::Attention, Precision::F32, 1),
+        (HeadKind::Lstm, Precision::Bf16, 2),
+        (HeadKind::AttentionAllCls, Precision::F32, 3),
+        (HeadKind::LstmAllCls, Precision::Bf16, 1),
+    ];
+    let run = |(head, precision, threads): (HeadKind, Precision, usize)| {
+        let (network, settings, features) = (network(head), settings(head), features(256, 0));
+        let weights = Weights::initial(network.specs(), settings.seed);
+        let mut on_news = |_| Ok(());
+        let job = finetune(&network, &weights, &features, &settings, &mut on_news);
+        Compute::new(Engine::Cpu, precision, Some(threads)).unwrap().run(job).unwrap().weights
+    };
+    let alone = jobs.map(run);
+    for _ in 0..3 {
+        let together: Vec<Weights> = std::thread::scope(|scope| {
+            let threads: Vec<_> = jobs.iter().map(|job| scope.spawn(|| run(*job))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        for ((job, alone), together) in jobs.iter().zip(&alone).zip(&together) {
+            assert!(alone == together, "{job:?}");
+        }
+    }
+}
+
 #[test]
 fn every_head_learns_and_predicts() {
     for head in HeadKind::ALL {

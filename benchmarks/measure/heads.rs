@@ -31,7 +31,7 @@ pub fn measure(options: &Options) -> Value {
     // The first round fills the pool of buffers.
     for round in 0..=rounds {
         for (trainer, times) in trainers.iter_mut().zip(&mut times) {
-            let time = seconds(|| trainer.step(&batch, 1e-5).unwrap());
+            let time = seconds(|| trainer.step(&batch, 1e-5).unwrap().get().unwrap());
             if round > 0 {
                 times.push(time);
             }

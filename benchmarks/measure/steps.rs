@@ -23,8 +23,8 @@ pub fn measure(options: &Options) -> Value {
         let batch = [workload::sentences(network.encoder.vocab_size, std::iter::repeat_n(length, sentences))];
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let time = pool.install(|| {
-            trainer.step(&batch, 1e-6).unwrap();
-            median((0..repeats).map(|_| seconds(|| trainer.step(&batch, 1e-6).unwrap())).collect())
+            trainer.step(&batch, 1e-6).unwrap().get().unwrap();
+            median((0..repeats).map(|_| seconds(|| trainer.step(&batch, 1e-6).unwrap().get().unwrap())).collect())
         });
         rows.push(json!({"length": length, "batch": sentences, "threads": threads, "seconds": time}));
         ops.trim();

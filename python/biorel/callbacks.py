@@ -39,7 +39,7 @@ class Callback:
         """Once, before the first step: every setting, as ``Run.settings`` has them, and the steps in all."""
 
     def on_step(self, step: Mapping[str, Any]) -> None:
-        """After a step: its row of ``Run.history``."""
+        """After a step: its row of ``Run.history``. On a GPU two more steps are under way by then."""
 
     def on_evaluation(self, evaluation: Mapping[str, Any]) -> None:
         """After the dev split was scored: its row of ``Run.evaluations``."""

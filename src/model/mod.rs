@@ -9,7 +9,8 @@ pub mod network;
 pub mod params;
 pub mod relation;
 
+pub use crate::ops::Loss;
 pub use config::EncoderConfig;
-pub use network::{Explanation, Loss, Network};
+pub use network::{Explanation, Network};
 pub use params::{Init, ParamSpec, Weights};
 pub use relation::{Card, Pretrained, RelationModel};

@@ -1,7 +1,6 @@
 //! Encoder and head together: logits of a batch, and the gradient of its loss.
 
-use candle_core::{D, DType, Tensor, Var};
-use candle_nn::ops::log_softmax;
+use candle_core::{D, Tensor, Var};
 
 use crate::config::HeadKind;
 use crate::encode::{Batch, Features, Padding};
@@ -9,27 +8,9 @@ use crate::model::encoder::{self, Encoded, EncodedGradient, Pass, Site};
 use crate::model::head::{self, HeadInput, HeadOutput};
 use crate::model::params::{Layout, encoder_specs};
 use crate::model::{EncoderConfig, ParamSpec, Weights};
-use crate::ops::Ops;
+use crate::ops::{Loss, Ops};
 use crate::rng::Dropout;
 use crate::{Error, Result};
-
-/// How an instance's cross-entropy counts.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Loss<'a> {
-    /// Weight of each label; `None` for 1.
-    pub weights: Option<&'a [f64]>,
-    /// Focal loss (Lin et al. 2017): the cross-entropy of an instance whose label has probability p counts `(1 - p)^gamma`.
-    pub focal_gamma: f64,
-    /// What the sum over the batch is divided by: the sum of the weights of all instances of the step.
-    pub total: f64,
-}
-
-impl<'a> Loss<'a> {
-    /// The plain mean over `count` instances.
-    pub fn mean(count: usize) -> Loss<'a> {
-        Loss { weights: None, focal_gamma: 0.0, total: count as f64 }
-    }
-}
 
 /// The architecture of a relation classifier.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,10 +37,12 @@ pub struct Explanation {
     pub attention_of_cls: Vec<f32>,
 }
 
+/// A loss, `(1)`, and its gradient with respect to every parameter, in order; `None` for frozen ones.
+pub type Gradient<B> = (B, Vec<Option<B>>);
+
 /// What came out of a head, and the gradients of what went in.
 struct HeadBackward<B> {
     output: HeadOutput,
-    objective: Tensor,
     encoded: EncodedGradient<B>,
     weights: Vec<B>,
 }
@@ -104,7 +87,7 @@ impl Network {
         head::forward(ops, self.head, &self.head_tensors(ops, params)?, &input, None)
     }
 
-    /// The loss of a batch and its gradient with respect to every parameter, in order; `None` for frozen ones.
+    /// The loss of a batch and its gradient. Nothing waits for a device: the loss is on the engine.
     ///
     /// # Errors
     /// As [`Network::predict`]; [`Error::Config`] when labels are missing or unknown.
@@ -115,7 +98,7 @@ impl Network {
         batch: &Batch,
         pass: &Pass,
         loss: &Loss<'_>,
-    ) -> Result<(f64, Vec<Option<O::Buffer>>)> {
+    ) -> Result<Gradient<O::Buffer>> {
         if batch.labels.len() != batch.len() {
             return Err(Error::config("label", "every training instance needs a label"));
         }
@@ -125,25 +108,17 @@ impl Network {
         let every_cls = head::reads_every_cls(self.head);
         let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(pass), every_cls)?;
         let dropout = pass.dropout(Site::Head(self.encoder.num_hidden_layers));
+        let mut value = None;
         let head = self.head_backward(ops, params, &encoded, batch, dropout, |logits| {
-            let labels = Tensor::new(batch.labels.as_slice(), logits.device())?.unsqueeze(1)?; // (n, 1)
-            let chosen = log_softmax(logits, D::Minus1)?.gather(&labels, 1)?;
-            let mut losses = chosen.neg()?;
-            if loss.focal_gamma > 0.0 {
-                losses = (losses * chosen.exp()?.affine(-1.0, 1.0)?.powf(loss.focal_gamma)?)?;
-            }
-            if let Some(weights) = loss.weights {
-                let weights: Vec<f64> = batch.labels.iter().map(|label| weights[*label as usize]).collect();
-                let weights = Tensor::from_vec(weights, (batch.len(), 1), losses.device())?;
-                losses = (losses * weights.to_dtype(logits.dtype())?)?;
-            }
-            Ok((losses.sum_all()? / loss.total)?)
+            let (loss, gradient) = ops.cross_entropy(&ops.upload_candle(&logits.detach())?, &batch.labels, loss)?;
+            value = Some(loss);
+            // The engine has the loss's gradient already: candle goes on from it.
+            Ok((logits * ops.to_candle(&gradient)?)?.sum_all()?)
         })?;
-        let Some(tape) = tape else { unreachable!("a training pass keeps its tape") };
+        let (Some(tape), Some(value)) = (tape, value) else { unreachable!("a training pass keeps its tape") };
         let mut all = encoder::backward(ops, &self.encoder, params, batch, pass, tape, head.encoded)?;
         all.extend(head.weights.into_iter().map(Some));
-        // Read last: until here nothing waits for the device, and the whole backward is in its queue.
-        Ok((head.objective.to_dtype(DType::F64)?.to_scalar()?, all))
+        Ok((value, all))
     }
 
     /// Predict a batch, without dropout, and say what each of its tokens contributed.
@@ -183,12 +158,12 @@ impl Network {
         let leaf = |tensor: &Tensor| Ok::<_, Error>(Var::from_tensor(tensor)?);
         let weights = self.head_tensors(ops, params)?.iter().map(leaf).collect::<Result<Vec<_>>>()?;
         let mut input = self.head_input(ops, params, encoded, batch)?;
-        let last = leaf(&input.last)?;
+        let optional = |tensor: &Option<Tensor>| tensor.as_ref().map(leaf).transpose();
+        let [first, last, product] = [optional(&input.first)?, optional(&input.last)?, optional(&input.product)?];
         let cls = input.cls.iter().map(leaf).collect::<Result<Vec<_>>>()?;
-        let product = input.product.as_ref().map(leaf).transpose()?;
-        input.last = last.as_tensor().clone();
+        let tensor = |var: &Option<Var>| var.as_ref().map(|var| var.as_tensor().clone());
+        (input.first, input.last, input.product) = (tensor(&first), tensor(&last), tensor(&product));
         input.cls = cls.iter().map(|var| var.as_tensor().clone()).collect();
-        input.product = product.as_ref().map(|var| var.as_tensor().clone());
         let tensors: Vec<Tensor> = weights.iter().map(|var| var.as_tensor().clone()).collect();
         let output = head::forward(ops, self.head, &tensors, &input, dropout.as_ref())?;
         let objective = objective(&output.logits)?;
@@ -200,19 +175,21 @@ impl Network {
             }
         };
         let mut weights = weights.iter().map(of).collect::<Result<Vec<_>>>()?;
-        let mut last = of(&last)?;
+        let mut last = match &last {
+            Some(last) => of(last)?,
+            None => ops.zeros(&[batch.tokens(), self.encoder.hidden_size])?,
+        };
+        if let Some(first) = &first {
+            last = ops.add_rows(last, &batch.starts[..batch.len()], &of(first)?)?;
+        }
         if let (Some(product), Some([weight, bias])) = (&product, head::product(self.head)) {
             let dz = of(product)?;
             let matrix = &self.head_params(params)[weight];
             (last, weights[weight]) = ops.linear_backward(&encoded.last, matrix, &dz, Some(last))?;
             weights[bias] = ops.column_sum(&dz)?;
         }
-        Ok(HeadBackward {
-            encoded: EncodedGradient { last, cls: cls.iter().map(of).collect::<Result<Vec<_>>>()? },
-            weights,
-            objective,
-            output,
-        })
+        let cls = cls.iter().map(of).collect::<Result<Vec<_>>>()?;
+        Ok(HeadBackward { encoded: EncodedGradient { last, cls }, weights, output })
     }
 
     fn head_params<'a, B>(&self, params: &'a [B]) -> &'a [B] {
@@ -233,8 +210,11 @@ impl Network {
         let own = self.head_params(params);
         let product =
             |[weight, bias]: [usize; 2]| ops.to_candle(&ops.linear(&encoded.last, &own[weight], Some(&own[bias]))?);
+        let first = || ops.to_candle(&ops.rows(&encoded.last, &batch.starts[..batch.len()])?);
+        let last = || ops.to_candle(&encoded.last);
         Ok(HeadInput {
-            last: ops.to_candle(&encoded.last)?,
+            first: head::reads_cls(self.head).then(first).transpose()?,
+            last: head::reads_words(self.head).then(last).transpose()?,
             cls: encoded.cls.iter().map(|cls| ops.to_candle(cls)).collect::<Result<Vec<_>>>()?,
             product: head::product(self.head).map(product).transpose()?,
             starts: batch.starts.clone(),

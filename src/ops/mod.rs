@@ -11,10 +11,13 @@ mod adamw;
 pub mod cpu;
 pub mod cuda;
 pub mod engine;
+mod late;
+mod loss;
 pub mod lstm;
 pub mod product;
 pub mod reference;
 mod shapes;
+mod words;
 
 use std::ops::Range;
 
@@ -25,6 +28,8 @@ use crate::rng::Dropout;
 
 pub use adamw::AdamWStep;
 pub use cpu::Cpu;
+pub use late::{Late, StepSums};
+pub use loss::Loss;
 pub use reference::Reference;
 
 /// Adam's two moments of a parameter, each of the parameter's shape.
@@ -184,6 +189,12 @@ pub trait Ops: Send + Sync {
 
     /// Multiply by the mask of `dropout`; its own backward. Element `row * H + column`.
     fn dropout(&self, x: Self::Buffer, dropout: &Dropout) -> Result<Self::Buffer>;
+    /// That mask as a candle tensor, `(rows, columns)`, for a head.
+    fn mask(&self, dropout: &Dropout, rows: usize, columns: usize) -> Result<Tensor> {
+        let mut factors = vec![0.0; rows * columns];
+        dropout.fill(0, &mut factors);
+        self.to_candle(&self.upload(&factors, &[rows, columns])?)
+    }
 
     /// Scaled dot-product attention inside each sentence: `(T, 3H)` (queries, keys, values; each head by head) to
     /// `(T, H)`. Dropout acts on the probabilities.
@@ -209,6 +220,13 @@ pub trait Ops: Send + Sync {
         lstm::last_states(inputs, recurrent, sequences)
     }
 
+    /// A head's attention over the words of each sentence, differentiable by candle: `softmax(h K) h` of the last layer's
+    /// rows, `(T, H)`, with a vector K, `(1, H)`. Each range is the words of a sentence, at least one. Summaries,
+    /// `(n, H)`, and weights, `(n, T)`.
+    fn attend_words(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
+        words::attend(self, last, key, words)
+    }
+
     /// The given rows, `(T, H)` to `(rows, H)`.
     fn rows(&self, x: &Self::Buffer, rows: &[usize]) -> Result<Self::Buffer>;
     /// Add `(rows, H)` onto the given, distinct rows of `(T, H)`.
@@ -216,19 +234,16 @@ pub trait Ops: Send + Sync {
     /// `a + b`.
     fn add(&self, a: Self::Buffer, b: &Self::Buffer) -> Result<Self::Buffer>;
 
+    /// The loss of logits, `(1)`, and its gradient: `(n, labels)`, `(n)` to `(n, labels)`. See [`Loss`].
+    fn cross_entropy(
+        &self,
+        logits: &Self::Buffer,
+        labels: &[u32],
+        loss: &Loss<'_>,
+    ) -> Result<(Self::Buffer, Self::Buffer)>;
+
     /// Sum of squares, accumulated in f64.
     fn sum_squares(&self, x: &Self::Buffer) -> Result<f64>;
-    /// Sum of squares of all elements of all buffers: the squared global norm of a gradient.
-    fn sum_squares_of(&self, xs: &[&Self::Buffer]) -> Result<f64> {
-        xs.iter().map(|x| self.sum_squares(x)).sum()
-    }
-    /// One step of AdamW on many parameters.
-    fn adamw_of(&self, updates: &mut [Update<'_, Self::Buffer>]) -> Result<()> {
-        updates.iter_mut().try_for_each(|update| {
-            let Update { value, moments, gradient, step } = update;
-            self.adamw(value, moments, gradient, step)
-        })
-    }
     /// One step of AdamW on one parameter.
     fn adamw(
         &self,
@@ -237,4 +252,31 @@ pub trait Ops: Send + Sync {
         gradient: &Self::Buffer,
         step: &AdamWStep,
     ) -> Result<()>;
+
+    /// One step of AdamW on all parameters of a network, their gradients clipped together to a global norm of `max_norm`
+    /// (0: not at all): `clip` of each update is replaced. With a `loss`, `(1)`, or a norm that is not finite the
+    /// parameters stay as they are; the caller finds out when it asks what came out.
+    ///
+    /// An engine with a device of its own enqueues all of it and waits for nothing.
+    fn step(
+        &self,
+        loss: &Self::Buffer,
+        updates: &mut [Update<'_, Self::Buffer>],
+        max_norm: f64,
+    ) -> Result<Late<StepSums>> {
+        let squares = updates.iter().map(|update| self.sum_squares(update.gradient)).sum::<Result<f64>>()?;
+        let loss = self.download(loss)?.first().copied().map_or(f64::NAN, f64::from);
+        let sums = StepSums { loss, norm: squares.sqrt() };
+        if let Some(clip) = sums.clip(max_norm) {
+            for Update { value, moments, gradient, step } in updates {
+                self.adamw(value, moments, gradient, &AdamWStep { clip, ..*step })?;
+            }
+        }
+        Ok(Late::known(sums))
+    }
+
+    /// How many steps the host should have enqueued behind one before it asks what came out of it.
+    fn ahead(&self) -> usize {
+        0
+    }
 }

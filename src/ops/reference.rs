@@ -3,9 +3,10 @@
 //! Written to be read. Each backward is the textbook derivative of the forward above it; none uses candle's autograd,
 //! so the two can be compared.
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{D, DType, Device, Tensor, Var};
+use candle_nn::ops::log_softmax;
 
-use super::{ATTENTION_STRIDE, AdamWStep, AttentionShape, Moments, Norm, NormGradients, Normed, Ops};
+use super::{ATTENTION_STRIDE, AdamWStep, AttentionShape, Loss, Moments, Norm, NormGradients, Normed, Ops};
 use crate::Result;
 use crate::rng::Dropout;
 
@@ -280,6 +281,26 @@ impl Ops for Reference {
 
     fn add(&self, a: Tensor, b: &Tensor) -> Result<Tensor> {
         Ok((a + b)?)
+    }
+
+    /// The gradient by candle's autograd.
+    fn cross_entropy(&self, logits: &Tensor, labels: &[u32], loss: &Loss<'_>) -> Result<(Tensor, Tensor)> {
+        loss.expect(logits.dims(), labels)?;
+        let logits = Var::from_tensor(logits)?;
+        let chosen = Tensor::new(labels, &self.device)?.unsqueeze(1)?; // (n, 1)
+        let chosen = log_softmax(&logits, D::Minus1)?.gather(&chosen, 1)?;
+        let mut losses = chosen.neg()?;
+        if loss.focal_gamma > 0.0 {
+            losses = (losses * chosen.exp()?.affine(-1.0, 1.0)?.powf(loss.focal_gamma)?)?;
+        }
+        let weights: Vec<f64> = labels.iter().map(|label| loss.weight(*label)).collect();
+        let weights = Tensor::from_vec(weights, (labels.len(), 1), &self.device)?.to_dtype(self.dtype)?;
+        let sum = ((losses * weights)?.sum_all()? / loss.total)?;
+        let gradient = match sum.backward()?.get(&logits) {
+            Some(gradient) => gradient.clone(),
+            None => logits.zeros_like()?,
+        };
+        Ok((sum.reshape(1)?.detach(), gradient.detach()))
     }
 
     fn sum_squares(&self, x: &Tensor) -> Result<f64> {

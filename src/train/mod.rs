@@ -7,6 +7,7 @@ mod schedule;
 mod state;
 mod trainer;
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -14,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::{ClassWeights, TrainingSettings};
 use crate::encode::{Batch, Features};
 use crate::model::{Network, Weights};
-use crate::ops::Ops;
 use crate::ops::engine::Job;
+use crate::ops::{Late, Ops, StepSums};
 use crate::rng::{Purpose, Stream};
 use crate::{Error, Result};
 use evaluation::Evaluations;
@@ -44,7 +45,7 @@ pub struct StepRecord {
     pub instances: usize,
     /// Word pieces of the step.
     pub tokens: usize,
-    /// Wall-clock time of the step.
+    /// Wall-clock time of the step; on a GPU, from the end of the step before.
     pub seconds: f64,
 }
 
@@ -134,13 +135,16 @@ pub fn finetune<O: Ops>(ops: &O, job: Finetune<'_>) -> Result<Trained> {
     let plan = Plan { schedule, settings, features, dev, keeper };
     let interrupted = match plan.run(&mut trainer, &mut progress, on_news) {
         Ok(()) => false,
-        Err(Error::Interrupted) => !matches!(plan.next(&progress), Next::End),
+        Err(Error::Interrupted) => {
+            progress.settle(0)?; // the weights have these steps in them
+            !matches!(plan.next(&progress), Next::End)
+        }
         Err(error) => return Err(error),
     };
     if let Some(keeper) = &plan.keeper {
         keeper.keep(&trainer, &progress)?;
     }
-    let Progress { history, evaluations } = progress;
+    let Progress { history, evaluations, .. } = progress;
     let (weights, step) = match (evaluations.best_step(), evaluations.best) {
         (Some(step), Some(best)) => (best, step),
         _ => (trainer.weights()?, history.len()),
@@ -153,6 +157,39 @@ pub fn finetune<O: Ops>(ops: &O, job: Finetune<'_>) -> Result<Trained> {
 struct Progress {
     history: Vec<StepRecord>,
     evaluations: Evaluations,
+    /// Steps behind those of the history, which the device may not have finished.
+    underway: VecDeque<Underway>,
+    /// When the last step was found to be done.
+    settled: Option<Instant>,
+}
+
+/// A step whose loss and gradient norm are not known yet.
+struct Underway {
+    record: StepRecord,
+    sums: Late<StepSums>,
+    started: Instant,
+}
+
+impl Progress {
+    /// Steps that are taken or under way.
+    fn steps(&self) -> usize {
+        self.history.len() + self.underway.len()
+    }
+
+    /// Wait for all steps under way but the last `leave`, and add them to the history: how many.
+    fn settle(&mut self, leave: usize) -> Result<usize> {
+        let before = self.history.len();
+        while self.underway.len() > leave {
+            let Some(Underway { mut record, sums, started }) = self.underway.pop_front() else { break };
+            StepSums { loss: record.loss, norm: record.gradient_norm } = sums.get()?;
+            // The steps before it were done at their own cost.
+            let started = self.settled.map_or(started, |settled| settled.max(started));
+            record.seconds = started.elapsed().as_secs_f64();
+            self.settled = Some(Instant::now());
+            self.history.push(record);
+        }
+        Ok(self.history.len() - before)
+    }
 }
 
 /// What comes next: a function of the progress alone, so that a run that was stopped goes on as if it never had been.
@@ -172,7 +209,7 @@ struct Plan<'a> {
 
 impl<'a> Plan<'a> {
     fn next(&self, progress: &Progress) -> Next<'a, '_> {
-        let step = progress.history.len();
+        let step = progress.steps();
         match &self.dev {
             Some(dev) if step > 0 && self.schedule.evaluates(step) && !progress.evaluations.done(step) => {
                 Next::Evaluate(dev)
@@ -187,6 +224,7 @@ impl<'a> Plan<'a> {
         loop {
             match self.next(progress) {
                 Next::Evaluate(dev) => {
+                    tell(progress.settle(0)?, progress, on_news)?;
                     let at = (progress.history.len(), progress.history.last().map_or(0, |record| record.epoch));
                     let evaluation = trainer.evaluate(dev, at, &mut |_| on_news(News::Evaluating))?;
                     let weights = || trainer.weights();
@@ -194,16 +232,16 @@ impl<'a> Plan<'a> {
                     on_news(News::Evaluated(evaluation))?;
                 }
                 Next::Step(step) => {
-                    let record = self.step(trainer, step, &mut order)?;
-                    progress.history.push(record);
-                    if let Some(keeper) = &self.keeper
-                        && keeper.due(step + 1)
-                    {
+                    let underway = self.step(trainer, step, &mut order)?;
+                    progress.underway.push_back(underway);
+                    let due = self.keeper.as_ref().filter(|keeper| keeper.due(step + 1));
+                    let settled = progress.settle(if due.is_some() { 0 } else { trainer.ahead() })?;
+                    if let Some(keeper) = due {
                         keeper.keep(trainer, progress)?;
                     }
-                    on_news(News::Step(record))?;
+                    tell(settled, progress, on_news)?;
                 }
-                Next::End => return Ok(()),
+                Next::End => return tell(progress.settle(0)?, progress, on_news),
             }
         }
     }
@@ -214,7 +252,7 @@ impl<'a> Plan<'a> {
         trainer: &mut Trainer<'_, O>,
         step: usize,
         order: &mut Option<(usize, Vec<usize>)>,
-    ) -> Result<StepRecord> {
+    ) -> Result<Underway> {
         let started = Instant::now();
         let Self { schedule, settings, features, .. } = self;
         let (epoch, range) = schedule.step(step);
@@ -227,18 +265,25 @@ impl<'a> Plan<'a> {
             .map(|chunk| trainer.network().pack(chunk.iter().map(|i| &features[*i])))
             .collect();
         let learning_rate = schedule.learning_rate(step);
-        let (loss, gradient_norm) = trainer.step(&batches, learning_rate)?;
-        Ok(StepRecord {
+        let sums = trainer.step(&batches, learning_rate)?;
+        let record = StepRecord {
             step: step + 1,
             epoch: epoch + 1,
-            loss,
-            gradient_norm,
+            loss: f64::NAN, // it and the next are set when the step is done
+            gradient_norm: f64::NAN,
             learning_rate,
             instances: batches.iter().map(Batch::len).sum(),
             tokens: batches.iter().map(Batch::tokens).sum(),
-            seconds: started.elapsed().as_secs_f64(),
-        })
+            seconds: 0.0,
+        };
+        Ok(Underway { record, sums, started })
     }
+}
+
+/// The news of the last `count` steps.
+fn tell(count: usize, progress: &Progress, on_news: OnNews<'_>) -> Result<()> {
+    let first = progress.history.len() - count;
+    progress.history[first..].iter().try_for_each(|record| on_news(News::Step(*record)))
 }
 
 /// The order of the instances in an epoch: a function of the seed and the epoch alone.

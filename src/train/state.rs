@@ -80,7 +80,7 @@ impl Keeper {
 
     /// Write the state: complete or not at all, and never over a good one before the new one is whole.
     pub fn keep<O: Ops>(&self, trainer: &Trainer<'_, O>, progress: &Progress) -> Result<()> {
-        let Progress { history, evaluations } = progress;
+        let Progress { history, evaluations, .. } = progress;
         let snapshot = trainer.snapshot()?;
         let header = Header {
             format: FORMAT,
@@ -177,7 +177,7 @@ impl Keeper {
         let best = if header.best { Some(best.collect::<Result<_>>()?) } else { None };
         let best = best.map(|values| Weights { specs: trainer.specs().to_vec(), values });
         let evaluations = Evaluations { records: header.evaluations, best };
-        *progress = Progress { history: header.history, evaluations };
+        *progress = Progress { history: header.history, evaluations, ..Progress::default() };
         trainer.restore(&snapshot)
     }
 }

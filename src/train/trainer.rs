@@ -4,9 +4,10 @@ use crate::config::TrainingSettings;
 use crate::encode::Batch;
 use crate::eval::predict::OnBatch;
 use crate::model::encoder::{Frozen, Pass};
+use crate::model::network::Gradient;
 use crate::model::params::Layout;
-use crate::model::{Loss, Network, ParamSpec, Weights};
-use crate::ops::{AdamWStep, Moments, Ops, Update};
+use crate::model::{Network, ParamSpec, Weights};
+use crate::ops::{AdamWStep, Late, Loss, Moments, Ops, StepSums, Update};
 use crate::train::{Dev, Evaluation};
 use crate::{Error, Result};
 
@@ -60,32 +61,25 @@ impl<'a, O: Ops> Trainer<'a, O> {
     }
 
     /// One optimizer step on the instances of all `batches` together: their loss, and the gradient's global norm before
-    /// clipping.
+    /// clipping. On an engine with a device of its own the step is only enqueued, and both are there later.
     ///
     /// # Errors
-    /// [`Error::Training`] when either is not finite; the weights are then those before this step.
-    pub fn step(&mut self, batches: &[Batch], learning_rate: f64) -> Result<(f64, f64)> {
+    /// When the engine fails. Asking for the result is [`Error::Training`] when either is not finite; the step has then
+    /// left the weights as they were.
+    pub fn step(&mut self, batches: &[Batch], learning_rate: f64) -> Result<Late<StepSums>> {
         let (loss, gradients) = self.gradient(batches)?;
         let ops = self.ops;
-        let norm = ops.sum_squares_of(&gradients.iter().flatten().collect::<Vec<_>>())?.sqrt();
         self.steps += 1;
-        if !(loss.is_finite() && norm.is_finite()) {
-            let message = format!(
-                "the loss is {loss} and the gradient norm {norm}; a lower learning_rate or a longer warmup usually \
-                 helps (learning rate at this step: {learning_rate:.3e})"
-            );
-            return Err(Error::Training { step: self.steps as usize, message });
-        }
         let settings = &self.settings;
-        let steps = self.steps as i32;
+        let number = self.steps as i32;
         let step = AdamWStep {
             learning_rate,
             decay: settings.weight_decay,
             betas: settings.betas,
             epsilon: settings.epsilon,
-            clip: if settings.max_grad_norm > 0.0 { (settings.max_grad_norm / norm).min(1.0) } else { 1.0 },
+            clip: 1.0, // the engine finds it
             corrections: settings.betas.map(|beta| match settings.bias_correction {
-                true => 1.0 / (1.0 - beta.powi(steps)),
+                true => 1.0 / (1.0 - beta.powi(number)),
                 false => 1.0,
             }),
         };
@@ -99,12 +93,13 @@ impl<'a, O: Ops> Trainer<'a, O> {
             let step = AdamWStep { learning_rate: learning_rate * rate, decay, ..step };
             updates.push(Update { value, moments, gradient, step });
         }
-        ops.adamw_of(&mut updates)?;
-        Ok((loss, norm))
+        let sums = ops.step(&loss, &mut updates, settings.max_grad_norm)?;
+        let step = self.steps as usize;
+        Ok(sums.and_then(move |sums| finite(sums, step, learning_rate)))
     }
 
     /// Loss and gradient of all batches together.
-    fn gradient(&self, batches: &[Batch]) -> Result<(f64, Vec<Option<O::Buffer>>)> {
+    fn gradient(&self, batches: &[Batch]) -> Result<Gradient<O::Buffer>> {
         let Self { ops, network, settings, .. } = self;
         let labels = || batches.iter().flat_map(|batch| &batch.labels);
         let total = match &self.class_weights {
@@ -115,7 +110,7 @@ impl<'a, O: Ops> Trainer<'a, O> {
         let total = if total > 0.0 { total } else { 1.0 };
         let weights = self.class_weights.as_deref();
         let loss = Loss { weights, focal_gamma: settings.focal_gamma, total };
-        let mut sum: (f64, Vec<Option<O::Buffer>>) = (0.0, Vec::new());
+        let mut sum: Option<Gradient<O::Buffer>> = None;
         for (micro, batch) in batches.iter().enumerate() {
             let pass = Pass {
                 seed: settings.seed,
@@ -128,19 +123,23 @@ impl<'a, O: Ops> Trainer<'a, O> {
                 recompute: settings.checkpoint_layers,
             };
             let (part, gradients) = network.gradient(*ops, &self.params, batch, &pass, &loss)?;
-            sum.0 += part;
-            if micro == 0 {
-                sum.1 = gradients;
-                continue;
-            }
-            for (sum, gradient) in sum.1.iter_mut().zip(gradients) {
-                *sum = match (sum.take(), gradient) {
-                    (Some(sum), Some(gradient)) => Some(ops.add(sum, &gradient)?),
-                    (sum, gradient) => sum.or(gradient),
-                };
-            }
+            sum = Some(match sum {
+                None => (part, gradients),
+                Some((loss, sums)) => {
+                    let add = |pair| match pair {
+                        (Some(sum), Some(gradient)) => Ok(Some(ops.add(sum, &gradient)?)),
+                        (sum, gradient) => Ok(sum.or(gradient)),
+                    };
+                    (ops.add(loss, &part)?, sums.into_iter().zip(gradients).map(add).collect::<Result<_>>()?)
+                }
+            });
         }
-        Ok(sum)
+        sum.ok_or_else(|| Error::config("batch_size", "a step needs at least one batch"))
+    }
+
+    /// See [`Ops::ahead`].
+    pub fn ahead(&self) -> usize {
+        self.ops.ahead()
     }
 
     /// The architecture.
@@ -201,6 +200,19 @@ impl<'a, O: Ops> Trainer<'a, O> {
         self.steps = snapshot.steps;
         Ok(())
     }
+}
+
+/// Refuse a step that led nowhere.
+fn finite(sums: StepSums, step: usize, learning_rate: f64) -> Result<StepSums> {
+    let StepSums { loss, norm } = sums;
+    if loss.is_finite() && norm.is_finite() {
+        return Ok(sums);
+    }
+    let message = format!(
+        "the loss is {loss} and the gradient norm {norm}; a lower learning_rate or a longer warmup usually helps (learning \
+         rate at this step: {learning_rate:.3e})"
+    );
+    Err(Error::Training { step, message })
 }
 
 /// Which parameters are trained, in order.

@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use biorel::ops::cuda::Device;
 use biorel::ops::cuda::device::{Element, Gemm, Launch, Operand};
@@ -95,16 +95,42 @@ pub struct Host {
     shim: Arc<Shim>,
     schedule: Schedule,
     launches: AtomicUsize,
+    products: AtomicUsize,
+    waits: Mutex<Vec<usize>>,
+}
+
+/// What the host will ask for, and how much was enqueued before it.
+pub struct Later {
+    bytes: Vec<u8>,
+    enqueued: usize,
 }
 
 impl Host {
     pub fn new(shim: Arc<Shim>, schedule: Schedule) -> Self {
-        Self { shim, schedule, launches: AtomicUsize::new(0) }
+        Self { shim, schedule, launches: AtomicUsize::new(0), products: AtomicUsize::new(0), waits: Mutex::default() }
     }
 
     /// Kernels launched until now.
     pub fn launches(&self) -> usize {
         self.launches.load(Ordering::Relaxed)
+    }
+
+    /// Products until now.
+    pub fn products(&self) -> usize {
+        self.products.load(Ordering::Relaxed)
+    }
+
+    fn enqueued(&self) -> usize {
+        self.launches() + self.products()
+    }
+
+    /// Every wait of the host until now: how much a GPU would still have had to do when it was over. With 0 it stood still.
+    pub fn waits(&self) -> Vec<usize> {
+        self.waits.lock().unwrap().clone()
+    }
+
+    fn wait(&self, since: usize) {
+        self.waits.lock().unwrap().push(self.enqueued() - since);
     }
 }
 
@@ -153,6 +179,7 @@ fn error(message: String) -> Error {
 // The emulated device does everything at once, so its queue is always empty.
 impl Device for Host {
     type Memory = Memory;
+    type Later = Later;
 
     fn name(&self) -> String {
         "kernels on the CPU".into()
@@ -179,9 +206,21 @@ impl Device for Host {
     }
 
     unsafe fn download(&self, from: u64, to: &mut [u8]) -> Result<()> {
+        self.wait(self.enqueued());
         // SAFETY: the caller's.
         to.copy_from_slice(unsafe { values(from, to.len()) });
         Ok(())
+    }
+
+    unsafe fn download_later(&self, from: u64, bytes: usize) -> Result<Later> {
+        // SAFETY: the caller's.
+        let bytes = unsafe { values(from, bytes) }.to_vec();
+        Ok(Later { bytes, enqueued: self.enqueued() })
+    }
+
+    fn arrived(&self, later: Later) -> Result<Vec<u8>> {
+        self.wait(later.enqueued);
+        Ok(later.bytes)
     }
 
     unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
@@ -213,6 +252,7 @@ impl Device for Host {
 
     unsafe fn gemm(&self, gemm: &Gemm) -> Result<()> {
         let &Gemm { m, n, k, a, b, inputs, out, output, onto, bias } = gemm;
+        self.products.fetch_add(1, Ordering::Relaxed);
         assert!(m > 0 && n > 0 && k > 0, "{gemm:?}");
         let operand = |x: Operand, rows: usize, columns: usize| unsafe {
             // SAFETY: the caller's.
@@ -265,6 +305,7 @@ impl Device for Host {
     }
 
     fn synchronize(&self) -> Result<()> {
+        self.wait(self.enqueued());
         Ok(())
     }
 }

@@ -4,6 +4,7 @@
 //! exp and erf, the order of sums in its tensor cores, cublasLt, streams.
 
 mod bugs;
+mod count;
 mod host;
 #[path = "../suite/mod.rs"]
 mod suite;
@@ -17,7 +18,7 @@ use biorel::ops::lstm::last_states_reference;
 use biorel::ops::{AdamWStep, AttentionShape, Moments, Norm, Ops, Update};
 use candle_core::{DType, Device, Tensor, Var};
 use host::{Host, Schedule, Shim};
-use suite::{Draws, Results, assert_close, exact, refuses_what_does_not_fit, suite};
+use suite::{Draws, Results, assert_close, exact, refuses_what_does_not_fit, suite, takes_empty_batches};
 
 /// Largest difference from the reference in f64, relative to the largest expected value of a result (at least 1).
 const F32_TOLERANCE: f64 = 5e-6;
@@ -122,30 +123,69 @@ fn the_lstm_equals_the_step_by_step_form() {
             Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
         };
         let arguments = [random(total, 4 * hidden), random(4 * hidden, hidden), random(sequences.len(), hidden)];
-        let run = |recurrence: &dyn Fn(&Tensor, &Tensor) -> Tensor, dtype| {
-            let [inputs, weight, upstream] = arguments.each_ref().map(|x| x.to_dtype(dtype).unwrap());
-            let (inputs, weight) = (Var::from_tensor(&inputs).unwrap(), Var::from_tensor(&weight).unwrap());
-            let h = recurrence(&inputs, &weight);
-            let gradients = (&h * &upstream).unwrap().sum_all().unwrap().backward().unwrap();
-            let of = |var: &Var| gradients.get(var).cloned().unwrap_or_else(|| var.zeros_like().unwrap());
-            let name = |name: &str, x: Tensor| {
-                (
-                    format!("{sequences:?} {name}"),
-                    x.to_dtype(DType::F32).unwrap().flatten_all().unwrap().to_vec1().unwrap(),
-                )
-            };
-            vec![name("h", h), name("inputs", of(&inputs)), name("weight", of(&weight))]
-        };
-        let expected: Results = run(&|z, w| last_states_reference(z, w, &sequences).unwrap(), DType::F64);
+        let step_by_step = |z: &Tensor, w: &Tensor| last_states_reference(z, w, &sequences).unwrap();
+        let expected = differentiated(&step_by_step, &arguments, DType::F64);
         for (products, tolerance) in PRECISIONS {
             let ops = engine(shim.clone(), products, Schedule::Forward);
-            let ours = run(&|z, w| ops.last_states(z, w, &sequences).unwrap(), DType::F32);
-            assert_close(&ours, &expected, 2.0 * tolerance, "lstm");
+            let ours = |z: &Tensor, w: &Tensor| ops.last_states(z, w, &sequences).unwrap();
+            assert_close(&differentiated(&ours, &arguments, DType::F32), &expected, 2.0 * tolerance, "lstm");
         }
     }
 }
 
-/// Several arrays in one launch, to the bit what `AdamWStep::apply` gives; products see the new weights.
+/// Values, weights and both gradients of a head's attention, against candle's autograd through the reference.
+#[test]
+#[allow(clippy::single_range_in_vec_init)] // one sentence
+fn attention_over_words_equals_the_reference() {
+    let Some(shim) = Shim::get() else { return };
+    let cases = [(vec![1..2], 3, 1), (vec![1..4, 6..7, 8..30], 31, 24), (vec![0..300, 301..302], 303, 130)];
+    for (words, total, hidden) in cases {
+        let mut draws = Draws::new(hidden as u32);
+        let mut random = |rows: usize, columns: usize| {
+            let values = draws.normal(rows * columns);
+            Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
+        };
+        let arguments = [random(total, hidden), random(1, hidden), random(words.len(), hidden)];
+        let reference = exact();
+        let expected = differentiated(&|x, k| reference.attend_words(x, k, &words).unwrap().0, &arguments, DType::F64);
+        let weights = |ops: &dyn Fn(&Tensor, &Tensor) -> Tensor, dtype| {
+            let [x, key] = [&arguments[0], &arguments[1]].map(|x| x.to_dtype(dtype).unwrap());
+            let a = ops(&x, &key).to_dtype(DType::F32).unwrap();
+            vec![("weights".to_string(), a.flatten_all().unwrap().to_vec1::<f32>().unwrap())]
+        };
+        let expected_weights = weights(&|x, k| reference.attend_words(x, k, &words).unwrap().1, DType::F64);
+        for schedule in [Schedule::Forward, Schedule::Random] {
+            let ops = engine(shim.clone(), Element::Bf16, schedule);
+            let ours = differentiated(&|x, k| ops.attend_words(x, k, &words).unwrap().0, &arguments, DType::F32);
+            assert_close(&ours, &expected, F32_TOLERANCE, "attention over words");
+            let ours = weights(&|x, k| ops.attend_words(x, k, &words).unwrap().1, DType::F32);
+            assert_close(&ours, &expected_weights, F32_TOLERANCE, "attention over words");
+        }
+    }
+    let ops = engine(shim, Element::F32, Schedule::Forward);
+    let zeros = |shape| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    for words in [vec![0..4], vec![2..2]] {
+        assert!(ops.attend_words(&zeros((3, 8)), &zeros((1, 8)), &words).is_err(), "{words:?}");
+    }
+}
+
+/// What a function of two tensors gives, and the gradients of both where the third of the arguments comes back to it.
+fn differentiated(function: &dyn Fn(&Tensor, &Tensor) -> Tensor, arguments: &[Tensor; 3], dtype: DType) -> Results {
+    let [first, second, upstream] = arguments.each_ref().map(|x| x.to_dtype(dtype).unwrap());
+    let (first, second) = (Var::from_tensor(&first).unwrap(), Var::from_tensor(&second).unwrap());
+    let value = function(&first, &second);
+    let gradients = (&value * &upstream).unwrap().sum_all().unwrap().backward().unwrap();
+    let of = |var: &Var| gradients.get(var).cloned().unwrap_or_else(|| var.zeros_like().unwrap());
+    let shape = first.dims().to_vec();
+    let named = |name: &str, x: Tensor| {
+        let x = x.to_dtype(DType::F32).unwrap().flatten_all().unwrap();
+        (format!("{shape:?} {name}"), x.to_vec1().unwrap())
+    };
+    vec![named("value", value), named("first", of(&first)), named("second", of(&second))]
+}
+
+/// Several arrays in one launch, clipped on the device, to the bit what `AdamWStep::apply` gives; products see the new
+/// weights.
 #[test]
 fn adamw_of_many_arrays_is_exact() {
     let Some(shim) = Shim::get() else { return };
@@ -167,7 +207,7 @@ fn adamw_of_many_arrays_is_exact() {
         decay: 0.01 * (i % 2) as f64,
         betas: [0.9, 0.999],
         epsilon: 1e-6,
-        clip: 0.3,
+        clip: 1.0,
         corrections: [10.0, 1000.0],
     };
     let mut updates: Vec<_> = values
@@ -177,19 +217,23 @@ fn adamw_of_many_arrays_is_exact() {
         .enumerate()
         .map(|(i, ((value, moments), gradient))| Update { value, moments, gradient, step: step(i) })
         .collect();
+    let loss = ops.upload(&[0.5], &[1]).unwrap();
+    let squares: f64 = hosts.iter().flat_map(|[_, gradient]| gradient).map(|x| f64::from(*x).powi(2)).sum();
+    let max_norm = 0.3 * squares.sqrt();
     let launches = ops.device().launches();
-    ops.adamw_of(&mut updates).unwrap();
-    assert_eq!(ops.device().launches(), launches + 1);
-    let mut squares = 0.0;
+    let sums = ops.step(&loss, &mut updates, max_norm).unwrap();
+    assert_eq!(ops.device().launches(), launches + 3);
+    let sums = sums.get().unwrap();
+    assert_eq!(sums.loss, 0.5);
+    assert!((sums.norm / squares.sqrt() - 1.0).abs() < 1e-12, "{} {squares}", sums.norm);
+    let clip = sums.clip(max_norm).unwrap();
     for (i, [value, gradient]) in hosts.iter().enumerate() {
         let [new, m, v] = [&values[i], &moments[i].m, &moments[i].v].map(|x| ops.download(x).unwrap());
         for (j, (value, gradient)) in value.iter().zip(gradient).enumerate() {
-            assert_eq!((new[j], m[j], v[j]), step(i).apply(*value, 0.0, 0.0, *gradient), "array {i}, element {j}");
-            squares += f64::from(*gradient).powi(2);
+            let expected = AdamWStep { clip, ..step(i) }.apply(*value, 0.0, 0.0, *gradient);
+            assert_eq!((new[j], m[j], v[j]), expected, "array {i}, element {j}");
         }
     }
-    let ours = ops.sum_squares_of(&gradients.iter().collect::<Vec<_>>()).unwrap();
-    assert!((ours / squares - 1.0).abs() < 1e-12, "{ours} {squares}");
     let after = product(&values[3]);
     assert_ne!(before, after);
     assert_eq!(after, product(&ops.upload(&ops.download(&values[3]).unwrap(), &[5, 7]).unwrap()));
@@ -213,29 +257,10 @@ fn what_does_not_fit_is_refused() {
     assert!(ops.add_norm(up(&[1, 20_000]), None, None, norm, None).is_err(), "a row that is too long");
 }
 
-/// Batches without tokens are results without rows.
 #[test]
 fn batches_may_be_empty() {
     let Some(shim) = Shim::get() else { return };
     for (products, _) in PRECISIONS {
-        let ops = engine(shim.clone(), products, Schedule::Forward);
-        let up = |shape: &[usize]| ops.zeros(shape).unwrap();
-        let (x, w, b) = (up(&[0, 4]), up(&[6, 4]), up(&[6]));
-        let y = ops.linear(&x, &w, Some(&b)).unwrap();
-        assert_eq!(y.shape(), [0, 6]);
-        let (dx, dw) = ops.linear_backward(&x, &w, &y, None).unwrap();
-        assert_eq!((dx.shape(), ops.download(&dw).unwrap()), ([0, 4].as_slice(), vec![0.0; 24]));
-        assert_eq!(ops.download(&ops.column_sum(&y).unwrap()).unwrap(), vec![0.0; 6]);
-        let norm = Norm { gamma: &up(&[6]), beta: &b, eps: 1e-12 };
-        let normed = ops.add_norm(y.clone(), Some(&b), Some(&y), norm, None).unwrap();
-        let d = ops.add_norm_backward(y.clone(), &normed, &b, None).unwrap();
-        assert_eq!((d.branch.shape(), ops.download(&d.gamma).unwrap()), ([0, 6].as_slice(), vec![0.0; 6]));
-        let shape = AttentionShape { starts: &[0, 0], heads: 2, keys: None };
-        let (out, p) = ops.attention(&y, shape, None).unwrap();
-        let d = ops.attention_backward(&y, p, &out, shape, None).unwrap();
-        assert_eq!((out.shape(), d.shape()), ([0, 2].as_slice(), [0, 6].as_slice()));
-        let (dx, _) = ops.bias_gelu_backward(&y, &b, y.clone()).unwrap();
-        assert_eq!(ops.to_candle(&dx).unwrap().dims(), [0, 6]);
-        assert_eq!(ops.sum_squares(&y).unwrap(), 0.0);
+        takes_empty_batches(&engine(shim.clone(), products, Schedule::Forward));
     }
 }

@@ -1,15 +1,18 @@
 //! Ten steps of training with every head: the CUDA engine follows the CPU's, dropout included, and repeats itself.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use biorel::config::{Engine, HeadKind, TrainingSettings};
 use biorel::corpus::Span;
 use biorel::encode::Features;
 use biorel::model::{EncoderConfig, Network, Weights};
+use biorel::ops::cuda::AHEAD;
 use biorel::ops::cuda::device::Element;
 use biorel::ops::engine::{self, Job};
 use biorel::rng::{Purpose, Stream};
-use biorel::train::{Finetune, Trained};
+use biorel::train::{Finetune, News, OnNews, StatePlan, Trained};
+use biorel::{Error, Result};
 
 use crate::engine as cuda;
 use crate::host::{Schedule, Shim};
@@ -42,42 +45,48 @@ fn features() -> Vec<Features> {
     (0..96).map(sentence).collect()
 }
 
-/// Train on the CUDA engine, or on the CPU's.
-fn train(shim: Option<(&Arc<Shim>, Element, Schedule)>, head: HeadKind) -> Trained {
+/// Ten steps of training on what `run` computes on.
+fn train(
+    head: HeadKind,
+    state: Option<&Path>,
+    on_news: OnNews<'_>,
+    run: impl FnOnce(Finetune<'_>) -> Result<Trained>,
+) -> Result<Trained> {
     let settings =
         TrainingSettings { head, learning_rate: 1e-3, batch_size: 8, max_steps: Some(10), ..Default::default() };
     let network = network(head);
     let weights = Weights::initial(network.specs(), settings.seed);
     let features = features();
-    let on_news = &mut |_| Ok(());
-    let job = Finetune {
+    run(Finetune {
         network: &network,
         weights: &weights,
         features: &features,
         settings: &settings,
         dev: None,
-        state: None,
+        state: state.map(|path| StatePlan { path, every: 3 }),
         on_news,
-    };
-    match shim {
-        Some((shim, products, schedule)) => job.run(&cuda(shim.clone(), products, schedule)).unwrap(),
-        None => engine::run(Engine::Cpu, Some(2), job).unwrap(),
-    }
+    })
+}
+
+/// The same on the CUDA engine, from start to end.
+fn train_here(shim: &Arc<Shim>, products: Element, schedule: Schedule, head: HeadKind) -> Trained {
+    train(head, None, &mut |_| Ok(()), |job| job.run(&cuda(shim.clone(), products, schedule))).unwrap()
 }
 
 #[test]
 fn training_follows_the_cpu() {
     let Some(shim) = Shim::get() else { return };
     for head in HeadKind::ALL {
-        let expected = train(None, head);
+        let expected = train(head, None, &mut |_| Ok(()), |job| engine::run(Engine::Cpu, Some(2), job)).unwrap();
         for (products, loss, norm) in [(Element::F32, 1e-4, 1e-3), (Element::Bf16, 2e-2, 5e-2)] {
             // The heads compute in f32 but for the LSTM.
             if products == Element::Bf16 && !matches!(head, HeadKind::Cls | HeadKind::Lstm | HeadKind::LstmAllCls) {
                 continue;
             }
-            let ours = train(Some((&shim, products, Schedule::Forward)), head);
+            let ours = train_here(&shim, products, Schedule::Forward, head);
             assert_eq!(ours.history.len(), 10);
             for (a, b) in ours.history.iter().zip(&expected.history) {
+                assert_eq!((a.step, a.instances, a.tokens), (b.step, b.instances, b.tokens));
                 assert!((a.loss - b.loss).abs() < loss, "{head} step {}: {} {}", a.step, a.loss, b.loss);
                 let ratio = a.gradient_norm / b.gradient_norm;
                 assert!((ratio - 1.0).abs() < norm, "{head} step {}: {ratio}", a.step);
@@ -90,8 +99,98 @@ fn training_follows_the_cpu() {
 fn training_repeats_itself_to_the_bit() {
     let Some(shim) = Shim::get() else { return };
     for products in [Element::F32, Element::Bf16] {
-        let one = train(Some((&shim, products, Schedule::Forward)), HeadKind::Lstm);
-        let two = train(Some((&shim, products, Schedule::Random)), HeadKind::Lstm);
+        let one = train_here(&shim, products, Schedule::Forward, HeadKind::Lstm);
+        let two = train_here(&shim, products, Schedule::Random, HeadKind::Lstm);
         assert_eq!(one.weights, two.weights, "{products:?}");
+    }
+}
+
+/// The host asks once a step what came out, of a step behind which more than a whole one is enqueued: a GPU never stands
+/// still for it.
+#[test]
+fn a_step_waits_for_nothing() {
+    let Some(shim) = Shim::get() else { return };
+    for head in HeadKind::ALL {
+        let ops = cuda(shim.clone(), Element::Bf16, Schedule::Forward);
+        let (watched, mut waits) = (ops.clone(), Vec::new());
+        let on_news = &mut |news| {
+            if let News::Step(record) = news {
+                waits = watched.device().waits();
+                // The last steps are asked for together.
+                let asked = if record.step > 10 - AHEAD { 10 } else { record.step };
+                assert_eq!(waits.len(), asked, "{head}: a wait that is not for a step");
+            }
+            Ok(())
+        };
+        let trained = train(head, None, on_news, |job| job.run(&ops)).unwrap();
+        assert_eq!((trained.history.len(), waits.len()), (10, 10), "{head}");
+        let a_step = (ops.device().launches() + ops.device().products()) / 10;
+        for (step, behind) in waits[..10 - AHEAD].iter().enumerate() {
+            assert!(*behind > a_step, "{head}, step {}: {behind} behind it, a step is {a_step}", step + 1);
+        }
+    }
+}
+
+/// Stopped while steps are under way, and called again: the weights and the history of a run that was not stopped.
+#[test]
+fn a_stopped_run_goes_on_to_the_same_bits() {
+    let Some(shim) = Shim::get() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let run = |job: Finetune<'_>| job.run(&cuda(shim.clone(), Element::Bf16, Schedule::Forward));
+    let whole = train(HeadKind::Attention, None, &mut |_| Ok(()), run).unwrap();
+    let stop = &mut |news| match news {
+        News::Step(record) if record.step == 4 => Err(Error::Interrupted),
+        _ => Ok(()),
+    };
+    let stopped = train(HeadKind::Attention, Some(&path), stop, run).unwrap();
+    // Step 4 is known when two more are enqueued, and what is enqueued is taken.
+    assert_eq!((stopped.interrupted, stopped.history.len(), stopped.step), (true, 4 + AHEAD, 4 + AHEAD));
+    let mut told = Vec::new();
+    let tell = &mut |news| {
+        if let News::Step(record) = news {
+            told.push(record.step);
+        }
+        Ok(())
+    };
+    let resumed = train(HeadKind::Attention, Some(&path), tell, run).unwrap();
+    assert_eq!(told, [7, 8, 9, 10]);
+    assert_eq!(resumed.weights, whole.weights);
+    let sums = |run: &Trained| run.history.iter().map(|step| (step.loss, step.gradient_norm)).collect::<Vec<_>>();
+    assert_eq!(sums(&resumed), sums(&whole));
+}
+
+/// A step that leads nowhere is found, and named, though others are enqueued behind it by then.
+#[test]
+fn divergence_names_its_step() {
+    let Some(shim) = Shim::get() else { return };
+    let run = |job: Finetune<'_>| {
+        let mut weights = job.weights.clone();
+        let last = weights.values.len() - 2;
+        weights.values[last].fill(f32::MAX);
+        let Finetune { network, features, settings, dev, state, on_news, .. } = job;
+        let job = Finetune { weights: &weights, network, features, settings, dev, state, on_news };
+        job.run(&cuda(shim.clone(), Element::F32, Schedule::Forward))
+    };
+    match train(HeadKind::Cls, None, &mut |_| Ok(()), run) {
+        Err(Error::Training { step: 1, message }) => assert!(message.contains("learning_rate"), "{message}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Trainings side by side, each with a device of its own, take the way that each takes alone.
+#[test]
+fn trainings_at_once_give_the_bits_of_one_after_the_other() {
+    let Some(shim) = Shim::get() else { return };
+    let jobs =
+        [(Element::Bf16, HeadKind::Attention), (Element::F32, HeadKind::Lstm), (Element::Bf16, HeadKind::LstmAllCls)];
+    let run = |(products, head)| train_here(&shim, products, Schedule::Forward, head).weights;
+    let alone = jobs.map(run);
+    for count in [2, 3] {
+        let together: Vec<Weights> = std::thread::scope(|scope| {
+            let threads: Vec<_> = jobs[..count].iter().map(|job| scope.spawn(|| run(*job))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(together == alone[..count], "{count} at once");
     }
 }

@@ -7,7 +7,7 @@ use biorel::encode::Batch;
 use biorel::model::EncoderConfig;
 use biorel::model::encoder::{EncodedGradient, Pass, backward, forward};
 use biorel::model::params::{Init, encoder_specs};
-use biorel::ops::{AdamWStep, AttentionShape, Moments, Norm, Ops, Reference};
+use biorel::ops::{AdamWStep, AttentionShape, Loss, Moments, Norm, Ops, Reference, StepSums, Update};
 use biorel::rng::{Dropout, Purpose, Stream};
 use candle_core::{DType, Device};
 
@@ -76,7 +76,64 @@ pub fn suite<O: Ops>(ops: &O) -> Results {
     for n in [1, 15, 1000, 40_000] {
         update(ops, &mut results, n);
     }
+    for (rows, labels) in [(1, 1), (1, 2), (7, 5), (40, 70)] {
+        cross_entropy(ops, &mut results, rows, labels);
+    }
+    for max_norm in [0.0, 0.5, 1e6] {
+        step(ops, &mut results, max_norm);
+    }
     results
+}
+
+/// Rows of which the first is as good as certain of its label.
+fn cross_entropy<O: Ops>(ops: &O, results: &mut Results, rows: usize, labels: usize) {
+    let mut draws = Draws::new((300 * rows + labels) as u32);
+    let mut values: Vec<f32> = draws.normal(rows * labels).iter().map(|x| 3.0 * x).collect();
+    let gold = draws.below(rows, labels);
+    values[gold[0] as usize] = 60.0;
+    let logits = ops.upload(&values, &[rows, labels]).unwrap();
+    let weights: Vec<f64> = (0..labels).map(|label| label as f64 * 0.7).collect();
+    for (name, weights, focal_gamma) in
+        [("plain", None, 0.0), ("weighted", Some(&weights), 0.0), ("focal", Some(&weights), 2.0), ("mild", None, 1.0)]
+    {
+        let loss = Loss { weights: weights.map(Vec::as_slice), focal_gamma, total: rows as f64 * 0.9 };
+        let (value, gradient) = ops.cross_entropy(&logits, &gold, &loss).unwrap();
+        let case = format!("cross-entropy {rows} {labels} {name}");
+        collect(ops, results, &case, &[("loss", &value), ("gradient", &gradient)]);
+    }
+}
+
+/// Two parameters clipped together. A loss or a gradient that is not finite leaves them as they are, and is reported.
+fn step<O: Ops>(ops: &O, results: &mut Results, max_norm: f64) {
+    let mut draws = Draws::new(12);
+    let sizes = [[3, 5], [1, 5000]];
+    let mut up = |size: &[usize]| ops.upload(&draws.normal(size.iter().product()), size).unwrap();
+    let mut values = sizes.map(|size| up(&size));
+    let gradients = sizes.map(|size| up(&size));
+    let mut moments = sizes.map(|size| Moments { m: ops.zeros(&size).unwrap(), v: ops.zeros(&size).unwrap() });
+    let broken =
+        ops.upload(&[1.0, f32::NAN, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0], &sizes[0]);
+    let (broken, infinite) = (broken.unwrap(), ops.upload(&[f32::INFINITY], &[1]).unwrap());
+    let fine = ops.upload(&[0.25], &[1]).unwrap();
+    let betas = [0.9, 0.999];
+    let update = AdamWStep { learning_rate: 0.01, decay: 0.1, betas, epsilon: 1e-6, clip: 1.0, corrections: [1.5; 2] };
+    let mut take = |loss: &O::Buffer, first: &O::Buffer| -> StepSums {
+        let each = values.iter_mut().zip(&mut moments).zip([first, &gradients[1]]).enumerate();
+        let update = |i: usize| AdamWStep { learning_rate: 0.01 * (i + 1) as f64, ..update };
+        let mut updates: Vec<_> = each
+            .map(|(i, ((value, moments), gradient))| Update { value, moments, gradient, step: update(i) })
+            .collect();
+        ops.step(loss, &mut updates, max_norm).unwrap().get().unwrap()
+    };
+    let (broken, infinite) = (take(&fine, &broken), take(&infinite, &gradients[0]));
+    assert!(broken.loss == 0.25 && broken.norm.is_nan(), "{broken:?}");
+    assert!(infinite.loss == f64::INFINITY && infinite.norm.is_finite(), "{infinite:?}");
+    let StepSums { loss, norm } = take(&fine, &gradients[0]);
+    let case = format!("step clipped to {max_norm}");
+    results.push((format!("{case}: sums"), vec![loss as f32, norm as f32]));
+    for (value, Moments { m, v }) in values.iter().zip(&moments) {
+        collect(ops, results, &case, &[("value", value), ("m", m), ("v", v)]);
+    }
 }
 
 fn linear<O: Ops>(ops: &O, results: &mut Results, rows: usize, inputs: usize, outputs: usize) {
@@ -107,6 +164,7 @@ fn element_wise<O: Ops>(ops: &O, results: &mut Results, rows: usize, width: usiz
     let columns = ops.column_sum(&dy).unwrap();
     let sum = ops.add(x.clone(), &dy).unwrap();
     let dropped = ops.dropout(x.clone(), &dropout(0.3).unwrap()).unwrap();
+    let mask = ops.upload_candle(&ops.mask(&dropout(0.3).unwrap(), rows, width).unwrap()).unwrap();
     let chosen: Vec<usize> = (0..rows).rev().step_by(3).collect();
     let picked = ops.rows(&x, &chosen).unwrap();
     let scattered = ops.add_rows(dy.clone(), &chosen, &picked).unwrap();
@@ -114,6 +172,7 @@ fn element_wise<O: Ops>(ops: &O, results: &mut Results, rows: usize, width: usiz
     let case = format!("element-wise {rows} {width}");
     collect(ops, results, &case, &[("gelu", &activated), ("dgelu", &dx), ("dbias", &db), ("column sum", &columns)]);
     collect(ops, results, &case, &[("sum", &sum), ("dropout", &dropped), ("rows", &picked), ("add rows", &scattered)]);
+    collect(ops, results, &case, &[("mask", &mask)]);
     // Arguments that the caller still holds must not have changed.
     collect(ops, results, &case, &[("through candle", &through), ("x", &x), ("dy", &dy)]);
     collect(ops, results, &case, &[("zeros", &ops.zeros(&[rows, width]).unwrap())]);
@@ -267,10 +326,39 @@ pub fn refuses_what_does_not_fit<O: Ops>(ops: &O) {
     assert!(ops.embed(&[5], &[0], tables).is_err());
     assert!(ops.embed(&[4], &[4], tables).is_err());
     assert!(ops.embed(&[4, 4], &[3], tables).is_err());
+    let loss = Loss::mean(2);
+    assert!(ops.cross_entropy(&up(&[2, 3]), &[0], &loss).is_err());
+    assert!(ops.cross_entropy(&up(&[2, 3]), &[0, 3], &loss).is_err());
+    assert!(ops.cross_entropy(&up(&[2, 3]), &[0, 1], &Loss { weights: Some(&[1.0; 2]), ..loss }).is_err());
     for (starts, heads) in [(vec![0, 3], 2), (vec![0, 2], 5), (vec![0, 2], 0), (vec![1, 2], 2), (vec![0, 3, 2], 2)] {
         assert!(
             ops.attention(&up(&[2, 12]), AttentionShape { starts: &starts, heads, keys: None }, None).is_err(),
             "{starts:?}"
         );
     }
+}
+
+/// Batches without tokens are results without rows.
+pub fn takes_empty_batches<O: Ops>(ops: &O) {
+    let up = |shape: &[usize]| ops.zeros(shape).unwrap();
+    let empty = |x: &O::Buffer| ops.download(x).unwrap().is_empty();
+    let zeros = |x: &O::Buffer, n: usize| ops.download(x).unwrap() == vec![0.0; n];
+    let (x, w, b) = (up(&[0, 4]), up(&[6, 4]), up(&[6]));
+    let y = ops.linear(&x, &w, Some(&b)).unwrap();
+    let (dx, dw) = ops.linear_backward(&x, &w, &y, None).unwrap();
+    assert!(empty(&y) && empty(&dx) && zeros(&dw, 24));
+    assert!(zeros(&ops.column_sum(&y).unwrap(), 6));
+    let norm = Norm { gamma: &up(&[6]), beta: &b, eps: 1e-12 };
+    let normed = ops.add_norm(y.clone(), Some(&b), Some(&y), norm, None).unwrap();
+    let d = ops.add_norm_backward(y.clone(), &normed, &b, None).unwrap();
+    assert!(empty(&d.branch) && zeros(&d.gamma, 6));
+    let shape = AttentionShape { starts: &[0, 0], heads: 2, keys: None };
+    let (out, p) = ops.attention(&y, shape, None).unwrap();
+    assert!(empty(&out) && empty(&ops.attention_backward(&y, p, &out, shape, None).unwrap()));
+    let (dx, db) = ops.bias_gelu_backward(&y, &b, y.clone()).unwrap();
+    assert!(zeros(&db, 6));
+    assert_eq!(ops.to_candle(&dx).unwrap().dims(), [0, 6]);
+    assert_eq!(ops.sum_squares(&y).unwrap(), 0.0);
+    let (loss, gradient) = ops.cross_entropy(&y, &[], &Loss::mean(1)).unwrap();
+    assert!(zeros(&loss, 1) && empty(&gradient));
 }

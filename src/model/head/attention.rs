@@ -6,29 +6,18 @@ use candle_nn::ops::softmax;
 use super::HeadInput;
 use crate::Result;
 use crate::model::ParamSpec;
-
-/// Score of a token that is not to be attended: its weight becomes exactly 0.
-const OUTSIDE: f32 = -1e30;
+use crate::ops::Ops;
 
 pub(super) fn specs(hidden: usize) -> Vec<ParamSpec> {
     vec![ParamSpec::weight("head.attention.weight", &[1, hidden])]
 }
 
-/// Summaries of the words of each sentence, `(n, H)`, and the weights, `(n, T)`.
-///
-/// Every sentence sees the scores of all T tokens of the batch with those outside of it masked: the weighted sum is
-/// then one `(n, T) x (T, H)` product instead of n ragged ones.
-pub(super) fn over_words(weights: &[Tensor], input: &HeadInput) -> Result<(Tensor, Tensor)> {
-    let (tokens, sentences) = (input.last.dim(0)?, input.starts.len() - 1);
-    let mut mask = vec![OUTSIDE; sentences * tokens];
-    for (sentence, bounds) in input.starts.windows(2).enumerate() {
-        // Between [CLS] and [SEP].
-        mask[sentence * tokens + bounds[0] + 1..sentence * tokens + bounds[1] - 1].fill(0.0);
-    }
-    let mask = Tensor::from_vec(mask, (sentences, tokens), input.last.device())?.to_dtype(input.last.dtype())?;
-    let scores = input.last.matmul(&weights[0].t()?)?.reshape((1, tokens))?; // (1, T)
-    let a = softmax(&scores.broadcast_add(&mask)?, D::Minus1)?; // (n, T)
-    Ok((a.matmul(&input.last)?, a))
+/// Summaries of the words of each sentence, `(n, H)`, and the weights, `(n, T)`: an operation of the engine.
+pub(super) fn over_words<O: Ops>(ops: &O, weights: &[Tensor], input: &HeadInput) -> Result<(Tensor, Tensor)> {
+    let last = HeadInput::part(&input.last, "the last layer")?;
+    // Between [CLS] and [SEP].
+    let words: Vec<_> = input.starts.windows(2).map(|bounds| bounds[0] + 1..bounds[1] - 1).collect();
+    ops.attend_words(last, &weights[0], &words)
 }
 
 /// Summaries of the layers' `[CLS]` vectors, `(n, H)`, and the weights, `(n, L)`.

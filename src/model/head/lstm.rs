@@ -3,9 +3,9 @@
 use candle_core::Tensor;
 
 use super::HeadInput;
+use crate::Result;
 use crate::model::{Init, ParamSpec};
 use crate::ops::Ops;
-use crate::{Error, Result};
 
 pub(super) fn specs(hidden: usize) -> Vec<ParamSpec> {
     // Uniform within 1/sqrt(H), the customary start of recurrent weights.
@@ -23,8 +23,7 @@ pub(super) const INPUT_PRODUCT: [usize; 2] = [0, 2];
 /// Last states over the words between `[CLS]` and `[SEP]`, `(n, H)`. The engine has computed the input product.
 pub(super) fn over_words<O: Ops>(ops: &O, weights: &[Tensor], input: &HeadInput) -> Result<Tensor> {
     let words: Vec<_> = input.starts.windows(2).map(|bounds| bounds[0] + 1..bounds[1] - 1).collect();
-    let missing = || Error::Tensor(candle_core::Error::Msg("the head's input product is missing".into()));
-    let z = input.product.as_ref().ok_or_else(missing)?; // (T, 4H)
+    let z = HeadInput::part(&input.product, "its input product")?; // (T, 4H)
     ops.last_states(z, &weights[1], &words)
 }
 

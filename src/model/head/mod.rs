@@ -17,15 +17,16 @@ use candle_core::Tensor;
 use crate::config::HeadKind;
 use crate::model::ParamSpec;
 use crate::ops::Ops;
-use crate::ops::reference::Reference;
 use crate::rng::Dropout;
 use crate::{Error, Result};
 
 /// What a head reads.
 #[derive(Debug, Clone)]
 pub struct HeadInput {
-    /// Last layer, `(T, H)`.
-    pub last: Tensor,
+    /// The last layer's `[CLS]` vectors, `(n, H)`; `None` for heads that do not read them ([`reads_cls`]).
+    pub first: Option<Tensor>,
+    /// The whole last layer, `(T, H)`; `None` for heads that do not read it ([`reads_words`]).
+    pub last: Option<Tensor>,
     /// The `[CLS]` vector of every layer, each `(n, H)`; empty for heads that do not read them.
     pub cls: Vec<Tensor>,
     /// The product of the last layer with the weights that [`product`] names, `(T, width)`; `None` for heads without.
@@ -42,6 +43,23 @@ pub struct HeadOutput {
     /// Attention weights, if the head has any: `(n, T)` over the batch's tokens, each row zero outside of its sentence
     /// and at `[CLS]` and `[SEP]`; for `attention-all-cls` `(n, L)` over the layers.
     pub weights: Option<Tensor>,
+}
+
+impl HeadInput {
+    /// A part of the input that the head cannot do without.
+    fn part<'a>(part: &'a Option<Tensor>, what: &str) -> Result<&'a Tensor> {
+        part.as_ref().ok_or_else(|| Error::Tensor(candle_core::Error::Msg(format!("the head lacks {what}"))))
+    }
+}
+
+/// Whether the head reads the last layer's `[CLS]` vectors.
+pub fn reads_cls(kind: HeadKind) -> bool {
+    matches!(kind, HeadKind::Cls | HeadKind::Lstm | HeadKind::Attention)
+}
+
+/// Whether the head reads the whole last layer as it is; an LSTM reads a product of it instead ([`product`]).
+pub fn reads_words(kind: HeadKind) -> bool {
+    matches!(kind, HeadKind::Attention | HeadKind::AttentionNoCls)
 }
 
 /// Whether the head reads the `[CLS]` vector of every layer.
@@ -98,14 +116,17 @@ pub fn forward<O: Ops>(
         HeadKind::LstmNoCls => (lstm::over_words(ops, own, input)?, None),
         HeadKind::LstmAllCls => (lstm::over_layers(ops, own, input)?, None),
         HeadKind::Attention => {
-            let (summary, weights) = attention::over_words(own, input)?;
+            let (summary, weights) = attention::over_words(ops, own, input)?;
             (Tensor::cat(&[h_cls(input)?, summary], 1)?, Some(weights))
         }
-        HeadKind::AttentionNoCls => attention::over_words(own, input).map(|(s, w)| (s, Some(w)))?,
+        HeadKind::AttentionNoCls => attention::over_words(ops, own, input).map(|(s, w)| (s, Some(w)))?,
         HeadKind::AttentionAllCls => attention::over_layers(own, input).map(|(s, w)| (s, Some(w)))?,
     };
     let read = match dropout {
-        Some(dropout) => Reference::new(read.device().clone(), read.dtype()).dropout(read, dropout)?,
+        Some(dropout) => {
+            let (rows, columns) = read.dims2()?;
+            (read * ops.mask(dropout, rows, columns)?)?
+        }
         None => read,
     }; // (n, H) or (n, 2H)
     let logits = read.matmul(&classifier[0].t()?)?.broadcast_add(&classifier[1])?;
@@ -114,6 +135,5 @@ pub fn forward<O: Ops>(
 
 /// The last layer's `[CLS]` vectors, `(n, H)`.
 fn h_cls(input: &HeadInput) -> Result<Tensor> {
-    let rows: Vec<u32> = input.starts[..input.starts.len() - 1].iter().map(|row| *row as u32).collect();
-    Ok(input.last.index_select(&Tensor::new(rows, input.last.device())?, 0)?)
+    Ok(HeadInput::part(&input.first, "the [CLS] vectors")?.clone())
 }

@@ -33,7 +33,7 @@ use rayon::prelude::*;
 use self::bf16::{Products, Start, Unit};
 use super::product::{Matrix, all_threads, multiply};
 use super::shapes::{self, defect, expect_attention, expect_inside};
-use super::{AdamWStep, AttentionShape, Moments, Norm, NormGradients, Normed, Ops};
+use super::{AdamWStep, AttentionShape, Loss, Moments, Norm, NormGradients, Normed, Ops};
 use crate::rng::Dropout;
 use crate::{Error, Result};
 
@@ -488,6 +488,12 @@ impl Ops for Cpu {
             pieces.for_each(|(a, b)| math::add(self.simd, a, b));
         });
         Ok(a)
+    }
+
+    fn cross_entropy(&self, logits: &Buffer, labels: &[u32], loss: &Loss<'_>) -> Result<(Buffer, Buffer)> {
+        let (_, classes) = loss.expect(logits.shape(), labels)?;
+        let (sum, gradient) = loss.of_rows(logits.values(), classes, labels);
+        Ok((self.upload(&[sum as f32], &[1])?, self.upload(&gradient, logits.shape())?))
     }
 
     fn sum_squares(&self, x: &Buffer) -> Result<f64> {

@@ -170,45 +170,38 @@ impl<D: Device> Cuda<D> {
         let plan = self.plan(qkv, shape)?;
         expect("the gradient", dy, &[plan.tokens, plan.hidden()])?;
         expect("the output of the forward", &probabilities.out, &[plan.tokens, plan.hidden()])?;
-        let deltas = self.pool.block(4 * plan.tokens * plan.heads)?;
-        let delta = deltas.address();
-        self.deltas(&plan, dy, &probabilities.out, delta)?;
         let (out, form) = self.make(&[plan.tokens, 3 * plan.hidden()], plan.forms())?;
         let (tiles, heads, size) = (plan.tiles.block.address(), plan.heads as i32, plan.size as i32);
-        let (qkv, dy) = (self.address(qkv, plan.element())?, self.address(dy, plan.element())?);
+        let (qkv, dout) = (self.address(qkv, plan.element())?, self.address(dy, plan.element())?);
         let (scale, mask, to) = (plan.scale(), Mask::from(dropout), form.f32.max(form.bf16));
         let lse = probabilities.log_totals.address();
         let [tiles, heads, size] = [argument(&tiles), argument(&heads), argument(&size)];
-        let rest = [
-            argument(&qkv),
-            argument(&dy),
-            argument(&scale),
-            argument(&mask),
-            argument(&lse),
-            argument(&delta),
-            argument(&to),
-        ];
-        // SAFETY: (const Tile*, int, [int,] 2 x const bf16* or float*, float, Mask, 2 x const float*, bf16* or float*).
-        unsafe {
-            match plan.kernels {
-                Some([_, kernel]) => {
-                    let mut arguments = [&[tiles, heads][..], &rest].concat();
-                    self.launch(kernel, plan.grid(2), 128, plan.shared(2, 2), &mut arguments)?;
-                }
-                None => {
-                    let mut arguments = [&[tiles, heads, size][..], &rest].concat();
-                    self.launch("attention_backward_f32", plan.grid(2), 128, plan.shared(4, 6), &mut arguments)?;
-                }
+        let [qkv, dout, scale, mask] = [argument(&qkv), argument(&dout), argument(&scale), argument(&mask)];
+        let [lse, to] = [argument(&lse), argument(&to)];
+        match plan.kernels {
+            Some([_, kernel]) => {
+                let attended = self.address(&probabilities.out, plan.element())?;
+                let mut arguments = [tiles, heads, qkv, dout, argument(&attended), scale, mask, lse, to];
+                // SAFETY: (const Tile*, int, 3 x const bf16*, float, Mask, const float*, bf16*).
+                unsafe { self.launch(kernel, plan.grid(2), 128, plan.shared(2, 2), &mut arguments)? };
+            }
+            None => {
+                let deltas = self.pool.block(4 * plan.tokens * plan.heads)?;
+                let delta = deltas.address();
+                self.deltas(&plan, dy, &probabilities.out, delta)?;
+                let mut arguments = [tiles, heads, size, qkv, dout, scale, mask, lse, argument(&delta), to];
+                // SAFETY: (const Tile*, int, int, 2 x const float*, float, Mask, 2 x const float*, float*).
+                unsafe { self.launch("attention_backward_f32", plan.grid(2), 128, plan.shared(4, 6), &mut arguments)? };
             }
         }
         Ok(out)
     }
 
-    /// `rowsum(dO O)` of every token and head, which is `rowsum(P dP)`.
+    /// `rowsum(dO O)` of every token and head, which is `rowsum(P dP)`, for the kernel in f32.
     fn deltas(&self, plan: &Plan<D>, dy: &Buffer<D>, out: &Buffer<D>, to: u64) -> Result<()> {
         let pairs = plan.tokens * plan.heads;
         let (pairs32, size, dy, out): (i32, i32, Form, Form) =
-            (pairs as i32, plan.size as i32, self.input(dy), self.input(out));
+            (pairs as i32, plan.size as i32, self.input(dy)?, self.input(out)?);
         let mut arguments = [argument(&pairs32), argument(&size), argument(&dy), argument(&out), argument(&to)];
         // SAFETY: (int, int, In, In, float*).
         unsafe { self.launch("attention_delta", [blocks(pairs, 4), 1, 1], 128, 0, &mut arguments) }

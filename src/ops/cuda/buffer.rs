@@ -5,6 +5,7 @@
 //! is first asked for, and kept.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::device::{Device, Element};
@@ -157,6 +158,8 @@ pub struct Buffer<D: Device> {
 struct Forms<D: Device> {
     f32: OnceLock<Block<D>>,
     bf16: OnceLock<Block<D>>,
+    /// Whether what writes it is still to be enqueued.
+    waiting: AtomicBool,
 }
 
 impl<D: Device> Clone for Buffer<D> {
@@ -168,7 +171,7 @@ impl<D: Device> Clone for Buffer<D> {
 impl<D: Device> Buffer<D> {
     /// An array in the given forms.
     pub fn new(shape: &[usize], f32: Option<Block<D>>, bf16: Option<Block<D>>) -> Self {
-        let forms = Forms { f32: OnceLock::new(), bf16: OnceLock::new() };
+        let forms = Forms { f32: OnceLock::new(), bf16: OnceLock::new(), waiting: AtomicBool::new(false) };
         let _ = f32.map(|block| forms.f32.set(block));
         let _ = bf16.map(|block| forms.bf16.set(block));
         Self { shape: shape.into(), forms: Arc::new(forms) }
@@ -192,6 +195,16 @@ impl<D: Device> Buffer<D> {
     /// Add a form, which holds the same values; the first one stays.
     pub fn add(&self, element: Element, block: Block<D>) {
         let _ = self.form(element).set(block);
+    }
+
+    /// Whether what writes it is still to be enqueued (`sums.rs`).
+    pub fn is_waiting(&self) -> bool {
+        self.forms.waiting.load(Ordering::Acquire)
+    }
+
+    /// Set whether it is.
+    pub fn set_waiting(&self, waiting: bool) {
+        self.forms.waiting.store(waiting, Ordering::Release);
     }
 
     /// Whether no clone shares it.

@@ -5,8 +5,9 @@
 //! Addresses are plain `u64` on both, so the arguments of a kernel are the same bytes.
 //!
 //! A device is one queue (a CUDA stream): everything enqueued through it happens in the order of the calls. No call but
-//! [`Device::download`] and [`Device::synchronize`] waits for the queue. So memory may be dropped, or used for something
-//! else, while earlier work on it is still in the queue, as long as the implementation frees it in the queue's order.
+//! [`Device::download`], [`Device::arrived`] and [`Device::synchronize`] waits for the queue. So memory may be dropped, or
+//! used for something else, while earlier work on it is still in the queue, as long as the implementation frees it in the
+//! queue's order.
 
 use std::ffi::c_void;
 
@@ -110,6 +111,9 @@ pub trait Device: Send + Sync + 'static {
     /// A piece of memory. Dropping it frees it, after everything that is in the queue by then.
     type Memory: Send + Sync;
 
+    /// Bytes on their way to the host.
+    type Later: Send;
+
     /// What this is, for records of a run: the name of the GPU.
     fn name(&self) -> String;
 
@@ -133,6 +137,18 @@ pub trait Device: Send + Sync + 'static {
     /// # Errors
     /// When the device fails, also in work that was enqueued earlier.
     unsafe fn download(&self, from: u64, values: &mut [u8]) -> Result<()>;
+
+    /// Copy to the host, enqueued: nothing waits until [`Device::arrived`] is asked. `from` may be freed meanwhile.
+    ///
+    /// # Errors
+    /// When the device fails.
+    unsafe fn download_later(&self, from: u64, bytes: usize) -> Result<Self::Later>;
+
+    /// Those bytes; waits for what was enqueued before the copy, not for what came after it.
+    ///
+    /// # Errors
+    /// When the device fails, also in work that was enqueued earlier.
+    fn arrived(&self, later: Self::Later) -> Result<Vec<u8>>;
 
     /// Copy on the device; the two do not overlap.
     ///

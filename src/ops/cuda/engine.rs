@@ -7,8 +7,14 @@ use super::attention::Tiles;
 use super::buffer::{Block, Buffer, Pool};
 use super::device::{Device, Element, Gemm, Launch, Operand, argument};
 use super::shapes::defect;
+use super::sums::Waiting;
 use crate::Result;
 use crate::rng::Dropout;
+
+/// How many steps of training are enqueued behind one before the host asks what came out of it. With two the device has
+/// work while the host waits for one, packs the next batch and enqueues its step; more would only make it learn of a defect
+/// later, and memory need not grow for it: it is used again in the order of the queue.
+pub const AHEAD: usize = 2;
 
 /// f32 or bf16 products on a device. Cloning shares its pool of memory.
 pub struct Cuda<D: Device> {
@@ -17,12 +23,15 @@ pub struct Cuda<D: Device> {
     pub(super) products: Element,
     /// The last work lists of attention: a step asks for the same one in every layer.
     pub(super) tiles: Arc<Mutex<Vec<Arc<Tiles<D>>>>>,
+    /// Sums over rows that are not enqueued yet.
+    pub(super) sums: Arc<Mutex<Vec<Waiting<D>>>>,
 }
 
 impl<D: Device> Clone for Cuda<D> {
     fn clone(&self) -> Self {
-        let Self { device, pool, products, tiles } = self;
-        Self { device: device.clone(), pool: pool.clone(), products: *products, tiles: tiles.clone() }
+        let Self { device, pool, products, tiles, sums } = self;
+        let (device, pool, tiles, sums) = (device.clone(), pool.clone(), tiles.clone(), sums.clone());
+        Self { device, pool, products: *products, tiles, sums }
     }
 }
 
@@ -75,6 +84,11 @@ pub(super) enum Forms {
     Both,
 }
 
+/// Kernels come in two forms: four elements at a time where rows allow it.
+pub(super) fn by_width(width: usize, [four, one]: [&'static str; 2]) -> (&'static str, usize) {
+    if width.is_multiple_of(4) { (four, 4) } else { (one, 1) }
+}
+
 /// Blocks that cover `n` things, `each` a block.
 pub(super) fn blocks(n: usize, each: usize) -> u32 {
     n.div_ceil(each) as u32
@@ -90,7 +104,7 @@ impl<D: Device> Cuda<D> {
     /// memory checker wants to see.
     pub fn with_reuse(device: D, products: Element, reuse: bool) -> Self {
         let device = Arc::new(device);
-        Self { pool: Pool::new(device.clone(), reuse), device, products, tiles: Arc::default() }
+        Self { pool: Pool::new(device.clone(), reuse), device, products, tiles: Arc::default(), sums: Arc::default() }
     }
 
     /// The device.
@@ -146,15 +160,21 @@ impl<D: Device> Cuda<D> {
     }
 
     /// An existing form of an array, f32 if there is a choice.
-    pub(super) fn input(&self, x: &Buffer<D>) -> Form {
-        match x.address(Element::F32) {
+    pub(super) fn input(&self, x: &Buffer<D>) -> Result<Form> {
+        if x.is_waiting() {
+            self.add_up()?;
+        }
+        Ok(match x.address(Element::F32) {
             Some(address) => Form { f32: address, bf16: 0 },
             None => Form { f32: 0, bf16: x.address(Element::Bf16).unwrap_or(0) },
-        }
+        })
     }
 
     /// Address of an array in `element`s, which are made now if they do not exist.
     pub(super) fn address(&self, x: &Buffer<D>, element: Element) -> Result<u64> {
+        if x.is_waiting() {
+            self.add_up()?;
+        }
         if let Some(address) = x.address(element) {
             return Ok(address);
         }
@@ -165,7 +185,7 @@ impl<D: Device> Cuda<D> {
             Element::F32 => Form { f32: address, bf16: 0 },
             Element::Bf16 => Form { f32: 0, bf16: address },
         };
-        let input = self.input(x);
+        let input = self.input(x)?;
         let n = elements as u64;
         let mut arguments = [argument(&n), argument(&input), argument(&out)];
         // SAFETY: (size_t, In, Out); both forms have `elements` elements, and the grid covers them once.
@@ -248,12 +268,8 @@ impl<D: Device> Cuda<D> {
     pub(super) unsafe fn fetch<T: Plain>(&self, address: u64, count: usize) -> Result<Vec<T>> {
         let mut values = vec![T::default(); count];
         if count > 0 {
-            // SAFETY: any bytes are a value of a plain type, and the slice covers exactly `values`.
-            let bytes = unsafe {
-                std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), std::mem::size_of_val(&values[..]))
-            };
             // SAFETY: the caller's.
-            unsafe { self.device.download(address, bytes)? };
+            unsafe { self.device.download(address, bytes_of_mut(&mut values))? };
         }
         Ok(values)
     }
@@ -277,4 +293,10 @@ unsafe impl Plain for f64 {}
 pub(super) fn bytes_of<T: Plain>(values: &[T]) -> &[u8] {
     // SAFETY: the slice covers exactly `values`, which have no padding.
     unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), std::mem::size_of_val(values)) }
+}
+
+/// The same, to be written.
+pub(super) fn bytes_of_mut<T: Plain>(values: &mut [T]) -> &mut [u8] {
+    // SAFETY: the slice covers exactly `values`, and any bytes are a value of a plain type.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), std::mem::size_of_val(values)) }
 }

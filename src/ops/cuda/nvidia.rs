@@ -8,16 +8,24 @@
 //!
 //! Everything runs in one explicit stream. candle's usual device takes the stream of the *calling thread*, which is
 //! another one on another thread, and then the order of the work is lost.
+//!
+//! Trainings side by side on one GPU are one [`Nvidia`] each: a stream, handles, a workspace and staging memory of its own.
+//! They share the context, our kernels, and the driver's pool of memory, which gives to one stream what another has freed
+//! only when the other has come that far. candle's kernels are loaded by each: its device knows one stream only.
+//!
+//! What the host waits for: [`Device::download`], [`Device::arrived`] and [`Device::synchronize`]; copies of more than
+//! [`Staging::MOST`] bytes to the device, which a step of training does not make; and the first launch of a kernel, which
+//! loads it. What candle uploads for a head in a step is below the 64 KB up to which the driver copies and returns.
 
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use candle_core::cuda_backend::{CudaDevice, CudaStorage};
 use candle_core::op::BackpropOp;
 use candle_core::{Storage, Tensor};
 use cudarc::driver::result::{self, DriverError};
-use cudarc::driver::{CudaEvent, CudaSlice, CudaStream, DevicePtr, PinnedHostSlice, sys};
+use cudarc::driver::{CudaContext, CudaEvent, CudaSlice, CudaStream, DevicePtr, PinnedHostSlice, sys};
 
 use super::device::{Device, Gemm, Launch};
 use super::driver;
@@ -30,7 +38,7 @@ use crate::{Error, Result};
 struct Aligned<T: ?Sized>(T);
 static KERNELS: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin")));
 
-/// Scratch memory of matrix products. One for all: they run one after another in the stream. A size of our own, and a
+/// Scratch memory of matrix products. One for all of a stream: they run one after another in it. A size of our own, and a
 /// workspace of our own, are what NVIDIA asks for results that are the same bits each time.
 const WORKSPACE: usize = 32 << 20;
 
@@ -45,7 +53,7 @@ type Functions = HashMap<&'static str, (Function, u32)>;
 
 #[derive(Clone, Copy)]
 struct Function(sys::CUfunction);
-// SAFETY: a handle that any thread may use; it lives as long as its module, which `Nvidia` owns.
+// SAFETY: a handle that any thread may use; it lives as long as its module, which `Shared` owns.
 unsafe impl Send for Function {}
 
 /// The kernels, loaded. The context must be current when it is dropped.
@@ -62,6 +70,38 @@ impl Drop for Module {
     }
 }
 
+/// What all streams of a GPU share. The module is dropped before what keeps its context alive.
+struct Shared {
+    functions: Mutex<Functions>,
+    module: Module,
+    context: Arc<CudaContext>,
+}
+
+impl Shared {
+    /// Of the GPU with this number: as long as anyone holds it, it is loaded once.
+    fn get(index: usize, context: &Arc<CudaContext>) -> Answer<Arc<Self>> {
+        static OPEN: Mutex<Vec<(usize, Weak<Shared>)>> = Mutex::new(Vec::new());
+        let mut open = locked(&OPEN);
+        open.retain(|(_, shared)| shared.strong_count() > 0);
+        if let Some(shared) = open.iter().find(|(of, _)| *of == index).and_then(|(_, shared)| shared.upgrade()) {
+            return Ok(shared);
+        }
+        context.bind_to_thread()?;
+        // SAFETY: the image is a whole fatbin, and aligned.
+        let module = Module(unsafe { result::module::load_data(KERNELS.0.as_ptr().cast()) }?);
+        let shared = Arc::new(Self { functions: Mutex::default(), module, context: context.clone() });
+        open.push((index, Arc::downgrade(&shared)));
+        Ok(shared)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // For the module. Nobody is left to tell of an error.
+        let _ = self.context.bind_to_thread();
+    }
+}
+
 /// A GPU and a stream on it.
 ///
 /// Fields are dropped in this order: what needs the context before what keeps it alive.
@@ -69,15 +109,15 @@ pub struct Nvidia {
     /// `cuda:0`.
     device: String,
     name: String,
-    functions: Mutex<Functions>,
-    module: Module,
     products: Mutex<Products>,
     staging: Mutex<Staging>,
+    readbacks: Arc<Mutex<Vec<Readback>>>,
     /// Used by `products` and by candle's cuBLAS handle, through its address.
     _workspace: CudaSlice<u8>,
     pool: Option<Pool>,
     candle: CudaDevice,
     stream: Arc<CudaStream>,
+    shared: Arc<Shared>,
 }
 
 impl Nvidia {
@@ -115,23 +155,22 @@ impl Nvidia {
             )
         };
         status.result().map_err(|e| driver::failure(&device, "giving cuBLAS its workspace", e))?;
-        context.bind_to_thread().map_err(failed("using it"))?;
-        // SAFETY: the image is a whole fatbin, and aligned.
-        let module = unsafe { result::module::load_data(KERNELS.0.as_ptr().cast()) };
-        let module = Module(module.map_err(failed("loading the kernels"))?);
+        // Threads that wait for it sleep: there may be more of them than cores.
+        context.set_blocking_synchronize().map_err(failed("using it"))?;
+        let shared = Shared::get(index, context).map_err(failed("loading the kernels"))?;
         let products = Products::new(&device, scratch, WORKSPACE)?;
         let staging = Staging::new(&stream).map_err(failed("allocating pinned memory"))?;
         Ok(Self {
             device,
             name,
-            functions: Mutex::default(),
-            module,
             products: Mutex::new(products),
             staging: Mutex::new(staging),
+            readbacks: Arc::default(),
             _workspace: workspace,
             pool,
             candle,
             stream,
+            shared,
         })
     }
 
@@ -147,13 +186,13 @@ impl Nvidia {
 
     /// A kernel by its name, allowed `shared` bytes of dynamic shared memory.
     fn function(&self, name: &'static str, shared: u32) -> Result<sys::CUfunction> {
-        let mut functions = locked(&self.functions);
+        let mut functions = locked(&self.shared.functions);
         let (function, allowed) = match functions.get(name) {
             Some(known) => *known,
             None => {
                 let text = CString::new(name).map_err(|e| driver::failure(&self.device, name, e))?;
                 // SAFETY: the module is loaded.
-                let found = unsafe { result::module::get_function(self.module.0, text) };
+                let found = unsafe { result::module::get_function(self.shared.module.0, text) };
                 (Function(found.map_err(|e| driver::failure(&self.device, name, e))?), SHARED_UNASKED)
             }
         };
@@ -170,6 +209,7 @@ impl Nvidia {
 
 impl Device for Nvidia {
     type Memory = CudaSlice<u8>;
+    type Later = Later;
 
     fn name(&self) -> String {
         self.name.clone()
@@ -189,14 +229,12 @@ impl Device for Nvidia {
 
     unsafe fn upload(&self, values: &[u8], to: u64) -> Result<()> {
         let queue = self.queue("copying to it")?;
-        let mut staging = locked(&self.staging);
-        // SAFETY: the caller's, for the address. What does not fit into a slot is copied from where it is: the driver
-        // stages pageable memory itself before it returns, and waits for the stream where it has to.
+        // SAFETY: the caller's, for the address. What does not fit is copied from where it is: the driver stages pageable
+        // memory itself before it returns, and waits for the stream where it has to.
         let copied = unsafe {
-            match staging.slot(values) {
-                Ok(Some(slot)) => slot.send(values, to, &self.stream),
-                Ok(None) => result::memcpy_htod_async(to, values, queue),
-                Err(error) => Err(error),
+            match values.len() > Staging::MOST {
+                true => result::memcpy_htod_async(to, values, queue),
+                false => locked(&self.staging).send(values, to, &self.stream),
             }
         };
         copied.map_err(self.failed("copying to it"))
@@ -207,6 +245,34 @@ impl Device for Nvidia {
         // SAFETY: the caller's; `values` is borrowed until the copy is done.
         unsafe { result::memcpy_dtoh_async(values, from, queue) }.map_err(self.failed("copying from it"))?;
         self.synchronize()
+    }
+
+    unsafe fn download_later(&self, from: u64, bytes: usize) -> Result<Later> {
+        let queue = self.queue("copying from it")?;
+        let failed = |error| driver::refused(&self.device, "copying from it", error);
+        let mut free = locked(&self.readbacks);
+        let slot = match free.iter().position(|slot| slot.memory.len() >= bytes) {
+            Some(fits) => free.swap_remove(fits),
+            None => Readback::new(&self.stream, bytes).map_err(failed)?,
+        };
+        drop(free);
+        let later = Later { slot: Some(slot), bytes, free: self.readbacks.clone() };
+        if let Some(slot) = &later.slot {
+            // SAFETY: the caller's for `from`; the slot is long enough, and nobody reads it before the copy is done.
+            unsafe {
+                let to = std::slice::from_raw_parts_mut(slot.address, bytes);
+                result::memcpy_dtoh_async(to, from, queue).map_err(failed)?;
+            }
+            slot.done.record(&self.stream).map_err(failed)?;
+        }
+        Ok(later)
+    }
+
+    fn arrived(&self, later: Later) -> Result<Vec<u8>> {
+        let Some(slot) = &later.slot else { return Ok(Vec::new()) };
+        slot.done.synchronize().map_err(self.failed("waiting for it"))?;
+        // SAFETY: the copy is done, and wrote that many.
+        Ok(unsafe { std::slice::from_raw_parts(slot.address, later.bytes) }.to_vec())
     }
 
     unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
@@ -275,7 +341,8 @@ impl Drop for Nvidia {
         // SAFETY: a tensor may keep candle's handle alive for longer than the workspace lives: setting the stream takes
         // the workspace from it.
         let _ = unsafe { cudarc::cublas::result::set_stream(*handle.handle(), self.stream.cu_stream().cast()) };
-        if let Some(pool) = &self.pool {
+        // Others on this GPU go on with what is free.
+        if let Some(pool) = self.pool.as_ref().filter(|_| Arc::strong_count(&self.shared) == 1) {
             pool.trim();
         }
     }
@@ -316,7 +383,49 @@ impl Pool {
     }
 }
 
-/// Pinned memory through which small uploads go: the copy returns at once, and the caller's values may change.
+/// Bytes on their way to the host, in pinned memory that is used again.
+pub struct Later {
+    /// `None` only while it is dropped.
+    slot: Option<Readback>,
+    bytes: usize,
+    free: Arc<Mutex<Vec<Readback>>>,
+}
+
+impl Drop for Later {
+    fn drop(&mut self) {
+        // If nobody asked, the copy may still be under way: the next one into the slot comes after it in the stream.
+        locked(&self.free).extend(self.slot.take());
+    }
+}
+
+/// Pinned memory that the device copies to.
+struct Readback {
+    memory: PinnedHostSlice<u8>,
+    address: *mut u8,
+    /// When the last copy to it was done.
+    done: CudaEvent,
+}
+// SAFETY: `address` is the slot's own memory, which one thread has at a time.
+unsafe impl Send for Readback {}
+
+impl Readback {
+    fn new(stream: &CudaStream, bytes: usize) -> Answer<Self> {
+        // SAFETY: read only after the device wrote it. Flags 0: memory that the processor may cache.
+        let mut memory = unsafe { stream.context().alloc_pinned_with_flags::<u8>(bytes, 0) }?;
+        let address = memory.as_mut_ptr()?;
+        let done = stream.record_event(Some(sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC))?;
+        Ok(Self { memory, address, done })
+    }
+}
+
+impl Drop for Readback {
+    fn drop(&mut self) {
+        // Before the memory is freed. Nobody is left to tell of an error.
+        let _ = self.done.synchronize();
+    }
+}
+
+/// Pinned memory through which uploads go: the copy returns at once, and the caller's values may change.
 struct Staging {
     slots: Vec<Slot>,
     next: usize,
@@ -332,10 +441,12 @@ struct Slot {
 unsafe impl Send for Slot {}
 
 impl Staging {
-    /// The identifiers, offsets or parameter lists of a step. Larger things, such as the weights, are uploaded rarely.
+    /// Most identifiers, offsets and parameter lists of a step. Larger things, such as weights, are uploaded rarely.
     const BYTES: usize = 64 << 10;
-    /// The processor may be ahead of the GPU by this many uploads.
+    /// The processor may be ahead of the GPU by this many uploads; a step makes about 20.
     const SLOTS: usize = 64;
+    /// What is longer does not go through here.
+    const MOST: usize = Self::BYTES * Self::SLOTS / 2;
 
     fn new(stream: &CudaStream) -> Answer<Self> {
         let slot = |_| {
@@ -347,15 +458,18 @@ impl Staging {
         Ok(Self { slots: (0..Self::SLOTS).map(slot).collect::<Answer<_>>()?, next: 0 })
     }
 
-    /// The slot to use next, when its last copy is done; `None` if `values` do not fit.
-    fn slot(&mut self, values: &[u8]) -> Answer<Option<&Slot>> {
-        if values.len() > Self::BYTES {
-            return Ok(None);
+    /// # Safety
+    /// `to` must have room for `values`.
+    unsafe fn send(&mut self, values: &[u8], mut to: u64, stream: &CudaStream) -> Answer<()> {
+        for piece in values.chunks(Self::BYTES) {
+            let slot = &self.slots[self.next];
+            self.next = (self.next + 1) % Self::SLOTS;
+            slot.sent.synchronize()?;
+            // SAFETY: the caller's; the slot's last copy is done.
+            unsafe { slot.send(piece, to, stream)? };
+            to += piece.len() as u64;
         }
-        let slot = &self.slots[self.next];
-        self.next = (self.next + 1) % Self::SLOTS;
-        slot.sent.synchronize()?;
-        Ok(Some(slot))
+        Ok(())
     }
 }
 

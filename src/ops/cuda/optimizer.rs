@@ -1,11 +1,12 @@
-//! AdamW and sums of squares over many arrays in one launch: a network has hundreds, most of them small.
+//! AdamW and sums of squares over many arrays in one launch: a network has hundreds, most of them small. The clipping factor
+//! stays on the device, so that a step is enqueued without a wait.
 
-use super::buffer::Buffer;
+use super::buffer::{Block, Buffer};
 use super::device::{Device, Element, argument};
-use super::engine::{Cuda, Plain};
+use super::engine::{Cuda, Plain, bytes_of_mut};
 use super::shapes::expect;
 use crate::Result;
-use crate::ops::{AdamWStep, Update};
+use crate::ops::{AdamWStep, Late, StepSums, Update};
 
 /// Elements of one block: BLOCK_ELEMENTS of optimizer.cuh.
 const BLOCK_ELEMENTS: usize = 4096;
@@ -49,9 +50,50 @@ unsafe impl Plain for Squared {}
 // SAFETY: as above.
 unsafe impl Plain for Updated {}
 
+/// `Verdict` of the kernels.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+struct Verdict {
+    squares: f64,
+    loss: f32,
+    clip: f32,
+}
+// SAFETY: numbers without padding, any bytes of which are a value.
+unsafe impl Plain for Verdict {}
+
 impl<D: Device> Cuda<D> {
-    /// Sum of squares of all elements of all arrays, in f64; waits for the device.
-    pub(super) fn squares(&self, arrays: &[&Buffer<D>]) -> Result<f64> {
+    /// Sum of squares of all elements of an array, in f64; waits for the device.
+    pub(super) fn squares(&self, array: &Buffer<D>) -> Result<f64> {
+        let verdict = self.verdict(&[array], None, 0.0)?;
+        // SAFETY: `verdict` has enqueued what writes it.
+        Ok(unsafe { self.fetch::<Verdict>(verdict.address(), 1)? }[0].squares)
+    }
+
+    /// Clipping and AdamW, enqueued.
+    pub(super) fn clipped(
+        &self,
+        loss: &Buffer<D>,
+        updates: &mut [Update<'_, Buffer<D>>],
+        max_norm: f64,
+    ) -> Result<Late<StepSums>> {
+        expect("the loss", loss, &[1])?;
+        let gradients: Vec<_> = updates.iter().map(|update| update.gradient).collect();
+        let verdict = self.verdict(&gradients, Some(loss), max_norm)?;
+        self.update(updates, Some(&verdict))?;
+        // SAFETY: as above.
+        let later = unsafe { self.device.download_later(verdict.address(), size_of::<Verdict>())? };
+        let device = self.device.clone();
+        Ok(Late::new(move || {
+            let mut found = [Verdict::default()];
+            let arrived = device.arrived(later)?;
+            bytes_of_mut(&mut found).copy_from_slice(&arrived);
+            let [Verdict { squares, loss, .. }] = found;
+            Ok(StepSums { loss: f64::from(loss), norm: squares.sqrt() })
+        }))
+    }
+
+    /// A `Verdict` on the device.
+    fn verdict(&self, arrays: &[&Buffer<D>], loss: Option<&Buffer<D>>, max_norm: f64) -> Result<Block<D>> {
         let mut items = Vec::new();
         let mut blocks = 0;
         for array in arrays.iter().filter(|array| array.elements() > 0) {
@@ -60,21 +102,24 @@ impl<D: Device> Cuda<D> {
             blocks += elements.div_ceil(BLOCK_ELEMENTS) as u64;
         }
         let list = self.send(&items)?;
-        let sums = self.pool.block(8 * (blocks as usize + 1))?;
+        let (sums, out) = (self.pool.block(8 * blocks as usize)?, self.pool.block(size_of::<Verdict>())?);
         let (items, count, blocks32) = (list.address(), items.len() as i32, blocks as i32);
-        let (total, partial) = (sums.address(), sums.address() + 8);
-        // SAFETY: (const Squared*, int, double*), then (const double*, int, double*) with one block.
+        let loss = loss.map(|loss| self.f32(loss)).transpose()?.unwrap_or(0);
+        let (partial, to) = (sums.address(), out.address());
+        // SAFETY: (const Squared*, int, double*), then (const double*, int, const float*, double, Verdict*), one block.
         unsafe {
             let mut arguments = [argument(&items), argument(&count), argument(&partial)];
             self.launch("sum_squares", [blocks as u32, 1, 1], 256, 64, &mut arguments)?;
-            let mut arguments = [argument(&partial), argument(&blocks32), argument(&total)];
-            self.launch("sum_partial", [1, 1, 1], 256, 64, &mut arguments)?;
-            Ok(self.fetch::<f64>(total, 1)?[0])
+            let mut arguments =
+                [argument(&partial), argument(&blocks32), argument(&loss), argument(&max_norm), argument(&to)];
+            self.launch("verdict", [1, 1, 1], 256, 64, &mut arguments)?;
         }
+        Ok(out)
     }
 
-    /// One step of AdamW on all arrays.
-    pub(super) fn update(&self, updates: &mut [Update<'_, Buffer<D>>]) -> Result<()> {
+    /// One step of AdamW on all arrays, clipped by a `Verdict` or else by each update's own factor.
+    pub(super) fn update(&self, updates: &mut [Update<'_, Buffer<D>>], verdict: Option<&Block<D>>) -> Result<()> {
+        let verdict = verdict.map_or(0, Block::address);
         let shared = |step: &AdamWStep| Step {
             betas: step.betas.map(|x| x as f32),
             corrections: step.corrections.map(|x| x as f32),
@@ -110,8 +155,8 @@ impl<D: Device> Cuda<D> {
             }
             let list = self.send(&items)?;
             let (items, count) = (list.address(), items.len() as i32);
-            let mut arguments = [argument(&items), argument(&count), argument(&step)];
-            // SAFETY: (const Updated*, int, Step); nothing else shares the arrays that are written.
+            let mut arguments = [argument(&items), argument(&count), argument(&step), argument(&verdict)];
+            // SAFETY: (const Updated*, int, Step, const Verdict*); nothing else shares the arrays that are written.
             unsafe { self.launch("adamw", [blocks as u32, 1, 1], 256, 0, &mut arguments)? };
         }
         Ok(())

@@ -6,10 +6,10 @@
 
 use std::ops::Range;
 
-use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Shape, Storage, Tensor};
+use candle_core::Tensor;
 
 use super::buffer::Buffer;
+use super::candle_op::Known;
 use super::device::{Device, Element, Gemm, Operand, argument};
 use super::engine::{Cuda, Form, Forms, blocks};
 use super::shapes::{defect, expect, matrix};
@@ -192,8 +192,11 @@ impl<D: Device> Cuda<D> {
     ) -> Result<Tensor> {
         let (z, weight) = (self.upload_candle(inputs)?, self.upload_candle(recurrent)?);
         let (h, kept) = self.recur(&z, &weight, sequences)?;
-        let value = self.to_candle(&h)?;
-        Ok(inputs.apply_op2(recurrent, Known { engine: self.clone(), value, kept })?)
+        let (value, total, engine) = (self.to_candle(&h)?, inputs.dim(0)?, self.clone());
+        Known::apply("lstm-recurrence-cuda", value, [inputs, recurrent], move |dh| {
+            let (dz, dw) = engine.recur_backward(&kept, total, &engine.upload_candle(dh)?)?;
+            Ok((engine.to_candle(&dz)?, engine.to_candle(&dw)?))
+        })
     }
 }
 
@@ -206,62 +209,4 @@ fn at(start: u64, row: usize, width: usize, element: Element) -> u64 {
 fn form_at(form: Form, row: usize, width: usize) -> Form {
     let shifted = |start: u64, element| if start == 0 { 0 } else { at(start, row, width, element) };
     Form { f32: shifted(form.f32, Element::F32), bf16: shifted(form.bf16, Element::Bf16) }
-}
-
-/// A value that was computed outside of candle, and its backward.
-struct Known<D: Device> {
-    engine: Cuda<D>,
-    value: Tensor,
-    kept: Kept<D>,
-}
-
-impl<D: Device> CustomOp2 for Known<D> {
-    fn name(&self) -> &'static str {
-        "lstm-recurrence-cuda"
-    }
-
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        match &*self.value.storage_and_layout().0 {
-            Storage::Cpu(storage) => Ok((storage.clone(), self.value.shape().clone())),
-            _ => candle_core::bail!("lstm: the value is not on the CPU"),
-        }
-    }
-
-    fn cuda_fwd(
-        &self,
-        _: &CudaStorage,
-        _: &Layout,
-        _: &CudaStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(CudaStorage, Shape)> {
-        let (storage, layout) = self.value.storage_and_layout();
-        match &*storage {
-            Storage::Cuda(storage) => Ok((storage.try_clone(layout)?, self.value.shape().clone())),
-            _ => candle_core::bail!("lstm: the value is not on the GPU"),
-        }
-    }
-
-    fn bwd(
-        &self,
-        inputs: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        dh: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let run = || -> Result<(Tensor, Tensor)> {
-            let dh = self.engine.upload_candle(dh)?;
-            let (dz, dw) = self.engine.recur_backward(&self.kept, inputs.dim(0)?, &dh)?;
-            Ok((self.engine.to_candle(&dz)?, self.engine.to_candle(&dw)?))
-        };
-        match run() {
-            Ok((dz, dw)) => Ok((Some(dz), Some(dw))),
-            Err(error) => candle_core::bail!("lstm: {error}"),
-        }
-    }
 }

@@ -4,7 +4,7 @@
 // a warp; it goes over the sentence 64 rows at a time. Only the log of each softmax's denominator is kept; the backward
 // computes the probabilities again. It runs in two roles (blockIdx.z): role 0 owns queries and sums dQ, role 1 owns keys and
 // sums dK and dV, on the transposed scores, so that their fragments are already the left operands of its products. That
-// costs two products more than one pass would, and needs neither atomics nor a second kernel that adds dQ.
+// costs two products more than one pass would, and needs neither atomics nor a second kernel that adds dQ, nor one before it.
 //
 // Dropout: the keep bits of a 16 x 8 tile of probabilities are 32 blocks of the generator, one a lane, handed round by
 // shuffles. The scale of the kept is taken out of the sums.
@@ -230,125 +230,106 @@ DEVICE void attention(const Tile* tiles, int heads, const bf16* qkv, float scale
     write_rows<D>(out + size_t(tile.start) * hidden + head * D, hidden, row, tile.length, sum, factor[0], factor[1]);
 }
 
-// dQ of 64 queries. With S the scores, P the probabilities, M the mask: dP = (dO Vᵀ) M, dS = P (dP - delta), dQ = dS K.
+// What the backward needs to know of 64 queries from row `first` on: the log of the softmax's denominator, and
+// rowsum(dO O), which is rowsum(P dP). Queries behind the sentence have no probabilities. Two threads take a row; called by
+// all threads of the block. `lse`, `upstream` and `out` start at the sentence.
 template <int D>
-DEVICE void attention_of_queries(const Tile& tile, int heads, const bf16* qkv, const bf16* dout, float scale,
-                                 const Mask& mask, const float* lse, const float* delta, bf16* dqkv, bf16* memory) {
-    Rows<D> keys{memory}, values{memory + TILE * Rows<D>::STRIDE};
-    int head = blockIdx.y, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, t = lane % 4;
-    size_t hidden = size_t(heads) * D, stride = 3 * hidden;
-    const bf16* sentence = qkv + size_t(tile.start) * stride + head * D;
-    keys.fill(sentence, stride, tile.first, tile.length);
-    values.fill(dout + size_t(tile.start) * hidden + head * D, hidden, tile.first, tile.length);
-    __syncthreads();
-    uint32_t q[D / 16][4], d[D / 16][4];
-    left_operands<D>(q, keys, 16 * warp);
-    left_operands<D>(d, values, 16 * warp);
-    int row = tile.first + 16 * warp + lane / 4;
-    float log_total[2], slope[2];
+DEVICE void facts_of_queries(float* log_totals, float* slopes, const Tile& tile, int first, const float* lse, int heads,
+                             const bf16* upstream, const bf16* out, size_t stride) {
+    int row = threadIdx.x / 2, half = threadIdx.x % 2;
+    bool inside = first + row < tile.length;
+    float sum = 0.0f;
+    for (int column = half * (D / 2); inside && column < (half + 1) * (D / 2); column += 4) {
+        float d[4], o[4];
+        load<4>(upstream + size_t(first + row) * stride + column, d);
+        load<4>(out + size_t(first + row) * stride + column, o);
 #pragma unroll
-    for (int half = 0; half < 2; half++) {
-        int token = row + 8 * half;
-        size_t at = size_t(tile.start + token) * heads + head;
-        log_total[half] = token < tile.length ? lse[at] : INFINITY;
-        slope[half] = token < tile.length ? delta[at] : 0.0f;
+        for (int i = 0; i < 4; i++) sum += d[i] * o[i];
     }
-    float sum[D / 8][4] = {};
-    for (int chunk = 0; chunk < tile.keys; chunk += TILE) {
-        __syncthreads();
-        keys.fill(sentence + hidden, stride, chunk, tile.keys);
-        values.fill(sentence + 2 * hidden, stride, chunk, tile.keys);
-        __syncthreads();
-#pragma unroll 1
-        for (int j = 0; j < TILE / 16; j++) {
-            float p[2][4], dp[2][4];
-            products<D>(p, q, keys, 16 * j);
-            products<D>(dp, d, values, 16 * j);
-#pragma unroll
-            for (int n = 0; n < 2; n++) {
-                uint32_t bits = 15;
-                float kept = 1.0f;
-                if (mask.keep) {
-                    int token = tile.start + tile.first + 16 * warp;
-                    bits = kept_by_query(mask, token, head, heads, chunk + 16 * j + 8 * n);
-                    kept = mask.scale;
-                }
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    int key = chunk + 16 * j + 8 * n + 2 * t + i % 2;
-                    float weight = key < tile.keys ? power_of_two(p[n][i] * scale * LOG2_E - log_total[i / 2]) : 0.0f;
-                    p[n][i] = weight * ((bits >> i & 1 ? dp[n][i] * kept : 0.0f) - slope[i / 2]);
-                }
-            }
-            accumulate<D>(sum, p, keys, 16 * j);
-        }
+    sum += __shfl_xor_sync(FULL, sum, 1);
+    if (half == 0) {
+        log_totals[row] = inside ? lse[size_t(first + row) * heads] : INFINITY;
+        slopes[row] = sum;
     }
-    write_rows<D>(dqkv + size_t(tile.start) * stride + head * D, stride, row, tile.length, sum, scale, scale);
 }
 
-// dK and dV of 64 keys: dV = (P M)ᵀ dO, dK = dSᵀ Q.
-template <int D>
-DEVICE void attention_of_keys(const Tile& tile, int heads, const bf16* qkv, const bf16* dout, float scale,
-                              const Mask& mask, const float* lse, const float* delta, bf16* dqkv, bf16* memory) {
-    Rows<D> queries{memory}, grads{memory + TILE * Rows<D>::STRIDE};
+// The gradients of a block's 64 rows, in one of two roles. With S the scores, P the probabilities, M the mask:
+// dP = (dO Vᵀ) M, dS = P (dP - rowsum(P dP)), and
+// of queries (they meet keys and values): dQ = dS K;
+// of keys (they meet queries and dO, on the transposed scores): dK = dSᵀ Q, dV = (P M)ᵀ dO.
+template <int D, bool OF_KEYS>
+DEVICE void attention_backward(const Tile& tile, int heads, const bf16* qkv, const bf16* dout, const bf16* out,
+                               float scale, const Mask& mask, const float* lse, bf16* dqkv, bf16* memory) {
+    // The rows that are met: keys or queries, values or dO.
+    Rows<D> met{memory}, with{memory + TILE * Rows<D>::STRIDE};
     float* log_totals = reinterpret_cast<float*>(memory + 2 * TILE * Rows<D>::STRIDE);
     float* slopes = log_totals + TILE;
     int head = blockIdx.y, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, t = lane % 4;
-    size_t hidden = size_t(heads) * D, stride = 3 * hidden;
-    const bf16* sentence = qkv + size_t(tile.start) * stride + head * D;
-    const bf16* upstream = dout + size_t(tile.start) * hidden + head * D;
-    queries.fill(sentence + hidden, stride, tile.first, tile.keys);
-    grads.fill(sentence + 2 * hidden, stride, tile.first, tile.keys);
+    size_t hidden = size_t(heads) * D, stride = 3 * hidden, start = tile.start;
+    const bf16 *queries = qkv + start * stride + head * D, *keys = queries + hidden, *values = keys + hidden;
+    const bf16 *upstream = dout + start * hidden + head * D, *output = out + start * hidden + head * D;
+    const float* logs = lse + start * heads + head;
+    // The block's own rows pass through the memory of those they meet.
+    met.fill(OF_KEYS ? keys : queries, stride, tile.first, OF_KEYS ? tile.keys : tile.length);
+    with.fill(OF_KEYS ? values : upstream, OF_KEYS ? stride : hidden, tile.first, OF_KEYS ? tile.keys : tile.length);
+    if (!OF_KEYS) facts_of_queries<D>(log_totals, slopes, tile, tile.first, logs, heads, upstream, output, hidden);
     __syncthreads();
-    uint32_t k[D / 16][4], v[D / 16][4];
-    left_operands<D>(k, queries, 16 * warp);
-    left_operands<D>(v, grads, 16 * warp);
-    int row = tile.first + 16 * warp + lane / 4;
-    float dk[D / 8][4] = {}, dv[D / 8][4] = {};
+    uint32_t own[D / 16][4], other[D / 16][4];
+    left_operands<D>(own, met, 16 * warp);
+    left_operands<D>(other, with, 16 * warp);
+    int mine = 16 * warp + lane / 4;  // and mine + 8: rows of the block
+    float log_total[2] = {}, slope[2] = {};
+#pragma unroll
+    for (int half = 0; half < 2 && !OF_KEYS; half++) {
+        log_total[half] = log_totals[mine + 8 * half];
+        slope[half] = slopes[mine + 8 * half];
+    }
+    float sum[D / 8][4] = {}, of_values[D / 8][4] = {};
     // Keys that are not attended to have no gradient.
-    for (int chunk = 0; chunk < tile.length && tile.first < tile.keys; chunk += TILE) {
+    int end = !OF_KEYS ? tile.keys : tile.first < tile.keys ? tile.length : 0;
+    for (int chunk = 0; chunk < end; chunk += TILE) {
         __syncthreads();
-        queries.fill(sentence, stride, chunk, tile.length);
-        grads.fill(upstream, hidden, chunk, tile.length);
-        for (int i = threadIdx.x; i < TILE; i += blockDim.x) {
-            size_t at = size_t(tile.start + chunk + i) * heads + head;
-            log_totals[i] = chunk + i < tile.length ? lse[at] : INFINITY;
-            slopes[i] = chunk + i < tile.length ? delta[at] : 0.0f;
-        }
+        met.fill(OF_KEYS ? queries : keys, stride, chunk, OF_KEYS ? tile.length : tile.keys);
+        with.fill(OF_KEYS ? upstream : values, OF_KEYS ? hidden : stride, chunk, OF_KEYS ? tile.length : tile.keys);
+        if (OF_KEYS) facts_of_queries<D>(log_totals, slopes, tile, chunk, logs, heads, upstream, output, hidden);
         __syncthreads();
 #pragma unroll 1
         for (int j = 0; j < TILE / 16; j++) {
-            float p[2][4], dp[2][4];
-            products<D>(p, k, queries, 16 * j);
-            products<D>(dp, v, grads, 16 * j);
+            float p[2][4], ds[2][4];
+            products<D>(p, own, met, 16 * j);
+            products<D>(ds, other, with, 16 * j);
 #pragma unroll
             for (int n = 0; n < 2; n++) {
                 uint32_t bits = 15;
                 float kept = 1.0f;
                 if (mask.keep) {
-                    int token = tile.start + chunk + 16 * j + 8 * n;
-                    bits = kept_by_key(mask, token, head, heads, tile.first + 16 * warp);
+                    int from = 16 * j + 8 * n, block = 16 * warp;
+                    bits = OF_KEYS ? kept_by_key(mask, tile.start + chunk + from, head, heads, tile.first + block)
+                                   : kept_by_query(mask, tile.start + tile.first + block, head, heads, chunk + from);
                     kept = mask.scale;
                 }
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
-                    int query = 16 * j + 8 * n + 2 * t + i % 2;
-                    bool attended = row + i / 2 * 8 < tile.keys;
-                    float weight = power_of_two(p[n][i] * scale * LOG2_E - log_totals[query]);
-                    if (!attended) weight = 0.0f;
+                    int row = mine + i / 2 * 8, met_row = 16 * j + 8 * n + 2 * t + i % 2;
+                    int key = OF_KEYS ? tile.first + row : chunk + met_row;
+                    float total = OF_KEYS ? log_totals[met_row] : log_total[i / 2];
+                    float weight = key < tile.keys ? power_of_two(p[n][i] * scale * LOG2_E - total) : 0.0f;
                     bool keep = bits >> i & 1;
-                    dp[n][i] = weight * ((keep ? dp[n][i] * kept : 0.0f) - slopes[query]);
+                    float dp = keep ? ds[n][i] * kept : 0.0f;
+                    ds[n][i] = weight * (dp - (OF_KEYS ? slopes[met_row] : slope[i / 2]));
                     p[n][i] = keep ? weight : 0.0f;
                 }
             }
-            accumulate<D>(dv, p, grads, 16 * j);
-            accumulate<D>(dk, dp, queries, 16 * j);
+            if (OF_KEYS) accumulate<D>(of_values, p, with, 16 * j);
+            accumulate<D>(sum, ds, met, 16 * j);
         }
     }
-    bf16* to = dqkv + size_t(tile.start) * stride + head * D;
-    float kept = mask.keep ? mask.scale : 1.0f;
-    write_rows<D>(to + hidden, stride, row, tile.length, dk, scale, scale);
-    write_rows<D>(to + 2 * hidden, stride, row, tile.length, dv, kept, kept);
+    bf16* to = dqkv + start * stride + head * D;
+    write_rows<D>(OF_KEYS ? to + hidden : to, stride, tile.first + mine, tile.length, sum, scale, scale);
+    if (OF_KEYS) {
+        float kept = mask.keep ? mask.scale : 1.0f;
+        write_rows<D>(to + 2 * hidden, stride, tile.first + mine, tile.length, of_values, kept, kept);
+    }
 }
 
 #define ATTENTION(D)                                                                                                    \
@@ -357,14 +338,14 @@ DEVICE void attention_of_keys(const Tile& tile, int heads, const bf16* qkv, cons
         attention<D>(tiles, heads, qkv, scale, mask, out, lse);                                                        \
     }                                                                                                                  \
     /* Grid: tiles, heads, roles (2). Shared memory: two tiles of rows and two floats a row. */                        \
-    KERNEL(128, attention_backward_##D, const Tile* tiles, int heads, const bf16* qkv, const bf16* dout, float scale,  \
-           Mask mask, const float* lse, const float* delta, bf16* dqkv) {                                              \
+    KERNEL(128, attention_backward_##D, const Tile* tiles, int heads, const bf16* qkv, const bf16* dout,               \
+           const bf16* out, float scale, Mask mask, const float* lse, bf16* dqkv) {                                    \
         SHARED(bf16, memory);                                                                                          \
         const Tile tile = tiles[blockIdx.x];                                                                           \
         if (blockIdx.z == 0) {                                                                                         \
-            attention_of_queries<D>(tile, heads, qkv, dout, scale, mask, lse, delta, dqkv, memory);                    \
+            attention_backward<D, false>(tile, heads, qkv, dout, out, scale, mask, lse, dqkv, memory);                 \
         } else {                                                                                                       \
-            attention_of_keys<D>(tile, heads, qkv, dout, scale, mask, lse, delta, dqkv, memory);                       \
+            attention_backward<D, true>(tile, heads, qkv, dout, out, scale, mask, lse, dqkv, memory);                  \
         }                                                                                                              \
     }
 ATTENTION(32)

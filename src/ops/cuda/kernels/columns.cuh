@@ -19,23 +19,28 @@ KERNEL(128, column_sum, int rows, int width, In x, float* partial) {
     partial[size_t(blockIdx.y) * width + column] = sum;
 }
 
-// (parts, width) to (width), spread over up to three outputs of `each` columns. A block takes 32 columns with 8 threads
-// each. Shared memory: 256 floats.
-KERNEL(256, column_reduce, int parts, int width, const float* partial, int each, float* out0, float* out1,
-       float* out2) {
+// Partial sums of (parts, width), to be added up to up to three outputs of `each` columns. `first`: its first block.
+struct Reduction {
+    const float* partial;
+    float* out[3];
+    int parts, width, each;
+    uint32_t first;
+};
+
+// All reductions of a list. A block takes 32 columns with 8 threads each. Grid: the blocks of all. Shared memory: 256 floats.
+KERNEL(256, column_reduce, const Reduction* items, int count) {
     SHARED(float, sums);
+    const Reduction& item = items[item_of(items, count, blockIdx.x)];
     int lane = threadIdx.x % 32, group = threadIdx.x / 32;
-    int column = blockIdx.x * 32 + lane;
+    int column = (blockIdx.x - item.first) * 32 + lane;
     float sum = 0.0f;
-    if (column < width) {
-        for (int part = group; part < parts; part += 8) sum += partial[size_t(part) * width + column];
+    if (column < item.width) {
+        for (int part = group; part < item.parts; part += 8) sum += item.partial[size_t(part) * item.width + column];
     }
     sums[group * 32 + lane] = sum;
     __syncthreads();
-    if (group == 0 && column < width) {
+    if (group == 0 && column < item.width) {
         for (int other = 1; other < 8; other++) sum += sums[other * 32 + lane];
-        int which = column / each;
-        float* out = which == 0 ? out0 : which == 1 ? out1 : out2;
-        out[column - which * each] = sum;
+        item.out[column / item.each][column % item.each] = sum;
     }
 }

@@ -216,3 +216,20 @@ DEVICE void load_matrices(uint32_t (&x)[4], const bf16* row) {
     }
 #endif
 }
+
+// --- Lists of arrays that one launch goes over ---------------------------------------------------------------------------------
+
+// The item that a block belongs to, by bisection: `first` is the first block of each.
+template <class Item>
+DEVICE int item_of(const Item* items, int count, uint32_t block) {
+    int low = 0, high = count;
+    while (high - low > 1) {
+        int middle = (low + high) / 2;
+        if (items[middle].first <= block) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}

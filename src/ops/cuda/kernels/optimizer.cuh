@@ -1,25 +1,10 @@
-// AdamW and the global norm of the gradients over many arrays in one launch: Ops::adamw, Ops::sum_squares.
-//
-// A list describes the arrays; `first` is the first block of each, and a block finds its array by bisection.
+// AdamW and the global norm of the gradients over many arrays in one launch: Ops::step, Ops::sum_squares. The clipping
+// factor goes from one kernel to the next in device memory: the host need not know it to enqueue the step.
 #pragma once
 #include "common.cuh"
 
 // Elements of one block.
 constexpr int BLOCK_ELEMENTS = 4096;
-
-template <class Item>
-DEVICE int item_of(const Item* items, int count, uint32_t block) {
-    int low = 0, high = count;
-    while (high - low > 1) {
-        int middle = (low + high) / 2;
-        if (items[middle].first <= block) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    return low;
-}
 
 struct Squared {
     const float* x;
@@ -51,13 +36,28 @@ KERNEL(256, sum_squares, const Squared* items, int count, double* partial) {
     if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-// *total = sum of the partial sums. One block. Shared memory: 8 doubles.
-KERNEL(256, sum_partial, const double* partial, int count, double* total) {
+// What a step came to. The host reads it later.
+struct Verdict {
+    double squares;
+    float loss;
+    // What gradients are multiplied by; NaN: the parameters stay as they are.
+    float clip;
+};
+
+// The sum of the partial sums and what follows from it, as StepSums::clip has it. `loss` may be null. One block. Shared
+// memory: 8 doubles.
+KERNEL(256, verdict, const double* partial, int count, const float* loss, double max_norm, Verdict* out) {
     SHARED(double, shared);
     double sum = 0.0;
     for (int i = threadIdx.x; i < count; i += blockDim.x) sum += partial[i];
     sum = block_sum(sum, shared);
-    if (threadIdx.x == 0) *total = sum;
+    if (threadIdx.x == 0) {
+        Verdict found = {sum, loss ? *loss : 0.0f, 1.0f};
+        double norm = sqrt(sum);
+        if (max_norm > 0.0 && norm > max_norm) found.clip = float(max_norm / norm);
+        if (!(fabsf(found.loss) < INFINITY && norm < INFINITY)) found.clip = NAN;
+        *out = found;
+    }
 }
 
 struct Updated {
@@ -76,15 +76,17 @@ struct Step {
 };
 
 // As AdamWStep::apply, operation by operation: `__fmul_rn` and `__fadd_rn` are never contracted to fused ones, so the bits
-// are those of the other engines.
-KERNEL(256, adamw, const Updated* items, int count, Step step) {
+// are those of the other engines. `verdict`: what to clip by; null for the step's own.
+KERNEL(256, adamw, const Updated* items, int count, Step step, const Verdict* verdict) {
+    float clip = verdict ? verdict->clip : step.clip;
+    if (!(clip == clip)) return;
     const Updated item = items[item_of(items, count, blockIdx.x)];
     size_t start = (blockIdx.x - item.first) * BLOCK_ELEMENTS;
     size_t end = start + BLOCK_ELEMENTS < item.elements ? start + BLOCK_ELEMENTS : item.elements;
     float rest1 = __fsub_rn(1.0f, step.beta1), rest2 = __fsub_rn(1.0f, step.beta2);
     for (size_t i = start + threadIdx.x; i < end; i += blockDim.x) {
         float w = item.value[i];
-        float g = __fmul_rn(item.gradient[i], step.clip);
+        float g = __fmul_rn(item.gradient[i], clip);
         float m = __fadd_rn(__fmul_rn(step.beta1, item.m[i]), __fmul_rn(rest1, g));
         float v = __fadd_rn(__fmul_rn(step.beta2, item.v[i]), __fmul_rn(__fmul_rn(rest2, g), g));
         float root = __fadd_rn(__fsqrt_rn(__fmul_rn(step.correction2, v)), step.epsilon);

@@ -63,17 +63,17 @@ KERNEL(256, convert, size_t elements, In x, Out out) {
     }
 }
 
-// out = x times the mask. Grid: elements / 1024.
+// out = x times the mask, or the mask itself where `x` is null. Grid: elements / 1024.
 KERNEL(256, dropout, size_t elements, const float* x, Mask mask, float* out) {
     size_t i = 4 * (size_t(blockIdx.x) * blockDim.x + threadIdx.x);
     if (i + 4 <= elements) {
-        float value[4];
-        load<4>(x + i, value);
+        float value[4] = {1.0f, 1.0f, 1.0f, 1.0f};
+        if (x) load<4>(x + i, value);
         mask.apply<4>(i, value);
         store<4>(out + i, value);
     } else {
         for (; i < elements; i++) {
-            float value[1] = {x[i]};
+            float value[1] = {x ? x[i] : 1.0f};
             mask.apply<1>(i, value);
             out[i] = value[0];
         }

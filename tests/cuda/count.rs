@@ -1,0 +1,165 @@
+//! How many launches a step of training is, counted without computing it: a device that only counts. Launches cost the host
+//! 2.5 to 4 microseconds each, so they bound how fast small models train (benchmarks/gpu/README.md).
+//!
+//! candle launches the heads' kernels by itself. Each makes a tensor, and so do views, which launch nothing: the number of
+//! tensors is what is counted, and more than there are launches.
+
+use std::collections::BTreeMap;
+use std::ffi::c_void;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use biorel::Result;
+use biorel::config::{HeadKind, TrainingSettings};
+use biorel::encode::Batch;
+use biorel::model::{EncoderConfig, Network, Weights};
+use biorel::ops::cuda::device::{Element, Gemm, Launch};
+use biorel::ops::cuda::{Cuda, Device};
+use biorel::train::Trainer;
+use candle_core::Tensor;
+
+/// A device without memory that counts what is enqueued.
+#[derive(Default)]
+struct Counter {
+    counts: Mutex<BTreeMap<&'static str, usize>>,
+    next: AtomicU64,
+}
+
+impl Counter {
+    fn count(&self, what: &'static str) {
+        *self.counts.lock().unwrap().entry(what).or_default() += 1;
+    }
+}
+
+impl Device for Counter {
+    type Memory = u64;
+    type Later = usize;
+
+    fn name(&self) -> String {
+        "a counter".into()
+    }
+    fn allocate(&self, bytes: usize) -> Result<u64> {
+        self.count("allocations");
+        Ok(self.next.fetch_add(bytes.next_multiple_of(256) as u64, Ordering::Relaxed) + 256)
+    }
+    fn address(&self, memory: &u64) -> u64 {
+        *memory
+    }
+    unsafe fn upload(&self, _: &[u8], _: u64) -> Result<()> {
+        self.count("uploads");
+        Ok(())
+    }
+    unsafe fn download(&self, _: u64, values: &mut [u8]) -> Result<()> {
+        self.count("waits");
+        values.fill(0);
+        Ok(())
+    }
+    unsafe fn download_later(&self, _: u64, bytes: usize) -> Result<usize> {
+        self.count("readbacks");
+        Ok(bytes)
+    }
+    fn arrived(&self, later: usize) -> Result<Vec<u8>> {
+        Ok(vec![0; later])
+    }
+    unsafe fn copy(&self, _: u64, _: u64, _: usize) -> Result<()> {
+        self.count("copies");
+        Ok(())
+    }
+    unsafe fn zero(&self, _: u64, _: usize) -> Result<()> {
+        self.count("fills");
+        Ok(())
+    }
+    unsafe fn launch(&self, launch: &Launch, _: &mut [*mut c_void]) -> Result<()> {
+        self.count(launch.kernel);
+        Ok(())
+    }
+    unsafe fn gemm(&self, _: &Gemm) -> Result<()> {
+        self.count("products");
+        Ok(())
+    }
+    fn candle(&self) -> candle_core::Device {
+        candle_core::Device::Cpu
+    }
+    unsafe fn to_candle(&self, _: u64, shape: &[usize]) -> Result<Tensor> {
+        self.count("copies");
+        Ok(Tensor::zeros(shape, candle_core::DType::F32, &candle_core::Device::Cpu)?)
+    }
+    unsafe fn from_candle(&self, _: &Tensor, _: u64) -> Result<()> {
+        self.count("copies");
+        Ok(())
+    }
+    fn synchronize(&self) -> Result<()> {
+        self.count("waits");
+        Ok(())
+    }
+}
+
+/// Tensors that candle has made until now, in all threads.
+fn tensors() -> usize {
+    let id = format!("{:?}", Tensor::new(0_u32, &candle_core::Device::Cpu).unwrap().id());
+    id.chars().filter(char::is_ascii_digit).collect::<String>().parse().unwrap()
+}
+
+fn encoder(name: &str) -> EncoderConfig {
+    let (hidden, layers, feed_forward) = if name == "MiniLM" { (384, 6, 1536) } else { (768, 12, 3072) };
+    serde_json::from_str(&format!(
+        r#"{{"vocab_size": 30522, "hidden_size": {hidden}, "num_hidden_layers": {layers}, "num_attention_heads": 12,
+            "intermediate_size": {feed_forward}, "max_position_embeddings": 512}}"#
+    ))
+    .unwrap()
+}
+
+/// What the third step of a training in bf16 enqueues, of 32 sentences of 47 pieces, and candle's tensors in it.
+fn step(encoder: EncoderConfig, head: HeadKind) -> (BTreeMap<&'static str, usize>, usize) {
+    let (sentences, length) = (32, 47);
+    let batch = Batch {
+        ids: vec![7; sentences * length],
+        positions: (0..sentences).flat_map(|_| 0..length as u32).collect(),
+        starts: (0..=sentences).map(|i| i * length).collect(),
+        labels: vec![1; sentences],
+        keys: None,
+    };
+    let network = Network { encoder, head, labels: 2, padding: None };
+    let specs = network.specs();
+    let weights = Weights { values: specs.iter().map(|spec| vec![0.0; spec.elements()]).collect(), specs };
+    let ops = Cuda::new(Counter::default(), Element::Bf16);
+    let settings = TrainingSettings { head, ..Default::default() };
+    let mut trainer = Trainer::new(&ops, &network, &weights, settings, None).unwrap();
+    for _ in 0..2 {
+        trainer.step(std::slice::from_ref(&batch), 1e-5).unwrap();
+    }
+    std::mem::take(&mut *ops.device().counts.lock().unwrap());
+    let before = tensors();
+    trainer.step(&[batch], 1e-5).unwrap();
+    let tensors = tensors() - before - 1;
+    (std::mem::take(&mut *ops.device().counts.lock().unwrap()), tensors)
+}
+
+/// All that is enqueued but uploads, which are copies of small things from the host.
+fn launches(counts: &BTreeMap<&'static str, usize>) -> usize {
+    counts.iter().filter(|(what, _)| !["uploads", "allocations", "waits"].contains(what)).map(|(_, n)| n).sum()
+}
+
+#[test]
+#[ignore = "prints the numbers of benchmarks/gpu/README.md: alone, or other tests' tensors are counted"]
+fn launches_of_a_step() {
+    for name in ["MiniLM", "BERT-base"] {
+        for head in HeadKind::ALL {
+            let (counts, tensors) = step(encoder(name), head);
+            println!(
+                "{name} {head}: {} launches, {} uploads, at most {tensors} by candle",
+                launches(&counts),
+                counts["uploads"]
+            );
+            println!("    {counts:?}");
+        }
+    }
+}
+
+/// Of the encoder and the optimizer, and what the engine does for the head: more than this is a change worth knowing of.
+#[test]
+fn a_step_is_few_launches() {
+    let (counts, _) = step(encoder("MiniLM"), HeadKind::Attention);
+    assert!(!counts.contains_key("waits") && !counts.contains_key("allocations"), "{counts:?}");
+    assert!(launches(&counts) <= 210, "{} launches: {counts:?}", launches(&counts));
+}
