@@ -96,13 +96,13 @@ def test_a_comparison_can_be_extended(
     ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    real = biorel.experiments.run_trial
+    real = biorel.execution.run_trial
 
     def counted(*arguments: object) -> object:
         calls.append(arguments[4]["head"])  # type: ignore[index]
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(biorel.experiments, "run_trial", counted)
+    monkeypatch.setattr(biorel.execution, "run_trial", counted)
     directory = tmp_path / "run"
     biorel.compare(ddi, encoders=[encoder], heads=["cls"], directory=directory, **SHORT)
     more = biorel.compare(ddi, encoders=[encoder], heads=["lstm", "cls"], directory=directory, **SHORT)
