@@ -112,7 +112,13 @@ _Relation = tuple[str, str, int | str, int | str]
 @final
 class Document:
     def __new__(
-        cls, id: str, passages: list[_Passage], mentions: list[_Mention], relations: Sequence[_Relation]
+        cls,
+        id: str,
+        passages: list[_Passage],
+        mentions: list[_Mention],
+        relations: Sequence[_Relation],
+        *,
+        file: str | None = None,
     ) -> Document: ...
     @property
     def id(self) -> str: ...
@@ -186,6 +192,7 @@ def predict_documents(
     *,
     types: dict[str, str],
     max_pairs: int,
+    keep_failures: bool,
     compute: Compute,
 ) -> Part: ...
 
