@@ -92,16 +92,19 @@ pub fn forward<O: Ops>(
         return Err(Error::config("text", message));
     }
     let (own, classifier) = weights.split_at(weights.len() - 2);
+    // On a GPU one product is a launch and n are n; its libraries' own sums depend on the batch anyway.
+    let alone = dropout.is_none() && input.last.device().is_cpu();
+    let over_words = if alone { attention::over_words_alone } else { attention::over_words };
     let (read, weights) = match kind {
         HeadKind::Cls => (h_cls(input)?, None),
         HeadKind::Lstm => (Tensor::cat(&[h_cls(input)?, lstm::over_words(ops, own, input)?], 1)?, None),
         HeadKind::LstmNoCls => (lstm::over_words(ops, own, input)?, None),
         HeadKind::LstmAllCls => (lstm::over_layers(ops, own, input)?, None),
         HeadKind::Attention => {
-            let (summary, weights) = attention::over_words(own, input)?;
+            let (summary, weights) = over_words(own, input)?;
             (Tensor::cat(&[h_cls(input)?, summary], 1)?, Some(weights))
         }
-        HeadKind::AttentionNoCls => attention::over_words(own, input).map(|(s, w)| (s, Some(w)))?,
+        HeadKind::AttentionNoCls => over_words(own, input).map(|(s, w)| (s, Some(w)))?,
         HeadKind::AttentionAllCls => attention::over_layers(own, input).map(|(s, w)| (s, Some(w)))?,
     };
     let read = match dropout {
