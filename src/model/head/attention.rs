@@ -3,7 +3,7 @@
 use candle_core::{D, Tensor};
 use candle_nn::ops::softmax;
 
-use super::HeadInput;
+use super::{HeadInput, rows_product};
 use crate::Result;
 use crate::model::ParamSpec;
 
@@ -31,8 +31,7 @@ pub(super) fn over_words(weights: &[Tensor], input: &HeadInput) -> Result<(Tenso
     Ok((a.matmul(&input.last)?, a))
 }
 
-/// The same, each sentence by itself: what a sentence gets then does not depend, in its last bits, on what else is in
-/// its batch. Slower than one product, by less than a hundredth of what the encoder takes on a processor.
+/// The same, each sentence by itself (see [`super::product`]).
 pub(super) fn over_words_alone(weights: &[Tensor], input: &HeadInput) -> Result<(Tensor, Tensor)> {
     let tokens = input.last.dim(0)?;
     let k = weights[0].t()?;
@@ -47,11 +46,11 @@ pub(super) fn over_words_alone(weights: &[Tensor], input: &HeadInput) -> Result<
     Ok((Tensor::cat(&summaries, 0)?, Tensor::cat(&rows, 0)?))
 }
 
-/// Summaries of the layers' `[CLS]` vectors, `(n, H)`, and the weights, `(n, L)`.
-pub(super) fn over_layers(weights: &[Tensor], input: &HeadInput) -> Result<(Tensor, Tensor)> {
+/// Summaries of the layers' `[CLS]` vectors, `(n, H)`, and the weights, `(n, L)`; products of so many rows at a time.
+pub(super) fn over_layers(weights: &[Tensor], input: &HeadInput, rows: usize) -> Result<(Tensor, Tensor)> {
     let h = Tensor::stack(&input.cls, 1)?; // (n, L, H)
     let (n, layers, hidden) = h.dims3()?;
-    let scores = h.reshape((n * layers, hidden))?.matmul(&weights[0].t()?)?.reshape((n, layers))?;
+    let scores = rows_product(&h.reshape((n * layers, hidden))?, &weights[0].t()?, rows)?.reshape((n, layers))?;
     let a = softmax(&scores, D::Minus1)?;
     Ok((a.unsqueeze(1)?.matmul(&h)?.squeeze(1)?, a))
 }
