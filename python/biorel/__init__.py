@@ -23,6 +23,7 @@ from biorel.callbacks import Callback
 from biorel.corpus import Corpus, load_corpus
 from biorel.cross_validation import CrossValidation, cross_validate
 from biorel.devices import devices
+from biorel.document_rows import documents_from_rows, documents_to_rows
 from biorel.documents import Document, documents_from_spacy, documents_from_tables, read_documents, write_documents
 from biorel.encoder import Encoder, load_encoder
 from biorel.errors import (
@@ -38,7 +39,8 @@ from biorel.experiments import Comparison, compare
 from biorel.faithfulness import faithfulness, rank_agreement
 from biorel.model import RelationModel, load
 from biorel.pictures import Heatmap, gallery, heatmap, plot_confusion, plot_faithfulness, plot_history, plot_stems
-from biorel.prediction import DocumentPredictions, Predictor, predict_documents
+from biorel.prediction import DocumentPredictions, predict_documents
+from biorel.predictor import Predictor
 from biorel.reproduction import Reproduction, reproduce
 from biorel.sample import load_sample, sample_path
 from biorel.scores import Scores
@@ -72,8 +74,10 @@ __all__ = [
     "compare_stems",
     "cross_validate",
     "devices",
+    "documents_from_rows",
     "documents_from_spacy",
     "documents_from_tables",
+    "documents_to_rows",
     "faithfulness",
     "finetune",
     "gallery",

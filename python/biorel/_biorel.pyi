@@ -76,6 +76,9 @@ class Corpus:
     def from_columns(columns: _Columns, options: ReadOptions) -> Corpus: ...
     @staticmethod
     def from_documents(documents: list[Document], options: ReadOptions) -> Corpus: ...
+    @staticmethod
+    def from_bytes(bytes: bytes) -> Corpus: ...
+    def to_bytes(self) -> bytes: ...
     @property
     def name(self) -> str: ...
     @property
@@ -109,7 +112,13 @@ _Relation = tuple[str, str, int | str, int | str]
 @final
 class Document:
     def __new__(
-        cls, id: str, passages: list[_Passage], mentions: list[_Mention], relations: Sequence[_Relation]
+        cls,
+        id: str,
+        passages: list[_Passage],
+        mentions: list[_Mention],
+        relations: Sequence[_Relation],
+        *,
+        file: str | None = None,
     ) -> Document: ...
     @property
     def id(self) -> str: ...
@@ -183,6 +192,7 @@ def predict_documents(
     *,
     types: dict[str, str],
     max_pairs: int,
+    keep_failures: bool,
     compute: Compute,
 ) -> Part: ...
 
@@ -190,6 +200,7 @@ def predict_documents(
 class Encoder:
     @staticmethod
     def open(directory: str, casing: str | None) -> Encoder: ...
+    def save(self, directory: str) -> None: ...
     @property
     def config(self) -> str: ...
     @property
@@ -250,6 +261,8 @@ class Compute:
     def device(self) -> str: ...
     @property
     def precision(self) -> str: ...
+    @property
+    def threads(self) -> int | None: ...
     @property
     def instructions(self) -> str: ...
 

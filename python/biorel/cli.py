@@ -185,6 +185,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     sub.add_argument("--predictions", metavar="FILE", help="write all predictions (.tsv, .csv, .jsonl)")
     sub.add_argument("--leakage", metavar="FILE", help="write what training and test data share (.tsv, .csv, .jsonl)")
     sub.add_argument("--directory", metavar="DIR", help="keep finished folds; a killed run goes on from there")
+    _add_engine(sub, "folds")
     _add_settings(sub, _FOLD_SETTINGS)
     _add_format(sub)
 
@@ -196,6 +197,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     _add_folds(sub)
     sub.add_argument("--directory", metavar="DIR", required=True, help="keep finished trials; go on from there")
     sub.add_argument("--retry-failed", action="store_true", help="try trials again that failed before")
+    _add_engine(sub, "trials")
     sub.add_argument("--paired", nargs=2, metavar="HEAD", help="print the tests of one head against another")
     _add_settings(sub, _COMPARE_SETTINGS)
     _add_format(sub)
@@ -249,6 +251,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     sub.add_argument("--preset", choices=list(PRESETS), default="paper", help="quick: small and short (default: paper)")
     sub.add_argument("--encoder", action=Repeated, help="as in the paper by default; repeated ones are for table6")
     sub.add_argument("--seed", action=Repeated, type=int, help="may be repeated (default: 1)")
+    _add_engine(sub, "trials")
     _add_settings(sub, _COMPARE_SETTINGS)
     # What is not given is the preset's.
     sub.set_defaults(**dict.fromkeys(_COMPARE_SETTINGS))
@@ -257,6 +260,12 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     sub.add_argument("--max-steps", type=int, help="stop after this many steps")
     sub.add_argument("--output", metavar="DIR", help="where to save the model")
     return parser, by_name
+
+
+def _add_engine(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--jobs", type=int, metavar="N", help=f"do N {what} at once (default: 1)")
+    text = f"where: ray sends {what} to a cluster (default: local)"
+    parser.add_argument("--engine", choices=["local", "ray"], default="local", help=text)
 
 
 def _add_corpus(parser: argparse.ArgumentParser) -> None:
@@ -385,7 +394,7 @@ def _report(report: dict[str, Any]) -> list[str]:
 def _cross_validate(options: argparse.Namespace) -> None:
     for option in ("predictions", "leakage"):
         _check_ending(getattr(options, option), option)
-    names = ("folds", "by", "fold_seed", "directory", *_FOLD_SETTINGS)
+    names = ("folds", "by", "fold_seed", "directory", "jobs", "engine", *_FOLD_SETTINGS)
     settings = _settings(options, names)
     cv = cross_validate(_read(options), options.encoder, progress=not options.no_progress, **settings)
     if options.predictions:
@@ -398,7 +407,7 @@ def _cross_validate(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    names = ("folds", "by", "fold_seed", "directory", "retry_failed", *_COMPARE_SETTINGS)
+    names = ("folds", "by", "fold_seed", "directory", "retry_failed", "jobs", "engine", *_COMPARE_SETTINGS)
     settings = _settings(options, names)
     grid: dict[str, Any] = {"heads": options.head, "encoders": options.encoder or ["minilm"]}
     grid |= {"seeds": options.seed or [1], "progress": not options.no_progress}
@@ -500,6 +509,8 @@ def _reproduce(options: argparse.Namespace) -> None:
         preset=options.preset,
         encoders=options.encoder,
         seeds=options.seed,
+        jobs=options.jobs,
+        engine=options.engine,
         progress=not options.no_progress,
         **settings,
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 import pandas as pd
 from biorel import _biorel
 from biorel.errors import ConfigError, CorpusError
+from biorel.pickling import VERSION, check_version
 
 if TYPE_CHECKING:
     from biorel.documents import Document
@@ -237,6 +238,15 @@ class Corpus:
         []
         """
         return pd.DataFrame(self._core.leakage(train, test, threshold))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All of it, for a process with the same version of biorel."""
+        return {"version": VERSION, "content": self._core.to_bytes()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Read and check what the other process sent."""
+        check_version(state["version"])
+        self._core = _biorel.Corpus.from_bytes(state["content"])
 
     def __repr__(self) -> str:
         """One line with the splits' sizes."""

@@ -10,10 +10,11 @@ import pandas as pd
 from biorel import __version__
 from biorel.corpus import By, Corpus, PathLike, check_corpus
 from biorel.encoder import Encoder, load_encoder
+from biorel.execution import Engine, Task, carry_out, checked_jobs
 from biorel.run_directory import RunDirectory, prediction_rows, prediction_table
 from biorel.scores import Scores
 from biorel.training import Head
-from biorel.trial import Folds, Row, checked_settings, folds_of, run_trial, score_pooled
+from biorel.trial import Folds, Row, checked_settings, folds_of, score_pooled
 from biorel.whole_files import write_whole
 from tqdm.auto import tqdm
 
@@ -96,6 +97,8 @@ def cross_validate(
     fold_seed: int = 1,
     threshold: float = 0.8,
     directory: PathLike | None = None,
+    jobs: int | None = None,
+    engine: Engine = "local",
     progress: bool = True,
     **settings: Any,
 ) -> CrossValidation:
@@ -126,6 +129,14 @@ def cross_validate(
     directory : path, optional
         Keeps every finished fold and the training state of the running one: a killed cross-validation goes on from
         there, and comes to the same results as one that was never stopped.
+    jobs : int, optional
+        How many folds to do at once: one by default, with Ray as many as the cluster takes. On the processor they
+        share its threads, or have `threads` each; on a GPU they share it. The results are the same.
+    engine : {"local", "ray"}
+        Where: in this process; or as tasks of a Ray cluster (``pip install "biorel[ray]"``): the one that this process
+        is connected to (``ray.init``), or that RAY_ADDRESS names, or else one on this machine. A task takes `threads`
+        processors (1 by default), with ``device="cuda"`` one GPU; if its worker or node dies, it is begun again. All
+        nodes need the same version of biorel.
     progress : bool
         Show progress bars.
     **settings
@@ -158,7 +169,8 @@ def cross_validate(
     [0, 0]
     """
     check_corpus(corpus)
-    plan = checked_settings(settings, [head], [seed], folds=True) | {"head": head, "seed": seed}
+    plan = checked_settings(settings, [head], [seed], folds=True, engine=engine) | {"head": head, "seed": seed}
+    at_once, threads = checked_jobs(engine, jobs, settings, plan["device"])
     divided = folds_of(corpus, folds, by, fold_seed)
     leaks = find_leaks(divided, threshold)
     leakage = count_leaks(leaks, divided.numbers)
@@ -169,21 +181,35 @@ def cross_validate(
     if directory is not None:
         what = {"kind": "cross-validation", "biorel": __version__, "corpus": corpus._core.hash, **divided.plan()}
         kept = RunDirectory(directory, {**what, "encoder": loaded._core.hash, "settings": plan})
-    records: list[Row] = []
-    tables: list[pd.DataFrame] = []
-    call = {**settings, "precision": plan["precision"], "head": head, "seed": seed}
+    call = {**settings, "precision": plan["precision"], "head": head, "seed": seed, "threads": threads}
+    found: dict[int, tuple[Row, list[dict[str, Any]]]] = {}
     with contextlib.nullcontext() if kept is None else kept.held():
-        for number in tqdm(divided.numbers, desc="folds", unit="fold", disable=not progress):
+        tasks = []
+        for number in divided.numbers:
             name = f"fold-{number}"
             if kept is not None and name in kept.records:
-                record, rows = dict(kept.records[name]), kept.predictions(name)
-                del record["trial"]
+                found[number] = dict(kept.records[name]), kept.predictions(name)
+                del found[number][0]["trial"]
             else:
                 state = None if kept is None else kept.state(name)
-                _, scored, predictions = run_trial(divided.part(number), loaded, state, progress, call)
-                record, rows = {"fold": number, **scored}, prediction_rows(predictions)
+                tasks.append(Task(name, divided, number, loaded, call, state, None))
+        plan_file = None if kept is None else kept.path / "plan.json"
+        results = carry_out(iter(tasks), engine=engine, jobs=at_once, plan=plan_file, progress=progress)
+        bar = tqdm(total=len(divided.numbers), initial=len(found), desc="folds", unit="fold", disable=not progress)
+        with contextlib.closing(results), bar:
+            for task, made in results:
+                if isinstance(made, Exception):
+                    raise made
+                number = int(str(task.fold))
+                record, rows = {"fold": number, **made.record}, prediction_rows(made.predictions)
                 if kept is not None:
-                    kept.finish(name, record, rows)
+                    kept.finish(task.name, record, rows)
+                found[number] = record, rows
+                bar.update()
+        records: list[Row] = []
+        tables: list[pd.DataFrame] = []
+        for number in divided.numbers:
+            record, rows = found[number]
             records.append(record)
             table = prediction_table(rows)
             table.insert(0, "fold", number)

@@ -17,6 +17,7 @@ from biorel.corpus import PathLike
 from biorel.devices import Device, choose
 from biorel.errors import CheckpointError, ConfigError
 from biorel.hub import ALIASES, could_be_hub_id, fetch
+from biorel.pickling import VERSION, check_version, files_of, opened
 
 Casing: TypeAlias = Literal["cased", "uncased"]
 Precision: TypeAlias = Literal["auto", "f32", "bf16"]
@@ -115,6 +116,21 @@ class Encoder:
         if isinstance(texts, str):
             raise TypeError("texts must be a list of str, not one str; write encode([text])")
         return self._core.encode(list(texts), choose(device, precision, threads))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All of it, for a process with the same version of biorel."""
+
+        def save(place: Path) -> None:
+            place.mkdir()
+            self._core.save(os.fspath(place))
+
+        return {"version": VERSION, "name": self.name, "casing": self.casing, "files": files_of(save)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Read and check what the other process sent."""
+        check_version(state["version"])
+        self.name = state["name"]
+        self._core = opened(state["files"], lambda place: _biorel.Encoder.open(os.fspath(place), state["casing"]))
 
     def __repr__(self) -> str:
         """Name and sizes."""

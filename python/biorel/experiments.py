@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -14,12 +15,13 @@ from biorel.corpus import By, Corpus, PathLike, check_corpus
 from biorel.cross_validation import MEASURES, count_leaks, find_leaks, warn_of_leaks
 from biorel.encoder import Encoder, load_encoder
 from biorel.errors import ConfigError
+from biorel.execution import Engine, Task, carry_out, checked_jobs
 from biorel.model import Kind, RelationModel, load
 from biorel.paired import Side, compare_decisions
 from biorel.run_directory import RunDirectory, prediction_rows, prediction_table
 from biorel.scores import Scores, score_predictions
 from biorel.training import Head
-from biorel.trial import Folds, Row, checked_settings, folds_of, run_trial, score_pooled
+from biorel.trial import Folds, Row, checked_settings, folds_of, score_pooled
 from biorel.whole_files import write_whole
 from tqdm.auto import tqdm
 
@@ -451,6 +453,8 @@ def compare(
     fold_seed: int = 1,
     retry_failed: bool = False,
     save_models: bool | Sequence[Head] = False,
+    jobs: int | None = None,
+    engine: Engine = "local",
     progress: bool = True,
     **settings: Any,
 ) -> Comparison:
@@ -482,6 +486,14 @@ def compare(
     save_models : bool or sequence of str
         Keep the models, of all heads or of some, for ``Comparison.model``. A trial that has finished without is
         done again, to the same bits.
+    jobs : int, optional
+        How many trials to do at once: one by default, with Ray as many as the cluster takes. On the processor they
+        share its threads, or have `threads` each; on a GPU they share it. The results are the same.
+    engine : {"local", "ray"}
+        Where: in this process; or as tasks of a Ray cluster (``pip install "biorel[ray]"``): the one that this process
+        is connected to (``ray.init``), or that RAY_ADDRESS names, or else one on this machine. A task takes `threads`
+        processors (1 by default), with ``device="cuda"`` one GPU; if its worker or node dies, it is begun again. All
+        nodes need the same version of biorel.
     progress : bool
         Show progress bars.
     **settings
@@ -516,7 +528,8 @@ def compare(
         if isinstance(values, str) or not len(values):
             raise ConfigError(f"{field}: must be a list with at least one entry, not {values!r}", field)
     check_corpus(corpus)
-    shared = checked_settings(settings, heads, seeds, folds=folds is not None or by is not None)
+    shared = checked_settings(settings, heads, seeds, folds=folds is not None or by is not None, engine=engine)
+    at_once, threads = checked_jobs(engine, jobs, settings, shared["device"])
     divided: Folds | None = None
     if folds is not None or by is not None:
         number = None if folds == "given" else folds
@@ -546,32 +559,44 @@ def compare(
     with run.held():
         # Heads innermost: what is finished early can already be compared.
         cells = list(itertools.product(hashes, numbers, dict.fromkeys(seeds), dict.fromkeys(heads)))
-        loaded: dict[str, Encoder] = {}
-        for encoder, fold, seed, head in tqdm(cells, desc="trials", unit="trial", disable=not progress):
+        for encoder, fold, seed, head in cells:
             trial = Trial(encoder, head, seed, fold)
-            names[trial] = name = trial.name(hashes[encoder][1])
+            names[trial] = trial.name(hashes[encoder][1])
+        wanted = {}
+        for trial, name in names.items():
             earlier = run.records.get(name)
-            model = run.model(name) if head in kept_heads else None
+            model = run.model(name) if trial.head in kept_heads else None
             if earlier is not None and earlier["status"] == "finished" and (model is None or model.exists()):
                 continue
             if earlier is not None and earlier["status"] == "failed" and not retry_failed:
                 continue
-            if encoder not in loaded:
-                loaded = {encoder: load_encoder(hashes[encoder][0])}
-            part = corpus if divided is None or fold is None else divided.part(fold)
-            try:
-                call = {**settings, "precision": shared["precision"], "head": head, "seed": seed}
-                made, record, predictions = run_trial(part, loaded[encoder], run.state(name), progress, call)
-                if model is not None:
-                    made.save(model)
-            except OSError:
-                raise
-            except Exception as error:
-                message = f"{type(error).__name__}: {error}"
-                run.finish(name, {**trial._asdict(), "status": "failed", "error": message}, None)
-            else:
-                record = {**trial._asdict(), "status": "finished", **record}
-                run.finish(name, record, prediction_rows(predictions))
+            wanted[name] = trial, model
+
+        def tasks() -> Iterator[Task]:
+            loaded: dict[str, Encoder] = {}
+            for name, (trial, model) in wanted.items():
+                if trial.encoder not in loaded:
+                    loaded = {trial.encoder: load_encoder(hashes[trial.encoder][0])}
+                call = {**settings, "precision": shared["precision"], "head": trial.head, "seed": trial.seed}
+                source = corpus if divided is None else divided
+                yield Task(
+                    name, source, trial.fold, loaded[trial.encoder], call | {"threads": threads}, run.state(name), model
+                )
+
+        results = carry_out(tasks(), engine=engine, jobs=at_once, plan=run.path / "plan.json", progress=progress)
+        bar = tqdm(
+            total=len(names), initial=len(names) - len(wanted), desc="trials", unit="trial", disable=not progress
+        )
+        with contextlib.closing(results), bar:
+            for task, result in results:
+                trial, _ = wanted[task.name]
+                if isinstance(result, Exception):
+                    message = f"{type(result).__name__}: {result}"
+                    run.finish(task.name, {**trial._asdict(), "status": "failed", "error": message}, None)
+                else:
+                    record = {**trial._asdict(), "status": "finished", **result.record}
+                    run.finish(task.name, record, prediction_rows(result.predictions))
+                bar.update()
         compute = {"device": shared["device"], "precision": shared["precision"], "threads": settings.get("threads")}
         comparison = Comparison(corpus, shared, run, names, divided, compute=compute)
         for title, frame in (("trials", comparison.trials), ("results", comparison.results)):

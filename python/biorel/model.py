@@ -19,6 +19,7 @@ from biorel.devices import Device, choose
 from biorel.encoder import Precision
 from biorel.errors import ConfigError, CorpusError
 from biorel.hub import fetch_model, push
+from biorel.pickling import VERSION, check_version, files_of, opened
 from biorel.scores import Scores, score_predictions
 
 # Whose word weights.
@@ -431,6 +432,19 @@ class RelationModel:
         for position, label in enumerate(labels):
             table[f"p_{label}"] = predicted.probabilities[:, position]
         return table
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All of it, for a process with the same version of biorel."""
+        compute = (self._compute.device, self._compute.precision, self._compute.threads)
+        files = files_of(lambda place: self._core.save(os.fspath(place), ""))
+        names = {"name": self._name, "readme": self._readme}
+        return {"version": VERSION, "compute": compute, "files": files, **names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Read and check what the other process sent; it computes on the same kind of device, in the same numbers."""
+        check_version(state["version"])
+        core = opened(state["files"], lambda place: _biorel.Model.load(os.fspath(place)))
+        RelationModel.__init__(self, core, choose(*state["compute"]), name=state["name"], readme=state["readme"])
 
     def __repr__(self) -> str:
         """Task, head and encoder."""

@@ -6,16 +6,14 @@ import itertools
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 from biorel import _biorel
 from biorel.corpus import PathLike
 from biorel.documents import Document, DocumentFormat, documents_from_spacy, list_inputs, read_documents
-from biorel.encoder import Precision
 from biorel.errors import ConfigError
-from biorel.model import RelationModel, load
+from biorel.model import RelationModel
 from biorel.prediction_directory import FORMATS, PredictionDirectory
 from tqdm.auto import tqdm
 
@@ -155,8 +153,8 @@ def predict_documents(
         given = {"shard": shard != (1, 1), "format": format != "jsonl"}
         if wrong := [name for name, there in given.items() if there]:
             raise ConfigError(f"{wrong[0]}: it is for runs with an output directory", wrong[0])
-        documents = read_documents(source, input_format) if from_files else _documents(source)  # type: ignore[arg-type]
-        return _table(model, documents, settings, related=related_only, threshold=threshold)
+        documents = read_documents(source, input_format) if from_files else documents_of(source)  # type: ignore[arg-type]
+        return table_of(model, documents, settings, related=related_only, threshold=threshold)
     if not from_files:
         message = "source: a stream that can go on reads files; leave `output` out and write the table yourself"
         raise ConfigError(message, "source")
@@ -261,7 +259,7 @@ def _same(inputs: list[tuple[str, str]]) -> OutputFormat:
     return only  # type: ignore[return-value]
 
 
-def _documents(source: Iterable[Any]) -> Iterator[Document]:
+def documents_of(source: Iterable[Any]) -> Iterator[Document]:
     """Documents as they are, spaCy's converted."""
     for number, one in enumerate(source):
         if isinstance(one, Document):
@@ -279,16 +277,17 @@ def _renamed(core: _biorel.Document, name: str) -> _biorel.Document:
     return _biorel.Document(name, core.passages, mentions, core.relations)
 
 
-def _table(
+def table_of(
     model: RelationModel, documents: Iterator[Document], settings: dict[str, Any], *, related: bool, threshold: float
 ) -> pd.DataFrame:
+    """The pairs of documents in memory, `_TOGETHER` documents at a time."""
     tables: list[pd.DataFrame] = []
     counts: dict[str, int] = {}
     while True:
         chunk = [document._core for document in itertools.islice(documents, _TOGETHER)]
         if not chunk and tables:
             break
-        part = _biorel.predict_documents(model._core, chunk, compute=model._compute, **settings)
+        part = _biorel.predict_documents(model._core, chunk, keep_failures=False, compute=model._compute, **settings)
         tables.append(pd.DataFrame(part.columns(related=related, threshold=threshold)))
         for what, count in part.counts.items():
             counts[what] = counts.get(what, 0) + count
@@ -298,77 +297,3 @@ def _table(
     table = pd.concat(filled, ignore_index=True).assign(model=model.identity)
     table.attrs["counts"] = counts
     return table
-
-
-class Predictor:
-    """Classifies batches of documents, and can be sent to other processes.
-
-    It carries the model's place and not its weights. The model is loaded where and when the first batch is classified,
-    once in each process.
-
-    Parameters
-    ----------
-    model : path
-        A saved model's directory, which every process can read.
-    device, precision
-        As in ``load``.
-    threads : int, optional
-        Processor threads in each process; all by default, which is too many for several processes on one machine.
-    types, related_only, threshold, max_pairs
-        As in ``predict_documents``.
-
-    Examples
-    --------
-    >>> model.save(folder / "model")
-    >>> predictor = biorel.Predictor(folder / "model", threads=1)
-    >>> texts = pd.DataFrame({"document": ["d1"], "text": ["Velotrazine and nalexpidol."]})
-    >>> places = {"document": ["d1", "d1"], "start": [0, 16], "end": [11, 26], "type": ["drug", "drug"]}
-    >>> documents = biorel.documents_from_tables(texts, pd.DataFrame(places))
-    >>> predictor(documents)["entity2"].tolist()
-    ['nalexpidol']
-    """
-
-    def __init__(
-        self,
-        model: PathLike,
-        *,
-        device: str = "auto",
-        precision: Precision = "auto",
-        threads: int | None = None,
-        types: Mapping[str, str] | None = None,
-        related_only: bool = False,
-        threshold: float = 0.0,
-        max_pairs: int = 100_000,
-    ) -> None:
-        self.model = Path(model).absolute()
-        self.device = device
-        self.precision = precision
-        self.threads = threads
-        self.types = dict(types or {})
-        self.related_only = related_only
-        self.threshold = threshold
-        self.max_pairs = max_pairs
-        self._loaded: RelationModel | None = None
-
-    def __call__(self, documents: Iterable[Any]) -> pd.DataFrame:
-        """Classify documents: the table of ``predict_documents``.
-
-        Parameters
-        ----------
-        documents : iterable of Document or spaCy Doc
-            The documents.
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row per pair.
-        """
-        if self._loaded is None:
-            self._loaded = load(self.model, device=self.device, precision=self.precision, threads=self.threads)
-        settings = {"types": self.types, "max_pairs": self.max_pairs}
-        related, threshold = self.related_only, self.threshold
-        return _table(self._loaded, _documents(documents), settings, related=related, threshold=threshold)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Everything but the loaded model."""
-        return {**self.__dict__, "_loaded": None}

@@ -12,6 +12,7 @@ import pandas as pd
 from biorel import published
 from biorel.corpus import Corpus, PathLike, load_corpus
 from biorel.errors import BiorelError, ConfigError
+from biorel.execution import Engine
 from biorel.experiments import Comparison, compare
 from biorel.faithfulness import faithfulness, rank_agreement
 from biorel.pictures import heatmap, plot_faithfulness, plot_stems
@@ -79,6 +80,8 @@ def reproduce(
     preset: Literal["paper", "quick"] = "paper",
     encoders: Sequence[str | PathLike] | Mapping[str, PathLike] | None = None,
     seeds: Sequence[int] | None = None,
+    jobs: int | None = None,
+    engine: Engine = "local",
     progress: bool = True,
     **settings: Any,
 ) -> Reproduction:
@@ -104,6 +107,8 @@ def reproduce(
         ``{"biobert": "models/biobert-v1.1"}``. Only those called as in the paper have printed figures beside them.
     seeds : sequence of int, optional
         Seeds of the training; means and spread are over them (and over AIMed's folds).
+    jobs, engine
+        How many trials at once, and where; as ``compare`` takes them.
     progress : bool
         Show progress bars.
     **settings
@@ -135,7 +140,7 @@ def reproduce(
         preset=PRESETS[preset],
         encoders=encoders,
         seeds=seeds,
-        progress=progress,
+        trials={"jobs": jobs, "engine": engine, "progress": progress},
         settings=settings,
     )
     study.directory.mkdir(parents=True, exist_ok=True)
@@ -203,7 +208,7 @@ class _Study:
         preset: Preset,
         encoders: Sequence[str | PathLike] | Mapping[str, PathLike] | None,
         seeds: Sequence[int] | None,
-        progress: bool,
+        trials: Mapping[str, Any],
         settings: Mapping[str, Any],
     ) -> None:
         self.corpora = corpora
@@ -217,7 +222,7 @@ class _Study:
         self.encoders: dict[str, PathLike] = dict(named)
         self.encoder = next(iter(self.encoders))
         self.seeds = list(preset.seeds if seeds is None else seeds)
-        self.progress = progress
+        self.trials = trials
         self.settings = {**preset.settings, **settings}
         self.precisions: set[str] = set()
         self._words: dict[tuple[str, int], pd.DataFrame] = {}
@@ -254,7 +259,7 @@ class _Study:
                 seeds=self.seeds,
                 folds=folds,
                 save_models=saved,
-                progress=self.progress,
+                **self.trials,
                 **self.settings,
             )
         self.precisions.add(made.settings["precision"])

@@ -39,7 +39,9 @@ _OURS = {
 }
 
 
-def checked_settings(settings: Mapping[str, Any], heads: Sequence[str], seeds: Sequence[int], *, folds: bool) -> Row:
+def checked_settings(
+    settings: Mapping[str, Any], heads: Sequence[str], seeds: Sequence[int], *, folds: bool, engine: str
+) -> Row:
     """All settings of ``finetune`` that decide the results, defaults included; a wrong one is an error now."""
     known = inspect.signature(finetune).parameters
     for name in settings:
@@ -53,9 +55,15 @@ def checked_settings(settings: Mapping[str, Any], heads: Sequence[str], seeds: S
         if settings.get(name) is not None and settings.get("dev") is None:
             raise ConfigError(f"{name}: needs held-out data to evaluate on: name a split as dev", name)
     full = {name: settings.get(name, known[name].default) for name in known if name not in _OURS}
-    compute = choose(full["device"], full["precision"], full["threads"])
-    full["precision"] = compute.precision
-    if compute.device.startswith("cuda"):
+    if engine == "ray" and str(full["device"]).startswith("cuda"):
+        # The GPUs are the cluster's; there may be none here.
+        choose("cpu", full["precision"], full["threads"])
+        full["precision"] = "bf16" if full["precision"] == "auto" else full["precision"]
+        compute = None
+    else:
+        compute = choose(full["device"], full["precision"], full["threads"])
+        full["precision"] = compute.precision
+    if compute is not None and compute.device.startswith("cuda"):
         full["device"] = compute.device  # a comparison that began on a GPU is not continued on the processor
     # The weights of labels are checked with the corpus, by `finetune`.
     core = json.loads(_biorel.Settings({}).json).keys() - {"class_weights"}

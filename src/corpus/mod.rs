@@ -32,10 +32,12 @@ pub use statistics::SplitStatistics;
 pub use table::Columns;
 pub use task::{Averaging, Task};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Error, Result};
 
 /// A half-open range of characters, `start <= i < end`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Span {
     /// First character.
     pub start: usize,
@@ -76,7 +78,7 @@ impl Span {
 }
 
 /// A named mention in a sentence.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entity {
     /// Identifier, unique in its sentence.
     pub id: String,
@@ -96,7 +98,7 @@ impl Entity {
 }
 
 /// A candidate relation between two entities of one sentence, with its gold label.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pair {
     /// Identifier, unique in its corpus.
     pub id: String,
@@ -109,7 +111,7 @@ pub struct Pair {
 }
 
 /// One sentence with its entities and its candidate pairs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sentence {
     /// Identifier, unique in its corpus.
     pub id: String,
@@ -165,7 +167,7 @@ impl Sentence {
 }
 
 /// A named part of a corpus: `train`, `dev`, `test`, or `all`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Split {
     /// Its name.
     pub name: String,
@@ -253,7 +255,7 @@ pub struct ReadOptions {
 }
 
 /// A corpus in memory: its task, its splits, and what happened while it was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Corpus {
     /// `aimed`, `ddi`, `chemprot`, or the name of the user's table.
     pub name: String,
@@ -329,6 +331,25 @@ impl Corpus {
         let path = Path::new("documents");
         let corpus = documents::of_documents(vec![("all".to_owned(), documents)], options, "documents", path)?;
         corpus.check(path)?;
+        Ok(corpus)
+    }
+
+    /// The corpus in bytes, for another process of the same version.
+    ///
+    /// # Errors
+    /// [`Error::Corpus`] when it cannot be written, which no reader's corpus causes.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(|error| Error::corpus("corpus", format!("cannot be written: {error}")))
+    }
+
+    /// The corpus of [`Corpus::to_bytes`]; it is checked as if it had been read from files.
+    ///
+    /// # Errors
+    /// [`Error::Corpus`] for anything else.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let damaged = |error| Error::corpus("corpus", format!("was not written by this version of biorel: {error}"));
+        let corpus: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        corpus.check(Path::new("corpus"))?;
         Ok(corpus)
     }
 

@@ -1,7 +1,9 @@
 //! What happened to the gold data while a corpus was read: nothing is dropped or changed silently.
 
+use serde::{Deserialize, Serialize};
+
 /// What was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FindingKind {
     /// A gold positive that could not become a pair: a miss for corpus-level recall.
     Lost,
@@ -23,7 +25,7 @@ impl FindingKind {
 }
 
 /// One thing that a user should know about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// What was done.
     pub kind: FindingKind,
@@ -57,7 +59,7 @@ impl Finding {
 }
 
 /// All findings, in the order of the files.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The findings.
     pub findings: Vec<Finding>,

@@ -517,20 +517,26 @@ impl Drop for Stream {
 /// Classify documents in memory, all of them as one part.
 ///
 /// # Errors
-/// [`Error::Corpus`] for a document that cannot be used, and whatever `on_batch` returns.
+/// [`Error::Corpus`] for a document that cannot be used, unless it is to be kept among the failures, and whatever
+/// `on_batch` returns.
 pub fn predict_documents(
     model: &RelationModel,
     documents: Vec<Document>,
     settings: &StreamSettings,
+    keep_failures: bool,
     on_batch: super::predict::OnBatch<'_>,
 ) -> Result<Part> {
     settings.validate()?;
+    let names: Vec<String> = documents.iter().map(|document| document.id.clone()).collect();
     let read: Vec<Result<Read>> = settings
         .compute
         .within(|| Ok(documents.into_par_iter().map(|document| prepare(document, model, settings)).collect()))?;
     let mut prepared = Prepared::empty(Position::default());
-    for one in read {
-        prepared.add(Ok(one?));
+    for (one, name) in read.into_iter().zip(names) {
+        match one {
+            Err(error) if !keep_failures => return Err(error),
+            one => prepared.add(one.map_err(|error| Failure { document: Some(name), ..failure(error) })),
+        }
     }
     let RelationModel { network, weights, .. } = model;
     let job = super::predict::Predict { network, weights, features: &prepared.features, on_batch };

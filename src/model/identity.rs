@@ -2,7 +2,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::RelationModel;
+use super::{EncoderConfig, RelationModel};
 
 impl RelationModel {
     /// SHA-256, in hexadecimal, of task, marking, settings, architecture, vocabulary and parameters. It is the same
@@ -14,11 +14,13 @@ impl RelationModel {
             hash.update(bytes);
         };
         let card = &self.card;
+        // Saving adds the labels to what a configuration says besides the sizes; none of that decides anything.
+        let sizes = EncoderConfig { other: serde_json::Map::new(), ..self.network.encoder.clone() };
         let parts = [
             serde_json::to_vec(&card.task),
             serde_json::to_vec(&card.marking),
             serde_json::to_vec(&card.training),
-            serde_json::to_vec(&self.network.encoder),
+            serde_json::to_vec(&sizes),
         ];
         // Plain structures always serialise; if one ever does not, its absence still gives a stable hash.
         parts.iter().for_each(|part| feed(part.as_deref().unwrap_or_default()));

@@ -63,6 +63,17 @@ impl Pretrained {
         Ok(Self { directory: directory.to_path_buf(), config, tokenizer, weights, extras, report })
     }
 
+    /// Write the encoder as files that [`Pretrained::open`] reads, into a directory that is there.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn save(&self, directory: &Path) -> Result<()> {
+        let config = serde_json::to_value(&self.config).map_err(|e| unwritable(directory, &e))?;
+        write_json(&directory.join("config.json"), &config)?;
+        self.tokenizer.save(directory)?;
+        checkpoint::write(&directory.join(WEIGHTS_FILE), &self.weights, &self.extras)
+    }
+
     /// The network with a new head, and its parameters: the encoder's and freshly drawn ones for the head.
     ///
     /// # Errors

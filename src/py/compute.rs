@@ -29,6 +29,12 @@ impl PyCompute {
         self.0.precision().name()
     }
 
+    /// Processor threads; one per core if None.
+    #[getter]
+    fn threads(&self) -> Option<usize> {
+        self.0.threads()
+    }
+
     /// The instructions in use.
     #[getter]
     fn instructions(&self) -> String {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 
 use super::columns::Columns;
 use super::documents::PyDocument;
@@ -111,6 +111,17 @@ impl PyCorpus {
             fold: column(columns, "fold")?,
         };
         detached(py, || Corpus::from_columns(&table, &options.0)).map(Self::of)
+    }
+
+    /// The corpus of `to_bytes`.
+    #[staticmethod]
+    fn from_bytes(py: Python<'_>, bytes: &[u8]) -> PyResult<Self> {
+        detached(py, || Corpus::from_bytes(bytes)).map(Self::of)
+    }
+
+    /// All of it, for another process.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        detached(py, || self.0.to_bytes()).map(|bytes| PyBytes::new(py, &bytes))
     }
 
     #[getter]

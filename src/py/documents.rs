@@ -34,11 +34,13 @@ enum RawArgument {
 #[pymethods]
 impl PyDocument {
     #[new]
+    #[pyo3(signature = (id, passages, mentions, relations, *, file=None))]
     fn new(
         id: String,
         passages: Vec<RawPassage>,
         mentions: Vec<RawMention>,
         relations: Vec<RawRelation>,
+        file: Option<PathBuf>,
     ) -> PyResult<Self> {
         let passage = |(kind, start, text, sentence)| Passage { kind, start, text, sentence };
         let mention = |(id, kind, identifiers, segments): RawMention| {
@@ -54,12 +56,15 @@ impl PyDocument {
             kind,
             arguments: [argument(first), argument(second)],
         };
-        let document = Document::new(
+        let mut document = Document::new(
             id,
             passages.into_iter().map(passage).collect(),
             mentions.into_iter().map(mention).collect(),
             relations.into_iter().map(relation).collect(),
         )?;
+        if let Some(path) = file {
+            document.origin.path = path;
+        }
         Ok(Self(Arc::new(document)))
     }
 

@@ -31,6 +31,11 @@ impl PyEncoder {
         detached(py, || Pretrained::open(&directory, casing)).map(|encoder| Self(Arc::new(encoder)))
     }
 
+    /// Write it into a directory that is there, as files that `open` reads.
+    fn save(&self, py: Python<'_>, directory: PathBuf) -> PyResult<()> {
+        detached(py, || self.0.save(&directory))
+    }
+
     /// `config.json`, as text.
     #[getter]
     fn config(&self) -> PyResult<String> {

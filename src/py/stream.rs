@@ -250,18 +250,21 @@ fn best(row: &Row) -> Option<usize> {
 
 /// Classify documents in memory.
 #[pyfunction]
-#[pyo3(signature = (model, documents, *, types, max_pairs, compute))]
+#[pyo3(signature = (model, documents, *, types, max_pairs, keep_failures, compute))]
 pub fn predict_documents(
     py: Python<'_>,
     model: &PyModel,
     documents: Vec<Py<PyDocument>>,
     types: BTreeMap<String, String>,
     max_pairs: usize,
+    keep_failures: bool,
     compute: &PyCompute,
 ) -> PyResult<PyPart> {
     let settings = StreamSettings { types, max_pairs, ..StreamSettings::new(compute.0) };
     check_types(&model.0.card.task, &settings)?;
     let documents: Vec<Document> = documents.iter().map(|document| (*document.get().0).clone()).collect();
-    let part = interruptible(py, |on_batch| stream::predict_documents(&model.0, documents, &settings, on_batch))?;
+    let part = interruptible(py, |on_batch| {
+        stream::predict_documents(&model.0, documents, &settings, keep_failures, on_batch)
+    })?;
     Ok(PyPart { part, task: Arc::new(model.0.card.task.clone()) })
 }

@@ -116,7 +116,7 @@ def test_a_stopped_cross_validation_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     done: list[int] = []
-    real = biorel.cross_validation.run_trial
+    real = biorel.execution.run_trial
 
     def stopped(*arguments: object) -> object:
         if len(done) == 2:
@@ -127,7 +127,7 @@ def test_a_stopped_cross_validation_goes_on(
     def go() -> biorel.CrossValidation:
         return biorel.cross_validate(aimed, encoder, head="cls", folds=3, directory=tmp_path / "cv", **SHORT)
 
-    monkeypatch.setattr(biorel.cross_validation, "run_trial", stopped)
+    monkeypatch.setattr(biorel.execution, "run_trial", stopped)
     with pytest.raises(KeyboardInterrupt):
         go()
     assert len((tmp_path / "cv" / "trials.jsonl").read_text().splitlines()) == 2

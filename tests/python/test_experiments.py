@@ -96,13 +96,13 @@ def test_a_comparison_can_be_extended(
     ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    real = biorel.experiments.run_trial
+    real = biorel.execution.run_trial
 
     def counted(*arguments: object) -> object:
         calls.append(arguments[4]["head"])  # type: ignore[index]
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(biorel.experiments, "run_trial", counted)
+    monkeypatch.setattr(biorel.execution, "run_trial", counted)
     directory = tmp_path / "run"
     biorel.compare(ddi, encoders=[encoder], heads=["cls"], directory=directory, **SHORT)
     more = biorel.compare(ddi, encoders=[encoder], heads=["lstm", "cls"], directory=directory, **SHORT)
@@ -298,3 +298,72 @@ def test_attention_over_folds(encoder: biorel.Encoder, tmp_path: Path) -> None:
     with pytest.raises(biorel.ConfigError, match="name one fold"):
         made.model("attention")
     assert made.model("attention", fold=1).labels == aimed.labels
+
+
+def test_several_trials_at_once_come_to_the_same(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+    grid: dict[str, Any] = {"heads": ["cls", "lstm", "attention"], "encoders": [encoder], "save_models": True}
+    grid |= {"max_length": 96, "max_steps": 3, "learning_rate": 1e-3, "progress": False}
+    alone = biorel.compare(ddi, directory=tmp_path / "alone", **grid)
+    for jobs in (2, 5):
+        together = biorel.compare(ddi, directory=tmp_path / str(jobs), jobs=jobs, **grid)
+        pd.testing.assert_frame_equal(together.results, alone.results, check_exact=True)
+        for head in grid["heads"]:
+            pd.testing.assert_frame_equal(together.predictions(head), alone.predictions(head), check_exact=True)
+            assert together.model(head).hash == alone.model(head).hash
+
+
+def test_a_failure_among_several_stops_nothing(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+    grid: dict[str, Any] = {"encoders": [encoder], "seeds": [1, 2], "max_length": 10, "progress": False}
+    made = biorel.compare(ddi, directory=tmp_path / "a", jobs=2, max_steps=1, too_long="error", **grid)
+    assert made.trials["status"].tolist() == ["failed"] * 4
+    with pytest.raises(biorel.CorpusError):
+        biorel.cross_validate(
+            ddi, encoder, folds=3, jobs=2, max_steps=1, max_length=10, too_long="error", progress=False
+        )
+
+
+def test_what_the_system_refuses_stops_all(
+    ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(biorel.execution, "run_trial", full)
+    with pytest.raises(OSError, match="No space left"):
+        biorel.compare(ddi, directory=tmp_path / "a", encoders=[encoder], jobs=2, progress=False)
+
+
+@pytest.mark.parametrize(("field", "value"), [("jobs", 0), ("jobs", 1.5), ("engine", "slurm")])
+def test_a_wrong_engine_or_number_of_jobs_is_refused(
+    ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path, field: str, value: Any
+) -> None:
+    with pytest.raises(biorel.ConfigError, match=f"{field}: must be") as caught:
+        biorel.compare(ddi, directory=tmp_path / "a", encoders=[encoder], **{field: value})
+    assert caught.value.field == field
+    assert not (tmp_path / "a").exists()
+
+
+AT_ONCE = """
+import signal, sys, biorel
+signal.signal(signal.SIGINT, signal.default_int_handler)
+encoder, directory, steps = sys.argv[1:]
+biorel.compare(
+    biorel.load_sample("ddi"), directory=directory, heads=["cls", "attention"], encoders=[encoder], jobs=2,
+    max_steps=int(steps), max_length=96, state_every=10_000, progress=False,
+)
+"""
+
+
+def test_ctrl_c_stops_several_trials_and_keeps_their_states(tmp_path: Path) -> None:
+    encoder, directory = write_encoder(tmp_path / "encoder"), tmp_path / "run"
+    command = [sys.executable, "-c", AT_ONCE, str(encoder), str(directory), "100000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (directory / "plan.json").exists() and process.poll() is None:
+        time.sleep(0.02)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert "KeyboardInterrupt" in errors
+    assert process.returncode != 0
+    assert len(list((directory / "states").glob("*.state"))) == 2
+    assert not (directory / "trials.jsonl").exists()

@@ -26,7 +26,15 @@ def vocabulary() -> list[str]:
     return list(dict.fromkeys([*pieces, "drug", "protein", "chemical", "gene"]))
 
 
-def tensors(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
+def tensors(
+    rows: int,
+    seed: int = 0,
+    *,
+    layers: int = LAYERS,
+    hidden: int = HIDDEN,
+    inner: int = INNER,
+    positions: int = POSITIONS,
+) -> dict[str, np.ndarray]:
     """Random weights under transformers' names."""
     numbers = np.random.default_rng(seed)
 
@@ -34,28 +42,28 @@ def tensors(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
         return (numbers.standard_normal(shape) * 0.1).astype(np.float32)
 
     found: dict[str, np.ndarray] = {
-        "embeddings.word_embeddings.weight": matrix(rows, HIDDEN),
-        "embeddings.position_embeddings.weight": matrix(POSITIONS, HIDDEN),
-        "embeddings.token_type_embeddings.weight": matrix(2, HIDDEN),
+        "embeddings.word_embeddings.weight": matrix(rows, hidden),
+        "embeddings.position_embeddings.weight": matrix(positions, hidden),
+        "embeddings.token_type_embeddings.weight": matrix(2, hidden),
     }
 
     def norm(name: str) -> None:
-        found[f"{name}.weight"] = np.ones(HIDDEN, np.float32)
-        found[f"{name}.bias"] = np.zeros(HIDDEN, np.float32)
+        found[f"{name}.weight"] = np.ones(hidden, np.float32)
+        found[f"{name}.bias"] = np.zeros(hidden, np.float32)
 
     def linear(name: str, outputs: int, inputs: int) -> None:
         found[f"{name}.weight"] = matrix(outputs, inputs)
         found[f"{name}.bias"] = np.zeros(outputs, np.float32)
 
     norm("embeddings.LayerNorm")
-    for layer in range(LAYERS):
+    for layer in range(layers):
         prefix = f"encoder.layer.{layer}"
         for part in ("query", "key", "value"):
-            linear(f"{prefix}.attention.self.{part}", HIDDEN, HIDDEN)
-        linear(f"{prefix}.attention.output.dense", HIDDEN, HIDDEN)
+            linear(f"{prefix}.attention.self.{part}", hidden, hidden)
+        linear(f"{prefix}.attention.output.dense", hidden, hidden)
         norm(f"{prefix}.attention.output.LayerNorm")
-        linear(f"{prefix}.intermediate.dense", INNER, HIDDEN)
-        linear(f"{prefix}.output.dense", HIDDEN, INNER)
+        linear(f"{prefix}.intermediate.dense", inner, hidden)
+        linear(f"{prefix}.output.dense", hidden, inner)
         norm(f"{prefix}.output.LayerNorm")
     return found
 

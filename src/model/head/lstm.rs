@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use super::HeadInput;
+use super::{HeadInput, rows_product};
 use crate::Result;
 use crate::model::{Init, ParamSpec};
 use crate::ops::Ops;
@@ -27,12 +27,12 @@ pub(super) fn over_words<O: Ops>(ops: &O, weights: &[Tensor], input: &HeadInput)
     ops.last_states(z, &weights[1], &words)
 }
 
-/// Last states over the layers' `[CLS]` vectors, first layer to last, `(n, H)`.
-pub(super) fn over_layers<O: Ops>(ops: &O, weights: &[Tensor], input: &HeadInput) -> Result<Tensor> {
+/// Last states over the layers' `[CLS]` vectors, first layer to last, `(n, H)`; products of so many rows at a time.
+pub(super) fn over_layers<O: Ops>(ops: &O, weights: &[Tensor], input: &HeadInput, rows: usize) -> Result<Tensor> {
     let h = Tensor::stack(&input.cls, 1)?; // (n, L, H)
     let (n, layers, hidden) = h.dims3()?;
     let x = h.reshape((n * layers, hidden))?;
-    let z = x.matmul(&weights[0].t()?)?.broadcast_add(&weights[2])?; // (n L, 4H)
+    let z = rows_product(&x, &weights[0].t()?, rows)?.broadcast_add(&weights[2])?; // (n L, 4H)
     let sequences: Vec<_> = (0..n).map(|i| i * layers..(i + 1) * layers).collect();
     ops.last_states(&z, &weights[1], &sequences)
 }

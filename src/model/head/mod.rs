@@ -110,17 +110,26 @@ pub fn forward<O: Ops>(
         return Err(Error::config("text", message));
     }
     let (own, classifier) = weights.split_at(weights.len() - 2);
+    // On a GPU one product is a launch and n are n; its libraries' own sums depend on the batch anyway.
+    let alone = dropout.is_none() && classifier[0].device().is_cpu();
+    let over_words = |own, input| match alone {
+        true => attention::over_words_alone(own, input),
+        false => attention::over_words(ops, own, input),
+    };
+    let by_itself = |rows: usize| if alone { rows } else { usize::MAX };
     let (read, weights) = match kind {
         HeadKind::Cls => (h_cls(input)?, None),
         HeadKind::Lstm => (Tensor::cat(&[h_cls(input)?, lstm::over_words(ops, own, input)?], 1)?, None),
         HeadKind::LstmNoCls => (lstm::over_words(ops, own, input)?, None),
-        HeadKind::LstmAllCls => (lstm::over_layers(ops, own, input)?, None),
+        HeadKind::LstmAllCls => (lstm::over_layers(ops, own, input, by_itself(input.cls.len()))?, None),
         HeadKind::Attention => {
-            let (summary, weights) = attention::over_words(ops, own, input)?;
+            let (summary, weights) = over_words(own, input)?;
             (Tensor::cat(&[h_cls(input)?, summary], 1)?, Some(weights))
         }
-        HeadKind::AttentionNoCls => attention::over_words(ops, own, input).map(|(s, w)| (s, Some(w)))?,
-        HeadKind::AttentionAllCls => attention::over_layers(own, input).map(|(s, w)| (s, Some(w)))?,
+        HeadKind::AttentionNoCls => over_words(own, input).map(|(s, w)| (s, Some(w)))?,
+        HeadKind::AttentionAllCls => {
+            attention::over_layers(own, input, by_itself(input.cls.len())).map(|(s, w)| (s, Some(w)))?
+        }
     };
     let read = match dropout {
         Some(dropout) => {
@@ -129,8 +138,19 @@ pub fn forward<O: Ops>(
         }
         None => read,
     }; // (n, H) or (n, 2H)
-    let logits = read.matmul(&classifier[0].t()?)?.broadcast_add(&classifier[1])?;
+    let logits = rows_product(&read, &classifier[0].t()?, by_itself(1))?.broadcast_add(&classifier[1])?;
     Ok(HeadOutput { logits, weights })
+}
+
+/// `x w`, so many rows of x at a time. How a product of several rows adds up depends on how many there are; what a
+/// sentence gets must not depend, in its last bits, on what else is in its batch.
+fn rows_product(x: &Tensor, w: &Tensor, rows: usize) -> Result<Tensor> {
+    let all = x.dim(0)?;
+    if all <= rows {
+        return Ok(x.matmul(w)?);
+    }
+    let parts = (0..all).step_by(rows).map(|start| x.narrow(0, start, rows.min(all - start))?.matmul(w));
+    Ok(Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0)?)
 }
 
 /// The last layer's `[CLS]` vectors, `(n, H)`.

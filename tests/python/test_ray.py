@@ -1,0 +1,181 @@
+"""Trials and predictions on a Ray cluster of two nodes, each with its own raylet, on this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import biorel
+import pandas as pd
+import pytest
+
+ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),  # Ray's own
+    pytest.mark.skipif(sys.platform != "linux", reason="finds the workers of a node in /proc"),
+]
+
+SETTINGS: dict[str, Any] = {"max_length": 96, "learning_rate": 1e-3, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    ray.init(address=cluster.address, log_to_driver=False)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture
+def node(cluster: Any) -> Iterator[Any]:
+    """The second node."""
+    node = cluster.add_node(num_cpus=2)
+    cluster.wait_for_nodes()
+    yield node
+    if node in cluster.worker_nodes:
+        cluster.remove_node(node)
+
+
+def workers_of(node: Any) -> list[int]:
+    """Its workers that are at a task of biorel's: Ray gives their processes the task's name."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            title = (entry / "cmdline").read_bytes()
+            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:  # it has just ended
+            continue
+        if parent == raylet and title.startswith(b"ray::biorel"):
+            found.append(int(entry.name))
+    return found
+
+
+def when_at_work(node: Any, state: Path, act: Callable[[int], None]) -> threading.Thread:
+    """Do something to a worker of the node as soon as it is at a task and a training has written a state."""
+
+    def wait() -> None:
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            if (workers := workers_of(node)) and any(state.glob("*.state")):
+                act(workers[0])
+                acted.append(workers[0])
+                return
+            time.sleep(0.01)
+
+    acted: list[int] = []
+    thread = threading.Thread(target=wait)
+    thread.acted = acted  # type: ignore[attr-defined]
+    thread.start()
+    return thread
+
+
+def same(first: pd.DataFrame, second: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+
+
+def test_a_comparison_comes_to_the_same(
+    cluster: Any, node: Any, ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path
+) -> None:
+    grid: dict[str, Any] = {"heads": ["cls", "attention"], "encoders": [encoder], "save_models": ["attention"]}
+    grid |= {"max_steps": 3, **SETTINGS}
+    here = biorel.compare(ddi, directory=tmp_path / "here", **grid)
+    there = biorel.compare(ddi, directory=tmp_path / "there", engine="ray", **grid)
+    same(there.results, here.results)
+    for head in ("cls", "attention"):
+        same(there.predictions(head), here.predictions(head))
+    assert there.model("attention").hash == here.model("attention").hash
+    assert "F1" in (tmp_path / "there" / "models").glob("*/README.md").__next__().read_text()
+    # The directory is the same as any other: gone on with here, and nothing is done twice.
+    before = (tmp_path / "there" / "trials.jsonl").read_text()
+    again = biorel.compare(ddi, directory=tmp_path / "there", **grid | {"seeds": [1, 2]})
+    assert (tmp_path / "there" / "trials.jsonl").read_text().startswith(before)
+    assert again.trials["status"].tolist() == ["finished"] * 4
+
+
+def test_a_failed_trial_is_recorded_and_the_others_go_on(
+    cluster: Any, ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path
+) -> None:
+    settings = SETTINGS | {"max_steps": 2, "max_length": 10, "too_long": "error"}
+    made = biorel.compare(ddi, directory=tmp_path, heads=["cls"], encoders=[encoder], engine="ray", **settings)
+    assert made.failures["error"].str.contains("CorpusError").all()
+    with pytest.raises(biorel.CorpusError):
+        biorel.cross_validate(ddi, encoder, head="cls", folds=2, engine="ray", **settings)
+
+
+@pytest.mark.parametrize("what", ["worker", "node"])
+def test_killed_midway_the_scores_are_the_same(
+    cluster: Any, node: Any, encoder: biorel.Encoder, tmp_path: Path, what: str
+) -> None:
+    corpus = biorel.load_sample("aimed")
+    settings = SETTINGS | {"head": "cls", "folds": 3, "max_steps": 150, "state_every": 5}
+    here = biorel.cross_validate(corpus, encoder, **settings)
+
+    def kill(worker: int) -> None:
+        if what == "worker":
+            os.kill(worker, signal.SIGKILL)
+        else:
+            cluster.remove_node(node, allow_graceful=False)
+
+    thread = when_at_work(node, tmp_path / "there" / "states", kill)
+    there = biorel.cross_validate(corpus, encoder, directory=tmp_path / "there", engine="ray", **settings)
+    thread.join()
+    assert thread.acted, "nothing was killed"  # type: ignore[attr-defined]
+    same(there.predictions, here.predictions)
+    same(there.scores, here.scores)
+    assert not list((tmp_path / "there" / "states").glob("*.state"))
+
+
+def test_documents_are_classified_as_here(cluster: Any, node: Any, run: biorel.Run, tmp_path: Path) -> None:
+    texts, places = [], []
+    for number in range(200):
+        text = f"Testol{number} raises cdol. " * (number % 4)
+        texts.append({"document": f"d{number}", "text": text})
+        for at in range(number % 4):
+            start = at * len(f"Testol{number} raises cdol. ")
+            end = start + len(f"Testol{number}")
+            places.append({"document": f"d{number}", "start": start, "end": end, "type": "drug"})
+            places.append({"document": f"d{number}", "start": end + 8, "end": end + 12, "type": "drug"})
+    documents = biorel.documents_from_tables(pd.DataFrame(texts), pd.DataFrame(places))
+    run.model.save(tmp_path / "model")
+    expected = biorel.predict_documents(biorel.load(tmp_path / "model", threads=1), documents)
+    assert isinstance(expected, pd.DataFrame)
+    rows = biorel.documents_to_rows(documents)
+    rows.loc[len(rows)] = {"document": "bad", "text": "a", "passages": [], "entities": [{"type": "drug"}], "file": ""}
+    (tmp_path / "in").mkdir()
+    for part in range(8):
+        rows[part::8].to_parquet(tmp_path / "in" / f"{part}.parquet")
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    data = ray.data.read_parquet(str(tmp_path / "in"))
+    size = ray.data.ActorPoolStrategy(size=2)
+    options = {"batch_format": "pyarrow", "batch_size": 16, "compute": size, "num_cpus": 1}
+    found = data.map_batches(biorel.Predictor, fn_constructor_args=[tmp_path / "model"], **options)
+    found.write_parquet(str(tmp_path / "out"))
+    table = pd.read_parquet(tmp_path / "out")
+    assert table.loc[table["error"].notna(), "document"].tolist() == ["bad"]
+    table = table[table["error"].isna()].drop(columns="error")
+    keys = ["document", "start1", "start2"]
+    pd.testing.assert_frame_equal(
+        table.sort_values(keys).reset_index(drop=True),
+        expected.sort_values(keys).reset_index(drop=True),
+        check_dtype=False,
+        check_exact=True,
+    )
+
+
+def test_without_ray_the_error_says_what_to_install(
+    ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(biorel.ConfigError, match=r'pip install "biorel\[ray\]"'):
+        biorel.compare(ddi, directory=tmp_path, encoders=[encoder], engine="ray", max_steps=1, progress=False)
