@@ -102,6 +102,27 @@ def test_a_stopped_run_goes_on_to_the_same_bits(ddi: biorel.Corpus, encoder: bio
     pd.testing.assert_frame_equal(resumed.predictions("test"), whole.predictions("test"))
 
 
+@pytest.mark.parametrize("jobs", [2, 3])
+def test_trials_at_once_give_the_bits_of_one_after_the_other(
+    ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path, jobs: int
+) -> None:
+    def compared(at_once: int) -> pd.DataFrame:
+        comparison = biorel.compare(
+            ddi,
+            directory=tmp_path / f"jobs-{at_once}",
+            heads=["cls", "attention", "lstm"],
+            encoders=[encoder],
+            jobs=at_once,
+            device="cuda",
+            max_length=96,
+            max_steps=10,
+            progress=False,
+        )
+        return comparison.trials.drop(columns="seconds")
+
+    pd.testing.assert_frame_equal(compared(jobs), compared(1))
+
+
 def test_what_explains_runs_there_too(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
     run = short(ddi, encoder, device="cuda")
     weights = run.attention("test", kind="gradient")
