@@ -481,7 +481,7 @@ def load(
     core = _biorel.Model.load(os.fspath(found))
     # What a prediction says that it was made by: the hub's name, or that of the directory.
     name = os.fspath(directory) if found != Path(directory) else os.path.basename(os.path.abspath(directory))
-    return RelationModel(core, compute, name=name, readme=read_card(found))
+    return RelationModel(core, compute, name=name, readme=read_card(_biorel.Model.place(os.fspath(found))))
 
 
 _Entity = tuple[str, str, int, int]

@@ -8,6 +8,7 @@ mod identity;
 pub mod network;
 pub mod params;
 pub mod relation;
+mod replace;
 
 pub use config::EncoderConfig;
 pub use network::{Explanation, Loss, Network};
