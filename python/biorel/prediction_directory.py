@@ -27,7 +27,7 @@ import pandas as pd
 from biorel.corpus import PathLike
 from biorel.errors import ConfigError
 from biorel.run_directory import differences, locked
-from biorel.whole_files import sync_folder, write_whole
+from biorel.whole_files import sync_folder, whole_file, write_whole
 
 if TYPE_CHECKING:
     from biorel import _biorel
@@ -311,13 +311,8 @@ def _write(path: Path, content: pd.DataFrame | str, format: str) -> int:
     elif format == "tsv":
         write_whole(path, content.to_csv(index=False, sep="\t").encode())
     else:
-        beside = path.with_name(f".{path.name}.partial")
-        with beside.open("wb") as file:
+        with whole_file(path) as file:
             content.to_parquet(file, index=False)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        sync_folder(path.parent)
     return path.stat().st_size
 
 
