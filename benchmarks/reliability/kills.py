@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import sys
@@ -24,6 +25,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "python"))
@@ -35,9 +37,9 @@ import biorel
 import pandas as pd
 from tiny_bert import write_encoder
 
-TRAINING = {"head": "lstm", "max_length": 96, "max_steps": 120, "seed": 3, "progress": False, "threads": 1}
+TRAINING = {"head": "lstm", "max_length": 96, "max_steps": 40, "seed": 3, "progress": False, "threads": 1}
 GRID = {"heads": ["cls", "attention"], "seeds": [1, 2], "progress": False}
-TRIALS = {"max_length": 96, "max_steps": 30, "state_every": 3, "threads": 1}
+TRIALS = {"max_length": 96, "max_steps": 10, "state_every": 2, "threads": 1}
 # Documents in each file, and how many in a part; every eleventh is bad.
 DOCUMENTS, PART = 44, 3
 FORMATS = ("jsonl", "parquet", "tsv", "bioc-json", "pubtator")
@@ -69,17 +71,27 @@ class Campaign:
         self.counts = dict.fromkeys(["kills", "half_written", *kinds], 0)
         return self.counts
 
+    def unfinished(self) -> set[tuple[Path, int]]:
+        """Half-written files and folders, and when they were changed."""
+        return {(path, path.stat().st_mtime_ns) for path in self.folder.rglob(".*.partial*")}
+
     def goes_on(self) -> bool:
         """Whether there is more to kill."""
         return self.counts["kills"] < self.goal and time.monotonic() < self.stop
 
-    def until_it_ends(self, work: Callable[[], object], patience: float) -> None:
-        """Kill `work` and start it again until it ends; once enough were killed, it is left to end."""
-        while not self.child(work, patience if self.goes_on() else float("inf")):
-            pass
+    def until_it_ends(self, work: Callable[[], object], patience: float) -> float:
+        """Kill `work` and start it again until it ends; once enough were killed, it is left to end.
 
-    def child(self, work: Callable[[], object], patience: float) -> bool:
-        """Run `work` in a child, and kill it after a random time below `patience`; whether it ended by itself."""
+        Returns the patience for the next run: how long a run takes changes with what else the machine does.
+        """
+        began = time.monotonic()
+        while not self.child(work, patience if self.goes_on() else None):
+            pass
+        return (patience + time.monotonic() - began) / 2
+
+    def child(self, work: Callable[[], object], patience: float | None) -> bool:
+        """Run `work` in a child, and kill it after a random time below `patience`, if any; whether it ended by itself."""
+        before = self.unfinished()
         pid = os.fork()
         if pid == 0:
             code = 1
@@ -91,21 +103,16 @@ class Campaign:
             finally:
                 sys.stderr.flush()
                 os._exit(code)
-        deadline = time.monotonic() + self.random.random() * patience
-        while time.monotonic() < deadline:
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                if status:
-                    raise SystemExit(f"a child failed with status {status} after {self.counts}")
-                return True
-            time.sleep(0.0005)
-        os.kill(pid, signal.SIGKILL)
+        ends = os.pidfd_open(pid)
+        select.select([ends], [], [], None if patience is None else self.random.random() * patience)
+        os.kill(pid, signal.SIGKILL)  # of one that has ended, nothing comes
+        os.close(ends)
         _, status = os.waitpid(pid, 0)
         killed = os.WIFSIGNALED(status)
         if not killed and status:
             raise SystemExit(f"a child failed with status {status} after {self.counts}")
         self.counts["kills"] += killed
-        self.counts["half_written"] += killed and any(self.folder.rglob(".*.partial*"))
+        self.counts["half_written"] += killed and bool(self.unfinished() - before)
         if killed and self.counts["kills"] % 10 == 0:
             print(json.dumps({self.name: self.counts}), flush=True)
         return not killed
@@ -123,7 +130,7 @@ def train(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: bior
     patience = time.monotonic() - began
     wanted = digest(folder / "whole")
     while campaign.goes_on():
-        campaign.until_it_ends(lambda: work("killed"), patience)
+        patience = campaign.until_it_ends(lambda: work("killed"), patience)
         if digest(folder / "killed") != wanted:
             raise SystemExit("a killed training ended with other bits")
         campaign.counts["runs_with_the_same_bits"] += 1
@@ -150,7 +157,7 @@ def compare(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: bi
     patience = time.monotonic() - began
     wanted = rows("whole-runs")
     while campaign.goes_on():
-        campaign.until_it_ends(lambda: work("killed-runs"), patience)
+        patience = campaign.until_it_ends(lambda: work("killed-runs"), patience)
         if rows("killed-runs") != wanted:
             raise SystemExit("a killed comparison ended with other rows")
         campaign.counts["runs_with_the_same_rows"] += 1
@@ -199,7 +206,8 @@ def predict(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: bi
         wanted[format] = digest(folder / f"whole-{format}")
     while campaign.goes_on():
         for format in FORMATS:
-            campaign.until_it_ends(lambda format=format: work("killed-relations", format), patience[format])
+            again = partial(work, "killed-relations", format)
+            patience[format] = campaign.until_it_ends(again, patience[format])
             # All files: relations, errors, the list of parts, the manifest.
             if digest(folder / "killed-relations") != wanted[format]:
                 raise SystemExit(f"a killed prediction ended with other rows ({format})")
