@@ -58,6 +58,37 @@ def test_texts_of_every_kind_in_every_format(run: biorel.Run, tmp_path: Path, na
         comes_back(run, ODD[name], format, tmp_path / format)
 
 
+@pytest.mark.parametrize("name", ODD)
+def test_entities_of_such_characters_in_every_table(run: biorel.Run, tmp_path: Path, name: str) -> None:
+    text = ODD[name]["text"]
+    half = len(text) // 2
+    entities = [{"start": 0, "end": half, "type": "drug"}, {"start": half, "end": len(text), "type": "drug"}]
+    texts = pd.DataFrame({"document": ["d\x85\u2028\r1"], "text": [text]})
+    made = biorel.documents_from_tables(texts, pd.DataFrame(entities).assign(document="d\x85\u2028\r1"))
+    expected = biorel.predict_documents(run.model, made).drop(columns="file")
+    # A line end in an entity may be that of a sentence; the pair is then counted instead.
+    assert len(expected) == (name != "crlf")
+    biorel.write_documents(made, tmp_path / "in.json")
+    for format in ("jsonl", "tsv", "parquet"):
+        output = tmp_path / format
+        found = biorel.predict_documents(run.model, tmp_path / "in.json", output, format=format, progress=False)
+        assert isinstance(found, biorel.DocumentPredictions)
+        if len(expected):
+            table = found.table().drop(columns="file")
+            pd.testing.assert_frame_equal(table, expected, check_dtype=False, check_exact=False, rtol=1e-6)
+
+
+def test_a_reason_that_holds_ends_of_lines(run: biorel.Run, tmp_path: Path) -> None:
+    text = "a\u2028\x85\x1c\x0bb"
+    (tmp_path / "in.txt").write_text(
+        f"1|t|{text}\n1\t0\t6\tother\tdrug\n\n2|t|B\n2\t0\t1\tother\tdrug\n", encoding="utf-8"
+    )
+    found = biorel.predict_documents(run.model, tmp_path / "in.txt", tmp_path / "out", progress=False)
+    assert isinstance(found, biorel.DocumentPredictions)
+    assert text in found.errors()["reason"][0]
+    assert found.errors()["line"].tolist() == [2, 5]
+
+
 @pytest.mark.parametrize("format", ["pubtator", "bioc-xml"])
 def test_a_megabyte_without_a_space(run: biorel.Run, tmp_path: Path, format: str) -> None:
     comes_back(run, sentence(before="x" * LONG), format, tmp_path)
