@@ -237,9 +237,11 @@ class PredictionDirectory:
             return
         try:
             found = json.loads(self._manifest.read_text(encoding="utf-8"))
+            if not isinstance(found, dict):
+                raise ValueError("it is no object")
             self.complete = bool(found.pop("complete", False))
             found.pop("totals", None)
-        except (ValueError, AttributeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(
                 f"output: {self._manifest} is damaged ({error}); give a new directory", "output"
             ) from None

@@ -20,3 +20,11 @@ def files(run: biorel.Run, tmp_path_factory: pytest.TempPathFactory) -> Files:
 def test_damage_is_an_error(files: Files, name: str) -> None:
     for number in range(TIMES[name]):
         TARGETS[name](files, Random(number))
+
+
+@pytest.mark.parametrize("manifest", ["[]", "null", "1", '"x"', "{", "[" * 100_000])
+def test_a_manifest_of_another_form(files: Files, manifest: str) -> None:
+    (files.folder / "formed").mkdir(exist_ok=True)
+    (files.folder / "formed" / "manifest.json").write_text(manifest)
+    with pytest.raises(biorel.ConfigError, match=r"manifest\.json is damaged"):
+        files.stream(files.folder / "formed")

@@ -149,8 +149,16 @@ def test_no_characters_at_all(run: biorel.Run, encoder: biorel.Encoder) -> None:
 
 
 def test_lone_surrogates_are_refused(run: biorel.Run) -> None:
-    with pytest.raises((UnicodeError, biorel.BiorelError)):
-        run.model.predict([sentence("\ud83e ")])
+    given = sentence("x ")
+    first, second = given["entities"]
+    for changed in (
+        sentence("\ud83e "),
+        {**given, "id": "\ud800"},
+        {**given, "entities": [{**first, "type": "\ud800"}, second]},
+        {**given, "entities": [{**first, "id": "\ud800"}, second]},
+    ):
+        with pytest.raises(biorel.CorpusError, match=r"sentences\[0\].* is a lone surrogate, not a character"):
+            run.model.predict([changed])
 
 
 SAVE = """
