@@ -5,8 +5,10 @@ An input is a byte that chooses the reader, and files with a line of ``=`` betwe
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
+import json
 import zipfile
 from pathlib import Path
 
@@ -74,6 +76,40 @@ def configs() -> None:
     seed("configs", 2, card)
 
 
+def documents() -> None:
+    """Of every format, to be written again and to be trained on."""
+    found = DATA / "documents"
+    files = [[0, found / "pubtator" / "odd.txt"], [1, found / "bioc" / "export.json"], [2, found / "bioc" / "odd.xml"]]
+    files += [[3, file, file.with_suffix(".txt")] for file in sorted((found / "brat").rglob("*.ann"))]
+    for choice, *contents in files:
+        seed("documents", choice, *contents)
+        seed("documents", choice + 4, *contents)
+        packed = [gzip.compress(file.read_bytes(), mtime=0) for file in contents]
+        seed("documents", choice, *packed)
+
+
+def states() -> None:
+    """Headers of a run's state, and the state of the target itself with single bytes changed."""
+    step = {
+        "step": 1,
+        "epoch": 1,
+        "loss": 0.7,
+        "gradient_norm": 0.1,
+        "learning_rate": 1e-5,
+        "instances": 2,
+        "tokens": 8,
+    }
+    scores = {"step": 1, "epoch": 1, "loss": 0.7, "precision": 0.5, "recall": 0.5, "f1": 0.5, "best": True}
+    for steps in (0, 1, 2):
+        header = {"format": 2, "fingerprint": "", "steps": steps, "best": False}
+        header["history"] = [step | {"step": number + 1, "seconds": 0.1} for number in range(steps)]
+        header["evaluations"] = [scores | {"step": number + 1, "seconds": 0.1} for number in range(steps)]
+        seed("states", 1, json.dumps(header).encode())
+    seed("states", 2, b"")
+    seed("states", 2, bytes([200, 0, 48, 0, 4, 127]))
+    seed("states", 0, DATA / "checkpoint" / "reference" / "model.safetensors")
+
+
 def tokenizers() -> None:
     """Vocabularies and texts."""
     for folder in (DATA / "encoding").iterdir():
@@ -89,4 +125,6 @@ if __name__ == "__main__":
     corpora()
     checkpoints()
     configs()
+    documents()
+    states()
     tokenizers()

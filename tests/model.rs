@@ -137,6 +137,49 @@ fn an_earlier_model_is_replaced_and_nothing_else_is() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "x");
 }
 
+/// Not even between two system calls is the place empty: whoever kills the process finds one of the two models there.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+#[test]
+fn a_model_is_at_its_place_while_it_is_replaced() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let directory = tempfile::tempdir().unwrap();
+    encoder(directory.path());
+    let (one, two) = (model(directory.path(), HeadKind::Cls), model(directory.path(), HeadKind::Attention));
+    let saved = directory.path().join("model");
+    one.save(&saved).unwrap();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut missing = 0;
+            while !done.load(Ordering::Relaxed) {
+                missing += usize::from(!saved.join("biorel.json").exists());
+            }
+            missing
+        });
+        for _ in 0..100 {
+            two.save(&saved).unwrap();
+            one.save(&saved).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(watcher.join().unwrap(), 0);
+    });
+}
+
+/// What a kill leaves between two renames, where the system cannot exchange two folders.
+#[test]
+fn a_model_that_was_moved_aside_is_loaded_and_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    encoder(directory.path());
+    let (one, two) = (model(directory.path(), HeadKind::Cls), model(directory.path(), HeadKind::Attention));
+    let (saved, aside) = (directory.path().join("model"), directory.path().join(".model.old-4711"));
+    one.save(&saved).unwrap();
+    std::fs::rename(&saved, &aside).unwrap();
+    assert_eq!(RelationModel::place(&saved), aside);
+    assert_eq!(RelationModel::load(&saved).unwrap().network.head, HeadKind::Cls);
+    two.save(&saved).unwrap();
+    assert_eq!(RelationModel::load(&saved).unwrap().network.head, HeadKind::Attention);
+}
+
 #[test]
 fn directories_that_are_no_models() {
     let directory = tempfile::tempdir().unwrap();

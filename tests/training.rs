@@ -347,7 +347,12 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
         let message = run(&other, Some(&path), None).unwrap_err().to_string();
         assert!(message.contains("other settings"), "{message}");
         let bytes = std::fs::read(&path).unwrap();
-        for damaged in [&bytes[..bytes.len() / 2], &bytes[..9], b"".as_slice()] {
+        // One step more than its history has.
+        let count = br#"\"steps\":40"#;
+        let at = bytes.windows(count.len()).position(|window| window == count).unwrap();
+        let mut more = bytes.clone();
+        more[at + count.len() - 1] = b'1';
+        for damaged in [&more, &bytes[..bytes.len() / 2], &bytes[..9], b"".as_slice()] {
             std::fs::write(&path, damaged).unwrap();
             let message = run(&settings, Some(&path), None).unwrap_err().to_string();
             assert!(message.contains("not a training state"), "{message}");

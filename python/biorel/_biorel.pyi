@@ -1,5 +1,6 @@
 from collections.abc import Callable, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -238,6 +239,8 @@ class Pairs:
 class Model:
     @staticmethod
     def load(directory: str) -> Model: ...
+    @staticmethod
+    def place(directory: str) -> Path: ...
     def save(self, directory: str, readme: str) -> None: ...
     @property
     def task(self) -> Task: ...

@@ -435,17 +435,19 @@ def _predict(options: argparse.Namespace) -> None:
         message = f"{field}: for sentences, a table goes to standard output (--format table, tsv, csv or jsonl)"
         raise ConfigError(message, field)
     model = load(options.model, device=options.device, precision=options.precision, threads=options.threads)
-    if options.sentences == "-":
-        lines = sys.stdin.read().splitlines()
-    else:
-        lines = Path(options.sentences).read_text(encoding="utf-8").splitlines()
+    try:
+        text = sys.stdin.read() if options.sentences == "-" else Path(options.sentences).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        message = f"{options.sentences}: is not UTF-8 ({error}); convert it to UTF-8 first"
+        raise CorpusError(message, options.sentences) from None
     sentences = []
-    for number, line in enumerate(lines, start=1):
+    # Not splitlines, which also splits at characters that a text may hold.
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             sentences.append(json.loads(line))
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             place = f"{options.sentences}:{number}"
             raise CorpusError(f"{place}: not a line of JSON ({error})", options.sentences, number) from None
     _print(model.predict(sentences), style)

@@ -61,7 +61,7 @@ def read_config(path: Path, command: argparse.ArgumentParser) -> None:
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of the format, of UTF-8, of nesting
         raise ConfigError(f"{path}: not a TOML file ({error})", "config") from None
     known = {action.dest: action for action in command._actions if action.dest not in ("help", "config")}
     for key, value in values.items():

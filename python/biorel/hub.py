@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from biorel import __version__
+from biorel import __version__, _biorel
 from biorel.errors import CheckpointError, ConfigError
 
 
@@ -45,7 +45,7 @@ def fetch_model(directory: str | os.PathLike[str]) -> Path:
     path = Path(directory)
     name = os.fspath(directory)
     # A path is meant as a path; only a str can be a name.
-    if path.exists() or not isinstance(directory, str) or not could_be_hub_id(name):
+    if _biorel.Model.place(name).exists() or not isinstance(directory, str) or not could_be_hub_id(name):
         return path
     hub_id, _, revision = name.partition("@")
     return fetch(name, hub_id, revision or None, model=True)

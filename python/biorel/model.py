@@ -16,6 +16,7 @@ from biorel import _biorel
 from biorel.card import ReportedScores, read_card, rename_in_card, write_card
 from biorel.corpus import Corpus, PathLike, check_corpus
 from biorel.devices import Device, choose
+from biorel.documents import encodable
 from biorel.encoder import Precision
 from biorel.errors import ConfigError, CorpusError
 from biorel.hub import fetch_model, push
@@ -495,7 +496,7 @@ def load(
     core = _biorel.Model.load(os.fspath(found))
     # What a prediction says that it was made by: the hub's name, or that of the directory.
     name = os.fspath(directory) if found != Path(directory) else os.path.basename(os.path.abspath(directory))
-    return RelationModel(core, compute, name=name, readme=read_card(found))
+    return RelationModel(core, compute, name=name, readme=read_card(_biorel.Model.place(os.fspath(found))))
 
 
 _Entity = tuple[str, str, int, int]
@@ -510,11 +511,11 @@ def checked_sentences(sentences: Sequence[Mapping[str, Any]] | pd.DataFrame) -> 
     checked = []
     for number, sentence in enumerate(sentences):
         place = f"sentences[{number}]"
-        text = _entry(sentence, "text", str, place)
+        text = encodable(_entry(sentence, "text", str, place), place)
         entities = []
         for index, entity in enumerate(_entry(sentence, "entities", (list, tuple), place)):
             inner = f"{place}.entities[{index}]"
-            kind = _entry(entity, "type", str, inner)
+            kind = encodable(_entry(entity, "type", str, inner), inner)
             start = _offset(entity, "start", inner)
             end = _offset(entity, "end", inner)
             if not 0 <= start < end <= len(text):
@@ -528,8 +529,8 @@ def checked_sentences(sentences: Sequence[Mapping[str, Any]] | pd.DataFrame) -> 
                 raise CorpusError(
                     f"{inner}: its text is {stated!r}, but {start} to {end} is {text[start:end]!r}", inner
                 )
-            entities.append((str(entity.get("id", f"e{index}")), kind, start, end))
-        checked.append((str(sentence.get("id", f"s{number}")), text, entities))
+            entities.append((encodable(str(entity.get("id", f"e{index}")), inner), kind, start, end))
+        checked.append((encodable(str(sentence.get("id", f"s{number}")), place), text, entities))
     return checked
 
 

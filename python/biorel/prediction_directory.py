@@ -15,6 +15,7 @@ line are cut off. Shards share the directory; each has files of its own, named a
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
 import json
 import os
@@ -27,7 +28,7 @@ import pandas as pd
 from biorel.corpus import PathLike
 from biorel.errors import ConfigError
 from biorel.run_directory import differences, locked
-from biorel.whole_files import sync_folder, write_whole
+from biorel.whole_files import sync_folder, whole_file, write_whole
 
 if TYPE_CHECKING:
     from biorel import _biorel
@@ -165,11 +166,14 @@ class PredictionDirectory:
 
     def errors(self) -> pd.DataFrame:
         """The documents that could not be used."""
-        lines = self._errors.read_text(encoding="utf-8").splitlines() if self._errors.exists() else []
-        table = pd.DataFrame(
-            [json.loads(line) for line in lines if line], columns=["file", "line", "document", "reason"]
-        )
-        return table.astype({"line": "Int64"})
+        data = self._errors.read_bytes() if self._errors.exists() else b""
+        try:
+            # Of bytes: a reason may hold characters that end a line of text elsewhere.
+            lines = [json.loads(line) for line in data.splitlines() if line]
+            table = pd.DataFrame(lines, columns=["file", "line", "document", "reason"])
+            return table.astype({"line": "Int64"})
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise ConfigError(f"output: {self._errors} is damaged ({error})", "output") from None
 
     @property
     def _lines(self) -> Path:
@@ -233,9 +237,11 @@ class PredictionDirectory:
             return
         try:
             found = json.loads(self._manifest.read_text(encoding="utf-8"))
+            if not isinstance(found, dict):
+                raise ValueError("it is no object")
             self.complete = bool(found.pop("complete", False))
             found.pop("totals", None)
-        except (ValueError, AttributeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(
                 f"output: {self._manifest} is damaged ({error}); give a new directory", "output"
             ) from None
@@ -255,9 +261,8 @@ class PredictionDirectory:
         for number, line in enumerate(data[:whole].splitlines()):
             try:
                 part = json.loads(line)
-                if part["part"] != number:
-                    raise ValueError(f"part {part['part']} in the place of {number}")
-            except (ValueError, KeyError, TypeError) as error:
+                _check_part(part, number)
+            except (ValueError, RecursionError) as error:
                 message = f"output: {self._lines}:{number + 1} is damaged ({error}); give a new directory"
                 raise ConfigError(message, "output") from None
             self._parts.append(part)
@@ -266,13 +271,33 @@ class PredictionDirectory:
                 message = f"output: {file} is missing or was changed since it was written; give a new directory"
                 raise ConfigError(message, "output")
         errors = self._parts[-1]["errors"] if self._parts else 0
-        if self._errors.exists() and self._errors.stat().st_size > errors:
+        size = self._errors.stat().st_size if self._errors.exists() else 0
+        if size < errors:
+            message = f"output: {self._errors} is missing or was cut since it was written; give a new directory"
+            raise ConfigError(message, "output")
+        if size > errors:
             _cut(self._errors, errors)
         known = {part["file"] for part in self._parts}
         own = re.compile(rf"\.?part{self._suffix}-\d{{6,}}\..*")
         for entry in (self.path / "relations").iterdir():
             if own.fullmatch(entry.name) and entry.name not in known:
                 entry.unlink()
+
+
+def _check_part(part: Any, number: int) -> None:
+    """That a line says all that the next part and the totals are made from."""
+    if not isinstance(part, dict) or part.get("part") != number:
+        raise ValueError(f"it is not of part {number}")
+    counts = part.get("counts")
+    place = part.get("next")
+    if not isinstance(part.get("file"), str) or os.path.basename(part["file"]) != part["file"]:
+        raise ValueError("`file` is no name")
+    if not isinstance(counts, dict) or not isinstance(place, list) or len(place) != 2:
+        raise ValueError("`counts` or `next` is missing")
+    numbers = {name: part.get(name) for name in ("size", "documents", "failed", "pairs", "rows", "bytes", "errors")}
+    for name, value in [*numbers.items(), *counts.items(), *(("next", one) for one in place)]:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+            raise ValueError(f"`{name}` is no number")
 
 
 def _read_part(path: Path, format: str) -> pd.DataFrame:
@@ -309,15 +334,14 @@ def _write(path: Path, content: pd.DataFrame | str, format: str) -> int:
         lines = content.to_json(orient="records", lines=True, force_ascii=False, double_precision=15)
         write_whole(path, str(lines).encode())
     elif format == "tsv":
-        write_whole(path, content.to_csv(index=False, sep="\t").encode())
+        text = content.to_csv(index=False, sep="\t")
+        if "\r" in text:
+            # Readers take a bare return for the end of a line unless it is quoted, and the writer quotes none.
+            text = content.to_csv(index=False, sep="\t", quoting=csv.QUOTE_NONNUMERIC)
+        write_whole(path, text.encode())
     else:
-        beside = path.with_name(f".{path.name}.partial")
-        with beside.open("wb") as file:
+        with whole_file(path) as file:
             content.to_parquet(file, index=False)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        sync_folder(path.parent)
     return path.stat().st_size
 
 

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 # How the name of a half-written file ends.
 PARTIAL = ".partial"
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file under a hidden name beside, and rename it; bytes, or text in UTF-8 with the line ends it has."""
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to, under a hidden name beside; it gets its name at the end, or, after an error, is removed."""
     beside = path.with_name(f".{path.name}{PARTIAL}")
-    with beside.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:  # Ctrl-C too
+        beside.unlink(missing_ok=True)
+        raise
     sync_folder(path.parent)
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a whole file; bytes, or text in UTF-8 with the line ends it has."""
+    with whole_file(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def sync_folder(folder: Path) -> None:

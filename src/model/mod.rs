@@ -8,6 +8,7 @@ mod identity;
 pub mod network;
 pub mod params;
 pub mod relation;
+mod replace;
 
 pub use crate::ops::Loss;
 pub use config::EncoderConfig;

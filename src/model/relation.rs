@@ -19,7 +19,7 @@ use crate::config::{Compat, TrainingSettings};
 use crate::corpus::Task;
 use crate::encode::{Casing, Marking, Padding, Tokenizer};
 use crate::model::checkpoint::{self, Extra, LoadReport, WEIGHTS_FILE};
-use crate::model::{EncoderConfig, Network, Weights};
+use crate::model::{EncoderConfig, Network, Weights, replace};
 use crate::{Error, Result};
 
 /// The file that makes a directory a relation model.
@@ -160,7 +160,7 @@ impl RelationModel {
         Self { card, network, weights, extras, tokenizer }
     }
 
-    /// Write the model as a directory. It appears complete or not at all: files are written beside and renamed.
+    /// Write the model as a directory. It appears complete or not at all, also in the place of an earlier model.
     ///
     /// # Errors
     /// [`Error::Config`] when `directory` exists and is not an earlier biorel model, [`Error::Io`].
@@ -178,36 +178,10 @@ impl RelationModel {
             let message = format!("{} exists and is not a biorel model; choose another name", directory.display());
             return Err(Error::config("directory", message));
         }
-        let (parent, name) = match (directory.parent(), directory.file_name()) {
-            (Some(parent), Some(name)) => (parent, name.to_string_lossy().into_owned()),
-            _ => return Err(Error::config("directory", format!("{} has no name", directory.display()))),
-        };
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        std::fs::create_dir_all(parent).map_err(Error::io(parent))?;
-        let id = std::process::id();
-        let (partial, old) = (parent.join(format!(".{name}.partial-{id}")), parent.join(format!(".{name}.old-{id}")));
-        let result = self.write_files(&partial, readme).and_then(|()| {
-            let replaced = directory.exists();
-            if replaced {
-                std::fs::rename(directory, &old).map_err(Error::io(directory))?;
-            }
-            if let Err(source) = std::fs::rename(&partial, directory) {
-                if replaced {
-                    // Put the earlier model back; the error below is what the caller must know.
-                    let _ = std::fs::rename(&old, directory);
-                }
-                return Err(Error::Io { path: directory.to_path_buf(), source });
-            }
-            Ok(())
-        });
-        // What is left over is ours, and of no use to anyone: failing to remove it must not hide the result.
-        let _ = std::fs::remove_dir_all(&partial);
-        let _ = std::fs::remove_dir_all(&old);
-        result
+        replace::replace(directory, |partial| self.write_files(partial, readme))
     }
 
     fn write_files(&self, directory: &Path, readme: Option<&str>) -> Result<()> {
-        std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
         if let Some(text) = readme {
             let path = directory.join(README_FILE);
             std::fs::write(&path, text).map_err(Error::io(&path))?;
@@ -224,15 +198,22 @@ impl RelationModel {
         checkpoint::write(&directory.join(WEIGHTS_FILE), &self.weights, &self.extras)
     }
 
+    /// Where [`RelationModel::load`] reads from: `directory`, or, if nothing is there, an earlier model that a killed save
+    /// had moved aside.
+    pub fn place(directory: &Path) -> PathBuf {
+        replace::find(directory)
+    }
+
     /// Read a model that [`RelationModel::save`] wrote.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] when the directory is not a relation model or damaged, [`Error::Io`].
     pub fn load(directory: &Path) -> Result<Self> {
+        let directory = &Self::place(directory);
         let path = directory.join(CARD_FILE);
         if !directory.is_dir() {
             let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no such directory");
-            return Err(Error::Io { path: directory.to_path_buf(), source });
+            return Err(Error::Io { path: directory.clone(), source });
         }
         if !path.is_file() {
             let what = if directory.join("config.json").is_file() {

@@ -85,6 +85,12 @@ impl PyModel {
         Ok(Self(Arc::new(model)))
     }
 
+    /// Where `load` reads from: the directory, or what a killed save had moved aside.
+    #[staticmethod]
+    fn place(directory: PathBuf) -> PathBuf {
+        RelationModel::place(&directory)
+    }
+
     /// `readme` is the text of its README.md.
     fn save(&self, py: Python<'_>, directory: PathBuf, readme: &str) -> PyResult<()> {
         detached(py, || self.0.save_with(&directory, Some(readme)))

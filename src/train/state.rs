@@ -155,6 +155,9 @@ impl Keeper {
             );
             return Err(Error::config("state", message));
         }
+        if usize::try_from(header.steps) != Ok(header.history.len()) {
+            return Err(damaged("its history is not that of its steps"));
+        }
         let file = SafeTensors::deserialize(&data).map_err(|e| damaged(&e.to_string()))?;
         let read = |name: String, spec: &ParamSpec| -> Result<Vec<f32>> {
             let view = file.tensor(&name).map_err(|e| damaged(&e.to_string()))?;

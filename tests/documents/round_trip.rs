@@ -67,6 +67,26 @@ fn every_hand_written_file_comes_back() {
 }
 
 #[test]
+fn returns_at_the_end_of_a_pubtator_document_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    for (content, title) in [
+        ("1|t|A", "A"),
+        ("1|t|A\r", "A"),
+        ("1|t|A\r\r", "A\r"),
+        ("1|t|A\r\n", "A"),
+        ("1|t|A\r\r\n", "A\r"),
+        ("1|t|A\r\r\r\n\n", "A\r\r"),
+        ("1|t|A\r\n1|a|B\r\r", "A B\r"),
+    ] {
+        let path = folder.path().join("all.txt");
+        std::fs::write(&path, content).unwrap();
+        let read = documents(&path);
+        assert_eq!(read[0].text(), title, "{content:?}");
+        assert_eq!(again(&read, Format::Pubtator, |_| vec![])[0].text(), title, "{content:?}");
+    }
+}
+
+#[test]
 fn the_header_of_a_collection_stays() {
     for (file, format, part) in [
         ("bioc/odd.xml", Format::BiocXml, "<key>odd.key</key><infon key=\"of\">tests</infon>"),

@@ -65,6 +65,24 @@ def test_predict(saved: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert "bad.jsonl:2: not a line of JSON" in capsys.readouterr().err
 
 
+def test_sentences_hold_any_character_and_must_be_utf8(
+    saved: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    entities = [{"start": 0, "end": 3, "type": "drug"}, {"start": 10, "end": 13, "type": "drug"}]
+    line = json.dumps({"text": "aaa \u2028\x85\x1c\x0bx bbb", "entities": entities}, ensure_ascii=False)
+    (tmp_path / "odd.jsonl").write_text(line + "\n", encoding="utf-8")
+    assert main(["predict", str(saved / "model"), str(tmp_path / "odd.jsonl"), "--format", "jsonl"]) == 0
+    assert json.loads(capsys.readouterr().out)["entity2"] == "bbb"
+    (tmp_path / "latin.jsonl").write_bytes(line.encode() + b"\n\xff\n")
+    (tmp_path / "deep.jsonl").write_text("[" * 100_000)
+    for name, words in (("latin", "is not UTF-8"), ("deep", "not a line of JSON")):
+        assert main(["predict", str(saved / "model"), str(tmp_path / f"{name}.jsonl")]) == 1
+        assert words in capsys.readouterr().err
+    (tmp_path / "deep.toml").write_text("head = " + "[" * 100_000)
+    assert main(["finetune", "ddi", SAMPLE, "--config", str(tmp_path / "deep.toml")]) == 1
+    assert "not a TOML file" in capsys.readouterr().err
+
+
 def test_attention(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["attention", str(saved / "model"), "ddi", SAMPLE, "--format", "csv"]) == 0
     table = pd.read_csv(io.StringIO(capsys.readouterr().out), keep_default_na=False)

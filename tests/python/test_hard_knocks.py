@@ -15,9 +15,8 @@ from typing import Any
 import biorel
 import pandas as pd
 import pytest
+from odd_texts import LONG, ODD, sentence
 from tiny_bert import write_encoder
-
-LONG = 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -25,17 +24,6 @@ def saved(run: biorel.Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved") / "model"
     run.model.save(folder)
     return folder
-
-
-def sentence(before: str = "", between: str = " binds ", after: str = ".") -> dict[str, Any]:
-    """Two entities, with these texts around them."""
-    start = len(before)
-    second = start + 3 + len(between)
-    entities = [
-        {"start": start, "end": start + 3, "type": "drug"},
-        {"start": second, "end": second + 3, "type": "drug"},
-    ]
-    return {"text": f"{before}aaa{between}bbb{after}", "entities": entities}
 
 
 SENTENCES = [sentence(before="x " * n) for n in range(20)]
@@ -126,22 +114,6 @@ def test_a_fork_after_computing_is_refused_or_works(saved: Path) -> None:
     assert lines == ["computed", "computed"]
 
 
-ODD = {
-    "astral": sentence("\U0001f9ec\U0001d6c3 ", " \U0001f9ea\U0001f9ea "),
-    "combining": sentence("e\u0301\u0323 n\u0303o ", " a\u0300" * 40),
-    "right to left": sentence(
-        "\u202e\u05d0\u05e1\u05e4\u05d9\u05e8\u05d9\u05df ", " \u0623\u0633\u0628\u0631\u064a\u0646 \u200f"
-    ),
-    "nul": sentence("a\x00b ", " \x00 ", "\x00"),
-    "crlf": sentence("One.\r\n", "\r\nbinds\r\n", "\r\n"),
-    "controls": sentence("\x01\x1b[31m\x7f\x85\u2028\u2029\ufeff ", " \u200b\u00ad "),
-    "unassigned": sentence("\ufffe\uffff\U0010ffff ", " \ue000 "),
-    "only entities": sentence("", " ", ""),
-    "touching": sentence("", "", ""),
-    "zero width": sentence("\u200d" * 200, "\u200d" * 200),
-}
-
-
 @pytest.mark.parametrize("name", ODD)
 def test_texts_of_every_kind_keep_their_offsets(run: biorel.Run, name: str) -> None:
     given = ODD[name]
@@ -177,8 +149,16 @@ def test_no_characters_at_all(run: biorel.Run, encoder: biorel.Encoder) -> None:
 
 
 def test_lone_surrogates_are_refused(run: biorel.Run) -> None:
-    with pytest.raises((UnicodeError, biorel.BiorelError)):
-        run.model.predict([sentence("\ud83e ")])
+    given = sentence("x ")
+    first, second = given["entities"]
+    for changed in (
+        sentence("\ud83e "),
+        {**given, "id": "\ud800"},
+        {**given, "entities": [{**first, "type": "\ud800"}, second]},
+        {**given, "entities": [{**first, "id": "\ud800"}, second]},
+    ):
+        with pytest.raises(biorel.CorpusError, match=r"sentences\[0\].* is a lone surrogate, not a character"):
+            run.model.predict([changed])
 
 
 SAVE = """

@@ -85,3 +85,17 @@ def test_a_full_disk_leaves_the_earlier_model(run: biorel.Run, tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
     pd.testing.assert_frame_equal(biorel.load(saved).predict([SENTENCE]), run.model.predict([SENTENCE]))
+
+
+def test_a_model_that_a_kill_left_moved_aside_is_loaded(run: biorel.Run, tmp_path: Path) -> None:
+    # As on a system that cannot exchange two folders in one step. The name could be one of the hub's.
+    saved = tmp_path / "models" / "ddi"
+    run.model.save(saved)
+    whole = biorel.load(saved)
+    saved.rename(saved.with_name(".ddi.old-4711"))
+    found = biorel.load(saved)
+    assert found.identity == whole.identity
+    assert found._readme == whole._readme is not None
+    pd.testing.assert_frame_equal(found.predict([SENTENCE]), run.model.predict([SENTENCE]))
+    found.save(saved)
+    assert biorel.load(saved).identity == whole.identity

@@ -474,6 +474,7 @@ def test_a_full_disk_stops_the_run_and_it_goes_on(
             stream(model, folder, tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not [path for path in (tmp_path / "out").rglob("*") if ".partial" in path.name]
     same(stream(model, folder, tmp_path / "out").table(), expected)
 
 

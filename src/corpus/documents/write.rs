@@ -112,9 +112,12 @@ impl Document {
 
 /// Lines of the document and of its relations; a blank line at the end.
 fn pubtator(document: &Document, predicted: &[Predicted], kept: Option<&str>) -> Result<String> {
-    let end = if kept.is_some_and(|raw| raw.contains("\r\n")) { "\r\n" } else { "\n" };
-    let text = match kept {
-        Some(raw) => raw.trim_end_matches(['\r', '\n']).to_owned() + end,
+    // Its last line may have no end, or end in the middle of one; a return before that is text.
+    let body = kept.map(|raw| raw.strip_suffix('\n').unwrap_or(raw)).map(|raw| raw.strip_suffix('\r').unwrap_or(raw));
+    let returns = kept.is_some_and(|raw| raw.contains("\r\n")) || body.is_some_and(|body| body.ends_with('\r'));
+    let end = if returns { "\r\n" } else { "\n" };
+    let text = match body {
+        Some(body) => format!("{body}{end}"),
         None => pubtator_lines(document)?,
     };
     Ok(text + &relation_lines(document, predicted, end) + end)

@@ -1,0 +1,107 @@
+//! Every reader of whole documents: PubTator, BioC in JSON and XML, brat, each also packed with gzip; as documents, as a corpus
+//! to train on, and written and read again.
+#![no_main]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use biorel::corpus::documents::{
+    Document, Format, Input, Predicted, Records, relation_lines, write_collection, write_document,
+};
+use biorel::corpus::{Corpus, CorpusKind, ReadOptions};
+use harness::{check_corpus, folder, parts, write};
+use libfuzzer_sys::fuzz_target;
+
+static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| folder("documents"));
+
+/// The documents of a file that can be read.
+fn read(path: &Path, format: Format) -> Vec<Document> {
+    let input = Input { path: path.to_owned(), format };
+    let Ok(records) = Records::open(&input) else { return vec![] };
+    records.filter_map(|record| record.and_then(Document::parse).ok()).collect()
+}
+
+fn check(document: &Document) {
+    document.check().expect("a reader's own promise");
+    for mention in &document.mentions {
+        let inside = mention.spans.iter().all(|&span| document.slice(span).is_some());
+        assert!(inside || mention.passage.is_none(), "{mention:?}");
+    }
+    let (sentences, findings) = document.sentences();
+    let mut held = 0;
+    for one in &sentences {
+        one.sentence.check().expect("a sentence of a document");
+        assert_eq!(one.sentence.entities.len(), one.mentions.len());
+        for (entity, &index) in one.sentence.entities.iter().zip(&one.mentions) {
+            for (span, there) in entity.spans.iter().zip(&document.mentions[index].spans) {
+                assert_eq!(span.start + one.start, there.start);
+            }
+        }
+        held += one.mentions.len();
+    }
+    // None is dropped silently.
+    assert!(held + findings.len() >= document.mentions.len());
+}
+
+/// Written in the format it was read in, with a relation added, and read again: the same mentions, and no relation lost.
+fn round_trip(documents: &[Document], format: Format, place: &Path) {
+    let predicted = |document: &Document| match document.mentions.len() {
+        0 | 1 => vec![],
+        count => vec![Predicted { label: "new", mentions: [0, count - 1], probability: 0.5, model: "m@1" }],
+    };
+    let written = |document: &Document| {
+        let _ = relation_lines(document, &predicted(document), "\n");
+        for other in Format::ALL {
+            let _ = write_document(document, &predicted(document), other);
+        }
+        write_document(document, &predicted(document), format)
+    };
+    let texts: Vec<Option<String>> = documents.iter().map(|document| written(document).ok()).collect();
+    let Some(texts) = texts.into_iter().collect::<Option<Vec<String>>>() else { return };
+    let again = match (format, documents) {
+        (_, []) => return,
+        (Format::Brat, [document]) => {
+            let path = write(place, "again.ann", texts[0].as_bytes());
+            write(place, "again.txt", document.text().as_bytes());
+            read(&path, format)
+        }
+        _ => {
+            let content = write_collection(format, &documents[0].origin.header, &texts);
+            read(&write(place, "again", content.as_bytes()), format)
+        }
+    };
+    assert_eq!(again.len(), documents.len(), "documents are lost");
+    for (one, other) in documents.iter().zip(&again) {
+        let places = |document: &Document| -> Vec<_> {
+            document.mentions.iter().map(|mention| (mention.kind.clone(), mention.spans.clone())).collect()
+        };
+        assert_eq!(one.text(), other.text());
+        assert_eq!(places(one), places(other));
+        assert!(other.relations.len() >= one.relations.len(), "relations are lost");
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((choice, rest)) = data.split_first() else { return };
+    let files = parts(rest);
+    let place = FOLDER.join("one");
+    let _ = fs::remove_dir_all(&place);
+    let (format, kind, name) = match choice % 8 {
+        0 | 4 => (Format::Pubtator, CorpusKind::Pubtator, "train.txt"),
+        1 | 5 => (Format::BiocJson, CorpusKind::Bioc, "train.json"),
+        2 | 6 => (Format::BiocXml, CorpusKind::Bioc, "train.xml"),
+        _ => (Format::Brat, CorpusKind::Brat, "train.ann"),
+    };
+    let path = write(&place, name, files[0]);
+    if format == Format::Brat {
+        write(&place, "train.txt", files.get(1).copied().unwrap_or_default());
+    }
+    let documents = read(&path, format);
+    documents.iter().for_each(check);
+    if choice % 8 < 4 {
+        round_trip(&documents, format, &FOLDER.join("again"));
+    } else if let Ok(corpus) = Corpus::read(kind, &[place], &ReadOptions::default()) {
+        check_corpus(&corpus);
+    }
+});

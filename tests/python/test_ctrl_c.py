@@ -1,0 +1,191 @@
+"""Ctrl-C while biorel works: KeyboardInterrupt soon, nothing half-written, and the same end when it is called again."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import biorel
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+
+# Each work is interrupted so often, at random moments of the time it takes.
+TIMES = 4
+# Seconds from the signal to the exception, on a machine that does much else. Usually it is a twentieth of one.
+SOON = 10.0
+
+
+class Interruptions:
+    """Sends SIGINT to this process while `work` runs."""
+
+    def __init__(self) -> None:
+        self.sent = 0.0
+        self.armed = False
+        self.moments = random.Random(11)
+
+    def handle(self, number: int, frame: Any) -> None:
+        """Python's own handler, but a signal that comes after the work has ended is none."""
+        if self.armed:
+            self.armed = False
+            signal.default_int_handler(number, frame)
+
+    def _send(self) -> None:
+        self.sent = time.monotonic()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def during(self, work: Callable[[], object], patience: float) -> bool:
+        """Whether the work was interrupted, rather than at its end before the signal came."""
+        timer = threading.Timer(self.moments.uniform(0, patience), self._send)
+        self.armed = True
+        try:
+            timer.start()
+            work()
+            self.armed = False
+        except KeyboardInterrupt:
+            assert time.monotonic() - self.sent < SOON
+            return True
+        finally:
+            timer.cancel()
+            timer.join()
+        return False
+
+    def until(self, times: int, work: Callable[[], object], patience: float) -> None:
+        """Interrupt work that never ends by itself."""
+        for _ in range(times):
+            assert self.during(work, patience)
+
+
+@pytest.fixture
+def interruptions() -> Iterator[Interruptions]:
+    """SIGINT is heeded: a process that a shell started in the background ignores it otherwise."""
+    found = Interruptions()
+    before = signal.signal(signal.SIGINT, found.handle)
+    yield found
+    signal.signal(signal.SIGINT, before)
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Hashes of all files, hidden ones included."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def again_until_it_ends(interruptions: Interruptions, work: Callable[[], object], seconds: float, place: Path) -> None:
+    """Interrupt work that goes on where it was, look at what is left each time, and let it end."""
+    stopped = 0
+    for _ in range(TIMES):
+        stopped += interruptions.during(work, seconds / 2)
+        assert not [path for path in place.rglob("*") if ".partial" in path.name]
+    assert stopped > 0
+    work()
+
+
+def forever(work: Callable[[], object]) -> Callable[[], None]:
+    def loop() -> None:
+        while True:
+            work()
+
+    return loop
+
+
+def timed(work: Callable[[], object]) -> float:
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def test_training(ddi: biorel.Corpus, encoder: biorel.Encoder, interruptions: Interruptions, tmp_path: Path) -> None:
+    def work(name: str) -> None:
+        settings: dict[str, Any] = {"max_length": 96, "max_steps": 60, "seed": 3, "progress": False}
+        run = biorel.finetune(ddi, encoder, state=tmp_path / name / "state", state_every=2, **settings)
+        run.model.save(tmp_path / name / "model")
+
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    seconds = timed(lambda: work("whole"))
+    again_until_it_ends(interruptions, lambda: work("stopped"), seconds, tmp_path / "stopped")
+    assert content(tmp_path / "stopped" / "model") == content(tmp_path / "whole" / "model")
+    assert {path.name for path in (tmp_path / "stopped").iterdir()} == {"state", "model"}
+
+
+def test_comparison(ddi: biorel.Corpus, encoder: biorel.Encoder, interruptions: Interruptions, tmp_path: Path) -> None:
+    def work(name: str) -> pd.DataFrame:
+        settings: dict[str, Any] = {"heads": ["cls", "attention"], "seeds": [1, 2], "max_length": 96, "max_steps": 12}
+        settings |= {"state_every": 3, "progress": False}
+        return biorel.compare(ddi, directory=tmp_path / name, encoders=[encoder], **settings).results
+
+    wanted: list[pd.DataFrame] = []
+    seconds = timed(lambda: wanted.append(work("whole")))
+    again_until_it_ends(interruptions, lambda: work("stopped"), seconds, tmp_path / "stopped")
+    pd.testing.assert_frame_equal(work("stopped"), wanted[0])
+    assert content(tmp_path / "stopped" / "predictions") == content(tmp_path / "whole" / "predictions")
+
+
+def sentences(corpus: biorel.Corpus, count: int) -> list[dict[str, Any]]:
+    """Sentences whose two longest words are drugs."""
+    made = []
+    for text in corpus.sentences("train")["text"].tolist()[:count]:
+        words = sorted(set(text.split(" ")), key=lambda word: (len(word), word))[-2:]
+        starts = sorted((text.index(word), word) for word in words)
+        entities = [{"start": start, "end": start + len(word), "type": "drug"} for start, word in starts]
+        made.append({"text": text, "entities": entities})
+    return made
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet"])
+def test_prediction_of_documents(
+    run: biorel.Run, ddi: biorel.Corpus, interruptions: Interruptions, tmp_path: Path, format: Any
+) -> None:
+    found = sentences(ddi, 150)
+    texts = pd.DataFrame({"document": range(len(found)), "text": [one["text"] for one in found]}, dtype=str)
+    places = [{"document": str(number), **entity} for number, one in enumerate(found) for entity in one["entities"]]
+    biorel.write_documents(biorel.documents_from_tables(texts, pd.DataFrame(places)), tmp_path / "all.txt")
+
+    def work(name: str) -> None:
+        output = tmp_path / name
+        biorel.predict_documents(
+            run.model, tmp_path / "all.txt", output, format=format, part_documents=3, progress=False
+        )
+
+    seconds = timed(lambda: work("whole"))
+    again_until_it_ends(interruptions, lambda: work("stopped"), seconds, tmp_path / "stopped")
+    assert content(tmp_path / "stopped") == content(tmp_path / "whole")
+
+
+def test_saving(run: biorel.Run, interruptions: Interruptions, tmp_path: Path) -> None:
+    place = tmp_path / "model"
+    run.model.save(place)
+    wanted = content(tmp_path)
+    for _ in range(2 * TIMES):
+        interruptions.until(1, forever(lambda: run.model.save(place)), 0.1)
+        assert content(tmp_path) == wanted
+
+
+def test_loading_and_predicting(
+    run: biorel.Run, ddi: biorel.Corpus, interruptions: Interruptions, tmp_path: Path
+) -> None:
+    run.model.save(tmp_path / "model")
+    found = sentences(ddi, 100)
+    works: list[Callable[[], object]] = [
+        lambda: biorel.load_corpus("ddi", biorel.sample_path("ddi")),
+        lambda: biorel.load_corpus("chemprot", biorel.sample_path("chemprot")),
+        lambda: biorel.load(tmp_path / "model"),
+        lambda: run.model.predict(found),
+        lambda: run.attention("test"),
+    ]
+    for work in works:
+        interruptions.until(2, forever(work), 0.2)
+    wanted = run.model.predict(found)
+    with contextlib.suppress(KeyboardInterrupt):
+        interruptions.during(lambda: run.model.predict(found * 20), 0.1)
+    pd.testing.assert_frame_equal(run.model.predict(found), wanted)

@@ -1,0 +1,30 @@
+"""A damaged file is an error that biorel or the operating system names, and nothing else."""
+
+from __future__ import annotations
+
+from random import Random
+
+import biorel
+import pytest
+from damaged import TARGETS, Files
+
+TIMES = {"config": 400, "stream": 60, "sentences": 40}
+
+
+@pytest.fixture(scope="module")
+def files(run: biorel.Run, tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return Files(tmp_path_factory.mktemp("damaged"), run.model)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_damage_is_an_error(files: Files, name: str) -> None:
+    for number in range(TIMES[name]):
+        TARGETS[name](files, Random(number))
+
+
+@pytest.mark.parametrize("manifest", ["[]", "null", "1", '"x"', "{", "[" * 100_000])
+def test_a_manifest_of_another_form(files: Files, manifest: str) -> None:
+    (files.folder / "formed").mkdir(exist_ok=True)
+    (files.folder / "formed" / "manifest.json").write_text(manifest)
+    with pytest.raises(biorel.ConfigError, match=r"manifest\.json is damaged"):
+        files.stream(files.folder / "formed")
