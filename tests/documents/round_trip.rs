@@ -67,6 +67,31 @@ fn every_hand_written_file_comes_back() {
 }
 
 #[test]
+fn a_relation_is_not_added_to_one_of_two_annotations_of_a_name() {
+    for (name, file, format) in
+        [("a.xml", "bioc/odd.xml", Format::BiocXml), ("a.json", "bioc/export.json", Format::BiocJson)]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let text = std::fs::read_to_string(data(file)).unwrap();
+        let (from, to) = match format {
+            Format::BiocXml => ("<annotation id=\"2\"", "<annotation id=\"1\""),
+            _ => ("\"id\": \"2\"", "\"id\": \"1\""),
+        };
+        assert!(text.contains(from), "{file}");
+        std::fs::write(folder.path().join(name), text.replacen(from, to, 1)).unwrap();
+        let read: Vec<Document> = super::read(&folder.path().join(name)).into_iter().flatten().collect();
+        let one = read.iter().find(|one| one.mentions.iter().filter(|mention| mention.id == "1").count() == 2).unwrap();
+        let predicted = Predicted { label: "new", mentions: [0, 1], probability: 0.5, model: "m@1" };
+        let message = write_document(one, &[predicted], format).unwrap_err().to_string();
+        assert!(
+            message.ends_with("two annotations have the identifier 1: a relation cannot name one of them"),
+            "{message}"
+        );
+        assert!(write_document(one, &[], format).is_ok());
+    }
+}
+
+#[test]
 fn returns_at_the_end_of_a_pubtator_document_stay() {
     let folder = tempfile::tempdir().unwrap();
     for (content, title) in [

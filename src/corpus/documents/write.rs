@@ -1,7 +1,7 @@
 //! Documents written: in the format they were read in, as they stood there, with relations added; in another one, from
 //! what biorel knows of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
@@ -52,7 +52,7 @@ pub fn write_document(document: &Document, predicted: &[Predicted], format: Form
     match format {
         Format::Pubtator => pubtator(document, predicted, kept),
         Format::BiocJson => bioc_json(document, predicted, kept),
-        Format::BiocXml => Ok(bioc_xml(document, predicted, kept)),
+        Format::BiocXml => bioc_xml(document, predicted, kept),
         Format::Brat => brat(document, predicted, kept),
     }
 }
@@ -187,6 +187,25 @@ fn fresh_ids(document: &Document, prefix: &str) -> impl Iterator<Item = String> 
     (1..).map(move |number| format!("{prefix}{number}")).filter(move |id| !taken.contains(id))
 }
 
+/// The identifiers by which BioC's relations name their mentions.
+fn named<'a>(document: &'a Document, predicted: &[Predicted]) -> Result<Vec<[&'a str; 2]>> {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    for mention in &document.mentions {
+        *counts.entry(&mention.id).or_default() += 1;
+    }
+    let names = |one: &Predicted| -> Result<[&'a str; 2]> {
+        let names = one.mentions.map(|index| document.mentions[index].id.as_str());
+        match names.into_iter().find(|name| counts[name] > 1) {
+            Some(name) => {
+                let message = format!("two annotations have the identifier {name}: a relation cannot name one of them");
+                Err(Error::corpus(format!("document {}", document.id), message))
+            }
+            None => Ok(names),
+        }
+    };
+    predicted.iter().map(names).collect()
+}
+
 fn bioc_json(document: &Document, predicted: &[Predicted], kept: Option<&str>) -> Result<String> {
     let mut value: Value = match kept {
         Some(raw) => serde_json::from_str(raw)
@@ -222,10 +241,10 @@ fn bioc_json(document: &Document, predicted: &[Predicted], kept: Option<&str>) -
             value["relations"] = json!([]);
         }
         let mut ids = fresh_ids(document, "biorel");
-        for one in predicted {
+        for (one, nodes) in predicted.iter().zip(named(document, predicted)?) {
             let infons: Map<String, Value> =
                 infons_of(one).into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
-            let node = |side: usize| json!({"refid": document.mentions[one.mentions[side]].id, "role": format!("Arg{}", side + 1)});
+            let node = |side: usize| json!({"refid": nodes[side], "role": format!("Arg{}", side + 1)});
             let relation = json!({"id": ids.next(), "infons": infons, "nodes": [node(0), node(1)]});
             if let Some(list) = value["relations"].as_array_mut() {
                 list.push(relation);
@@ -298,17 +317,16 @@ fn xml_relation(id: &str, infons: &[(&str, String)], nodes: &[(String, &str)]) -
     text + "</relation>"
 }
 
-fn bioc_xml(document: &Document, predicted: &[Predicted], kept: Option<&str>) -> String {
+fn bioc_xml(document: &Document, predicted: &[Predicted], kept: Option<&str>) -> Result<String> {
     let mut ids = fresh_ids(document, "biorel");
     let mut added = String::new();
-    for one in predicted {
-        let id = |side: usize| document.mentions[one.mentions[side]].id.clone();
-        let nodes = [(id(0), "Arg1"), (id(1), "Arg2")];
+    for (one, [first, second]) in predicted.iter().zip(named(document, predicted)?) {
+        let nodes = [(first.to_owned(), "Arg1"), (second.to_owned(), "Arg2")];
         added += &xml_relation(&ids.next().unwrap_or_default(), &infons_of(one), &nodes);
     }
     if let Some(raw) = kept {
         let end = raw.rfind("</").unwrap_or(raw.len());
-        return format!("{}{added}{}", &raw[..end], &raw[end..]);
+        return Ok(format!("{}{added}{}", &raw[..end], &raw[end..]));
     }
     let mut text = format!("<document><id>{}</id>", escape(&document.id));
     for (number, passage) in document.passages.iter().enumerate() {
@@ -341,7 +359,7 @@ fn bioc_xml(document: &Document, predicted: &[Predicted], kept: Option<&str>) ->
         let infons: Vec<(&str, String)> = [("type", relation.kind.clone())].into_iter().chain(more).collect();
         text += &xml_relation(&relation.id, &infons, &nodes);
     }
-    text + &added + "</document>"
+    Ok(text + &added + "</document>")
 }
 
 /// brat's annotation. A relation between concepts has no form there, and is left to the file it came from.
