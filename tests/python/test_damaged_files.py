@@ -8,7 +8,7 @@ import biorel
 import pytest
 from damaged import TARGETS, Files
 
-TIMES = {"config": 400, "stream": 60, "sentences": 40}
+TIMES = {"config": 250, "stream": 60, "sentences": 40}
 
 
 @pytest.fixture(scope="module")
