@@ -59,6 +59,9 @@ class RunDirectory:
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
             self._check_plan()
             self._read()
+            for trial in self.records:
+                # A kill right behind the line of a finished trial leaves its state.
+                self.state(trial).unlink(missing_ok=True)
             yield self
 
     def state(self, trial: str) -> Path:

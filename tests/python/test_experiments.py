@@ -367,3 +367,21 @@ def test_ctrl_c_stops_several_trials_and_keeps_their_states(tmp_path: Path) -> N
     assert process.returncode != 0
     assert len(list((directory / "states").glob("*.state"))) == 2
     assert not (directory / "trials.jsonl").exists()
+
+
+def test_the_state_of_a_finished_trial_does_not_stay(
+    ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path
+) -> None:
+    grid: dict[str, Any] = {
+        "encoders": [encoder],
+        "heads": ["cls"],
+        "max_length": 96,
+        "max_steps": 1,
+        "progress": False,
+    }
+    biorel.compare(ddi, directory=tmp_path, **grid)
+    [line] = (tmp_path / "trials.jsonl").read_text().splitlines()
+    state = biorel.run_directory.RunDirectory(tmp_path, {}).state(json.loads(line)["trial"])
+    state.write_bytes(b"what a kill behind that line leaves")
+    biorel.compare(ddi, directory=tmp_path, **grid)
+    assert not state.exists()
