@@ -379,9 +379,9 @@ def test_the_state_of_a_finished_trial_does_not_stay(
         "max_steps": 1,
         "progress": False,
     }
-    biorel.compare(ddi, directory=tmp_path, progress=False, **grid)
+    biorel.compare(ddi, directory=tmp_path, **grid)
     [line] = (tmp_path / "trials.jsonl").read_text().splitlines()
     state = biorel.run_directory.RunDirectory(tmp_path, {}).state(json.loads(line)["trial"])
     state.write_bytes(b"what a kill behind that line leaves")
-    biorel.compare(ddi, directory=tmp_path, progress=False, **grid)
+    biorel.compare(ddi, directory=tmp_path, **grid)
     assert not state.exists()
