@@ -2,7 +2,7 @@
 
     BIOREL_CORPORA=... python benchmarks/paper_heads.py --directory runs/paper --output benchmarks/results/paper
 
-For a run that was stopped before all heads were through. Writes `heads.csv` and `paired.csv`.
+Also for a run that was stopped before all heads were through. Writes `heads.csv` and `paired.csv`.
 """
 
 import argparse
