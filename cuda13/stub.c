@@ -20,6 +20,7 @@ int cuDriverGetVersion(int* version) {
 NO_DEVICE(cuCtxDestroy_v2)
 NO_DEVICE(cuCtxGetCurrent)
 NO_DEVICE(cuCtxSetCurrent)
+NO_DEVICE(cuCtxSetFlags)
 NO_DEVICE(cuCtxSynchronize)
 NO_DEVICE(cuDeviceGet)
 NO_DEVICE(cuDeviceGetAttribute)
