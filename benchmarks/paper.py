@@ -30,6 +30,8 @@ def main() -> None:
     parser.add_argument("--corpora", nargs="+", default=list(CORPORA), choices=CORPORA)
     parser.add_argument("--items", nargs="+", default=ITEMS, choices=ITEMS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--folds", choices=["all", "first"], default="first", help="of AIMed's ten")
+    parser.add_argument("--jobs", type=int, help="trials at once")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args()
@@ -46,6 +48,8 @@ def main() -> None:
         directory=options.directory,
         preset="quick",
         seeds=options.seeds,
+        folds=options.folds,
+        jobs=options.jobs,
         precision=options.precision,
         threads=options.threads,
         progress=sys.stderr.isatty(),
@@ -64,6 +68,7 @@ def note_start(options: argparse.Namespace) -> None:
         found.append(f"{name} {count} trials" + "".join(f" and the state of {state}" for state in states))
     machine = f"{cpu_name()}, {os.cpu_count()} cores ({', '.join(cpu_features())})"
     command = f"{' '.join(options.items)}, seeds {options.seeds}, {options.precision}, threads {options.threads}"
+    command += f", jobs {options.jobs or 1}, AIMed's folds: {options.folds}"
     now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     with (options.output / "starts.txt").open("a") as file:
         print(f"{now}  commit {commit()}, {machine}: {command}; found {'; '.join(found)}", file=file)

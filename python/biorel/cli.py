@@ -251,6 +251,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     sub.add_argument("--preset", choices=list(PRESETS), default="paper", help="quick: small and short (default: paper)")
     sub.add_argument("--encoder", action=Repeated, help="as in the paper by default; repeated ones are for table6")
     sub.add_argument("--seed", action=Repeated, type=int, help="may be repeated (default: 1)")
+    sub.add_argument("--folds", choices=["all", "first"], help="of AIMed's ten (default: all; quick: the first)")
     _add_engine(sub, "trials")
     _add_settings(sub, _COMPARE_SETTINGS)
     # What is not given is the preset's.
@@ -509,6 +510,7 @@ def _reproduce(options: argparse.Namespace) -> None:
         corpora=options.corpora,
         directory=options.directory,
         preset=options.preset,
+        folds=options.folds,
         encoders=options.encoder,
         seeds=options.seed,
         jobs=options.jobs,

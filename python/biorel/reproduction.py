@@ -29,20 +29,20 @@ class Preset(NamedTuple):
 
     encoders: tuple[str, ...]
     seeds: tuple[int, ...]
-    folds: bool
+    folds: Literal["all", "first"]
     settings: dict[str, Any]
     words: str
 
 
 # The paper's settings are the defaults of `finetune`.
 PRESETS = {
-    "paper": Preset(("biobert", "scibert", "bluebert"), (1,), True, {}, "The paper's settings"),
+    "paper": Preset(("biobert", "scibert", "bluebert"), (1,), "all", {}, "The paper's settings"),
     "quick": Preset(
         ("minilm",),
         (1,),
-        False,
+        "first",
         {"max_steps": 300, "learning_rate": 1e-4},
-        "NOT the paper's settings: a small encoder, few steps, and of AIMed's ten folds only the first",
+        "NOT the paper's settings: a small encoder and few steps",
     ),
 }
 
@@ -80,6 +80,7 @@ def reproduce(
     preset: Literal["paper", "quick"] = "paper",
     encoders: Sequence[str | PathLike] | Mapping[str, PathLike] | None = None,
     seeds: Sequence[int] | None = None,
+    folds: Literal["all", "first"] | None = None,
     jobs: int | None = None,
     engine: Engine = "local",
     progress: bool = True,
@@ -107,6 +108,8 @@ def reproduce(
         ``{"biobert": "models/biobert-v1.1"}``. Only those called as in the paper have printed figures beside them.
     seeds : sequence of int, optional
         Seeds of the training; means and spread are over them (and over AIMed's folds).
+    folds : {"all", "first"}, optional
+        All ten of AIMed's folds, as in the paper, or the first alone; ``quick`` takes the first by default.
     jobs, engine
         How many trials at once, and where; as ``compare`` takes them.
     progress : bool
@@ -122,7 +125,7 @@ def reproduce(
     Raises
     ------
     ConfigError
-        For an unknown item or preset, or when none of the corpora is there.
+        For an unknown item, preset or choice of folds, or when none of the corpora is there.
 
     Examples
     --------
@@ -134,12 +137,15 @@ def reproduce(
     wanted = _checked_items([what] if isinstance(what, str) else list(what))
     if preset not in PRESETS:
         raise ConfigError(f"preset: must be one of {', '.join(PRESETS)}, not {preset!r}", "preset")
+    if folds not in (None, "all", "first"):
+        raise ConfigError(f"folds: must be all or first, not {folds!r}", "folds")
     study = _Study(
         _read_corpora(corpora),
         directory=Path(directory),
         preset=PRESETS[preset],
         encoders=encoders,
         seeds=seeds,
+        folds=folds or PRESETS[preset].folds,
         trials={"jobs": jobs, "engine": engine, "progress": progress},
         settings=settings,
     )
@@ -150,6 +156,8 @@ def reproduce(
     if study.precisions:  # nothing is trained for Table I
         head = [f"{study.preset.words}.", f"Encoder {study.encoder}; seeds {', '.join(map(str, study.seeds))};"]
         head.append(f"{study.changes()}. Computed in {' and '.join(sorted(study.precisions))}.")
+        if "aimed" in study.corpora and study.folds == "first":
+            head.append("Of AIMed's ten folds only the first.")
     if missing:
         head.append(f"Left out, as the corpus was not given: {', '.join(published.TASKS[name] for name in missing)}.")
     report = Report("biorel: the paper's tables and figures, made again", head, sections)
@@ -208,6 +216,7 @@ class _Study:
         preset: Preset,
         encoders: Sequence[str | PathLike] | Mapping[str, PathLike] | None,
         seeds: Sequence[int] | None,
+        folds: Literal["all", "first"],
         trials: Mapping[str, Any],
         settings: Mapping[str, Any],
     ) -> None:
@@ -222,6 +231,7 @@ class _Study:
         self.encoders: dict[str, PathLike] = dict(named)
         self.encoder = next(iter(self.encoders))
         self.seeds = list(preset.seeds if seeds is None else seeds)
+        self.folds = folds
         self.trials = trials
         self.settings = {**preset.settings, **settings}
         self.precisions: set[str] = set()
@@ -243,7 +253,7 @@ class _Study:
         if "train" not in corpus.splits:
             given = corpus._core.given_folds
             folds = "given" if given else 10
-            if not self.preset.folds:
+            if self.folds == "first":
                 corpus, folds = corpus.fold(0), None
         where: Any = self.encoders[encoder or self.encoder]
         # Of these the weights are read later, for Table V and the figures.

@@ -74,6 +74,7 @@ def test_files_and_report(made: biorel.Reproduction) -> None:
     assert "NOT the paper&#x27;s settings" in page
     assert "learning_rate=0.003" in page
     assert re.search(r"Computed in (f32|bf16)\.", page)
+    assert "Of AIMed&#x27;s ten folds only the first." in page
     assert repr(made) == (made.directory / "report.md").read_text(encoding="utf-8")
     table = pd.read_csv(made.directory / "table3.csv")
     assert table["published_f1"].tolist()[:2] == [77.6, 81.0]
@@ -125,6 +126,16 @@ def test_what_is_missing_is_said(samples: dict[str, biorel.Corpus], options: dic
     table = biorel.reproduce("table6", corpora={"ddi": samples["ddi"]}, **settings)
     assert "scibert: " in repr(table)
     assert table.tables["table6"]["f1"].notna().tolist() == [True, False]
+
+
+def test_all_folds_of_aimed(samples: dict[str, biorel.Corpus], options: dict[str, Any], tmp_path: Path) -> None:
+    some = {**options, "directory": tmp_path, "max_steps": 2, "seeds": [1]}
+    made = biorel.reproduce("table6", corpora={"aimed": samples["aimed"]}, folds="all", **some)
+    assert made.tables["table6"]["trials"].tolist() == [10]
+    assert "only the first" not in repr(made)
+    wrong: Any = "5"
+    with pytest.raises(biorel.ConfigError, match="folds: must be all or first"):
+        biorel.reproduce("table6", corpora=samples, folds=wrong, **some)
 
 
 def test_table1_of_the_published_corpora(corpora: Path, tmp_path: Path) -> None:
