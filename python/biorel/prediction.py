@@ -175,12 +175,21 @@ def predict_documents(
     settings |= {"part_pairs": _positive("part_pairs", part_pairs)}
     plan = {**settings, "model": model.identity, "model_hash": model.hash, "format": format}
     plan |= {"precision": model._compute.precision, "related_only": related_only, "threshold": threshold}
-    directory = PredictionDirectory(output, plan, inputs, (number, shards))
+    directory = PredictionDirectory(output, plan, inputs, (number, shards), relation_columns(model.labels))
     with directory.held():
         if not directory.complete:
             _stream(model, directory, inputs, settings, progress=progress)
             directory.finish([path for path, _ in skipped])
     return DocumentPredictions(directory)
+
+
+def relation_columns(labels: Iterable[str]) -> dict[str, str]:
+    """The columns of a table of relations, and of what kind each is."""
+    sides = [f"{name}{number}" for number in (1, 2) for name in ("entity", "type", "id", "concept", "start", "end")]
+    columns = dict.fromkeys(("file", "document", "sentence", *sides, "relation"), "text")
+    columns |= dict.fromkeys(("start1", "end1", "start2", "end2"), "offset")
+    columns |= dict.fromkeys(("probability", *(f"p_{label}" for label in labels)), "number")
+    return {**columns, "model": "text"}
 
 
 def _stream(

@@ -54,13 +54,19 @@ class PredictionDirectory:
     """
 
     def __init__(
-        self, path: PathLike, plan: Mapping[str, Any], inputs: Sequence[tuple[str, str]], shard: tuple[int, int]
+        self,
+        path: PathLike,
+        plan: Mapping[str, Any],
+        inputs: Sequence[tuple[str, str]],
+        shard: tuple[int, int],
+        columns: Mapping[str, str],
     ) -> None:
         self.path = Path(path)
         self.shard = shard
         self.format: str = plan["format"]
         self._suffix = "" if shard[1] == 1 else f"-{shard[0]:04d}-of-{shard[1]:04d}"
         self._inputs = inputs
+        self._columns = columns
         self._parts: list[dict[str, Any]] = []
         self.complete = False
         if self.format == "parquet":
@@ -157,7 +163,9 @@ class PredictionDirectory:
             raise ConfigError(message, "format")
         files = [self.path / "relations" / part["file"] for part in self._parts if part["rows"]]
         if not files:
-            return pd.DataFrame()
+            kinds: dict[str, Any] = {"text": object, "offset": int, "number": float}
+            types = {name: kinds[kind] for name, kind in self._columns.items()}
+            return pd.DataFrame(columns=list(types)).astype(types)
         table = pd.concat([_read_part(file, self.format) for file in files], ignore_index=True)
         for name in table.columns:
             if name.startswith("p_") or name == "probability":

@@ -15,9 +15,7 @@ from biorel.document_rows import check_columns, document_of_row
 from biorel.encoder import Precision
 from biorel.errors import CorpusError
 from biorel.model import RelationModel, load
-from biorel.prediction import documents_of, table_of
-
-_OFFSETS = ("start1", "end1", "start2", "end2")
+from biorel.prediction import documents_of, relation_columns, table_of
 
 
 class Predictor:
@@ -109,11 +107,7 @@ class Predictor:
 
     def _columns(self) -> dict[str, str]:
         """What the result for rows has, whatever is in it."""
-        sides = [f"{name}{number}" for number in (1, 2) for name in ("entity", "type", "id", "concept", "start", "end")]
-        columns = dict.fromkeys(("file", "document", "sentence", *sides, "relation"), "text")
-        columns |= dict.fromkeys(_OFFSETS, "offset")
-        columns |= dict.fromkeys(("probability", *(f"p_{label}" for label in self._model().labels)), "number")
-        return columns | dict.fromkeys(("model", "error"), "text")
+        return {**relation_columns(self._model().labels), "error": "text"}
 
     def _of_documents(self, documents: Iterable[Any]) -> pd.DataFrame:
         settings = {"types": self.types, "max_pairs": self.max_pairs}

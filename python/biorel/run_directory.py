@@ -106,7 +106,9 @@ class RunDirectory:
             return
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
+            if not isinstance(found, dict):
+                raise ValueError("it is no object")
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"directory: {file} is damaged ({error}); give a new directory", "directory") from None
         differing = differences(found, self.plan)
         if differing:
@@ -133,7 +135,7 @@ class RunDirectory:
             try:
                 record = json.loads(line)
                 self.records[record["trial"]] = record
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 message = f"directory: {file}:{number} is damaged; delete that line, and its trial is done again"
                 raise ConfigError(message, "directory") from None
 

@@ -190,9 +190,14 @@ def test_a_torn_line_is_reported_and_done_again(ddi: biorel.Corpus, encoder: bio
         again = biorel.compare(ddi, **arguments)
     pd.testing.assert_frame_equal(again.trials[SAME], first.trials[SAME])
     assert table.read_bytes().count(b"\n") == 2
-    table.write_bytes(b"{]\n" + lines[1])
-    with pytest.raises(biorel.ConfigError, match=r"trials\.jsonl:1 is damaged"):
-        biorel.compare(ddi, **arguments)
+    for bad in (b"{]\n", b"[]\n", b"[" * 100_000 + b"\n"):
+        table.write_bytes(bad + lines[1])
+        with pytest.raises(biorel.ConfigError, match=r"trials\.jsonl:1 is damaged"):
+            biorel.compare(ddi, **arguments)
+    for bad in (b"[]", b"null", b"{", b"[" * 100_000):
+        (tmp_path / "run" / "plan.json").write_bytes(bad)
+        with pytest.raises(biorel.ConfigError, match=r"plan\.json is damaged"):
+            biorel.compare(ddi, **arguments)
 
 
 def test_two_runs_do_not_share_a_directory(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:

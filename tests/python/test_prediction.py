@@ -340,7 +340,7 @@ def test_a_directory_of_another_run_is_refused(model: biorel.RelationModel, fold
 def test_two_runs_do_not_write_at_once(model: biorel.RelationModel, folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     plan = {"format": "jsonl"}
-    first = PredictionDirectory(tmp_path / "out", plan, [(str(folder / "a.txt"), "pubtator")], (1, 1))
+    first = PredictionDirectory(tmp_path / "out", plan, [(str(folder / "a.txt"), "pubtator")], (1, 1), {})
     with first.held(), pytest.raises(biorel.ConfigError, match="another run is working"):
         stream(model, folder / "a.txt", tmp_path / "out")
 
@@ -400,6 +400,18 @@ def test_documents_are_written_with_their_relations(
     assert len(rows) == len(wanted)
     assert {len(row) for row in rows} == {6}
     assert {row[5] for row in rows} == {model.identity}
+
+
+@pytest.mark.parametrize("format", ["jsonl", "tsv", "parquet"])
+def test_a_table_without_rows_has_its_columns(
+    model: biorel.RelationModel, expected: pd.DataFrame, tmp_path: Path, format: str
+) -> None:
+    (tmp_path / "a.txt").write_text("1|t|Nothing here.\n1|a|\n")
+    table = stream(model, tmp_path / "a.txt", tmp_path / "out", format=format).table()
+    assert len(table) == 0
+    assert table.columns.tolist() == ["file", *expected.columns]
+    numbers = [*expected.filter(like="p_").columns, "start1", "end1", "start2", "end2"]
+    assert table[numbers].dtypes.tolist() == expected[numbers].dtypes.tolist()
 
 
 def test_only_what_is_related_and_sure(
