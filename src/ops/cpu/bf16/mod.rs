@@ -8,6 +8,8 @@
 //! into pieces of rows. Every element of `out` is summed by one thread in one order, so the bits do not depend on the
 //! number of threads.
 
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+mod amx_in_words;
 mod pack;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -10,11 +10,22 @@ fn transposed(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..columns * rows).map(|at| x[at % rows * columns + at / rows]).collect()
 }
 
+/// The units of this machine, and AMX wherever its instructions can be put in words.
 fn units() -> impl Iterator<Item = Unit> {
-    Unit::ALL.into_iter().filter(|unit| unit.is_available())
+    Unit::ALL.into_iter().filter(|unit| unit.is_available() || (*unit == Unit::Amx && amx_in_words()))
 }
 
-/// Every unit of this machine, every orientation of both factors and every start against sums in f64, to the rounding
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn amx_in_words() -> bool {
+    super::amx_in_words::install()
+}
+
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+fn amx_in_words() -> bool {
+    false
+}
+
+/// Every unit of [`units`], every orientation of both factors and every start against sums in f64, to the rounding
 /// of the sums in f32; sizes with whole tiles, parts of tiles and single numbers.
 #[test]
 fn products_of_all_orientations_equal_sums_in_f64() {
@@ -23,7 +34,7 @@ fn products_of_all_orientations_equal_sums_in_f64() {
     let pool = Pool::default();
     let simd = Simd::detect();
     for unit in units() {
-        let products = Products::new(unit, simd).unwrap();
+        let products = Products { unit, simd };
         for (case, (rows, inner, columns)) in sizes.into_iter().enumerate() {
             let mut stream = Stream::new(7, Purpose::Sample, case as u32);
             let a = exact(&mut stream, rows * inner);
@@ -103,7 +114,7 @@ fn bits_do_not_depend_on_threads() {
             let workers = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             workers.install(|| {
                 let pool = Pool::default();
-                let products = Products::new(unit, Simd::detect()).unwrap();
+                let products = Products { unit, simd: Simd::detect() };
                 let left = products.left(&pool, Matrix::new(&a, rows, inner));
                 let right = products.right(&pool, Matrix::new(&b, inner, columns));
                 let mut out = vec![0.0; rows * columns];

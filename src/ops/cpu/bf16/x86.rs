@@ -247,16 +247,17 @@ static CONFIG: TileConfig = TileConfig {
 pub unsafe fn amx(piece: &Piece<'_>, out: &mut MatrixMut<'_, f32>) {
     // SAFETY: the machine has the instruction. Nothing else uses the tile registers of this thread until `tilerelease`.
     unsafe { asm!("ldtilecfg [{config}]", config = in(reg) &raw const CONFIG, options(nostack, readonly)) };
-    by_twos(piece, out, two_by_two);
+    // SAFETY: the tile registers are configured.
+    unsafe { by_twos(piece, out) };
     // SAFETY: frees the tile registers, so that the system need not save them.
     unsafe { asm!("tilerelease", options(nostack, nomem)) };
 }
 
-/// What computes two by two tiles of sums from two tiles of each factor, `depth` times.
-type TwoByTwo = unsafe fn(left: [*const f32; 2], right: [*const f32; 2], depth: usize, corners: &[Corner; 4]);
-
 /// A piece, two by two tiles of sums at a time.
-fn by_twos(piece: &Piece<'_>, out: &mut MatrixMut<'_, f32>, two_by_two: TwoByTwo) {
+///
+/// # Safety
+/// The tile registers are configured.
+unsafe fn by_twos(piece: &Piece<'_>, out: &mut MatrixMut<'_, f32>) {
     let (depth, stride) = (piece.left.depth(), out.stride());
     let (blocks, tiles) = (out.rows().div_ceil(SIDE), out.columns().div_ceil(SIDE));
     // Corners that are not whole tiles of the output, or lie outside of it, are computed here.
@@ -383,72 +384,8 @@ unsafe fn two_by_two(left: [*const f32; 2], right: [*const f32; 2], depth: usize
 
 #[cfg(test)]
 mod tests {
-    use super::super::Pool;
-    use super::super::Simd;
-    use super::super::{Products, Unit};
+    use super::super::Unit;
     use super::*;
-    use crate::ops::product::Matrix;
-    use crate::rng::{Purpose, Stream};
-
-    /// What the instructions do, after their description in Intel's manual, volume 2.
-    unsafe fn in_words(left: [*const f32; 2], right: [*const f32; 2], depth: usize, corners: &[Corner; 4]) {
-        for (index, corner) in corners.iter().enumerate() {
-            // SAFETY: as for the instructions.
-            unsafe {
-                let mut sums = [0.0f32; SIDE * SIDE];
-                for (row, sums) in sums.chunks_exact_mut(SIDE).enumerate() {
-                    let line = corner.from.byte_add(row * corner.from_stride);
-                    std::ptr::copy_nonoverlapping(line, sums.as_mut_ptr(), SIDE);
-                }
-                for tile in 0..depth {
-                    let (left, right) = (left[index / 2].add(tile * TILE), right[index % 2].add(tile * TILE));
-                    for row in 0..SIDE {
-                        for pair in 0..SIDE {
-                            let (a, b) = super::super::unpack(*left.add(row * SIDE + pair));
-                            for column in 0..SIDE {
-                                let (c, d) = super::super::unpack(*right.add(pair * SIDE + column));
-                                sums[row * SIDE + column] += a * c + b * d;
-                            }
-                        }
-                    }
-                }
-                for (row, sums) in sums.chunks_exact(SIDE).enumerate() {
-                    std::ptr::copy_nonoverlapping(sums.as_ptr(), corner.to.byte_add(row * corner.to_stride), SIDE);
-                }
-            }
-        }
-    }
-
-    /// The way of AMX through whole tiles, parts of tiles and missing neighbours, with its instructions put in words:
-    /// what can be shown on a machine that lacks them.
-    #[test]
-    fn tiles_by_twos_equal_the_portable_product() {
-        let (pool, simd) = (Pool::default(), Simd::detect());
-        let products = Products::new(Unit::Portable, simd).unwrap();
-        let sizes = [(1, 1, 1), (16, 32, 16), (32, 64, 32), (33, 40, 49), (48, 33, 15), (20, 96, 80), (128, 32, 96)];
-        for (case, (rows, inner, columns)) in sizes.into_iter().enumerate() {
-            let mut stream = Stream::new(8, Purpose::Sample, case as u32);
-            let mut draw = |n: usize| (0..n).map(|_| stream.normal() as f32).collect::<Vec<_>>();
-            let (a, b, there, shared) =
-                (draw(rows * inner), draw(inner * columns), draw(rows * columns), draw(columns));
-            let left = products.left(&pool, Matrix::new(&a, rows, inner));
-            let right = products.right(&pool, Matrix::new(&b, inner, columns));
-            for start in [Start::Zero, Start::Row(&shared), Start::There] {
-                let mut expected = there.clone();
-                products.multiply(&mut expected, &left, &right, start);
-                let mut ours = there.clone();
-                let piece = Piece { left: &left, right: &right, block: 0, tile: 0, start };
-                by_twos(&piece, &mut MatrixMut::new(&mut ours, rows, columns), in_words);
-                for (ours, expected) in ours.iter().zip(&expected) {
-                    let tolerance = 1e-5 * expected.abs().max(1.0);
-                    assert!(
-                        (ours - expected).abs() <= tolerance,
-                        "{rows} {inner} {columns} {start:?}: {ours} {expected}"
-                    );
-                }
-            }
-        }
-    }
 
     #[test]
     fn the_transpose_moves_every_word() {
