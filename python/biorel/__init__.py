@@ -20,6 +20,7 @@ from biorel import _core  # noqa: F401
 from biorel import callbacks
 from biorel._biorel import __version__
 from biorel.callbacks import Callback
+from biorel.comparison import Comparison
 from biorel.corpus import Corpus, load_corpus
 from biorel.cross_validation import CrossValidation, cross_validate
 from biorel.devices import devices
@@ -35,7 +36,7 @@ from biorel.errors import (
     TrainingError,
     TrainingInterrupted,
 )
-from biorel.experiments import Comparison, compare
+from biorel.experiments import compare
 from biorel.faithfulness import faithfulness, rank_agreement
 from biorel.model import RelationModel, load
 from biorel.pictures import Heatmap, gallery, heatmap, plot_confusion, plot_faithfulness, plot_history, plot_stems

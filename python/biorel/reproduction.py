@@ -10,10 +10,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pandas as pd
 from biorel import published
+from biorel.comparison import Comparison
 from biorel.corpus import Corpus, PathLike, load_corpus
 from biorel.errors import BiorelError, ConfigError
 from biorel.execution import Engine
-from biorel.experiments import Comparison, compare
+from biorel.experiments import compare
 from biorel.faithfulness import faithfulness, rank_agreement
 from biorel.pictures import heatmap, plot_faithfulness, plot_stems
 from biorel.report import Report, Section
