@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Literal
 
 import biorel
 import pandas as pd
@@ -30,7 +31,7 @@ def main() -> None:
         corpus = biorel.load_corpus(
             name, Path(os.environ["BIOREL_CORPORA"]) / file, splits="blue" if name == "ddi" else None
         )
-        comparison = finished(corpus if name != "aimed" else corpus.fold(0), directory)
+        comparison = finished(corpus, directory)
         heads.append(beside_the_printed(comparison, name))
         tests += [
             comparison.paired("attention", other, unit=unit).assign(corpus=name, against=other, unit=unit)
@@ -55,10 +56,12 @@ def finished(corpus: biorel.Corpus, directory: Path) -> biorel.Comparison:
     heads = [head for head in published.MODELS if head in {record["head"] for record in done}]
     seeds = sorted({record["seed"] for record in done})
     whole = [head for head in heads if {record["seed"] for record in done if record["head"] == head} == set(seeds)]
-    precision = json.loads((directory / "plan.json").read_text())["settings"]["precision"]
-    return biorel.compare(
-        corpus, directory=directory, heads=whole, seeds=seeds, precision=precision, progress=False, **SCHEDULE
-    )
+    plan = json.loads((directory / "plan.json").read_text())
+    folds: Literal["given"] | None = None if plan["folds"] is None else "given"
+    if "train" not in corpus.splits and folds is None:
+        corpus = corpus.fold(0)
+    settings = {"folds": folds, "precision": plan["settings"]["precision"], "progress": False, **SCHEDULE}
+    return biorel.compare(corpus, directory=directory, heads=whole, seeds=seeds, **settings)
 
 
 def beside_the_printed(comparison: biorel.Comparison, name: str) -> pd.DataFrame:
