@@ -47,8 +47,9 @@ def in_order(table: pd.DataFrame) -> pd.DataFrame:
 
 def on_cluster(rows: Path, model: Path, output: Path, workers: int) -> float:
     began = time.monotonic()
-    # Small files would be joined into few blocks, and a block goes to one worker.
-    found = ray.data.read_parquet(str(rows), override_num_blocks=24).map_batches(
+    # Small files are joined into one block, and a block goes to one worker.
+    documents = ray.data.read_parquet(str(rows)).repartition(target_num_rows_per_block=200)
+    found = documents.map_batches(
         biorel.Predictor,
         fn_constructor_kwargs={"model": model},
         batch_format="pyarrow",

@@ -47,7 +47,7 @@ def node(cluster: Any) -> Iterator[Any]:
 
 
 def workers_of(node: Any) -> list[int]:
-    """Its workers that are at a task of biorel's: Ray gives their processes the task's name."""
+    """Its workers that are at a task of biorel's, or classify: Ray gives their processes the task's name."""
     raylet = node.all_processes["raylet"][0].process.pid
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
@@ -56,24 +56,24 @@ def workers_of(node: Any) -> list[int]:
             parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
         except OSError:  # it has just ended
             continue
-        if parent == raylet and title.startswith(b"ray::biorel"):
+        if parent == raylet and title.startswith((b"ray::biorel", b"ray::MapWorker(MapBatches(Predictor")):
             found.append(int(entry.name))
     return found
 
 
-def when_at_work(node: Any, state: Path, act: Callable[[int], None]) -> threading.Thread:
-    """Do something to a worker of the node as soon as it is at a task and a training has written a state."""
+def when_at_work(node: Any, written: Path, act: Callable[[int], None]) -> threading.Thread:
+    """Do something to a worker of the node as soon as it is at a task and a state, or rows, have been written."""
 
     def wait() -> None:
         until = time.monotonic() + 60
         while time.monotonic() < until:
-            if (workers := workers_of(node)) and any(state.glob("*.state")):
+            if any(written.glob("*.*")) and (workers := workers_of(node)):
                 act(workers[0])
-                acted.append(workers[0])
+                acted.extend([workers[0], time.monotonic()])
                 return
             time.sleep(0.01)
 
-    acted: list[int] = []
+    acted: list[float] = []
     thread = threading.Thread(target=wait)
     thread.acted = acted  # type: ignore[attr-defined]
     thread.start()
@@ -136,9 +136,12 @@ def test_killed_midway_the_scores_are_the_same(
     assert not list((tmp_path / "there" / "states").glob("*.state"))
 
 
-def test_documents_are_classified_as_here(cluster: Any, node: Any, run: biorel.Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("killed", [None, "worker", "node"])
+def test_documents_are_classified_as_here(
+    cluster: Any, node: Any, run: biorel.Run, tmp_path: Path, killed: str | None
+) -> None:
     texts, places = [], []
-    for number in range(200):
+    for number in range(2000):
         text = f"Testol{number} raises cdol. " * (number % 4)
         texts.append({"document": f"d{number}", "text": text})
         for at in range(number % 4):
@@ -156,11 +159,23 @@ def test_documents_are_classified_as_here(cluster: Any, node: Any, run: biorel.R
     for part in range(8):
         rows[part::8].to_parquet(tmp_path / "in" / f"{part}.parquet")
     ray.data.DataContext.get_current().enable_progress_bars = False
-    data = ray.data.read_parquet(str(tmp_path / "in"))
+    data = ray.data.read_parquet(str(tmp_path / "in")).repartition(target_num_rows_per_block=50)
     size = ray.data.ActorPoolStrategy(size=2)
     options = {"batch_format": "pyarrow", "batch_size": 16, "compute": size, "num_cpus": 1}
     found = data.map_batches(biorel.Predictor, fn_constructor_args=[tmp_path / "model"], **options)
+
+    def kill(worker: int) -> None:
+        if killed == "worker":
+            os.kill(worker, signal.SIGKILL)
+        elif killed == "node":
+            cluster.remove_node(node, allow_graceful=False)
+
+    thread = when_at_work(node, tmp_path / "out", kill)
     found.write_parquet(str(tmp_path / "out"))
+    ended = time.monotonic()
+    thread.join()
+    assert thread.acted, "no worker of the second node was seen at work"  # type: ignore[attr-defined]
+    assert thread.acted[1] < ended, "nothing was left to do"  # type: ignore[attr-defined]
     table = pd.read_parquet(tmp_path / "out")
     assert table.loc[table["error"].notna(), "document"].tolist() == ["bad"]
     table = table[table["error"].isna()].drop(columns="error")
