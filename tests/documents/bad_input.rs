@@ -55,6 +55,9 @@ fn pubtator() {
         &change("9000002|a|Nothing", "9000002|a|x\n9000002|a|Nothing"),
         "a.txt:18: document 9000002 has a second abstract",
     );
+    // Found by the fuzzer: behind a title without an abstract there is no character.
+    let found = messages("a.txt", b"1|t|An asthma\n1\t3\t10\tasthma\tDisease\n");
+    starts(&found[0], "a.txt:2: document 1: a mention has offsets 3-10, which is no range");
     let found = messages("a.txt", b"1|t|A\n1|a|\xff\xfe\n\n2|t|B\n2|a|C\n");
     assert_eq!(found, ["a.txt:2: is not UTF-8; convert the file to UTF-8 first".to_owned(), String::new()]);
 }

@@ -93,7 +93,7 @@ pub(super) fn parse(record: Record) -> Result<Document> {
     if id.is_empty() {
         return Err(Error::corpus_line(&*record.path, record.line, "the document has no identifier before `|t|`"));
     }
-    let text = format!("{title} {}", body.unwrap_or_default());
+    let text = body.map_or_else(|| title.to_owned(), |body| format!("{title} {body}"));
     let fits = |unit: Unit| {
         let converter = Converter::new(&text, unit);
         rows.iter().map(|row| converter.fit(&[row.segment], Some(row.text))).collect::<Vec<_>>()
