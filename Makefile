@@ -87,7 +87,8 @@ test-rust: $(VENV)/bin/python $(VENV)/.minilm
 		$(CARGO) test $(CARGO_FLAGS)
 
 # Beside what `cargo test` runs of tests/cuda. The sanitizers see the kernels, which are C++ here, and their memory; the
-# program that loads them is not built with them, so their libraries are loaded first.
+# program that loads them is not built with them, so their libraries are loaded first; at fixed addresses where that can be
+# had, since the address sanitizer of GCC before 14 fails where the system draws them from a large range.
 CXX ?= c++
 test-cuda-host: $(VENV)/bin/python
 	@set -e; \
@@ -98,8 +99,9 @@ test-cuda-host: $(VENV)/bin/python
 	done; \
 	program="$$($(CARGO) test $(CARGO_FLAGS) --test cuda --no-run --message-format=json | \
 		$(BIN)/python -c 'import json, sys; print(*[e for l in sys.stdin if (e := json.loads(l).get("executable"))])')"; \
-	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
-		BIOREL_HOST_FLAGS="-g -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all" \
+	fixed="$$(setarch -R true 2>/dev/null && echo "setarch -R")" || true; \
+	$$fixed env LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+		ASAN_OPTIONS=detect_leaks=0 BIOREL_HOST_FLAGS="-g -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all" \
 		"$$program" order_of_threads every_head lstm adamw empty training_repeats
 
 test-python: $(VENV)/.dev $(VENV)/.built $(VENV)/.minilm

@@ -1,5 +1,5 @@
 //! Faults sown into the kernels are found: what the other tests are worth. Each compiles the kernels anew, so these run in
-//! `make test-cuda-host` only.
+//! `make test-cuda-host` only, which `make test` runs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
