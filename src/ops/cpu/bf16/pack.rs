@@ -7,7 +7,7 @@
 use rayon::prelude::*;
 
 use super::super::buffer::Pool;
-use super::super::simd::{Level, Simd, kernel};
+use super::super::simd::{Simd, kernel};
 use super::{DEPTH, Packed, SIDE, TILE};
 use crate::ops::product::Matrix;
 
@@ -148,7 +148,7 @@ type Transpose = fn(&[f32; TILE], &mut [f32]);
 fn transpose(simd: Simd) -> Transpose {
     match simd.level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => super::x86::transpose,
+        super::super::simd::Level::Avx512 => super::x86::transpose,
         _ => transpose_plainly,
     }
 }
