@@ -29,7 +29,7 @@ from biorel.experiments import compare
 from biorel.faithfulness import faithfulness
 from biorel.model import load
 from biorel.prediction import DocumentPredictions, predict_documents
-from biorel.prediction_directory import FORMATS
+from biorel.prediction_directory import FORMATS, json_lines
 from biorel.reproduction import PRESETS, reproduce
 from biorel.scores import Scores
 from biorel.training import finetune
@@ -542,7 +542,7 @@ def _print(table: pd.DataFrame, style: str) -> None:
 
 def _text(table: pd.DataFrame, style: str) -> str:
     if style == "jsonl":
-        return str(table.to_json(orient="records", lines=True, force_ascii=False, double_precision=15))
+        return json_lines(table)
     return str(table.to_csv(index=False, sep="," if style == "csv" else "\t"))
 
 

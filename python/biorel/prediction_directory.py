@@ -18,6 +18,7 @@ import contextlib
 import csv
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -334,13 +335,25 @@ def check_parquet() -> None:
         raise ConfigError("format: Parquet needs pyarrow: pip install pyarrow, or choose jsonl", "format") from None
 
 
+def json_lines(table: pd.DataFrame) -> str:
+    """A line for each row, what is missing as null.
+
+    Not by ``to_json``: pandas' encoder, which is C, ends the process with a segmentation fault when Ctrl-C comes in it.
+    """
+    whole = table.astype(object)
+    whole = whole.where(table.notna() & ~table.isin([math.inf, -math.inf]), None)
+    columns = [whole[name].tolist() for name in whole.columns]
+    encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+    names = [str(name) for name in whole.columns]
+    return "".join(encoder.encode(dict(zip(names, row, strict=True))) + "\n" for row in zip(*columns, strict=True))
+
+
 def _write(path: Path, content: pd.DataFrame | str, format: str) -> int:
     """Write a part so that it is there complete or not at all; its size."""
     if isinstance(content, str):
         write_whole(path, content.encode())
     elif format == "jsonl":
-        lines = content.to_json(orient="records", lines=True, force_ascii=False, double_precision=15)
-        write_whole(path, str(lines).encode())
+        write_whole(path, json_lines(content).encode())
     elif format == "tsv":
         text = content.to_csv(index=False, sep="\t")
         if "\r" in text:
