@@ -19,9 +19,9 @@ import pytest
 
 pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="POSIX signals"),
-    # Python raises KeyboardInterrupt between open() and the `with` that would close the file, too. Its finalizer closes
-    # it then, and says so; no code can be written that avoids it.
-    pytest.mark.filterwarnings("ignore:Exception ignored in. <_io.FileIO:pytest.PytestUnraisableExceptionWarning"),
+    # Python raises KeyboardInterrupt between open() and the `with` that would close the file, and in finalizers, too.
+    # It can then only say so (the file is closed by its own finalizer); no code can be written that avoids it.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 # Each work is interrupted so often, at random moments of the time it takes.
