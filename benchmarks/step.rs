@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use biorel::Result;
-use biorel::model::encoder::{EncodedGradient, Pass, backward, forward};
+use biorel::model::encoder::{EncodedGradient, Pass, Wanted, backward, forward};
 use biorel::model::params::{Weights, encoder_specs};
 use biorel::ops::{AdamWStep, AttentionShape, Loss, Moments, Norm, NormGradients, Normed, Ops};
 use biorel::rng::Dropout;
@@ -175,7 +175,7 @@ fn main() {
         let start = Instant::now();
         let pass =
             Pass { seed: 1, step: step as u32, hidden: 0.1, attention: 0.1, head: 0.1, ..Pass::without_dropout() };
-        let (encoded, tape) = forward(&ops, &config, &params, &batch, Some(&pass), false).unwrap();
+        let (encoded, tape) = forward(&ops, &config, &params, &batch, Some(&pass), Wanted::WORDS).unwrap();
         let last = ops.upload_candle(&ops.to_candle(&encoded.last).unwrap()).unwrap();
         drop((last, encoded));
         let last = upload(&upstream, &[batch.tokens(), config.hidden_size]);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use biorel::config::{HeadKind, TrainingSettings};
 use biorel::corpus::Span;
 use biorel::encode::{Batch, Features, Padding};
-use biorel::model::encoder::{self, Pass};
+use biorel::model::encoder::{self, Pass, Wanted};
 use biorel::model::{EncoderConfig, Loss, Network, ParamSpec};
 use biorel::ops::{Cpu, Ops, Reference};
 use candle_core::{DType, Device, Tensor};
@@ -66,8 +66,9 @@ fn states_of_every_layer() {
     let network = Network { encoder: config(), head: HeadKind::Cls, labels: 3, padding: None };
     let specs = biorel::model::params::encoder_specs(&network.encoder);
     let params: Vec<Tensor> = specs.iter().map(|spec| parameter(&file, "", spec)).collect();
+    let wanted = Wanted { words: true, every_cls: true };
     let (encoded, tape) =
-        encoder::forward(&ops, &network.encoder, &params, &batch(&file, "batch"), None, true).unwrap();
+        encoder::forward(&ops, &network.encoder, &params, &batch(&file, "batch"), None, wanted).unwrap();
     assert!(tape.is_none());
     assert_close("last", &vector(&encoded.last), &vector(&file["hidden.2"]), EXACT);
     let cls = Tensor::stack(&encoded.cls, 0).unwrap();

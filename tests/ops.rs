@@ -6,12 +6,18 @@
 
 mod suite;
 
+use biorel::encode::Batch;
+use biorel::model::encoder::{Wanted, forward};
+use biorel::model::params::encoder_specs;
 use biorel::ops::cpu::Level;
 use biorel::ops::cpu::bf16::Unit;
 use biorel::ops::{AdamWStep, AttentionShape, Cpu, Moments, Norm, Ops, Reference};
 use biorel::rng::Dropout;
 use candle_core::{Device, Tensor};
-use suite::{Draws, Results, assert_close, encoder, exact, refuses_what_does_not_fit, suite, takes_empty_batches};
+use suite::{
+    Draws, Results, assert_close, encoder, exact, refuses_what_does_not_fit, small_batch, small_config, suite,
+    takes_empty_batches,
+};
 
 /// Largest difference of an f32 engine from the reference in f64, relative to the largest expected value (at least 1).
 const TOLERANCE: f64 = 2e-6;
@@ -122,7 +128,9 @@ fn same_bits_on_any_number_of_threads(ops: &Cpu) {
 /// [`encoder`] in several sizes.
 fn encoders<O: Ops>(ops: &O) -> Results {
     let sizes: [(usize, usize, &[usize]); 3] = [(24, 3, &[7, 1, 32, 18]), (36, 2, &[512]), (10, 5, &[1])];
-    sizes.into_iter().flat_map(|(hidden, heads, lengths)| encoder(ops, hidden, heads, lengths)).collect()
+    let both =
+        |words| sizes.into_iter().flat_map(move |(hidden, heads, lengths)| encoder(ops, hidden, heads, lengths, words));
+    both(true).chain(both(false)).collect()
 }
 
 #[test]
@@ -133,6 +141,39 @@ fn a_whole_encoder_on_the_cpu_equals_the_reference() {
     }
     for (name, ops) in bf16_engines() {
         assert_close(&encoders(&ops), &expected, 5e-2, name);
+    }
+}
+
+/// The last layer of the `[CLS]` tokens alone, of a sentence alone, and the whole one's rows have the same bits.
+#[test]
+fn cls_alone_is_a_part_of_the_whole() {
+    let config = small_config(136, 4, 1100);
+    let specs = encoder_specs(&config);
+    let mut draws = Draws::new(6);
+    let lengths = [7, 3, 32, 18];
+    let batch = small_batch(&mut draws, &config, &lengths);
+    let engines = bf16_engines().into_iter().chain([("f32", Cpu::new())]);
+    for (name, ops) in engines {
+        let params: Vec<_> = specs.iter().map(|spec| ops.upload(&spec.initial(3), &spec.shape).unwrap()).collect();
+        let last = |batch: &Batch, words| {
+            let wanted = Wanted { words, every_cls: false };
+            forward(&ops, &config, &params, batch, None, wanted).unwrap().0.last
+        };
+        let whole = ops.rows(&last(&batch, true), &batch.starts[..4]).unwrap();
+        assert!(whole.values().iter().any(|value| *value != 0.0));
+        assert_eq!(last(&batch, false).values(), whole.values(), "{name}");
+        for (sentence, length) in lengths.into_iter().enumerate() {
+            let tokens = batch.starts[sentence]..batch.starts[sentence + 1];
+            let alone = Batch {
+                ids: batch.ids[tokens.clone()].to_vec(),
+                positions: batch.positions[tokens].to_vec(),
+                starts: vec![0, length],
+                labels: vec![],
+                keys: None,
+            };
+            let row = ops.rows(&whole, &[sentence]).unwrap();
+            assert_eq!(last(&alone, false).values(), row.values(), "{name}, sentence {sentence}");
+        }
     }
 }
 

@@ -6,8 +6,9 @@ use candle_nn::ops::softmax;
 use crate::Result;
 use crate::config::HeadKind;
 use crate::encode::{Batch, Features};
+use crate::model::encoder::{self, Wanted};
 use crate::model::head::HeadOutput;
-use crate::model::{EncoderConfig, Network, Weights, encoder};
+use crate::model::{EncoderConfig, Network, Weights};
 use crate::ops::Ops;
 use crate::ops::engine::Job;
 
@@ -158,7 +159,7 @@ impl Job for EncodeStates<'_> {
         let mut done = 0;
         for chunk in chunks_by_length(self.features) {
             let batch = Batch::pack(chunk.iter().map(|i| &self.features[*i]));
-            let (encoded, _) = encoder::forward(ops, self.config, &params, &batch, None, false)?;
+            let (encoded, _) = encoder::forward(ops, self.config, &params, &batch, None, Wanted::WORDS)?;
             let values = ops.download(&encoded.last)?; // (T, H)
             for (row, index) in chunk.iter().enumerate() {
                 let hidden = self.config.hidden_size;

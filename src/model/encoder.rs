@@ -101,9 +101,23 @@ impl Pass {
     }
 }
 
+/// What a head reads of the encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// The last layer's output of every token; otherwise that of the `[CLS]` tokens alone.
+    pub words: bool,
+    /// The `[CLS]` vector of every layer's output.
+    pub every_cls: bool,
+}
+
+impl Wanted {
+    /// The whole last layer and nothing else.
+    pub const WORDS: Self = Self { words: true, every_cls: false };
+}
+
 /// What the encoder hands to a head.
 pub struct Encoded<B> {
-    /// Last layer, `(T, H)`.
+    /// Last layer, `(T, H)`, or `(sentences, H)` where only the `[CLS]` tokens are [`Wanted`].
     pub last: B,
     /// The `[CLS]` vector of every layer's output, first to last, each `(sentences, H)`; empty if not asked for.
     pub cls: Vec<B>,
@@ -114,6 +128,7 @@ pub type Forward<O> = (Encoded<<O as Ops>::Buffer>, Option<Tape<O>>);
 
 /// Activations that the backward needs.
 pub struct Tape<O: Ops> {
+    wanted: Wanted,
     embeddings: Option<Normed<O::Buffer>>,
     layers: Vec<Kept<O>>,
 }
@@ -127,6 +142,7 @@ enum Kept<O: Ops> {
     All(Box<LayerTape<O>>),
 }
 
+/// From `attended` on the rows are those of `[CLS]` alone, `(sentences, ..)`, where [`Stack::cls_alone`] says so.
 struct LayerTape<O: Ops> {
     input: O::Buffer,                // (T, H)
     qkv: O::Buffer,                  // (T, 3H)
@@ -176,7 +192,7 @@ impl<O: Ops> Tape<O> {
 
 /// The gradient of a head with respect to what it was given.
 pub struct EncodedGradient<B> {
-    /// For the last layer, `(T, H)`.
+    /// For the last layer, of the shape of [`Encoded::last`].
     pub last: B,
     /// For the `[CLS]` vector of every layer, or empty.
     pub cls: Vec<B>,
@@ -184,7 +200,7 @@ pub struct EncodedGradient<B> {
 
 /// Encode a batch. With a `pass`, activations are kept for [`backward`]; without, they are dropped layer by layer.
 ///
-/// `params` are in the order of [`Layout`]. `every_cls` asks for the `[CLS]` vectors of all layers.
+/// `params` are in the order of [`Layout`].
 ///
 /// # Errors
 /// [`Error::Config`] when a sentence is longer than the encoder's positions or an id outside of its vocabulary.
@@ -194,10 +210,10 @@ pub fn forward<O: Ops>(
     params: &[O::Buffer],
     batch: &Batch,
     pass: Option<&Pass>,
-    every_cls: bool,
+    wanted: Wanted,
 ) -> Result<Forward<O>> {
     check(config, batch)?;
-    let stack = Stack { ops, config, params, batch, pass };
+    let stack = Stack { ops, config, params, batch, pass, wanted };
     let embedded = ops.embed(&batch.ids, &batch.positions, Layout::TABLES.map(|i| &params[i]))?;
     let embeddings = ops.add_norm(embedded, None, None, stack.norm((Layout::GAMMA, Layout::BETA)), None)?;
     let mut hidden = embeddings.out.clone(); // (T, H)
@@ -209,8 +225,11 @@ pub fn forward<O: Ops>(
     for layer in 0..config.num_hidden_layers {
         let kept = stack.layer(layer, hidden)?;
         hidden = kept.output.out.clone();
-        if every_cls {
-            cls.push(ops.rows(&hidden, &batch.starts[..batch.len()])?);
+        if wanted.every_cls {
+            cls.push(match stack.cls_alone(layer) {
+                true => hidden.clone(),
+                false => ops.rows(&hidden, stack.first_tokens())?,
+            });
         }
         if let Some(pass) = pass {
             tapes.push(match layer {
@@ -220,7 +239,10 @@ pub fn forward<O: Ops>(
             });
         }
     }
-    let tape = pass.map(|pass| Tape { embeddings: (!pass.frozen.embeddings).then_some(embeddings), layers: tapes });
+    let tape = pass.map(|pass| {
+        let embeddings = (!pass.frozen.embeddings).then_some(embeddings);
+        Tape { wanted, embeddings, layers: tapes }
+    });
     Ok((Encoded { last: hidden, cls }, tape))
 }
 
@@ -231,9 +253,26 @@ struct Stack<'a, O: Ops> {
     params: &'a [O::Buffer],
     batch: &'a Batch,
     pass: Option<&'a Pass>,
+    wanted: Wanted,
 }
 
 impl<'a, O: Ops> Stack<'a, O> {
+    fn first_tokens(&self) -> &'a [usize] {
+        &self.batch.starts[..self.batch.len()]
+    }
+
+    /// Whether a layer goes on with the `[CLS]` tokens alone behind its attention. From there on no token reads another, so
+    /// the last layer leaves out what nobody [`Wanted`]: three quarters of its products.
+    fn cls_alone(&self, layer: usize) -> bool {
+        !self.wanted.words && layer + 1 == self.config.num_hidden_layers
+    }
+
+    /// Gradients of the `[CLS]` tokens, `(sentences, H)`, as gradients of all tokens, `(T, H)`.
+    fn spread(&self, cls: &O::Buffer) -> Result<O::Buffer> {
+        let all = self.ops.zeros(&[self.batch.tokens(), self.config.hidden_size])?;
+        self.ops.add_rows(all, self.first_tokens(), cls)
+    }
+
     fn dropout(&self, site: Site) -> Option<Dropout> {
         self.pass.and_then(|pass| pass.dropout(site))
     }
@@ -254,10 +293,14 @@ impl<'a, O: Ops> Stack<'a, O> {
         let qkv = ops.linear(&input, &params[at.qkv.0], Some(&params[at.qkv.1]))?;
         let mask = self.dropout(Site::Probabilities(layer));
         let (attended, probabilities) = ops.attention(&qkv, self.shape(), mask.as_ref())?;
+        let (attended, residual) = match self.cls_alone(layer) {
+            true => (ops.rows(&attended, self.first_tokens())?, ops.rows(&input, self.first_tokens())?),
+            false => (attended, input.clone()),
+        };
         let branch = ops.linear(&attended, &params[at.attention_out.0], None)?;
         let mask = self.dropout(Site::AttentionOut(layer));
         let bias = Some(&params[at.attention_out.1]);
-        let middle = ops.add_norm(branch, bias, Some(&input), self.norm(at.attention_norm), mask.as_ref())?;
+        let middle = ops.add_norm(branch, bias, Some(&residual), self.norm(at.attention_norm), mask.as_ref())?;
         let up = ops.linear(&middle.out, &params[at.up.0], None)?;
         let activated = ops.bias_gelu(&up, &params[at.up.1])?;
         let branch = ops.linear(&activated, &params[at.down.0], None)?;
@@ -322,15 +365,14 @@ fn descend<O: Ops>(
     tape: Tape<O>,
     gradient: EncodedGradient<O::Buffer>,
 ) -> Result<Descent<O::Buffer>> {
-    let stack = Stack { ops, config, params, batch, pass: Some(pass) };
-    let first_tokens = &batch.starts[..batch.len()];
+    let stack = Stack { ops, config, params, batch, pass: Some(pass), wanted: tape.wanted };
     let mut gradients: Vec<Option<O::Buffer>> = vec![None; Layout::len(config.num_hidden_layers)];
     let store =
         |gradients: &mut [Option<O::Buffer>], (weight, bias): (usize, usize), values: (O::Buffer, O::Buffer)| {
             gradients[weight] = Some(values.0);
             gradients[bias] = Some(values.1);
         };
-    let mut dh = gradient.last; // (T, H)
+    let mut dh = gradient.last; // (T, H), or (sentences, H) above a layer of [CLS] alone
     for (layer, kept) in tape.layers.into_iter().enumerate().rev() {
         let tape = match kept {
             Kept::Nothing => return Ok((gradients, None)),
@@ -339,7 +381,10 @@ fn descend<O: Ops>(
         };
         let at = Layout::layer(layer);
         if let Some(dcls) = gradient.cls.get(layer) {
-            dh = ops.add_rows(dh, first_tokens, dcls)?;
+            dh = match stack.cls_alone(layer) {
+                true => ops.add(dh, dcls)?,
+                false => ops.add_rows(dh, stack.first_tokens(), dcls)?,
+            };
         }
         let mask = pass.dropout(Site::Output(layer));
         let d = ops.add_norm_backward(dh, &tape.output, &params[at.output_norm.0], mask.as_ref())?;
@@ -354,12 +399,17 @@ fn descend<O: Ops>(
         let mask = pass.dropout(Site::AttentionOut(layer));
         let d = ops.add_norm_backward(d_middle, &tape.middle, &params[at.attention_norm.0], mask.as_ref())?;
         store(&mut gradients, at.attention_norm, (d.gamma, d.beta));
-        let (d_attended, d_out) = ops.linear_backward(&tape.attended, &params[at.attention_out.0], &d.branch, None)?;
+        let (mut d_attended, d_out) =
+            ops.linear_backward(&tape.attended, &params[at.attention_out.0], &d.branch, None)?;
         store(&mut gradients, at.attention_out, (d_out, d.bias));
+        let mut d_residual = d.residual;
+        if stack.cls_alone(layer) {
+            (d_attended, d_residual) = (stack.spread(&d_attended)?, stack.spread(&d_residual)?);
+        }
         let mask = pass.dropout(Site::Probabilities(layer));
         let d_qkv = ops.attention_backward(&tape.qkv, tape.probabilities, &d_attended, stack.shape(), mask.as_ref())?;
         let d_qkv_bias = ops.column_sum(&d_qkv)?;
-        let (d_input, d_qkv_weight) = ops.linear_backward(&tape.input, &params[at.qkv.0], &d_qkv, Some(d.residual))?;
+        let (d_input, d_qkv_weight) = ops.linear_backward(&tape.input, &params[at.qkv.0], &d_qkv, Some(d_residual))?;
         store(&mut gradients, at.qkv, (d_qkv_weight, d_qkv_bias));
         dh = d_input;
     }

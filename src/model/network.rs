@@ -82,7 +82,7 @@ impl Network {
     /// # Errors
     /// As [`encoder::forward`] and [`head::forward`].
     pub fn predict<O: Ops>(&self, ops: &O, params: &[O::Buffer], batch: &Batch) -> Result<HeadOutput> {
-        let (encoded, _) = encoder::forward(ops, &self.encoder, params, batch, None, head::reads_every_cls(self.head))?;
+        let (encoded, _) = encoder::forward(ops, &self.encoder, params, batch, None, head::wanted(self.head))?;
         let input = self.head_input(ops, params, &encoded, batch)?;
         head::forward(ops, self.head, &self.head_tensors(ops, params)?, &input, None)
     }
@@ -105,8 +105,8 @@ impl Network {
         if let Some(label) = batch.labels.iter().find(|label| **label as usize >= self.labels) {
             return Err(Error::config("label", format!("label {label} is not one of {} labels", self.labels)));
         }
-        let every_cls = head::reads_every_cls(self.head);
-        let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(pass), every_cls)?;
+        let wanted = head::wanted(self.head);
+        let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(pass), wanted)?;
         let dropout = pass.dropout(Site::Head(self.encoder.num_hidden_layers));
         let mut value = None;
         let head = self.head_backward(ops, params, &encoded, batch, dropout, |logits| {
@@ -126,8 +126,8 @@ impl Network {
     /// # Errors
     /// As [`Network::predict`].
     pub fn explain<O: Ops>(&self, ops: &O, params: &[O::Buffer], batch: &Batch) -> Result<Explanation> {
-        let (pass, every_cls) = (Pass::without_dropout(), head::reads_every_cls(self.head));
-        let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(&pass), every_cls)?;
+        let (pass, wanted) = (Pass::without_dropout(), head::wanted(self.head));
+        let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(&pass), wanted)?;
         let Some(tape) = tape else { unreachable!("a training pass keeps its tape") };
         let attention_of_cls = tape.attention_of_cls(ops, &self.encoder, batch)?;
         let head = self.head_backward(ops, params, &encoded, batch, None, |logits| {
@@ -175,12 +175,17 @@ impl Network {
             }
         };
         let mut weights = weights.iter().map(of).collect::<Result<Vec<_>>>()?;
+        let words = head::wanted(self.head).words;
+        let rows = if words { batch.tokens() } else { batch.len() };
         let mut last = match &last {
             Some(last) => of(last)?,
-            None => ops.zeros(&[batch.tokens(), self.encoder.hidden_size])?,
+            None => ops.zeros(&[rows, self.encoder.hidden_size])?,
         };
         if let Some(first) = &first {
-            last = ops.add_rows(last, &batch.starts[..batch.len()], &of(first)?)?;
+            last = match words {
+                true => ops.add_rows(last, &batch.starts[..batch.len()], &of(first)?)?,
+                false => of(first)?,
+            };
         }
         if let (Some(product), Some([weight, bias])) = (&product, head::product(self.head)) {
             let dz = of(product)?;
@@ -210,7 +215,10 @@ impl Network {
         let own = self.head_params(params);
         let product =
             |[weight, bias]: [usize; 2]| ops.to_candle(&ops.linear(&encoded.last, &own[weight], Some(&own[bias]))?);
-        let first = || ops.to_candle(&ops.rows(&encoded.last, &batch.starts[..batch.len()])?);
+        let first = || match head::wanted(self.head).words {
+            true => ops.to_candle(&ops.rows(&encoded.last, &batch.starts[..batch.len()])?),
+            false => ops.to_candle(&encoded.last),
+        };
         let last = || ops.to_candle(&encoded.last);
         Ok(HeadInput {
             first: head::reads_cls(self.head).then(first).transpose()?,

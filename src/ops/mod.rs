@@ -146,7 +146,8 @@ pub trait Ops: Send + Sync {
         tables: [&Self::Buffer; 3],
     ) -> Result<[Self::Buffer; 3]>;
 
-    /// `y = x Wᵀ (+ b)`: `(T, in)`, `(out, in)`, `(out)` to `(T, out)`.
+    /// `y = x Wᵀ (+ b)`: `(T, in)`, `(out, in)`, `(out)` to `(T, out)`. On a processor the bits of a row do not depend on the
+    /// other rows.
     fn linear(&self, x: &Self::Buffer, weight: &Self::Buffer, bias: Option<&Self::Buffer>) -> Result<Self::Buffer>;
     /// `dx = onto + dy W` and `dW = dyᵀ x`.
     fn linear_backward(

@@ -14,7 +14,8 @@ use std::time::Instant;
 
 use biorel::encode::{Batch, Casing};
 use biorel::model::checkpoint::{self, Extra, Format, LoadReport};
-use biorel::model::{EncoderConfig, ParamSpec, Pretrained, Weights, encoder};
+use biorel::model::encoder::{self, Wanted};
+use biorel::model::{EncoderConfig, ParamSpec, Pretrained, Weights};
 use biorel::ops::{Ops, Reference};
 use sha2::{Digest, Sha256};
 
@@ -61,7 +62,7 @@ fn states(config: &EncoderConfig, weights: &Weights) -> Vec<f32> {
     let params: Vec<_> = weights.specs.iter().zip(&weights.values).map(upload).collect();
     let batch =
         Batch { ids: (1..7).collect(), positions: (0..6).collect(), starts: vec![0, 6], labels: vec![], keys: None };
-    let (encoded, _) = encoder::forward(&ops, config, &params, &batch, None, false).unwrap();
+    let (encoded, _) = encoder::forward(&ops, config, &params, &batch, None, Wanted::WORDS).unwrap();
     ops.to_candle(&encoded.last).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 

@@ -75,7 +75,7 @@ fn attention_of_every_head_size_equals_the_reference() {
 
 /// A small encoder, forward and backward.
 pub fn encoder<O: Ops>(ops: &O) -> Results {
-    suite::encoder(ops, 24, 3, &[7, 1, 32, 18])
+    [true, false].into_iter().flat_map(|words| suite::encoder(ops, 24, 3, &[7, 1, 32, 18], words)).collect()
 }
 
 /// Blocks, and threads inside of a block, in another order: what comes out must not depend on it. Each array has memory of

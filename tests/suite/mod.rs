@@ -5,7 +5,7 @@
 
 use biorel::encode::Batch;
 use biorel::model::EncoderConfig;
-use biorel::model::encoder::{EncodedGradient, Pass, backward, forward};
+use biorel::model::encoder::{EncodedGradient, Pass, Wanted, backward, forward};
 use biorel::model::params::{Init, encoder_specs};
 use biorel::ops::{AdamWStep, AttentionShape, Loss, Moments, Norm, Ops, Reference, StepSums, Update};
 use biorel::rng::{Dropout, Purpose, Stream};
@@ -271,20 +271,32 @@ pub fn assert_close(ours: &Results, expected: &Results, tolerance: f64, engine: 
     }
 }
 
-/// The last layer, the `[CLS]` vectors and all gradients of a small encoder, with dropout everywhere.
-pub fn encoder<O: Ops>(ops: &O, hidden: usize, heads: usize, lengths: &[usize]) -> Results {
+/// An encoder of two layers.
+pub fn small_config(hidden: usize, heads: usize, inner: usize) -> EncoderConfig {
     let json = format!(
         r#"{{"vocab_size": 50, "hidden_size": {hidden}, "num_hidden_layers": 2, "num_attention_heads": {heads},
-        "intermediate_size": 40, "max_position_embeddings": 512}}"#
+        "intermediate_size": {inner}, "max_position_embeddings": 512}}"#
     );
-    let config: EncoderConfig = serde_json::from_str(&json).unwrap();
-    let mut draws = Draws::new(1);
+    serde_json::from_str(&json).unwrap()
+}
+
+/// Sentences of some lengths.
+pub fn small_batch(draws: &mut Draws, config: &EncoderConfig, lengths: &[usize]) -> Batch {
     let mut batch = Batch { ids: vec![], positions: vec![], starts: vec![0], labels: vec![], keys: None };
     for length in lengths {
         batch.ids.extend(draws.below(*length, config.vocab_size));
         batch.positions.extend(0..*length as u32);
         batch.starts.push(batch.ids.len());
     }
+    batch
+}
+
+/// The last layer, or its `[CLS]` vectors alone, those of every layer, and all gradients of a small encoder, with dropout
+/// everywhere.
+pub fn encoder<O: Ops>(ops: &O, hidden: usize, heads: usize, lengths: &[usize], words: bool) -> Results {
+    let config = small_config(hidden, heads, 40);
+    let mut draws = Draws::new(1);
+    let batch = small_batch(&mut draws, &config, lengths);
     let mut specs = encoder_specs(&config);
     for spec in &mut specs {
         // Larger than BERT's, so that no part of the network is nearly linear.
@@ -293,16 +305,17 @@ pub fn encoder<O: Ops>(ops: &O, hidden: usize, heads: usize, lengths: &[usize]) 
     let up = |values: &[f32], shape: &[usize]| ops.upload(values, shape).unwrap();
     let params: Vec<_> = specs.iter().map(|spec| up(&spec.initial(3), &spec.shape)).collect();
     let pass = Pass { seed: 4, step: 2, micro: 1, hidden: 0.1, attention: 0.2, head: 0.1, ..Pass::without_dropout() };
-    let (encoded, tape) = forward(ops, &config, &params, &batch, Some(&pass), true).unwrap();
+    let wanted = Wanted { words, every_cls: true };
+    let (encoded, tape) = forward(ops, &config, &params, &batch, Some(&pass), wanted).unwrap();
     let mut results = Results::new();
-    let case = format!("encoder {hidden} {heads} {lengths:?}");
+    let case = format!("encoder {hidden} {heads} {lengths:?} {words}");
     collect(ops, &mut results, &case, &[("last", &encoded.last)]);
     for cls in &encoded.cls {
         collect(ops, &mut results, &case, &[("cls", cls)]);
     }
     let mut upstream = |rows: usize| up(&draws.normal(rows * hidden), &[rows, hidden]);
     let cls = (0..2).map(|_| upstream(lengths.len())).collect();
-    let gradient = EncodedGradient { last: upstream(batch.tokens()), cls };
+    let gradient = EncodedGradient { last: upstream(if words { batch.tokens() } else { batch.len() }), cls };
     let gradients = backward(ops, &config, &params, &batch, &pass, tape.unwrap(), gradient).unwrap();
     for (gradient, spec) in gradients.iter().flatten().zip(&specs) {
         collect(ops, &mut results, &format!("{case} gradient"), &[(&spec.name, gradient)]);

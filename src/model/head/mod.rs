@@ -16,6 +16,7 @@ use candle_core::Tensor;
 
 use crate::config::HeadKind;
 use crate::model::ParamSpec;
+use crate::model::encoder::Wanted;
 use crate::ops::Ops;
 use crate::rng::Dropout;
 use crate::{Error, Result};
@@ -62,9 +63,12 @@ pub fn reads_words(kind: HeadKind) -> bool {
     matches!(kind, HeadKind::Attention | HeadKind::AttentionNoCls)
 }
 
-/// Whether the head reads the `[CLS]` vector of every layer.
-pub fn reads_every_cls(kind: HeadKind) -> bool {
-    matches!(kind, HeadKind::LstmAllCls | HeadKind::AttentionAllCls)
+/// What the head needs of the encoder.
+pub fn wanted(kind: HeadKind) -> Wanted {
+    Wanted {
+        words: reads_words(kind) || product(kind).is_some(),
+        every_cls: matches!(kind, HeadKind::LstmAllCls | HeadKind::AttentionAllCls),
+    }
 }
 
 /// The weight and the bias, counted in the head's parameters, of a product with the last layer that comes before all
