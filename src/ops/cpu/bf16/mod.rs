@@ -16,6 +16,7 @@ mod x86;
 
 use rayon::prelude::*;
 
+use self::pack::Packer;
 use super::buffer::{Buffer, Pool};
 use super::simd::{Simd, kernel};
 use crate::ops::product::{Matrix, MatrixMut};
@@ -127,24 +128,28 @@ impl Products {
         unit.is_available().then_some(Self { unit, simd })
     }
 
+    fn packer(self) -> Packer {
+        Packer { simd: self.simd, rounding: self.unit != Unit::Portable && Unit::Avx512.is_available() }
+    }
+
     /// Rows of `x` become rows of a left factor.
     pub(super) fn left(self, pool: &Pool, x: Matrix<'_, f32>) -> Packed {
-        pack::along_rows(self.simd, pool, x, false)
+        pack::along_rows(self.packer(), pool, x, false)
     }
 
     /// Columns of `x` become rows of a left factor: the factor is the transpose of `x`.
     pub(super) fn left_transposed(self, pool: &Pool, x: Matrix<'_, f32>) -> Packed {
-        pack::along_columns(self.simd, pool, x, true)
+        pack::along_columns(self.packer(), pool, x, true)
     }
 
     /// Columns of `x` become columns of a right factor.
     pub(super) fn right(self, pool: &Pool, x: Matrix<'_, f32>) -> Packed {
-        pack::along_columns(self.simd, pool, x, false)
+        pack::along_columns(self.packer(), pool, x, false)
     }
 
     /// Rows of `x` become columns of a right factor: the factor is the transpose of `x`.
     pub(super) fn right_transposed(self, pool: &Pool, x: Matrix<'_, f32>) -> Packed {
-        pack::along_rows(self.simd, pool, x, true)
+        pack::along_rows(self.packer(), pool, x, true)
     }
 
     /// `out = start + left right`, `out` dense and row-major.

@@ -12,7 +12,7 @@ use super::{DEPTH, Packed, SIDE, TILE};
 use crate::ops::product::Matrix;
 
 /// Column blocks that are packed together: 256 bytes of each row at a time.
-const TOGETHER: usize = 4;
+pub const TOGETHER: usize = 4;
 
 /// Words of `[outer block][depth][TILE]`, written block by block in parallel: `write(first block, words)`.
 fn packed(
@@ -31,19 +31,38 @@ fn packed(
     Packed { words, outer, inner }
 }
 
+/// What packs: `rounding`, the processor's own instruction for it, takes the whole tiles, and plain code what is left.
+#[derive(Debug, Clone, Copy)]
+pub struct Packer {
+    pub simd: Simd,
+    pub rounding: bool,
+}
+
 /// The sum runs along the rows of `x`, which become rows of a left factor or, `transposed`, columns of a right one.
-pub fn along_rows(simd: Simd, pool: &Pool, x: Matrix<'_, f32>, transposed: bool) -> Packed {
-    let transpose = transposed.then(|| transpose(simd));
+pub fn along_rows(packer: Packer, pool: &Pool, x: Matrix<'_, f32>, transposed: bool) -> Packed {
+    let transpose = transposed.then(|| transpose(packer.simd));
     packed(pool, x.rows(), x.columns(), 1, |block, words| {
         let rows = x.some_rows(block * SIDE..x.rows().min((block + 1) * SIDE));
-        rows_block(simd, rows, transpose, words);
+        let done = match packer.rounding && rows.rows() == SIDE {
+            #[cfg(target_arch = "x86_64")]
+            true => super::x86::whole_rows(rows, transposed, words),
+            _ => 0,
+        };
+        rows_block(packer.simd, rows, transpose, done, words);
     })
 }
 
 /// The sum runs along the columns of `x`, which become columns of a right factor or, `transposed`, rows of a left one.
-pub fn along_columns(simd: Simd, pool: &Pool, x: Matrix<'_, f32>, transposed: bool) -> Packed {
-    let transpose = transposed.then(|| transpose(simd));
-    packed(pool, x.columns(), x.rows(), TOGETHER, |block, words| columns_block(simd, x, block, transpose, words))
+pub fn along_columns(packer: Packer, pool: &Pool, x: Matrix<'_, f32>, transposed: bool) -> Packed {
+    let transpose = transposed.then(|| transpose(packer.simd));
+    packed(pool, x.columns(), x.rows(), TOGETHER, |block, words| {
+        let done = match packer.rounding && (block + TOGETHER) * SIDE <= x.columns() {
+            #[cfg(target_arch = "x86_64")]
+            true => super::x86::whole_columns(x, block * SIDE, transposed, words),
+            _ => 0,
+        };
+        columns_block(packer.simd, x, block, transpose, done, words);
+    })
 }
 
 /// Round to the nearest bf16, ties to even, in the upper half of the word. A NaN stays one.
@@ -63,11 +82,11 @@ fn pair(low: f32, high: f32) -> f32 {
 }
 
 kernel! {
-    /// Up to 16 rows, all their columns.
-    fn rows_block<A>(x: Matrix<'_, f32>, transpose: Option<Transpose>, words: &mut [f32]) {
+    /// Up to 16 rows, all their columns from tile `done` on.
+    fn rows_block<A>(x: Matrix<'_, f32>, transpose: Option<Transpose>, done: usize, words: &mut [f32]) {
         let columns = x.columns();
         let mut block = [0.0f32; TILE]; // [16 rows][16 pairs]
-        for (tile, words) in words.chunks_exact_mut(TILE).enumerate() {
+        for (tile, words) in words.chunks_exact_mut(TILE).enumerate().skip(done) {
             let first = tile * DEPTH;
             let out = if transpose.is_some() { &mut block[..] } else { &mut words[..] };
             for row in 0..SIDE {
@@ -99,14 +118,20 @@ kernel! {
 }
 
 kernel! {
-    /// Column blocks from `block`, as many as `words` holds, all their rows.
-    fn columns_block<A>(x: Matrix<'_, f32>, block: usize, transpose: Option<Transpose>, words: &mut [f32]) {
+    /// Column blocks from `block`, as many as `words` holds, all their rows from tile `done` on.
+    fn columns_block<A>(
+        x: Matrix<'_, f32>,
+        block: usize,
+        transpose: Option<Transpose>,
+        done: usize,
+        words: &mut [f32],
+    ) {
         let (rows, columns) = (x.rows(), x.columns());
         let depth = rows.div_ceil(DEPTH);
         let blocks = words.len() / (depth * TILE).max(1);
         let none = [0.0f32; SIDE];
         let mut tiles = [[0.0f32; TILE]; TOGETHER]; // [16 pairs][16 columns]
-        for tile in 0..depth {
+        for tile in done..depth {
             for pairs in 0..SIDE {
                 let row = tile * DEPTH + 2 * pairs;
                 for (part, out) in tiles.iter_mut().enumerate().take(blocks) {

@@ -103,6 +103,43 @@ fn factors_are_rounded_to_nearest_even() {
     assert!(low.is_nan());
 }
 
+/// The processor's own rounding packs the same bits as plain code; it takes numbers below 2^-126 as zeros, and a NaN stays
+/// one. Sizes with and without parts of tiles.
+#[test]
+fn rounding_in_hardware_equals_plain_code() {
+    if !Unit::Avx512.is_available() {
+        println!("skipped: no AVX-512-BF16 here");
+        return;
+    }
+    let (pool, simd) = (Pool::default(), Simd::detect());
+    let [plain, own] = [Unit::Portable, Unit::Avx512].map(|unit| Products::new(unit, simd).unwrap());
+    for (case, (rows, columns)) in [(16, 32), (64, 64), (33, 100), (100, 130), (15, 31)].into_iter().enumerate() {
+        let mut stream = Stream::new(8, Purpose::Sample, case as u32);
+        // All bit patterns but NaN and what is too small.
+        let mut any = || match f32::from_bits(stream.next_u32()) {
+            x if x.is_nan() || x.is_subnormal() => 1.0,
+            x => x,
+        };
+        let mut values: Vec<f32> = (0..rows * columns).map(|_| any()).collect();
+        values[..3].copy_from_slice(&[1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8), f32::MAX]);
+        let x = Matrix::new(&values, rows, columns);
+        let all = |products: Products| {
+            [
+                products.left(&pool, x),
+                products.left_transposed(&pool, x),
+                products.right(&pool, x),
+                products.right_transposed(&pool, x),
+            ]
+            .map(|packed| packed.words.values().iter().map(|word| word.to_bits()).collect::<Vec<_>>())
+        };
+        assert!(all(own) == all(plain), "{rows} x {columns}");
+    }
+    let small = [f32::NAN, f32::from_bits(1)].repeat(256);
+    let packed = own.left(&pool, Matrix::new(&small, 16, 32));
+    let (low, high) = unpack(packed.block(0)[0]);
+    assert!(low.is_nan() && high == 0.0);
+}
+
 /// The same bits from 1 to 7 threads.
 #[test]
 fn bits_do_not_depend_on_threads() {

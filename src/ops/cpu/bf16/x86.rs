@@ -5,12 +5,15 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::sync::OnceLock;
 
-use super::{Piece, SIDE, Start, TILE};
-use crate::ops::product::MatrixMut;
+use super::pack::TOGETHER;
+use super::{DEPTH, Piece, SIDE, Start, TILE};
+use crate::ops::product::{Matrix, MatrixMut};
 
-/// AVX-512 with BF16.
+/// AVX-512 with BF16. No processor has the latter without BW.
 pub fn has_avx512() -> bool {
-    is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bf16")
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512bf16")
 }
 
 /// AMX with BF16, granted to this process by the operating system.
@@ -164,6 +167,14 @@ fn as_pairs(x: __m512) -> __m512bh {
     unsafe { std::mem::transmute(x) }
 }
 
+/// The same bits as 16 words.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn as_words(x: __m512bh) -> __m512 {
+    // SAFETY: both are 64 bytes without invalid values.
+    unsafe { std::mem::transmute(x) }
+}
+
 /// A transpose of 16 x 16 words, for machines with AVX-512.
 pub fn transpose(block: &[f32; TILE], out: &mut [f32]) {
     let out = out.first_chunk_mut().expect("a whole tile");
@@ -178,6 +189,12 @@ fn transpose_avx512(block: &[f32; TILE], out: &mut [f32; TILE]) {
         // SAFETY: 16 words.
         *row = unsafe { _mm512_loadu_ps(values.as_ptr()) };
     }
+    transpose_rows(&rows, out);
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose_rows(rows: &[__m512; SIDE], out: &mut [f32; TILE]) {
     // Inside of each 128-bit lane: 4 x 4 words of rows 4i .. 4i + 3.
     let mut fours = [_mm512_setzero_ps(); SIDE];
     for i in (0..SIDE).step_by(4) {
@@ -205,6 +222,83 @@ fn transpose_avx512(block: &[f32; TILE], out: &mut [f32; TILE]) {
         for (column, values) in columns {
             // SAFETY: 16 words.
             unsafe { _mm512_storeu_ps(out[column * SIDE..(column + 1) * SIDE].as_mut_ptr(), values) };
+        }
+    }
+}
+
+/// Pack the whole tiles of 16 rows, for machines with [`has_avx512`]; how many they are. The instruction rounds to nearest
+/// even as the plain code does, and takes numbers below 2^-126 as zeros, as the products do.
+pub fn whole_rows(x: Matrix<'_, f32>, transposed: bool, words: &mut [f32]) -> usize {
+    let whole = x.columns() / DEPTH;
+    assert!(has_avx512() && x.rows() == SIDE && x.column_stride() == 1 && whole * TILE <= words.len());
+    // SAFETY: the machine has the instructions; there are 16 rows, and room for the tiles.
+    unsafe { rows_avx512(x, transposed, words, whole) };
+    whole
+}
+
+/// # Safety
+/// [`has_avx512`]; `x` has 16 rows of `32 * whole` columns at least.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn rows_avx512(x: Matrix<'_, f32>, transposed: bool, words: &mut [f32], whole: usize) {
+    for (tile, out) in words.as_chunks_mut::<TILE>().0.iter_mut().enumerate().take(whole) {
+        let mut rows = [_mm512_setzero_ps(); SIDE];
+        for (row, words) in rows.iter_mut().enumerate() {
+            // SAFETY: 32 numbers of a row.
+            let (low, high) = unsafe {
+                let from = x.start().add(row * x.row_stride() + tile * DEPTH);
+                (_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(SIDE)))
+            };
+            *words = as_words(_mm512_cvtne2ps_pbh(high, low));
+        }
+        if transposed {
+            transpose_rows(&rows, out);
+        } else {
+            for (row, out) in rows.iter().zip(out.chunks_exact_mut(SIDE)) {
+                // SAFETY: 16 words.
+                unsafe { _mm512_storeu_ps(out.as_mut_ptr(), *row) };
+            }
+        }
+    }
+}
+
+/// Pack the whole tiles of [`TOGETHER`] blocks of columns from column `first`, as [`whole_rows`].
+pub fn whole_columns(x: Matrix<'_, f32>, first: usize, transposed: bool, words: &mut [f32]) -> usize {
+    let depth = x.rows().div_ceil(DEPTH);
+    assert!(has_avx512() && x.column_stride() == 1 && first + TOGETHER * SIDE <= x.columns());
+    assert!(words.len() == TOGETHER * depth * TILE, "words of a few blocks");
+    // SAFETY: the machine has the instructions; the columns exist, and there is room for the tiles.
+    unsafe { columns_avx512(x, first, transposed, words, depth) };
+    x.rows() / DEPTH
+}
+
+/// # Safety
+/// [`has_avx512`]; `x` has the columns, and `words` has `depth` tiles for each block of them.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn columns_avx512(x: Matrix<'_, f32>, first: usize, transposed: bool, words: &mut [f32], depth: usize) {
+    // Numbers 0 to 15 come from one row and 16 to 31 from the next; the pairs are one of each.
+    let order: [u16; DEPTH] = std::array::from_fn(|at| (at / 2 + at % 2 * SIDE) as u16);
+    // SAFETY: 32 numbers of 16 bits.
+    let order = unsafe { _mm512_loadu_si512(order.as_ptr().cast()) };
+    let mut tiles = [[0.0f32; TILE]; TOGETHER]; // [16 pairs][16 columns]
+    for tile in 0..x.rows() / DEPTH {
+        for pair in 0..SIDE {
+            for (part, out) in tiles.iter_mut().enumerate() {
+                // SAFETY: 16 columns of two rows; 16 words of a tile.
+                unsafe {
+                    let from = x.start().add((tile * DEPTH + 2 * pair) * x.row_stride() + first + part * SIDE);
+                    let (low, high) = (_mm512_loadu_ps(from), _mm512_loadu_ps(from.add(x.row_stride())));
+                    let rounded = _mm512_castps_si512(as_words(_mm512_cvtne2ps_pbh(high, low)));
+                    let pairs = _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, rounded));
+                    _mm512_storeu_ps(out.as_mut_ptr().add(pair * SIDE), pairs);
+                }
+            }
+        }
+        for (part, block) in tiles.iter().enumerate() {
+            let words = &mut words[(part * depth + tile) * TILE..][..TILE];
+            match transposed {
+                true => transpose(block, words),
+                false => words.copy_from_slice(block),
+            }
         }
     }
 }
