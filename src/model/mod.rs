@@ -8,7 +8,7 @@ mod identity;
 pub mod network;
 pub mod params;
 pub mod relation;
-mod replace;
+pub(crate) mod replace;
 
 pub use crate::ops::Loss;
 pub use config::EncoderConfig;

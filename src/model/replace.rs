@@ -114,7 +114,7 @@ fn exchange(_: &Path, _: &Path) -> bool {
 }
 
 /// Have the files on the disk before their folder gets its name, so that a machine that stops leaves no empty ones.
-fn sync(folder: &Path) -> Result<()> {
+pub(crate) fn sync(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
         let path = entry.map_err(Error::io(folder))?.path();
         // Windows syncs only what is open for writing.
@@ -126,8 +126,9 @@ fn sync(folder: &Path) -> Result<()> {
 }
 
 /// Where folders cannot be synced, their names come to the disk when the system sees fit.
-fn sync_names(folder: &Path) {
+pub(crate) fn sync_names(folder: &Path) {
     if cfg!(unix) {
+        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let _ = fs::File::open(folder).and_then(|folder| folder.sync_all());
     }
 }

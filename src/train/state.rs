@@ -1,7 +1,8 @@
 //! The state of a training run on disk, so that a killed run goes on and ends with the same bits.
 //!
 //! All randomness is a function of (seed, step), so weights, moments, the history and the evaluations with the weights
-//! that did best are everything. The file also holds a fingerprint of what the run depends on; a state of another run is refused rather than continued.
+//! that did best are everything. The file also holds a fingerprint of what the run depends on; a state of another run is
+//! refused rather than continued.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use super::evaluation::Evaluations;
 use super::trainer::{Snapshot, Trainer};
 use super::{Evaluation, Progress, StepRecord, TrainingSettings};
 use crate::encode::Features;
-use crate::model::{Network, ParamSpec, Weights, checkpoint};
+use crate::model::{Network, ParamSpec, Weights, checkpoint, replace};
 use crate::ops::Ops;
 use crate::{Error, Result};
 
@@ -115,7 +116,11 @@ impl Keeper {
         let result = std::fs::create_dir_all(&partial)
             .map_err(Error::io(&partial))
             .and_then(|()| checkpoint::write_tensors(&file, views, metadata))
+            .and_then(|()| replace::sync(&partial))
             .and_then(|()| std::fs::rename(&file, &self.path).map_err(Error::io(&self.path)));
+        if let (Ok(()), Some(folder)) = (&result, partial.parent()) {
+            replace::sync_names(folder);
+        }
         // What is half-written is of no use; that it could not be removed matters less than the error itself.
         let _ = std::fs::remove_dir_all(&partial);
         result
