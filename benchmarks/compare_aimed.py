@@ -2,8 +2,8 @@
 
     python benchmarks/compare_aimed.py [benchmarks/results/aimed_fold0] [--picture loss.png]
 
-Reads `peer-<head>-seed<k>.jsonl` and `biorel-<head>-seed<k>.jsonl` (README.md has the format). A log without its
-`end` record is an unfinished run: it is named and left out.
+Reads `peer-<head>-seed<k>.jsonl` and `biorel-<head>-<precision>-seed<k>.jsonl` (README.md has the format). A log without
+its `end` record is an unfinished run: it is named and left out.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pathlib import Path
 class Run:
     """One finished training run."""
 
-    program: str
+    program: str  # "peer", or "biorel f32" and "biorel bf16", whose products differ
     head: str
     seed: int
     precision: str  # of the products
@@ -38,12 +38,13 @@ def read_run(path: Path) -> Run | None:
     if not {"header", "end"} <= by_event.keys() or "scores" not in by_event["end"]:
         return None
     epochs = [record for record in records if record["event"] == "epoch"]
-    settings = by_event["header"]["settings"]
+    program, settings = by_event["header"]["program"], by_event["header"]["settings"]
+    precision = settings["precision"]
     return Run(
-        program=by_event["header"]["program"],
+        program=f"{program} {precision}" if program == "biorel" else program,
         head=settings["head"],
         seed=settings["seed"],
-        precision=settings.get("precision", "fp32"),
+        precision=precision,
         losses=[loss for epoch in epochs for loss in epoch["losses"]],
         epoch_losses=[epoch["mean_loss"] for epoch in epochs],
         scores=by_event["end"]["scores"],
@@ -76,11 +77,12 @@ def print_tables(runs: list[Run]) -> None:
             loss = mean_sd([run.epoch_losses[-1] for run in group], 3)
             print(f"| {head} | {program} | {len(group)} | {f1} | {loss} |")
     for head, programs in groups.items():
-        if programs.keys() >= {"peer", "biorel"} and min(map(len, programs.values())) > 1:
-            ours, peer = ([100 * run.scores["f1"] for run in programs[name]] for name in ("biorel", "peer"))
-            error = (statistics.variance(ours) / len(ours) + statistics.variance(peer) / len(peer)) ** 0.5
-            gap = statistics.mean(ours) - statistics.mean(peer)
-            print(f"\n{head}: F1 of biorel - peer = {gap:+.1f}, standard error from the seeds {error:.1f}")
+        for one, other in (("biorel f32", "peer"), ("biorel bf16", "biorel f32")):
+            if programs.keys() >= {one, other} and min(len(programs[name]) for name in (one, other)) > 1:
+                ours, theirs = ([100 * run.scores["f1"] for run in programs[name]] for name in (one, other))
+                error = (statistics.variance(ours) / len(ours) + statistics.variance(theirs) / len(theirs)) ** 0.5
+                gap = statistics.mean(ours) - statistics.mean(theirs)
+                print(f"\n{head}: F1 of {one} - {other} = {gap:+.1f}, standard error from the seeds {error:.1f}")
 
 
 def smooth(losses: list[float], width: int = 20) -> list[float]:
@@ -96,7 +98,7 @@ def draw(runs: list[Run], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     heads = sorted({run.head for run in runs})
-    colours = {"peer": "tab:orange", "biorel": "tab:blue"}
+    colours = {"peer": "tab:orange", "biorel f32": "tab:blue", "biorel bf16": "tab:green"}
     figure, panels = plt.subplots(1, len(heads), figsize=(5.5 * len(heads), 4), sharey=True, squeeze=False)
     for panel, head in zip(panels[0], heads):
         named = set()
