@@ -16,7 +16,7 @@ from biorel.encoder import Encoder, Precision, load_encoder
 from biorel.errors import ConfigError, TrainingInterrupted
 from biorel.model import Kind, RelationModel
 from biorel.scores import Scores, score_predictions
-from tqdm.auto import tqdm
+from biorel.training_progress import Reporter
 
 Head: TypeAlias = Literal[
     "cls", "lstm", "attention", "lstm-no-cls", "attention-no-cls", "lstm-all-cls", "attention-all-cls"
@@ -443,7 +443,7 @@ def finetune(
         "test": test_split,
         "encoder": loaded.name,
     }
-    with _Reporter(callbacks, settings, progress) as reporter:
+    with Reporter(callbacks, settings, progress) as reporter:
         outcome = _biorel.finetune(
             loaded._core,
             loaded.name,
@@ -507,76 +507,6 @@ def _dev_instances(
     if dev in train:
         raise ConfigError(f"dev: `{dev}` is also trained on; scores on it would mean nothing", "dev")
     return corpus._core.instances([dev], marking), corpus._core.lost(dev)
-
-
-class _Reporter:
-    """Tells the progress bar and the callbacks what the core says; on any error, tells the callbacks of that."""
-
-    def __init__(self, callbacks: Sequence[Callback], settings: Mapping[str, Any], show: bool) -> None:
-        self._callbacks = list(callbacks)
-        for callback in self._callbacks:
-            if not isinstance(callback, Callback):
-                message = f"callbacks: {callback!r} is not a biorel.callbacks.Callback"
-                raise ConfigError(message, "callbacks")
-        self._settings = settings
-        self._bar = _Bar(show, f"fine-tuning in {settings['precision']}")
-
-    def __enter__(self) -> _Reporter:
-        return self
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self._bar.close()
-        if error is not None:
-            for callback in self._callbacks:
-                callback.on_error(error)
-
-    def tell(self, kind: str, columns: Mapping[str, Any], total: int) -> None:
-        """What the core calls: ``start``, ``step`` or ``evaluation``, its columns of one row, the steps in all."""
-        row = {name: values[0].item() for name, values in columns.items()}
-        if kind == "step":
-            self._bar.step(row, total)
-        for callback in self._callbacks:
-            if kind == "start":
-                callback.on_start(self._settings, total)
-            elif kind == "step":
-                callback.on_step(row)
-            else:
-                callback.on_evaluation(row)
-        if kind == "evaluation":
-            self._bar.evaluation(row)
-
-    def end(self, run: Run) -> None:
-        self._bar.close()
-        for callback in self._callbacks:
-            callback.on_end(run)
-
-
-class _Bar:
-    """A progress bar over optimizer steps: a terminal's or a notebook's, as tqdm finds."""
-
-    def __init__(self, show: bool, title: str) -> None:
-        self._show = show
-        self._title = title
-        self._bar: Any = None
-        self._score = ""
-
-    def step(self, row: Mapping[str, Any], total: int) -> None:
-        """A step was taken."""
-        if not self._show:
-            return
-        if self._bar is None:
-            self._bar = tqdm(total=total, desc=self._title, unit="step")
-        self._bar.set_postfix_str(f"epoch {row['epoch']}, loss {row['loss']:.3f}{self._score}", refresh=False)
-        self._bar.update(row["step"] - self._bar.n)
-
-    def evaluation(self, row: Mapping[str, Any]) -> None:
-        """The held-out data was scored."""
-        self._score = f", dev F1 {row['f1']:.3f}"
-
-    def close(self) -> None:
-        """Leave the bar as it is."""
-        if self._bar is not None:
-            self._bar.close()
 
 
 def _warn_of_losses(counts: Mapping[str, int], max_length: int) -> None:
