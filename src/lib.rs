@@ -28,4 +28,8 @@ pub mod train;
 #[cfg(feature = "python")]
 mod py;
 
+#[cfg(feature = "python")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub use error::{Error, Result};

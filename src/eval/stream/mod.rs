@@ -157,19 +157,8 @@ impl Job for Classify<'_> {
             if self.send.send(Ok(prepared.finish(predictions))).is_err() {
                 break;
             }
-            give_memory_back();
         }
         Ok(())
-    }
-}
-
-/// Give free memory back to the system. What is in use stays the same from part to part, but glibc keeps what one thread
-/// allocated and another freed, and the holes in it grow with the number of parts.
-fn give_memory_back() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: it may be called at any time by any thread.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 
