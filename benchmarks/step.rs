@@ -13,7 +13,7 @@ use std::time::Instant;
 use biorel::Result;
 use biorel::model::encoder::{EncodedGradient, Pass, Wanted, backward, forward};
 use biorel::model::params::{Weights, encoder_specs};
-use biorel::ops::{AdamWStep, AttentionShape, Loss, Moments, Norm, NormGradients, Normed, Ops};
+use biorel::ops::{AdamWStep, AttentionShape, FirstAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, TapeOf};
 use biorel::rng::Dropout;
 use candle_core::Tensor;
 
@@ -126,6 +126,17 @@ impl<O: Ops> Ops for Timed<O> {
         dropout: Option<&Dropout>,
     ) -> Result<O::Buffer> {
         self.time("attention_backward", |ops| ops.attention_backward(qkv, probabilities, dy, shape, dropout))
+    }
+    fn attend_first(&self, of: &FirstAttention<'_, O::Buffer>) -> Result<(O::Buffer, TapeOf<O>)> {
+        self.time("attend_first", |ops| ops.attend_first(of))
+    }
+    fn attend_first_backward(
+        &self,
+        of: &FirstAttention<'_, O::Buffer>,
+        tape: TapeOf<O>,
+        dy: &O::Buffer,
+    ) -> Result<[O::Buffer; 3]> {
+        self.time("attend_first_backward", |ops| ops.attend_first_backward(of, tape, dy))
     }
     fn rows(&self, x: &O::Buffer, rows: &[usize]) -> Result<O::Buffer> {
         self.time("rows", |ops| ops.rows(x, rows))

@@ -5,7 +5,7 @@
 use crate::encode::Batch;
 use crate::model::EncoderConfig;
 use crate::model::params::Layout;
-use crate::ops::{AttentionShape, Norm, Normed, Ops};
+use crate::ops::{AttentionShape, AttentionTape, FirstAttention, Norm, Normed, Ops, TapeOf};
 use crate::rng::Dropout;
 use crate::{Error, Result};
 
@@ -144,14 +144,13 @@ enum Kept<O: Ops> {
 
 /// From `attended` on the rows are those of `[CLS]` alone, `(sentences, ..)`, where [`Stack::cls_alone`] says so.
 struct LayerTape<O: Ops> {
-    input: O::Buffer,                // (T, H)
-    qkv: O::Buffer,                  // (T, 3H)
-    probabilities: O::Probabilities, //
-    attended: O::Buffer,             // (T, H)
-    middle: Normed<O::Buffer>,       // (T, H)
-    up: O::Buffer,                   // (T, F), before the GELU and its bias
-    activated: O::Buffer,            // (T, F)
-    output: Normed<O::Buffer>,       // (T, H)
+    input: O::Buffer, // (T, H)
+    attention: TapeOf<O>,
+    attended: O::Buffer,       // (T, H)
+    middle: Normed<O::Buffer>, // (T, H)
+    up: O::Buffer,             // (T, F), before the GELU and its bias
+    activated: O::Buffer,      // (T, F)
+    output: Normed<O::Buffer>, // (T, H)
 }
 
 impl<O: Ops> Tape<O> {
@@ -164,9 +163,17 @@ impl<O: Ops> Tape<O> {
         let Some(Kept::All(last)) = self.layers.last() else {
             return Err(Error::config("checkpoint_layers", "the last layer is not on the tape"));
         };
-        let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
+        let heads = config.num_attention_heads;
+        let qkv = match &last.attention {
+            AttentionTape::Whole { qkv, .. } => ops.download(qkv)?, // (T, 3H)
+            AttentionTape::First { probabilities, .. } => {
+                let probabilities = ops.download(probabilities)?; // (T, N)
+                let mean = |token: &[f32]| token.iter().map(|p| p.abs()).sum::<f32>() / heads as f32;
+                return Ok(probabilities.chunks_exact(heads).map(mean).collect());
+            }
+        };
+        let hidden = config.hidden_size;
         let depth = hidden / heads;
-        let qkv = ops.download(&last.qkv)?; // (T, 3H)
         let part = |token: usize, offset: usize| &qkv[token * 3 * hidden + offset..][..depth];
         let scale = 1.0 / (depth as f32).sqrt();
         let mut attention = vec![0.0; batch.tokens()];
@@ -267,18 +274,23 @@ impl<'a, O: Ops> Stack<'a, O> {
         !self.wanted.words && layer + 1 == self.config.num_hidden_layers
     }
 
-    /// Gradients of the `[CLS]` tokens, `(sentences, H)`, as gradients of all tokens, `(T, H)`.
-    fn spread(&self, cls: &O::Buffer) -> Result<O::Buffer> {
-        let all = self.ops.zeros(&[self.batch.tokens(), self.config.hidden_size])?;
-        self.ops.add_rows(all, self.first_tokens(), cls)
-    }
-
     fn dropout(&self, site: Site) -> Option<Dropout> {
         self.pass.and_then(|pass| pass.dropout(site))
     }
 
     fn norm(&self, (gamma, beta): (usize, usize)) -> Norm<'a, O::Buffer> {
         Norm { gamma: &self.params[gamma], beta: &self.params[beta], eps: self.config.layer_norm_eps }
+    }
+
+    /// The attention of a layer of `[CLS]` alone.
+    fn first_attention<'b>(
+        &'b self,
+        (weight, bias): (usize, usize),
+        input: &'b O::Buffer,
+        dropout: Option<&'b Dropout>,
+    ) -> FirstAttention<'b, O::Buffer> {
+        let (weight, bias) = (&self.params[weight], &self.params[bias]);
+        FirstAttention { input, weight, bias, hidden: self.config.hidden_size, shape: self.shape(), dropout }
     }
 
     fn shape(&self) -> AttentionShape<'a> {
@@ -290,12 +302,14 @@ impl<'a, O: Ops> Stack<'a, O> {
     fn layer(&self, layer: usize, input: O::Buffer) -> Result<LayerTape<O>> {
         let Self { ops, params, .. } = self;
         let at = Layout::layer(layer);
-        let qkv = ops.linear(&input, &params[at.qkv.0], Some(&params[at.qkv.1]))?;
         let mask = self.dropout(Site::Probabilities(layer));
-        let (attended, probabilities) = ops.attention(&qkv, self.shape(), mask.as_ref())?;
-        let (attended, residual) = match self.cls_alone(layer) {
-            true => (ops.rows(&attended, self.first_tokens())?, ops.rows(&input, self.first_tokens())?),
-            false => (attended, input.clone()),
+        let (attended, attention, residual) = if self.cls_alone(layer) {
+            let (attended, tape) = ops.attend_first(&self.first_attention(at.qkv, &input, mask.as_ref()))?;
+            (attended, tape, ops.rows(&input, self.first_tokens())?)
+        } else {
+            let qkv = ops.linear(&input, &params[at.qkv.0], Some(&params[at.qkv.1]))?;
+            let (attended, probabilities) = ops.attention(&qkv, self.shape(), mask.as_ref())?;
+            (attended, AttentionTape::Whole { qkv, probabilities }, input.clone())
         };
         let branch = ops.linear(&attended, &params[at.attention_out.0], None)?;
         let mask = self.dropout(Site::AttentionOut(layer));
@@ -307,7 +321,7 @@ impl<'a, O: Ops> Stack<'a, O> {
         let mask = self.dropout(Site::Output(layer));
         let bias = Some(&params[at.down.1]);
         let output = ops.add_norm(branch, bias, Some(&middle.out), self.norm(at.output_norm), mask.as_ref())?;
-        Ok(LayerTape { input, qkv, probabilities, attended, middle, up, activated, output })
+        Ok(LayerTape { input, attention, attended, middle, up, activated, output })
     }
 }
 
@@ -399,19 +413,25 @@ fn descend<O: Ops>(
         let mask = pass.dropout(Site::AttentionOut(layer));
         let d = ops.add_norm_backward(d_middle, &tape.middle, &params[at.attention_norm.0], mask.as_ref())?;
         store(&mut gradients, at.attention_norm, (d.gamma, d.beta));
-        let (mut d_attended, d_out) =
-            ops.linear_backward(&tape.attended, &params[at.attention_out.0], &d.branch, None)?;
+        let (d_attended, d_out) = ops.linear_backward(&tape.attended, &params[at.attention_out.0], &d.branch, None)?;
         store(&mut gradients, at.attention_out, (d_out, d.bias));
-        let mut d_residual = d.residual;
-        if stack.cls_alone(layer) {
-            (d_attended, d_residual) = (stack.spread(&d_attended)?, stack.spread(&d_residual)?);
-        }
         let mask = pass.dropout(Site::Probabilities(layer));
-        let d_qkv = ops.attention_backward(&tape.qkv, tape.probabilities, &d_attended, stack.shape(), mask.as_ref())?;
-        let d_qkv_bias = ops.column_sum(&d_qkv)?;
-        let (d_input, d_qkv_weight) = ops.linear_backward(&tape.input, &params[at.qkv.0], &d_qkv, Some(d_residual))?;
-        store(&mut gradients, at.qkv, (d_qkv_weight, d_qkv_bias));
-        dh = d_input;
+        let d_qkv_weights;
+        (dh, d_qkv_weights) = match (tape.attention, stack.cls_alone(layer)) {
+            (AttentionTape::Whole { qkv, probabilities }, false) => {
+                let d_qkv = ops.attention_backward(&qkv, probabilities, &d_attended, stack.shape(), mask.as_ref())?;
+                let d_bias = ops.column_sum(&d_qkv)?;
+                let (d_input, d_weight) =
+                    ops.linear_backward(&tape.input, &params[at.qkv.0], &d_qkv, Some(d.residual))?;
+                (d_input, (d_weight, d_bias))
+            }
+            (attention, _) => {
+                let of = stack.first_attention(at.qkv, &tape.input, mask.as_ref());
+                let [d_input, d_weight, d_bias] = ops.attend_first_backward(&of, attention, &d_attended)?;
+                (ops.add_rows(d_input, stack.first_tokens(), &d.residual)?, (d_weight, d_bias))
+            }
+        };
+        store(&mut gradients, at.qkv, d_qkv_weights);
     }
     let Some(embeddings) = tape.embeddings else { return Ok((gradients, None)) };
     if let Some(dropout) = pass.dropout(Site::Embeddings) {

@@ -11,6 +11,7 @@ mod adamw;
 pub mod cpu;
 pub mod cuda;
 pub mod engine;
+mod first;
 mod late;
 mod loss;
 pub mod lstm;
@@ -28,6 +29,7 @@ use crate::rng::Dropout;
 
 pub use adamw::AdamWStep;
 pub use cpu::Cpu;
+pub use first::{AttentionTape, FirstAttention, TapeOf};
 pub use late::{Late, StepSums};
 pub use loss::Loss;
 pub use reference::Reference;
@@ -103,7 +105,12 @@ pub struct AttentionShape<'a> {
     pub keys: Option<&'a [usize]>,
 }
 
-impl AttentionShape<'_> {
+impl<'a> AttentionShape<'a> {
+    /// Where the first token of each sentence is, `(sentences)`.
+    pub fn first_tokens(&self) -> &'a [usize] {
+        &self.starts[..self.starts.len().saturating_sub(1)]
+    }
+
     /// How many tokens of a sentence of `length` are attended to.
     pub fn keys_of(&self, sentence: usize, length: usize) -> usize {
         self.keys.map_or(length, |keys| keys[sentence])
@@ -214,6 +221,21 @@ pub trait Ops: Send + Sync {
         shape: AttentionShape<'_>,
         dropout: Option<&Dropout>,
     ) -> Result<Self::Buffer>;
+
+    /// What the first token of each sentence gets from a layer's attention, the projection to queries, keys and values
+    /// included: `(T, H)` to `(sentences, H)`.
+    fn attend_first(&self, of: &FirstAttention<'_, Self::Buffer>) -> Result<(Self::Buffer, TapeOf<Self>)> {
+        first::attend(self, of)
+    }
+    /// Gradients of the input, `(T, H)`, the weight and the bias.
+    fn attend_first_backward(
+        &self,
+        of: &FirstAttention<'_, Self::Buffer>,
+        tape: TapeOf<Self>,
+        dy: &Self::Buffer,
+    ) -> Result<[Self::Buffer; 3]> {
+        first::attend_backward(self, of, tape, dy)
+    }
 
     /// The last hidden state of each sequence of a head's LSTM, differentiable by candle: see [`lstm::last_states`], which
     /// is what engines on the CPU use.

@@ -7,7 +7,7 @@ use biorel::encode::Batch;
 use biorel::model::EncoderConfig;
 use biorel::model::encoder::{EncodedGradient, Pass, Wanted, backward, forward};
 use biorel::model::params::{Init, encoder_specs};
-use biorel::ops::{AdamWStep, AttentionShape, Loss, Moments, Norm, Ops, Reference, StepSums, Update};
+use biorel::ops::{AdamWStep, AttentionShape, FirstAttention, Loss, Moments, Norm, Ops, Reference, StepSums, Update};
 use biorel::rng::{Dropout, Purpose, Stream};
 use candle_core::{DType, Device};
 
@@ -67,6 +67,7 @@ pub fn suite<O: Ops>(ops: &O) -> Results {
             for rate in [0.0, 0.1] {
                 attention(ops, &mut results, lengths, (heads, size), rate, false);
                 attention(ops, &mut results, lengths, (heads, size), rate, true);
+                first_attention(ops, &mut results, lengths, (heads, size), rate);
             }
         }
     }
@@ -227,6 +228,42 @@ pub fn attention<O: Ops>(
     collect(ops, results, &case, &[("out", &out), ("dqkv", &d)]);
 }
 
+fn first_attention<O: Ops>(
+    ops: &O,
+    results: &mut Results,
+    lengths: &[usize],
+    (heads, size): (usize, usize),
+    rate: f32,
+) {
+    let starts: Vec<usize> = std::iter::once(0)
+        .chain(lengths.iter().filter(|length| **length > 0).scan(0, |sum, length| {
+            *sum += length;
+            Some(*sum)
+        }))
+        .collect();
+    let (tokens, hidden) = (starts[starts.len() - 1], heads * size);
+    let mut draws = Draws::new((tokens * hidden + 1) as u32);
+    let mut up = |shape: &[usize], scale: f32| {
+        let values: Vec<f32> = draws.normal(shape.iter().product()).iter().map(|x| x * scale).collect();
+        ops.upload(&values, shape).unwrap()
+    };
+    // Queries and keys of size 1.
+    let scale = 1.0 / (hidden as f32).sqrt();
+    let (input, weight) = (up(&[tokens, hidden], 1.0), up(&[3 * hidden, hidden], scale));
+    let (bias, dy) = (up(&[3 * hidden], 1.0), up(&[starts.len() - 1, hidden], 1.0));
+    let keys: Vec<usize> = starts.windows(2).map(|bounds| (bounds[1] - bounds[0]).div_ceil(2)).collect();
+    let mask = dropout(rate);
+    for padded in [false, true] {
+        let shape = AttentionShape { starts: &starts, heads, keys: padded.then_some(&keys) };
+        let (input, weight, bias) = (&input, &weight, &bias);
+        let of = FirstAttention { input, weight, bias, hidden, shape, dropout: mask.as_ref() };
+        let (out, tape) = ops.attend_first(&of).unwrap();
+        let [d_input, d_weight, d_bias] = ops.attend_first_backward(&of, tape, &dy).unwrap();
+        let case = format!("first attention {lengths:?} {heads} x {size} {rate} padded {padded}");
+        collect(ops, results, &case, &[("out", &out), ("dx", &d_input), ("dw", &d_weight), ("db", &d_bias)]);
+    }
+}
+
 fn embeddings<O: Ops>(ops: &O, results: &mut Results, tokens: usize, width: usize) {
     let mut draws = Draws::new((tokens + width) as u32);
     // Few ids, so that rows repeat; more words than one task fills.
@@ -349,6 +386,16 @@ pub fn refuses_what_does_not_fit<O: Ops>(ops: &O) {
             "{starts:?}"
         );
     }
+    let (input, weight, bias) = (&up(&[2, 4]), &up(&[12, 4]), &up(&[12]));
+    let attend = |bias, hidden, starts| {
+        let shape = AttentionShape { starts, heads: 2, keys: None };
+        ops.attend_first(&FirstAttention { input, weight, bias, hidden, shape, dropout: None })
+    };
+    assert!(attend(bias, 4, &[0, 2]).is_ok());
+    let short = up(&[11]);
+    assert!(attend(&short, 4, &[0, 2]).is_err());
+    assert!(attend(bias, 4, &[0, 3]).is_err());
+    assert!(attend(bias, 4, &[0, 2, 2]).is_err());
 }
 
 /// Batches without tokens are results without rows.
@@ -368,6 +415,12 @@ pub fn takes_empty_batches<O: Ops>(ops: &O) {
     let shape = AttentionShape { starts: &[0, 0], heads: 2, keys: None };
     let (out, p) = ops.attention(&y, shape, None).unwrap();
     assert!(empty(&out) && empty(&ops.attention_backward(&y, p, &out, shape, None).unwrap()));
+    let (input, weight, bias) = (&up(&[0, 6]), &up(&[18, 6]), &up(&[18]));
+    let shape = AttentionShape { starts: &[0], heads: 2, keys: None };
+    let of = FirstAttention { input, weight, bias, hidden: 6, shape, dropout: None };
+    let (out, tape) = ops.attend_first(&of).unwrap();
+    let [d_input, d_weight, d_bias] = ops.attend_first_backward(&of, tape, &out).unwrap();
+    assert!(empty(&out) && empty(&d_input) && zeros(&d_weight, 108) && zeros(&d_bias, 18));
     let (dx, db) = ops.bias_gelu_backward(&y, &b, y.clone()).unwrap();
     assert!(zeros(&db, 6));
     assert_eq!(ops.to_candle(&dx).unwrap().dims(), [0, 6]);

@@ -35,7 +35,7 @@ fn total(shape: AttentionShape<'_>) -> usize {
 }
 
 /// Elements between two rows of a block: whole vectors, so that products need no special last columns.
-fn stride(length: usize) -> usize {
+pub(super) fn stride(length: usize) -> usize {
     length.next_multiple_of(LANES)
 }
 
@@ -179,7 +179,7 @@ pub fn forward(
 
 kernel! {
     /// Rows of `length` scores become probabilities; what lies between `length` and `stride` becomes 0.
-    fn softmax_rows<A>(scores: &mut [f32], length: usize, stride: usize) {
+    pub(super) fn softmax_rows<A>(scores: &mut [f32], length: usize, stride: usize) {
         for row in scores.chunks_exact_mut(stride) {
             softmax::<A>(row, length);
         }
@@ -189,7 +189,7 @@ kernel! {
 kernel! {
     /// Rows of `length` scores become probabilities, marked by their sign where dropout zeroes them; `dropped` those
     /// after dropout. The first row's mask starts at element `start`, the next row's `step` further.
-    fn softmax_dropout<A>(
+    pub(super) fn softmax_dropout<A>(
         scores: &mut [f32],
         dropped: &mut [f32],
         length: usize,
@@ -214,7 +214,7 @@ kernel! {
     /// From marked probabilities and the gradient of those after dropout: `dropped`, the probabilities after dropout,
     /// and in place of `gradient` that of the scores. With M the mask, `dP = gradient M` and
     /// `dS = P (dP - rowsum(P dP))`.
-    fn scores_gradient<A>(marked: &[f32], scale: f32, dropped: &mut [f32], gradient: &mut [f32], stride: usize) {
+    pub(super) fn scores_gradient<A>(marked: &[f32], scale: f32, dropped: &mut [f32], gradient: &mut [f32], stride: usize) {
         let rows = marked.chunks_exact(stride).zip(dropped.chunks_exact_mut(stride));
         for ((p, dropped), gradient) in rows.zip(gradient.chunks_exact_mut(stride)) {
             let (p, _) = p.as_chunks::<LANES>();

@@ -19,6 +19,7 @@ pub mod buffer;
 pub mod simd;
 
 mod embed;
+mod first;
 pub(super) mod gates;
 mod gelu;
 mod mask;
@@ -33,12 +34,15 @@ use rayon::prelude::*;
 use self::bf16::{Products, Start, Unit};
 use super::product::{Matrix, all_threads, multiply};
 use super::shapes::{self, defect, expect_attention, expect_inside};
-use super::{AdamWStep, AttentionShape, Loss, Moments, Norm, NormGradients, Normed, Ops};
+use super::{
+    AdamWStep, AttentionShape, AttentionTape, FirstAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, TapeOf,
+};
 use crate::rng::Dropout;
 use crate::{Error, Result};
 
 pub use attention::Probabilities;
 pub use buffer::{Buffer, Pool};
+use first::{First, Kept};
 use mask::Mask;
 pub use simd::Level;
 use simd::Simd;
@@ -140,6 +144,20 @@ impl Cpu {
         products.multiply(dx, &products.left(pool, dy), packed, start);
         let (left, right) = (products.left_transposed(pool, dy), products.right(pool, x));
         products.multiply(dw, &left, &right, Start::Zero);
+    }
+
+    fn first<'a>(&'a self, of: &FirstAttention<'a, Buffer>) -> Result<First<'a>> {
+        let FirstAttention { input, weight, bias, hidden, shape, dropout } = *of;
+        let (tokens, _) = matrix(input)?;
+        expect("the input", input, &[tokens, hidden])?;
+        expect("the weight", weight, &[3 * hidden, hidden])?;
+        expect("the bias", bias, &[3 * hidden])?;
+        expect_attention(shape, tokens, hidden)?;
+        if let Some(sentence) = shape.starts.windows(2).position(|bounds| bounds[0] == bounds[1]) {
+            return Err(defect(format!("sentence {sentence} has no first token")));
+        }
+        let [x, weight, bias] = [input, weight, bias].map(Buffer::values);
+        Ok(First { simd: self.simd, pool: &self.pool, x, weight, bias, hidden, shape, dropout })
     }
 
     fn part(&self, sums: &Buffer, part: usize, width: usize) -> Buffer {
@@ -459,6 +477,27 @@ impl Ops for Cpu {
             attention::backward(self.simd, &self.pool, qkv, hidden, &probabilities, dy, shape, dropout, out);
         });
         Ok(out)
+    }
+
+    fn attend_first(&self, of: &FirstAttention<'_, Buffer>) -> Result<(Buffer, TapeOf<Self>)> {
+        let (out, Kept { queries, asked, probabilities, mean }) = self.first(of)?.forward();
+        Ok((out, AttentionTape::First { queries, asked, probabilities, mean }))
+    }
+
+    fn attend_first_backward(
+        &self,
+        of: &FirstAttention<'_, Buffer>,
+        tape: TapeOf<Self>,
+        dy: &Buffer,
+    ) -> Result<[Buffer; 3]> {
+        let AttentionTape::First { queries, asked, probabilities, mean } = tape else {
+            return Err(defect("the tape of another engine's attention".into()));
+        };
+        let (sentences, heads) = (of.shape.first_tokens().len(), of.shape.heads);
+        expect("the gradient", dy, &[sentences, of.hidden])?;
+        expect("the mean input", &mean, &[sentences, heads * of.hidden])?;
+        let first = self.first(of)?;
+        Ok(first.backward(&Kept { queries, asked, probabilities, mean }, dy.values()))
     }
 
     fn rows(&self, x: &Buffer, rows: &[usize]) -> Result<Buffer> {
