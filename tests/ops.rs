@@ -156,6 +156,26 @@ fn a_whole_encoder_on_the_cpu_equals_the_reference() {
     }
 }
 
+/// A row of a product has the same bits in a product of few rows and in one of many, which takes another way to a weight
+/// with long rows.
+#[test]
+fn rows_of_a_product_do_not_depend_on_how_many_there_are() {
+    let mut draws = Draws::new(23);
+    for (inputs, outputs) in [(96, 48), (512, 128), (1536, 384), (3072, 768)] {
+        for ops in Level::ALL.into_iter().filter_map(|level| Cpu::with_level(level).ok()) {
+            let x = ops.upload(&draws.normal(300 * inputs), &[300, inputs]).unwrap();
+            let weight = ops.upload(&draws.normal(outputs * inputs), &[outputs, inputs]).unwrap();
+            let bias = ops.upload(&draws.normal(outputs), &[outputs]).unwrap();
+            let many = ops.linear(&x, &weight, Some(&bias)).unwrap();
+            for few in [1, 2, 7, 255] {
+                let rows: Vec<usize> = (0..few).collect();
+                let ours = ops.linear(&ops.rows(&x, &rows).unwrap(), &weight, Some(&bias)).unwrap();
+                assert_eq!(ours.values(), &many.values()[..few * outputs], "{few} rows, {inputs} inputs");
+            }
+        }
+    }
+}
+
 /// The last layer of the `[CLS]` tokens alone is the whole one's rows, but for rounding; and that of a sentence alone has the
 /// same bits as in a batch.
 #[test]
@@ -163,21 +183,22 @@ fn cls_alone_is_a_part_of_the_whole() {
     let config = small_config(136, 4, 1100);
     let specs = encoder_specs(&config);
     let mut draws = Draws::new(6);
-    let lengths = [7, 3, 32, 18];
+    let lengths: Vec<usize> = (0..65).map(|i| [7, 3, 32, 18][i % 4]).collect();
     let batch = small_batch(&mut draws, &config, &lengths);
     let engines = bf16_engines().into_iter().map(|(name, ops)| (name, ops, 2e-2));
-    for (name, ops, tolerance) in engines.chain([("f32", Cpu::new(), TOLERANCE)]) {
+    let f32 = Level::ALL.into_iter().filter_map(|level| Some((level.name(), Cpu::with_level(level).ok()?, TOLERANCE)));
+    for (name, ops, tolerance) in engines.chain(f32) {
         let params: Vec<_> = specs.iter().map(|spec| ops.upload(&spec.initial(3), &spec.shape).unwrap()).collect();
         let last = |batch: &Batch, words| {
             let wanted = Wanted { words, every_cls: false };
             forward(&ops, &config, &params, batch, None, wanted).unwrap().0.last
         };
         let named = |x: &[f32]| vec![("last".to_owned(), x.to_vec())];
-        let whole = ops.rows(&last(&batch, true), &batch.starts[..4]).unwrap();
+        let whole = ops.rows(&last(&batch, true), &batch.starts[..65]).unwrap();
         assert!(whole.values().iter().any(|value| *value != 0.0));
         let cls = last(&batch, false);
         assert_close(&named(cls.values()), &named(whole.values()), tolerance, name);
-        for (sentence, length) in lengths.into_iter().enumerate() {
+        for (sentence, length) in lengths.iter().copied().enumerate() {
             let tokens = batch.starts[sentence]..batch.starts[sentence + 1];
             let alone = Batch {
                 ids: batch.ids[tokens.clone()].to_vec(),

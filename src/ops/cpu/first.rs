@@ -23,6 +23,9 @@ use crate::ops::product::{Matrix, MatrixMut, all_threads, multiply, multiply_int
 use crate::ops::{ATTENTION_STRIDE, AttentionShape};
 use crate::rng::Dropout;
 
+/// Sentences whose products are computed together.
+const PIECE: usize = 32;
+
 /// What of [`crate::ops::FirstAttention`] both passes read; the sizes have been checked.
 pub struct First<'a> {
     pub simd: Simd,
@@ -146,20 +149,51 @@ impl<'a> First<'a> {
         (self.hidden + length) * stride(self.shape.heads)
     }
 
+    /// `out = a b`, each row with the same bits whatever the others are. Where the `gemm` crate computes it, that takes rows
+    /// in pieces of one size, and never a row alone.
+    fn product(&self, out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: Matrix<'_, f32>) {
+        for first in (0..a.rows()).step_by(PIECE) {
+            let rows = first..a.rows().min(first + PIECE);
+            let (mut out, a) = (out.some_rows(rows.clone()), a.some_rows(rows));
+            if a.rows() > 1 {
+                tile::product(self.simd, &mut out, a, b, 1.0);
+                continue;
+            }
+            let mut both = self.pool.dirty(&[2, a.columns() + b.columns()]);
+            both.fill(|both| {
+                let (twice, results) = both.split_at_mut(2 * a.columns());
+                twice.chunks_exact_mut(a.columns()).for_each(|row| row.copy_from_slice(a.row(0)));
+                let twice = Matrix::new(twice, 2, a.columns());
+                tile::product(self.simd, &mut MatrixMut::new(results, 2, b.columns()), twice, b, 1.0);
+                out.row_mut(0).copy_from_slice(&results[..b.columns()]);
+            });
+        }
+    }
+
+    /// `out = a bᵀ`, as [`Self::product`].
+    fn transposed_product(&self, out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: Matrix<'_, f32>) {
+        let stride = stride(b.rows());
+        let mut transposed = self.pool.dirty(&[b.columns(), stride]);
+        transposed.fill(|transposed| {
+            tile::transpose(self.simd, b, stride, transposed);
+            self.product(out, a, Matrix::strided(transposed, b.columns(), b.rows(), stride));
+        });
+    }
+
     /// `(sentences, H)`.
     pub fn forward(&self) -> (Buffer, Kept) {
         let (heads, size, hidden) = (self.shape.heads, self.size(), self.hidden);
         let firsts = self.first_inputs();
         let firsts = Matrix::new(firsts.values(), self.sentences(), hidden);
         let queries = self.by_head(size, |head, out| {
-            rows_product(out, firsts, self.weights(Part::Queries, head).t());
+            self.transposed_product(out, firsts, self.weights(Part::Queries, head));
             let biases = self.biases(Part::Queries, head);
             for row in 0..out.rows() {
                 out.row_mut(row).iter_mut().zip(biases).for_each(|(q, bias)| *q = (*q + bias) * self.scale());
             }
         });
         let asked = self.by_head(hidden, |head, out| {
-            rows_product(out, self.columns(queries.values(), head, size), self.weights(Part::Keys, head));
+            self.product(out, self.columns(queries.values(), head, size), self.weights(Part::Keys, head));
         });
         let mut probabilities = self.pool.dirty(&[self.x.len() / hidden, heads]);
         let mut mean = self.pool.dirty(&[self.sentences(), heads * hidden]);
@@ -177,7 +211,7 @@ impl<'a> First<'a> {
         });
         let out = self.by_head(size, |head, out| {
             let mean = self.columns(mean.values(), head, hidden);
-            rows_product(out, mean, self.weights(Part::Values, head).t());
+            self.transposed_product(out, mean, self.weights(Part::Values, head));
             let biases = self.biases(Part::Values, head);
             for (row, sums) in sums.values().chunks_exact(heads).enumerate() {
                 out.row_mut(row).iter_mut().zip(biases).for_each(|(out, bias)| *out += sums[head] * bias);
@@ -364,16 +398,4 @@ struct Given<'a> {
 /// The sum of each row; beyond the sentence there are zeros.
 fn sum_rows(x: &[f32], stride: usize, sums: &mut [f32]) {
     x.chunks_exact(stride).zip(sums).for_each(|(row, sum)| *sum = row.iter().sum());
-}
-
-/// `out = a b`, each row with the same bits whatever the others are. The `gemm` crate adds up a single row in another
-/// order than one of several.
-fn rows_product(out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: Matrix<'_, f32>) {
-    if a.rows() != 1 {
-        return multiply_into(out, a, b, 1.0, 0.0, Parallelism::None);
-    }
-    let mut twice = vec![0.0; 2 * out.columns()];
-    let row = [a.row(0), a.row(0)].concat();
-    multiply(&mut twice, out.columns(), Matrix::new(&row, 2, a.columns()), b, 1.0, 0.0, Parallelism::None);
-    out.row_mut(0).copy_from_slice(&twice[..b.columns()]);
 }

@@ -49,6 +49,8 @@ use simd::Simd;
 
 /// Rows of one piece of an element-wise pass, and of one partial sum over rows.
 const ROWS: usize = 32;
+/// Elements of a product up to which the `gemm` crate takes a way of its own.
+const SMALL_PRODUCT: usize = 256;
 /// Elements of one piece of a pass without rows.
 const ELEMENTS: usize = 1 << 14;
 
@@ -144,6 +146,27 @@ impl Cpu {
         products.multiply(dx, &products.left(pool, dy), packed, start);
         let (left, right) = (products.left_transposed(pool, dy), products.right(pool, x));
         products.multiply(dw, &left, &right, Start::Zero);
+    }
+
+    /// The transpose of a weight with long rows, for a product with many rows. The `gemm` crate gathers such a weight column by
+    /// column, from addresses a power of two apart that share a few lines of the cache: 9 % slower with 1536 inputs and
+    /// 384 outputs, 16 % with 3072 and 768. The bits of the product are the same.
+    fn transposed(&self, weight: &Buffer, rows: usize) -> Option<Buffer> {
+        const MANY: usize = 256;
+        let [outputs, inputs] = *weight.shape() else { return None };
+        if inputs < 2 * outputs || rows < MANY || !outputs.is_multiple_of(math::LANES) {
+            return None;
+        }
+        let mut out = self.pool.dirty(&[inputs, outputs]);
+        out.fill(|out| {
+            out.par_chunks_mut(math::LANES * outputs).enumerate().for_each(|(block, out)| {
+                let first = block * math::LANES;
+                let columns = math::LANES.min(inputs - first);
+                let columns = Matrix::strided(&weight.values()[first..], outputs, columns, inputs);
+                tile::transpose(self.simd, columns, outputs, out);
+            });
+        });
+        Some(out)
     }
 
     fn first<'a>(&'a self, of: &FirstAttention<'a, Buffer>) -> Result<First<'a>> {
@@ -261,11 +284,13 @@ impl Ops for Cpu {
         if let Some(bias) = bias {
             expect("the bias", bias, &[outputs])?;
         }
-        if tokens == 1 && self.bf16.is_none() {
-            // The crate adds up a single row in another order than one of several, and what a sentence gets must not
-            // depend, in its last bits, on what else is in its batch.
-            let twice = self.linear(&self.rows(x, &[0, 0])?, weight, bias)?;
-            return self.rows(&twice, &[0]);
+        let enough = (SMALL_PRODUCT / outputs.max(1) + 1).max(2);
+        if self.bf16.is_none() && (1..enough).contains(&tokens) {
+            // The crate adds up a small product in another order, and what a sentence gets must not depend, in its last
+            // bits, on what else is in its batch.
+            let repeated: Vec<usize> = (0..enough).map(|row| row % tokens).collect();
+            let out = self.linear(&self.rows(x, &repeated)?, weight, bias)?;
+            return self.rows(&out, &repeated[..tokens]);
         }
         let mut out = self.pool.dirty(&[tokens, outputs]);
         if let Some(products) = self.bf16 {
@@ -283,8 +308,12 @@ impl Ops for Cpu {
             }
             let onto = if bias.is_some() { 1.0 } else { 0.0 };
             let x = Matrix::new(x.values(), tokens, inputs);
-            let weight = Matrix::new(weight.values(), outputs, inputs);
-            multiply(out, outputs, x, weight.t(), 1.0, onto, all_threads());
+            let transposed = self.transposed(weight, tokens);
+            let weight = match &transposed {
+                Some(transposed) => Matrix::new(transposed.values(), inputs, outputs),
+                None => Matrix::new(weight.values(), outputs, inputs).t(),
+            };
+            multiply(out, outputs, x, weight, 1.0, onto, all_threads());
         });
         Ok(out)
     }
