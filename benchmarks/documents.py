@@ -6,20 +6,25 @@ The documents are ChemProt's abstracts with their entities, repeated under new i
 documents. Each count is a process of its own; the clock starts when the model is loaded and stops when the last part is on
 disk. Without `--model`, MiniLM is fine-tuned for two steps first: its answers are worth nothing, its speed is that of any
 fine-tuned MiniLM. With `--small` it is a BERT of 2 layers of 128 with random weights and MiniLM's vocabulary, with which
-100,000 documents take minutes instead of hours: for memory and time against the count. Memory is flat when its peak does not grow with the count, and time is linear when documents/s do not
-fall; the cost of all of PubMed is computed from the largest count.
+100,000 documents take minutes instead of hours: for memory and time against the count. Memory: when the model is loaded, the
+mean of the second quarter of the time and of the last one, the peak. It is flat when the last quarter has no more than the
+second; the peak is the largest of more samples the longer it runs. Time is linear when documents/s do not fall. The cost of all
+of PubMed is computed from the largest count.
 """
 
 import argparse
 import itertools
 import json
+import math
 import os
 import platform
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,13 +102,43 @@ def make_small_encoder(folder: Path) -> Path:
     return folder
 
 
-def peak_memory() -> float:
-    """MiB. Linux's own count of this program: `ru_maxrss` would be that of its parent, if that is larger."""
+def of_system(name: str) -> float:
+    """MiB of this process by Linux's own count; NaN elsewhere."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+        return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
     except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return math.nan
+
+
+def peak_memory() -> float:
+    """MiB. Of this program: Linux's `ru_maxrss` would be that of its parent, if that is larger."""
+    peak = of_system("VmHWM")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 if math.isnan(peak) else peak
+
+
+class Course:
+    """Resident memory twice a second for as long as the block runs."""
+
+    def __enter__(self) -> "Course":
+        self.samples = [of_system("VmRSS")]
+        self.ended = threading.Event()
+        self.watch = threading.Thread(target=self.sample)
+        self.watch.start()
+        return self
+
+    def sample(self) -> None:
+        while not self.ended.wait(0.5):
+            self.samples.append(of_system("VmRSS"))
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.watch.join()
+
+    def quarter(self, number: int) -> float:
+        """Mean of the first, second, third or fourth (4) quarter of the time."""
+        count = len(self.samples)
+        return statistics.mean(self.samples[count * (number - 1) // 4 : count * number // 4] or self.samples)
 
 
 def measure_here(options: argparse.Namespace) -> None:
@@ -113,14 +148,16 @@ def measure_here(options: argparse.Namespace) -> None:
     model = biorel.load(options.model, precision=options.precision, device=options.device, threads=options.threads)
     loaded = peak_memory()
     settings = {"format": options.format, "part_documents": options.part_documents}
-    started = time.perf_counter()
-    found = biorel.predict_documents(model, options.only, options.result, **settings, progress=True)
-    seconds = time.perf_counter() - started
+    with Course() as course:
+        started = time.perf_counter()
+        found = biorel.predict_documents(model, options.only, options.result, **settings, progress=True)
+        seconds = time.perf_counter() - started
     assert isinstance(found, biorel.DocumentPredictions)
     peak = peak_memory()
     size = sum(path.stat().st_size for path in (found.directory / "relations").iterdir())
     record = {"documents": found.documents, "failed": found.failed, "pairs": found.pairs, "seconds": seconds}
-    print(json.dumps(record | {"loaded_mb": loaded, "peak_mb": peak, "written_mb": size / 2**20}))
+    memory = {"loaded_mb": loaded, "second_mb": course.quarter(2), "last_mb": course.quarter(4), "peak_mb": peak}
+    print(json.dumps(record | memory | {"written_mb": size / 2**20}))
 
 
 def measure(options: argparse.Namespace, model: Path, count: int) -> dict[str, float]:
@@ -170,8 +207,8 @@ def main() -> None:
         f"--part-documents {options.part_documents}{' --small' * options.small}",
         f"model    {shown}",
         "",
-        f"{'documents':>10} {'pairs':>10} {'seconds':>9} {'documents/s':>12} {'pairs/s':>9} {'MB loaded':>10} {'peak MB':>8} "
-        f"{'written MB':>11}",
+        f"{'documents':>10} {'pairs':>10} {'seconds':>9} {'documents/s':>12} {'pairs/s':>9} {'MB loaded':>10} {'2nd':>6} "
+        f"{'last':>6} {'peak':>6} {'written MB':>11}",
     ]
     with tempfile.TemporaryDirectory(dir=options.work) as folder:
         model = options.model or make_model(Path(folder), options.small)
@@ -181,8 +218,8 @@ def main() -> None:
             seconds = record["seconds"]
             lines.append(
                 f"{record['documents']:>10.0f} {record['pairs']:>10.0f} {seconds:>9.1f} {record['documents'] / seconds:>12.2f} "
-                f"{record['pairs'] / seconds:>9.1f} {record['loaded_mb']:>10.0f} {record['peak_mb']:>8.0f} "
-                f"{record['written_mb']:>11.1f}"
+                f"{record['pairs'] / seconds:>9.1f} {record['loaded_mb']:>10.0f} {record['second_mb']:>6.0f} "
+                f"{record['last_mb']:>6.0f} {record['peak_mb']:>6.0f} {record['written_mb']:>11.1f}"
             )
             print(lines[-1], file=sys.stderr, flush=True)
     hours = PUBMED / (record["documents"] / record["seconds"]) / 3600
