@@ -15,8 +15,8 @@ use biorel::ops::{AdamWStep, AttentionShape, Cpu, FirstAttention, Moments, Norm,
 use biorel::rng::Dropout;
 use candle_core::{Device, Tensor};
 use suite::{
-    Draws, Results, assert_close, encoder, exact, refuses_what_does_not_fit, small_batch, small_config, suite,
-    takes_empty_batches,
+    Draws, Results, assert_close, assert_each_close, encoder, exact, refuses_what_does_not_fit, small_batch,
+    small_config, suite, takes_empty_batches,
 };
 
 /// Largest difference of an f32 engine from the reference in f64, relative to the largest expected value (at least 1).
@@ -24,15 +24,6 @@ const TOLERANCE: f64 = 2e-6;
 
 /// The same for attention of first tokens: four products one after the other.
 const CHAIN_TOLERANCE: f64 = 5e-6;
-
-fn assert_each_close(ours: Results, expected: &Results, engine: &str) {
-    let chain = |results: &mut dyn Iterator<Item = (String, Vec<f32>)>| -> (Results, Results) {
-        results.partition(|(name, _)| name.starts_with("first attention"))
-    };
-    let (ours, expected) = (chain(&mut ours.into_iter()), chain(&mut expected.iter().cloned()));
-    assert_close(&ours.0, &expected.0, CHAIN_TOLERANCE, engine);
-    assert_close(&ours.1, &expected.1, TOLERANCE, engine);
-}
 
 fn on_threads<T: Send>(threads: usize, run: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(run)
@@ -48,7 +39,7 @@ fn cpu_equals_the_reference_at_every_level() {
     let expected = suite(&exact());
     for level in Level::ALL {
         match Cpu::with_level(level) {
-            Ok(ops) => assert_each_close(suite(&ops), &expected, level.name()),
+            Ok(ops) => assert_each_close(suite(&ops), &expected, [TOLERANCE, CHAIN_TOLERANCE], level.name()),
             Err(error) => println!("skipped: {error}"),
         }
     }
@@ -79,7 +70,7 @@ fn bf16_equals_the_reference() {
         let (ours, rest): (Results, Results) =
             suite(&ops).into_iter().partition(|(name, _)| name.starts_with("linear"));
         assert_close(&ours, &products, BF16_TOLERANCE, name);
-        assert_each_close(rest, &others, name);
+        assert_each_close(rest, &others, [TOLERANCE, CHAIN_TOLERANCE], name);
     }
 }
 

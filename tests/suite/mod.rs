@@ -296,6 +296,17 @@ fn update<O: Ops>(ops: &O, results: &mut Results, n: usize) {
     results.push((format!("sum of squares {n}"), vec![ops.sum_squares(&value).unwrap() as f32]));
 }
 
+/// [`assert_close`] with the first tolerance for single operations, and with the second for attention of first tokens, in which
+/// products follow each other.
+pub fn assert_each_close(ours: Results, expected: &Results, tolerances: [f64; 2], engine: &str) {
+    let single = |(name, _): &(String, Vec<f32>)| !name.starts_with("first attention");
+    let (ours, expected): ([Results; 2], [Results; 2]) =
+        (ours.into_iter().partition(single).into(), expected.iter().cloned().partition(single).into());
+    for part in 0..2 {
+        assert_close(&ours[part], &expected[part], tolerances[part], engine);
+    }
+}
+
 pub fn assert_close(ours: &Results, expected: &Results, tolerance: f64, engine: &str) {
     assert_eq!(ours.len(), expected.len());
     for ((name, ours), (same, expected)) in ours.iter().zip(expected) {
