@@ -139,6 +139,7 @@ cuda: $(VENV)/.pip $(CUDA_VENV)/.built
 	$(PYTHON) -m venv .venv-cuda-try
 	.venv-cuda-try/bin/python -m pip install --quiet dist/*.whl "pytest>=8"
 	.venv-cuda-try/bin/python -m pytest -c /dev/null --rootdir cuda13 -ra cuda13/test_without_gpu.py
+	$(CUDA_ENV); $(CARGO) clippy $(CARGO_FLAGS) --features cuda --test gpu -- -D warnings
 	@ls -l dist/*.whl
 
 test-gpu: $(CUDA_VENV)/.built $(VENV)/.dev $(VENV)/.built $(VENV)/.minilm

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use biorel::ops::cuda::device::Element;
 
 use crate::host::{self, Schedule, Shim};
-use crate::suite::{assert_close, exact};
-use crate::{PRECISIONS, encoder, engine, heads};
+use crate::suite::{assert_close, exact, small_encoders};
+use crate::{PRECISIONS, engine, heads};
 
 /// (file, what stands there, its how many-th occurrence, what to put there).
 const BUGS: [(&str, &str, usize, &str); 16] = [
@@ -55,7 +55,7 @@ fn sown_faults_are_found() {
     if Shim::get().is_none() {
         return;
     }
-    let expected = (heads(&exact()), encoder(&exact()));
+    let expected = (heads(&exact()), small_encoders(&exact()));
     for (index, bug) in BUGS.into_iter().enumerate() {
         let directory = tempfile::tempdir().unwrap();
         sow(directory.path(), bug);
@@ -64,7 +64,7 @@ fn sown_faults_are_found() {
             let ops = engine(shim.clone(), products, schedule);
             catch_unwind(AssertUnwindSafe(|| {
                 assert_close(&heads(&ops), &expected.0, tolerance, "heads");
-                assert_close(&encoder(&ops), &expected.1, 4.0 * tolerance, "encoder");
+                assert_close(&small_encoders(&ops), &expected.1, 4.0 * tolerance, "encoder");
             }))
             .is_ok()
         };

@@ -19,7 +19,8 @@ use biorel::ops::{AdamWStep, AttentionShape, Moments, Norm, Ops, Update};
 use candle_core::{DType, Device, Tensor, Var};
 use host::{Host, Schedule, Shim};
 use suite::{
-    Draws, Results, assert_close, assert_each_close, exact, refuses_what_does_not_fit, suite, takes_empty_batches,
+    Draws, Results, assert_close, assert_each_close, exact, refuses_what_does_not_fit, small_encoders, suite,
+    takes_empty_batches,
 };
 
 /// Largest difference from the reference in f64, relative to the largest expected value of a result (at least 1).
@@ -78,11 +79,6 @@ fn attention_of_every_head_size_equals_the_reference() {
     }
 }
 
-/// A small encoder, forward and backward.
-pub fn encoder<O: Ops>(ops: &O) -> Results {
-    [true, false].into_iter().flat_map(|words| suite::encoder(ops, 24, 3, &[7, 1, 32, 18], words)).collect()
-}
-
 /// Blocks, and threads inside of a block, in another order: what comes out must not depend on it. Each array has memory of
 /// exactly its size here, and what is written behind it is noticed.
 #[test]
@@ -91,7 +87,7 @@ fn the_order_of_threads_changes_no_bit() {
     for (products, _) in PRECISIONS {
         let run = |schedule| {
             let ops = Cuda::with_reuse(Host::new(shim.clone(), schedule), products, false);
-            bits(heads(&ops).into_iter().chain(encoder(&ops)).collect())
+            bits(heads(&ops).into_iter().chain(small_encoders(&ops)).collect())
         };
         let expected = run(Schedule::Forward);
         for schedule in [Schedule::Reverse, Schedule::Random] {
@@ -105,9 +101,9 @@ fn the_order_of_threads_changes_no_bit() {
 #[test]
 fn a_whole_encoder_equals_the_reference() {
     let Some(shim) = Shim::get() else { return };
-    let expected = encoder(&exact());
-    assert_close(&encoder(&engine(shim.clone(), Element::F32, Schedule::Forward)), &expected, 1e-5, "f32");
-    assert_close(&encoder(&engine(shim, Element::Bf16, Schedule::Forward)), &expected, 5e-2, "bf16");
+    let expected = small_encoders(&exact());
+    assert_close(&small_encoders(&engine(shim.clone(), Element::F32, Schedule::Forward)), &expected, 1e-5, "f32");
+    assert_close(&small_encoders(&engine(shim, Element::Bf16, Schedule::Forward)), &expected, 5e-2, "bf16");
 }
 
 /// Values and both gradients of the recurrence, against candle's autograd through the step-by-step form.

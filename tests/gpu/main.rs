@@ -15,7 +15,9 @@ use biorel::ops::Ops;
 use biorel::ops::cuda::device::{Device, Element};
 use biorel::ops::cuda::{Cuda, Nvidia};
 use candle_core::Tensor;
-use suite::{assert_close, assert_each_close, encoder, exact, suite};
+use suite::{
+    assert_close, assert_each_close, exact, refuses_what_does_not_fit, small_encoders, suite, takes_empty_batches,
+};
 
 /// Largest difference from the reference in f64, relative to the largest expected value of a result (at least 1). The
 /// GPU's `expf` and `rsqrtf` are off by a few units in the last place.
@@ -25,10 +27,12 @@ const BF16_TOLERANCE: f64 = 2e-2;
 /// The same where products follow each other.
 const BF16_CHAIN_TOLERANCE: f64 = 5e-2;
 
-const TESTS: [(&str, fn()); 8] = [
+const TESTS: [(&str, fn()); 10] = [
     ("every operation in f32 equals the reference", every_operation_in_f32),
     ("every operation in bf16 equals the reference", every_operation_in_bf16),
     ("a whole encoder equals the reference", a_whole_encoder),
+    ("what does not fit is refused", || refuses_what_does_not_fit(&engine(Element::Bf16))),
+    ("batches may be empty", || takes_empty_batches(&engine(Element::Bf16))),
     ("the same call gives the same bits", the_same_bits),
     ("two streams at once give the bits of one", two_streams_at_once),
     ("what is uploaded comes back, however much is under way", uploads),
@@ -69,9 +73,9 @@ fn every_operation_in_bf16() {
 }
 
 fn a_whole_encoder() {
-    let expected = encoder(&exact());
-    assert_close(&encoder(&engine(Element::F32)), &expected, 2e-5, "f32");
-    assert_close(&encoder(&engine(Element::Bf16)), &expected, 5e-2, "bf16");
+    let expected = small_encoders(&exact());
+    assert_close(&small_encoders(&engine(Element::F32)), &expected, 2e-5, "f32");
+    assert_close(&small_encoders(&engine(Element::Bf16)), &expected, 5e-2, "bf16");
 }
 
 fn the_same_bits() {
@@ -81,9 +85,9 @@ fn the_same_bits() {
 }
 
 fn two_streams_at_once() {
-    let alone = encoder(&engine(Element::Bf16));
+    let alone = small_encoders(&engine(Element::Bf16));
     let together = std::thread::scope(|scope| {
-        let run = || (0..20).map(|_| encoder(&engine(Element::Bf16))).collect::<Vec<_>>();
+        let run = || (0..20).map(|_| small_encoders(&engine(Element::Bf16))).collect::<Vec<_>>();
         let threads = [scope.spawn(run), scope.spawn(run)];
         threads.map(|thread| thread.join().expect("it does not panic"))
     });

@@ -371,6 +371,11 @@ pub fn encoder<O: Ops>(ops: &O, hidden: usize, heads: usize, lengths: &[usize], 
     results
 }
 
+/// [`encoder`] with sentences of a few lengths, once for the whole last layer and once for `[CLS]` alone.
+pub fn small_encoders<O: Ops>(ops: &O) -> Results {
+    [true, false].into_iter().flat_map(|words| encoder(ops, 24, 3, &[7, 1, 32, 18], words)).collect()
+}
+
 /// Shapes that do not fit are errors, not panics.
 pub fn refuses_what_does_not_fit<O: Ops>(ops: &O) {
     let up = |shape: &[usize]| ops.zeros(shape).unwrap();
