@@ -9,7 +9,7 @@ mod workload;
 
 use std::time::Duration;
 
-use biorel::ops::{AdamWStep, AttentionShape, Moments, Norm, Ops};
+use biorel::ops::{AdamWStep, AttentionShape, FirstAttention, Moments, Norm, Ops};
 use biorel::rng::{Dropout, Purpose, Stream};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -59,6 +59,20 @@ fn operations(criterion: &mut Criterion) {
         b.iter(|| {
             let (_, kept) = ops.attention(&qkv, shape, Some(&mask)).unwrap();
             ops.attention_backward(&qkv, kept, &dy, shape, Some(&mask)).unwrap()
+        });
+    });
+
+    let (input, weight, bias) = (&up(&[tokens, hidden]), &up(&[3 * hidden, hidden]), &up(&[3 * hidden]));
+    let of = FirstAttention { input, weight, bias, hidden, shape, dropout: Some(&mask) };
+    let d_first = up(&[batch.len(), hidden]);
+    let operands = 4 * (matrix + 3 * hidden * hidden);
+    group.throughput(Throughput::Bytes(operands as u64));
+    group.bench_function("attend_first", |b| b.iter(|| ops.attend_first(&of).unwrap()));
+    group.throughput(Throughput::Bytes(3 * operands as u64));
+    group.bench_function("attend_first, and its backward", |b| {
+        b.iter(|| {
+            let (_, tape) = ops.attend_first(&of).unwrap();
+            ops.attend_first_backward(&of, tape, &d_first).unwrap()
         });
     });
 

@@ -199,11 +199,12 @@ def ops_table(records: Records) -> list[str]:
     lines = []
     for label, runs in records.items():
         rows = {row["operation"]: row for row in runs[-1]["operations"]}
-        both, forward = rows.get("attention, and its backward"), rows.get("attention")
-        if both and forward:
-            difference = {key: both[key] - forward[key] for key in ("seconds", "amount")}
-            rows["attention_backward"] = {**both, **difference}
-            del rows["attention, and its backward"]
+        for name in ("attention", "attend_first"):
+            both, forward = rows.get(f"{name}, and its backward"), rows.get(name)
+            if both and forward:
+                difference = {key: both[key] - forward[key] for key in ("seconds", "amount")}
+                rows[f"{name}_backward"] = {**both, **difference}
+                del rows[f"{name}, and its backward"]
         peak = max(row["amount"] / row["seconds"] for row in rows.values() if row["unit"] == "Elements")
         lines.append(f"{label:<34} {'ms':>9} {'':>16} {'of the peak':>12}")
         for name, row in sorted(rows.items(), key=lambda item: (item[1]["unit"] != "Elements", item[0])):

@@ -7,8 +7,8 @@
 mod suite;
 
 use biorel::encode::Batch;
-use biorel::model::encoder::{Wanted, forward};
-use biorel::model::params::encoder_specs;
+use biorel::model::encoder::{Pass, Wanted, forward};
+use biorel::model::params::{Init, ParamSpec, encoder_specs};
 use biorel::ops::cpu::Level;
 use biorel::ops::cpu::bf16::Unit;
 use biorel::ops::{AdamWStep, AttentionShape, Cpu, FirstAttention, Moments, Norm, Ops, Reference};
@@ -205,6 +205,35 @@ fn cls_alone_is_a_part_of_the_whole() {
             }
         }
     }
+}
+
+/// What `[CLS]` attends to is the same whether the last layer computed it for `[CLS]` alone or for every token, and the
+/// dropout of a training pass does not show in it.
+#[test]
+fn what_cls_attends_to_does_not_depend_on_what_else_is_computed() {
+    let config = small_config(48, 3, 40);
+    let specs = encoder_specs(&config);
+    let batch = small_batch(&mut Draws::new(8), &config, &[7, 1, 32, 18]);
+    let ops = Cpu::new();
+    let params: Vec<_> = specs
+        .iter()
+        .map(|spec| {
+            ops.upload(&ParamSpec { init: Init::Uniform(0.6), ..spec.clone() }.initial(3), &spec.shape).unwrap()
+        })
+        .collect();
+    let attention = |words, pass: Pass| {
+        let wanted = Wanted { words, every_cls: false };
+        let (_, tape) = forward(&ops, &config, &params, &batch, Some(&pass), wanted).unwrap();
+        vec![("attention".to_owned(), tape.unwrap().attention_of_cls(&ops, &config, &batch).unwrap())]
+    };
+    let whole = attention(true, Pass::without_dropout());
+    for bounds in batch.starts.windows(2) {
+        let sum: f32 = whole[0].1[bounds[0]..bounds[1]].iter().sum();
+        assert!((sum - 1.0).abs() < 1e-5);
+    }
+    assert_close(&attention(false, Pass::without_dropout()), &whole, TOLERANCE, "cls alone");
+    let dropout = || Pass { seed: 4, attention: 0.5, ..Pass::without_dropout() };
+    assert_close(&attention(false, dropout()), &attention(true, dropout()), TOLERANCE, "cls alone, dropout");
 }
 
 #[test]
