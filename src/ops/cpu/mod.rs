@@ -159,11 +159,14 @@ impl Cpu {
         }
         let mut out = self.pool.dirty(&[inputs, outputs]);
         out.fill(|out| {
-            out.par_chunks_mut(math::LANES * outputs).enumerate().for_each(|(block, out)| {
-                let first = block * math::LANES;
-                let columns = math::LANES.min(inputs - first);
-                let columns = Matrix::strided(&weight.values()[first..], outputs, columns, inputs);
-                tile::transpose(self.simd, columns, outputs, out);
+            out.par_chunks_mut(tile::TOGETHER * outputs).enumerate().for_each(|(block, out)| {
+                let first = block * tile::TOGETHER;
+                let columns = tile::TOGETHER.min(inputs - first);
+                tile::transpose_far(
+                    self.simd,
+                    Matrix::strided(&weight.values()[first..], outputs, columns, inputs),
+                    out,
+                );
             });
         });
         Some(out)

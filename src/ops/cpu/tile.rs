@@ -77,6 +77,33 @@ kernel! {
     }
 }
 
+/// Columns that [`transpose_far`] takes at once: four lines of the cache of each row.
+pub const TOGETHER: usize = 64;
+
+kernel! {
+    /// [`transpose`] of at most [`TOGETHER`] columns of a matrix whose rows are far apart, `stride` = `rows`: each line of the
+    /// cache is read once, and written once.
+    pub fn transpose_far<A>(x: Matrix<'_, f32>, out: &mut [f32]) {
+        let (rows, columns) = (x.rows(), x.columns());
+        assert!(rows.is_multiple_of(LANES) && columns <= TOGETHER, "rows and columns of a transpose");
+        let mut near = [[0.0f32; TOGETHER]; LANES];
+        for first in (0..rows).step_by(LANES) {
+            for (row, near) in near.iter_mut().enumerate() {
+                near[..columns].copy_from_slice(x.row(first + row));
+            }
+            for column in (0..columns).step_by(4) {
+                for four in (0..LANES).step_by(4) {
+                    let [a, b, c, d] = [0, 1, 2, 3].map(|row| &near[four + row][column..column + 4]);
+                    for i in 0..4.min(columns - column) {
+                        let to = (column + i) * rows + first + four;
+                        out[to..to + 4].copy_from_slice(&[a[i], b[i], c[i], d[i]]);
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
@@ -244,6 +271,20 @@ mod tests {
             for (at, out) in out.iter().enumerate() {
                 let (column, row) = (at / stride, at % stride);
                 assert_eq!(*out, if row < rows { x[row * columns + column] } else { 0.0 });
+            }
+        }
+    }
+
+    #[test]
+    fn transposes_what_is_far_apart() {
+        for simd in Level::ALL.into_iter().filter_map(Simd::new) {
+            for (rows, columns) in [(16, 64), (48, 63), (32, 1), (16, 6)] {
+                let x: Vec<f32> = (0..rows * 70).map(|i| i as f32).collect();
+                let mut out = vec![77.0; columns * rows];
+                transpose_far(simd, Matrix::strided(&x, rows, columns, 70), &mut out);
+                for (at, out) in out.iter().enumerate() {
+                    assert_eq!(*out, x[at % rows * 70 + at / rows]);
+                }
             }
         }
     }
