@@ -7,8 +7,8 @@ documents. Each count is a process of its own; the clock starts when the model i
 disk. Without `--model`, MiniLM is fine-tuned for two steps first: its answers are worth nothing, its speed is that of any
 fine-tuned MiniLM. With `--small` it is a BERT of 2 layers of 128 with random weights and MiniLM's vocabulary, with which
 100,000 documents take minutes instead of hours: for memory and time against the count. Memory: when the model is loaded, the
-mean of the second quarter of the time and of the last one, the peak. It is flat when the last quarter has no more than the
-second; the peak is the largest of more samples the longer it runs. Time is linear when documents/s do not fall. The cost of all
+mean of the second quarter of the time and of the last one, the peak. It is flat when the last quarter has as much as the
+second, within what samples differ by; the peak is the largest of more samples the longer it runs. Time is linear when documents/s do not fall. The cost of all
 of PubMed is computed from the largest count.
 """
 
