@@ -5,14 +5,16 @@
 //!
 //! ```text
 //! corpus files -> Sentence -> Instance -> Features -> Batch (packed) -> Encoded -> Output -> Prediction -> Scores
-//!    corpus::      corpus::    encode::    encode::     encode::        model::    model::     eval::      eval::
+//!    corpus::      corpus::    encode::    encode::     encode::        model::    model::    predict::    eval::
 //!                                                                                    |
 //!                                                                        word weights (attention::)
 //! ```
 //!
-//! Imports go down only: `py` on top of `attention` and `train`, those on `eval`, `model`, then `ops` and `encode`,
+//! Imports go down only: `py` on top of `attention` and `train`, those on `eval` and
+//! `predict`, those on `model`, then `ops` and `encode`,
 //! then `corpus` and `text`; `config`, `rng` and `error` are used everywhere.
 
+mod atomic;
 pub mod attention;
 pub mod config;
 pub mod corpus;
@@ -21,6 +23,7 @@ pub mod error;
 pub mod eval;
 pub mod model;
 pub mod ops;
+pub mod predict;
 pub mod rng;
 pub mod text;
 pub mod train;

@@ -4,9 +4,9 @@ use biorel::attention::{Explain, MaskWords, Masked, Ranking};
 use biorel::config::{Engine, HeadKind};
 use biorel::corpus::Span;
 use biorel::encode::{Features, Instance};
-use biorel::eval::predict::{Predict, Prediction};
 use biorel::model::{EncoderConfig, Network, Weights};
 use biorel::ops::engine;
+use biorel::predict::{Predict, Prediction};
 use biorel::rng::{Purpose, Stream};
 
 const MASK: u32 = 1;

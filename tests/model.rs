@@ -6,11 +6,11 @@ use biorel::Error;
 use biorel::config::{Engine, HeadKind, TooLong, TrainingSettings};
 use biorel::corpus::{Entity, Pair, Sentence, Span, Task};
 use biorel::encode::{Features, Marking, mark};
-use biorel::eval::predict::{Predict, Prediction};
 use biorel::model::checkpoint::{self, Extra};
 use biorel::model::params::encoder_specs;
 use biorel::model::{EncoderConfig, Pretrained, RelationModel, Weights};
 use biorel::ops::engine;
+use biorel::predict::{Predict, Prediction};
 
 const VOCABULARY: &str =
     "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n@\n$\ndrug\nwith\nand\nno\ninteracts\n.\n##s\ne\n1\n2\n[\n]\n/\n";

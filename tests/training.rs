@@ -4,9 +4,9 @@ use biorel::Error;
 use biorel::config::{ClassWeights, Engine, HeadKind, Keep, Precision, TrainingSettings};
 use biorel::corpus::{Span, Task};
 use biorel::encode::{Features, Instance};
-use biorel::eval::predict::{Predict, Prediction};
 use biorel::model::{EncoderConfig, Network, Weights};
 use biorel::ops::engine::{self, Compute};
+use biorel::predict::{Predict, Prediction};
 use biorel::rng::{Purpose, Stream};
 use biorel::train::{Dev, Finetune, News, OnNews, StatePlan, Trained, fewer_negatives};
 

@@ -2,10 +2,10 @@
 
 use crate::Result;
 use crate::encode::Features;
-use crate::eval::predict::{OnBatch, Prediction, chunks_by_length, read};
 use crate::model::{Network, Weights};
 use crate::ops::Ops;
 use crate::ops::engine::Job;
+use crate::predict::batches::{OnBatch, Prediction, chunks_by_length, read};
 
 /// A prediction and what its pieces had to do with it; every list is `(pieces)` long, `[CLS]` and `[SEP]` included.
 #[derive(Debug, Clone, PartialEq)]

@@ -5,10 +5,10 @@
 //! drawn at random (comprehensiveness: DeYoung et al., ERASER, ACL 2020; Jain & Wallace, NAACL 2019, against the gradient).
 
 use crate::encode::{Features, Instance};
-use crate::eval::predict::{OnBatch, Prediction, predict};
 use crate::model::{Network, Weights};
 use crate::ops::Ops;
 use crate::ops::engine::Job;
+use crate::predict::{OnBatch, Prediction, predict};
 use crate::rng::{Purpose, Stream};
 use crate::text::is_marker;
 use crate::{Error, Result};

@@ -4,8 +4,6 @@ mod distributions;
 pub mod folds;
 pub mod metrics;
 pub mod paired;
-pub mod predict;
-pub mod stream;
 
 pub use folds::{FoldScores, Spread};
 pub use metrics::{ClassScore, Confusion, Prf, Scores};

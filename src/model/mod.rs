@@ -8,7 +8,6 @@ mod identity;
 pub mod network;
 pub mod params;
 pub mod relation;
-pub(crate) mod replace;
 
 pub use crate::ops::Loss;
 pub use config::EncoderConfig;

@@ -15,11 +15,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::atomic;
 use crate::config::{Compat, TrainingSettings};
 use crate::corpus::Task;
 use crate::encode::{Casing, Marking, Padding, Tokenizer};
 use crate::model::checkpoint::{self, Extra, LoadReport, WEIGHTS_FILE};
-use crate::model::{EncoderConfig, Network, Weights, replace};
+use crate::model::{EncoderConfig, Network, Weights};
 use crate::{Error, Result};
 
 /// The file that makes a directory a relation model.
@@ -178,7 +179,7 @@ impl RelationModel {
             let message = format!("{} exists and is not a biorel model; choose another name", directory.display());
             return Err(Error::config("directory", message));
         }
-        replace::replace(directory, |partial| self.write_files(partial, readme))
+        atomic::replace(directory, |partial| self.write_files(partial, readme))
     }
 
     fn write_files(&self, directory: &Path, readme: Option<&str>) -> Result<()> {
@@ -201,7 +202,7 @@ impl RelationModel {
     /// Where [`RelationModel::load`] reads from: `directory`, or, if nothing is there, an earlier model that a killed save
     /// had moved aside.
     pub fn place(directory: &Path) -> PathBuf {
-        replace::find(directory)
+        atomic::find(directory)
     }
 
     /// Read a model that [`RelationModel::save`] wrote.

@@ -13,9 +13,9 @@ use super::compute::PyCompute;
 use super::gate::{detached, interruptible};
 use crate::corpus::Span;
 use crate::encode::{Features, Tokenizer};
-use crate::eval::predict::EncodeStates;
 use crate::model::Pretrained;
 use crate::model::checkpoint::LoadReport;
+use crate::predict::EncodeStates;
 use crate::{Error, Result};
 
 /// A pre-trained encoder with its tokenizer.

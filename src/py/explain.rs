@@ -13,8 +13,8 @@ use super::model::PyModel;
 use crate::attention::{Explain, Explained, MaskWords, Masked, WordWeight, spearman, word_weights};
 use crate::config::HeadKind;
 use crate::encode::{Encoded, Instance};
-use crate::eval::predict::Prediction;
 use crate::model::RelationModel;
+use crate::predict::Prediction;
 use crate::text::stem;
 use crate::{Error, Result};
 

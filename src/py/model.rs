@@ -17,8 +17,8 @@ use super::instances::PyInstances;
 use crate::Result;
 use crate::corpus::{Entity, Sentence, Span};
 use crate::encode::{Encoded, mark_arguments};
-use crate::eval::predict::{Predict, Prediction};
 use crate::model::RelationModel;
+use crate::predict::{Predict, Prediction};
 
 /// A fine-tuned relation classifier.
 #[pyclass(frozen, name = "Model", module = "biorel._biorel")]

@@ -16,7 +16,7 @@ use super::gate::{detached, interruptible};
 use super::model::PyModel;
 use crate::corpus::Task;
 use crate::corpus::documents::{Document, Format, Predicted, relation_lines, write_collection, write_document};
-use crate::eval::stream::{self, Part, Position, Row, Stream, StreamSettings};
+use crate::predict::stream::{self, Part, Position, Row, Stream, StreamSettings};
 
 /// How often Ctrl-C is looked for while the next part is computed.
 const PATIENCE: Duration = Duration::from_millis(50);

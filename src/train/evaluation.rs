@@ -8,9 +8,9 @@ use crate::config::{Keep, TrainingSettings};
 use crate::corpus::Task;
 use crate::encode::Features;
 use crate::eval::Confusion;
-use crate::eval::predict::{OnBatch, predict};
 use crate::model::{Network, Weights};
 use crate::ops::Ops;
+use crate::predict::{OnBatch, predict};
 use crate::{Error, Result};
 
 /// Held-out instances that are scored while training.

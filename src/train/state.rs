@@ -14,8 +14,9 @@ use sha2::{Digest, Sha256};
 use super::evaluation::Evaluations;
 use super::trainer::{Snapshot, Trainer};
 use super::{Evaluation, Progress, StepRecord, TrainingSettings};
+use crate::atomic;
 use crate::encode::Features;
-use crate::model::{Network, ParamSpec, Weights, checkpoint, replace};
+use crate::model::{Network, ParamSpec, Weights, checkpoint};
 use crate::ops::Ops;
 use crate::{Error, Result};
 
@@ -116,10 +117,10 @@ impl Keeper {
         let result = std::fs::create_dir_all(&partial)
             .map_err(Error::io(&partial))
             .and_then(|()| checkpoint::write_tensors(&file, views, metadata))
-            .and_then(|()| replace::sync(&partial))
+            .and_then(|()| atomic::sync(&partial))
             .and_then(|()| std::fs::rename(&file, &self.path).map_err(Error::io(&self.path)));
         if let (Ok(()), Some(folder)) = (&result, partial.parent()) {
-            replace::sync_names(folder);
+            atomic::sync_names(folder);
         }
         // What is half-written is of no use; that it could not be removed matters less than the error itself.
         let _ = std::fs::remove_dir_all(&partial);

@@ -2,12 +2,12 @@
 
 use crate::config::TrainingSettings;
 use crate::encode::Batch;
-use crate::eval::predict::OnBatch;
 use crate::model::encoder::{Frozen, Pass};
 use crate::model::network::Gradient;
 use crate::model::params::Layout;
 use crate::model::{Network, ParamSpec, Weights};
 use crate::ops::{AdamWStep, Late, Loss, Moments, Ops, StepSums, Update};
+use crate::predict::OnBatch;
 use crate::train::{Dev, Evaluation};
 use crate::{Error, Result};
 

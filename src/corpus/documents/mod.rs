@@ -18,14 +18,11 @@
 //! * A mention in several segments stands from its first to its last character. One whose segments lie in different
 //!   sentences forms no pair, and is reported.
 
-mod bioc_json;
-mod bioc_xml;
-mod brat;
+mod formats;
 mod gold;
 mod inputs;
 mod json_records;
 mod offsets;
-mod pubtator;
 mod records;
 mod sentences;
 mod write;
@@ -194,10 +191,10 @@ impl Document {
     /// [`Error::Corpus`] with file and line.
     pub fn parse(record: Record) -> Result<Self> {
         match record.format {
-            Format::Pubtator => pubtator::parse(record),
-            Format::BiocJson => bioc_json::parse(record),
-            Format::BiocXml => bioc_xml::parse(record),
-            Format::Brat => brat::parse(record),
+            Format::Pubtator => formats::pubtator::parse(record),
+            Format::BiocJson => formats::bioc_json::parse(record),
+            Format::BiocXml => formats::bioc_xml::parse(record),
+            Format::Brat => formats::brat::parse(record),
         }
     }
 

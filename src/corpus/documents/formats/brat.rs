@@ -12,10 +12,10 @@
 
 use std::collections::HashMap;
 
-use super::offsets::{Converter, Unit, written};
-use super::records::Record;
-use super::{Argument, Document, Format, Mention, Origin, Passage, Relation};
 use crate::corpus::FindingKind;
+use crate::corpus::documents::offsets::{Converter, Unit, written};
+use crate::corpus::documents::records::Record;
+use crate::corpus::documents::{Argument, Document, Format, Mention, Origin, Passage, Relation};
 use crate::corpus::files::lines;
 use crate::{Error, Result};
 
@@ -28,7 +28,7 @@ struct Row<'a> {
     text: &'a str,
 }
 
-pub(super) fn parse(record: Record) -> Result<Document> {
+pub(in crate::corpus::documents) fn parse(record: Record) -> Result<Document> {
     let raw = Record::decode(record.raw, &record.path, record.line)?;
     let text = Record::decode(record.text.unwrap_or_default(), &record.path.with_extension("txt"), 1)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();

@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use super::records::Record;
-use super::{Document, Format, Origin};
+use crate::corpus::documents::records::Record;
+use crate::corpus::documents::{Document, Format, Origin};
 use crate::{Error, Result};
 
 use super::bioc_xml::{Annotation, Bioc, BiocPassage, BiocRelation};
 
-pub(super) fn parse(record: Record) -> Result<Document> {
+pub(in crate::corpus::documents) fn parse(record: Record) -> Result<Document> {
     let raw = Record::decode(record.raw, &record.path, record.line)?;
     let value: Value = serde_json::from_str(&raw).map_err(|error| {
         let line = record.line + error.line().saturating_sub(1);

@@ -22,11 +22,11 @@ use std::time::Duration;
 use rayon::ThreadPoolBuilder;
 use rayon::prelude::*;
 
-use super::predict::predict;
 use crate::corpus::documents::{Document, Input};
 use crate::model::RelationModel;
 use crate::ops::Ops;
 use crate::ops::engine::{Compute, Job};
+use crate::predict::predict;
 use crate::{Error, Result};
 use prepare::{Prepared, Read, failure, prepare};
 use reader::Reader;
@@ -257,7 +257,7 @@ pub fn predict_documents(
     documents: Vec<Document>,
     settings: &StreamSettings,
     keep_failures: bool,
-    on_batch: super::predict::OnBatch<'_>,
+    on_batch: crate::predict::OnBatch<'_>,
 ) -> Result<Part> {
     settings.validate()?;
     let names: Vec<String> = documents.iter().map(|document| document.id.clone()).collect();
@@ -272,7 +272,7 @@ pub fn predict_documents(
         }
     }
     let RelationModel { network, weights, .. } = model;
-    let job = super::predict::Predict { network, weights, features: &prepared.features, on_batch };
+    let job = crate::predict::Predict { network, weights, features: &prepared.features, on_batch };
     let predictions = settings.compute.run(job)?;
     Ok(prepared.finish(predictions))
 }

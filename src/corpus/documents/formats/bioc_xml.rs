@@ -10,9 +10,9 @@ use std::path::Path;
 
 use roxmltree::Node;
 
-use super::offsets::{Converter, Unit, written};
-use super::records::Record;
-use super::{Argument, Document, Format, Mention, Origin, Passage, Relation, concepts};
+use crate::corpus::documents::offsets::{Converter, Unit, written};
+use crate::corpus::documents::records::Record;
+use crate::corpus::documents::{Argument, Document, Format, Mention, Origin, Passage, Relation, concepts};
 use crate::corpus::xml::children;
 use crate::corpus::{FindingKind, Span, xml};
 use crate::{Error, Result};
@@ -133,7 +133,10 @@ impl Bioc {
             let hull = Span::new(spans[0].start, spans[spans.len() - 1].end);
             let home = match self.passages[passage].duplicate {
                 false => Some(place_of[passage]),
-                true => document.passages.iter().position(|passage| super::offsets::slice(passage, hull).is_some()),
+                true => document
+                    .passages
+                    .iter()
+                    .position(|passage| crate::corpus::documents::offsets::slice(passage, hull).is_some()),
             };
             let slice = || spans.iter().filter_map(|&span| document.slice(span)).collect::<Vec<_>>().join(" ");
             let text = annotation.text.clone().filter(|text| !text.is_empty()).unwrap_or_else(slice);
@@ -270,7 +273,7 @@ impl PartialEq for Place {
     }
 }
 
-pub(super) fn parse(record: Record) -> Result<Document> {
+pub(in crate::corpus::documents) fn parse(record: Record) -> Result<Document> {
     let raw = Record::decode(record.raw, &record.path, record.line)?;
     let shift = |error: Error| match error {
         Error::Corpus { path, line: Some(line), message } => Error::corpus_line(path, record.line + line - 1, message),

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use super::{Failure, Part, Position, Row, StreamSettings};
 use crate::corpus::documents::{Document, Record};
 use crate::encode::{Features, mark_arguments};
-use crate::eval::predict::Prediction;
 use crate::model::RelationModel;
+use crate::predict::Prediction;
 use crate::{Error, Result};
 
 /// A part on its way to the engine.

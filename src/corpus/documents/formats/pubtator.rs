@@ -12,10 +12,10 @@
 //! BioRED does, it may have more columns, which are not read either. `@12-19` as an argument is the mention at those
 //! characters: what is written where a mention has no identifier.
 
-use super::offsets::{Converter, Unit, written};
-use super::records::Record;
-use super::{Argument, Document, Format, Mention, Origin, Passage, Relation, concepts};
 use crate::corpus::FindingKind;
+use crate::corpus::documents::offsets::{Converter, Unit, written};
+use crate::corpus::documents::records::Record;
+use crate::corpus::documents::{Argument, Document, Format, Mention, Origin, Passage, Relation, concepts};
 use crate::corpus::files::lines;
 use crate::{Error, Result};
 
@@ -28,7 +28,7 @@ struct Row<'a> {
     identifiers: Vec<String>,
 }
 
-pub(super) fn parse(record: Record) -> Result<Document> {
+pub(in crate::corpus::documents) fn parse(record: Record) -> Result<Document> {
     let raw = Record::decode(record.raw, &record.path, record.line)?;
     let mut id: Option<&str> = None;
     let (mut title, mut body): (Option<&str>, Option<&str>) = (None, None);
