@@ -163,7 +163,7 @@ notebooks: $(VENV)/.built $(VENV)/.minilm
 	$(BIN)/python -m pip install --quiet --group notebooks
 	$(BIN)/python notebooks/execute.py
 
-# The peer lives in an environment of its own: biorel needs none of it.
+# The baseline lives in an environment of its own: biorel needs none of it.
 .venv-bench/.built: benchmarks/requirements.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet -r benchmarks/requirements.txt
@@ -173,8 +173,8 @@ notebooks: $(VENV)/.built $(VENV)/.minilm
 # Parts that have a result in benchmarks/results/bench are left out: a run that was stopped goes on.
 bench: $(VENV)/.built $(VENV)/.minilm .venv-bench/.built
 	@test -n "$(BIOREL_CORPORA)" || { echo "set BIOREL_CORPORA to the folder that holds aimed/aimed_pairs.tsv"; exit 1; }
-	$(BIN)/python benchmarks/bench.py $(or $(PARTS),all) --peer .venv-bench/bin/python
-	.venv-bench/bin/python benchmarks/bench.py report
+	$(BIN)/python benchmarks/speed/bench.py $(or $(PARTS),all) --baseline .venv-bench/bin/python
+	.venv-bench/bin/python benchmarks/speed/bench.py report
 
 clean:
 	rm -rf $(VENV) .venv-bench .venv-docs .venv-cuda .venv-cuda-try .cache site target dist python/biorel/*.so

@@ -1,10 +1,14 @@
-"""The log that both training programs write: JSON lines, the machine in the header. README.md has the format."""
+"""What all benchmarks record: the machine, the commit, and the JSON lines that both training programs write.
+
+README.md has the format of the lines.
+"""
 
 import json
 import os
 import platform
 import resource
 import statistics
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +31,16 @@ def cpu_features() -> list[str]:
     return [f for f in ["avx2", "avx512f", "avx512_bf16", "amx_bf16"] if f in flags]
 
 
+def load_average() -> list[float]:
+    return [round(x, 2) for x in os.getloadavg()]
+
+
+def commit() -> str:
+    """The checkout's commit, with a `+` where files differ from it."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
 class RunLog:
     """One log file, or standard output; a record is written when it is given."""
 
@@ -45,7 +59,7 @@ class RunLog:
 
     def header(self, program: str, script: str, versions: dict, settings: dict, data: dict, encoder: str) -> None:
         """`settings` are the script's options; those that are paths must be left out."""
-        command = ["python", f"benchmarks/{script}"]
+        command = ["python", f"benchmarks/speed/{script}"]
         for name, value in settings.items():
             if value is None or value is False:
                 continue
@@ -93,10 +107,6 @@ class RunLog:
             record["scores"] = scores
         record["peak_memory_mb"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         self.write(record)
-
-
-def load_average() -> list[float]:
-    return [round(x, 2) for x in os.getloadavg()]
 
 
 def binary_scores(gold: list[int], predicted: list[int]) -> dict:

@@ -1,6 +1,6 @@
 //! Weight files: every format, names, element types, and everything that can be wrong with one.
 
-mod damage;
+mod corrupt;
 mod formats;
 mod malicious;
 mod safetensors;

@@ -1,5 +1,5 @@
 //! How many launches a step of training is, counted without computing it: a device that only counts. Launches cost the host
-//! 2.5 to 4 microseconds each, so they bound how fast small models train (benchmarks/gpu/README.md).
+//! 2.5 to 4 microseconds each, so they bound how fast small models train (benchmarks/speed/gpu/README.md).
 //!
 //! candle launches the heads' kernels by itself. Each makes a tensor, and so do views, which launch nothing: the number of
 //! tensors is what is counted, and more than there are launches.
@@ -141,7 +141,7 @@ fn launches(counts: &BTreeMap<&'static str, usize>) -> usize {
 }
 
 #[test]
-#[ignore = "prints the numbers of benchmarks/gpu/README.md: alone, or other tests' tensors are counted"]
+#[ignore = "prints the numbers of benchmarks/speed/gpu/README.md: alone, or other tests' tensors are counted"]
 fn launches_of_a_step() {
     for name in ["MiniLM", "BERT-base"] {
         for head in HeadKind::ALL {

@@ -1,4 +1,4 @@
-"""What is left on disk when a process is killed, or the disk is full."""
+"""What remains on disk when a process is killed or the disk is full."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SENTENCE = {
 
 KILLS = 3
 
-# Trains from the state it finds, and saves the model at the end.
+# Resumes from an existing state, and saves the model at the end.
 TRAIN = """
 import sys, biorel
 encoder, state, model = sys.argv[1:]
@@ -47,16 +47,16 @@ def digest(model: Path) -> str:
     return hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest()
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
     encoder = write_encoder(tmp_path / "encoder")
-    whole = train(encoder, tmp_path / "whole.state", tmp_path / "whole")
-    assert whole.wait() == 0
+    undisturbed = train(encoder, tmp_path / "undisturbed.state", tmp_path / "undisturbed")
+    assert undisturbed.wait() == 0
     state, model = tmp_path / "killed.state", tmp_path / "killed"
     moments = random.Random(5)
     for _ in range(KILLS):
         before = written(state)
         process = train(encoder, state, model)
-        # At a random moment of the training, after at least one more state was written: the run gets on.
+        # Kill at a random moment after at least one more state was written, so that the run progresses.
         while written(state) == before and process.poll() is None:
             time.sleep(0.001)
         time.sleep(moments.uniform(0.0, 0.1))
@@ -65,7 +65,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
         process.wait()
     assert not model.exists()
     assert train(encoder, state, model).wait() == 0
-    assert digest(model) == digest(tmp_path / "whole")
+    assert digest(model) == digest(tmp_path / "undisturbed")
 
 
 def test_a_full_disk_leaves_the_earlier_model(run: biorel.Run, tmp_path: Path) -> None:

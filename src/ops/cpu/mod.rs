@@ -8,7 +8,7 @@
 //!
 //! Tried, and no gain: cutting the rows of a product into tasks of our own instead of the crate's threads (2 % slower
 //! with one task a thread, 12 % with four: each packs the weights again); copying queries, keys and values of a head
-//! together before its products. `benchmarks/step.rs` shows where the time of a step goes.
+//! together before its products. `benchmarks/speed/step.rs` shows where the time of a step goes.
 
 // Loops over an index are what the compiler turns into vector code when several slices are read at once.
 #![allow(clippy::needless_range_loop)]

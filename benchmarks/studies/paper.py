@@ -1,0 +1,88 @@
+"""The paper's tables and figures on the published corpora, with MiniLM and a schedule that fits a small machine.
+
+    BIOREL_CORPORA=... python benchmarks/studies/paper.py --directory runs/paper --output benchmarks/results/paper
+
+`biorel.reproduce` with the schedule below. Kill it whenever you like and start it again: it goes on where it stopped.
+Every start is written down with what it found finished. The directory also holds predictions, models and heat maps,
+which quote the corpora and stay out of the repository; `--output` gets tables, figures and `report.md`, without Fig. 3.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import biorel
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from runlog import commit, cpu_features, cpu_name
+
+CORPORA = {"aimed": "aimed/aimed_pairs.tsv", "ddi": "ddi/DDICorpus-2013.zip", "chemprot": "chemprot"}
+ITEMS = ["table1", "table3", "table4", "table5", "figure4", "faithfulness"]
+# A fraction of an epoch, half of it related pairs: what two busy cores can do for seven heads in an hour or two.
+SCHEDULE = {"max_steps": 200, "batch_size": 16, "learning_rate": 8e-5, "negatives": 1.0, "freeze": 0}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--directory", type=Path, required=True, help="of the experiment")
+    parser.add_argument("--output", type=Path, required=True, help="folder for what can be published")
+    parser.add_argument("--corpora", nargs="+", default=list(CORPORA), choices=CORPORA)
+    parser.add_argument("--items", nargs="+", default=ITEMS, choices=ITEMS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--folds", choices=["all", "first"], default="first", help="of AIMed's ten")
+    parser.add_argument("--jobs", type=int, help="trials at once")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--threads", type=int)
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    note_start(options)
+    folder = Path(os.environ["BIOREL_CORPORA"])
+    corpora = {
+        name: biorel.load_corpus(name, folder / CORPORA[name], splits="blue" if name == "ddi" else None)
+        for name in options.corpora
+    }
+    biorel.reproduce(
+        options.items,
+        corpora=corpora,
+        directory=options.directory,
+        preset="quick",
+        seeds=options.seeds,
+        folds=options.folds,
+        jobs=options.jobs,
+        precision=options.precision,
+        threads=options.threads,
+        progress=sys.stderr.isatty(),
+        **SCHEDULE,
+    )
+    publish(options.directory, options.output)
+
+
+def note_start(options: argparse.Namespace) -> None:
+    """When it was started, where, with what, and what there was."""
+    found = []
+    for name in options.corpora:
+        trials = options.directory / "runs" / name / "trials.jsonl"
+        count = len(trials.read_text().splitlines()) if trials.exists() else 0
+        states = [path.stem for path in options.directory.glob(f"runs/{name}/states/*.state")]
+        found.append(f"{name} {count} trials" + "".join(f" and the state of {state}" for state in states))
+    machine = f"{cpu_name()}, {os.cpu_count()} cores ({', '.join(cpu_features())})"
+    command = f"{' '.join(options.items)}, seeds {options.seeds}, {options.precision}, threads {options.threads}"
+    command += f", jobs {options.jobs or 1}, AIMed's folds: {options.folds}"
+    now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    with (options.output / "starts.txt").open("a") as file:
+        print(f"{now}  commit {commit()}, {machine}: {command}; found {'; '.join(found)}", file=file)
+
+
+def publish(directory: Path, output: Path) -> None:
+    """What quotes no sentence of a corpus."""
+    names = ["report.md", *(path.name for path in [*directory.glob("*.csv"), *directory.glob("*.svg")])]
+    for name in names:
+        (output / name).write_bytes((directory / name).read_bytes())
+    for path in directory.glob("runs/*/trials.tsv"):
+        (output / f"trials-{path.parent.name}.tsv").write_bytes(path.read_bytes())
+
+
+if __name__ == "__main__":
+    main()
