@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{Argument, Document, Format, Input, Records, Relation, list_inputs};
+use super::document::{Argument, Document, Relation};
+use super::inputs::{Format, Input, list_inputs};
+use super::records::Records;
+use super::sentences::DocumentSentence;
 use crate::corpus::{
     Candidates, Corpus, CorpusKind, Finding, FindingKind, Pair, ReadOptions, Report, Sentence, Split, Task, table,
 };
@@ -159,7 +162,7 @@ fn rules(formed: &[Formed]) -> Candidates {
 /// A document with its sentences, and the pairs of mentions of one sentence that each relation joins.
 struct Formed<'a> {
     document: &'a Document,
-    sentences: Vec<super::DocumentSentence>,
+    sentences: Vec<DocumentSentence>,
     findings: Vec<Finding>,
     /// Sentence of each mention that stands in one.
     home: HashMap<usize, usize>,

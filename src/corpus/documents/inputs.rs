@@ -1,19 +1,74 @@
 //! Which files to read, and in which format.
 
+use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::read::MultiGzDecoder;
 
-use super::Format;
 use crate::{Error, Result};
 
 /// Deepest nesting of folders; a loop of symbolic links ends here.
 const DEPTH_LIMIT: usize = 16;
+
+/// The formats of documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Format {
+    /// `PMID|t|title`, `PMID|a|abstract`, then tab-separated mentions and relations; a blank line between documents.
+    Pubtator,
+    /// BioC in JSON: a collection, a list of documents, PubTator's export, or one of these on each line.
+    BiocJson,
+    /// BioC in XML.
+    BiocXml,
+    /// A `.txt` with its `.ann` beside it.
+    Brat,
+}
+
+impl Format {
+    /// All of them, in the order in which messages name them.
+    pub const ALL: [Self; 4] = [Self::Pubtator, Self::BiocJson, Self::BiocXml, Self::Brat];
+
+    /// The name as users write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pubtator => "pubtator",
+            Self::BiocJson => "bioc-json",
+            Self::BiocXml => "bioc-xml",
+            Self::Brat => "brat",
+        }
+    }
+
+    /// Ending of a file in this format.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Pubtator => "pubtator",
+            Self::BiocJson => "json",
+            Self::BiocXml => "xml",
+            Self::Brat => "ann",
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            Error::config("format", format!("`{name}` is not a format of documents; choose one of {known}"))
+        })
+    }
+}
 
 /// A file of documents.
 #[derive(Debug, Clone, PartialEq, Eq)]

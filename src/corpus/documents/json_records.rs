@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::records::{Bytes, RECORD_LIMIT, Stop};
+use super::bytes::{Bytes, RECORD_LIMIT, Stop};
 
 /// The lists of a collection that hold documents.
 const LISTS: [&[u8]; 2] = [b"documents", b"PubTator3"];

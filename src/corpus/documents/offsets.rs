@@ -1,6 +1,5 @@
 //! What a file's offsets count, decided by the mentions' own texts.
 
-use super::Passage;
 use crate::corpus::Span;
 use crate::corpus::offsets::CharIndex;
 
@@ -116,13 +115,6 @@ impl<'a> Converter<'a> {
 /// The offsets as they are written, for messages.
 pub(super) fn written(segments: &[(usize, usize)]) -> String {
     segments.iter().map(|(start, end)| format!("{start}-{end}")).collect::<Vec<_>>().join(";")
-}
-
-/// Characters of the document that lie in one passage.
-pub(super) fn slice(passage: &Passage, span: Span) -> Option<&str> {
-    let start = span.start.checked_sub(passage.start)?;
-    let end = span.end.checked_sub(passage.start)?;
-    CharIndex::new(&passage.text).slice(Span::new(start, end))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! From a document to its sentences with the mentions that each holds.
 
-use super::{Document, Passage};
+use super::document::{Document, Mention, Passage};
 use crate::corpus::offsets::CharIndex;
 use crate::corpus::{Candidates, Entity, Finding, FindingKind, Sentence, Span, split_sentences};
 
@@ -33,7 +33,7 @@ impl Document {
             |kind, id: &str, reason: &str| findings.push(Finding::new(kind, format!("{}.{id}", self.id), reason));
         let mut sentences: Vec<DocumentSentence> = Vec::new();
         for (number, passage) in self.passages.iter().enumerate() {
-            let own = |mention: &super::Mention| mention.passage == Some(number);
+            let own = |mention: &Mention| mention.passage == Some(number);
             let mut inside: Vec<usize> = (0..self.mentions.len()).filter(|&index| own(&self.mentions[index])).collect();
             // In the order of the text, whatever the file's: it is the order of the arguments where types do not say.
             // Of those that start together, the one that holds the others comes first.
@@ -131,7 +131,7 @@ fn paragraphs(text: &str) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Mention;
+
     use super::*;
 
     fn document(text: &str, mentions: &[&[(usize, usize)]]) -> Document {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::records::{Bytes, RECORD_LIMIT, Stop};
+use super::bytes::{Bytes, RECORD_LIMIT, Stop};
 
 pub(super) struct Splitter {
     bytes: Bytes,

@@ -1,14 +1,17 @@
 //! A document in BioC-JSON, as the `bioc` library and PubTator write it.
 
-use serde_json::Value;
+use std::fmt::Write as _;
 
+use serde_json::{Map, Value, json};
+
+use super::bioc::{Annotation, Bioc, BiocPassage, BiocRelation, arguments, fresh_ids, infons_of, named};
+use crate::corpus::Span;
+use crate::corpus::documents::document::{Document, Mention, Origin, Predicted};
+use crate::corpus::documents::inputs::Format;
 use crate::corpus::documents::records::Record;
-use crate::corpus::documents::{Document, Format, Origin};
 use crate::{Error, Result};
 
-use super::bioc_xml::{Annotation, Bioc, BiocPassage, BiocRelation};
-
-pub(in crate::corpus::documents) fn parse(record: Record) -> Result<Document> {
+pub(super) fn parse(record: Record) -> Result<Document> {
     let raw = Record::decode(record.raw, &record.path, record.line)?;
     let value: Value = serde_json::from_str(&raw).map_err(|error| {
         let line = record.line + error.line().saturating_sub(1);
@@ -108,4 +111,79 @@ fn text(value: &Value) -> Option<String> {
 fn infons(value: &Value) -> Vec<(String, String)> {
     let pairs = value.as_object().into_iter().flatten();
     pairs.filter_map(|(key, value)| Some((key.clone(), text(value)?))).collect()
+}
+
+pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&str>) -> Result<String> {
+    let mut value: Value = match kept {
+        Some(raw) => serde_json::from_str(raw)
+            .map_err(|error| Error::corpus(&document.origin.path, format!("cannot be written again: {error}")))?,
+        None => {
+            let passages: Vec<Value> = document
+                .passages
+                .iter()
+                .enumerate()
+                .map(|(number, passage)| {
+                    let own = document.mentions.iter().filter(|mention| mention.passage == Some(number));
+                    json!({
+                        "offset": passage.start,
+                        "infons": {"type": passage.kind},
+                        "text": passage.text,
+                        "sentences": [],
+                        "annotations": own.map(written_annotation).collect::<Vec<_>>(),
+                        "relations": [],
+                    })
+                })
+                .collect();
+            let relations: Vec<Value> = document.relations.iter().map(|relation| {
+                let (infons, nodes) = arguments(document, &relation.arguments);
+                let mut all = Map::from_iter([("type".to_owned(), json!(relation.kind))]);
+                all.extend(infons.into_iter().map(|(key, value)| (key.to_owned(), json!(value))));
+                json!({"id": relation.id, "infons": all, "nodes": nodes.iter().map(|(refid, role)| json!({"refid": refid, "role": role})).collect::<Vec<_>>()})
+            }).collect();
+            json!({"id": document.id, "infons": {}, "passages": passages, "relations": relations})
+        }
+    };
+    if !predicted.is_empty() {
+        if !value["relations"].is_array() {
+            value["relations"] = json!([]);
+        }
+        let mut ids = fresh_ids(document, "biorel");
+        for (one, nodes) in predicted.iter().zip(named(document, predicted)?) {
+            let infons: Map<String, Value> =
+                infons_of(one).into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect();
+            let node = |side: usize| json!({"refid": nodes[side], "role": format!("Arg{}", side + 1)});
+            let relation = json!({"id": ids.next(), "infons": infons, "nodes": [node(0), node(1)]});
+            if let Some(list) = value["relations"].as_array_mut() {
+                list.push(relation);
+            }
+        }
+    } else if let Some(raw) = kept {
+        return Ok(raw.to_owned());
+    }
+    Ok(value.to_string())
+}
+
+fn written_annotation(mention: &Mention) -> Value {
+    let mut infons = Map::from_iter([("type".to_owned(), json!(mention.kind))]);
+    if !mention.identifiers.is_empty() {
+        infons.insert("identifier".to_owned(), json!(mention.identifiers.join(";")));
+    }
+    let place = |span: &Span| json!({"offset": span.start, "length": span.len()});
+    let places: Vec<Value> = mention.spans.iter().map(place).collect();
+    json!({"id": mention.id, "infons": infons, "text": mention.text, "locations": places})
+}
+
+/// A collection of documents that [`write`] wrote. `header` is what stood before the first of them: the collection's own
+/// fields.
+pub(super) fn collection(header: &str, documents: &[String]) -> String {
+    let fields: Option<Map<String, Value>> = serde_json::from_str(&format!("{header}[]}}")).ok();
+    let fields = fields.filter(|fields| fields.contains_key("documents")).unwrap_or_else(|| {
+        let empty = json!({"source": "", "date": "", "key": "", "version": "1.0", "infons": {}});
+        empty.as_object().cloned().unwrap_or_default()
+    });
+    let mut text = String::from("{");
+    for (key, value) in fields.iter().filter(|(key, _)| *key != "documents") {
+        let _ = write!(text, "{}: {value}, ", Value::from(key.as_str()));
+    }
+    format!("{text}\"documents\": [\n{}\n]}}\n", documents.join(",\n"))
 }

@@ -1,279 +1,18 @@
-//! A document in BioC-XML, and what both spellings of BioC share: from passages, annotations and relations to a
-//! [`Document`].
-//!
-//! Annotations stand in their passage or sentence, and their offsets count from the start of the document, as the
-//! passage's own does. Concepts are read from the infon `identifier`, or from one that is named after a database. A relation
-//! names annotations (`<node refid="T1"/>`) or, as BC5CDR and BioRED do, concepts in its infons.
+//! BioC in XML.
 
-use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use roxmltree::Node;
 
-use crate::corpus::documents::offsets::{Converter, Unit, written};
+use super::bioc::{Annotation, Bioc, BiocPassage, BiocRelation, arguments, fresh_ids, infons_of, named};
+use crate::corpus::documents::document::{Document, Origin, Predicted};
+use crate::corpus::documents::inputs::Format;
 use crate::corpus::documents::records::Record;
-use crate::corpus::documents::{Argument, Document, Format, Mention, Origin, Passage, Relation, concepts};
-use crate::corpus::xml::children;
-use crate::corpus::{FindingKind, Span, xml};
+use crate::corpus::xml::{self, children};
 use crate::{Error, Result};
 
-/// Infons of an annotation that hold a concept, in the order in which they are looked for.
-const CONCEPT_KEYS: [&str; 12] = [
-    "identifier",
-    "Identifier",
-    "concept_id",
-    "normalized_id",
-    "MESH",
-    "MeSH",
-    "NCBI_Gene",
-    "NCBI GENE",
-    "NCBI Gene",
-    "OMIM",
-    "ChEBI",
-    "NCBI_Taxonomy",
-];
-
-/// Offsets beyond this are not of a document, and sums of them could overflow.
-const OFFSET_LIMIT: usize = 1 << 40;
-
-/// A document as BioC has it.
-#[derive(Default)]
-pub(super) struct Bioc {
-    pub(super) id: String,
-    pub(super) passages: Vec<BiocPassage>,
-    pub(super) annotations: Vec<Annotation>,
-    pub(super) relations: Vec<BiocRelation>,
-}
-
-/// A passage with text, or a sentence.
-pub(super) struct BiocPassage {
-    pub(super) kind: String,
-    pub(super) offset: usize,
-    pub(super) text: String,
-    pub(super) sentence: bool,
-    /// Its text is also that of its sentences, which count.
-    pub(super) duplicate: bool,
-}
-
-pub(super) struct Annotation {
-    pub(super) id: String,
-    pub(super) infons: Vec<(String, String)>,
-    /// Offset and length.
-    pub(super) segments: Vec<(usize, usize)>,
-    pub(super) text: Option<String>,
-    /// The passage in which it stands.
-    pub(super) passage: Option<usize>,
-    /// Where it stands in the record, for messages.
-    pub(super) at: usize,
-}
-
-pub(super) struct BiocRelation {
-    pub(super) id: String,
-    pub(super) infons: Vec<(String, String)>,
-    pub(super) nodes: Vec<String>,
-    pub(super) at: usize,
-}
-
-impl Bioc {
-    /// The document; `fail` makes an error at a place of the record.
-    pub(super) fn into_document(self, fail: impl Fn(usize, String) -> Error) -> Result<Document> {
-        let mut document = Document { id: self.id.clone(), ..Document::default() };
-        if let Some(passage) = self.passages.iter().find(|passage| passage.offset > OFFSET_LIMIT) {
-            return Err(fail(0, format!("document {}: a passage at {} cannot be", self.id, passage.offset)));
-        }
-        let ascii = self.passages.iter().all(|passage| passage.text.is_ascii());
-        let mut found = self.locate(Unit::Characters);
-        let mut unit = Unit::Characters;
-        if !ascii && found.iter().any(|place| matches!(place, Place::Wrong(_))) {
-            for other in [Unit::Utf16, Unit::Bytes] {
-                let all = self.locate(other);
-                if !all.iter().any(|place| matches!(place, Place::Wrong(_))) {
-                    (found, unit) = (all, other);
-                    break;
-                }
-            }
-        }
-        if let Some(reason) = unit.reason() {
-            document.note(FindingKind::Repaired, "offsets", reason);
-        }
-        // In characters a passage starts earlier by what its predecessors have more in the unit of the file.
-        let starts = self.starts(unit);
-        let mut place_of: Vec<usize> = Vec::new();
-        for (passage, &start) in self.passages.iter().zip(&starts) {
-            place_of.push(document.passages.len());
-            if !passage.duplicate {
-                let (kind, text) = (passage.kind.clone(), passage.text.clone());
-                document.passages.push(Passage { kind, start, text, sentence: passage.sentence });
-            }
-        }
-        let mut known: HashSet<String> = HashSet::new();
-        for (annotation, place) in self.annotations.iter().zip(found) {
-            let id = match annotation.id.is_empty() {
-                true => format!("T{}", document.mentions.len() + 1),
-                false => annotation.id.clone(),
-            };
-            let (passage, spans) = match place {
-                Place::At(passage, spans) => (passage, spans),
-                Place::Nowhere => {
-                    document.note(FindingKind::Skipped, &id, "an annotation without a location");
-                    continue;
-                }
-                Place::Wrong(message) => {
-                    return Err(fail(annotation.at, format!("document {}: annotation {id} {message}", self.id)));
-                }
-            };
-            if !known.insert(id.clone()) {
-                document.note(FindingKind::Repaired, &id, "an identifier of two annotations; both are kept");
-            }
-            let start = starts[passage];
-            let spans: Vec<Span> = spans.iter().map(|span| Span::new(span.start + start, span.end + start)).collect();
-            let infon = |key: &str| annotation.infons.iter().find(|(known, _)| known == key).map(|(_, value)| value);
-            let kind = infon("type").cloned().unwrap_or_default();
-            let identifiers = CONCEPT_KEYS.iter().find_map(|key| infon(key)).map(|field| concepts(field));
-            let hull = Span::new(spans[0].start, spans[spans.len() - 1].end);
-            let home = match self.passages[passage].duplicate {
-                false => Some(place_of[passage]),
-                true => document
-                    .passages
-                    .iter()
-                    .position(|passage| crate::corpus::documents::offsets::slice(passage, hull).is_some()),
-            };
-            let slice = || spans.iter().filter_map(|&span| document.slice(span)).collect::<Vec<_>>().join(" ");
-            let text = annotation.text.clone().filter(|text| !text.is_empty()).unwrap_or_else(slice);
-            let identifiers = identifiers.unwrap_or_default();
-            document.mentions.push(Mention { id, kind, text, identifiers, spans, passage: home });
-        }
-        for relation in &self.relations {
-            self.relation(relation, &mut document).map_err(|message| fail(relation.at, message))?;
-        }
-        Ok(document)
-    }
-
-    /// Where each passage starts, in characters.
-    fn starts(&self, unit: Unit) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.passages.len()).collect();
-        order.sort_by_key(|&index| (self.passages[index].offset, index));
-        let (mut starts, mut surplus) = (vec![0; self.passages.len()], 0);
-        for index in order {
-            let passage = &self.passages[index];
-            starts[index] = passage.offset.saturating_sub(surplus);
-            if !passage.duplicate {
-                surplus += unit.length(&passage.text) - Unit::Characters.length(&passage.text);
-            }
-        }
-        starts
-    }
-
-    fn locate(&self, unit: Unit) -> Vec<Place> {
-        let converters: Vec<Converter> =
-            self.passages.iter().map(|passage| Converter::new(&passage.text, unit)).collect();
-        let place = |annotation: &Annotation| {
-            if annotation.segments.is_empty() {
-                return Place::Nowhere;
-            }
-            let text = annotation.text.as_deref().filter(|text| !text.is_empty());
-            let within = |passage: usize| {
-                let from = self.passages[passage].offset;
-                let segment = |&(offset, length): &(usize, usize)| {
-                    let start = offset.checked_sub(from)?;
-                    Some((start, start.checked_add(length)?))
-                };
-                annotation.segments.iter().map(segment).collect::<Option<Vec<_>>>()
-            };
-            // Its own passage; where the passage only holds sentences, the sentence that fits.
-            let homes: Vec<usize> = match annotation.passage {
-                Some(passage) => vec![passage],
-                None => (0..self.passages.len()).collect(),
-            };
-            for &home in &homes {
-                if let Some(spans) = within(home).and_then(|segments| converters[home].fit(&segments, text)) {
-                    return Place::At(home, spans);
-                }
-            }
-            let segments: Vec<(usize, usize)> =
-                annotation.segments.iter().map(|&(offset, length)| (offset, offset.saturating_add(length))).collect();
-            let found = match homes.as_slice() {
-                [home] => match within(*home) {
-                    Some(segments) => converters[*home].found(&segments),
-                    None => format!("which is before its passage, which starts at {}", self.passages[*home].offset),
-                },
-                _ => "which fits no passage".to_owned(),
-            };
-            let text = text.map(|text| format!(", but its text is `{text}`")).unwrap_or_default();
-            Place::Wrong(format!("has offsets {}, {found}{text}", written(&segments)))
-        };
-        self.annotations.iter().map(place).collect()
-    }
-
-    /// Add a relation, or note why not.
-    fn relation(&self, relation: &BiocRelation, document: &mut Document) -> std::result::Result<(), String> {
-        let BiocRelation { id, infons, nodes, .. } = relation;
-        let infon = |key: &str| infons.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone());
-        let Some(kind) = infon("type").or_else(|| infon("relation")).or_else(|| infon("relation type")) else {
-            return Err(format!("document {}: relation {id} has no infon `type`", self.id));
-        };
-        let arguments = if nodes.is_empty() {
-            let known = |value: &String| {
-                document.mentions.iter().any(|mention| concepts(value).iter().any(|c| mention.identifiers.contains(c)))
-            };
-            let named = [["entity1", "entity2"], ["Arg1", "Arg2"], ["role1", "role2"]];
-            let named = named.iter().find_map(|[first, second]| Some([infon(first)?, infon(second)?]));
-            let others: Vec<&String> = infons.iter().map(|(_, value)| value).filter(|value| known(value)).collect();
-            match (named, others.as_slice()) {
-                (Some(named), _) => named.map(Argument::Concept),
-                (None, [first, second]) => [first, second].map(|value| Argument::Concept((*value).clone())),
-                _ => {
-                    document.note(FindingKind::Skipped, id, "a relation that does not name two arguments");
-                    return Ok(());
-                }
-            }
-        } else {
-            let [first, second] = nodes.as_slice() else {
-                document.note(FindingKind::Skipped, id, "a relation of more or fewer than two arguments");
-                return Ok(());
-            };
-            let argument = |name: &String| {
-                let mut named = document.mentions.iter().enumerate().filter(|(_, mention)| mention.id == *name);
-                match (named.next(), named.next()) {
-                    (Some((index, _)), None) => Ok(Argument::Mention(index)),
-                    (None, _) if self.annotations.iter().any(|known| known.id == *name) => {
-                        Ok(Argument::Concept(name.clone()))
-                    }
-                    // PubTator's relations name concepts here too.
-                    (None, _) if document.mentions.iter().any(|mention| mention.identifiers.contains(name)) => {
-                        Ok(Argument::Concept(name.clone()))
-                    }
-                    (None, _) => Err(format!("document {}: relation {id} names {name}, which is not there", self.id)),
-                    (Some(_), Some(_)) => Err(format!(
-                        "document {}: relation {id} names {name}, which is the identifier of two annotations",
-                        self.id
-                    )),
-                }
-            };
-            [argument(first)?, argument(second)?]
-        };
-        document.relations.push(Relation { id: id.clone(), kind, arguments });
-        Ok(())
-    }
-}
-
-/// Where an annotation is.
-enum Place {
-    /// In a passage, at these characters of it.
-    At(usize, Vec<Span>),
-    /// The file does not say.
-    Nowhere,
-    /// Not where the file says.
-    Wrong(String),
-}
-
-impl PartialEq for Place {
-    fn eq(&self, other: &Self) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other)
-    }
-}
-
-pub(in crate::corpus::documents) fn parse(record: Record) -> Result<Document> {
+pub(super) fn parse(record: Record) -> Result<Document> {
     let raw = Record::decode(record.raw, &record.path, record.line)?;
     let shift = |error: Error| match error {
         Error::Corpus { path, line: Some(line), message } => Error::corpus_line(path, record.line + line - 1, message),
@@ -369,4 +108,88 @@ fn infons(node: Node) -> Vec<(String, String)> {
         Some((infon.attribute("key")?.to_owned(), text))
     };
     children(node, "infon").filter_map(pair).collect()
+}
+
+/// Text for an XML file; what XML cannot hold becomes U+FFFD.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\r' => out.push_str("&#13;"),
+            '\t' | '\n' => out.push(character),
+            '\0'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
+            _ => out.push(character),
+        }
+    }
+    out
+}
+
+fn xml_relation(id: &str, infons: &[(&str, String)], nodes: &[(String, &str)]) -> String {
+    let mut text = format!("<relation id=\"{}\">", escape(id));
+    for (key, value) in infons {
+        let _ = write!(text, "<infon key=\"{}\">{}</infon>", escape(key), escape(value));
+    }
+    for (refid, role) in nodes {
+        let _ = write!(text, "<node refid=\"{}\" role=\"{}\"/>", escape(refid), escape(role));
+    }
+    text + "</relation>"
+}
+
+pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&str>) -> Result<String> {
+    let mut ids = fresh_ids(document, "biorel");
+    let mut added = String::new();
+    for (one, [first, second]) in predicted.iter().zip(named(document, predicted)?) {
+        let nodes = [(first.to_owned(), "Arg1"), (second.to_owned(), "Arg2")];
+        added += &xml_relation(&ids.next().unwrap_or_default(), &infons_of(one), &nodes);
+    }
+    if let Some(raw) = kept {
+        let end = raw.rfind("</").unwrap_or(raw.len());
+        return Ok(format!("{}{added}{}", &raw[..end], &raw[end..]));
+    }
+    let mut text = format!("<document><id>{}</id>", escape(&document.id));
+    for (number, passage) in document.passages.iter().enumerate() {
+        let _ = write!(
+            text,
+            "<passage><infon key=\"type\">{}</infon><offset>{}</offset><text>{}</text>",
+            escape(&passage.kind),
+            passage.start,
+            escape(&passage.text)
+        );
+        for mention in document.mentions.iter().filter(|mention| mention.passage == Some(number)) {
+            let _ = write!(
+                text,
+                "<annotation id=\"{}\"><infon key=\"type\">{}</infon>",
+                escape(&mention.id),
+                escape(&mention.kind)
+            );
+            if !mention.identifiers.is_empty() {
+                let _ = write!(text, "<infon key=\"identifier\">{}</infon>", escape(&mention.identifiers.join(";")));
+            }
+            for span in &mention.spans {
+                let _ = write!(text, "<location offset=\"{}\" length=\"{}\"/>", span.start, span.len());
+            }
+            let _ = write!(text, "<text>{}</text></annotation>", escape(&mention.text));
+        }
+        text += "</passage>";
+    }
+    for relation in &document.relations {
+        let (more, nodes) = arguments(document, &relation.arguments);
+        let infons: Vec<(&str, String)> = [("type", relation.kind.clone())].into_iter().chain(more).collect();
+        text += &xml_relation(&relation.id, &infons, &nodes);
+    }
+    Ok(text + &added + "</document>")
+}
+
+/// A collection of documents that [`write`] wrote; `header` is what stood before the first of them.
+pub(super) fn collection(header: &str, documents: &[String]) -> String {
+    let start = if header.contains("<collection") {
+        header.to_owned()
+    } else {
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<collection><source></source><date></date><key></key>\n".to_owned()
+    };
+    format!("{start}{}\n</collection>\n", documents.join("\n"))
 }

@@ -11,11 +11,13 @@
 //! reported as skipped.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 
 use crate::corpus::FindingKind;
+use crate::corpus::documents::document::{Argument, Document, Mention, Origin, Passage, Predicted, Relation};
+use crate::corpus::documents::inputs::Format;
 use crate::corpus::documents::offsets::{Converter, Unit, written};
 use crate::corpus::documents::records::Record;
-use crate::corpus::documents::{Argument, Document, Format, Mention, Origin, Passage, Relation};
 use crate::corpus::files::lines;
 use crate::{Error, Result};
 
@@ -28,7 +30,7 @@ struct Row<'a> {
     text: &'a str,
 }
 
-pub(in crate::corpus::documents) fn parse(record: Record) -> Result<Document> {
+pub(super) fn parse(record: Record) -> Result<Document> {
     let raw = Record::decode(record.raw, &record.path, record.line)?;
     let text = Record::decode(record.text.unwrap_or_default(), &record.path.with_extension("txt"), 1)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
@@ -152,4 +154,62 @@ fn locate(
         }
     }
     (text, Unit::Characters, first)
+}
+
+/// brat's annotation. A relation between concepts has no form there, and is left to the file it came from.
+pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&str>) -> Result<String> {
+    let mut text = match kept {
+        Some(raw) if raw.is_empty() || raw.ends_with('\n') => raw.to_owned(),
+        Some(raw) => format!("{raw}\n"),
+        None => {
+            let mut end = 0;
+            for passage in &document.passages {
+                if passage.start < end {
+                    let message = "its passages overlap, so that their offsets have no place in one text";
+                    return Err(Error::corpus(format!("document {}", document.id), message));
+                }
+                end = passage.start + passage.text.chars().count();
+            }
+            let mut text = String::new();
+            let mut normal = 0;
+            for (number, mention) in document.mentions.iter().enumerate() {
+                let places: Vec<String> =
+                    mention.spans.iter().map(|span| format!("{} {}", span.start, span.end)).collect();
+                let slices: Vec<&str> = mention.spans.iter().filter_map(|&span| document.slice(span)).collect();
+                let kind = word(&mention.kind);
+                let stands = slices.join(" ").replace(['\n', '\r', '\t'], " ");
+                let _ = writeln!(text, "T{}\t{kind} {}\t{stands}", number + 1, places.join(";"));
+                for identifier in &mention.identifiers {
+                    normal += 1;
+                    let _ = writeln!(text, "N{normal}\tReference T{} {}\t{stands}", number + 1, word(identifier));
+                }
+            }
+            for (number, relation) in document.relations.iter().enumerate() {
+                if let [Argument::Mention(first), Argument::Mention(second)] = relation.arguments {
+                    let (kind, first, second) = (word(&relation.kind), first + 1, second + 1);
+                    let _ = writeln!(text, "R{}\t{kind} Arg1:T{first} Arg2:T{second}", number + 1);
+                }
+            }
+            text
+        }
+    };
+    // The relations with an event, which are not read, have numbers too.
+    let first = text.lines().filter_map(|line| line.strip_prefix('R')?.split('\t').next()?.parse::<usize>().ok()).max();
+    let name = |index: usize| match kept {
+        Some(_) => document.mentions[index].id.clone(),
+        None => format!("T{}", index + 1),
+    };
+    for (number, one) in predicted.iter().enumerate() {
+        let id = first.unwrap_or(0) + number + 1;
+        let [first, second] = one.mentions.map(name);
+        let _ = writeln!(text, "R{id}\t{} Arg1:{first} Arg2:{second}", word(one.label));
+        let _ = writeln!(text, "#{id}\tAnnotatorNotes R{id}\t{:.4} {}", one.probability, one.model);
+    }
+    Ok(text)
+}
+
+/// A name without blanks, as brat's have to be.
+fn word(text: &str) -> String {
+    let joined: String = text.chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect();
+    if joined.is_empty() { "entity".to_owned() } else { joined }
 }

@@ -1,6 +1,54 @@
-//! The formats of documents: a file for each, and what the two spellings of BioC share.
+//! The formats of documents: one file for each, which parses and writes it, and what the two spellings of BioC share.
 
-pub(super) mod bioc_json;
-pub(super) mod bioc_xml;
-pub(super) mod brat;
-pub(super) mod pubtator;
+mod bioc;
+mod bioc_json;
+mod bioc_xml;
+mod brat;
+mod pubtator;
+
+pub use pubtator::relation_lines;
+
+use super::document::{Document, Predicted};
+use super::inputs::Format;
+use super::records::Record;
+use crate::Result;
+
+impl Document {
+    /// Parse a record.
+    ///
+    /// # Errors
+    /// [`crate::Error::Corpus`] with file and line.
+    pub fn parse(record: Record) -> Result<Self> {
+        match record.format {
+            Format::Pubtator => pubtator::parse(record),
+            Format::BiocJson => bioc_json::parse(record),
+            Format::BiocXml => bioc_xml::parse(record),
+            Format::Brat => brat::parse(record),
+        }
+    }
+}
+
+/// One document with relations added: as it stood in its file where that had the same format, else from what is known
+/// of it. brat's text is [`Document::text`].
+///
+/// # Errors
+/// [`crate::Error::Corpus`] for a document that the format cannot hold.
+pub fn write_document(document: &Document, predicted: &[Predicted], format: Format) -> Result<String> {
+    let kept = document.origin.raw.as_ref().filter(|(own, _)| *own == format).map(|(_, raw)| raw.as_str());
+    match format {
+        Format::Pubtator => pubtator::write(document, predicted, kept),
+        Format::BiocJson => bioc_json::write(document, predicted, kept),
+        Format::BiocXml => bioc_xml::write(document, predicted, kept),
+        Format::Brat => brat::write(document, predicted, kept),
+    }
+}
+
+/// A file of documents that [`write_document`] wrote; `header` is what stood before the first of them where they were
+/// read.
+pub fn write_collection(format: Format, header: &str, documents: &[String]) -> String {
+    match format {
+        Format::Pubtator | Format::Brat => documents.concat(),
+        Format::BiocJson => bioc_json::collection(header, documents),
+        Format::BiocXml => bioc_xml::collection(header, documents),
+    }
+}

@@ -13,9 +13,13 @@
 //! characters: what is written where a mention has no identifier.
 
 use crate::corpus::FindingKind;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::corpus::documents::document::{Argument, Document, Mention, Origin, Passage, Predicted, Relation, concepts};
+use crate::corpus::documents::inputs::Format;
 use crate::corpus::documents::offsets::{Converter, Unit, written};
 use crate::corpus::documents::records::Record;
-use crate::corpus::documents::{Argument, Document, Format, Mention, Origin, Passage, Relation, concepts};
 use crate::corpus::files::lines;
 use crate::{Error, Result};
 
@@ -28,7 +32,7 @@ struct Row<'a> {
     identifiers: Vec<String>,
 }
 
-pub(in crate::corpus::documents) fn parse(record: Record) -> Result<Document> {
+pub(super) fn parse(record: Record) -> Result<Document> {
     let raw = Record::decode(record.raw, &record.path, record.line)?;
     let mut id: Option<&str> = None;
     let (mut title, mut body): (Option<&str>, Option<&str>) = (None, None);
@@ -156,4 +160,86 @@ fn argument_of(written: &str, document: &Document) -> Argument {
         Some(index) => Argument::Mention(index),
         None => Argument::Concept(written.to_owned()),
     }
+}
+
+/// The lines of PubTator's format for relations that are added, without the document: identifier, label, the two
+/// concepts, probability, model. One line for each relation of two concepts, with the highest probability of the pairs of
+/// mentions that state it.
+pub fn relation_lines(document: &Document, predicted: &[Predicted], end: &str) -> String {
+    let mut lines: BTreeMap<(&str, String, String), (f32, &str)> = BTreeMap::new();
+    for one in predicted {
+        for first in document.concepts_of(one.mentions[0]) {
+            for second in document.concepts_of(one.mentions[1]) {
+                let best = lines.entry((one.label, first.clone(), second)).or_insert((one.probability, one.model));
+                best.0 = best.0.max(one.probability);
+            }
+        }
+    }
+    let mut text = String::new();
+    for ((label, first, second), (probability, model)) in lines {
+        let _ = write!(text, "{}\t{label}\t{first}\t{second}\t{probability:.4}\t{model}{end}", document.id);
+    }
+    text
+}
+
+/// Lines of the document and of its relations; a blank line at the end.
+pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&str>) -> Result<String> {
+    // Its last line may have no end, or end in the middle of one; a return before that is text.
+    let body = kept.map(|raw| raw.strip_suffix('\n').unwrap_or(raw)).map(|raw| raw.strip_suffix('\r').unwrap_or(raw));
+    let returns = kept.is_some_and(|raw| raw.contains("\r\n")) || body.is_some_and(|body| body.ends_with('\r'));
+    let end = if returns { "\r\n" } else { "\n" };
+    let text = match body {
+        Some(body) => format!("{body}{end}"),
+        None => lines_of(document)?,
+    };
+    Ok(text + &relation_lines(document, predicted, end) + end)
+}
+
+/// A document that was not read from PubTator: its first passage as title, the others as abstract.
+fn lines_of(document: &Document) -> Result<String> {
+    let id = &document.id;
+    if id.is_empty() || id.contains(['|', '\t', '\n', '\r']) {
+        let message = "PubTator's format cannot hold this identifier; give the document another one";
+        return Err(Error::corpus(format!("document {id:?}"), message));
+    }
+    let line = |text: &str| text.replace(['\n', '\r', '\t'], " ");
+    let (mut starts, mut at) = (Vec::new(), 0);
+    for passage in &document.passages {
+        starts.push(at);
+        at += passage.text.chars().count() + 1;
+    }
+    let texts: Vec<String> = document.passages.iter().map(|passage| line(&passage.text)).collect();
+    let (title, body) = texts.split_first().map(|(first, rest)| (first.clone(), rest.join(" "))).unwrap_or_default();
+    let mut text = format!("{id}|t|{title}\n{id}|a|{body}\n");
+    for mention in &document.mentions {
+        let Some(passage) = mention.passage else {
+            let message = format!("mention {} stands in two passages, which PubTator's format cannot hold", mention.id);
+            return Err(Error::corpus(format!("document {id}"), message));
+        };
+        let hull = mention.hull();
+        let own = document.passages[passage].start;
+        let (start, end) = (hull.start - own + starts[passage], hull.end - own + starts[passage]);
+        let stands = line(document.slice(hull).unwrap_or_default());
+        let _ = write!(text, "{id}\t{start}\t{end}\t{stands}\t{}", line(&mention.kind));
+        match mention.identifiers.is_empty() {
+            true => text.push_str("\t-\n"),
+            false => {
+                let _ = writeln!(text, "\t{}", line(&mention.identifiers.join(";")));
+            }
+        }
+    }
+    for relation in &document.relations {
+        let name = |argument: &Argument| match argument {
+            Argument::Mention(index) => {
+                let mention = &document.mentions[*index];
+                let (own, at) = mention.passage.map_or((0, 0), |p| (document.passages[p].start, starts[p]));
+                let hull = mention.hull();
+                format!("@{}-{}", hull.start - own + at, hull.end - own + at)
+            }
+            Argument::Concept(name) => name.clone(),
+        };
+        let [first, second] = relation.arguments.each_ref().map(name);
+        let _ = writeln!(text, "{id}\t{}\t{first}\t{second}", line(&relation.kind));
+    }
+    Ok(text)
 }

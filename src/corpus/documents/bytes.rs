@@ -1,0 +1,94 @@
+//! A file byte by byte, for what cuts it into documents.
+
+use std::io::{self, Read};
+
+/// Largest document. A book is about 1 MiB of text.
+pub(super) const RECORD_LIMIT: usize = 64 << 20;
+
+/// Why there is no record.
+pub(super) enum Stop {
+    /// The document that starts at this line is too large; the next one may be read.
+    TooLarge(usize),
+    /// The file is not in its format from this line on.
+    Broken(usize, String),
+    /// It cannot be read.
+    Io(usize, io::Error),
+}
+
+/// A file byte by byte, with its line.
+pub(super) struct Bytes {
+    reader: Box<dyn Read + Send>,
+    buffer: Vec<u8>,
+    at: usize,
+    end: usize,
+    line: usize,
+    started: bool,
+}
+
+impl Bytes {
+    pub(super) fn new(reader: Box<dyn Read + Send>) -> Self {
+        Self { reader, buffer: vec![0; 1 << 16], at: 0, end: 0, line: 1, started: false }
+    }
+
+    /// The line of the next byte, counted from 1.
+    pub(super) fn line(&self) -> usize {
+        self.line
+    }
+
+    /// The next byte; `None` at the end.
+    #[inline]
+    pub(super) fn next(&mut self) -> std::result::Result<Option<u8>, Stop> {
+        if self.at == self.end && !self.fill()? {
+            return Ok(None);
+        }
+        let byte = self.buffer[self.at];
+        self.at += 1;
+        self.line += usize::from(byte == b'\n');
+        Ok(Some(byte))
+    }
+
+    fn fill(&mut self) -> std::result::Result<bool, Stop> {
+        loop {
+            match self.reader.read(&mut self.buffer) {
+                Ok(count) => {
+                    (self.at, self.end) = (0, count);
+                    break;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Stop::Io(self.line, error)),
+            }
+        }
+        if !self.started {
+            self.started = true;
+            // A byte order mark is no text. (A first read of fewer than three bytes has none worth the trouble.)
+            if self.buffer[..self.end].starts_with(b"\xef\xbb\xbf") {
+                self.at = 3;
+                return if self.at == self.end { self.fill() } else { Ok(true) };
+            }
+        }
+        Ok(self.end > 0)
+    }
+
+    /// Append the next line with its end; false at the end of the file. Of a line beyond the limit only so much is kept
+    /// that the caller sees it.
+    pub(super) fn line_into(&mut self, line: &mut Vec<u8>) -> std::result::Result<bool, Stop> {
+        loop {
+            if self.at == self.end && !self.fill()? {
+                return Ok(false);
+            }
+            let rest = &self.buffer[self.at..self.end];
+            let (length, ends) = match rest.iter().position(|&byte| byte == b'\n') {
+                Some(place) => (place + 1, true),
+                None => (rest.len(), false),
+            };
+            if line.len() <= RECORD_LIMIT {
+                line.extend_from_slice(&rest[..length]);
+            }
+            self.at += length;
+            self.line += usize::from(ends);
+            if ends {
+                return Ok(true);
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! A document in memory: passages, mentions, and the relations that its file states.
+
+use std::path::PathBuf;
+
+use super::inputs::Format;
+use crate::corpus::offsets::CharIndex;
+use crate::corpus::{Finding, FindingKind, Span};
+use crate::{Error, Result};
+
+/// A stretch of a document's text: title, abstract, paragraph, or one sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passage {
+    /// `title`, `abstract`, ... as the file says; may be empty.
+    pub kind: String,
+    /// Where its first character stands in the document.
+    pub start: usize,
+    /// The text.
+    pub text: String,
+    /// Whether the file says that it is one sentence.
+    pub sentence: bool,
+}
+
+impl Passage {
+    /// Characters of the document; `None` where they do not all lie in this passage.
+    pub(super) fn slice(&self, span: Span) -> Option<&str> {
+        let start = span.start.checked_sub(self.start)?;
+        let end = span.end.checked_sub(self.start)?;
+        CharIndex::new(&self.text).slice(Span::new(start, end))
+    }
+}
+
+/// A marked entity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mention {
+    /// Its identifier in the document: brat's and BioC's own, `T1`, `T2`, ... where the format has none.
+    pub id: String,
+    /// Type as the file writes it.
+    pub kind: String,
+    /// Its text.
+    pub text: String,
+    /// Concepts of a database that it stands for (`MESH:D001241`); several for a composite mention.
+    pub identifiers: Vec<String>,
+    /// Segments in characters of the document, sorted, end-exclusive.
+    pub spans: Vec<Span>,
+    /// The passage that holds all of it; `None` if no passage does.
+    pub passage: Option<usize>,
+}
+
+impl Mention {
+    /// From the first character of the first segment to the last character of the last one.
+    pub fn hull(&self) -> Span {
+        self.spans.iter().copied().reduce(|hull, span| hull.union(&span)).unwrap_or(Span::new(0, 0))
+    }
+}
+
+/// One side of a relation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Argument {
+    /// A mention, by its index in [`Document::mentions`].
+    Mention(usize),
+    /// A concept, which several mentions may stand for.
+    Concept(String),
+}
+
+/// A relation that the file states.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Relation {
+    /// Its identifier in the document.
+    pub id: String,
+    /// Its type: the label.
+    pub kind: String,
+    /// First and second argument.
+    pub arguments: [Argument; 2],
+}
+
+/// Where a document comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The file, or a name for what came from memory.
+    pub path: PathBuf,
+    /// Its first line there.
+    pub line: usize,
+    /// The format and the bytes as they stand there, so that it can be written again without loss.
+    pub raw: Option<(Format, String)>,
+    /// What stands before the first document of its file: the fields of the collection.
+    pub header: String,
+}
+
+/// A document with its mentions and the relations that the file states.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Document {
+    /// Identifier.
+    pub id: String,
+    /// Its text, in order.
+    pub passages: Vec<Passage>,
+    /// Its entities, in the file's order.
+    pub mentions: Vec<Mention>,
+    /// Relations between them.
+    pub relations: Vec<Relation>,
+    /// What was left out or read otherwise than the file says.
+    pub findings: Vec<Finding>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// A relation to be added.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Predicted<'a> {
+    /// Its label.
+    pub label: &'a str,
+    /// The mentions, by index.
+    pub mentions: [usize; 2],
+    /// The label's probability.
+    pub probability: f32,
+    /// Name and hash of the model.
+    pub model: &'a str,
+}
+
+impl Document {
+    /// A document that was not read from a file. Texts and passages of mentions are filled in from their spans.
+    ///
+    /// # Errors
+    /// As [`Document::check`].
+    pub fn new(id: String, passages: Vec<Passage>, mentions: Vec<Mention>, relations: Vec<Relation>) -> Result<Self> {
+        let origin = Origin { path: "documents".into(), ..Origin::default() };
+        let mut document = Self { id, passages, mentions, relations, findings: Vec::new(), origin };
+        document.check()?;
+        let Self { passages, mentions, .. } = &mut document;
+        let texts: Vec<_> = passages.iter().map(|passage| (passage.start, CharIndex::new(&passage.text))).collect();
+        let slice = |(start, index): &(usize, CharIndex<'_>), span: Span| -> Option<String> {
+            let moved = Span::new(span.start.checked_sub(*start)?, span.end.checked_sub(*start)?);
+            index.slice(moved).map(str::to_owned)
+        };
+        for mention in mentions {
+            let hull = mention.hull();
+            mention.passage = texts.iter().position(|text| slice(text, hull).is_some());
+            let parts = mention.spans.iter().filter_map(|&span| texts.iter().find_map(|text| slice(text, span)));
+            mention.text = parts.collect::<Vec<_>>().join(" ");
+        }
+        Ok(document)
+    }
+
+    /// Characters of a span; `None` where they do not lie in one passage.
+    pub fn slice(&self, span: Span) -> Option<&str> {
+        self.passages.iter().find_map(|passage| passage.slice(span))
+    }
+
+    /// One past the last character.
+    pub fn end(&self) -> usize {
+        self.passages.iter().map(|passage| passage.start + passage.text.chars().count()).max().unwrap_or(0)
+    }
+
+    /// The whole text, with blanks where there is none between passages.
+    pub fn text(&self) -> String {
+        let (mut text, mut length) = (String::new(), 0_usize);
+        for passage in &self.passages {
+            let gap = passage.start.saturating_sub(length);
+            text.extend(std::iter::repeat_n(' ', gap));
+            text.push_str(&passage.text);
+            length += gap + passage.text.chars().count();
+        }
+        text
+    }
+
+    /// Check a document that was not read from a file: identifiers, segments, arguments.
+    ///
+    /// # Errors
+    /// [`Error::Corpus`], naming the document and the mention or relation.
+    pub fn check(&self) -> Result<()> {
+        let fail = |message: String| Err(Error::corpus(format!("document {}", self.id), message));
+        for mention in &self.mentions {
+            if mention.spans.is_empty() || mention.spans.iter().any(Span::is_empty) {
+                return fail(format!("entity {} has no characters", mention.id));
+            }
+            if mention.spans.windows(2).any(|pair| pair[0].end > pair[1].start) {
+                return fail(format!("entity {}: segments overlap or are not in order", mention.id));
+            }
+            let Span { start, end } = mention.hull();
+            if mention.passage.is_none() && end > self.end() {
+                return fail(format!(
+                    "entity {}: characters {start} to {end} are outside of the text ({} characters)",
+                    mention.id,
+                    self.end()
+                ));
+            }
+        }
+        for relation in &self.relations {
+            for argument in &relation.arguments {
+                if matches!(argument, Argument::Mention(index) if *index >= self.mentions.len()) {
+                    return fail(format!("relation {} names an entity that is not there", relation.id));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The concepts that a mention stands for; where the file names none, its place (`@12-19`).
+    pub(super) fn concepts_of(&self, index: usize) -> Vec<String> {
+        let mention = &self.mentions[index];
+        let hull = mention.hull();
+        match mention.identifiers.is_empty() {
+            true => vec![format!("@{}-{}", hull.start, hull.end)],
+            false => mention.identifiers.clone(),
+        }
+    }
+
+    /// Note something that was left out or read otherwise.
+    pub(super) fn note(&mut self, kind: FindingKind, id: &str, reason: &str) {
+        self.findings.push(Finding::new(kind, format!("{}.{id}", self.id), reason));
+    }
+}
+
+/// The concepts of an identifier field: `D003000;D006973`, `D003000|D006973` and `123,456` are two each; what only says
+/// that there is none is none.
+pub(super) fn concepts(field: &str) -> Vec<String> {
+    let none = ["", "-", "-1", "None", "none", "null", "*"];
+    let parts = field.split([';', '|', ',']).map(str::trim).filter(|part| !none.contains(part));
+    let mut found: Vec<String> = Vec::new();
+    for part in parts {
+        if !found.iter().any(|known| known == part) {
+            found.push(part.to_owned());
+        }
+    }
+    found
+}
