@@ -130,8 +130,8 @@ class Corpus:
         -------
         pandas.DataFrame
             One row per finding: ``kind`` (``lost``: a gold positive that could not become a pair; ``skipped``: in the
-            files, not in the corpus; ``repaired``: read otherwise than the file literally says), ``split``, ``id``,
-            ``label``, ``reason``.
+            files, not in the corpus; ``repaired``: read otherwise than the file literally says), ``split``,
+            ``document`` (missing for a file or a whole table), ``id``, ``label``, ``reason``.
 
         Examples
         --------
@@ -177,7 +177,8 @@ class Corpus:
 
         Where the file states the published folds (``aimed_pairs.tsv``) those are used and `folds` and `seed` are
         ignored, unless `by` says otherwise; else the documents are shuffled with `seed` and dealt out so that the folds
-        hold nearly equally many pairs.
+        hold nearly equally many pairs. Documents without a pair, and with ``by="instance"`` the gold positives that could
+        not become one, are dealt out too: each is a miss in exactly one fold.
 
         Parameters
         ----------

@@ -94,7 +94,7 @@ struct Abstract {
     body: usize,
     entities: Vec<Entity>,
     /// Label and line of the gold relations of each pair of entity indices.
-    gold: HashMap<(usize, usize), Vec<usize>>,
+    gold: BTreeMap<(usize, usize), Vec<usize>>,
 }
 
 impl SplitFiles<'_> {
@@ -109,7 +109,7 @@ impl SplitFiles<'_> {
             }
             let text = format!("{title} {body}");
             let body = title.chars().count() + 1;
-            abstracts.push(Abstract { id: id.to_owned(), text, body, entities: Vec::new(), gold: HashMap::new() });
+            abstracts.push(Abstract { id: id.to_owned(), text, body, entities: Vec::new(), gold: BTreeMap::new() });
             Ok(())
         })?;
         let mut names: HashMap<(usize, String), usize> = HashMap::new();
@@ -168,7 +168,8 @@ impl SplitFiles<'_> {
             if labels.contains(&label) {
                 let id = format!("{document}.{}.{}", &arg1[5..], &arg2[5..]);
                 let reason = "the same gold relation is listed twice";
-                findings.push(Finding::new(FindingKind::Skipped, id, reason).within(split).labelled(label));
+                let finding = Finding::new(FindingKind::Skipped, id, reason);
+                findings.push(finding.of_document(document).within(split).labelled(label));
             } else {
                 labels.push(label);
             }
@@ -230,13 +231,12 @@ impl Abstract {
                 pairs,
             });
         }
-        let mut lost: Vec<_> = self.gold.iter().filter(|(pair, _)| !formed.contains(pair)).collect();
-        lost.sort_unstable();
-        let findings = lost.into_iter().flat_map(|(pair, labels)| {
+        let lost = self.gold.iter().filter(|(pair, _)| !formed.contains(pair));
+        let findings = lost.flat_map(|(pair, labels)| {
             labels.iter().map(move |&label| {
                 let id = format!("{}.{}.{}", self.id, self.entities[pair.0].id, self.entities[pair.1].id);
                 let reason = "a gold relation between mentions of two sentences";
-                Finding::new(FindingKind::Lost, id, reason).within(split).labelled(label)
+                Finding::new(FindingKind::Lost, id, reason).of_document(&self.id).within(split).labelled(label)
             })
         });
         (sentences, findings.collect())

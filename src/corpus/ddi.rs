@@ -108,7 +108,8 @@ pub(super) fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Corpus> {
             Part::Loose => ("all", &mut loose),
         };
         sentences.extend(contents.sentences);
-        report.findings.extend(contents.findings.into_iter().map(|finding| finding.within(name)));
+        let findings = contents.findings.into_iter();
+        report.findings.extend(findings.map(|finding| finding.of_document(&contents.document).within(name)));
     }
     let splits = if blue {
         ddi_blue::splits(&paths[0], train, test, &mut report)?

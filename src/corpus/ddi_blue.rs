@@ -66,14 +66,16 @@ pub(super) fn splits(
             finding.split = Some("dev".to_owned());
         }
     }
-    let mut leave_out = |split: &str, pair: &str, reason: &str| {
-        report.findings.push(Finding::new(FindingKind::Skipped, pair, reason).within(split));
+    let mut leave_out = |split: &str, document: &str, pair: &str, reason: &str| {
+        let finding = Finding::new(FindingKind::Skipped, pair, reason);
+        report.findings.push(finding.of_document(document).within(split));
     };
     for sentence in &mut dev {
+        let document = &sentence.document;
         sentence.pairs.retain(|pair| {
             let left_out = LEFT_OUT_PAIRS.contains(&pair.id.as_str());
             if left_out {
-                leave_out("dev", &pair.id, "not in BLUE's published development set");
+                leave_out("dev", document, &pair.id, "not in BLUE's published development set");
             }
             !left_out
         });
@@ -81,7 +83,8 @@ pub(super) fn splits(
     rest.retain(|sentence| {
         let left_out = LEFT_OUT_SENTENCES.contains(&sentence.id.as_str());
         for pair in sentence.pairs.iter().filter(|_| left_out) {
-            leave_out("train", &pair.id, "not in BLUE's training set, as inferred from its published size");
+            let reason = "not in BLUE's training set, as inferred from its published size";
+            leave_out("train", &sentence.document, &pair.id, reason);
         }
         !left_out
     });

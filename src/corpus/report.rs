@@ -31,6 +31,9 @@ pub struct Finding {
     pub kind: FindingKind,
     /// The split that it belongs to, if it belongs to one.
     pub split: Option<String>,
+    /// The document that it belongs to; `None` for a file or a whole table. An identifier does not say it: `d.1.R1` may
+    /// be of `d` or of `d.1`.
+    pub document: Option<String>,
     /// Identifier of the relation, pair, entity or file.
     pub id: String,
     /// Index of the gold label, for a lost positive.
@@ -42,7 +45,13 @@ pub struct Finding {
 impl Finding {
     /// A finding that belongs to no split yet.
     pub(super) fn new(kind: FindingKind, id: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { kind, split: None, id: id.into(), label: None, reason: reason.into() }
+        Self { kind, split: None, document: None, id: id.into(), label: None, reason: reason.into() }
+    }
+
+    /// The same, of a document.
+    pub(super) fn of_document(mut self, document: &str) -> Self {
+        self.document = Some(document.to_owned());
+        self
     }
 
     /// The same, in a split.

@@ -162,7 +162,7 @@ fn read_file(path: &Path, text: &str) -> Result<Contents> {
                     }
                 };
                 if entity1 == entity2 {
-                    contents.findings.push(self_pair(id, label));
+                    contents.findings.push(self_pair(id, label, &sentence.document));
                     continue;
                 }
                 sentence.pairs.push(Pair { id, entity1, entity2, label });
@@ -173,10 +173,11 @@ fn read_file(path: &Path, text: &str) -> Result<Contents> {
                 let id = file.attribute(interaction, "id")?;
                 let (entity1, entity2) = file.arguments(interaction, &by_id)?;
                 if entity1 == entity2 {
-                    contents.findings.push(self_pair(id.to_owned(), 1));
+                    contents.findings.push(self_pair(id.to_owned(), 1, &sentence.document));
                 } else if !positives.insert((entity1.min(entity2), entity1.max(entity2))) {
                     let reason = "the same two mentions are listed as interacting twice";
-                    contents.findings.push(Finding::new(FindingKind::Skipped, id, reason).within(SPLIT));
+                    let finding = Finding::new(FindingKind::Skipped, id, reason);
+                    contents.findings.push(finding.of_document(&sentence.document).within(SPLIT));
                 }
             }
             let count = sentence.entities.len();
@@ -195,9 +196,10 @@ fn read_file(path: &Path, text: &str) -> Result<Contents> {
 }
 
 /// A mention that interacts with itself is gold in some corpora, but no candidate: it has no second mention to mark.
-fn self_pair(id: String, label: usize) -> Finding {
+fn self_pair(id: String, label: usize, document: &str) -> Finding {
     let kind = if label == 0 { FindingKind::Skipped } else { FindingKind::Lost };
-    Finding::new(kind, id, "both arguments are the same mention").within(SPLIT).labelled(label)
+    let finding = Finding::new(kind, id, "both arguments are the same mention");
+    finding.of_document(document).within(SPLIT).labelled(label)
 }
 
 /// The convention that fits every entity of the file.

@@ -1,9 +1,10 @@
 //! New splits from whole documents, and folds held out.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{Fold, Instance, Marking, folds_by_document, folds_by_instance, folds_given, instances};
 use crate::corpus::{Corpus, FindingKind, Pair, Sentence, Split};
+use crate::rng::{Purpose, Stream};
 use crate::{Error, Result};
 
 /// What stays together in a fold.
@@ -32,7 +33,7 @@ impl std::str::FromStr for Unit {
 
 /// Form the named splits, each from the documents that are listed for it.
 pub fn divide(corpus: &Corpus, parts: &[(String, Vec<String>)]) -> Result<Corpus> {
-    let known: HashSet<&str> = corpus.sentences().map(|sentence| sentence.document.as_str()).collect();
+    let known = documents(corpus);
     let mut part_of: HashMap<&str, usize> = HashMap::new();
     for (part, (name, documents)) in parts.iter().enumerate() {
         if parts[..part].iter().any(|(other, _)| other == name) {
@@ -58,20 +59,20 @@ pub fn divide(corpus: &Corpus, parts: &[(String, Vec<String>)]) -> Result<Corpus
         return Err(Error::config("parts", format!("part `{}` has no candidate pair", empty.name)));
     }
     let mut divided = Corpus { splits, ..corpus.clone() };
-    // A finding names a pair or a sentence; its identifier starts with the document's where the corpus has such names.
     for finding in &mut divided.report.findings {
-        let document = part_of.iter().find(|(document, _)| belongs(&finding.id, document));
-        let part = document.map(|(_, part)| parts[*part].0.clone());
-        if part.is_some() || finding.kind == FindingKind::Lost {
-            finding.split = part;
-        }
+        // What an earlier division left out stays out.
+        let document = finding.document.as_deref().filter(|_| finding.split.is_some());
+        finding.split = document.and_then(|document| part_of.get(document)).map(|part| parts[*part].0.clone());
     }
     Ok(divided)
 }
 
-/// Whether an identifier such as `DDI-DrugBank.d5.s0.p1` or `10047461.T1.T2` is of that document.
-fn belongs(id: &str, document: &str) -> bool {
-    id.strip_prefix(document).is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric()))
+/// The documents of a corpus, sorted: those of its sentences, and those of whose gold positives nothing is left but that
+/// they were lost.
+fn documents(corpus: &Corpus) -> BTreeSet<&str> {
+    let findings = corpus.report.findings.iter().filter(|finding| finding.split.is_some());
+    let sentences = corpus.sentences().map(|sentence| sentence.document.as_str());
+    sentences.chain(findings.filter_map(|finding| finding.document.as_deref())).collect()
 }
 
 /// The numbers of a corpus's folds: those that the corpus states, or `0..folds`.
@@ -110,18 +111,55 @@ pub fn hold_out(corpus: &Corpus, index: i64, folds: i64, unit: Unit, seed: u64) 
     };
     if unit == Unit::Instance {
         let test: HashSet<&str> = fold.test.iter().map(|pair| pairs[*pair].id.as_str()).collect();
-        return Ok(divide_pairs(corpus, &sentences, &test));
+        return Ok(divide_pairs(corpus, &sentences, &test, &lost_in(corpus, &all, fold.number, seed)));
     }
-    let test: HashSet<&str> = fold.test.iter().map(|pair| pairs[*pair].document.as_str()).collect();
-    let mut seen = HashSet::new();
-    let documents = sentences.iter().map(|sentence| &sentence.document).filter(|document| seen.insert(*document));
-    // A document without a pair is in no fold; it stays with the training part, where it changes nothing.
-    let (test, train) = documents.cloned().partition(|document| test.contains(document.as_str()));
-    divide(corpus, &[("train".to_string(), train), ("test".to_string(), test)])
+    let fold_of = folds_of_documents(corpus, &pairs, &all, unit, seed);
+    let (test, train): (Vec<_>, Vec<_>) = fold_of.into_iter().partition(|(_, number)| *number == fold.number);
+    let names = |documents: Vec<(&str, usize)>| documents.into_iter().map(|(name, _)| name.to_owned()).collect();
+    divide(corpus, &[("train".to_string(), names(train)), ("test".to_string(), names(test))])
 }
 
-/// The pairs named in `test` on one side, all others on the other; a sentence may stand on both.
-fn divide_pairs(corpus: &Corpus, sentences: &[Sentence], test: &HashSet<&str>) -> Corpus {
+/// The fold of every document. Those without a candidate pair are dealt out too, so that each lost gold positive is a miss
+/// in one fold: as the corpus gives them, or one by one in an order drawn by `seed`.
+fn folds_of_documents<'a>(
+    corpus: &'a Corpus,
+    pairs: &'a [Instance],
+    folds: &[Fold],
+    unit: Unit,
+    seed: u64,
+) -> BTreeMap<&'a str, usize> {
+    let tested = folds.iter().flat_map(|fold| fold.test.iter().map(|pair| (pairs[*pair].document.as_str(), fold.number)));
+    let mut fold_of: BTreeMap<&str, usize> = tested.collect();
+    let given = corpus.folds.as_ref().filter(|_| unit == Unit::Given);
+    let mut rest = Vec::new();
+    for document in documents(corpus) {
+        let stated = given.and_then(|given| given.get(document)).copied();
+        match stated.filter(|number| folds.iter().any(|fold| fold.number == *number)) {
+            _ if fold_of.contains_key(document) => {}
+            Some(number) => drop(fold_of.insert(document, number)),
+            None => rest.push(document),
+        }
+    }
+    // A stream of its own: the folds of the other documents do not depend on these.
+    Stream::new(seed, Purpose::Sample, 1).shuffle(&mut rest);
+    fold_of.extend(rest.into_iter().zip(folds.iter().map(|fold| fold.number).cycle()));
+    fold_of
+}
+
+/// The lost gold positives, by their position among the findings, that are misses of a fold by instance: dealt out one by
+/// one in an order drawn by `seed`.
+fn lost_in(corpus: &Corpus, folds: &[Fold], number: usize, seed: u64) -> HashSet<usize> {
+    let findings = corpus.report.findings.iter().enumerate();
+    let lost = findings.filter(|(_, finding)| finding.kind == FindingKind::Lost && finding.split.is_some());
+    let mut lost: Vec<usize> = lost.map(|(position, _)| position).collect();
+    Stream::new(seed, Purpose::Sample, 1).shuffle(&mut lost);
+    let dealt = lost.into_iter().zip(folds.iter().map(|fold| fold.number).cycle());
+    dealt.filter(|(_, fold)| *fold == number).map(|(position, _)| position).collect()
+}
+
+/// The pairs named in `test` on one side, all others on the other, and likewise the findings in `lost`; a sentence may stand
+/// on both.
+fn divide_pairs(corpus: &Corpus, sentences: &[Sentence], test: &HashSet<&str>, lost: &HashSet<usize>) -> Corpus {
     let split = |name: &str, wanted: &dyn Fn(&Pair) -> bool| {
         let only = |sentence: &Sentence| {
             let pairs: Vec<Pair> = sentence.pairs.iter().filter(|pair| wanted(pair)).cloned().collect();
@@ -132,8 +170,10 @@ fn divide_pairs(corpus: &Corpus, sentences: &[Sentence], test: &HashSet<&str>) -
     let tested = |pair: &Pair| test.contains(pair.id.as_str());
     let splits = vec![split("train", &|pair| !tested(pair)), split("test", &tested)];
     let mut divided = Corpus { splits, ..corpus.clone() };
-    for finding in &mut divided.report.findings {
-        finding.split = None;
+    for (position, finding) in divided.report.findings.iter_mut().enumerate() {
+        let counted = finding.kind == FindingKind::Lost && finding.split.is_some();
+        let side = if lost.contains(&position) { "test" } else { "train" };
+        finding.split = counted.then(|| side.to_owned());
     }
     divided
 }

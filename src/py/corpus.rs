@@ -179,6 +179,7 @@ impl PyCorpus {
         let columns = Columns::new(py)
             .text("kind", findings.iter().map(|finding| finding.kind.name()))?
             .maybe_text("split", findings.iter().map(|finding| finding.split.as_deref()))?
+            .maybe_text("document", findings.iter().map(|finding| finding.document.as_deref()))?
             .text("id", findings.iter().map(|finding| finding.id.as_str()))?
             .maybe_text("label", findings.iter().map(|finding| finding.label.and_then(label)))?
             .text("reason", findings.iter().map(|finding| finding.reason.as_str()))?;

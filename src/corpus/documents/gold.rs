@@ -96,9 +96,10 @@ pub(in crate::corpus) fn of_documents(
     for (split, documents) in &splits {
         let mut sentences = Vec::new();
         for formed in rest.by_ref().take(documents.len()) {
+            let id = &formed.document.id;
             let (own, findings) = formed.sentences(&task)?;
             sentences.extend(own);
-            report.findings.extend(findings.into_iter().map(|finding| finding.within(split)));
+            report.findings.extend(findings.into_iter().map(|finding| finding.of_document(id).within(split)));
         }
         read.push(Split { name: split.clone(), sentences });
     }
