@@ -14,6 +14,8 @@
 //! `predict`, those on `model`, then `ops` and `encode`,
 //! then `corpus` and `text`; `config`, `rng` and `error` are used everywhere.
 
+#![warn(clippy::iter_over_hash_type)] // see clippy.toml
+
 mod atomic;
 pub mod attention;
 pub mod config;

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use biorel::corpus::{Sentence, Span};
-use biorel::encode::{Fold, Instance, Leakage, folds_by_document, folds_by_instance, folds_given};
+use biorel::corpus::{Corpus, CorpusKind, ReadOptions, Sentence, Span};
+use biorel::encode::{
+    Fold, Instance, Leakage, Unit, divide, fold_numbers, folds_by_document, folds_by_instance, folds_given, hold_out,
+};
 use proptest::prelude::*;
 
 /// Instances from the number of pairs of each document.
@@ -182,6 +184,77 @@ fn a_leak_is_reported_and_a_clean_split_is_clean() {
     for threshold in [0.0, 1.1, f64::NAN] {
         assert!(Leakage::between(&[&a], &[&c], threshold).is_err());
     }
+}
+
+/// A corpus in brat's format: `d` and `e` with one pair, `d.1` with one pair and two gold positives across sentences, `x`,
+/// `y` and `z` with such a gold positive alone.
+fn with_lost_positives(folder: &std::path::Path) -> Corpus {
+    let documents = [
+        ("d", "Aspirin raises warfarin.", "R1\traises Arg1:T1 Arg2:T2\n"),
+        ("e", "Aspirin raises warfarin.", "R1\traises Arg1:T1 Arg2:T2\n"),
+        (
+            "d.1",
+            "Aspirin raises warfarin. Ibuprofen came later.",
+            "R1\traises Arg1:T1 Arg2:T2\nR2\traises Arg1:T1 Arg2:T3\nR3\traises Arg1:T2 Arg2:T3\n",
+        ),
+        ("x", "Aspirin came first. Warfarin rose.", "R1\traises Arg1:T1 Arg2:T2\n"),
+        ("y", "Aspirin came first. Warfarin rose.", "R1\traises Arg1:T1 Arg2:T2\n"),
+        ("z", "Aspirin came first. Warfarin rose.", "R1\traises Arg1:T1 Arg2:T2\n"),
+    ];
+    for (name, text, relations) in documents {
+        let mut annotations = String::new();
+        let drugs = ["aspirin", "warfarin", "ibuprofen"].into_iter();
+        let lower = text.to_lowercase();
+        for (number, (start, drug)) in drugs.filter_map(|drug| Some((lower.find(drug)?, drug))).enumerate() {
+            let end = start + drug.len();
+            annotations += &format!("T{}\tdrug {start} {end}\t{}\n", number + 1, &text[start..end]);
+        }
+        std::fs::write(folder.join(format!("{name}.txt")), text).expect("written");
+        std::fs::write(folder.join(format!("{name}.ann")), annotations + relations).expect("written");
+    }
+    Corpus::read(CorpusKind::Brat, &[folder.to_owned()], &ReadOptions::default()).expect("read")
+}
+
+/// `d` begins `d.1`: a finding belongs to the document that it names, not to one whose name begins its identifier.
+#[test]
+fn lost_positives_go_where_their_document_goes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let corpus = with_lost_positives(folder.path());
+    let part = |name: &str, documents: &[&str]| (name.to_owned(), documents.iter().map(|d| (*d).to_owned()).collect());
+    for _ in 0..20 {
+        // A hash table has another order each time.
+        let divided = divide(&corpus, &[part("train", &["d", "x"]), part("test", &["d.1"])]).expect("divided");
+        assert_eq!((divided.lost("train").count(), divided.lost("test").count()), (1, 2));
+    }
+    let without = divide(&corpus, &[part("train", &["d"]), part("test", &["e"])]).expect("divided");
+    assert_eq!(without.lost("train").count() + without.lost("test").count(), 0);
+    // What was left out does not come back with the folds.
+    let fold = hold_out(&without, 0, 2, Unit::Document, 1).expect("a fold");
+    assert_eq!(fold.lost("train").count() + fold.lost("test").count(), 0);
+}
+
+/// Every gold positive is counted in one fold, also those of documents without a pair, whatever the folds keep together.
+#[test]
+fn every_lost_positive_is_a_miss_in_one_fold() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut corpus = with_lost_positives(folder.path());
+    corpus.folds = Some([("d", 1), ("e", 2), ("d.1", 2), ("x", 1), ("z", 7)].map(|(d, n)| (d.to_owned(), n)).into());
+    for unit in [Unit::Document, Unit::Given, Unit::Instance] {
+        for seed in 0..5 {
+            let numbers = fold_numbers(&corpus, 2, unit, seed).expect("folds");
+            let mut tested = Vec::new();
+            for number in &numbers {
+                let part = hold_out(&corpus, *number as i64, 2, unit, seed).expect("a fold");
+                assert_eq!(part, hold_out(&corpus, *number as i64, 2, unit, seed).expect("a fold"));
+                assert_eq!(part.lost("train").count() + part.lost("test").count(), 5);
+                tested.extend(part.lost("test").map(|finding| finding.id.clone()));
+            }
+            tested.sort();
+            assert_eq!(tested, ["d.1.R2", "d.1.R3", "x.R1", "y.R1", "z.R1"], "{unit:?}");
+        }
+    }
+    let given = hold_out(&corpus, 1, 2, Unit::Given, 1).expect("a fold");
+    assert!(given.lost("test").any(|finding| finding.id == "x.R1"), "as the corpus states it");
 }
 
 /// The ten published folds: their sizes, their positives, and no document on two sides. Needs `BIOREL_CORPORA`.

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from biorel import _biorel
 from biorel.corpus import PathLike
+from biorel.devices import choose
 from biorel.document_rows import check_columns, document_of_row
 from biorel.encoder import Precision
 from biorel.errors import CorpusError
@@ -66,6 +67,7 @@ class Predictor:
             self.model = Path(model).absolute() if os.path.exists(model) else model
         self.device = device
         self.precision = precision
+        choose("cpu", "auto", threads)  # a number out of range is an error now; the device may be another machine's
         self.threads = threads
         self.types = dict(types or {})
         self.related_only = related_only
@@ -145,7 +147,7 @@ class Predictor:
         if isinstance(self.model, RelationModel):
             return self.model
         if self._loaded is None:
-            threads = self.threads or _threads_from_ray()
+            threads = _threads_from_ray() if self.threads is None else self.threads
             self._loaded = load(self.model, device=self.device, precision=self.precision, threads=threads)
         return self._loaded
 

@@ -388,7 +388,8 @@ def finetune(
     Warns
     -----
     UserWarning
-        When instances were cut or dropped at `max_length`.
+        When instances were cut or dropped at `max_length`, and when `dev` shares documents with `train`, as in the BLUE
+        benchmark's form of DDI (362 documents).
 
     Examples
     --------
@@ -506,7 +507,22 @@ def _dev_instances(
         return None
     if dev in train:
         raise ConfigError(f"dev: `{dev}` is also trained on; scores on it would mean nothing", "dev")
+    _warn_of_shared_documents(corpus, train, dev)
     return corpus._core.instances([dev], marking), corpus._core.lost(dev)
+
+
+def _warn_of_shared_documents(corpus: Corpus, train: list[str], dev: str) -> None:
+    """Sentences of one document are alike: a model is then chosen for what it has already seen."""
+    held_out, learned = (
+        {document for split in splits for document in corpus.instances(split)["document"]} for splits in ([dev], train)
+    )
+    shared = len(held_out & learned)
+    if shared:
+        warnings.warn(
+            f"dev: {shared} of the {len(held_out)} documents of `{dev}` are trained on too, so scores on it are too good "
+            "to stop or choose a model by; divide the documents with corpus.divide() for a clean one",
+            stacklevel=4,
+        )
 
 
 def _warn_of_losses(counts: Mapping[str, int], max_length: int) -> None:

@@ -7,7 +7,7 @@
 //! BLUE drew sentences, not documents: most of its development documents are in its training set too, so figures on dev
 //! flatter. The test documents are in neither.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Finding, FindingKind, Report, Sentence, Split};
@@ -32,7 +32,7 @@ const LEFT_OUT_SENTENCES: [&str; 8] = [
 const LEFT_OUT_PAIRS: [&str; 2] = ["DDI-MedLine.d104.s8.p1", "DDI-MedLine.d104.s8.p2"];
 
 /// Identifiers of the development sentences.
-fn dev_sentences() -> HashSet<String> {
+fn dev_sentences() -> BTreeSet<String> {
     DEV.lines()
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split_once(": "))
@@ -100,7 +100,7 @@ mod tests {
     fn the_list_of_development_sentences_is_whole() {
         let ids = dev_sentences();
         assert_eq!(ids.len(), 942);
-        let documents: HashSet<_> = ids.iter().map(|id| id.rsplit_once('.').unwrap().0).collect();
+        let documents: BTreeSet<_> = ids.iter().map(|id| id.rsplit_once('.').unwrap().0).collect();
         assert_eq!(documents.len(), 403);
         assert!(LEFT_OUT_SENTENCES.iter().all(|id| !ids.contains(*id)));
     }

@@ -3,7 +3,7 @@
 //! Archives come from the internet, so nothing about them is believed: declared sizes are limited before anything is
 //! unpacked, and no entry may grow beyond what it declared. Nothing is ever written to disk.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ pub(super) struct Tree {
 enum Source {
     File,
     Folder,
-    Zip { archive: ZipArchive<Cursor<Arc<[u8]>>>, entries: HashMap<String, usize> },
+    Zip { archive: ZipArchive<Cursor<Arc<[u8]>>>, entries: BTreeMap<String, usize> },
 }
 
 impl Tree {
@@ -69,7 +69,7 @@ impl Tree {
         if archive.len() > COUNT_LIMIT {
             return Err(Error::corpus(path, format!("{} entries are too many for a corpus", archive.len())));
         }
-        let (mut entries, mut total) = (HashMap::new(), 0_u64);
+        let (mut entries, mut total) = (BTreeMap::new(), 0_u64);
         for number in 0..archive.len() {
             let entry = archive.by_index_raw(number).map_err(damaged)?;
             let name = entry.name().map_err(damaged)?.into_owned();
@@ -86,8 +86,7 @@ impl Tree {
                 return Err(Error::corpus(path, format!("entry {name} is there twice")));
             }
         }
-        let mut names: Vec<String> = entries.keys().cloned().collect();
-        names.sort_unstable();
+        let names = entries.keys().cloned().collect();
         Ok(Self { root: path.to_owned(), names, source: Source::Zip { archive, entries } })
     }
 

@@ -128,7 +128,8 @@ fn folds_of_documents<'a>(
     unit: Unit,
     seed: u64,
 ) -> BTreeMap<&'a str, usize> {
-    let tested = folds.iter().flat_map(|fold| fold.test.iter().map(|pair| (pairs[*pair].document.as_str(), fold.number)));
+    let tested =
+        folds.iter().flat_map(|fold| fold.test.iter().map(|pair| (pairs[*pair].document.as_str(), fold.number)));
     let mut fold_of: BTreeMap<&str, usize> = tested.collect();
     let given = corpus.folds.as_ref().filter(|_| unit == Unit::Given);
     let mut rest = Vec::new();

@@ -67,6 +67,17 @@ fn epsilon() -> f64 {
     1e-12
 }
 
+/// Whether a key says more than that something is absent.
+fn is_set(value: &serde_json::Value) -> bool {
+    use serde_json::Value;
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(entries) => !entries.is_empty(),
+        _ => true,
+    }
+}
+
 impl EncoderConfig {
     /// Read `config.json` (or the original release's `bert_config.json`) of a model directory.
     ///
@@ -100,6 +111,14 @@ impl EncoderConfig {
         if self.position_embedding_type != "absolute" {
             let kind = &self.position_embedding_type;
             return refuse(format!("position_embedding_type `{kind}` is not supported; only `absolute` is"));
+        }
+        // Of a decoder, or with heads cut off, the weights have the same names and sizes and mean another computation.
+        for key in ["is_decoder", "add_cross_attention", "is_encoder_decoder", "pruned_heads", "quantization_config"] {
+            if let Some(value) = self.other.get(key).filter(|value| is_set(value)) {
+                let message =
+                    format!("{key} is {value}: biorel computes a plain BERT encoder only, and would ignore it");
+                return refuse(message);
+            }
         }
         for (key, value, limit) in [
             ("vocab_size", self.vocab_size, 10_000_000),

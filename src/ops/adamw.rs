@@ -23,15 +23,38 @@ pub struct AdamWStep {
 }
 
 impl AdamWStep {
+    /// `1 - b1` and `1 - b2`: subtracted in f64 and then rounded, as PyTorch and BERT's optimizer have it. In f32
+    /// `1 - 0.999` is 1.3e-5 too small.
+    pub fn complements(&self) -> [f32; 2] {
+        self.betas.map(|b| (1.0 - b) as f32)
+    }
+
     /// Update one element in f32: the new (w, m, v).
     #[inline(always)]
     pub fn apply(&self, w: f32, m: f32, v: f32, gradient: f32) -> (f32, f32, f32) {
         let [b1, b2] = self.betas.map(|b| b as f32);
+        let [rest1, rest2] = self.complements();
         let [c1, c2] = self.corrections.map(|c| c as f32);
         let g = gradient * self.clip as f32;
-        let m = b1 * m + (1.0 - b1) * g;
-        let v = b2 * v + (1.0 - b2) * g * g;
+        let m = b1 * m + rest1 * g;
+        let v = b2 * v + rest2 * g * g;
         let update = c1 * m / ((c2 * v).sqrt() + self.epsilon as f32) + self.decay as f32 * w;
         (w - self.learning_rate as f32 * update, m, v)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// PyTorch and BERT's optimizer subtract in f64: 0.001 and not `1f32 - 0.999f32`, which is 0.00099998713.
+    #[test]
+    fn complements_are_those_of_f64() {
+        let betas = [0.9, 0.999];
+        let step =
+            AdamWStep { learning_rate: 1.0, decay: 0.0, betas, epsilon: 0.0, clip: 1.0, corrections: [1.0, 1.0] };
+        assert_eq!(step.complements(), [0.1, 0.001]);
+        let (_, m, v) = step.apply(0.0, 0.0, 0.0, 1.0);
+        assert_eq!((m, v), (0.1, 0.001));
     }
 }

@@ -2,6 +2,7 @@
 
 use pyo3::prelude::*;
 
+use super::settings::count;
 use crate::ops::engine::{self, Compute, Gpu};
 
 /// Device, precision and threads.
@@ -13,7 +14,8 @@ pub struct PyCompute(pub Compute);
 impl PyCompute {
     #[new]
     #[pyo3(signature = (device, precision, threads))]
-    fn new(device: &str, precision: &str, threads: Option<usize>) -> PyResult<Self> {
+    fn new(device: &str, precision: &str, threads: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let threads = threads.map(|threads| count("threads", threads)).transpose()?;
         Ok(Self(Compute::new(device.parse()?, precision.parse()?, threads)?))
     }
 

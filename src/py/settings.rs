@@ -87,7 +87,7 @@ fn number(field: &str, value: &Bound<'_, PyAny>) -> PyResult<f64> {
     value.extract().map_err(|_| refuse(field, &format!("must be a number, not {}", shown(value))))
 }
 
-fn count(field: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
+pub fn count(field: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
     value.extract().map_err(|_| refuse(field, &format!("must be a whole number from 0, not {}", shown(value))))
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import warnings
 from pathlib import Path
 
 import biorel
@@ -40,6 +41,29 @@ def table_of(sizes: list[int], folds: list[int] | None = None) -> biorel.Corpus:
     if folds is not None:
         frame["fold"] = [folds[int(document[1:])] for document in frame["document"]]
     return biorel.load_corpus("table", frame, negative="no")
+
+
+@pytest.mark.parametrize("by", ["document", "instance"])
+def test_the_folds_count_every_gold_positive(by: str, encoder: biorel.Encoder, tmp_path: Path) -> None:
+    """Three of seven gold positives cross sentences, in documents that have no candidate pair."""
+    for names, text in (
+        ("abcd", "Aspirin raises warfarin levels."),
+        ("xyz", "Aspirin came first. Then warfarin rose."),
+    ):
+        for name in names:
+            (tmp_path / f"{name}.txt").write_text(text)
+            start = text.index("warfarin")
+            (tmp_path / f"{name}.ann").write_text(
+                f"T1\tdrug 0 7\tAspirin\nT2\tdrug {start} {start + 8}\twarfarin\nR1\traises Arg1:T1 Arg2:T2\n"
+            )
+    corpus = biorel.load_corpus("brat", tmp_path)
+    assert corpus.findings()["document"].tolist() == ["x", "y", "z"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # folds by instance say that they leak
+        made = biorel.cross_validate(corpus, encoder, head="cls", folds=2, by=by, **SHORT)
+    pooled = made.pooled.set_index("class").loc["raises", "support"]
+    assert made.folds["support"].sum() == pooled == 7
+    assert "4 pairs and 3 gold positives lost before" in made.protocols["mean"]
 
 
 def test_no_document_is_on_both_sides() -> None:

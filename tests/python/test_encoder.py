@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import biorel
 import numpy as np
@@ -112,6 +113,30 @@ def test_damaged_encoders(tmp_path: Path) -> None:
     (cut / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(biorel.CheckpointError, match="safetensors"):
         biorel.load_encoder(cut)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("is_decoder", True),
+        ("add_cross_attention", True),
+        ("is_encoder_decoder", True),
+        ("pruned_heads", {"0": [1]}),
+        ("quantization_config", {"bits": 8}),
+        ("position_embedding_type", "relative_key"),
+        ("hidden_act", "gelu_new"),
+    ],
+)
+def test_what_changes_the_forward_is_refused(key: str, value: Any, tmp_path: Path) -> None:
+    directory = write_encoder(tmp_path / "encoder")
+    config = json.loads((directory / "config.json").read_text())
+    # That something is not so may be said.
+    off = {"is_decoder": False, "add_cross_attention": False, "pruned_heads": {}, "quantization_config": None}
+    (directory / "config.json").write_text(json.dumps(config | off))
+    biorel.load_encoder(directory)
+    (directory / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises(biorel.CheckpointError, match=f"{key} "):
+        biorel.load_encoder(directory)
 
 
 def test_a_tensorflow_release() -> None:

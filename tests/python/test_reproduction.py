@@ -109,6 +109,12 @@ def test_an_interrupted_call_goes_on(
         biorel.reproduce("table3", corpora=samples, **{**options, "max_steps": 31})
 
 
+def test_table1_has_the_printed_total_of_aimed(corpora: Path, tmp_path: Path) -> None:
+    aimed = biorel.load_corpus("aimed", corpora / "aimed" / "aimed_pairs.tsv")
+    table = biorel.reproduce("table1", corpora={"aimed": aimed}, directory=tmp_path).tables["table1"]
+    assert table[["published", "pairs", "difference"]].values.tolist() == [[5834, 5834, 0]]
+
+
 def test_what_is_missing_is_said(samples: dict[str, biorel.Corpus], options: dict[str, Any], tmp_path: Path) -> None:
     made = biorel.reproduce("table1", corpora={"ddi": samples["ddi"]}, directory=tmp_path)
     assert "Left out, as the corpus was not given: PPI, ChemProt." in repr(made)

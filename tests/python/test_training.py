@@ -7,7 +7,8 @@ import inspect
 import json
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -433,3 +434,38 @@ def test_checkpointed_layers_give_the_same_bits(ddi: biorel.Corpus, encoder: bio
     kept, again = (run.history.drop(columns="seconds") for run in runs)
     pd.testing.assert_frame_equal(kept, again, check_exact=True)
     pd.testing.assert_frame_equal(runs[0].predictions(), runs[1].predictions(), check_exact=True)
+
+
+def test_held_out_data_of_the_same_documents_is_said(encoder: biorel.Encoder, ddi: biorel.Corpus) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says itself that it leaks
+        by_sentence = ddi.fold(0, folds=2, by="instance")
+    frame = pd.concat(
+        [by_sentence.instances(split).assign(split=name) for split, name in (("train", "train"), ("test", "dev"))]
+    )
+    shared = frame.groupby("document")["split"].nunique().eq(2).sum()
+    held_out = frame[frame["split"] == "dev"]["document"].nunique()
+    with pytest.warns(UserWarning, match=f"dev: {shared} of the {held_out} documents of `test` are trained on too"):
+        short(by_sentence, encoder, dev="test", test=None, max_steps=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        short(ddi, encoder, dev="test", test=None, max_steps=1)
+
+
+@pytest.mark.parametrize("threads", [-1, 0, 1025, 1 << 70, 1.5, "all"])
+def test_threads_out_of_range_are_named(
+    threads: Any, encoder: biorel.Encoder, ddi: biorel.Corpus, run: biorel.Run, tmp_path: Path
+) -> None:
+    run.save(tmp_path / "model")
+    calls: list[Callable[[], object]] = [
+        lambda: short(ddi, encoder, threads=threads),
+        lambda: encoder.encode(["a"], threads=threads),
+        lambda: biorel.load(tmp_path / "model", threads=threads),
+        lambda: biorel.Predictor(tmp_path / "model", threads=threads),
+        lambda: biorel.cross_validate(ddi, encoder, folds=2, max_steps=1, progress=False, threads=threads),
+        lambda: biorel.compare(ddi, directory=tmp_path / "runs", encoders=[encoder], threads=threads),
+    ]
+    for call in calls:
+        with pytest.raises(biorel.ConfigError, match="threads: ") as raised:
+            call()
+        assert raised.value.field == "threads"

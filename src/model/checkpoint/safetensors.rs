@@ -1,7 +1,7 @@
 //! safetensors: a JSON header with types, shapes and positions, then the bytes.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use safetensors::tensor::{self, Metadata, View};
@@ -38,7 +38,8 @@ pub(super) fn list(contents: &mut Contents, path: &Path) -> Result<()> {
     }
     let index = contents.files.len();
     contents.files.push(file);
-    for (name, info) in header.tensors() {
+    // In the order of their names, so that a file with several faults is refused for the same one each time.
+    for (name, info) in header.tensors().into_iter().collect::<BTreeMap<_, _>>() {
         let offset = start + info.data_offsets.0 as u64;
         contents.insert(name, Stored::row_major(dtype(info.dtype), info.shape.clone(), index, offset))?;
     }

@@ -40,6 +40,7 @@ struct Updated {
 #[repr(C)]
 struct Step {
     betas: [f32; 2],
+    complements: [f32; 2],
     corrections: [f32; 2],
     epsilon: f32,
     clip: f32,
@@ -122,6 +123,7 @@ impl<D: Device> Cuda<D> {
         let verdict = verdict.map_or(0, Block::address);
         let shared = |step: &AdamWStep| Step {
             betas: step.betas.map(|x| x as f32),
+            complements: step.complements(),
             corrections: step.corrections.map(|x| x as f32),
             epsilon: step.epsilon as f32,
             clip: step.clip as f32,

@@ -72,7 +72,7 @@ struct Updated {
 
 // What all arrays of a step share: see AdamWStep.
 struct Step {
-    float beta1, beta2, correction1, correction2, epsilon, clip;
+    float beta1, beta2, rest1, rest2, correction1, correction2, epsilon, clip;
 };
 
 // As AdamWStep::apply, operation by operation: `__fmul_rn` and `__fadd_rn` are never contracted to fused ones, so the bits
@@ -83,12 +83,11 @@ KERNEL(256, adamw, const Updated* items, int count, Step step, const Verdict* ve
     const Updated item = items[item_of(items, count, blockIdx.x)];
     size_t start = (blockIdx.x - item.first) * BLOCK_ELEMENTS;
     size_t end = start + BLOCK_ELEMENTS < item.elements ? start + BLOCK_ELEMENTS : item.elements;
-    float rest1 = __fsub_rn(1.0f, step.beta1), rest2 = __fsub_rn(1.0f, step.beta2);
     for (size_t i = start + threadIdx.x; i < end; i += blockDim.x) {
         float w = item.value[i];
         float g = __fmul_rn(item.gradient[i], clip);
-        float m = __fadd_rn(__fmul_rn(step.beta1, item.m[i]), __fmul_rn(rest1, g));
-        float v = __fadd_rn(__fmul_rn(step.beta2, item.v[i]), __fmul_rn(__fmul_rn(rest2, g), g));
+        float m = __fadd_rn(__fmul_rn(step.beta1, item.m[i]), __fmul_rn(step.rest1, g));
+        float v = __fadd_rn(__fmul_rn(step.beta2, item.v[i]), __fmul_rn(__fmul_rn(step.rest2, g), g));
         float root = __fadd_rn(__fsqrt_rn(__fmul_rn(step.correction2, v)), step.epsilon);
         float update = __fadd_rn(__fdiv_rn(__fmul_rn(step.correction1, m), root), __fmul_rn(item.decay, w));
         w = __fsub_rn(w, __fmul_rn(item.rate, update));
