@@ -177,8 +177,8 @@ class Corpus:
 
         Where the file states the published folds (``aimed_pairs.tsv``) those are used and `folds` and `seed` are
         ignored, unless `by` says otherwise; else the documents are shuffled with `seed` and dealt out so that the folds
-        hold nearly equally many pairs. Documents without a pair, and with ``by="instance"`` the gold positives that could
-        not become one, are dealt out too: each is a miss in exactly one fold.
+        hold nearly equally many pairs. Documents without a pair are dealt out too, and with ``by="instance"`` the gold
+        positives that could not become one: each is a miss in exactly one fold.
 
         Parameters
         ----------

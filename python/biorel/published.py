@@ -90,7 +90,7 @@ ENCODERS = {
     },
 }
 
-# Table I, with the two rows that are swapped in print put right: pairs of each split. Of PPI (AIMed) it prints the total.
+# Table I, with the two rows that are swapped in print put right: pairs of each split. Of PPI (AIMed) it has the total.
 PAIRS = {
     "aimed": {"all": 5_834},
     "ddi": {"train": 18_779, "dev": 7_244, "test": 5_761},

@@ -519,8 +519,8 @@ def _warn_of_shared_documents(corpus: Corpus, train: list[str], dev: str) -> Non
     shared = len(held_out & learned)
     if shared:
         warnings.warn(
-            f"dev: {shared} of the {len(held_out)} documents of `{dev}` are trained on too, so scores on it are too good "
-            "to stop or choose a model by; divide the documents with corpus.divide() for a clean one",
+            f"dev: {shared} of the {len(held_out)} documents of `{dev}` are trained on too, so scores on it are too "
+            "good to stop or choose a model by; divide the documents with corpus.divide() for a clean one",
             stacklevel=4,
         )
 
