@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import biorel
-import biorel.cli
-import biorel.demo
 import pandas as pd
 import pytest
 

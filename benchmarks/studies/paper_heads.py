@@ -13,7 +13,7 @@ from typing import Literal
 
 import biorel
 import pandas as pd
-from biorel import published
+from biorel.reproduction import published
 from paper import CORPORA, SCHEDULE
 
 

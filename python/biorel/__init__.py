@@ -14,39 +14,38 @@ Mechanism* (BIBM 2020).
 """
 
 # First: it chooses the extension module.
-from biorel import _core  # noqa: F401
+from biorel import _extension  # noqa: F401
 
 # isort: split
-from biorel import callbacks
 from biorel._biorel import __version__
-from biorel.callbacks import Callback
-from biorel.comparison import Comparison
-from biorel.corpus import Corpus, load_corpus
-from biorel.cross_validation import CrossValidation, cross_validate
-from biorel.devices import devices
-from biorel.document_rows import documents_from_rows, documents_to_rows
-from biorel.documents import Document, documents_from_spacy, documents_from_tables, read_documents, write_documents
-from biorel.encoder import Encoder, load_encoder
-from biorel.errors import (
-    BiorelError,
-    CheckpointError,
-    ConfigError,
-    CorpusError,
-    DeviceError,
-    TrainingError,
-    TrainingInterrupted,
+from biorel.data.corpus import Corpus, load_corpus
+from biorel.data.document_tables import (
+    documents_from_rows,
+    documents_from_spacy,
+    documents_from_tables,
+    documents_to_rows,
 )
-from biorel.experiments import compare
-from biorel.faithfulness import faithfulness, rank_agreement
-from biorel.model import RelationModel, load
-from biorel.pictures import Heatmap, gallery, heatmap, plot_confusion, plot_faithfulness, plot_history, plot_stems
-from biorel.prediction import DocumentPredictions, predict_documents
-from biorel.predictor import Predictor
-from biorel.reproduction import Reproduction, reproduce
-from biorel.sample import load_sample, sample_path
-from biorel.scores import Scores
-from biorel.stems import compare_stems, top_stems
-from biorel.training import Run, finetune
+from biorel.data.documents import Document, read_documents, write_documents
+from biorel.data.sample import load_sample, sample_path
+from biorel.errors import BiorelError, CheckpointError, ConfigError, CorpusError, DeviceError, TrainingError
+from biorel.evaluation.scores import Scores
+from biorel.experiments.compare import compare
+from biorel.experiments.comparison import Comparison
+from biorel.experiments.cross_validation import CrossValidation, cross_validate
+from biorel.interpretation.faithfulness import faithfulness, rank_agreement
+from biorel.interpretation.heatmap import Heatmap, gallery, heatmap
+from biorel.interpretation.stems import compare_stems, top_stems
+from biorel.models.devices import devices
+from biorel.models.encoder import Encoder, load_encoder
+from biorel.models.relation_model import RelationModel, load
+from biorel.plotting import plot_confusion, plot_faithfulness, plot_history, plot_stems
+from biorel.prediction.documents import DocumentPredictions, predict_documents
+from biorel.prediction.predictor import Predictor
+from biorel.reproduction.reproduce import Reproduction, reproduce
+from biorel.training import callbacks
+from biorel.training.callbacks import Callback
+from biorel.training.finetune import finetune
+from biorel.training.run import Run, TrainingInterrupted
 
 __all__ = [
     "BiorelError",

@@ -6,11 +6,6 @@ Every error of biorel derives from `BiorelError`. Files that cannot be opened, r
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from biorel.training import Run
-
 
 class BiorelError(Exception):
     """Base class of the errors that biorel raises itself."""
@@ -90,27 +85,3 @@ class TrainingError(BiorelError, RuntimeError):
     def __init__(self, message: str, step: int | None = None) -> None:
         super().__init__(message)
         self.step = step
-
-
-class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C stopped a fine-tuning; what had been learned by then is in `run`.
-
-    It derives from `KeyboardInterrupt`, so a program that does not catch it stops, as Ctrl-C should make it.
-
-    Attributes
-    ----------
-    run : Run
-        The unfinished run: its history ends at the last full step, and its model can be scored, used and saved.
-
-    Examples
-    --------
-    >>> try:
-    ...     raise biorel.TrainingInterrupted("stopped after step 2", run)  # what Ctrl-C does
-    ... except biorel.TrainingInterrupted as stopped:
-    ...     len(stopped.run.history)
-    2
-    """
-
-    def __init__(self, message: str, run: Run) -> None:
-        super().__init__(message)
-        self.run = run

@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 import biorel
-import biorel.cli
+from biorel.cli.main import _parse, main
 from edge_case_texts import EDGE_CASES
 
 PIECES = [
@@ -137,7 +137,7 @@ def config(files: Files, numbers: Random) -> None:
     path.write_bytes(corrupt(CONFIG.encode(), numbers))
     # argparse refuses a value with SystemExit.
     with contextlib.suppress(biorel.BiorelError, SystemExit), contextlib.redirect_stderr(io.StringIO()):
-        biorel.cli._parse(["finetune", "ddi", "corpus", "--config", str(path)])
+        _parse(["finetune", "ddi", "corpus", "--config", str(path)])
 
 
 def stream(files: Files, numbers: Random) -> None:
@@ -160,9 +160,7 @@ def sentences(files: Files, numbers: Random) -> None:
     path.write_bytes(corrupt("".join(json.dumps(one) + "\n" for one in given).encode(), numbers))
     output = io.StringIO()
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-        code = biorel.cli.main(
-            ["predict", str(files.folder / "model"), str(path), "--threads", "1", "--format", "jsonl"]
-        )
+        code = main(["predict", str(files.folder / "model"), str(path), "--threads", "1", "--format", "jsonl"])
     assert code in (0, 1), output.getvalue()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import biorel
 import pytest
-from biorel.callbacks import MLflow, TensorBoard, WandB
+from biorel.training.callbacks import MLflow, TensorBoard, WandB
 
 # The same in every test: two steps, an evaluation after each, scores on the test split.
 CALL: dict[str, Any] = {"max_length": 96, "max_steps": 2, "evaluate_every": 1, "dev": "dev", "progress": False}

@@ -12,7 +12,7 @@ from pathlib import Path
 import biorel
 import pandas as pd
 import pytest
-from biorel.cli import main
+from biorel.cli.main import main
 from tiny_bert import write_encoder
 
 SAMPLE = str(biorel.sample_path("ddi"))

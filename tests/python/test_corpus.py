@@ -9,6 +9,7 @@ from pathlib import Path
 import biorel
 import pandas as pd
 import pytest
+from biorel._types import Marking
 
 
 def counts(corpus: biorel.Corpus) -> dict[str, int]:
@@ -19,7 +20,7 @@ def counts(corpus: biorel.Corpus) -> dict[str, int]:
 def test_the_sample_is_what_its_script_writes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script = Path(biorel.__file__).parent / "data" / "make_sample.py"
+    script = Path(__file__).parents[2] / "tools" / "make_sample.py"
     monkeypatch.setattr(sys, "argv", [str(script), "--check"])
     with pytest.raises(SystemExit) as stopped:
         runpy.run_path(str(script), run_name="__main__")
@@ -43,7 +44,7 @@ def test_statistics_add_up(ddi: biorel.Corpus) -> None:
 
 
 @pytest.mark.parametrize("marking", ["typed", "blue", "markers"])
-def test_instances_are_marked(ddi: biorel.Corpus, marking: biorel.corpus.Marking) -> None:
+def test_instances_are_marked(ddi: biorel.Corpus, marking: Marking) -> None:
     table = ddi.instances("train", marking)
     assert list(table.columns) == ["id", "document", "sentence", "text", "label", "entity1", "entity2"]
     tag = "[E1]" if marking == "markers" else "@DRUG"

@@ -10,7 +10,8 @@ from pathlib import Path
 import biorel
 import pandas as pd
 import pytest
-from biorel import trial
+from biorel.cli.main import main
+from biorel.experiments import trial
 
 SHORT = {"max_length": 96, "max_steps": 1, "learning_rate": 1e-3, "progress": False}
 
@@ -140,7 +141,7 @@ def test_a_stopped_cross_validation_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     done: list[int] = []
-    real = biorel.execution.run_trial
+    real = trial.run_trial
 
     def stopped(*arguments: object) -> object:
         if len(done) == 2:
@@ -151,7 +152,7 @@ def test_a_stopped_cross_validation_goes_on(
     def go() -> biorel.CrossValidation:
         return biorel.cross_validate(aimed, encoder, head="cls", folds=3, directory=tmp_path / "cv", **SHORT)
 
-    monkeypatch.setattr(biorel.execution, "run_trial", stopped)
+    monkeypatch.setattr(trial, "run_trial", stopped)
     with pytest.raises(KeyboardInterrupt):
         go()
     assert len((tmp_path / "cv" / "trials.jsonl").read_text().splitlines()) == 2
@@ -238,9 +239,9 @@ def test_the_command(tmp_path: Path, encoder: biorel.Encoder, capsys: pytest.Cap
     options = ["--encoder", encoder.name, "--max-length", "96", "--max-steps", "1", "--no-progress", "--folds", "2"]
     outputs = ["--directory", str(tmp_path / "cv"), "--leakage", str(tmp_path / "leaks.csv")]
     arguments = ["cross-validate", "aimed", sample, *options, *outputs]
-    assert biorel.cli.main([*arguments, "--format", "jsonl"]) == 0
+    assert main([*arguments, "--format", "jsonl"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["over"] for row in rows] == ["mean", "sd", "pooled"]
     assert "document" not in set(pd.read_csv(tmp_path / "leaks.csv")["kind"])
-    assert biorel.cli.main(arguments) == 0
+    assert main(arguments) == 0
     assert "near_duplicates" in capsys.readouterr().out

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import biorel
 import pytest
-from biorel.devices import choose
+from biorel.models.devices import choose
 
 NO_GPU = not biorel.devices().query("device != 'cpu'")["available"].any()
 

@@ -11,7 +11,7 @@ from typing import Any
 import biorel
 import pandas as pd
 import pytest
-from biorel.prediction_directory import PredictionDirectory
+from biorel.prediction.output_directory import PredictionDirectory
 from edge_case_texts import EDGE_CASES, LONG, sentence
 
 FILES: dict[str, str] = {"pubtator": "a.txt", "bioc-json": "a.json", "bioc-xml": "a.xml", "brat": ""}

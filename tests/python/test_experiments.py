@@ -16,6 +16,9 @@ import biorel
 import numpy as np
 import pandas as pd
 import pytest
+from biorel.cli.main import main
+from biorel.experiments import trial
+from biorel.experiments.run_directory import RunDirectory
 from tiny_bert import write_encoder
 
 SHORT = {"max_length": 96, "max_steps": 2, "learning_rate": 1e-3, "progress": False}
@@ -96,13 +99,13 @@ def test_a_comparison_can_be_extended(
     ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
-    real = biorel.execution.run_trial
+    real = trial.run_trial
 
     def counted(*arguments: object) -> object:
         calls.append(arguments[4]["head"])  # type: ignore[index]
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(biorel.execution, "run_trial", counted)
+    monkeypatch.setattr(trial, "run_trial", counted)
     directory = tmp_path / "run"
     biorel.compare(ddi, encoders=[encoder], heads=["cls"], directory=directory, **SHORT)
     more = biorel.compare(ddi, encoders=[encoder], heads=["lstm", "cls"], directory=directory, **SHORT)
@@ -252,10 +255,10 @@ def test_the_command(tmp_path: Path, encoder: biorel.Encoder, capsys: pytest.Cap
     sample = str(biorel.sample_path("ddi"))
     options = ["--encoder", encoder.name, "--head", "cls", "--head", "lstm", "--max-length", "96", "--max-steps", "1"]
     arguments = ["compare", "ddi", sample, *options, "--no-progress", "--directory", str(tmp_path / "run")]
-    assert biorel.cli.main([*arguments, "--format", "jsonl"]) == 0
+    assert main([*arguments, "--format", "jsonl"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["head"] for row in rows] == ["cls", "lstm"]
-    assert biorel.cli.main([*arguments, "--paired", "cls", "lstm"]) == 0
+    assert main([*arguments, "--paired", "cls", "lstm"]) == 0
     assert "McNemar" in capsys.readouterr().out
 
 
@@ -333,7 +336,7 @@ def test_what_the_system_refuses_stops_all(
     def full(*_: Any) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(biorel.execution, "run_trial", full)
+    monkeypatch.setattr(trial, "run_trial", full)
     with pytest.raises(OSError, match="No space left"):
         biorel.compare(ddi, directory=tmp_path / "a", encoders=[encoder], jobs=2, progress=False)
 
@@ -386,7 +389,7 @@ def test_the_state_of_a_finished_trial_does_not_stay(
     }
     biorel.compare(ddi, directory=tmp_path, **grid)
     [line] = (tmp_path / "trials.jsonl").read_text().splitlines()
-    state = biorel.run_directory.RunDirectory(tmp_path, {}).state(json.loads(line)["trial"])
+    state = RunDirectory(tmp_path, {}).state(json.loads(line)["trial"])
     state.write_bytes(b"what a kill behind that line leaves")
     biorel.compare(ddi, directory=tmp_path, **grid)
     assert not state.exists()

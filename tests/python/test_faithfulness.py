@@ -9,7 +9,7 @@ import biorel
 import numpy as np
 import pandas as pd
 import pytest
-from biorel.model import Kind
+from biorel._types import Kind
 
 KINDS: list[Kind] = ["head", "encoder", "gradient"]
 

@@ -13,7 +13,7 @@ import biorel
 import numpy as np
 import pandas as pd
 import pytest
-from biorel.training import Head
+from biorel._types import Head
 
 pytestmark = pytest.mark.gpu
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import biorel
 import pytest
-from biorel.hub import ALIASES, needed_files
+from biorel.models.hub import ALIASES, needed_files
 from tiny_bert import write_encoder
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

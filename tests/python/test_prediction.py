@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import biorel
-import biorel.cli
 import numpy as np
 import pandas as pd
 import pytest
-from biorel.prediction_directory import PredictionDirectory
+from biorel.cli.main import main
+from biorel.prediction.output_directory import PredictionDirectory
 
 KILLS = 3
 DOCUMENTS = 40
@@ -294,8 +294,9 @@ def test_ctrl_c_leaves_a_state_that_goes_on(model: biorel.RelationModel, larger:
     saved = tmp_path / "tiny"
     model.save(saved)
     # A shell starts what runs in its background with SIGINT ignored, and its children inherit that.
-    heed = "import signal, sys, biorel.cli; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    command = [sys.executable, "-c", heed + "sys.exit(biorel.cli.main(sys.argv[1:]))"]
+    heed = "import signal, sys; from biorel.cli.main import main\n"
+    heed += "signal.signal(signal.SIGINT, signal.default_int_handler); "
+    command = [sys.executable, "-c", heed + "sys.exit(main(sys.argv[1:]))"]
     command += ["predict", str(saved), "--input", str(larger), "--output", str(tmp_path / "out")]
     command += ["--part-documents", "2", "--threads", "1", "--no-progress"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
@@ -307,7 +308,7 @@ def test_ctrl_c_leaves_a_state_that_goes_on(model: biorel.RelationModel, larger:
     assert b"call it again" in said
     done = lines(tmp_path / "out")
     assert 3 <= done < 80
-    assert biorel.cli.main(command[3:]) == 0
+    assert main(command[3:]) == 0
     assert lines(tmp_path / "out") == 80
 
 
@@ -533,7 +534,7 @@ def test_the_command_line(
     command = ["predict", str(tmp_path / "tiny"), "--threads", "1", "--no-progress"]
     documents_in = ["--input", str(folder)]
     output = ["--output", str(tmp_path / "out")]
-    assert biorel.cli.main([*command, *documents_in, *output, "--type", "Drug=drug"]) == 0
+    assert main([*command, *documents_in, *output, "--type", "Drug=drug"]) == 0
     said = capsys.readouterr()
     assert f"{DOCUMENTS} documents, {len(expected)} pairs" in said.err
     assert said.out == ""
@@ -550,5 +551,5 @@ def test_the_command_line(
         ([*documents_in, *output, "--format", "tsv"], "was begun with format 'jsonl', not 'tsv'"),
         (["x.jsonl", *output], "output: for sentences, a table goes to standard output"),
     ]:
-        assert biorel.cli.main([*command, *wrong]) == 1
+        assert main([*command, *wrong]) == 1
         assert message in capsys.readouterr().err

@@ -8,7 +8,7 @@ import biorel
 import numpy as np
 import pandas as pd
 import pytest
-from biorel.scores import score_predictions
+from biorel.evaluation.scores import score_predictions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import precision_recall_fscore_support

@@ -10,9 +10,9 @@ from typing import Any
 import biorel
 import pandas as pd
 import pytest
-from biorel import published
-from biorel.cli import main
-from biorel.report import Report, Section
+from biorel.cli.main import main
+from biorel.reproduction import published
+from biorel.reproduction.report import Report, Section
 from tiny_bert import write_encoder
 
 ITEMS = ["table1", "table3", "table4", "table5", "table6", "figure3", "figure4", "faithfulness"]

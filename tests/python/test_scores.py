@@ -6,7 +6,7 @@ import biorel
 import numpy as np
 import pandas as pd
 import pytest
-from biorel.scores import score_predictions
+from biorel.evaluation.scores import score_predictions
 from sklearn.metrics import precision_recall_fscore_support
 
 

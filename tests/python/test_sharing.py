@@ -14,7 +14,7 @@ import huggingface_hub
 import pandas as pd
 import pytest
 import yaml
-from biorel.card import write_card
+from biorel.models.model_card import write_card
 from test_hub import Hub, hub
 from tiny_bert import write_encoder
 

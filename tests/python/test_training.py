@@ -16,9 +16,9 @@ import biorel
 import numpy as np
 import pandas as pd
 import pytest
-from biorel import training_progress
-from biorel.callbacks import Callback
-from biorel.training import Head
+from biorel._types import Head
+from biorel.training import progress
+from biorel.training.callbacks import Callback
 from tiny_bert import write_encoder
 from tqdm import tqdm
 
@@ -206,7 +206,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     state = tmp_path / "state"
     short(ddi, encoder, max_steps=12).model.save(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(training_progress, "tqdm", Impatient)
+        patch.setattr(progress, "tqdm", Impatient)
         with pytest.raises(biorel.TrainingInterrupted) as stopped:
             short(ddi, encoder, max_steps=12, state=state, state_every=3, progress=True)
     assert stopped.value.run.interrupted
@@ -280,7 +280,7 @@ def test_what_the_progress_bar_raises_is_raised(
     def broken(**_: object) -> None:
         raise RuntimeError("no terminal")
 
-    monkeypatch.setattr(training_progress, "tqdm", broken)
+    monkeypatch.setattr(progress, "tqdm", broken)
     with pytest.raises(RuntimeError, match="no terminal"):
         short(ddi, encoder, progress=True, max_steps=50)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import biorel
 import pandas as pd
-from biorel import published
+from biorel.reproduction import published
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from runlog import commit, cpu_name

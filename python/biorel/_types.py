@@ -1,0 +1,31 @@
+"""Names of types that several packages use; every type of a setting of one word stands here."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Literal, TypeAlias
+
+Head: TypeAlias = Literal[
+    "cls", "lstm", "attention", "lstm-no-cls", "attention-no-cls", "lstm-all-cls", "attention-all-cls"
+]
+TooLong: TypeAlias = Literal["error", "drop", "join"]
+Keep: TypeAlias = Literal["best", "last"]
+
+PathLike: TypeAlias = "str | os.PathLike[str]"
+Marking: TypeAlias = Literal["typed", "blue", "markers"]
+By: TypeAlias = Literal["document", "given", "instance"]
+
+Casing: TypeAlias = Literal["cased", "uncased"]
+Precision: TypeAlias = Literal["auto", "f32", "bf16"]
+
+# auto, cpu, cuda, cuda:1 and so on, reference.
+Device: TypeAlias = str
+
+DocumentFormat: TypeAlias = Literal["pubtator", "bioc-json", "bioc-xml", "brat"]
+
+# Whose word weights.
+Kind: TypeAlias = Literal["head", "encoder", "gradient"]
+
+Engine: TypeAlias = Literal["local", "ray"]
+
+Row: TypeAlias = dict[str, Any]

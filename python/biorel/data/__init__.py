@@ -1,0 +1,1 @@
+"""Corpora and documents: reading, tables, the synthetic sample."""

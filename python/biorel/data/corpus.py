@@ -1,0 +1,372 @@
+"""Corpora as their authors published them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import pandas as pd
+from biorel import _biorel
+from biorel._pickling import VERSION, check_version
+from biorel._types import By, Marking, PathLike
+from biorel.data.documents import Document
+from biorel.errors import ConfigError, CorpusError
+
+
+def check_corpus(corpus: object) -> None:
+    """A path in the place of a corpus is the mistake that everybody makes once."""
+    if not isinstance(corpus, Corpus):
+        kind = type(corpus).__name__
+        raise TypeError(f"corpus must be a Corpus, not {kind}; read it with biorel.load_corpus(name, path)")
+
+
+class Corpus:
+    """A corpus in memory: its task, its splits, and what happened while it was read.
+
+    Made by ``load_corpus``. It does not change; ``divide`` and ``fold`` give new ones.
+    """
+
+    def __init__(self, core: _biorel.Corpus) -> None:
+        self._core = core
+
+    @property
+    def name(self) -> str:
+        """``aimed``, ``ddi``, ``chemprot``, or the name of your table."""
+        return self._core.name
+
+    @property
+    def labels(self) -> list[str]:
+        """All labels, in the order of every table."""
+        return self._core.task.labels
+
+    @property
+    def negative(self) -> str | None:
+        """The label that means "no relation", if there is one."""
+        return self._core.task.negative
+
+    @property
+    def splits(self) -> list[str]:
+        """Names of the splits."""
+        return self._core.splits
+
+    def statistics(self) -> pd.DataFrame:
+        """Sizes and label distribution of each split: the paper's Table I for any corpus.
+
+        The paper's own Table I has two rows swapped: 19,460 / 11,820 / 16,943 (48,223 in all) is ChemProt and 18,779 /
+        7,244 / 5,761 (31,784) is DDI, both in the form of the BLUE benchmark (for DDI: ``splits="blue"``).
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per split: ``split``, ``documents`` and ``sentences`` (all, and those with a candidate pair),
+            ``entities``, ``pairs``, one column per label, and ``lost``: gold positives that are in the files but could
+            not become a pair, for instance because their two mentions stand in different sentences.
+
+        Examples
+        --------
+        >>> corpus = biorel.load_sample("ddi")
+        >>> corpus.statistics()[["split", "documents", "sentences", "pairs", "false", "effect"]]
+           split  documents  sentences  pairs  false  effect
+        0  train         28        280    406    162      49
+        1   test         10        100    142     54      19
+        """
+        return pd.DataFrame(self._core.statistics())
+
+    def sentences(self, split: str) -> pd.DataFrame:
+        """The sentences of a split, those without a pair included.
+
+        Parameters
+        ----------
+        split : str
+            One of ``splits``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per sentence: ``id``, ``document``, ``text``, ``entities`` and ``pairs`` (how many).
+
+        Examples
+        --------
+        >>> biorel.load_sample("ddi").sentences("test")["text"][0]
+        'Nalexbital should never be taken together with nalexpidol.'
+        """
+        return pd.DataFrame(self._core.sentences(split))
+
+    def instances(self, split: str, marking: Marking = "typed") -> pd.DataFrame:
+        """The candidate pairs of a split, each with its two entities marked in the text.
+
+        Parameters
+        ----------
+        split : str
+            One of ``splits``.
+        marking : {"typed", "blue", "markers"}
+            ``typed``: each entity becomes a tag of its type, ``@DRUG$`` (the paper). ``blue``: the rules of the BLUE
+            benchmark. ``markers``: ``[E1] aspirin [/E1]``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per pair: ``id``, ``document``, ``sentence``, ``text`` (marked), ``label``, ``entity1``,
+            ``entity2``.
+
+        Examples
+        --------
+        >>> biorel.load_sample("ddi").instances("test")[["text", "label"]].iloc[0].tolist()
+        ['@DRUG$ should never be taken together with @DRUG$.', 'advise']
+        """
+        return pd.DataFrame(self._core.instances([split], marking).columns())
+
+    def findings(self) -> pd.DataFrame:
+        """What was lost, skipped or repaired while the files were read; nothing is dropped silently.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per finding: ``kind`` (``lost``: a gold positive that could not become a pair; ``skipped``: in the
+            files, not in the corpus; ``repaired``: read otherwise than the file literally says), ``split``,
+            ``document`` (missing for a file or a whole table), ``id``, ``label``, ``reason``.
+
+        Examples
+        --------
+        >>> len(biorel.load_sample("ddi").findings())
+        0
+        """
+        return pd.DataFrame(self._core.findings())
+
+    @property
+    def summary(self) -> list[str]:
+        """One line for each kind of finding, with its count; empty when all was read as it stands."""
+        return self._core.summary
+
+    def divide(self, parts: Mapping[str, Iterable[str]]) -> Corpus:
+        """Form new splits from whole documents.
+
+        Parameters
+        ----------
+        parts : mapping of str to iterable of str
+            For each new split the identifiers of its documents. A document in no part is left out.
+
+        Returns
+        -------
+        Corpus
+            The same sentences in the new splits.
+
+        Raises
+        ------
+        ConfigError
+            For a document that the corpus does not have or that is in two parts, and for a part without a pair.
+
+        Examples
+        --------
+        >>> corpus = biorel.load_sample("aimed")
+        >>> documents = corpus.sentences("all")["document"].unique()
+        >>> corpus.divide({"train": documents[:17], "test": documents[17:]}).splits
+        ['train', 'test']
+        """
+        return Corpus(self._core.divide([(name, list(documents)) for name, documents in parts.items()]))
+
+    def fold(self, index: int, *, folds: int = 10, by: By | None = None, seed: int = 1) -> Corpus:
+        """Hold one fold out: a corpus with the splits ``train`` and ``test``.
+
+        Where the file states the published folds (``aimed_pairs.tsv``) those are used and `folds` and `seed` are
+        ignored, unless `by` says otherwise; else the documents are shuffled with `seed` and dealt out so that the folds
+        hold nearly equally many pairs. Documents without a pair are dealt out too, and with ``by="instance"`` the gold
+        positives that could not become one: each is a miss in exactly one fold.
+
+        Parameters
+        ----------
+        index : int
+            Which fold to test on, from 0.
+        folds : int
+            How many folds.
+        by : {"document", "given", "instance"}, optional
+            What stays together: documents, or what the corpus's own folds do. With ``instance`` pairs of one sentence
+            stand on both sides, so that scores are far too good; it is there to reproduce papers that did so.
+        seed : int
+            Seed of the shuffle.
+
+        Returns
+        -------
+        Corpus
+            All documents, in ``train`` and ``test``.
+
+        Warns
+        -----
+        UserWarning
+            For ``by="instance"``, with the number of sentences on both sides.
+
+        Examples
+        --------
+        >>> biorel.load_sample("aimed").fold(0, folds=4).statistics()["documents"].tolist()
+        [18, 6]
+        """
+        by = by or ("document" if self._core.given_folds is None else "given")
+        held = Corpus(self._core.fold(index, folds, by, seed))
+        if by == "instance":
+            shared = len(set(held.sentences("train")["id"]) & set(held.sentences("test")["id"]))
+            warnings.warn(
+                f"folds by instance leak: {shared} sentences stand in train and in test, and scores will be too good",
+                stacklevel=2,
+            )
+        return held
+
+    def leakage(self, train: str = "train", test: str = "test", *, threshold: float = 0.8) -> pd.DataFrame:
+        """What two splits share, among sentences with a candidate pair.
+
+        Parameters
+        ----------
+        train, test : str
+            Two of ``splits``.
+        threshold : float
+            Sentences are near-duplicates when this share of their words is common (Jaccard index), from 0 to 1.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per finding: ``kind`` (``document``, ``sentence``: the same words, ``near-duplicate``), the
+            identifiers in ``train`` and ``test``, ``similarity``.
+
+        Examples
+        --------
+        >>> sorted(biorel.load_sample("ddi").leakage(threshold=0.9)["kind"].unique())
+        []
+        """
+        return pd.DataFrame(self._core.leakage(train, test, threshold))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All of it, for a process with the same version of biorel."""
+        return {"version": VERSION, "content": self._core.to_bytes()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Read and check what the other process sent."""
+        check_version(state["version"])
+        self._core = _biorel.Corpus.from_bytes(state["content"])
+
+    def __repr__(self) -> str:
+        """One line with the splits' sizes."""
+        sizes = ", ".join(f"{row.split}: {row.pairs:,} pairs" for row in self.statistics().itertuples())
+        return f"Corpus({self.name!r}, {sizes}; labels {', '.join(self.labels)})"
+
+
+def load_corpus(
+    name: str,
+    source: PathLike | Sequence[PathLike] | pd.DataFrame | Iterable[Document],
+    *,
+    splits: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    labels: Sequence[str] | None = None,
+    negative: str | None = None,
+    pairs: Sequence[tuple[str, str]] | None = None,
+) -> Corpus:
+    """Read a corpus from its original files.
+
+    Parameters
+    ----------
+    name : str
+        The format. ``aimed``: any corpus in the unified PPI XML form, or the flat ``aimed_pairs.tsv``. ``ddi``:
+        DDIExtraction 2013. ``chemprot``: the tables of BioCreative VI track 5. ``table``: your own pairs, one row each,
+        from TSV, CSV, JSONL or a DataFrame. ``pubtator``, ``bioc`` (XML or JSON), ``brat``: whole documents, whose
+        relations become the labels. ``documents``: the same from ``Document`` objects.
+    source : path, sequence of paths, DataFrame, or iterable of Document
+        A folder, a file, several files, or a ``.zip``, which is read in place (documents: unpacked, but for gzip). The
+        words ``train``, ``dev`` and ``test`` in names of document files or their folders say the split.
+    splits : {"full", "blue"}, optional
+        DDI only: the release's own train and test (default), or the train / dev / test of the BLUE benchmark.
+    columns : mapping of str to str, optional
+        Table only: your column for each of ours, where the names differ.
+    labels : sequence of str, optional
+        Table and documents: all labels in order. Without it they are collected from the data.
+    negative : str, optional
+        Table and documents: the label that means "no relation"; ``none`` for documents without such a label.
+    pairs : sequence of (str, str), optional
+        Documents only: types of the first and the second argument of candidate pairs, as in
+        ``[("Chemical", "Gene")]``. Without it, those that some relation has.
+
+    Returns
+    -------
+    Corpus
+        The corpus; ``Corpus.findings`` tells what could not be read as it stands.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is nothing at a path.
+    CorpusError
+        When a file is not what its format promises; the message names file and line.
+    ConfigError
+        For an unknown name or a setting that does not apply.
+
+    Examples
+    --------
+    >>> corpus = biorel.load_corpus("ddi", biorel.sample_path("ddi"))
+    >>> corpus.labels
+    ['false', 'mechanism', 'effect', 'advise', 'int']
+    """
+    options = _biorel.ReadOptions(
+        splits=splits,
+        columns={} if isinstance(source, pd.DataFrame) else dict(columns or {}),
+        labels=None if labels is None else list(labels),
+        negative=negative,
+        pairs=None if pairs is None else [(first, second) for first, second in pairs],
+    )
+    if name == "documents":
+        if isinstance(source, (str, os.PathLike, pd.DataFrame)):
+            message = 'source: "documents" takes Document objects; for files choose pubtator, bioc or brat'
+            raise ConfigError(message, "source")
+        return Corpus(_biorel.Corpus.from_documents([document._core for document in source], options))  # type: ignore[union-attr]
+    if isinstance(source, pd.DataFrame):
+        if name != "table":
+            raise ConfigError(f'source: a DataFrame can only be read as "table", not as "{name}"', "source")
+        return Corpus(_biorel.Corpus.from_columns(table_columns(source, columns or {}), options))
+    paths = [source] if isinstance(source, (str, os.PathLike)) else cast("list[PathLike]", list(source))
+    return Corpus(_biorel.Corpus.read(name, [os.fspath(path) for path in paths], options))
+
+
+_TEXT_COLUMNS = (
+    "id",
+    "document",
+    "sentence",
+    "text",
+    "label",
+    "entity1",
+    "entity2",
+    "entity1_type",
+    "entity2_type",
+    "split",
+)
+_NUMBER_COLUMNS = ("entity1_start", "entity1_end", "entity2_start", "entity2_end", "fold")
+
+
+def table_columns(frame: pd.DataFrame, renamed: Mapping[str, str]) -> dict[str, list[Any]]:
+    """The columns of a user's DataFrame that the reader knows, under their own names and with their own types."""
+    known = (*_TEXT_COLUMNS, *_NUMBER_COLUMNS)
+    for ours, theirs in renamed.items():
+        if ours not in known:
+            raise ConfigError(
+                f"columns: `{ours}` is not a column of a table; choose from {', '.join(known)}", "columns"
+            )
+        if theirs not in frame.columns:
+            there = ", ".join(map(str, frame.columns))
+            raise ConfigError(f"columns: the DataFrame has no column `{theirs}`; it has {there}", "columns")
+    columns: dict[str, list[Any]] = {}
+    for ours in known:
+        theirs = renamed.get(ours, ours)
+        if theirs not in frame.columns:
+            continue
+        values = frame[theirs]
+        if values.isna().any():
+            row = int(values.isna().to_numpy().argmax())
+            raise CorpusError(f"table: row {row}: column `{theirs}` has no value", "table")
+        if ours in _TEXT_COLUMNS:
+            columns[ours] = [str(value) for value in values]
+            continue
+        numbers = pd.to_numeric(values, errors="coerce")
+        wrong = (numbers.isna() | (numbers < 0) | (numbers % 1 != 0)).to_numpy()
+        if wrong.any():
+            row = int(wrong.argmax())
+            message = f"table: row {row}: `{theirs}` must be a whole number from 0, not {values.iloc[row]!r}"
+            raise CorpusError(message, "table")
+        columns[ours] = [int(value) for value in numbers]
+    return columns

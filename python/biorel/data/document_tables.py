@@ -1,0 +1,292 @@
+"""Documents from and to tables: DataFrames, rows with nested entities (Parquet, Ray Data, Spark), spaCy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+import pandas as pd
+from biorel import _biorel
+from biorel.data.documents import Document, encodable
+from biorel.errors import ConfigError, CorpusError
+
+
+def documents_to_rows(documents: Iterable[Document]) -> pd.DataFrame:
+    """One row per document.
+
+    Parameters
+    ----------
+    documents : iterable of Document
+        The documents.
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``document`` (identifier), ``text``, ``passages`` (a list of dicts: ``type``, ``start``, ``end``,
+        ``is_sentence``), ``entities`` (``id``, ``type``, ``concept``, ``segments``: ``start`` and ``end`` of each), and
+        the ``file`` that it was read from. Relations that a file states are not in it. Parquet holds it as it is.
+
+    Examples
+    --------
+    >>> text = pd.DataFrame({"document": ["d1"], "text": ["Aspirin helps."]})
+    >>> entities = pd.DataFrame({"document": ["d1"], "start": [0], "end": [7], "type": ["drug"]})
+    >>> rows = biorel.documents_to_rows(biorel.documents_from_tables(text, entities))
+    >>> rows.loc[0, "entities"]
+    [{'id': 'T1', 'type': 'drug', 'concept': '', 'segments': [{'start': 0, 'end': 7}]}]
+    """
+    rows = []
+    for document in documents:
+        passages = [
+            {"type": kind, "start": start, "end": start + len(text), "is_sentence": is_sentence}
+            for kind, start, text, is_sentence in document._core.passages
+        ]
+        entities = [
+            {
+                "id": name,
+                "type": kind,
+                "concept": ";".join(concepts),
+                "segments": [{"start": start, "end": end} for start, end in segments],
+            }
+            for name, kind, concepts, segments, _ in document._core.mentions
+        ]
+        file = document._core.origin[0]
+        rows.append((document.id, document.text, passages, entities, file))
+    return pd.DataFrame(rows, columns=["document", "text", "passages", "entities", "file"])
+
+
+def documents_from_rows(rows: pd.DataFrame) -> list[Document]:
+    """Documents from a table with one row each.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        As ``documents_to_rows`` makes it. Needed are ``document``, ``text`` and ``entities``; of an entity ``type`` and
+        either ``segments`` or ``start`` and ``end``. Without ``passages`` the text is one.
+
+    Returns
+    -------
+    list of Document
+        In the order of the rows.
+
+    Raises
+    ------
+    CorpusError
+        For a missing column or an offset outside of the text; the message names the row.
+
+    Examples
+    --------
+    >>> entity = {"start": 0, "end": 7, "type": "drug"}
+    >>> rows = pd.DataFrame({"document": ["d1"], "text": ["Aspirin helps."], "entities": [[entity]]})
+    >>> biorel.documents_from_rows(rows)
+    [Document('d1', 14 characters, 1 entities, 0 relations)]
+    """
+    check_columns(rows.columns)
+    return [document_of_row(row, f"rows: row {number}") for number, row in enumerate(rows.to_dict("records"))]
+
+
+def check_columns(columns: Iterable[Any]) -> None:
+    """Raise when something that every document needs is missing."""
+    there = [str(name) for name in columns]
+    for name in ("document", "text", "entities"):
+        if name not in there:
+            raise CorpusError(f"rows: no column `{name}`; the columns are {', '.join(there)}", "rows")
+
+
+def document_of_row(row: Mapping[Any, Any], place: str) -> Document:
+    """The document of a row; `place` is what an error calls the row."""
+    name, text = str(row["document"]), row["text"]
+    if not isinstance(text, str):
+        raise CorpusError(f"{place}: `text` must be a string, not {type(text).__name__}", place)
+    encodable(text, place)
+    mentions = []
+    for number, entity in enumerate(_items(row["entities"])):
+        where = f"{place}: entities[{number}]"
+        if not isinstance(entity, Mapping) or not isinstance(entity.get("type"), str):
+            raise CorpusError(f"{where} must be a mapping with `type`, not {entity!r}", place)
+        segments = _items(entity.get("segments")) or [entity]
+        places = sorted(_span(segment, len(text), where) for segment in segments)
+        concept = entity.get("concept") or ""
+        identifier = entity.get("id") or f"T{number + 1}"
+        mentions.append((str(identifier), entity["type"], [one for one in str(concept).split(";") if one], places))
+    passages = []
+    for number, passage in enumerate(_items(row.get("passages"))):
+        start, end = _span(passage, len(text), f"{place}: passages[{number}]", empty=True)
+        kind, is_sentence = passage.get("type") or "", bool(passage.get("is_sentence"))
+        passages.append((kind, start, text[start:end], is_sentence))
+    file = row.get("file")
+    core = _biorel.Document(
+        name, passages or [("", 0, text, False)], mentions, [], file=file if isinstance(file, str) and file else None
+    )
+    return Document(core)
+
+
+def _items(values: Any) -> list[Any]:
+    """Of a list as Parquet, Arrow or NumPy give it, which may be missing."""
+    return [] if values is None or isinstance(values, float) else list(values)  # NaN is what pandas makes of nothing
+
+
+def _span(segment: Any, length: int, where: str, *, empty: bool = False) -> tuple[int, int]:
+    try:
+        start, end = int(segment["start"]), int(segment["end"])
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise CorpusError(f"{where} needs `start` and `end`, not {segment!r}", where) from None
+    if not (0 <= start < end <= length or (empty and 0 <= start == end <= length)):
+        raise CorpusError(f"{where}: characters {start} to {end} are not in the text of {length} characters", where)
+    return start, end
+
+
+def documents_from_tables(
+    documents: pd.DataFrame, entities: pd.DataFrame, relations: pd.DataFrame | None = None
+) -> list[Document]:
+    """Documents from DataFrames.
+
+    Parameters
+    ----------
+    documents : DataFrame
+        ``document`` (identifier) and ``text``, one row each.
+    entities : DataFrame
+        ``document``, ``start``, ``end`` (characters, end-exclusive), ``type``, and optionally ``id``, ``concept``, and
+        ``text``, which is checked. Rows with the same ``document`` and ``id`` are the segments of one entity.
+    relations : DataFrame, optional
+        ``document``, ``entity1``, ``entity2`` (``id`` of entities), ``label``; to learn from.
+
+    Returns
+    -------
+    list of Document
+        In the order of the rows.
+
+    Raises
+    ------
+    CorpusError
+        For a missing column, an offset outside of its text, an unknown document or entity; the message names the row.
+
+    Examples
+    --------
+    >>> texts = pd.DataFrame({"document": ["d1"], "text": ["Aspirin enhances warfarin."]})
+    >>> places = {"document": ["d1", "d1"], "start": [0, 17], "end": [7, 25], "type": ["drug", "drug"]}
+    >>> biorel.documents_from_tables(texts, pd.DataFrame(places))
+    [Document('d1', 26 characters, 2 entities, 0 relations)]
+    """
+    texts: dict[str, str] = {}
+    for place, row in _rows("documents", documents, ["document", "text"]):
+        name, text = str(row["document"]), row["text"]
+        if name in texts:
+            raise CorpusError(f"{place}: document {name} is there twice", place)
+        if not isinstance(text, str):
+            raise CorpusError(f"{place}: `text` must be a string, not {type(text).__name__}", place)
+        texts[name] = encodable(text, place)
+    found: dict[str, dict[str, tuple[str, list[str], list[tuple[int, int]]]]] = {name: {} for name in texts}
+    for place, row in _rows("entities", entities, ["document", "start", "end", "type"]):
+        name = _document(row, texts, place)
+        own = found[name]
+        start, end = (_whole(row[key], key, place) for key in ("start", "end"))
+        text = texts[name]
+        if not 0 <= start < end <= len(text):
+            raise CorpusError(
+                f"{place}: characters {start} to {end} are not in the text of {len(text)} characters", place
+            )
+        stated = row.get("text")
+        if isinstance(stated, str) and stated != text[start:end]:
+            raise CorpusError(f"{place}: its text is {stated!r}, but {start} to {end} is {text[start:end]!r}", place)
+        given = row.get("id")
+        identifier = f"T{len(own) + 1}" if given is None or pd.isna(given) else str(given)
+        concept = row.get("concept")
+        concepts = str(concept).split(";") if concept is not None and not pd.isna(concept) and concept != "" else []
+        kind = str(row["type"])
+        _, _, segments = own.setdefault(identifier, (kind, concepts, []))
+        segments.append((start, end))
+    related: dict[str, list[tuple[str, str, int, int]]] = {name: [] for name in texts}
+    for place, row in _rows("relations", relations, ["document", "entity1", "entity2", "label"]):
+        name = _document(row, texts, place)
+        order = list(found[name])
+        for key in ("entity1", "entity2"):
+            if str(row[key]) not in order:
+                raise CorpusError(f"{place}: document {name} has no entity {row[key]!r}", place)
+        first, second = (order.index(str(row[key])) for key in ("entity1", "entity2"))
+        related[name].append((f"R{len(related[name]) + 1}", str(row["label"]), first, second))
+    made = []
+    for name, text in texts.items():
+        mentions = [(key, kind, concepts, sorted(places)) for key, (kind, concepts, places) in found[name].items()]
+        made.append(Document(_biorel.Document(name, [("", 0, text, False)], mentions, related[name])))
+    return made
+
+
+def _rows(table: str, frame: pd.DataFrame | None, needed: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if frame is None or len(frame) == 0:
+        return
+    missing = [name for name in needed if name not in frame.columns]
+    if missing:
+        there = ", ".join(map(str, frame.columns))
+        raise CorpusError(f"{table}: no column `{missing[0]}`; the columns are {there}", table)
+    for number, row in enumerate(frame.to_dict("records")):
+        place = f"{table}: row {number}"
+        for name in needed:
+            if pd.isna(row[name]):
+                raise CorpusError(f"{place}: column `{name}` has no value", table)
+        yield place, cast("dict[str, Any]", row)
+
+
+def _document(row: Mapping[str, Any], texts: Mapping[str, str], place: str) -> str:
+    name = str(row["document"])
+    if name not in texts:
+        raise CorpusError(f"{place}: document {name} is not in the table of documents", place)
+    return name
+
+
+def _whole(value: Any, name: str, place: str) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = -1
+    if number < 0 or number != value:
+        raise CorpusError(f"{place}: `{name}` must be a whole number from 0, not {value!r}", place)
+    return number
+
+
+def documents_from_spacy(docs: Iterable[Any], *, spans: str | None = None) -> Iterator[Document]:
+    """Documents from spaCy's, with its sentences where it has found some.
+
+    Parameters
+    ----------
+    docs : iterable of spacy.tokens.Doc
+        With entities in ``doc.ents``: their label is the type, ``kb_id_`` the concept. ``doc.user_data["id"]`` is the
+        document's identifier, if it is there.
+    spans : str, optional
+        Take the entities from ``doc.spans[spans]``, which may overlap, instead of ``doc.ents``.
+
+    Yields
+    ------
+    Document
+        One for each, in order.
+
+    Examples
+    --------
+    >>> import spacy
+    >>> doc = spacy.blank("en")("Aspirin enhances warfarin.")
+    >>> doc.ents = [doc.char_span(0, 7, label="drug"), doc.char_span(17, 25, label="drug")]
+    >>> list(biorel.documents_from_spacy([doc]))
+    [Document('doc0', 26 characters, 2 entities, 0 relations)]
+    """
+    for number, doc in enumerate(docs):
+        if not hasattr(doc, "ents") or not hasattr(doc, "has_annotation"):
+            raise TypeError(f"docs[{number}] must be a spaCy Doc, not {type(doc).__name__}")
+        name = str(doc.user_data.get("id", f"doc{number}"))
+        encodable(doc.text, f"docs[{number}]")
+        if spans is not None and spans not in doc.spans:
+            raise ConfigError(
+                f"spans: docs[{number}] has no spans {spans!r}; it has {', '.join(doc.spans) or 'none'}", "spans"
+            )
+        entities = doc.ents if spans is None else doc.spans[spans]
+        passages = [("", 0, doc.text, False)]
+        if doc.has_annotation("SENT_START"):
+            passages = [("", sentence.start_char, sentence.text, True) for sentence in doc.sents]
+        mentions = [
+            (
+                f"T{place}",
+                entity.label_,
+                [entity.kb_id_] if entity.kb_id_ else [],
+                [(entity.start_char, entity.end_char)],
+            )
+            for place, entity in enumerate(entities, start=1)
+        ]
+        yield Document(_biorel.Document(name, passages, mentions, []))

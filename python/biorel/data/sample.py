@@ -1,0 +1,61 @@
+"""The synthetic sample corpus that ships with biorel: made-up names, generated sentences, no medical content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from biorel.data.corpus import Corpus, load_corpus
+from biorel.errors import ConfigError
+
+_FOLDERS = {"aimed": "ppi", "ddi": "ddi", "chemprot": "chemprot"}
+
+
+def sample_path(name: str = "ddi") -> Path:
+    """Where the synthetic sample of a corpus lies, in the corpus's own format.
+
+    Parameters
+    ----------
+    name : {"ddi", "aimed", "chemprot"}
+        Whose format.
+
+    Returns
+    -------
+    pathlib.Path
+        A folder, laid out as the original release is.
+
+    Raises
+    ------
+    ConfigError
+        For another name.
+
+    Examples
+    --------
+    >>> sorted(path.name for path in biorel.sample_path("ddi").iterdir())
+    ['Test', 'Train']
+    """
+    if name not in _FOLDERS:
+        raise ConfigError(f"name: there is no sample of `{name}`; choose one of {', '.join(_FOLDERS)}", "name")
+    return Path(__file__).parent / "sample" / _FOLDERS[name]
+
+
+def load_sample(name: str = "ddi") -> Corpus:
+    """Read the synthetic sample of a corpus: ``load_corpus(name, sample_path(name))``.
+
+    It is there to try things out and to test; scores on it say nothing about real text.
+
+    Parameters
+    ----------
+    name : {"ddi", "aimed", "chemprot"}
+        Whose format.
+
+    Returns
+    -------
+    Corpus
+        The sample.
+
+    Examples
+    --------
+    >>> biorel.load_sample("ddi").splits
+    ['train', 'test']
+    """
+    return load_corpus(name, sample_path(name))

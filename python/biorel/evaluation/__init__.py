@@ -1,0 +1,1 @@
+"""Scores with their protocol, and paired tests."""

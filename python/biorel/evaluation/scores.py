@@ -1,0 +1,76 @@
+"""Tables of scores that never lose their protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from biorel import _biorel
+from biorel._types import Row
+from biorel.data.corpus import Corpus
+
+
+class Scores(pd.DataFrame):
+    """A DataFrame of scores that prints its protocol below it; the protocol is in ``.attrs["protocol"]``.
+
+    Taking rows, columns or arithmetic of it gives a plain DataFrame.
+    """
+
+    @property
+    def _constructor(self) -> Any:
+        return pd.DataFrame
+
+    @property
+    def protocol(self) -> str:
+        """What was scored, on what, and how it was averaged."""
+        return str(self.attrs.get("protocol", ""))
+
+    def __repr__(self) -> str:
+        """The table and its protocol."""
+        return f"{super().__repr__()}\n{self.protocol}"
+
+    def _repr_html_(self) -> str:
+        table = pd.DataFrame(self)._repr_html_()  # type: ignore[operator]
+        return f"{table}<p>{self.protocol}</p>"
+
+
+def score_predictions(
+    predictions: pd.DataFrame, corpus: Corpus, split: str, *, lost: list[int] | None = None
+) -> Scores:
+    """Score a table with ``gold`` and ``predicted``; what the split lost before counts as missed."""
+    task = corpus._core.task
+    number = {label: index for index, label in enumerate(task.labels)}
+    judged = predictions["predicted"].notna()
+    lost = corpus._core.lost(split) if lost is None else list(lost)
+    for label in predictions.loc[~judged, "gold"]:
+        if label != task.negative:
+            lost[number[label]] += 1
+    columns, protocol = _biorel.score(
+        task,
+        [number[label] for label in predictions.loc[judged, "gold"]],
+        [number[label] for label in predictions.loc[judged, "predicted"]],
+        lost,
+        split,
+    )
+    scores = Scores(columns).astype({"support": "Int64", "predicted": "Int64"})
+    scores = Scores(scores)
+    scores.attrs["protocol"] = protocol
+    return scores
+
+
+MEASURES = ("precision", "recall", "f1")
+
+
+def headline(scores: Scores, corpus: Corpus) -> Row:
+    """Precision, recall and F1 in the averaging of the corpus's task, and how many gold positives there are."""
+    rows = scores.set_index("class")
+    chosen: Any = rows.loc[corpus._core.task.headline]
+    positive = [label for label in corpus.labels if label != corpus.negative]
+    numbers: Row = {name: float(chosen[name]) for name in ("precision", "recall", "f1")}
+    return {**numbers, "support": int(rows.loc[positive, "support"].sum())}
+
+
+def score_pooled(corpus: Corpus, predictions: pd.DataFrame, what: str) -> Scores:
+    """Scores of the decisions of all folds together; what was lost while the corpus was read counts as missed."""
+    lost = [sum(counts) for counts in zip(*(corpus._core.lost(split) for split in corpus.splits), strict=True)]
+    return score_predictions(predictions, corpus, what, lost=lost)

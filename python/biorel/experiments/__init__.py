@@ -1,0 +1,1 @@
+"""Many trials: cross-validation and comparison, here or on a Ray cluster."""

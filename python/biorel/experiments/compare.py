@@ -1,0 +1,197 @@
+"""Comparisons over heads, encoders, seeds and folds, in one directory that survives interruptions."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from biorel._biorel import __version__
+from biorel._files import write_whole
+from biorel._types import By, Engine, Head, PathLike
+from biorel.data.corpus import Corpus, check_corpus
+from biorel.errors import ConfigError
+from biorel.experiments.comparison import Comparison, Trial
+from biorel.experiments.executor import carry_out, checked_jobs
+from biorel.experiments.folds import Folds, folds_of
+from biorel.experiments.leakage import count_leaks, find_leaks, warn_of_leaks
+from biorel.experiments.run_directory import RunDirectory, prediction_rows
+from biorel.experiments.trial import Task, checked_settings
+from biorel.models.encoder import Encoder, load_encoder
+from tqdm.auto import tqdm
+
+
+def compare(
+    corpus: Corpus,
+    *,
+    directory: PathLike,
+    heads: Sequence[Head] = ("cls", "attention"),
+    encoders: Sequence[str | PathLike | Encoder] = ("minilm",),
+    seeds: Sequence[int] = (1,),
+    folds: int | Literal["given"] | None = None,
+    by: By | None = None,
+    fold_seed: int = 1,
+    retry_failed: bool = False,
+    save_models: bool | Sequence[Head] = False,
+    jobs: int | None = None,
+    engine: Engine = "local",
+    progress: bool = True,
+    **settings: Any,
+) -> Comparison:
+    """Fine-tune every head with every encoder, seed and fold, in a directory from which a killed run goes on.
+
+    Call it again with the same arguments to go on, or with more heads, encoders or seeds to extend the comparison:
+    what is finished is not done again.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        What to learn and score.
+    directory : path
+        A new directory, or that of an earlier call with the same corpus, folds and settings.
+    heads : sequence of str
+        As ``finetune`` takes them.
+    encoders : sequence of str, path or Encoder
+        As ``load_encoder`` takes them.
+    seeds : sequence of int
+        Seeds of the training.
+    folds : int, "given" or None
+        Cross-validate in so many folds, or in the corpus's own; None trains on ``train`` and scores ``test``.
+    by : {"document", "instance", "given"}, optional
+        What a fold keeps together; as ``cross_validate`` takes it.
+    fold_seed : int
+        Seed of the division into folds.
+    retry_failed : bool
+        Try the trials again that failed in an earlier call.
+    save_models : bool or sequence of str
+        Keep the models, of all heads or of some, for ``Comparison.model``. A trial that has finished without is
+        done again, to the same bits.
+    jobs : int, optional
+        How many trials to do at once: one by default, with Ray as many as the cluster takes. On the processor they
+        share its threads, or have `threads` each; on a GPU they share it. The results are the same.
+    engine : {"local", "ray"}
+        Where: in this process; or as tasks of a Ray cluster (``pip install "biorel[ray]"``): the one that this process
+        is connected to (``ray.init``), or that RAY_ADDRESS names, or else one on this machine. A task takes `threads`
+        processors (1 by default), with ``device="cuda"`` one GPU; if its worker or node dies, it is begun again. All
+        nodes need the same version of biorel.
+    progress : bool
+        Show progress bars.
+    **settings
+        Every other setting of ``finetune``, the same for all trials.
+
+    Returns
+    -------
+    Comparison
+        All trials, their means and spread, and paired tests.
+
+    Raises
+    ------
+    ConfigError
+        For a setting out of range, an encoder that cannot be found, or a directory of another experiment. A trial that
+        fails later is recorded and the others go on; only what the operating system refuses (a full disk) stops them.
+
+    Warns
+    -----
+    UserWarning
+        When the last line of the directory's table was cut off by a kill, so that its trial is done again; and for
+        ``by="instance"``, with what it leaks.
+
+    Examples
+    --------
+    >>> comparison = biorel.compare(
+    ...     biorel.load_sample("ddi"), directory=folder / "comparison", max_steps=1, progress=False
+    ... )
+    >>> comparison.trials[["encoder", "head", "seed", "status"]].values.tolist()
+    [['minilm', 'cls', 1, 'finished'], ['minilm', 'attention', 1, 'finished']]
+    """
+    for field, values in (("heads", heads), ("encoders", encoders), ("seeds", seeds)):
+        if isinstance(values, str) or not len(values):
+            raise ConfigError(f"{field}: must be a list with at least one entry, not {values!r}", field)
+    check_corpus(corpus)
+    shared = checked_settings(settings, heads, seeds, folds=folds is not None or by is not None, engine=engine)
+    at_once, threads = checked_jobs(engine, jobs, settings, shared["device"])
+    divided: Folds | None = None
+    if folds is not None or by is not None:
+        number = None if folds == "given" else folds
+        divided = folds_of(corpus, number, "given" if folds == "given" else by, fold_seed)
+        if divided.by == "instance":
+            warn_of_leaks(count_leaks(find_leaks(divided, 0.8), divided.numbers))
+    elif not {"train", "test"} <= set(corpus.splits):
+        message = f"folds: {corpus.name} has no splits train and test; give a number of folds"
+        raise ConfigError(message + (', or "given"' if corpus._core.given_folds else ""), "folds")
+    if settings.get("dev") is not None:
+        corpus._core.lost(settings["dev"])  # an unknown split is an error now, not in every trial
+    kept_heads = (list(heads) if save_models else []) if isinstance(save_models, bool) else list(save_models)
+    for head in kept_heads:
+        if head not in heads:
+            raise ConfigError(f"save_models: `{head}` is not one of the heads {', '.join(heads)}", "save_models")
+    numbers: list[int | None] = [None] if divided is None else list(divided.numbers)
+    hashes = _encoder_hashes(encoders)
+    plan = {
+        "kind": "comparison",
+        "biorel": __version__,
+        "corpus": corpus._core.hash,
+        **({"folds": None} if divided is None else divided.plan()),
+        "settings": shared,
+    }
+    run = RunDirectory(directory, plan)
+    names: dict[Trial, str] = {}
+    with run.held():
+        # Heads innermost: what is finished early can already be compared.
+        cells = list(itertools.product(hashes, numbers, dict.fromkeys(seeds), dict.fromkeys(heads)))
+        for encoder, fold, seed, head in cells:
+            trial = Trial(encoder, head, seed, fold)
+            names[trial] = trial.name(hashes[encoder][1])
+        wanted = {}
+        for trial, name in names.items():
+            earlier = run.records.get(name)
+            model = run.model(name) if trial.head in kept_heads else None
+            if earlier is not None and earlier["status"] == "finished" and (model is None or model.exists()):
+                continue
+            if earlier is not None and earlier["status"] == "failed" and not retry_failed:
+                continue
+            wanted[name] = trial, model
+
+        def tasks() -> Iterator[Task]:
+            loaded: dict[str, Encoder] = {}
+            for name, (trial, model) in wanted.items():
+                if trial.encoder not in loaded:
+                    loaded = {trial.encoder: load_encoder(hashes[trial.encoder][0])}
+                call = {**settings, "precision": shared["precision"], "head": trial.head, "seed": trial.seed}
+                source = corpus if divided is None else divided
+                yield Task(
+                    name, source, trial.fold, loaded[trial.encoder], call | {"threads": threads}, run.state(name), model
+                )
+
+        results = carry_out(tasks(), engine=engine, jobs=at_once, plan=run.path / "plan.json", progress=progress)
+        bar = tqdm(
+            total=len(names), initial=len(names) - len(wanted), desc="trials", unit="trial", disable=not progress
+        )
+        with contextlib.closing(results), bar:
+            for task, result in results:
+                trial, _ = wanted[task.name]
+                if isinstance(result, Exception):
+                    message = f"{type(result).__name__}: {result}"
+                    run.finish(task.name, {**trial._asdict(), "status": "failed", "error": message}, None)
+                else:
+                    record = {**trial._asdict(), "status": "finished", **result.record}
+                    run.finish(task.name, record, prediction_rows(result.predictions))
+                bar.update()
+        compute = {"device": shared["device"], "precision": shared["precision"], "threads": settings.get("threads")}
+        comparison = Comparison(corpus, shared, run, names, divided, compute=compute)
+        for title, frame in (("trials", comparison.trials), ("results", comparison.results)):
+            write_whole(run.path / f"{title}.tsv", frame.to_csv(sep="\t", index=False))
+    return comparison
+
+
+def _encoder_hashes(encoders: Sequence[str | PathLike | Encoder]) -> dict[str, tuple[str | PathLike | Encoder, str]]:
+    """What each encoder is, by its name: one that cannot be loaded is an error before anything is trained."""
+    found: dict[str, tuple[str | PathLike | Encoder, str]] = {}
+    for given in encoders:
+        name = given.name if isinstance(given, Encoder) else os.fspath(given)
+        if name in found:
+            raise ConfigError(f"encoders: `{name}` is there twice", "encoders")
+        found[name] = given, load_encoder(given)._core.hash
+    return found

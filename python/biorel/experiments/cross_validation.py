@@ -1,0 +1,221 @@
+"""Cross-validation: every instance is tested once, by a model that has not seen it (the paper's protocol for AIMed)."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import pandas as pd
+from biorel._biorel import __version__
+from biorel._files import write_whole
+from biorel._types import By, Engine, Head, PathLike, Row
+from biorel.data.corpus import Corpus, check_corpus
+from biorel.evaluation.scores import MEASURES, Scores, score_pooled
+from biorel.experiments.executor import carry_out, checked_jobs
+from biorel.experiments.folds import Folds, folds_of
+from biorel.experiments.leakage import count_leaks, find_leaks, warn_of_leaks
+from biorel.experiments.run_directory import RunDirectory, prediction_rows, prediction_table
+from biorel.experiments.trial import Task, checked_settings
+from biorel.models.encoder import Encoder, load_encoder
+from tqdm.auto import tqdm
+
+
+class CrossValidation:
+    """What a cross-validation came to. Made by ``cross_validate``.
+
+    Attributes
+    ----------
+    corpus : Corpus
+        What was divided into folds.
+    settings : dict
+        Every setting, defaults included.
+    by : {"document", "instance", "given"}
+        What the folds keep together.
+    folds : pandas.DataFrame
+        One row per fold: ``fold``, ``precision``, ``recall``, ``f1`` (in the averaging of the corpus's task),
+        ``support`` (gold positives tested), ``train`` and ``test`` (instances), ``steps``, ``seconds``.
+    scores : Scores
+        The headline score in both conventions: ``mean`` and ``sd`` (divisor n - 1) over the folds, and ``pooled``. The
+        mean F1 is the mean of the folds' F1, as in the paper, not the F1 of the mean precision and recall.
+    pooled : Scores
+        Scores of the decisions of all folds together.
+    protocols : dict
+        What the two headline figures are: ``mean`` and ``pooled``.
+    predictions : pandas.DataFrame
+        Every instance once: ``fold``, and the columns of ``RelationModel.predictions``.
+    leakage : pandas.DataFrame
+        One row per fold: how many ``documents`` stand on both sides, how many pairs of a training and a test sentence
+        have the same words (``sentences``), and how many are nearly the same (``near_duplicates``).
+    leaks : pandas.DataFrame
+        The same, one row each: ``fold``, ``kind``, ``train`` and ``test`` (identifiers), ``similarity``.
+    """
+
+    def __init__(self, folds: Folds, settings: Row, records: list[Row], tables: list[pd.DataFrame]) -> None:
+        self.corpus = folds.corpus
+        self.settings = settings
+        self.by = folds.by
+        self.folds = pd.DataFrame(records)
+        self.predictions = pd.concat(tables, ignore_index=True)
+        self.pooled = score_pooled(self.corpus, self.predictions, f"{folds.in_words()}, pooled")
+        over = self.folds[list(MEASURES)]
+        together = self.pooled.set_index("class").loc[self.corpus._core.task.headline, list(MEASURES)].astype(float)
+        rows = pd.DataFrame([over.mean(), over.std(), together], index=["mean", "sd", "pooled"])
+        self.scores = Scores(rows.rename_axis("over").reset_index())
+        self.scores.attrs["protocol"] = score_pooled(self.corpus, self.predictions, folds.in_words()).protocol
+        self.protocols = {
+            "mean": score_pooled(self.corpus, self.predictions, f"mean of {folds.in_words()}").protocol,
+            "pooled": self.pooled.protocol,
+        }
+        self.leaks = pd.DataFrame()
+        self.leakage = pd.DataFrame()
+
+    @property
+    def summary(self) -> Scores:
+        """The same as ``scores``.
+
+        Examples
+        --------
+        >>> validation.summary["over"].tolist()
+        ['mean', 'sd', 'pooled']
+        """
+        return self.scores
+
+    def __repr__(self) -> str:
+        """The headline score in both conventions, and its protocol."""
+        return f"{pd.DataFrame(self.scores).round(4)!r}\n{self.scores.protocol}"
+
+
+def cross_validate(
+    corpus: Corpus,
+    encoder: str | PathLike | Encoder = "minilm",
+    *,
+    head: Head = "attention",
+    folds: int | None = None,
+    by: By | None = None,
+    seed: int = 1,
+    fold_seed: int = 1,
+    threshold: float = 0.8,
+    directory: PathLike | None = None,
+    jobs: int | None = None,
+    engine: Engine = "local",
+    progress: bool = True,
+    **settings: Any,
+) -> CrossValidation:
+    """Fine-tune and score once per fold, and report what training and test data share.
+
+    All splits of the corpus are divided together.
+
+    Parameters
+    ----------
+    corpus : Corpus
+        What to divide. For a part of it, see ``Corpus.divide``.
+    encoder : str, path or Encoder
+        As ``load_encoder`` takes it.
+    head : str
+        As ``finetune`` takes it.
+    folds : int, optional
+        How many; 10, or as many as the corpus states.
+    by : {"document", "instance", "given"}, optional
+        What a fold keeps together. ``document``: no document is on both sides. ``given``: the corpus's own folds, such
+        as AIMed's ten; the default where it has some. ``instance``: single pairs, as some papers do; pairs of one
+        sentence are then on both sides and the scores far too good, so it warns.
+    seed : int
+        Seed of the training of every fold.
+    fold_seed : int
+        Seed of the shuffle of documents or instances.
+    threshold : float
+        Sentences whose sets of words have at least this Jaccard index are near-duplicates.
+    directory : path, optional
+        Keeps every finished fold and the training state of the running one: a killed cross-validation goes on from
+        there, and comes to the same results as one that was never stopped.
+    jobs : int, optional
+        How many folds to do at once: one by default, with Ray as many as the cluster takes. On the processor they
+        share its threads, or have `threads` each; on a GPU they share it. The results are the same.
+    engine : {"local", "ray"}
+        Where: in this process; or as tasks of a Ray cluster (``pip install "biorel[ray]"``): the one that this process
+        is connected to (``ray.init``), or that RAY_ADDRESS names, or else one on this machine. A task takes `threads`
+        processors (1 by default), with ``device="cuda"`` one GPU; if its worker or node dies, it is begun again. All
+        nodes need the same version of biorel.
+    progress : bool
+        Show progress bars.
+    **settings
+        Every other setting of ``finetune``.
+
+    Returns
+    -------
+    CrossValidation
+        Scores of each fold, their mean and spread, pooled scores, all predictions, and the leakage report.
+
+    Raises
+    ------
+    ConfigError
+        For a setting out of range, more folds than documents, or a directory of another experiment.
+    TrainingError, CorpusError
+        As ``finetune``; with a directory, the finished folds are kept.
+
+    Warns
+    -----
+    UserWarning
+        When documents stand on both sides.
+
+    Examples
+    --------
+    >>> corpus = biorel.load_sample("aimed")
+    >>> validation = biorel.cross_validate(corpus, "minilm", folds=2, max_steps=1, progress=False)
+    >>> validation.folds[["fold", "train", "test"]].values.tolist()
+    [[0, 150, 152], [1, 152, 150]]
+    >>> validation.leakage["documents"].tolist()
+    [0, 0]
+    """
+    check_corpus(corpus)
+    plan = checked_settings(settings, [head], [seed], folds=True, engine=engine) | {"head": head, "seed": seed}
+    at_once, threads = checked_jobs(engine, jobs, settings, plan["device"])
+    divided = folds_of(corpus, folds, by, fold_seed)
+    leaks = find_leaks(divided, threshold)
+    leakage = count_leaks(leaks, divided.numbers)
+    if divided.by == "instance":
+        warn_of_leaks(leakage)
+    loaded = load_encoder(encoder)
+    kept = None
+    if directory is not None:
+        what = {"kind": "cross-validation", "biorel": __version__, "corpus": corpus._core.hash, **divided.plan()}
+        kept = RunDirectory(directory, {**what, "encoder": loaded._core.hash, "settings": plan})
+    call = {**settings, "precision": plan["precision"], "head": head, "seed": seed, "threads": threads}
+    found: dict[int, tuple[Row, list[dict[str, Any]]]] = {}
+    with contextlib.nullcontext() if kept is None else kept.held():
+        tasks = []
+        for number in divided.numbers:
+            name = f"fold-{number}"
+            if kept is not None and name in kept.records:
+                found[number] = dict(kept.records[name]), kept.predictions(name)
+                del found[number][0]["trial"]
+            else:
+                state = None if kept is None else kept.state(name)
+                tasks.append(Task(name, divided, number, loaded, call, state, None))
+        plan_file = None if kept is None else kept.path / "plan.json"
+        results = carry_out(iter(tasks), engine=engine, jobs=at_once, plan=plan_file, progress=progress)
+        bar = tqdm(total=len(divided.numbers), initial=len(found), desc="folds", unit="fold", disable=not progress)
+        with contextlib.closing(results), bar:
+            for task, made in results:
+                if isinstance(made, Exception):
+                    raise made
+                number = int(str(task.fold))
+                record, rows = {"fold": number, **made.record}, prediction_rows(made.predictions)
+                if kept is not None:
+                    kept.finish(task.name, record, rows)
+                found[number] = record, rows
+                bar.update()
+        records: list[Row] = []
+        tables: list[pd.DataFrame] = []
+        for number in divided.numbers:
+            record, rows = found[number]
+            records.append(record)
+            table = prediction_table(rows)
+            table.insert(0, "fold", number)
+            tables.append(table)
+        result = CrossValidation(divided, {**plan, **divided.plan(), "encoder": loaded.name}, records, tables)
+        result.leaks, result.leakage = leaks, leakage
+        if kept is not None:
+            for name, frame in (("folds", result.folds), ("scores", result.scores), ("pooled", result.pooled)):
+                write_whole(kept.path / f"{name}.tsv", frame.to_csv(sep="\t", index=False))
+    return result

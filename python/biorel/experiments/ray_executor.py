@@ -1,0 +1,152 @@
+"""Trials as tasks of a Ray cluster (``pip install "biorel[ray]"``).
+
+The driver alone writes the run's directory. A worker gets the corpus and the encoder through Ray's object store and
+sends back scores, predictions and, where it is to be kept, the model's files. Where a worker sees the run's directory
+(one machine, or a shared file system) it keeps the training state there, so that a trial whose worker or node died goes
+on; elsewhere the trial begins anew. It comes to the same bits either way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from biorel import _biorel
+from biorel._files import locked
+from biorel._pickling import check_version
+from biorel.data.corpus import Corpus
+from biorel.errors import ConfigError
+from biorel.experiments.folds import Folds
+from biorel.experiments.trial import Done, Result, Task, attempt
+from biorel.models.encoder import Encoder
+
+# How often a trial is begun again whose worker or node died.
+RETRIES = 3
+
+
+def library() -> Any:
+    """Ray, or what to install."""
+    try:
+        import ray  # noqa: PLC0415
+    except ImportError:
+        message = 'engine: Ray is not installed; run: pip install "biorel[ray]"'
+        raise ConfigError(message, "engine") from None
+    return ray
+
+
+def on_ray(tasks: Iterator[Task], jobs: int, plan: Path | None) -> Generator[tuple[Task, Result]]:
+    """Each task with its result, as they come; at most `jobs` at once, or as many as the cluster takes (0)."""
+    ray = library()
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)  # RAY_ADDRESS says where a cluster is; without it, one on this machine
+    seen = plan.read_text(encoding="utf-8") if plan is not None else None
+    shared: dict[int, tuple[Any, Any]] = {}  # by id; the object is kept, so that its id stays its own
+
+    def put(what: Any) -> Any:
+        if id(what) not in shared:
+            shared[id(what)] = what, ray.put(what)
+        return shared[id(what)][1]
+
+    running: dict[Any, Task] = {}
+    try:
+        exhausted = False
+        while True:
+            while not exhausted and (jobs == 0 or len(running) < jobs):
+                task = next(tasks, None)
+                if task is None:
+                    exhausted = True
+                    break
+                gpu = str(task.settings.get("device", "")).startswith("cuda")
+                remote = ray.remote(_work).options(
+                    num_cpus=task.settings.get("threads") or 1,
+                    num_gpus=1 if gpu else 0,
+                    max_retries=RETRIES,
+                    name=f"biorel {task.name}",
+                )
+                order = _Order(
+                    _biorel.__version__,
+                    task.name,
+                    task.fold,
+                    task.settings,
+                    None if task.state is None else str(task.state.absolute()),
+                    None if plan is None else str(plan.absolute()),
+                    seen,
+                    task.model is not None,
+                )
+                running[remote.remote(order, put(task.source), put(task.encoder))] = task
+            if not running:
+                return
+            (reference,), _ = ray.wait(list(running), num_returns=1)
+            task = running.pop(reference)
+            yield task, _received(ray, reference, task)
+    finally:
+        for reference in running:
+            with contextlib.suppress(Exception):  # it is over either way
+                ray.cancel(reference, force=True)
+
+
+def _received(ray: Any, reference: Any, task: Task) -> Result:
+    try:
+        result, files = ray.get(reference)
+    except ray.exceptions.RayError as error:  # the worker or its node died once too often, or the object store is full
+        return error if isinstance(error, Exception) else RuntimeError(str(error))
+    if task.model is not None and files is not None:
+        place = task.model
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as folder:
+            beside = Path(folder) / "model"
+            beside.mkdir()
+            for name, content in files.items():
+                (beside / name).write_bytes(content)
+            if place.exists():
+                shutil.rmtree(place)
+            beside.rename(place)
+    return result  # type: ignore[no-any-return]
+
+
+class _Order(NamedTuple):
+    """What a worker is to do, without the heavy parts."""
+
+    version: str
+    name: str
+    fold: int | None
+    settings: dict[str, Any]
+    state: str | None
+    plan: str | None
+    plan_content: str | None
+    keep_model: bool
+
+
+def _work(order: _Order, source: Corpus | Folds, encoder: Encoder) -> tuple[Result, dict[str, bytes] | None]:
+    """In a worker: one trial, and the files of its model."""
+    try:
+        check_version(order.version)
+    except ConfigError as error:
+        return error, None
+    task = Task(order.name, source, order.fold, encoder, order.settings, None, None)
+    with contextlib.ExitStack() as stack:
+        if order.state is not None and order.plan is not None and _sees(order.plan, order.plan_content):
+            state = Path(order.state)
+            # A worker that was given up may still be at it: then this one begins anew, without a state.
+            with contextlib.suppress(ConfigError):
+                stack.enter_context(locked(state.with_suffix(".lock"), state))
+                task = task._replace(state=state)
+        if not order.keep_model:
+            return attempt(task), None
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="biorel-"))) / "model"
+        result = attempt(task._replace(model=folder))
+        if not isinstance(result, Done):
+            return result, None
+        return result, {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def _sees(path: str, content: str | None) -> bool:
+    """Whether that file is here, the same."""
+    try:
+        return Path(path).read_text(encoding="utf-8") == content
+    except OSError:
+        return False

@@ -1,0 +1,159 @@
+"""A directory that keeps what a long experiment has finished, so that a killed one goes on where it stopped.
+
+``plan.json`` says what is being done; a directory of another plan is refused. ``trials.jsonl`` has one line for each
+finished trial, appended and synced as a whole. ``predictions/`` has one file per trial, written before its line, and
+``states/`` the training state of the trial that is running. ``models/`` has a directory per trial, if models are kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from biorel._files import LOCKS, PARTIAL, differences, locked, sync_folder, write_whole
+from biorel._types import PathLike
+from biorel.errors import ConfigError
+
+FORMAT = 1
+
+
+class RunDirectory:
+    """One experiment's directory, held by this process alone while it is open (``held``).
+
+    Parameters
+    ----------
+    path : path
+        A new or empty directory, or one of the same plan.
+    plan : mapping
+        What decides the results, in JSON's types.
+    """
+
+    def __init__(self, path: PathLike, plan: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.plan = json.loads(json.dumps({"format": FORMAT, **plan}, default=os.fspath))
+        self.records: dict[str, dict[str, Any]] = {}
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[RunDirectory]:
+        """Lock the directory, check its plan, and read what is finished."""
+        (self.path / "predictions").mkdir(parents=True, exist_ok=True)
+        (self.path / "states").mkdir(exist_ok=True)
+        with locked(self.path / "lock", self.path):
+            if LOCKS:
+                # Nobody else writes here now: what is half-written is a killed run's.
+                for path in (self.path / "states").iterdir():
+                    if path.suffix != ".state":
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
+            self._check_plan()
+            self._read()
+            for trial in self.records:
+                # A kill right behind the line of a finished trial leaves its state.
+                self.state(trial).unlink(missing_ok=True)
+            yield self
+
+    def state(self, trial: str) -> Path:
+        """Where the training state of a trial is kept while it runs."""
+        return self.path / "states" / f"{_file_name(trial)}.state"
+
+    def model(self, trial: str) -> Path:
+        """Where the model of a trial is kept, if it is."""
+        return self.path / "models" / _file_name(trial)
+
+    def finish(self, trial: str, record: Mapping[str, Any], predictions: list[dict[str, Any]] | None) -> None:
+        """Keep what a trial came to; once this returns, it survives whatever happens to this process."""
+        if predictions is not None:
+            lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in predictions)
+            write_whole(self._predictions(trial), "".join(lines))
+        line = json.dumps({"trial": trial, **record}, ensure_ascii=False, allow_nan=False)
+        with (self.path / "trials.jsonl").open("ab", buffering=0) as file:
+            file.write(line.encode() + b"\n")
+            os.fsync(file.fileno())
+        sync_folder(self.path)
+        self.records[trial] = json.loads(line)
+        self.state(trial).unlink(missing_ok=True)
+
+    def predictions(self, trial: str) -> list[dict[str, Any]]:
+        """The predictions of a finished trial, a dict per instance."""
+        with self._predictions(trial).open(encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    def _predictions(self, trial: str) -> Path:
+        return self.path / "predictions" / f"{_file_name(trial)}.jsonl"
+
+    def _check_plan(self) -> None:
+        file = self.path / "plan.json"
+        if not file.exists():
+            known = {"lock", "predictions", "states"}
+            others = sorted(entry.name for entry in self.path.iterdir() if entry.name not in known)
+            # A kill between making the directory and writing the plan leaves only what is known, or a partial plan.
+            if [name for name in others if not name.endswith(PARTIAL)]:
+                message = f"directory: {self.path} holds other things ({', '.join(others[:3])}); give a new directory"
+                raise ConfigError(message, "directory")
+            write_whole(file, json.dumps(self.plan, indent=1, ensure_ascii=False) + "\n")
+            return
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            if not isinstance(found, dict):
+                raise ValueError("it is no object")
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"directory: {file} is damaged ({error}); give a new directory", "directory") from None
+        differing = differences(found, self.plan)
+        if differing:
+            message = (
+                f"directory: {self.path} was begun with {'; '.join(differing)}. Give the same again, or a new directory"
+            )
+            raise ConfigError(message, "directory")
+
+    def _read(self) -> None:
+        self.records = {}
+        file = self.path / "trials.jsonl"
+        if not file.exists():
+            return
+        data = file.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            warnings.warn(
+                f"{file}: the last line was cut off when a run was killed; its trial is done again", stacklevel=6
+            )
+            with file.open("r+b") as torn:
+                torn.truncate(whole)
+                os.fsync(torn.fileno())
+        for number, line in enumerate(data[:whole].splitlines(), start=1):
+            try:
+                record = json.loads(line)
+                self.records[record["trial"]] = record
+            except (ValueError, KeyError, TypeError, RecursionError):
+                message = f"directory: {file}:{number} is damaged; delete that line, and its trial is done again"
+                raise ConfigError(message, "directory") from None
+
+
+def prediction_rows(predictions: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table of predictions as JSON's types; what is missing is None."""
+    columns = {}
+    for name in predictions.columns:
+        values = predictions[name]
+        missing = values.isna()
+        columns[name] = [None if gone else value for value, gone in zip(values.tolist(), missing, strict=True)]
+    names = list(columns)
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def prediction_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The table that ``prediction_rows`` was made from, the same whether it has been on disk or not."""
+    table = pd.DataFrame(rows)
+    for name in table.columns:
+        if name.startswith("p_") or name == "probability":
+            table[name] = table[name].astype(float)
+    return table
+
+
+def _file_name(trial: str) -> str:
+    return re.sub(r"[^\w.=+-]+", "-", trial)

@@ -1,0 +1,1 @@
+"""What a model looked at: stems, faithfulness, heat maps."""

@@ -1,0 +1,168 @@
+"""Whether attention explains: what masking words does to decisions, and whether two models look at the same words.
+
+After DeYoung et al. (ERASER, ACL 2020) and Jain & Wallace ("Attention is not Explanation", NAACL 2019).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from biorel import _biorel
+from biorel.errors import ConfigError
+from biorel.evaluation.scores import Scores
+
+
+def faithfulness(masked: pd.DataFrame, *, samples: int = 10_000, level: float = 0.95, seed: int = 1) -> Scores:
+    """Sum up what masking words did to the decisions.
+
+    Parameters
+    ----------
+    masked : pandas.DataFrame
+        As ``RelationModel.mask_words`` gives it.
+    samples : int
+        Samples of the bootstrap over documents; 0 for no intervals.
+    level : float
+        Level of the intervals.
+    seed : int
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    Scores
+        One row per number of ``words`` and ``ranking``: ``instances``; mean ``drop`` of the predicted label's
+        probability with its interval ``low`` to ``high``; share of decisions that ``changed``; and, paired by instance,
+        how much larger the drop is than with random words, ``over_random``, from ``over_low`` to ``over_high``. Where
+        that interval reaches 0 or below, the ranking explains no more than chance: ``better`` is then False.
+
+    Raises
+    ------
+    ConfigError
+        For a table that is not one of masked words.
+
+    Examples
+    --------
+    >>> masked = model.mask_words(biorel.load_sample("ddi"), words=[1, 3], limit=20, related=False)
+    >>> table = biorel.faithfulness(masked, samples=100)
+    >>> table[["words", "ranking"]].values.tolist()[:2]
+    [[1, 'attention'], [1, 'encoder']]
+    """
+    needed = ["instance", "document", "ranking", "words", "drop", "changed"]
+    missing = [name for name in needed if name not in masked.columns]
+    if missing:
+        raise ConfigError(f"masked: has no column {', '.join(missing)}; give the table of mask_words()", "masked")
+    draws = _Draws(samples, level, seed)
+    rows = []
+    for words in sorted(masked["words"].unique()):
+        part = masked[masked["words"] == words]
+        chance = part[part["ranking"] == "random"].set_index("instance")["drop"]
+        for ranking in ("attention", "encoder", "gradient", "random"):
+            group = part[part["ranking"] == ranking]
+            if group.empty:
+                continue
+            drop = draws.mean(group["drop"], group["document"])
+            row: dict[str, Any] = {"words": words, "ranking": ranking, "instances": len(group), "drop": drop["weight"]}
+            row |= {"low": drop["low"], "high": drop["high"], "changed": group["changed"].mean()}
+            row |= dict.fromkeys(["over_random", "over_low", "over_high", "better"])
+            if ranking != "random":
+                over = draws.mean(group["drop"] - chance.reindex(group["instance"]).to_numpy(), group["document"])
+                row |= {"over_random": over["weight"], "over_low": over["low"], "over_high": over["high"]}
+                row["better"] = None if np.isnan(over["low"]) else bool(over["low"] > 0)
+            rows.append(row)
+    columns = [
+        "words",
+        "ranking",
+        "instances",
+        "drop",
+        "low",
+        "high",
+        "changed",
+        "over_random",
+        "over_low",
+        "over_high",
+    ]
+    made = pd.DataFrame(rows, columns=[*columns, "better"])
+    floats = dict.fromkeys(["over_random", "over_low", "over_high"], float)
+    table = Scores(made.astype({**floats, "better": "boolean"}))
+    table.attrs["protocol"] = (
+        "drop of the predicted label's probability when its top words are masked, entities kept; "
+        f"{100 * level:g} % intervals from {samples} draws of whole documents"
+    )
+    return table
+
+
+def rank_agreement(
+    tables: Mapping[str, pd.DataFrame], *, samples: int = 10_000, level: float = 0.95, seed: int = 1
+) -> Scores:
+    """Whether several models (seeds, heads) or kinds of weights put the same words first.
+
+    Parameters
+    ----------
+    tables : mapping of str to pandas.DataFrame
+        Two or more tables of ``RelationModel.attention`` on the same instances, by name.
+    samples, level, seed
+        Of the bootstrap over documents.
+
+    Returns
+    -------
+    Scores
+        One row per pair of tables: ``first``, ``second``, ``instances``, the mean over instances of Spearman's rank
+        correlation of the words' weights ``rho``, its ``sd`` over instances, and the interval ``low`` to ``high`` of
+        the mean. Entities and punctuation are left out; so is an instance with fewer than three words left.
+
+    Raises
+    ------
+    ConfigError
+        When the tables are not of the same words.
+
+    Examples
+    --------
+    >>> tables = {"head": run.attention(), "gradient": run.attention(kind="gradient")}
+    >>> biorel.rank_agreement(tables, samples=100)[["first", "second"]].values.tolist()
+    [['head', 'gradient']]
+    """
+    if not isinstance(tables, Mapping) or len(tables) < 2:
+        raise ConfigError("tables: must name two tables or more, {name: table}", "tables")
+    rows = []
+    for (first, a), (second, b) in itertools.combinations(tables.items(), 2):
+        place = ["instance", "start", "end"]
+        if len(a) != len(b) or not a[place].reset_index(drop=True).equals(b[place].reset_index(drop=True)):
+            message = f"tables: `{first}` and `{second}` are not of the same words: give the same split and marking"
+            raise ConfigError(message, "tables")
+        counts = (~a["is_entity"] & a["stem"].str.contains(r"\w")).to_numpy()
+        kept = a[counts]
+        sizes = kept.groupby("instance", sort=False).size()
+        starts = [0, *sizes.cumsum().tolist()]
+        rho = _biorel.rank_correlations(
+            kept["weight"].to_numpy(np.float64, copy=True), b["weight"].to_numpy(np.float64, copy=True)[counts], starts
+        )
+        documents = kept.drop_duplicates("instance")["document"].to_numpy()
+        known = ~np.isnan(rho) & (sizes.to_numpy() >= 3)
+        if not known.any():
+            raise ConfigError(f"tables: `{first}` and `{second}` have no instance with three words to rank", "tables")
+        mean = _Draws(samples, level, seed).mean(pd.Series(rho[known]), pd.Series(documents[known]))
+        row = {"first": first, "second": second, "instances": int(known.sum()), "rho": mean["weight"], "sd": mean["sd"]}
+        rows.append({**row, "low": mean["low"], "high": mean["high"]})
+    table = Scores(pd.DataFrame(rows))
+    table.attrs["protocol"] = (
+        "mean over instances of Spearman's correlation of the words' weights, entities and punctuation left out; "
+        f"{100 * level:g} % intervals from {samples} draws of whole documents"
+    )
+    return table
+
+
+class _Draws(NamedTuple):
+    """A bootstrap over documents."""
+
+    samples: int
+    level: float
+    seed: int
+
+    def mean(self, values: pd.Series[Any], documents: pd.Series[Any]) -> pd.Series[Any]:
+        """``weight`` (the mean), ``sd`` and the interval ``low`` to ``high``."""
+        places, _ = pd.factorize(documents, sort=True)
+        lists = (np.zeros(len(values), np.int64), places.astype(np.int64), values.to_numpy(np.float64, copy=True))
+        return pd.DataFrame(_biorel.stem_weights(lists, **self._asdict())).iloc[0]

@@ -1,0 +1,257 @@
+"""Heat maps: sentences with every word shaded by its attention (the paper's Fig. 3)."""
+
+from __future__ import annotations
+
+import html
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from biorel._types import PathLike
+from biorel.errors import ConfigError
+from biorel.plotting import ORANGE, close, named_rows, pyplot
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# The strongest shade: darker would hide dark text, lighter text on dark grounds as well.
+_DEEPEST = 0.6
+
+
+# Letters in a line of a heat map.
+_COLUMNS = 96
+
+
+class Heatmap:
+    """Sentences with every word shaded by its attention. Made by ``heatmap`` and ``gallery``."""
+
+    def __init__(self, words: pd.DataFrame, instances: Sequence[str], notes: Mapping[str, str] | None = None) -> None:
+        self._words = words
+        self._notes = dict(notes or {})
+        self.instances = list(instances)
+
+    def html(self) -> str:
+        """HTML that needs nothing else; every word shows its weight when pointed at."""
+        return "".join(self._sentence(name) for name in self.instances)
+
+    def _repr_html_(self) -> str:
+        return self.html()
+
+    def _sentence(self, name: str) -> str:
+        words = self._words[self._words["instance"] == name]
+        pieces, end = [], None
+        for word, shade in zip(named_rows(words), _shades(words), strict=True):
+            gap = "" if end is None or word.start == end else " "
+            style = f"background:rgba(230,159,0,{shade:.3f});border-radius:2px;padding:1px 0"
+            if word.is_entity:
+                style += ";font-weight:bold;text-decoration:underline"
+            label = f"{word.weight:.3f}, stem {word.stem}"
+            pieces.append(
+                f'{gap}<span style="{style}" title="{html.escape(label)}">{html.escape(str(word.word))}</span>'
+            )
+            end = word.end
+        return (
+            f'<div style="margin:0.5em 0;line-height:1.7"><div style="opacity:0.75;font-size:85%">'
+            f"{html.escape(self._title(name, words))}</div><div>{''.join(pieces)}</div></div>"
+        )
+
+    def _title(self, name: str, words: pd.DataFrame) -> str:
+        gold, predicted = words["gold"].iloc[0], words["predicted"].iloc[0]
+        said = [f"gold {gold}"] if isinstance(gold, str) else []
+        noted = [self._notes[name]] if name in self._notes else []
+        return ", ".join([name, *said, f"predicted {predicted}", *noted])
+
+    def plot(self, *, ax: Axes | None = None) -> Axes:
+        """Draw it with matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default, as high as the sentences need.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            Where it was drawn.
+
+        Examples
+        --------
+        >>> axes = biorel.heatmap(run.attention(), 0).plot()
+        >>> len(axes.texts) > 5
+        True
+        """
+        lines = self._lines(_COLUMNS)
+        if ax is None:
+            ax = pyplot().figure(figsize=(8, 0.24 * len(lines))).add_axes((0.01, 0, 0.98, 1))
+        # A letter of matplotlib's monospace font is 0.602 of its size wide.
+        figure: Any = ax.figure
+        inches = ax.get_window_extent().width / figure.dpi
+        size = inches / _COLUMNS * 72 / 0.602
+        ax.set_xlim(0, _COLUMNS)
+        ax.set_ylim(len(lines), 0)
+        ax.axis("off")
+        for row, line in enumerate(lines):
+            for column, text, shade, bold in line:
+                kind: dict[str, Any] = {"family": "monospace", "fontsize": size, "va": "center"}
+                if shade is None:
+                    ax.text(column, row + 0.5, text, alpha=0.7, style="italic", **kind)
+                    continue
+                # A rectangle rather than the text's own box: boxes are padded and would overlap.
+                rectangle = _patches().Rectangle(
+                    (column, row + 0.08), len(text), 0.84, facecolor=ORANGE, alpha=shade, edgecolor="none"
+                )
+                ax.add_patch(rectangle)
+                ax.text(column, row + 0.5, text, weight="bold" if bold else "normal", **kind)
+        return ax
+
+    def _lines(self, width: int) -> list[list[tuple[int, str, float | None, bool]]]:
+        """Each line's pieces: column, text, shade (None for a title), whether it is an entity."""
+        lines: list[list[tuple[int, str, float | None, bool]]] = []
+        for name in self.instances:
+            words = self._words[self._words["instance"] == name]
+            lines.append([(0, self._title(name, words), None, False)])
+            lines.append([])
+            column, end = 0, None
+            for word, shade in zip(named_rows(words), _shades(words), strict=True):
+                text, gap = str(word.word), int(end is not None and word.start != end)
+                if column + gap + len(text) > width and column > 0:
+                    lines.append([])
+                    column, gap = 0, 0
+                lines[-1].append((column + gap, text, float(shade), bool(word.is_entity)))
+                column += gap + len(text)
+                end = word.end
+            lines.append([])
+        return lines[:-1]
+
+    def save(self, path: PathLike) -> None:
+        """Write it to a file.
+
+        Parameters
+        ----------
+        path : path
+            Ends in ``.html``, or in what matplotlib writes: ``.svg``, ``.png``, ``.pdf``.
+
+        Raises
+        ------
+        ConfigError
+            For another ending, or when matplotlib is needed and not installed.
+        OSError
+            When the file cannot be written.
+
+        Examples
+        --------
+        >>> biorel.heatmap(run.attention(), 0).save(folder / "attention.html")
+        """
+        target = Path(os.fspath(path))
+        if target.suffix == ".html":
+            page = "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Attention</title><style>"
+            page += ":root{color-scheme:light dark}body{font-family:sans-serif;max-width:60em;margin:2em auto}"
+            target.write_text(f"{page}</style></head><body>{self.html()}</body></html>\n", encoding="utf-8")
+            return
+        if target.suffix not in (".svg", ".png", ".pdf"):
+            raise ConfigError(f"path: `{target}` must end in .html, .svg, .png or .pdf", "path")
+        drawn: Any = self.plot().figure
+        drawn.savefig(target, dpi=150)
+        close(drawn)
+
+    def __repr__(self) -> str:
+        """Which instances it shows."""
+        return f"Heatmap({', '.join(self.instances)})"
+
+
+def heatmap(weights: pd.DataFrame, instance: str | int | Sequence[str | int] = 0) -> Heatmap:
+    """Shade every word of a sentence by its attention (the paper's Fig. 3).
+
+    Parameters
+    ----------
+    weights : pandas.DataFrame
+        As ``RelationModel.attention`` gives it.
+    instance : str, int, or a sequence of them
+        Which pairs: their ids, or their numbers in the table, from 0.
+
+    Returns
+    -------
+    Heatmap
+        A notebook shows it; ``.html()``, ``.plot()`` and ``.save(path)`` give it otherwise. The shade is the weight as
+        a share of the sentence's largest; entities are underlined.
+
+    Raises
+    ------
+    ConfigError
+        For an instance that the table does not have.
+
+    Examples
+    --------
+    >>> picture = biorel.heatmap(run.attention(), [0, 1])
+    >>> picture.html().count("<div style")
+    4
+    """
+    there = list(dict.fromkeys(weights["instance"]))
+    wanted = [instance] if isinstance(instance, (str, int)) else list(instance)
+    names = []
+    for one in wanted:
+        if isinstance(one, int) and -len(there) <= one < len(there):
+            names.append(str(there[one]))
+        elif one in set(there):
+            names.append(str(one))
+        else:
+            example = f"such as {there[0]}" if there else "of which there is none"
+            raise ConfigError(f"instance: {one!r} is not in the table of {len(there)} pairs, {example}", "instance")
+    return Heatmap(weights[weights["instance"].isin(names)], names)
+
+
+def gallery(weights: pd.DataFrame, right: pd.DataFrame, wrong: pd.DataFrame, *, n: int = 10) -> Heatmap:
+    """Show the instances that one model gets right and another wrong, with the attention of either.
+
+    Parameters
+    ----------
+    weights : pandas.DataFrame
+        As ``RelationModel.attention`` gives it, of the model whose attention is to be seen.
+    right, wrong : pandas.DataFrame
+        As ``RelationModel.predictions`` gives it, of the model that is right and of the one that is wrong.
+    n : int
+        At most so many, those first of which the wrong model was most certain.
+
+    Returns
+    -------
+    Heatmap
+        As ``heatmap``; the titles say what the wrong model predicted. Empty where it is wrong alone nowhere.
+
+    Raises
+    ------
+    ConfigError
+        For tables that are not of predictions, or have no instance in common with the weights.
+
+    Examples
+    --------
+    >>> predictions = run.predictions()
+    >>> biorel.gallery(run.attention(), predictions, predictions).instances
+    []
+    """
+    needed = ["id", "gold", "predicted", "probability"]
+    for field, table in (("right", right), ("wrong", wrong)):
+        missing = [name for name in needed if name not in table.columns]
+        if missing:
+            message = f"{field}: has no column {', '.join(missing)}; give the table of predictions()"
+            raise ConfigError(message, field)
+    both = right[needed].merge(wrong[needed], on="id", suffixes=("", "_wrong"))
+    both = both[both["id"].isin(weights["instance"])]
+    if both.empty:
+        raise ConfigError("wrong: the tables have no instance in common; give the same corpus and split", "wrong")
+    differ = both[(both["predicted"] == both["gold"]) & (both["predicted_wrong"] != both["gold"])]
+    first = differ.sort_values(["probability_wrong", "id"], ascending=[False, True]).head(n)
+    notes = {row.id: f"the other {row.predicted_wrong} ({row.probability_wrong:.2f})" for row in named_rows(first)}
+    return Heatmap(weights[weights["instance"].isin(list(notes))], list(notes), notes)
+
+
+def _shades(words: pd.DataFrame) -> list[float]:
+    weights = words["weight"].astype(float)
+    return (_DEEPEST * weights / max(float(weights.max()), 1e-12)).tolist()
+
+
+def _patches() -> Any:
+    import matplotlib.patches  # noqa: PLC0415  (an extra)
+
+    return matplotlib.patches

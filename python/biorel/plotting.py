@@ -1,0 +1,231 @@
+"""Pictures: stems (the paper's Table V and Fig. 4), faithfulness, learning curves, confusion.
+
+All need matplotlib (``pip install "biorel[plot]"``). Every function that draws takes
+``ax`` and returns it. The colours are those of Okabe and Ito, which colour-blind readers tell apart; text takes the
+notebook's own colour, so that it is legible on light and dark backgrounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from biorel.errors import ConfigError
+from biorel.training.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ORANGE, BLUE, GREEN, SKY = "#E69F00", "#0072B2", "#009E73", "#56B4E9"
+
+
+def plot_stems(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Bars of what ``top_stems`` or ``compare_stems`` found, with their intervals.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        The result of either; a long one is better cut first (``table.head(10)``).
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Where it was drawn. Of a comparison, a star marks q below 0.05.
+
+    Examples
+    --------
+    >>> axes = biorel.plot_stems(biorel.top_stems(run.attention(), samples=50))
+    >>> axes.get_xlabel()
+    'mean attention'
+    """
+    rows = table.reset_index(drop=True)
+    if {"positive", "negative"} <= set(rows.columns):
+        groups = [("positive", ORANGE, -0.2), ("negative", BLUE, 0.2)]
+        ends = {name: (rows[f"{name}_low"], rows[f"{name}_high"]) for name, _, _ in groups}
+        values = {name: rows[name] for name, _, _ in groups}
+    elif {"weight", "low", "high"} <= set(rows.columns):
+        groups = [("weight", ORANGE, 0.0)]
+        ends, values = {"weight": (rows["low"], rows["high"])}, {"weight": rows["weight"]}
+    else:
+        raise ConfigError("table: must be what top_stems or compare_stems gives", "table")
+    if ax is None:
+        _, ax = pyplot().subplots(figsize=(6, 0.35 * len(rows) + 1), layout="constrained")
+    places = np.arange(len(rows))
+    height = 0.8 / len(groups)
+    for name, colour, shift in groups:
+        low, high = ends[name]
+        error = np.nan_to_num(np.vstack([values[name] - low, high - values[name]]).astype(float)).clip(min=0)
+        label = None if name == "weight" else f"{name} pairs"
+        bars: dict[str, Any] = {
+            "color": colour,
+            "ecolor": ax.spines["left"].get_edgecolor(),
+            "capsize": 2,
+            "label": label,
+        }
+        ax.barh(places + shift, values[name].astype(float), height, xerr=error, **bars)
+    names = [f"{row.stem} ({row.word})" if row.stem != row.word else str(row.stem) for row in named_rows(rows)]
+    if "q" in rows.columns:
+        names = [f"{name} *" if q < 0.05 else name for name, q in zip(names, rows["q"], strict=True)]
+        # Above the bars, which may fill all of the picture.
+        ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(groups))
+    ax.set_yticks(places, names)
+    ax.invert_yaxis()
+    ax.set_xlabel("mean attention")
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def plot_faithfulness(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """How much of the predicted label's probability masking words costs, by which words were masked first.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        As ``faithfulness`` gives it.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Where it was drawn. A ranking whose line is not above that of random words explains no more than chance.
+
+    Examples
+    --------
+    >>> masked = model.mask_words(biorel.load_sample("ddi"), words=[1, 3], limit=5, related=False)
+    >>> biorel.plot_faithfulness(biorel.faithfulness(masked, samples=20)).get_xlabel()
+    'words masked'
+    """
+    if not {"words", "ranking", "drop", "low", "high"} <= set(table.columns):
+        raise ConfigError("table: must be what faithfulness gives", "table")
+    if ax is None:
+        _, ax = pyplot().subplots(figsize=(5, 3.5), layout="constrained")
+    styles = {
+        "attention": (ORANGE, "o", "-"),
+        "encoder": (BLUE, "s", "-"),
+        "gradient": (GREEN, "^", "-"),
+        "random": ("#777777", "x", "--"),
+    }
+    for ranking, (colour, marker, line) in styles.items():
+        rows = table[table["ranking"] == ranking]
+        if rows.empty:
+            continue
+        low, high = rows["drop"] - rows["low"], rows["high"] - rows["drop"]
+        error = np.nan_to_num(np.vstack([low, high]).astype(float)).clip(min=0)
+        kind: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": line, "capsize": 2, "label": ranking}
+        ax.errorbar(rows["words"], rows["drop"], yerr=error, **kind)
+    ax.set_xticks(sorted(table["words"].unique()))
+    ax.set_xlabel("words masked")
+    ax.set_ylabel("drop of the predicted label's probability")
+    ax.legend(frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def plot_history(run: Run, *, ax: Axes | None = None) -> Axes:
+    """Loss of every step, its mean over each epoch, and the loss and F1 on dev where there is one.
+
+    Parameters
+    ----------
+    run : Run
+        A fine-tuning.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Where it was drawn; the F1 has an axis of its own on the right.
+
+    Examples
+    --------
+    >>> biorel.plot_history(run).get_xlabel()
+    'step'
+    """
+    if ax is None:
+        _, ax = pyplot().subplots(figsize=(6, 3.5), layout="constrained")
+    history, evaluations = run.history, run.evaluations
+    ax.plot(history["step"], history["loss"], color=SKY, alpha=0.7, linewidth=1, label="loss of each step")
+    ends = history.groupby("epoch")["step"].max()
+    ax.plot(
+        ends, run.epochs.set_index("epoch")["loss"].loc[ends.index], color=BLUE, marker="o", label="its mean by epoch"
+    )
+    if len(evaluations):
+        ax.plot(evaluations["step"], evaluations["loss"], color=ORANGE, marker="s", label="loss on dev")
+        right = ax.twinx()
+        right.plot(evaluations["step"], evaluations["f1"], color=GREEN, marker="^", linestyle="--", label="F1 on dev")
+        right.set_ylabel("F1 on dev")
+        right.set_ylim(0, 1)
+        ax.plot([], [], color=GREEN, marker="^", linestyle="--", label="F1 on dev (right)")
+        right.spines[["top"]].set_visible(False)
+    ax.set_xlabel("step")
+    ax.set_ylabel("loss")
+    ax.set_ylim(bottom=0)
+    ax.legend(frameon=False)
+    ax.spines[["top"]].set_visible(False)
+    return ax
+
+
+def plot_confusion(predictions: pd.DataFrame, labels: Sequence[str] | None = None, *, ax: Axes | None = None) -> Axes:
+    """How often each gold label was predicted as each label.
+
+    Parameters
+    ----------
+    predictions : pandas.DataFrame
+        As ``Run.predictions`` gives it: ``gold`` and ``predicted``.
+    labels : sequence of str, optional
+        The order of the labels, such as ``corpus.labels``; by default that of the columns ``p_<label>``.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Where it was drawn. The shade is the share of the gold label; pairs without a prediction have a column ``none``.
+
+    Examples
+    --------
+    >>> biorel.plot_confusion(run.predictions()).get_ylabel()
+    'gold'
+    """
+    if labels is None:
+        labels = [name.removeprefix("p_") for name in predictions.columns if name.startswith("p_")]
+    said = predictions["predicted"].astype(object).where(predictions["predicted"].notna(), "none")
+    columns = [*labels, *(["none"] if (said == "none").any() and "none" not in labels else [])]
+    counts = pd.crosstab(predictions["gold"], said).reindex(index=list(labels), columns=columns, fill_value=0)
+    shares = counts.to_numpy() / np.maximum(counts.to_numpy().sum(axis=1, keepdims=True), 1)
+    if ax is None:
+        side = 1.6 + 0.6 * len(columns)
+        _, ax = pyplot().subplots(figsize=(side, side), layout="constrained")
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*counts.shape):
+        colour = "white" if shares[row, column] > 0.6 else "black"
+        ax.text(column, row, f"{counts.to_numpy()[row, column]:,}", ha="center", va="center", color=colour)
+    ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
+    ax.set_yticks(range(len(labels)), list(labels))
+    ax.set_xlabel("predicted")
+    ax.set_ylabel("gold")
+    return ax
+
+
+def named_rows(table: pd.DataFrame) -> list[Any]:
+    """The rows as named tuples, whose fields no type checker knows."""
+    return list(table.itertuples())
+
+
+def pyplot() -> Any:
+    """matplotlib, or what to install."""
+    try:
+        import matplotlib.pyplot as plt  # noqa: PLC0415  (an extra)
+    except ImportError as error:
+        raise ConfigError('pictures need matplotlib: run `pip install "biorel[plot]"`', "ax") from error
+    return plt
+
+
+def close(figure: Any) -> None:
+    """Forget a figure that has been saved."""
+    pyplot().close(figure)

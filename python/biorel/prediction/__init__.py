@@ -1,0 +1,1 @@
+"""Relations of whole documents, in memory or as a stream."""

@@ -1,0 +1,371 @@
+"""A directory that a stream of predictions is written to, so that a killed run goes on without a row lost or doubled.
+
+::
+
+    manifest.json               what is being done; at the end also the totals
+    parts.jsonl                 a line for each part that is whole, and where the next one starts
+    errors.jsonl                a line for each document that could not be used
+    relations/part-000000.jsonl ...
+
+A part is written beside its place, synced and renamed, then its errors are appended, then its line: the line makes it
+count. What a killed run left behind without a line is done again, under the same name, and errors beyond the last
+line are cut off. Shards share the directory; each has files of its own, named after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from biorel._files import differences, locked, sync_folder, whole_file, write_whole
+from biorel._types import PathLike
+from biorel.errors import ConfigError
+
+if TYPE_CHECKING:
+    from biorel import _biorel
+
+FORMATS = ("jsonl", "tsv", "parquet", "pubtator", "pubtator-relations", "bioc-json", "bioc-xml")
+_ENDINGS = {"pubtator-relations": "relations.pubtator", "bioc-json": "json", "bioc-xml": "xml"}
+_FORMAT = 1
+
+
+class PredictionDirectory:
+    """The directory, held by this process alone while it is open (``held``).
+
+    Parameters
+    ----------
+    path : path
+        A new or empty directory, or one of the same run.
+    plan : mapping
+        What decides the rows, in JSON's types.
+    inputs : sequence of (path, format)
+        The files, in order.
+    shard : (int, int)
+        Number and count, from 1.
+    """
+
+    def __init__(
+        self,
+        path: PathLike,
+        plan: Mapping[str, Any],
+        inputs: Sequence[tuple[str, str]],
+        shard: tuple[int, int],
+        columns: Mapping[str, str],
+    ) -> None:
+        self.path = Path(path)
+        self.shard = shard
+        self.format: str = plan["format"]
+        self._suffix = "" if shard[1] == 1 else f"-{shard[0]:04d}-of-{shard[1]:04d}"
+        self._inputs = inputs
+        self._columns = columns
+        self._parts: list[dict[str, Any]] = []
+        self.complete = False
+        if self.format == "parquet":
+            check_parquet()
+        sizes = [Path(name).stat().st_size for name, _ in inputs]
+        listing = hashlib.sha256()
+        for (name, kind), size in zip(inputs, sizes, strict=True):
+            listing.update(json.dumps([os.path.abspath(name), kind, size]).encode())
+        self._sizes = sizes
+        files = {"files": len(inputs), "first": inputs[0][0], "bytes": sum(sizes), "sha256": listing.hexdigest()}
+        self.plan = json.loads(json.dumps({"version": _FORMAT, "shard": list(shard), **plan, "input": files}))
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[PredictionDirectory]:
+        """Lock this shard, check the plan, and find out what is whole."""
+        self._refuse_others()
+        (self.path / "relations").mkdir(parents=True, exist_ok=True)
+        with locked(self.path / f"lock{self._suffix}", self.path):
+            self._check_plan()
+            self._read()
+            yield self
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Where the next part starts: file, documents of it that are done."""
+        if not self._parts:
+            return (0, 0)
+        file, record = self._parts[-1]["next"]
+        return file, record
+
+    def totals(self) -> dict[str, Any]:
+        """Sums over the parts that are whole."""
+        totals: dict[str, Any] = {"parts": len(self._parts), "bytes": 0, "counts": {}}
+        for name in ("documents", "failed", "pairs", "rows"):
+            totals[name] = sum(part[name] for part in self._parts)
+        if self._parts:
+            totals["bytes"] = self._parts[-1]["bytes"]
+        for part in self._parts:
+            for what, count in part["counts"].items():
+                totals["counts"][what] = totals["counts"].get(what, 0) + count
+        return totals
+
+    def input_bytes(self) -> int:
+        """Bytes of the files that this shard reads."""
+        number, shards = self.shard
+        # As the core deals files out.
+        if len(self._sizes) >= 8 * shards:
+            return sum(self._sizes[number - 1 :: shards])
+        return sum(self._sizes)
+
+    def add(
+        self,
+        content: pd.DataFrame | str,
+        part: _biorel.Part,
+        failures: Sequence[tuple[str, int | None, str | None, str]],
+    ) -> None:
+        """Keep a part; once this returns, it survives whatever happens to this process."""
+        number = len(self._parts)
+        ending = _ENDINGS.get(self.format, self.format)
+        file = self.path / "relations" / f"part{self._suffix}-{number:06d}.{ending}"
+        size = _write(file, content, self.format)
+        keys = ("file", "line", "document", "reason")
+        lines = [json.dumps(dict(zip(keys, failure, strict=True)), ensure_ascii=False) for failure in failures]
+        errors = self._append(self._errors, lines)
+        record = {
+            "part": number,
+            "file": file.name,
+            "size": size,
+            "documents": part.documents,
+            "failed": len(failures),
+            "pairs": part.pairs,
+            "rows": len(content) if isinstance(content, pd.DataFrame) else part.pairs,
+            "counts": part.counts,
+            "next": part.next,
+            "bytes": part.bytes,
+            "errors": errors,
+        }
+        line = json.dumps(record, ensure_ascii=False)
+        self._append(self._lines, [line])
+        self._parts.append(json.loads(line))
+
+    def finish(self, skipped: Sequence[str]) -> None:
+        """Write the totals: the run is complete."""
+        totals = self.totals() | {"skipped_files": len(skipped)}
+        if not self._errors.exists():
+            self._append(self._errors, [""])  # An empty file says that there were none.
+        self._write_manifest({**self.plan, "complete": True, "totals": totals})
+        self.complete = True
+
+    def table(self) -> pd.DataFrame:
+        """All rows of this shard's parts."""
+        if self.format not in ("jsonl", "tsv", "parquet"):
+            message = f"format: {self.format} holds documents, not a table; read them with read_documents"
+            raise ConfigError(message, "format")
+        files = [self.path / "relations" / part["file"] for part in self._parts if part["rows"]]
+        if not files:
+            kinds: dict[str, Any] = {"text": object, "offset": int, "number": float}
+            types = {name: kinds[kind] for name, kind in self._columns.items()}
+            return pd.DataFrame(columns=list(types)).astype(types)
+        table = pd.concat([_read_part(file, self.format) for file in files], ignore_index=True)
+        for name in table.columns:
+            if name.startswith("p_") or name == "probability":
+                table[name] = table[name].astype(float)
+        return table
+
+    def errors(self) -> pd.DataFrame:
+        """The documents that could not be used."""
+        data = self._errors.read_bytes() if self._errors.exists() else b""
+        try:
+            # Of bytes: a reason may hold characters that end a line of text elsewhere.
+            lines = [json.loads(line) for line in data.splitlines() if line]
+            table = pd.DataFrame(lines, columns=["file", "line", "document", "reason"])
+            return table.astype({"line": "Int64"})
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise ConfigError(f"output: {self._errors} is damaged ({error})", "output") from None
+
+    @property
+    def _lines(self) -> Path:
+        return self.path / f"parts{self._suffix}.jsonl"
+
+    @property
+    def _errors(self) -> Path:
+        return self.path / f"errors{self._suffix}.jsonl"
+
+    @property
+    def _manifest(self) -> Path:
+        return self.path / f"manifest{self._suffix}.json"
+
+    def _write_manifest(self, content: Mapping[str, Any]) -> None:
+        write_whole(self._manifest, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+    def _append(self, path: Path, lines: Sequence[str]) -> int:
+        """Append lines, synced, and return the size of the file."""
+        if not lines:
+            return path.stat().st_size if path.exists() else 0
+        text = "".join(f"{line}\n" for line in lines if line)
+        new = not path.exists()
+        with path.open("ab", buffering=0) as file:
+            # One call writes all, or the rest is cut off when the run goes on.
+            data = memoryview(text.encode())
+            while data:
+                data = data[file.write(data) :]
+            os.fsync(file.fileno())
+            size = file.tell()
+        if new:
+            sync_folder(path.parent)
+        return size
+
+    def _refuse_others(self) -> None:
+        """A directory that holds something else, or shares of another count, is not written to."""
+        if not self.path.exists():
+            return
+        ours = re.compile(r"\.?(manifest|parts|errors|lock)(-\d{4}-of-(\d{4}))?(\.jsonl?(\.partial)?)?")
+        others = []
+        for entry in self.path.iterdir():
+            if entry.name == "relations":
+                continue
+            match = ours.fullmatch(entry.name)
+            if match is None:
+                others.append(entry.name)
+            elif int(match[3] or 1) != self.shard[1]:
+                message = (
+                    f"output: {self.path} was begun with {int(match[3] or 1)} shards, not {self.shard[1]}; "
+                    "give the same again, or a new directory"
+                )
+                raise ConfigError(message, "output")
+        if others:
+            message = f"output: {self.path} holds other things ({', '.join(sorted(others)[:3])}); give a new directory"
+            raise ConfigError(message, "output")
+
+    def _check_plan(self) -> None:
+        if not self._manifest.exists():
+            if self._lines.exists():
+                raise ConfigError(f"output: {self._manifest} is missing; give a new directory", "output")
+            self._write_manifest(self.plan)
+            return
+        try:
+            found = json.loads(self._manifest.read_text(encoding="utf-8"))
+            if not isinstance(found, dict):
+                raise ValueError("it is no object")
+            self.complete = bool(found.pop("complete", False))
+            found.pop("totals", None)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(
+                f"output: {self._manifest} is damaged ({error}); give a new directory", "output"
+            ) from None
+        if differing := differences(found, self.plan):
+            message = (
+                f"output: {self.path} was begun with {'; '.join(differing)}. Give the same again, or a new directory"
+            )
+            raise ConfigError(message, "output")
+
+    def _read(self) -> None:
+        """Find the parts that are whole, and cut off what a killed run left unfinished."""
+        self._parts = []
+        data = self._lines.read_bytes() if self._lines.exists() else b""
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            _cut(self._lines, whole)
+        for number, line in enumerate(data[:whole].splitlines()):
+            try:
+                part = json.loads(line)
+                _check_part(part, number)
+            except (ValueError, RecursionError) as error:
+                message = f"output: {self._lines}:{number + 1} is damaged ({error}); give a new directory"
+                raise ConfigError(message, "output") from None
+            self._parts.append(part)
+            file = self.path / "relations" / part["file"]
+            if not file.exists() or file.stat().st_size != part["size"]:
+                message = f"output: {file} is missing or was changed since it was written; give a new directory"
+                raise ConfigError(message, "output")
+        errors = self._parts[-1]["errors"] if self._parts else 0
+        size = self._errors.stat().st_size if self._errors.exists() else 0
+        if size < errors:
+            message = f"output: {self._errors} is missing or was cut since it was written; give a new directory"
+            raise ConfigError(message, "output")
+        if size > errors:
+            _cut(self._errors, errors)
+        known = {part["file"] for part in self._parts}
+        own = re.compile(rf"\.?part{self._suffix}-\d{{6,}}\..*")
+        for entry in (self.path / "relations").iterdir():
+            if own.fullmatch(entry.name) and entry.name not in known:
+                entry.unlink()
+
+
+def _check_part(part: Any, number: int) -> None:
+    """That a line says all that the next part and the totals are made from."""
+    if not isinstance(part, dict) or part.get("part") != number:
+        raise ValueError(f"it is not of part {number}")
+    counts = part.get("counts")
+    place = part.get("next")
+    if not isinstance(part.get("file"), str) or os.path.basename(part["file"]) != part["file"]:
+        raise ValueError("`file` is no name")
+    if not isinstance(counts, dict) or not isinstance(place, list) or len(place) != 2:
+        raise ValueError("`counts` or `next` is missing")
+    numbers = {name: part.get(name) for name in ("size", "documents", "failed", "pairs", "rows", "bytes", "errors")}
+    for name, value in [*numbers.items(), *counts.items(), *(("next", one) for one in place)]:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
+            raise ValueError(f"`{name}` is no number")
+
+
+def _read_part(path: Path, format: str) -> pd.DataFrame:
+    """A part as it was written: an identifier that looks like a number is none."""
+    if format == "parquet":
+        return pd.read_parquet(path)
+    if format == "jsonl":
+        with path.open(encoding="utf-8") as file:
+            return pd.DataFrame([json.loads(line) for line in file])
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    table["relation"] = table["relation"].where(table["relation"] != "", None)
+    for name in table.columns:
+        if name.startswith(("start", "end")):
+            table[name] = table[name].astype(int)
+        elif name.startswith("p_") or name == "probability":
+            # Python's own reading is exact.
+            table[name] = [float(value or "nan") for value in table[name]]
+    return table
+
+
+def check_parquet() -> None:
+    """An error before the run rather than after its first part."""
+    try:
+        import pyarrow  # noqa: F401, PLC0415
+    except ImportError:
+        raise ConfigError("format: Parquet needs pyarrow: pip install pyarrow, or choose jsonl", "format") from None
+
+
+def json_lines(table: pd.DataFrame) -> str:
+    """A line for each row, what is missing as null.
+
+    Not by ``to_json``: pandas' encoder, which is C, ends the process with a segmentation fault when Ctrl-C comes in it.
+    """
+    whole = table.astype(object)
+    whole = whole.where(table.notna() & ~table.isin([math.inf, -math.inf]), None)
+    columns = [whole[name].tolist() for name in whole.columns]
+    encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+    names = [str(name) for name in whole.columns]
+    return "".join(encoder.encode(dict(zip(names, row, strict=True))) + "\n" for row in zip(*columns, strict=True))
+
+
+def _write(path: Path, content: pd.DataFrame | str, format: str) -> int:
+    """Write a part so that it is there complete or not at all; its size."""
+    if isinstance(content, str):
+        write_whole(path, content.encode())
+    elif format == "jsonl":
+        write_whole(path, json_lines(content).encode())
+    elif format == "tsv":
+        text = content.to_csv(index=False, sep="\t")
+        if "\r" in text:
+            # Readers take a bare return for the end of a line unless it is quoted, and the writer quotes none.
+            text = content.to_csv(index=False, sep="\t", quoting=csv.QUOTE_NONNUMERIC)
+        write_whole(path, text.encode())
+    else:
+        with whole_file(path) as file:
+            content.to_parquet(file, index=False)
+    return path.stat().st_size
+
+
+def _cut(path: Path, size: int) -> None:
+    with path.open("r+b") as file:
+        file.truncate(size)
+        os.fsync(file.fileno())

@@ -1,0 +1,143 @@
+"""A report of tables and pictures: Markdown, CSV, and one HTML file that needs no other."""
+
+from __future__ import annotations
+
+import html
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from biorel._biorel import __version__
+from biorel._files import write_whole
+from biorel.plotting import close
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_STYLE = """
+:root { color-scheme: light dark }
+body { font-family: sans-serif; max-width: 75em; margin: 2em auto; padding: 0 1em; line-height: 1.4 }
+table { border-collapse: collapse; font-size: 85%; margin: 1em 0 }
+th, td { padding: 0.25em 0.7em; text-align: right; border-bottom: 1px solid #8888 }
+th { vertical-align: bottom }
+td { white-space: nowrap }
+th:first-child, td:first-child { text-align: left }
+.wide { overflow-x: auto }
+.note { opacity: 0.8; font-size: 90%; margin: 0.3em 0 }
+img { background: white; max-width: 100% }
+"""
+
+
+@dataclass
+class Section:
+    """A title, what must be known to read what follows, tables by name, pictures by name, and HTML by name."""
+
+    title: str
+    notes: list[str]
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    pictures: dict[str, Axes] = field(default_factory=dict)
+    html: dict[str, str] = field(default_factory=dict)
+
+
+class Report:
+    """Sections below a title and a few sentences."""
+
+    def __init__(self, title: str, head: list[str], sections: list[Section]) -> None:
+        self.title = title
+        self.head = [*head, f"biorel {__version__}."]
+        self.sections = sections
+        self._svg = {name: _svg(axes) for part in sections for name, axes in part.pictures.items()}
+
+    def markdown(self) -> str:
+        """All tables; pictures are named."""
+        lines = [f"# {self.title}", "", " ".join(self.head), ""]
+        for section in self.sections:
+            lines += [f"## {section.title}", ""]
+            for note in section.notes:
+                lines += [note, ""]
+            for table in section.tables.values():
+                lines += [_markdown(table), ""]
+            lines += [f"![{name}]({name}.svg)\n" for name in section.pictures]
+            lines += [f"[{name}]({name}.html)\n" for name in section.html]
+        return "\n".join(lines).rstrip() + "\n"
+
+    def html_body(self) -> str:
+        """HTML without its head, as a notebook shows it."""
+        parts = [f"<h1>{html.escape(self.title)}</h1>", f"<p>{html.escape(' '.join(self.head))}</p>"]
+        for section in self.sections:
+            parts.append(f"<h2>{html.escape(section.title)}</h2>")
+            parts += [f'<p class="note">{html.escape(note)}</p>' for note in section.notes]
+            for table in section.tables.values():
+                parts.append(f'<div class="wide">{_html(table)}</div>')
+            parts += [
+                f"<figure>{self._svg[name]}<figcaption>{html.escape(name)}</figcaption></figure>"
+                for name in section.pictures
+            ]
+            parts += list(section.html.values())
+        return "\n".join(parts)
+
+    def html(self) -> str:
+        """A whole page."""
+        title = html.escape(self.title)
+        head = (
+            f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title}</title><style>{_STYLE}</style>"
+        )
+        return f"{head}</head><body>\n{self.html_body()}\n</body></html>\n"
+
+    def write(self, directory: Path) -> None:
+        """``report.html``, ``report.md``, a CSV file per table, and the pictures."""
+        for section in self.sections:
+            for name, table in section.tables.items():
+                write_whole(directory / f"{name}.csv", table.to_csv(index=False))
+            for name, text in section.html.items():
+                page = f"<!doctype html><meta charset='utf-8'><style>{_STYLE}</style><body>{text}</body>\n"
+                write_whole(directory / f"{name}.html", page)
+        for name, text in self._svg.items():
+            write_whole(directory / f"{name}.svg", text)
+        write_whole(directory / "report.md", self.markdown())
+        write_whole(directory / "report.html", self.html())
+
+
+def _text(table: pd.DataFrame) -> pd.DataFrame:
+    """Every cell as it is to be read."""
+    return pd.DataFrame({name: _column(table[name].tolist()) for name in table.columns})
+
+
+def _column(values: list[Any]) -> list[str]:
+    """Fractions with as many decimals in every row: two in percent or minutes, four in shares."""
+    fractions = [abs(value) for value in values if isinstance(value, float) and not pd.isna(value)]
+    return [_cell(value, 2 if max(fractions, default=0) >= 1 else 4) for value in values]
+
+
+def _html(table: pd.DataFrame) -> str:
+    """With spaces for the underscores of the headings, so that long ones break."""
+    return _text(table).rename(columns=lambda name: str(name).replace("_", " ")).to_html(index=False, border=0)
+
+
+def _cell(value: Any, decimals: int) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and pd.isna(value)):
+        return ""
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.{decimals}f}"
+    return f"{value:,}" if isinstance(value, (int, np.integer)) else str(value)
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    text = _text(table)
+    rows = [list(text.columns), ["---"] * len(text.columns), *text.values.tolist()]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def _svg(axes: Axes) -> str:
+    """The picture on white, so that it is legible on any page, without what comes before its <svg>."""
+    figure: Any = axes.figure
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
+    close(figure)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,1 @@
+"""Fine-tuning: the run, its callbacks and its progress."""
