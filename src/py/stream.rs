@@ -32,7 +32,7 @@ pub struct PyStream {
 impl PyStream {
     #[new]
     #[pyo3(signature = (model, inputs, start, *, types, part_documents, part_pairs, max_pairs, shard, keep_raw, compute))]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments of the one caller, biorel.prediction")]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of the one caller, biorel.prediction.documents")]
     fn new(
         py: Python<'_>,
         model: &PyModel,
