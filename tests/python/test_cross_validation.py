@@ -11,7 +11,9 @@ import biorel
 import pandas as pd
 import pytest
 from biorel.cli.main import main
+from biorel.evaluation.scores import score_pooled
 from biorel.experiments import trial
+from biorel.experiments.folds import folds_of
 
 SHORT = {"max_length": 96, "max_steps": 1, "learning_rate": 1e-3, "progress": False}
 
@@ -73,7 +75,7 @@ def test_no_document_is_on_both_sides() -> None:
         sizes = [numbers.randint(1, 9) for _ in range(numbers.randint(2, 9))]
         corpus = table_of(sizes)
         k = numbers.randint(2, len(sizes))
-        folds = trial.folds_of(corpus, k, "document", numbers.randint(0, 999))
+        folds = folds_of(corpus, k, "document", numbers.randint(0, 999))
         tested: list[str] = []
         assert len(folds.numbers) == k
         for number in folds.numbers:
@@ -124,7 +126,7 @@ def test_mean_and_pooled(validation: biorel.CrossValidation, aimed: biorel.Corpu
     pooled = validation.pooled.set_index("class").loc["positive"]
     assert f1["pooled"] == pooled["f1"] == pytest.approx(2 * right / (positive.sum() + predicted.sum()))
     for fold, group in validation.predictions.groupby("fold"):
-        part = trial.score_pooled(aimed, group, "a fold").set_index("class").loc["positive", "f1"]
+        part = score_pooled(aimed, group, "a fold").set_index("class").loc["positive", "f1"]
         assert part == pytest.approx(folds.set_index("fold").loc[fold, "f1"])
     assert validation.protocols == {
         "mean": "F1 of the positive class `positive`, mean of 3 folds by document, 302 pairs",
@@ -209,7 +211,7 @@ def test_a_folder_with_other_things_is_left_alone(
 
 def test_the_published_folds_of_aimed(corpora: Path) -> None:
     corpus = biorel.load_corpus("aimed", corpora / "aimed" / "aimed_pairs.tsv")
-    folds = trial.folds_of(corpus, None, None, 1)
+    folds = folds_of(corpus, None, None, 1)
     assert folds.by == "given"
     positives = [105, 97, 102, 102, 89, 124, 151, 102, 59, 69]
     negatives = [516, 449, 491, 485, 434, 475, 454, 614, 432, 484]
