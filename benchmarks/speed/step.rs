@@ -7,6 +7,7 @@
 mod workload;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Mutex;
 use std::time::Instant;
 
@@ -137,6 +138,12 @@ impl<O: Ops> Ops for Timed<O> {
         dy: &O::Buffer,
     ) -> Result<[O::Buffer; 3]> {
         self.time("attend_first_backward", |ops| ops.attend_first_backward(of, tape, dy))
+    }
+    fn last_states(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
+        self.time("last_states", |ops| ops.last_states(inputs, recurrent, sequences))
+    }
+    fn attend_words(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
+        self.time("attend_words", |ops| ops.attend_words(last, key, words))
     }
     fn rows(&self, x: &O::Buffer, rows: &[usize]) -> Result<O::Buffer> {
         self.time("rows", |ops| ops.rows(x, rows))

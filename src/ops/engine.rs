@@ -3,6 +3,7 @@
 use rayon::ThreadPoolBuilder;
 
 use super::cpu::bf16::Unit;
+use super::cuda::gpus::usable;
 use super::{Cpu, Ops, Reference};
 use crate::config::{Engine, Precision};
 use crate::{Error, Result};
@@ -16,41 +17,6 @@ pub trait Job: Send {
     /// # Errors
     /// Whatever the computation returns.
     fn run<O: Ops>(self, ops: &O) -> Result<Self::Output>;
-}
-
-/// A GPU, whether or not it can be used.
-#[derive(Debug, Clone)]
-pub struct Gpu {
-    /// As the driver names it.
-    pub name: String,
-    /// Bytes of memory.
-    pub memory: usize,
-    /// Why it cannot be used, if it cannot.
-    pub reason: Option<String>,
-}
-
-/// The GPUs of this machine, in the driver's order; or why none can be used, and what to do about it.
-pub fn gpus() -> std::result::Result<Vec<Gpu>, String> {
-    #[cfg(feature = "cuda")]
-    return super::cuda::driver::gpus();
-    #[cfg(not(feature = "cuda"))]
-    Err("this build of biorel has no CUDA part".into())
-}
-
-/// That the GPU with this number can be used, and its name.
-pub(super) fn usable(index: usize) -> Result<String> {
-    let device = Engine::Cuda(index).to_string();
-    let gpus = gpus().map_err(|reason| Error::device(&device, reason))?;
-    match gpus.get(index) {
-        None => {
-            let names: Vec<String> = (0..gpus.len()).map(|i| Engine::Cuda(i).to_string()).collect();
-            Err(Error::device(&device, format!("there is no such device, only {}", names.join(", "))))
-        }
-        Some(Gpu { name, reason: Some(reason), .. }) => {
-            Err(Error::device(&device, format!("{name} cannot be used: {reason}")))
-        }
-        Some(gpu) => Ok(gpu.name.clone()),
-    }
 }
 
 /// What computes: an engine, the numbers of its products, and its threads.
@@ -168,7 +134,8 @@ impl Compute {
 #[cfg(feature = "cuda")]
 fn on_gpu<J: Job>(index: usize, bf16: bool, job: J) -> Result<J::Output> {
     use super::cuda::device::Element;
-    use super::cuda::{Cuda, Nvidia, driver};
+    use super::cuda::nvidia::driver;
+    use super::cuda::{Cuda, Nvidia};
     let ops = Cuda::new(Nvidia::open(index)?, if bf16 { Element::Bf16 } else { Element::F32 });
     job.run(&ops).map_err(|error| driver::explain(&Engine::Cuda(index).to_string(), error))
 }

@@ -8,17 +8,17 @@
 //! Weights are `(out, in)`. An argument taken by value may be overwritten and reused by the engine.
 
 mod adamw;
+mod additive_attention;
+mod attention;
+mod cls_attention;
 pub mod cpu;
 pub mod cuda;
 pub mod engine;
-mod first;
-mod late;
 mod loss;
 pub mod lstm;
-pub mod product;
+mod pending;
 pub mod reference;
 mod shapes;
-mod words;
 
 use std::ops::Range;
 
@@ -28,10 +28,10 @@ use crate::Result;
 use crate::rng::Dropout;
 
 pub use adamw::AdamWStep;
+pub use attention::{ATTENTION_STRIDE, AttentionShape, AttentionTape, FirstAttention};
 pub use cpu::Cpu;
-pub use first::{AttentionTape, FirstAttention, TapeOf};
-pub use late::{Late, StepSums};
 pub use loss::Loss;
+pub use pending::{Late, StepSums};
 pub use reference::Reference;
 
 /// Adam's two moments of a parameter, each of the parameter's shape.
@@ -92,34 +92,6 @@ pub struct Norm<'a, B> {
     /// Added to the variance.
     pub eps: f64,
 }
-
-/// How the tokens of a batch form sentences, and heads share the hidden vector.
-#[derive(Debug, Clone, Copy)]
-pub struct AttentionShape<'a> {
-    /// Where each sentence starts, and T at the end: `(sentences + 1)`.
-    pub starts: &'a [usize],
-    /// Number of attention heads, N.
-    pub heads: usize,
-    /// How many tokens of each sentence are attended to, from its first: `(sentences)`; `None` for all. The others attend
-    /// without being attended to, as padding does.
-    pub keys: Option<&'a [usize]>,
-}
-
-impl<'a> AttentionShape<'a> {
-    /// Where the first token of each sentence is, `(sentences)`.
-    pub fn first_tokens(&self) -> &'a [usize] {
-        &self.starts[..self.starts.len().saturating_sub(1)]
-    }
-
-    /// How many tokens of a sentence of `length` are attended to.
-    pub fn keys_of(&self, sentence: usize, length: usize) -> usize {
-        self.keys.map_or(length, |keys| keys[sentence])
-    }
-}
-
-/// Elements between two rows of the attention-dropout counter: element `((token * N) + head) * ATTENTION_STRIDE + key`.
-/// It is the longest sentence an encoder accepts.
-pub const ATTENTION_STRIDE: usize = 512;
 
 /// An engine: a buffer type and the operations on it.
 pub trait Ops: Send + Sync {
@@ -224,31 +196,25 @@ pub trait Ops: Send + Sync {
 
     /// What the first token of each sentence gets from a layer's attention, the projection to queries, keys and values
     /// included: `(T, H)` to `(sentences, H)`.
-    fn attend_first(&self, of: &FirstAttention<'_, Self::Buffer>) -> Result<(Self::Buffer, TapeOf<Self>)> {
-        first::attend(self, of)
-    }
+    fn attend_first(&self, of: &FirstAttention<'_, Self::Buffer>) -> Result<(Self::Buffer, TapeOf<Self>)>;
     /// Gradients of the input, `(T, H)`, the weight and the bias.
     fn attend_first_backward(
         &self,
         of: &FirstAttention<'_, Self::Buffer>,
         tape: TapeOf<Self>,
         dy: &Self::Buffer,
-    ) -> Result<[Self::Buffer; 3]> {
-        first::attend_backward(self, of, tape, dy)
-    }
+    ) -> Result<[Self::Buffer; 3]>;
 
-    /// The last hidden state of each sequence of a head's LSTM, differentiable by candle: see [`lstm::last_states`], which
-    /// is what engines on the CPU use.
-    fn last_states(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
-        lstm::last_states(inputs, recurrent, sequences)
-    }
+    /// The last hidden state of each sequence of a head's LSTM, 0 for one without rows, differentiable by candle.
+    ///
+    /// `inputs`: `(T, 4H)`, the input product with its bias; `recurrent`: `W_hh`, `(4H, H)`; `sequences`: the rows of each
+    /// sequence, which may leave rows out. Returns `(sequences, H)`. See [`lstm::last_states_reference`].
+    fn last_states(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor>;
 
     /// A head's attention over the words of each sentence, differentiable by candle: `softmax(h K) h` of the last layer's
     /// rows, `(T, H)`, with a vector K, `(1, H)`. Each range is the words of a sentence, at least one. Summaries,
     /// `(n, H)`, and weights, `(n, T)`.
-    fn attend_words(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
-        words::attend(self, last, key, words)
-    }
+    fn attend_words(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)>;
 
     /// The given rows, `(T, H)` to `(rows, H)`.
     fn rows(&self, x: &Self::Buffer, rows: &[usize]) -> Result<Self::Buffer>;
@@ -303,3 +269,6 @@ pub trait Ops: Send + Sync {
         0
     }
 }
+
+/// [`AttentionTape`] of an engine.
+pub type TapeOf<O> = AttentionTape<<O as Ops>::Buffer, <O as Ops>::Probabilities>;

@@ -3,10 +3,15 @@
 //! Written to be read. Each backward is the textbook derivative of the forward above it; none uses candle's autograd,
 //! so the two can be compared.
 
+use std::ops::Range;
+
 use candle_core::{D, DType, Device, Tensor, Var};
 use candle_nn::ops::log_softmax;
 
-use super::{ATTENTION_STRIDE, AdamWStep, AttentionShape, Loss, Moments, Norm, NormGradients, Normed, Ops};
+use super::{
+    ATTENTION_STRIDE, AdamWStep, AttentionShape, FirstAttention, Loss, Moments, Norm, NormGradients, Normed, Ops,
+    TapeOf, additive_attention, cls_attention, cpu,
+};
 use crate::Result;
 use crate::rng::Dropout;
 
@@ -267,6 +272,27 @@ impl Ops for Reference {
             gradients.push(Tensor::cat(&[join_heads(&dq)?, join_heads(&dk)?, join_heads(&dv)?], 1)?);
         }
         Ok(Tensor::cat(&gradients, 0)?)
+    }
+
+    fn attend_first(&self, of: &FirstAttention<'_, Tensor>) -> Result<(Tensor, TapeOf<Self>)> {
+        cls_attention::attend(self, of)
+    }
+
+    fn attend_first_backward(
+        &self,
+        of: &FirstAttention<'_, Tensor>,
+        tape: TapeOf<Self>,
+        dy: &Tensor,
+    ) -> Result<[Tensor; 3]> {
+        cls_attention::attend_backward(self, of, tape, dy)
+    }
+
+    fn last_states(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
+        cpu::lstm::last_states(inputs, recurrent, sequences)
+    }
+
+    fn attend_words(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
+        additive_attention::attend(self, last, key, words)
     }
 
     fn rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {

@@ -1,6 +1,6 @@
 //! Refusals of what does not fit, the same in every engine that computes with indices of its own.
 
-use super::AttentionShape;
+use super::attention::AttentionShape;
 use crate::{Error, Result};
 
 /// An error that a caller inside of the crate has made.

@@ -3,7 +3,8 @@
 use pyo3::prelude::*;
 
 use super::settings::count;
-use crate::ops::engine::{self, Compute, Gpu};
+use crate::ops::cuda::Gpu;
+use crate::ops::engine::Compute;
 
 /// Device, precision and threads.
 #[pyclass(frozen, eq, name = "Compute", module = "biorel._biorel")]
@@ -50,7 +51,7 @@ type Gpus = (Vec<(String, usize, Option<String>)>, Option<String>);
 /// The GPUs of this machine, as far as this build can see them.
 #[pyfunction]
 pub fn gpus() -> Gpus {
-    match engine::gpus() {
+    match crate::ops::cuda::gpus::gpus() {
         Ok(gpus) => (gpus.into_iter().map(|Gpu { name, memory, reason }| (name, memory, reason)).collect(), None),
         Err(reason) => (vec![], Some(reason)),
     }

@@ -7,9 +7,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use biorel::ops::cpu::matmul::{Matrix, all_threads, multiply};
 use biorel::ops::cuda::Device;
 use biorel::ops::cuda::device::{Element, Gemm, Launch, Operand};
-use biorel::ops::product::{Matrix, all_threads, multiply};
 use biorel::{Error, Result};
 use candle_core::Tensor;
 use half::bf16;

@@ -6,13 +6,14 @@
 use rayon::prelude::*;
 
 use super::buffer::{Buffer, Pool};
-use super::expect;
-use super::mask::Mask;
+use super::dropout::Mask;
+use super::engine::{Cpu, expect, matrix};
 use super::math::{LANES, softmax, sum_of};
+use super::matmul::{Matrix, MatrixMut};
 use super::simd::{Simd, kernel};
-use super::tile;
+use super::small_matmul;
 use crate::Result;
-use crate::ops::product::{Matrix, MatrixMut};
+use crate::ops::shapes::expect_attention;
 use crate::ops::{ATTENTION_STRIDE, AttentionShape};
 use crate::rng::Dropout;
 
@@ -112,7 +113,7 @@ fn all<'a>(shape: AttentionShape<'a>) -> impl Iterator<Item = Task> + 'a {
 }
 
 /// `(T, 3H)` to `(T, H)`.
-pub fn forward(
+fn forward(
     simd: Simd,
     pool: &Pool,
     qkv: &[f32],
@@ -139,17 +140,17 @@ pub fn forward(
         jobs.into_par_iter().for_each(|(task, mut out, block)| {
             let (length, stride) = (task.length, stride(task.length));
             let [q, k, v] = [0, 1, 2].map(|part| sizes.part(qkv, task, part));
-            [k, q, v].into_iter().for_each(tile::prefetch);
+            [k, q, v].into_iter().for_each(small_matmul::prefetch);
             let mut scratch = pool.dirty(&[sizes.size + QUERIES, stride]);
             scratch.fill(|scratch| {
                 let (keys, dropped) = scratch.split_at_mut(sizes.size * stride);
-                tile::transpose(simd, k, stride, keys);
+                small_matmul::transpose(simd, k, stride, keys);
                 let keys = Matrix::new(keys, sizes.size, stride);
                 for first in (0..length).step_by(QUERIES) {
                     let queries = first..length.min(first + QUERIES);
                     let p = &mut block[first * stride..queries.end * stride];
                     let rows = queries.len();
-                    tile::product(
+                    small_matmul::product(
                         simd,
                         &mut MatrixMut::new(p, rows, stride),
                         q.some_rows(queries.clone()),
@@ -169,7 +170,7 @@ pub fn forward(
                         }
                     };
                     let weights = Matrix::strided(weights, rows, length, stride);
-                    tile::product(simd, &mut out.some_rows(queries), weights, v, 1.0);
+                    small_matmul::product(simd, &mut out.some_rows(queries), weights, v, 1.0);
                 }
             });
         });
@@ -241,7 +242,7 @@ kernel! {
 
 /// The gradient of `qkv`, `(T, 3H)`.
 #[allow(clippy::too_many_arguments)]
-pub fn backward(
+fn backward(
     simd: Simd,
     pool: &Pool,
     qkv: &[f32],
@@ -272,12 +273,12 @@ pub fn backward(
         let (length, stride) = (task.length, stride(task.length));
         let [q, k, v] = [0, 1, 2].map(|part| sizes.part(qkv, task, part));
         let dout = sizes.columns(dy, task);
-        [v, dout, k, q].into_iter().for_each(tile::prefetch);
+        [v, dout, k, q].into_iter().for_each(small_matmul::prefetch);
         let mut scratch = pool.dirty(&[sizes.size + 2 * length, stride]);
         scratch.fill(|scratch| {
             let (values, rest) = scratch.split_at_mut(sizes.size * stride);
             let (dropped, ds) = rest.split_at_mut(length * stride);
-            tile::transpose(simd, v, stride, values);
+            small_matmul::transpose(simd, v, stride, values);
             let values = Matrix::new(values, sizes.size, stride);
             for first in (0..length).step_by(QUERIES) {
                 let queries = first..length.min(first + QUERIES);
@@ -285,15 +286,50 @@ pub fn backward(
                 let (p, dropped, ds) = (&marked[range.clone()], &mut dropped[range.clone()], &mut ds[range]);
                 let rows = queries.len();
                 let dout = dout.some_rows(queries.clone());
-                tile::product(simd, &mut MatrixMut::new(ds, rows, stride), dout, values, 1.0);
+                small_matmul::product(simd, &mut MatrixMut::new(ds, rows, stride), dout, values, 1.0);
                 scores_gradient(simd, p, keep, dropped, ds, stride);
                 let ds = Matrix::strided(ds, rows, length, stride);
-                tile::product(simd, &mut dq.some_rows(queries), ds, k, sizes.scale());
+                small_matmul::product(simd, &mut dq.some_rows(queries), ds, k, sizes.scale());
             }
             let dropped = Matrix::strided(dropped, length, length, stride);
-            tile::product(simd, &mut dv, dropped.t(), dout, 1.0);
+            small_matmul::product(simd, &mut dv, dropped.t(), dout, 1.0);
             let ds = Matrix::strided(ds, length, length, stride);
-            tile::product(simd, &mut dk, ds.t(), q, sizes.scale());
+            small_matmul::product(simd, &mut dk, ds.t(), q, sizes.scale());
         });
     });
+}
+
+pub(super) fn attention(
+    cpu: &Cpu,
+    qkv: &Buffer,
+    shape: AttentionShape<'_>,
+    dropout: Option<&Dropout>,
+) -> Result<(Buffer, Probabilities)> {
+    let (tokens, width) = matrix(qkv)?;
+    let hidden = width / 3;
+    expect("queries, keys and values", qkv, &[tokens, 3 * hidden])?;
+    expect_attention(shape, tokens, hidden)?;
+    let mut out = cpu.pool.dirty(&[tokens, hidden]);
+    let probabilities = out.fill(|out| forward(cpu.simd, &cpu.pool, qkv.values(), hidden, shape, dropout, out));
+    Ok((out, probabilities))
+}
+
+pub(super) fn attention_backward(
+    cpu: &Cpu,
+    qkv: &Buffer,
+    probabilities: Probabilities,
+    dy: &Buffer,
+    shape: AttentionShape<'_>,
+    dropout: Option<&Dropout>,
+) -> Result<Buffer> {
+    let (tokens, hidden) = matrix(dy)?;
+    expect("queries, keys and values", qkv, &[tokens, 3 * hidden])?;
+    expect_attention(shape, tokens, hidden)?;
+    probabilities.expect(shape)?;
+    let mut out = cpu.pool.dirty(&[tokens, 3 * hidden]);
+    out.fill(|out| {
+        let (qkv, dy) = (qkv.values(), dy.values());
+        backward(cpu.simd, &cpu.pool, qkv, hidden, &probabilities, dy, shape, dropout, out);
+    });
+    Ok(out)
 }

@@ -7,8 +7,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use super::bf16::Packed;
-
 /// Floats in a cache line. Every buffer starts at one.
 const LINE: usize = 16;
 
@@ -118,6 +116,16 @@ impl Pool {
         let start = (LINE - misalignment) % LINE;
         Block { memory, start, shelves: Arc::downgrade(&self.shelves), packs: Packs::default() }
     }
+}
+
+/// A factor of a product in bf16, in tiles: `[outer / 16][inner / 32][tile]`, the rest filled with zeros. `outer` counts rows of a left factor
+/// or columns of a right one. In the tiles of a left factor the pairs of one row follow each other, `[16 rows][16 pairs]`;
+/// in those of a right factor the columns, `[16 pairs][16 columns]`.
+#[derive(Debug, Clone)]
+pub(super) struct Packed {
+    pub words: Buffer,
+    pub outer: usize,
+    pub inner: usize,
 }
 
 /// A weight in the form in which products read it, from its first product until it changes: the forward's and the

@@ -15,6 +15,17 @@ use candle_core::Tensor;
 
 use crate::Result;
 
+/// A GPU, whether or not it can be used.
+#[derive(Debug, Clone)]
+pub struct Gpu {
+    /// As the driver names it.
+    pub name: String,
+    /// Bytes of memory.
+    pub memory: usize,
+    /// Why it cannot be used, if it cannot.
+    pub reason: Option<String>,
+}
+
 /// The element type of a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Element {

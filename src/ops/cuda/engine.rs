@@ -1,15 +1,15 @@
 //! The engine: a device, a pool of its memory, and the element type of products.
 
 use std::ffi::c_void;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use super::attention::Tiles;
+use super::attention_tiles::TileLists;
 use super::buffer::{Block, Buffer, Pool};
 use super::device::{Device, Element, Gemm, Launch, Operand, argument};
+use super::parameters::{Form, Forms, Plain, blocks, bytes_of, bytes_of_mut};
+use super::reductions::Reductions;
 use super::shapes::defect;
-use super::sums::Waiting;
 use crate::Result;
-use crate::rng::Dropout;
 
 /// How many steps of training are enqueued behind one before the host asks what came out of it. With two the device has
 /// work while the host waits for one, packs the next batch and enqueues its step; more would only make it learn of a defect
@@ -21,77 +21,16 @@ pub struct Cuda<D: Device> {
     pub(super) device: Arc<D>,
     pub(super) pool: Pool<D>,
     pub(super) products: Element,
-    /// The last work lists of attention: a step asks for the same one in every layer.
-    pub(super) tiles: Arc<Mutex<Vec<Arc<Tiles<D>>>>>,
-    /// Sums over rows that are not enqueued yet.
-    pub(super) sums: Arc<Mutex<Vec<Waiting<D>>>>,
+    pub(super) tiles: Arc<TileLists<D>>,
+    reductions: Arc<Reductions<D>>,
 }
 
 impl<D: Device> Clone for Cuda<D> {
     fn clone(&self) -> Self {
-        let Self { device, pool, products, tiles, sums } = self;
-        let (device, pool, tiles, sums) = (device.clone(), pool.clone(), tiles.clone(), sums.clone());
-        Self { device, pool, products: *products, tiles, sums }
+        let Self { device, pool, products, tiles, reductions } = self;
+        let (device, pool, tiles, reductions) = (device.clone(), pool.clone(), tiles.clone(), reductions.clone());
+        Self { device, pool, products: *products, tiles, reductions }
     }
-}
-
-/// `In` and `Out` of the kernels: addresses of the two forms of an array, 0 for one that is not there.
-#[derive(Debug, Clone, Copy)]
-#[repr(C)]
-pub(super) struct Form {
-    pub f32: u64,
-    pub bf16: u64,
-}
-
-impl Form {
-    pub(super) const NONE: Self = Self { f32: 0, bf16: 0 };
-}
-
-/// `Mask` of the kernels.
-#[derive(Debug, Clone, Copy)]
-#[repr(C)]
-pub(super) struct Mask {
-    key: [u32; 2],
-    site: u32,
-    step: u32,
-    micro: u32,
-    /// 0: nothing drops.
-    keep: u32,
-    scale: f32,
-}
-
-impl From<Option<&Dropout>> for Mask {
-    fn from(dropout: Option<&Dropout>) -> Self {
-        match dropout {
-            None => Self { key: [0; 2], site: 0, step: 0, micro: 0, keep: 0, scale: 1.0 },
-            Some(d) => Self {
-                key: [d.seed as u32, (d.seed >> 32) as u32],
-                site: d.site,
-                step: d.step,
-                micro: d.micro,
-                keep: d.threshold().max(1), // a rate this close to 1 keeps one element in 2^32
-                scale: d.scale(),
-            },
-        }
-    }
-}
-
-/// Which forms of an array a kernel writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Forms {
-    F32,
-    Bf16,
-    Both,
-}
-
-/// Kernels come in two forms: four elements at a time where rows allow it.
-pub(super) fn by_width(width: usize, [four, one]: [&'static str; 2]) -> (&'static str, usize) {
-    if width.is_multiple_of(4) { (four, 4) } else { (one, 1) }
-}
-
-/// Blocks that cover `n` things, `each` a block.
-pub(super) fn blocks(n: usize, each: usize) -> u32 {
-    n.div_ceil(each) as u32
 }
 
 impl<D: Device> Cuda<D> {
@@ -104,7 +43,8 @@ impl<D: Device> Cuda<D> {
     /// memory checker wants to see.
     pub fn with_reuse(device: D, products: Element, reuse: bool) -> Self {
         let device = Arc::new(device);
-        Self { pool: Pool::new(device.clone(), reuse), device, products, tiles: Arc::default(), sums: Arc::default() }
+        let pool = Pool::new(device.clone(), reuse);
+        Self { device, pool, products, tiles: Arc::default(), reductions: Arc::default() }
     }
 
     /// The device.
@@ -162,7 +102,7 @@ impl<D: Device> Cuda<D> {
     /// An existing form of an array, f32 if there is a choice.
     pub(super) fn input(&self, x: &Buffer<D>) -> Result<Form> {
         if x.is_waiting() {
-            self.add_up()?;
+            self.flush_reductions()?;
         }
         Ok(match x.address(Element::F32) {
             Some(address) => Form { f32: address, bf16: 0 },
@@ -173,7 +113,7 @@ impl<D: Device> Cuda<D> {
     /// Address of an array in `element`s, which are made now if they do not exist.
     pub(super) fn address(&self, x: &Buffer<D>, element: Element) -> Result<u64> {
         if x.is_waiting() {
-            self.add_up()?;
+            self.flush_reductions()?;
         }
         if let Some(address) = x.address(element) {
             return Ok(address);
@@ -244,6 +184,44 @@ impl<D: Device> Cuda<D> {
         Ok(Operand { address: self.address(x, self.products)?, transposed })
     }
 
+    /// An array of the same f32 values that nothing shares: itself, or a copy.
+    pub(super) fn owned(&self, x: Buffer<D>) -> Result<(Buffer<D>, u64)> {
+        if x.is_unshared() && x.address(Element::Bf16).is_none() {
+            let address = self.f32(&x)?;
+            return Ok((x, address));
+        }
+        let from = self.f32(&x)?;
+        let (out, to) = self.floats(x.shape())?;
+        if out.elements() > 0 {
+            // SAFETY: both have as many elements.
+            unsafe { self.device.copy(from, to, 4 * out.elements())? };
+        }
+        Ok((out, to))
+    }
+
+    /// Sums of (parts, N * each) partial sums, see [`Reductions::add`].
+    pub(super) fn reduce<const N: usize>(
+        &self,
+        partial: Block<D>,
+        parts: usize,
+        each: usize,
+    ) -> Result<[Buffer<D>; N]> {
+        let outputs: Vec<Buffer<D>> = (0..N).map(|_| Ok(self.floats(&[each])?.0)).collect::<Result<_>>()?;
+        let Ok(outputs) = outputs.try_into() else { unreachable!("there are N") };
+        Ok(self.reductions.add(partial, parts, outputs))
+    }
+
+    /// Enqueue all sums over rows that wait.
+    fn flush_reductions(&self) -> Result<()> {
+        self.reductions.flush(|items, blocks| {
+            let list = self.send(items)?;
+            let (items, count) = (list.address(), items.len() as i32);
+            let mut arguments = [argument(&items), argument(&count)];
+            // SAFETY: (const Reduction*, int); every item has its arrays.
+            unsafe { self.launch("column_reduce", [blocks, 1, 1], 256, 4 * 256, &mut arguments) }
+        })
+    }
+
     /// A copy of plain host values on the device.
     pub(super) fn send<T: Plain>(&self, values: &[T]) -> Result<Block<D>> {
         let bytes = bytes_of(values);
@@ -273,30 +251,4 @@ impl<D: Device> Cuda<D> {
         }
         Ok(values)
     }
-}
-
-/// Types without padding for which any bytes are a value.
-///
-/// # Safety
-/// As the first line says.
-pub(super) unsafe trait Plain: Copy + Default {}
-// SAFETY: numbers.
-unsafe impl Plain for u32 {}
-// SAFETY: numbers.
-unsafe impl Plain for i32 {}
-// SAFETY: numbers.
-unsafe impl Plain for f32 {}
-// SAFETY: numbers.
-unsafe impl Plain for f64 {}
-
-/// The bytes of plain values, as the device wants them.
-pub(super) fn bytes_of<T: Plain>(values: &[T]) -> &[u8] {
-    // SAFETY: the slice covers exactly `values`, which have no padding.
-    unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), std::mem::size_of_val(values)) }
-}
-
-/// The same, to be written.
-pub(super) fn bytes_of_mut<T: Plain>(values: &mut [T]) -> &mut [u8] {
-    // SAFETY: the slice covers exactly `values`, and any bytes are a value of a plain type.
-    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), std::mem::size_of_val(values)) }
 }

@@ -6,18 +6,22 @@
 //! | file | what is in it |
 //! |---|---|
 //! | `device.rs` | what the engine needs of a device |
+//! | `gpus.rs` | which GPUs there are, and whether one can be used |
 //! | `buffer.rs` | arrays in f32, bf16 or both, and the pool of their memory |
 //! | `engine.rs` | [`Cuda`] itself: launches, conversions, products |
-//! | `operations.rs` | `impl Ops`: which of these does what |
-//! | `embedding.rs`, `dense.rs`, `norm.rs`, `elements.rs` | embeddings and rows; products; LayerNorm; GELU, dropout, loss |
-//! | `sums.rs` | sums over rows, whose second stages are one launch a step |
-//! | `attention.rs` | the work list of the attention kernels, and their launches |
-//! | `optimizer.rs` | AdamW and norms over many arrays in one launch |
-//! | `recurrence.rs`, `words.rs` | for heads: the LSTM, and attention over words, forward and backward |
+//! | `parameters.rs`, `shapes.rs` | what kernels take; refusals of what does not fit |
+//! | `embedding.rs`, `rows.rs`, `linear.rs`, `elementwise.rs`, `layer_norm.rs`, `dropout.rs`, `attention.rs`, `cross_entropy.rs` | the operations of the encoder |
+//! | `attention_tiles.rs` | the work list of the attention kernels |
+//! | `reductions.rs` | sums over rows, whose second stages are one launch a step |
+//! | `lstm.rs`, `additive_attention.rs` | for heads: the LSTM, and attention over words, forward and backward |
 //! | `candle_op.rs` | how a head's autograd comes to them |
-//! | `nvidia.rs`, `products.rs`, `driver.rs` | with the feature `cuda`: the device on a GPU, its matrix products, what the driver says |
-//! | `shapes.rs` | refusals of what does not fit |
+//! | `optimizer.rs` | AdamW and norms over many arrays in one launch |
+//! | `nvidia/` | with the feature `cuda`: the device on a GPU, its matrix products, what the driver says |
 //! | `kernels/` | the kernels; `common.cuh` has the rules they keep, `all.cu` is what is compiled |
+//!
+//! The safety of every launch is the same argument: the argument list is the kernel's parameter list (named in the comment
+//! beside it), arrays have the shapes that were checked or made just before, indices were checked against their tables,
+//! and the grid is the one that the kernel's comment asks for.
 //!
 //! Precision. With f32 products everything is f32. With bf16 products the operands of products and the tensors between
 //! them are bf16, sums are f32, and so are the residual stream and its gradient, statistics, master weights, gradients of
@@ -29,31 +33,253 @@
 //! No call waits for the device but [`Ops::download`](super::Ops::download) and [`Ops::sum_squares`](super::Ops::sum_squares).
 //! So a step of training waits for nothing: what it came to is asked for when [`AHEAD`] more are enqueued.
 
+mod additive_attention;
 mod attention;
+mod attention_tiles;
 mod buffer;
 mod candle_op;
-mod dense;
+mod cross_entropy;
 pub mod device;
-#[cfg(feature = "cuda")]
-pub(super) mod driver;
-mod elements;
+mod dropout;
+mod elementwise;
 mod embedding;
 mod engine;
-mod norm;
+pub mod gpus;
+mod layer_norm;
+mod linear;
+mod lstm;
 #[cfg(feature = "cuda")]
 pub mod nvidia;
-mod operations;
 mod optimizer;
-#[cfg(feature = "cuda")]
-mod products;
-mod recurrence;
+mod parameters;
+mod reductions;
+mod rows;
 mod shapes;
-mod sums;
-mod words;
+
+use std::ops::Range;
+
+use candle_core::{DType, Tensor};
+
+use super::cls_attention;
+use super::{
+    AdamWStep, AttentionShape, FirstAttention, Late, Loss, Moments, Norm, NormGradients, Normed, Ops, StepSums, TapeOf,
+    Update,
+};
+use crate::Result;
+use crate::rng::Dropout;
+use device::Element;
+use parameters::bytes_of;
+use shapes::defect;
 
 pub use attention::Probabilities;
 pub use buffer::Buffer;
-pub use device::Device;
+pub use device::{Device, Gpu};
 pub use engine::{AHEAD, Cuda};
 #[cfg(feature = "cuda")]
 pub use nvidia::Nvidia;
+
+impl<D: Device> Ops for Cuda<D> {
+    type Buffer = Buffer<D>;
+    type Probabilities = Probabilities<D>;
+
+    fn name(&self) -> &'static str {
+        match self.products {
+            Element::F32 => "cuda",
+            Element::Bf16 => "cuda-bf16",
+        }
+    }
+
+    fn upload(&self, values: &[f32], shape: &[usize]) -> Result<Buffer<D>> {
+        if values.len() != shape.iter().product::<usize>() {
+            return Err(defect(format!("{} values do not fill the shape {shape:?}", values.len())));
+        }
+        let (out, to) = self.floats(shape)?;
+        if !values.is_empty() {
+            // SAFETY: the array has as many elements.
+            unsafe { self.device.upload(bytes_of(values), to)? };
+        }
+        Ok(out)
+    }
+
+    fn download(&self, buffer: &Buffer<D>) -> Result<Vec<f32>> {
+        let from = self.f32(buffer)?;
+        // SAFETY: the form holds that many.
+        unsafe { self.fetch(from, buffer.elements()) }
+    }
+
+    fn zeros(&self, shape: &[usize]) -> Result<Buffer<D>> {
+        let (out, to) = self.floats(shape)?;
+        if out.elements() > 0 {
+            // SAFETY: the array's own bytes.
+            unsafe { self.device.zero(to, 4 * out.elements())? };
+        }
+        Ok(out)
+    }
+
+    fn to_candle(&self, buffer: &Buffer<D>) -> Result<Tensor> {
+        if buffer.elements() == 0 {
+            return Ok(Tensor::zeros(buffer.shape(), DType::F32, &self.device.candle())?);
+        }
+        let from = self.f32(buffer)?;
+        // SAFETY: the form has that shape.
+        unsafe { self.device.to_candle(from, buffer.shape()) }
+    }
+
+    fn upload_candle(&self, tensor: &Tensor) -> Result<Buffer<D>> {
+        let tensor = tensor.to_device(&self.device.candle())?.to_dtype(DType::F32)?.contiguous()?;
+        let (out, to) = self.floats(tensor.dims())?;
+        if out.elements() > 0 {
+            // SAFETY: the array has the tensor's shape.
+            unsafe { self.device.from_candle(&tensor, to)? };
+        }
+        Ok(out)
+    }
+
+    fn embed(&self, ids: &[u32], positions: &[u32], tables: [&Buffer<D>; 3]) -> Result<Buffer<D>> {
+        embedding::embed(self, ids, positions, tables)
+    }
+
+    fn embed_backward(
+        &self,
+        ids: &[u32],
+        positions: &[u32],
+        gradient: &Buffer<D>,
+        tables: [&Buffer<D>; 3],
+    ) -> Result<[Buffer<D>; 3]> {
+        embedding::embed_backward(self, ids, positions, gradient, tables)
+    }
+
+    fn linear(&self, x: &Buffer<D>, weight: &Buffer<D>, bias: Option<&Buffer<D>>) -> Result<Buffer<D>> {
+        linear::linear(self, x, weight, bias)
+    }
+
+    fn linear_backward(
+        &self,
+        x: &Buffer<D>,
+        weight: &Buffer<D>,
+        dy: &Buffer<D>,
+        onto: Option<Buffer<D>>,
+    ) -> Result<(Buffer<D>, Buffer<D>)> {
+        linear::linear_backward(self, x, weight, dy, onto)
+    }
+
+    fn column_sum(&self, dy: &Buffer<D>) -> Result<Buffer<D>> {
+        linear::column_sum(self, dy)
+    }
+
+    fn bias_gelu(&self, x: &Buffer<D>, bias: &Buffer<D>) -> Result<Buffer<D>> {
+        elementwise::bias_gelu(self, x, bias)
+    }
+
+    fn bias_gelu_backward(&self, x: &Buffer<D>, bias: &Buffer<D>, dy: Buffer<D>) -> Result<(Buffer<D>, Buffer<D>)> {
+        elementwise::bias_gelu_backward(self, x, bias, dy)
+    }
+
+    fn add_norm(
+        &self,
+        branch: Buffer<D>,
+        bias: Option<&Buffer<D>>,
+        residual: Option<&Buffer<D>>,
+        norm: Norm<'_, Buffer<D>>,
+        dropout: Option<&Dropout>,
+    ) -> Result<Normed<Buffer<D>>> {
+        layer_norm::add_norm(self, branch, bias, residual, norm, dropout)
+    }
+
+    fn add_norm_backward(
+        &self,
+        dy: Buffer<D>,
+        normed: &Normed<Buffer<D>>,
+        gamma: &Buffer<D>,
+        dropout: Option<&Dropout>,
+    ) -> Result<NormGradients<Buffer<D>>> {
+        layer_norm::add_norm_backward(self, dy, normed, gamma, dropout)
+    }
+
+    fn dropout(&self, x: Buffer<D>, dropout: &Dropout) -> Result<Buffer<D>> {
+        dropout::dropout(self, x, dropout)
+    }
+
+    fn attention(
+        &self,
+        qkv: &Buffer<D>,
+        shape: AttentionShape<'_>,
+        dropout: Option<&Dropout>,
+    ) -> Result<(Buffer<D>, Probabilities<D>)> {
+        attention::attention(self, qkv, shape, dropout)
+    }
+
+    fn attention_backward(
+        &self,
+        qkv: &Buffer<D>,
+        probabilities: Probabilities<D>,
+        dy: &Buffer<D>,
+        shape: AttentionShape<'_>,
+        dropout: Option<&Dropout>,
+    ) -> Result<Buffer<D>> {
+        attention::attention_backward(self, qkv, probabilities, dy, shape, dropout)
+    }
+
+    fn attend_first(&self, of: &FirstAttention<'_, Buffer<D>>) -> Result<(Buffer<D>, TapeOf<Self>)> {
+        cls_attention::attend(self, of)
+    }
+
+    fn attend_first_backward(
+        &self,
+        of: &FirstAttention<'_, Buffer<D>>,
+        tape: TapeOf<Self>,
+        dy: &Buffer<D>,
+    ) -> Result<[Buffer<D>; 3]> {
+        cls_attention::attend_backward(self, of, tape, dy)
+    }
+
+    fn last_states(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
+        lstm::last_states(self, inputs, recurrent, sequences)
+    }
+
+    fn attend_words(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
+        additive_attention::attend_words(self, last, key, words)
+    }
+
+    fn rows(&self, x: &Buffer<D>, rows: &[usize]) -> Result<Buffer<D>> {
+        rows::rows(self, x, rows)
+    }
+
+    fn add_rows(&self, x: Buffer<D>, rows: &[usize], values: &Buffer<D>) -> Result<Buffer<D>> {
+        rows::add_rows(self, x, rows, values)
+    }
+
+    fn add(&self, a: Buffer<D>, b: &Buffer<D>) -> Result<Buffer<D>> {
+        elementwise::add(self, a, b)
+    }
+
+    fn mask(&self, dropout: &Dropout, rows: usize, columns: usize) -> Result<Tensor> {
+        self.to_candle(&dropout::mask(self, dropout, rows, columns)?)
+    }
+
+    fn cross_entropy(&self, logits: &Buffer<D>, labels: &[u32], loss: &Loss<'_>) -> Result<(Buffer<D>, Buffer<D>)> {
+        cross_entropy::cross_entropy(self, logits, labels, loss)
+    }
+
+    fn sum_squares(&self, x: &Buffer<D>) -> Result<f64> {
+        optimizer::sum_squares(self, x)
+    }
+
+    fn adamw(
+        &self,
+        value: &mut Buffer<D>,
+        moments: &mut Moments<Buffer<D>>,
+        gradient: &Buffer<D>,
+        step: &AdamWStep,
+    ) -> Result<()> {
+        optimizer::update(self, &mut [Update { value, moments, gradient, step: *step }], None)
+    }
+
+    fn step(&self, loss: &Buffer<D>, updates: &mut [Update<'_, Buffer<D>>], max_norm: f64) -> Result<Late<StepSums>> {
+        optimizer::step(self, loss, updates, max_norm)
+    }
+
+    fn ahead(&self) -> usize {
+        AHEAD
+    }
+}

@@ -3,7 +3,8 @@
 
 use super::buffer::{Block, Buffer};
 use super::device::{Device, Element, argument};
-use super::engine::{Cuda, Plain, bytes_of_mut};
+use super::engine::Cuda;
+use super::parameters::{Plain, bytes_of_mut};
 use super::shapes::expect;
 use crate::Result;
 use crate::ops::{AdamWStep, Late, StepSums, Update};
@@ -62,113 +63,120 @@ struct Verdict {
 // SAFETY: numbers without padding, any bytes of which are a value.
 unsafe impl Plain for Verdict {}
 
-impl<D: Device> Cuda<D> {
-    /// Sum of squares of all elements of an array, in f64; waits for the device.
-    pub(super) fn squares(&self, array: &Buffer<D>) -> Result<f64> {
-        let verdict = self.verdict(&[array], None, 0.0)?;
-        // SAFETY: `verdict` has enqueued what writes it.
-        Ok(unsafe { self.fetch::<Verdict>(verdict.address(), 1)? }[0].squares)
-    }
+/// Sum of squares of all elements of an array, in f64; waits for the device.
+pub(super) fn sum_squares<D: Device>(cuda: &Cuda<D>, array: &Buffer<D>) -> Result<f64> {
+    let verdict = verdict(cuda, &[array], None, 0.0)?;
+    // SAFETY: `verdict` has enqueued what writes it.
+    Ok(unsafe { cuda.fetch::<Verdict>(verdict.address(), 1)? }[0].squares)
+}
 
-    /// Clipping and AdamW, enqueued.
-    pub(super) fn clipped(
-        &self,
-        loss: &Buffer<D>,
-        updates: &mut [Update<'_, Buffer<D>>],
-        max_norm: f64,
-    ) -> Result<Late<StepSums>> {
-        expect("the loss", loss, &[1])?;
-        let gradients: Vec<_> = updates.iter().map(|update| update.gradient).collect();
-        let verdict = self.verdict(&gradients, Some(loss), max_norm)?;
-        self.update(updates, Some(&verdict))?;
-        // SAFETY: as above.
-        let later = unsafe { self.device.download_later(verdict.address(), size_of::<Verdict>())? };
-        let device = self.device.clone();
-        Ok(Late::new(move || {
-            let mut found = [Verdict::default()];
-            let arrived = device.arrived(later)?;
-            bytes_of_mut(&mut found).copy_from_slice(&arrived);
-            let [Verdict { squares, loss, .. }] = found;
-            Ok(StepSums { loss: f64::from(loss), norm: squares.sqrt() })
-        }))
-    }
+/// Clipping and AdamW, enqueued.
+pub(super) fn step<D: Device>(
+    cuda: &Cuda<D>,
+    loss: &Buffer<D>,
+    updates: &mut [Update<'_, Buffer<D>>],
+    max_norm: f64,
+) -> Result<Late<StepSums>> {
+    expect("the loss", loss, &[1])?;
+    let gradients: Vec<_> = updates.iter().map(|update| update.gradient).collect();
+    let verdict = verdict(cuda, &gradients, Some(loss), max_norm)?;
+    update(cuda, updates, Some(&verdict))?;
+    // SAFETY: as above.
+    let later = unsafe { cuda.device.download_later(verdict.address(), size_of::<Verdict>())? };
+    let device = cuda.device.clone();
+    Ok(Late::new(move || {
+        let mut found = [Verdict::default()];
+        let arrived = device.arrived(later)?;
+        bytes_of_mut(&mut found).copy_from_slice(&arrived);
+        let [Verdict { squares, loss, .. }] = found;
+        Ok(StepSums { loss: f64::from(loss), norm: squares.sqrt() })
+    }))
+}
 
-    /// A `Verdict` on the device.
-    fn verdict(&self, arrays: &[&Buffer<D>], loss: Option<&Buffer<D>>, max_norm: f64) -> Result<Block<D>> {
+/// A `Verdict` on the device.
+fn verdict<D: Device>(
+    cuda: &Cuda<D>,
+    arrays: &[&Buffer<D>],
+    loss: Option<&Buffer<D>>,
+    max_norm: f64,
+) -> Result<Block<D>> {
+    let mut items = Vec::new();
+    let mut blocks = 0;
+    for array in arrays.iter().filter(|array| array.elements() > 0) {
+        let elements = array.elements();
+        items.push(Squared { x: cuda.f32(array)?, elements: elements as u64, first: blocks });
+        blocks += elements.div_ceil(BLOCK_ELEMENTS) as u64;
+    }
+    let list = cuda.send(&items)?;
+    let (sums, out) = (cuda.pool.block(8 * blocks as usize)?, cuda.pool.block(size_of::<Verdict>())?);
+    let (items, count, blocks32) = (list.address(), items.len() as i32, blocks as i32);
+    let loss = loss.map(|loss| cuda.f32(loss)).transpose()?.unwrap_or(0);
+    let (partial, to) = (sums.address(), out.address());
+    // SAFETY: (const Squared*, int, double*), then (const double*, int, const float*, double, Verdict*), one block.
+    unsafe {
+        let mut arguments = [argument(&items), argument(&count), argument(&partial)];
+        cuda.launch("sum_squares", [blocks as u32, 1, 1], 256, 64, &mut arguments)?;
+        let mut arguments =
+            [argument(&partial), argument(&blocks32), argument(&loss), argument(&max_norm), argument(&to)];
+        cuda.launch("verdict", [1, 1, 1], 256, 64, &mut arguments)?;
+    }
+    Ok(out)
+}
+
+/// One step of AdamW on all arrays, clipped by a `Verdict` or else by each update's own factor.
+pub(super) fn update<D: Device>(
+    cuda: &Cuda<D>,
+    updates: &mut [Update<'_, Buffer<D>>],
+    verdict: Option<&Block<D>>,
+) -> Result<()> {
+    let verdict = verdict.map_or(0, Block::address);
+    let shared = |step: &AdamWStep| Step {
+        betas: step.betas.map(|x| x as f32),
+        complements: step.complements(),
+        corrections: step.corrections.map(|x| x as f32),
+        epsilon: step.epsilon as f32,
+        clip: step.clip as f32,
+    };
+    for group in updates.chunk_by_mut(|a, b| shared(&a.step) == shared(&b.step)) {
+        let Some(step) = group.first().map(|first| shared(&first.step)) else { continue };
         let mut items = Vec::new();
         let mut blocks = 0;
-        for array in arrays.iter().filter(|array| array.elements() > 0) {
-            let elements = array.elements();
-            items.push(Squared { x: self.f32(array)?, elements: elements as u64, first: blocks });
+        for Update { value, moments, gradient, step } in group.iter_mut() {
+            let arrays =
+                [("the first moment", &moments.m), ("the second moment", &moments.v), ("the gradient", *gradient)];
+            for (what, x) in arrays {
+                expect(what, x, value.shape())?;
+            }
+            let elements = value.elements();
+            if elements == 0 {
+                continue;
+            }
+            items.push(Updated {
+                value: unshare(cuda, value)?,
+                m: unshare(cuda, &mut moments.m)?,
+                v: unshare(cuda, &mut moments.v)?,
+                gradient: cuda.f32(gradient)?,
+                bf16: value.address(Element::Bf16).unwrap_or(0),
+                elements: elements as u64,
+                first: blocks,
+                rate: step.learning_rate as f32,
+                decay: step.decay as f32,
+            });
             blocks += elements.div_ceil(BLOCK_ELEMENTS) as u64;
         }
-        let list = self.send(&items)?;
-        let (sums, out) = (self.pool.block(8 * blocks as usize)?, self.pool.block(size_of::<Verdict>())?);
-        let (items, count, blocks32) = (list.address(), items.len() as i32, blocks as i32);
-        let loss = loss.map(|loss| self.f32(loss)).transpose()?.unwrap_or(0);
-        let (partial, to) = (sums.address(), out.address());
-        // SAFETY: (const Squared*, int, double*), then (const double*, int, const float*, double, Verdict*), one block.
-        unsafe {
-            let mut arguments = [argument(&items), argument(&count), argument(&partial)];
-            self.launch("sum_squares", [blocks as u32, 1, 1], 256, 64, &mut arguments)?;
-            let mut arguments =
-                [argument(&partial), argument(&blocks32), argument(&loss), argument(&max_norm), argument(&to)];
-            self.launch("verdict", [1, 1, 1], 256, 64, &mut arguments)?;
-        }
-        Ok(out)
+        let list = cuda.send(&items)?;
+        let (items, count) = (list.address(), items.len() as i32);
+        let mut arguments = [argument(&items), argument(&count), argument(&step), argument(&verdict)];
+        // SAFETY: (const Updated*, int, Step, const Verdict*); nothing else shares the arrays that are written.
+        unsafe { cuda.launch("adamw", [blocks as u32, 1, 1], 256, 0, &mut arguments)? };
     }
+    Ok(())
+}
 
-    /// One step of AdamW on all arrays, clipped by a `Verdict` or else by each update's own factor.
-    pub(super) fn update(&self, updates: &mut [Update<'_, Buffer<D>>], verdict: Option<&Block<D>>) -> Result<()> {
-        let verdict = verdict.map_or(0, Block::address);
-        let shared = |step: &AdamWStep| Step {
-            betas: step.betas.map(|x| x as f32),
-            complements: step.complements(),
-            corrections: step.corrections.map(|x| x as f32),
-            epsilon: step.epsilon as f32,
-            clip: step.clip as f32,
-        };
-        for group in updates.chunk_by_mut(|a, b| shared(&a.step) == shared(&b.step)) {
-            let Some(step) = group.first().map(|first| shared(&first.step)) else { continue };
-            let mut items = Vec::new();
-            let mut blocks = 0;
-            for Update { value, moments, gradient, step } in group.iter_mut() {
-                let arrays =
-                    [("the first moment", &moments.m), ("the second moment", &moments.v), ("the gradient", *gradient)];
-                for (what, x) in arrays {
-                    expect(what, x, value.shape())?;
-                }
-                let elements = value.elements();
-                if elements == 0 {
-                    continue;
-                }
-                items.push(Updated {
-                    value: self.unshare(value)?,
-                    m: self.unshare(&mut moments.m)?,
-                    v: self.unshare(&mut moments.v)?,
-                    gradient: self.f32(gradient)?,
-                    bf16: value.address(Element::Bf16).unwrap_or(0),
-                    elements: elements as u64,
-                    first: blocks,
-                    rate: step.learning_rate as f32,
-                    decay: step.decay as f32,
-                });
-                blocks += elements.div_ceil(BLOCK_ELEMENTS) as u64;
-            }
-            let list = self.send(&items)?;
-            let (items, count) = (list.address(), items.len() as i32);
-            let mut arguments = [argument(&items), argument(&count), argument(&step), argument(&verdict)];
-            // SAFETY: (const Updated*, int, Step, const Verdict*); nothing else shares the arrays that are written.
-            unsafe { self.launch("adamw", [blocks as u32, 1, 1], 256, 0, &mut arguments)? };
-        }
-        Ok(())
+/// Become a copy of itself if another clone shares the values; the address of its f32 form.
+fn unshare<D: Device>(cuda: &Cuda<D>, x: &mut Buffer<D>) -> Result<u64> {
+    if !x.is_unshared() {
+        *x = cuda.owned(x.clone())?.0;
     }
-
-    /// Become a copy of itself if another clone shares the values; the address of its f32 form.
-    fn unshare(&self, x: &mut Buffer<D>) -> Result<u64> {
-        if !x.is_unshared() {
-            *x = self.owned(x.clone())?.0;
-        }
-        self.f32(x)
-    }
+    cuda.f32(x)
 }

@@ -8,18 +8,23 @@
 //! into pieces of rows. Every element of `out` is summed by one thread in one order, so the bits do not depend on the
 //! number of threads.
 
-#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
-mod amx_in_words;
-mod pack;
 #[cfg(target_arch = "x86_64")]
-mod x86;
+mod amx;
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+mod amx_emulator;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod pack;
+mod tile;
 
 use rayon::prelude::*;
 
 use self::pack::Packer;
-use super::buffer::{Buffer, Pool};
+pub(super) use self::tile::Start;
+use self::tile::{DEPTH, Piece, SIDE, TILE, unpack};
+use super::buffer::{Packed, Pool};
+use super::matmul::{Matrix, MatrixMut};
 use super::simd::{Simd, kernel};
-use crate::ops::product::{Matrix, MatrixMut};
 
 /// What multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,9 +46,9 @@ impl Unit {
         match self {
             Self::Portable => true,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => x86::has_avx512(),
+            Self::Avx512 => avx512::has_avx512(),
             #[cfg(target_arch = "x86_64")]
-            Self::Amx => x86::has_amx(),
+            Self::Amx => amx::has_amx(),
             #[cfg(not(target_arch = "x86_64"))]
             Self::Avx512 | Self::Amx => false,
         }
@@ -71,56 +76,12 @@ pub(super) struct Products {
     simd: Simd,
 }
 
-/// Rows, or columns, of a tile.
-const SIDE: usize = 16;
-/// Numbers along the sum in a tile; two of them, a pair, fill one 32-bit word.
-const DEPTH: usize = 32;
-/// 32-bit words in a tile.
-const TILE: usize = SIDE * DEPTH / 2;
 /// Bytes of a panel of the right factor: with what streams past it, well inside of a second-level cache.
 const PANEL: usize = 384 << 10;
 /// Tiles side by side in a panel are a multiple of this: what each unit computes at once divides it.
 const ABREAST: usize = 6;
 /// Row blocks of one task at most; a panel is read once for each.
 const BLOCKS: usize = 8;
-
-/// A factor in tiles: `[outer / 16][inner / 32][tile]`, the rest filled with zeros. `outer` counts rows of a left factor
-/// or columns of a right one. In the tiles of a left factor the pairs of one row follow each other, `[16 rows][16 pairs]`;
-/// in those of a right factor the columns, `[16 pairs][16 columns]`.
-#[derive(Debug, Clone)]
-pub(super) struct Packed {
-    words: Buffer,
-    outer: usize,
-    inner: usize,
-}
-
-impl Packed {
-    /// Tiles along the sum.
-    fn depth(&self) -> usize {
-        self.inner.div_ceil(DEPTH)
-    }
-
-    /// Tiles along the rows or columns.
-    fn blocks(&self) -> usize {
-        self.outer.div_ceil(SIDE)
-    }
-
-    /// The tiles of a block of rows or columns.
-    fn block(&self, block: usize) -> &[f32] {
-        let size = self.depth() * TILE;
-        &self.words.values()[block * size..(block + 1) * size]
-    }
-}
-
-/// What a product starts from.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Start<'a> {
-    Zero,
-    /// Each row from this one.
-    Row(&'a [f32]),
-    /// From what is there.
-    There,
-}
 
 impl Products {
     /// `None` when this machine lacks the unit.
@@ -182,40 +143,14 @@ impl Products {
                 _ if left.inner == 0 => portable(self.simd, &piece, &mut part),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the unit is available; the factors hold the tiles of the piece.
-                Unit::Avx512 => unsafe { x86::avx512(&piece, &mut part) },
+                Unit::Avx512 => unsafe { avx512::avx512(&piece, &mut part) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
-                Unit::Amx => unsafe { x86::amx(&piece, &mut part) },
+                Unit::Amx => unsafe { amx::amx(&piece, &mut part) },
                 _ => portable(self.simd, &piece, &mut part),
             }
         });
     }
-}
-
-/// A part of a product that one thread computes: blocks of rows from `block`, blocks of columns from `tile`.
-struct Piece<'a> {
-    left: &'a Packed,
-    right: &'a Packed,
-    block: usize,
-    tile: usize,
-    start: Start<'a>,
-}
-
-impl Piece<'_> {
-    /// What the columns from `first` (counted in the piece) start from, where they share it.
-    fn start_row(&self, first: usize, width: usize) -> Option<&[f32]> {
-        match self.start {
-            Start::Row(row) => Some(&row[self.tile * SIDE + first..][..width]),
-            Start::Zero | Start::There => None,
-        }
-    }
-}
-
-/// The two numbers of a pair.
-#[inline(always)]
-fn unpack(word: f32) -> (f32, f32) {
-    let bits = word.to_bits();
-    (f32::from_bits(bits << 16), f32::from_bits(bits & 0xffff_0000))
 }
 
 fn portable(simd: Simd, piece: &Piece<'_>, out: &mut MatrixMut<'_, f32>) {

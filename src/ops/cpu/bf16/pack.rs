@@ -6,13 +6,10 @@
 
 use rayon::prelude::*;
 
-use super::super::buffer::Pool;
+use super::super::buffer::{Packed, Pool};
+use super::super::matmul::Matrix;
 use super::super::simd::{Simd, kernel};
-use super::{DEPTH, Packed, SIDE, TILE};
-use crate::ops::product::Matrix;
-
-/// Column blocks that are packed together: 256 bytes of each row at a time.
-pub const TOGETHER: usize = 4;
+use super::tile::{DEPTH, SIDE, TILE, TOGETHER};
 
 /// Words of `[outer block][depth][TILE]`, written block by block in parallel: `write(first block, words)`.
 fn packed(
@@ -45,7 +42,7 @@ pub fn along_rows(packer: Packer, pool: &Pool, x: Matrix<'_, f32>, transposed: b
         let rows = x.some_rows(block * SIDE..x.rows().min((block + 1) * SIDE));
         let done = match packer.rounding && rows.rows() == SIDE {
             #[cfg(target_arch = "x86_64")]
-            true => super::x86::whole_rows(rows, transposed, words),
+            true => super::avx512::whole_rows(rows, transposed, words),
             _ => 0,
         };
         rows_block(packer.simd, rows, transpose, done, words);
@@ -58,7 +55,7 @@ pub fn along_columns(packer: Packer, pool: &Pool, x: Matrix<'_, f32>, transposed
     packed(pool, x.columns(), x.rows(), TOGETHER, |block, words| {
         let done = match packer.rounding && (block + TOGETHER) * SIDE <= x.columns() {
             #[cfg(target_arch = "x86_64")]
-            true => super::x86::whole_columns(x, block * SIDE, transposed, words),
+            true => super::avx512::whole_columns(x, block * SIDE, transposed, words),
             _ => 0,
         };
         columns_block(packer.simd, x, block, transpose, done, words);
@@ -173,7 +170,7 @@ type Transpose = fn(&[f32; TILE], &mut [f32]);
 fn transpose(simd: Simd) -> Transpose {
     match simd.level() {
         #[cfg(target_arch = "x86_64")]
-        super::super::simd::Level::Avx512 => super::x86::transpose,
+        super::super::simd::Level::Avx512 => super::avx512::transpose,
         _ => transpose_plainly,
     }
 }

@@ -17,7 +17,7 @@ fn units() -> impl Iterator<Item = Unit> {
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 fn amx_in_words() -> bool {
-    super::amx_in_words::install()
+    super::amx_emulator::install()
 }
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]

@@ -1,12 +1,19 @@
 //! Bias, dropout, residual and LayerNorm in one pass over the rows, forward and backward.
 
-use super::mask::Mask;
+use rayon::prelude::*;
+
+use super::buffer::Buffer;
+use super::dropout::Mask;
+use super::engine::{Cpu, ROWS, expect, matrix};
 use super::math::sum_of;
 use super::simd::kernel;
+use crate::Result;
+use crate::ops::{Norm, NormGradients, Normed};
+use crate::rng::Dropout;
 
 kernel! {
     /// `x`, the branch, becomes the normalized rows; `out` their affine image. `mask` has the first row's element.
-    pub fn forward<A>(
+    fn forward<A>(
         x: &mut [f32],
         bias: Option<&[f32]>,
         residual: Option<&[f32]>,
@@ -54,7 +61,7 @@ kernel! {
 kernel! {
     /// With n the normalized row and g = dy * gamma: `dx = rstd (g - mean(g) - n mean(g n))` in place of `dy`; `branch`
     /// becomes dx times the mask. Columns of `dy n`, `dy` and the branch's gradient are added onto `sums`, `(3, H)`.
-    pub fn backward<A>(
+    fn backward<A>(
         dy: &mut [f32],
         normalized: &[f32],
         rstds: &[f32],
@@ -100,4 +107,86 @@ kernel! {
             }
         }
     }
+}
+
+pub(super) fn add_norm(
+    cpu: &Cpu,
+    branch: Buffer,
+    bias: Option<&Buffer>,
+    residual: Option<&Buffer>,
+    norm: Norm<'_, Buffer>,
+    dropout: Option<&Dropout>,
+) -> Result<Normed<Buffer>> {
+    let (tokens, hidden) = matrix(&branch)?;
+    for (what, vector) in [("the bias", bias), ("gamma", Some(norm.gamma)), ("beta", Some(norm.beta))] {
+        vector.map_or(Ok(()), |vector| expect(what, vector, &[hidden]))?;
+    }
+    residual.map_or(Ok(()), |residual| expect("the residual", residual, &[tokens, hidden]))?;
+    let mask = dropout.map(Mask::from);
+    let mut normalized = branch.owned(&cpu.pool);
+    let (mut out, mut rstd) = (cpu.pool.dirty(&[tokens, hidden]), cpu.pool.dirty(&[tokens]));
+    let (bias, affine) = (bias.map(Buffer::values), [norm.gamma.values(), norm.beta.values()]);
+    let piece = (ROWS * hidden).max(1);
+    normalized.fill(|x| {
+        out.fill(|out| {
+            rstd.fill(|rstd| {
+                let pieces = x.par_chunks_mut(piece).zip(out.par_chunks_mut(piece)).zip(rstd.par_chunks_mut(ROWS));
+                pieces.enumerate().for_each(|(index, ((x, out), rstd))| {
+                    let start = index * piece;
+                    let residual = residual.map(|residual| &residual.values()[start..start + x.len()]);
+                    let mask = mask.as_ref().map(|mask| (mask, start as u64));
+                    forward(cpu.simd, x, bias, residual, affine, norm.eps as f32, mask, out, rstd);
+                });
+            });
+        });
+    });
+    Ok(Normed { out, normalized, rstd })
+}
+
+pub(super) fn add_norm_backward(
+    cpu: &Cpu,
+    dy: Buffer,
+    normed: &Normed<Buffer>,
+    gamma: &Buffer,
+    dropout: Option<&Dropout>,
+) -> Result<NormGradients<Buffer>> {
+    let (tokens, hidden) = matrix(&dy)?;
+    expect("the normalized rows", &normed.normalized, &[tokens, hidden])?;
+    expect("rstd", &normed.rstd, &[tokens])?;
+    expect("gamma", gamma, &[hidden])?;
+    let mut residual = dy.owned(&cpu.pool);
+    let (normalized, rstd) = (normed.normalized.values(), normed.rstd.values());
+    let piece = (ROWS * hidden).max(1);
+    let mask = dropout.map(Mask::from);
+    let (branch, sums) = match &mask {
+        Some(mask) => {
+            let mut branch = cpu.pool.dirty(&[tokens, hidden]);
+            let sums = residual.fill(|dx| {
+                branch.fill(|branch| {
+                    let pieces = dx.par_chunks_mut(piece).zip(branch.par_chunks_mut(piece));
+                    cpu.sums(pieces, 3 * hidden, |row, (dx, branch), sums| {
+                        let (start, rows) = (row * hidden, dx.len() / hidden);
+                        let (n, rstd) = (&normalized[start..start + dx.len()], &rstd[row..row + rows]);
+                        let branch = Some((mask, start as u64, branch));
+                        backward(cpu.simd, dx, n, rstd, gamma.values(), branch, sums);
+                    })
+                })
+            });
+            (branch, sums)
+        }
+        None => {
+            let sums = residual.fill(|dx| {
+                cpu.sums(dx.par_chunks_mut(piece), 3 * hidden, |row, dx, sums| {
+                    let (start, rows) = (row * hidden, dx.len() / hidden);
+                    let (n, rstd) = (&normalized[start..start + dx.len()], &rstd[row..row + rows]);
+                    backward(cpu.simd, dx, n, rstd, gamma.values(), None, sums);
+                })
+            });
+            // Nothing drops: the two gradients are one.
+            (residual.clone(), sums)
+        }
+    };
+    let [gamma, beta, bias] =
+        [0, 1, 2].map(|part| cpu.pool.copy(&sums.values()[part * hidden..(part + 1) * hidden], &[hidden]));
+    Ok(NormGradients { branch, residual, gamma, beta, bias })
 }

@@ -17,20 +17,26 @@
 //! [`Staging::MOST`] bytes to the device, which a step of training does not make; and the first launch of a kernel, which
 //! loads it. What candle uploads for a head in a step is below the 64 KB up to which the driver copies and returns.
 
+pub(in crate::ops) mod driver;
+mod matmul;
+mod pinned;
+
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use candle_core::cuda_backend::{CudaDevice, CudaStorage};
 use candle_core::op::BackpropOp;
 use candle_core::{Storage, Tensor};
 use cudarc::driver::result::{self, DriverError};
-use cudarc::driver::{CudaContext, CudaEvent, CudaSlice, CudaStream, DevicePtr, PinnedHostSlice, sys};
+use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, sys};
 
 use super::device::{Device, Gemm, Launch};
-use super::driver;
-use super::products::Products;
 use crate::{Error, Result};
+use matmul::Products;
+use pinned::{Answer, Readback, Staging, locked};
+
+pub use pinned::Later;
 
 /// SASS for compute capability 8.0 and 9.0, and PTX for what comes after, made by `build.rs`. The driver reads it in
 /// words of eight bytes.
@@ -44,9 +50,6 @@ const WORKSPACE: usize = 32 << 20;
 
 /// Dynamic shared memory that a block may have without asking.
 const SHARED_UNASKED: u32 = 48 << 10;
-
-/// What the driver answers.
-type Answer<T> = std::result::Result<T, DriverError>;
 
 /// Kernels that were launched, and the dynamic shared memory that each may have.
 type Functions = HashMap<&'static str, (Function, u32)>;
@@ -127,7 +130,7 @@ impl Nvidia {
     /// [`Error::Device`] that says what is missing and what to do about it.
     pub fn open(index: usize) -> Result<Self> {
         let device = format!("cuda:{index}");
-        crate::ops::engine::usable(index)?;
+        super::gpus::usable(index)?;
         let failed = |doing: &'static str| move |error| driver::refused(&format!("cuda:{index}"), doing, error);
         let candle = CudaDevice::new_with_stream(index).map_err(|e| match driver::explain(&device, e.into()) {
             Error::Tensor(other) => driver::failure(&device, "opening it", other),
@@ -348,11 +351,6 @@ impl Drop for Nvidia {
     }
 }
 
-/// The data behind the lock; a panic elsewhere leaves it whole: caches, and slots that are written before they are sent.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
 /// The memory pool of the driver from which `cuMemAllocAsync` allocates.
 struct Pool(sys::CUmemoryPool);
 // SAFETY: a handle of the driver, which any thread may use.
@@ -380,110 +378,5 @@ impl Pool {
     fn trim(&self) {
         // SAFETY: the pool is the device's own.
         let _ = unsafe { result::mem_pool::trim_to(self.0, 0) };
-    }
-}
-
-/// Bytes on their way to the host, in pinned memory that is used again.
-pub struct Later {
-    /// `None` only while it is dropped.
-    slot: Option<Readback>,
-    bytes: usize,
-    free: Arc<Mutex<Vec<Readback>>>,
-}
-
-impl Drop for Later {
-    fn drop(&mut self) {
-        // If nobody asked, the copy may still be under way: the next one into the slot comes after it in the stream.
-        locked(&self.free).extend(self.slot.take());
-    }
-}
-
-/// Pinned memory that the device copies to.
-struct Readback {
-    memory: PinnedHostSlice<u8>,
-    address: *mut u8,
-    /// When the last copy to it was done.
-    done: CudaEvent,
-}
-// SAFETY: `address` is the slot's own memory, which one thread has at a time.
-unsafe impl Send for Readback {}
-
-impl Readback {
-    fn new(stream: &CudaStream, bytes: usize) -> Answer<Self> {
-        // SAFETY: read only after the device wrote it. Flags 0: memory that the processor may cache.
-        let mut memory = unsafe { stream.context().alloc_pinned_with_flags::<u8>(bytes, 0) }?;
-        let address = memory.as_mut_ptr()?;
-        let done = stream.record_event(Some(sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC))?;
-        Ok(Self { memory, address, done })
-    }
-}
-
-impl Drop for Readback {
-    fn drop(&mut self) {
-        // Before the memory is freed. Nobody is left to tell of an error.
-        let _ = self.done.synchronize();
-    }
-}
-
-/// Pinned memory through which uploads go: the copy returns at once, and the caller's values may change.
-struct Staging {
-    slots: Vec<Slot>,
-    next: usize,
-}
-
-struct Slot {
-    memory: PinnedHostSlice<u8>,
-    address: *mut u8,
-    /// When the last copy from it was done.
-    sent: CudaEvent,
-}
-// SAFETY: `address` is the slot's own memory, used behind a lock.
-unsafe impl Send for Slot {}
-
-impl Staging {
-    /// Most identifiers, offsets and parameter lists of a step. Larger things, such as weights, are uploaded rarely.
-    const BYTES: usize = 64 << 10;
-    /// The processor may be ahead of the GPU by this many uploads; a step makes about 20.
-    const SLOTS: usize = 64;
-    /// What is longer does not go through here.
-    const MOST: usize = Self::BYTES * Self::SLOTS / 2;
-
-    fn new(stream: &CudaStream) -> Answer<Self> {
-        let slot = |_| {
-            // SAFETY: bytes, written before they are sent. Flags 0: memory that the processor may cache.
-            let mut memory = unsafe { stream.context().alloc_pinned_with_flags::<u8>(Self::BYTES, 0) }?;
-            let address = memory.as_mut_ptr()?;
-            Ok(Slot { memory, address, sent: stream.record_event(None)? })
-        };
-        Ok(Self { slots: (0..Self::SLOTS).map(slot).collect::<Answer<_>>()?, next: 0 })
-    }
-
-    /// # Safety
-    /// `to` must have room for `values`.
-    unsafe fn send(&mut self, values: &[u8], mut to: u64, stream: &CudaStream) -> Answer<()> {
-        for piece in values.chunks(Self::BYTES) {
-            let slot = &self.slots[self.next];
-            self.next = (self.next + 1) % Self::SLOTS;
-            slot.sent.synchronize()?;
-            // SAFETY: the caller's; the slot's last copy is done.
-            unsafe { slot.send(piece, to, stream)? };
-            to += piece.len() as u64;
-        }
-        Ok(())
-    }
-}
-
-impl Slot {
-    /// # Safety
-    /// `to` must have room for `values`, which fit into the slot, and whose last copy must be done.
-    unsafe fn send(&self, values: &[u8], to: u64, stream: &CudaStream) -> Answer<()> {
-        debug_assert!(values.len() <= self.memory.len());
-        // SAFETY: the caller's; nothing else writes or reads the slot.
-        unsafe {
-            self.address.copy_from_nonoverlapping(values.as_ptr(), values.len());
-            let staged = std::slice::from_raw_parts(self.address, values.len());
-            result::memcpy_htod_async(to, staged, stream.cu_stream())?;
-        }
-        self.sent.record(stream)
     }
 }

@@ -1,11 +1,41 @@
-//! The order in which an LSTM reads sequences of different lengths.
+//! The LSTM recurrence: its specification, and the order in which engines read sequences of different lengths.
+//!
+//! Gate order i, f, g, o as in PyTorch, one bias:
+//! `z_t = W_ih x_t + b + W_hh h_{t-1}`, `c_t = σ(f) c_{t-1} + σ(i) tanh(g)`, `h_t = σ(o) tanh(c_t)`.
 
 use std::ops::Range;
+
+use candle_core::Tensor;
+
+use crate::Result;
+
+/// [`Ops::last_states`](super::Ops::last_states) by candle operations, one position after the other: the specification that
+/// engines are tested against, and whose gradient is candle's autograd.
+///
+/// # Errors
+/// When a tensor operation fails.
+pub fn last_states_reference(inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
+    let hidden = recurrent.dim(1)?;
+    let mut states = Vec::new();
+    for rows in sequences {
+        let mut h = Tensor::zeros((1, hidden), inputs.dtype(), inputs.device())?;
+        let mut c = h.clone();
+        for t in rows.clone() {
+            let z = (inputs.narrow(0, t, 1)? + h.matmul(&recurrent.t()?)?)?; // (1, 4H)
+            let gate = |i: usize| z.narrow(1, i * hidden, hidden);
+            let sigmoid = |x: Tensor| (x.neg()?.exp()? + 1.0)?.recip();
+            c = ((sigmoid(gate(1)?)? * c)? + (sigmoid(gate(0)?)? * gate(2)?.tanh()?)?)?;
+            h = (sigmoid(gate(3)?)? * c.tanh()?)?;
+        }
+        states.push(h);
+    }
+    Ok(Tensor::cat(&states, 0)?)
+}
 
 /// Rows in step order: sequences are sorted by length, longest first, and stored step by step, so that the `n_t` sequences
 /// that still run at step t are contiguous rows, the first `n_t` of those of step t - 1.
 #[derive(Debug, Clone)]
-pub(in crate::ops) struct Schedule {
+pub(super) struct Schedule {
     /// For each sequence, longest first, its number in the caller's order.
     pub sequences: Vec<usize>,
     /// For each row in step order, its row in the caller's order.
@@ -59,8 +89,9 @@ impl Schedule {
 }
 
 #[cfg(test)]
-#[allow(clippy::single_range_in_vec_init)] // one sequence, not the numbers of a range
 mod tests {
+    #![allow(clippy::single_range_in_vec_init)] // one sequence, not the numbers of a range
+
     use super::*;
 
     #[test]

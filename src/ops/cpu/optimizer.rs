@@ -2,13 +2,16 @@
 
 use rayon::prelude::*;
 
-use super::ELEMENTS;
+use super::buffer::Buffer;
+use super::engine::{Cpu, ELEMENTS, expect};
 use super::math;
 use super::simd::{Simd, kernel};
-use crate::ops::AdamWStep;
+use crate::Result;
+use crate::ops::{AdamWStep, Moments};
 
 /// Sum of squares in f64: pieces of a fixed size, added in order.
-pub fn sum_squares(simd: Simd, x: &[f32]) -> f64 {
+pub(super) fn sum_squares(cpu: &Cpu, x: &[f32]) -> f64 {
+    let simd = cpu.simd;
     if x.len() <= ELEMENTS {
         return math::sum_squares(simd, x);
     }
@@ -17,7 +20,7 @@ pub fn sum_squares(simd: Simd, x: &[f32]) -> f64 {
 }
 
 /// One step of AdamW in place.
-pub fn adamw(simd: Simd, step: &AdamWStep, w: &mut [f32], m: &mut [f32], v: &mut [f32], gradient: &[f32]) {
+fn update(simd: Simd, step: &AdamWStep, w: &mut [f32], m: &mut [f32], v: &mut [f32], gradient: &[f32]) {
     if w.len() <= ELEMENTS {
         return adamw_piece(simd, step, w, m, v, gradient);
     }
@@ -34,4 +37,22 @@ kernel! {
             (*w, *m, *v) = step.apply(*w, *m, *v, *gradient);
         }
     }
+}
+
+pub(super) fn adamw(
+    cpu: &Cpu,
+    value: &mut Buffer,
+    moments: &mut Moments<Buffer>,
+    gradient: &Buffer,
+    step: &AdamWStep,
+) -> Result<()> {
+    for (what, x) in [("the first moment", &moments.m), ("the second moment", &moments.v), ("the gradient", gradient)] {
+        expect(what, x, value.shape())?;
+    }
+    for x in [&mut *value, &mut moments.m, &mut moments.v] {
+        x.unshare(&cpu.pool);
+    }
+    let (m, v) = (&mut moments.m, &mut moments.v);
+    value.fill(|w| m.fill(|m| v.fill(|v| update(cpu.simd, step, w, m, v, gradient.values()))));
+    Ok(())
 }

@@ -16,18 +16,21 @@ use rayon::prelude::*;
 
 use super::attention::{scores_gradient, softmax_dropout, softmax_rows, stride};
 use super::buffer::{Buffer, Pool};
-use super::mask::Mask;
+use super::dropout::Mask;
+use super::engine::{Cpu, expect, matrix};
+use super::matmul::{Matrix, MatrixMut, all_threads, multiply, multiply_into};
 use super::simd::Simd;
-use super::tile;
-use crate::ops::product::{Matrix, MatrixMut, all_threads, multiply, multiply_into};
-use crate::ops::{ATTENTION_STRIDE, AttentionShape};
+use super::small_matmul;
+use crate::Result;
+use crate::ops::shapes::{defect, expect_attention};
+use crate::ops::{ATTENTION_STRIDE, AttentionShape, AttentionTape, FirstAttention, TapeOf};
 use crate::rng::Dropout;
 
 /// Sentences whose products are computed together.
 const PIECE: usize = 32;
 
 /// What of [`crate::ops::FirstAttention`] both passes read; the sizes have been checked.
-pub struct First<'a> {
+struct First<'a> {
     pub simd: Simd,
     pub pool: &'a Pool,
     /// `(T, H)`.
@@ -42,7 +45,7 @@ pub struct First<'a> {
 }
 
 /// See [`crate::ops::AttentionTape::First`].
-pub struct Kept {
+struct Kept {
     pub queries: Buffer,
     pub asked: Buffer,
     pub probabilities: Buffer,
@@ -130,7 +133,7 @@ impl<'a> First<'a> {
 
     /// A matrix of one value for each token and head, `(L, N)`, as one that has whole vectors in its rows, `(N, stride)`.
     fn by_token_to_by_head(&self, by_token: Matrix<'_, f32>, by_head: &mut [f32]) {
-        tile::transpose(self.simd, by_token, stride(by_token.rows()), by_head);
+        small_matmul::transpose(self.simd, by_token, stride(by_token.rows()), by_head);
     }
 
     /// `(N, stride)` products of each row of `by_head`, `(N, H)`, with each token. `scratch` of [`Self::scratch`].
@@ -138,9 +141,9 @@ impl<'a> First<'a> {
         let (heads, wide, length) = (self.shape.heads, stride(self.shape.heads), tokens.rows());
         let (transposed, products) = scratch.split_at_mut(self.hidden * wide);
         let products = &mut products[..length * wide];
-        tile::transpose(self.simd, Matrix::new(by_head, heads, self.hidden), wide, transposed);
+        small_matmul::transpose(self.simd, Matrix::new(by_head, heads, self.hidden), wide, transposed);
         let transposed = Matrix::new(transposed, self.hidden, wide);
-        tile::product(self.simd, &mut MatrixMut::new(products, length, wide), tokens, transposed, 1.0);
+        small_matmul::product(self.simd, &mut MatrixMut::new(products, length, wide), tokens, transposed, 1.0);
         self.by_token_to_by_head(Matrix::strided(products, length, heads, wide), out);
     }
 
@@ -156,7 +159,7 @@ impl<'a> First<'a> {
             let rows = first..a.rows().min(first + PIECE);
             let (mut out, a) = (out.some_rows(rows.clone()), a.some_rows(rows));
             if a.rows() > 1 {
-                tile::product(self.simd, &mut out, a, b, 1.0);
+                small_matmul::product(self.simd, &mut out, a, b, 1.0);
                 continue;
             }
             let mut both = self.pool.dirty(&[2, a.columns() + b.columns()]);
@@ -164,7 +167,7 @@ impl<'a> First<'a> {
                 let (twice, results) = both.split_at_mut(2 * a.columns());
                 twice.chunks_exact_mut(a.columns()).for_each(|row| row.copy_from_slice(a.row(0)));
                 let twice = Matrix::new(twice, 2, a.columns());
-                tile::product(self.simd, &mut MatrixMut::new(results, 2, b.columns()), twice, b, 1.0);
+                small_matmul::product(self.simd, &mut MatrixMut::new(results, 2, b.columns()), twice, b, 1.0);
                 out.row_mut(0).copy_from_slice(&results[..b.columns()]);
             });
         }
@@ -175,7 +178,7 @@ impl<'a> First<'a> {
         let stride = stride(b.rows());
         let mut transposed = self.pool.dirty(&[b.columns(), stride]);
         transposed.fill(|transposed| {
-            tile::transpose(self.simd, b, stride, transposed);
+            small_matmul::transpose(self.simd, b, stride, transposed);
             self.product(out, a, Matrix::strided(transposed, b.columns(), b.rows(), stride));
         });
     }
@@ -256,7 +259,13 @@ impl<'a> First<'a> {
             }
             sum_rows(dropped, stride, sums);
             let weights = Matrix::strided(dropped, heads, of.length, stride);
-            tile::product(self.simd, &mut MatrixMut::new(mean, heads, self.hidden), weights, self.inputs(of), 1.0);
+            small_matmul::product(
+                self.simd,
+                &mut MatrixMut::new(mean, heads, self.hidden),
+                weights,
+                self.inputs(of),
+                1.0,
+            );
         });
     }
 
@@ -374,13 +383,13 @@ impl<'a> First<'a> {
             scores_gradient(self.simd, p, self.dropout.map_or(1.0, Dropout::scale), dropped, ds, stride);
             sum_rows(dropped, stride, sums);
             let scores = Matrix::strided(ds, heads, of.length, stride);
-            tile::product(self.simd, &mut MatrixMut::new(d_asked, heads, hidden), scores, self.inputs(of), 1.0);
+            small_matmul::product(self.simd, &mut MatrixMut::new(d_asked, heads, hidden), scores, self.inputs(of), 1.0);
             // `dx_i = sum_h p_i d_mean + ds_i asked`.
             vectors[..heads * hidden].copy_from_slice(given.d_mean);
             vectors[heads * hidden..].copy_from_slice(given.asked);
             let vectors = Matrix::new(vectors, 2 * heads, hidden);
             let both = Matrix::strided(both, 2 * heads, of.length, stride).t();
-            tile::product(self.simd, &mut MatrixMut::new(dx, of.length, hidden), both, vectors, 1.0);
+            small_matmul::product(self.simd, &mut MatrixMut::new(dx, of.length, hidden), both, vectors, 1.0);
         });
     }
 }
@@ -398,4 +407,39 @@ struct Given<'a> {
 /// The sum of each row; beyond the sentence there are zeros.
 fn sum_rows(x: &[f32], stride: usize, sums: &mut [f32]) {
     x.chunks_exact(stride).zip(sums).for_each(|(row, sum)| *sum = row.iter().sum());
+}
+
+pub(super) fn attend_first(cpu: &Cpu, of: &FirstAttention<'_, Buffer>) -> Result<(Buffer, TapeOf<Cpu>)> {
+    let (out, Kept { queries, asked, probabilities, mean }) = checked(cpu, of)?.forward();
+    Ok((out, AttentionTape::First { queries, asked, probabilities, mean }))
+}
+
+pub(super) fn attend_first_backward(
+    cpu: &Cpu,
+    of: &FirstAttention<'_, Buffer>,
+    tape: TapeOf<Cpu>,
+    dy: &Buffer,
+) -> Result<[Buffer; 3]> {
+    let AttentionTape::First { queries, asked, probabilities, mean } = tape else {
+        return Err(defect("the tape of another engine's attention".into()));
+    };
+    let (sentences, heads) = (of.shape.first_tokens().len(), of.shape.heads);
+    expect("the gradient", dy, &[sentences, of.hidden])?;
+    expect("the mean input", &mean, &[sentences, heads * of.hidden])?;
+    let first = checked(cpu, of)?;
+    Ok(first.backward(&Kept { queries, asked, probabilities, mean }, dy.values()))
+}
+
+fn checked<'a>(cpu: &'a Cpu, of: &FirstAttention<'a, Buffer>) -> Result<First<'a>> {
+    let FirstAttention { input, weight, bias, hidden, shape, dropout } = *of;
+    let (tokens, _) = matrix(input)?;
+    expect("the input", input, &[tokens, hidden])?;
+    expect("the weight", weight, &[3 * hidden, hidden])?;
+    expect("the bias", bias, &[3 * hidden])?;
+    expect_attention(shape, tokens, hidden)?;
+    if let Some(sentence) = shape.starts.windows(2).position(|bounds| bounds[0] == bounds[1]) {
+        return Err(defect(format!("sentence {sentence} has no first token")));
+    }
+    let [x, weight, bias] = [input, weight, bias].map(Buffer::values);
+    Ok(First { simd: cpu.simd, pool: &cpu.pool, x, weight, bias, hidden, shape, dropout })
 }

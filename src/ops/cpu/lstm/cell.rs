@@ -2,10 +2,10 @@
 
 use gemm::Parallelism;
 
-use crate::ops::cpu::gates::{self, Backward, Forward, UNITS};
-use crate::ops::cpu::simd::Simd;
-use crate::ops::cpu::tile;
-use crate::ops::product::{Element, Matrix, MatrixMut, multiply_into};
+use super::super::matmul::{Element, Matrix, MatrixMut, multiply_into};
+use super::super::simd::Simd;
+use super::super::small_matmul;
+use super::gates::{self, Backward, Forward, UNITS};
 
 /// A type of numbers that the recurrence runs in.
 pub(super) trait Cell: Element {
@@ -19,7 +19,7 @@ pub(super) trait Cell: Element {
 
 impl Cell for f32 {
     fn product(simd: Simd, out: &mut MatrixMut<'_, Self>, a: Matrix<'_, Self>, b: Matrix<'_, Self>) {
-        tile::product(simd, out, a, b, 1.0);
+        small_matmul::product(simd, out, a, b, 1.0);
     }
 
     fn forward(simd: Simd, step: Forward<'_, Self>) {

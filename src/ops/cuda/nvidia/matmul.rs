@@ -9,7 +9,7 @@ use std::ffi::c_void;
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys;
 
-use super::device::{Element, Gemm};
+use super::super::device::{Element, Gemm};
 use super::driver;
 use crate::Result;
 
@@ -66,7 +66,7 @@ impl Products {
     /// Enqueue a product.
     ///
     /// # Safety
-    /// As [`super::Device::gemm`]; the stream must be the one that the workspace belongs to, and its context current.
+    /// As [`Device::gemm`](super::super::Device::gemm); the stream must be the one that the workspace belongs to, and its context current.
     pub(super) unsafe fn enqueue(
         &mut self,
         device: &str,

@@ -1,5 +1,9 @@
 //! Dropout masks: the numbers of [`crate::rng`], several blocks of Philox at a time.
 
+use rayon::prelude::*;
+
+use super::buffer::Buffer;
+use super::engine::{Cpu, ELEMENTS};
 use super::simd::kernel;
 use crate::rng::Dropout;
 
@@ -103,7 +107,7 @@ impl Mask {
 
 kernel! {
     /// Multiply `x`, whose first element is `start`, by its mask.
-    pub fn apply<A>(mask: &Mask, start: u64, x: &mut [f32]) {
+    fn apply<A>(mask: &Mask, start: u64, x: &mut [f32]) {
         let mut factors = [0.0; 1024];
         for (block, x) in x.chunks_mut(1024).enumerate() {
             let factors = &mut factors[..x.len()];
@@ -113,6 +117,16 @@ kernel! {
             }
         }
     }
+}
+
+pub(super) fn dropout(cpu: &Cpu, x: Buffer, dropout: &Dropout) -> Buffer {
+    let mut x = x.owned(&cpu.pool);
+    let mask = Mask::from(dropout);
+    x.fill(|x| {
+        let pieces = x.par_chunks_mut(ELEMENTS).enumerate();
+        pieces.for_each(|(index, x)| apply(cpu.simd, &mask, (index * ELEMENTS) as u64, x));
+    });
+    x
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@
 use gemm::Parallelism;
 
 use super::math::LANES;
+use super::matmul::{Matrix, MatrixMut, multiply_into};
 use super::simd::{Level, Simd, kernel};
-use crate::ops::product::{Matrix, MatrixMut, multiply_into};
 
 /// `out = alpha a b`. Fast when `out` has whole vectors of columns.
 pub fn product(simd: Simd, out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: Matrix<'_, f32>, alpha: f32) {
@@ -108,7 +108,7 @@ kernel! {
 mod x86 {
     use std::arch::x86_64::*;
 
-    use super::{Matrix, MatrixMut};
+    use crate::ops::cpu::matmul::{Matrix, MatrixMut};
 
     /// One register of floats. The functions need the instruction set of the type.
     trait Vector: Copy {

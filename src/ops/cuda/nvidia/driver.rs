@@ -6,7 +6,7 @@ use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute, CUresult};
 
 use crate::Error;
-use crate::ops::engine::Gpu;
+use crate::ops::cuda::device::Gpu;
 
 /// The CUDA version that the driver must support, as `cuDriverGetVersion` writes it, and the first driver that does.
 const CUDA: (i32, &str) = (13_000, "580");
@@ -103,7 +103,7 @@ const MEMORY: &str = "the memory of the GPU is exhausted. Fewer trainings at onc
                       less; nvidia-smi shows what else uses it";
 
 /// That there is not enough memory for `bytes` more, or why they could not be had.
-pub(super) fn allocation(device: &str, bytes: usize, error: DriverError) -> Error {
+pub(in crate::ops::cuda) fn allocation(device: &str, bytes: usize, error: DriverError) -> Error {
     if error.0 != CUresult::CUDA_ERROR_OUT_OF_MEMORY {
         return Error::device(device, format!("allocating {bytes} bytes: {}", meaning(error)));
     }
@@ -116,12 +116,12 @@ pub(super) fn allocation(device: &str, bytes: usize, error: DriverError) -> Erro
 }
 
 /// That the driver refused, and what was being done.
-pub(super) fn refused(device: &str, doing: &str, error: DriverError) -> Error {
+pub(in crate::ops::cuda) fn refused(device: &str, doing: &str, error: DriverError) -> Error {
     Error::device(device, format!("{doing}: {}", meaning(error)))
 }
 
 /// As [`refused`], for the errors of other libraries, which say less.
-pub(super) fn failure(device: &str, doing: &str, error: impl Debug + Display) -> Error {
+pub(in crate::ops::cuda) fn failure(device: &str, doing: &str, error: impl Debug + Display) -> Error {
     Error::device(device, format!("{doing}: {error}"))
 }
 

@@ -2,9 +2,9 @@
 //!
 //! A row of pre-activations holds the units' four gates one after the other: i, f, g, o, each [`UNITS`] wide.
 
-use super::math::{LANES, sigmoid, tanh};
-use super::simd::kernel;
-use crate::ops::product::{Matrix, MatrixMut};
+use super::super::math::{LANES, sigmoid, tanh};
+use super::super::matmul::{Matrix, MatrixMut};
+use super::super::simd::kernel;
 
 /// Hidden units that are computed together: one vector at AVX-512.
 pub const UNITS: usize = LANES;

@@ -11,7 +11,8 @@
 //! blocks, which stay 0. The blocks do not depend on the number of threads, and neither do the bits of the result.
 
 mod cell;
-pub(super) mod schedule;
+mod gates;
+mod panels;
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -19,12 +20,13 @@ use std::sync::OnceLock;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Tensor, WithDType};
 use rayon::prelude::*;
 
-use super::cpu::gates::{Backward, Forward, UNITS};
-use super::cpu::simd::{Level, Simd};
-use super::product::{Matrix, MatrixMut, all_threads, multiply};
+use super::matmul::{Matrix, MatrixMut, all_threads, multiply};
+use super::simd::{Level, Simd};
+use crate::ops::lstm::Schedule;
 use crate::{Error, Result};
 use cell::Cell;
-use schedule::Schedule;
+use gates::{Backward, Forward, UNITS};
+use panels::Width;
 
 /// The last hidden state of each sequence, 0 for one without rows.
 ///
@@ -47,94 +49,6 @@ pub fn last_states_at(level: Level, inputs: &Tensor, recurrent: &Tensor, sequenc
     let order = Schedule::new(sequences);
     let op = Recurrence { simd, order, hidden: recurrent.dim(1)?, tapes: Default::default() };
     Ok(inputs.contiguous()?.apply_op2(&recurrent.contiguous()?, op)?)
-}
-
-/// The same by candle operations, one position after the other: the specification that [`last_states`] is tested
-/// against, and whose gradient is candle's autograd.
-///
-/// # Errors
-/// When a tensor operation fails.
-pub fn last_states_reference(inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
-    let hidden = recurrent.dim(1)?;
-    let mut states = Vec::new();
-    for rows in sequences {
-        let mut h = Tensor::zeros((1, hidden), inputs.dtype(), inputs.device())?;
-        let mut c = h.clone();
-        for t in rows.clone() {
-            let z = (inputs.narrow(0, t, 1)? + h.matmul(&recurrent.t()?)?)?; // (1, 4H)
-            let gate = |i: usize| z.narrow(1, i * hidden, hidden);
-            let sigmoid = |x: Tensor| (x.neg()?.exp()? + 1.0)?.recip();
-            c = ((sigmoid(gate(1)?)? * c)? + (sigmoid(gate(0)?)? * gate(2)?.tanh()?)?)?;
-            h = (sigmoid(gate(3)?)? * c.tanh()?)?;
-        }
-        states.push(h);
-    }
-    Ok(Tensor::cat(&states, 0)?)
-}
-
-/// Sizes of a recurrence: H, and H filled up to whole blocks.
-#[derive(Debug, Clone, Copy)]
-struct Width {
-    hidden: usize,
-    full: usize,
-}
-
-impl Width {
-    /// From `(H)` to whole blocks: the values of a row of four gates as its blocks have them, zeros beyond H.
-    fn into_blocks<T: Cell>(self, row: &[T], out: &mut [T]) {
-        for (block, out) in out.chunks_exact_mut(4 * UNITS).enumerate() {
-            for (gate, out) in out.chunks_exact_mut(UNITS).enumerate() {
-                let units = block * UNITS..self.hidden.min((block + 1) * UNITS);
-                let (out, rest) = out.split_at_mut(units.len());
-                out.copy_from_slice(&row[gate * self.hidden + units.start..gate * self.hidden + units.end]);
-                rest.fill(T::ZERO);
-            }
-        }
-    }
-
-    /// The way back.
-    fn out_of_blocks<T: Cell>(self, blocks: &[T], row: &mut [T]) {
-        for (block, blocks) in blocks.chunks_exact(4 * UNITS).enumerate() {
-            for (gate, values) in blocks.chunks_exact(UNITS).enumerate() {
-                let units = block * UNITS..self.hidden.min((block + 1) * UNITS);
-                row[gate * self.hidden + units.start..gate * self.hidden + units.end]
-                    .copy_from_slice(&values[..units.len()]);
-            }
-        }
-    }
-
-    /// `W_hh` by blocks of the units that are computed, each `(H, 4 UNITS)`.
-    fn panels_forward<T: Cell>(self, recurrent: &[T]) -> Vec<T> {
-        let mut panels = vec![T::ZERO; 4 * self.full * self.full];
-        panels.par_chunks_mut((self.full * 4 * UNITS).max(1)).enumerate().for_each(|(block, panel)| {
-            for gate in 0..4 {
-                for unit in 0..UNITS.min(self.hidden - block * UNITS) {
-                    let row = gate * self.hidden + block * UNITS + unit;
-                    let weights = &recurrent[row * self.hidden..(row + 1) * self.hidden];
-                    for (k, weight) in weights.iter().enumerate() {
-                        panel[k * 4 * UNITS + gate * UNITS + unit] = *weight;
-                    }
-                }
-            }
-        });
-        panels
-    }
-
-    /// `W_hh` by blocks of the units that gradients go back to, each `(4H, UNITS)`, rows in the order of the blocks.
-    fn panels_backward<T: Cell>(self, recurrent: &[T]) -> Vec<T> {
-        let mut panels = vec![T::ZERO; 4 * self.full * self.full];
-        panels.par_chunks_mut((4 * self.full * UNITS).max(1)).enumerate().for_each(|(to, panel)| {
-            let units = to * UNITS..self.hidden.min((to + 1) * UNITS);
-            for (row, out) in panel.chunks_exact_mut(UNITS).enumerate() {
-                let (block, gate, unit) = (row / (4 * UNITS), row / UNITS % 4, row % UNITS);
-                if block * UNITS + unit < self.hidden {
-                    let from = (gate * self.hidden + block * UNITS + unit) * self.hidden;
-                    out[..units.len()].copy_from_slice(&recurrent[from + units.start..from + units.end]);
-                }
-            }
-        });
-        panels
-    }
 }
 
 /// What the forward leaves for the backward, rows in step order.
@@ -381,9 +295,11 @@ impl CustomOp2 for Recurrence {
 }
 
 #[cfg(test)]
-#[allow(clippy::single_range_in_vec_init)] // one sequence, not the numbers of a range
 mod tests {
+    #![allow(clippy::single_range_in_vec_init)] // one sequence, not the numbers of a range
+
     use super::*;
+    use crate::ops::lstm::last_states_reference;
     use crate::rng::{Purpose, Stream};
     use candle_core::{Device, Var};
 

@@ -1,0 +1,89 @@
+//! Embedding gather, and the scatter of its gradient: deterministic, because every row of a table is summed by one task
+//! in the order of the tokens.
+
+use rayon::prelude::*;
+
+use super::buffer::Buffer;
+use super::engine::{Cpu, expect, matrix};
+use super::linear::column_sum;
+use super::math::add;
+use super::simd::Simd;
+use crate::Result;
+use crate::ops::shapes::{defect, expect_inside};
+
+/// Rows of a table that one task fills.
+const ROWS: usize = 256;
+
+/// `words[ids[t]] + places[positions[t]] + kinds[0]` for every token. Ids must be inside of their tables.
+fn gather(simd: Simd, ids: &[u32], positions: &[u32], tables: [&[f32]; 3], width: usize, out: &mut [f32]) {
+    let [words, places, kinds] = tables;
+    let row = |table: &'_ [f32], index: u32| -> std::ops::Range<usize> {
+        let at = index as usize * width;
+        debug_assert!(at + width <= table.len());
+        at..at + width
+    };
+    let tokens = out.par_chunks_mut(width.max(1)).with_min_len(64).zip(ids).zip(positions);
+    tokens.for_each(|((out, id), position)| {
+        out.copy_from_slice(&words[row(words, *id)]);
+        add(simd, out, &places[row(places, *position)]);
+        add(simd, out, &kinds[..width]);
+    });
+}
+
+/// Sum of the gradient's rows of each index; rows of `table` that no index names become 0.
+fn scatter(simd: Simd, indices: &[u32], gradient: &[f32], width: usize, table: &mut [f32]) {
+    let width = width.max(1);
+    let mut order: Vec<(u32, u32)> = indices.iter().zip(0..).map(|(index, token)| (*index, token)).collect();
+    order.sort_unstable();
+    table.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, table)| {
+        table.fill(0.0);
+        let first = chunk * ROWS;
+        let from = order.partition_point(|(index, _)| (*index as usize) < first);
+        for (index, token) in order[from..].iter().take_while(|(index, _)| (*index as usize) < first + ROWS) {
+            let (row, token) = (*index as usize - first, *token as usize);
+            add(simd, &mut table[row * width..(row + 1) * width], &gradient[token * width..(token + 1) * width]);
+        }
+    });
+}
+
+pub(super) fn embed(cpu: &Cpu, ids: &[u32], positions: &[u32], [words, places, kinds]: [&Buffer; 3]) -> Result<Buffer> {
+    let (vocabulary, hidden) = matrix(words)?;
+    let (longest, _) = matrix(places)?;
+    expect("the position table", places, &[longest, hidden])?;
+    let (types, _) = matrix(kinds)?;
+    expect("the type table", kinds, &[types.max(1), hidden])?;
+    expect_inside("word piece", ids.iter().map(|id| *id as usize), vocabulary)?;
+    expect_inside("position", positions.iter().map(|position| *position as usize), longest)?;
+    if ids.len() != positions.len() {
+        return Err(defect(format!("{} ids have {} positions", ids.len(), positions.len())));
+    }
+    let mut out = cpu.pool.dirty(&[ids.len(), hidden]);
+    let tables = [words.values(), places.values(), kinds.values()];
+    out.fill(|out| gather(cpu.simd, ids, positions, tables, hidden, out));
+    Ok(out)
+}
+
+pub(super) fn embed_backward(
+    cpu: &Cpu,
+    ids: &[u32],
+    positions: &[u32],
+    gradient: &Buffer,
+    tables: [&Buffer; 3],
+) -> Result<[Buffer; 3]> {
+    let [(vocabulary, hidden), (longest, _), _] = [matrix(tables[0])?, matrix(tables[1])?, matrix(tables[2])?];
+    expect("the gradient of the embeddings", gradient, &[ids.len(), hidden])?;
+    expect_inside("word piece", ids.iter().map(|id| *id as usize), vocabulary)?;
+    expect_inside("position", positions.iter().map(|position| *position as usize), longest)?;
+    if ids.len() != positions.len() {
+        return Err(defect(format!("{} ids have {} positions", ids.len(), positions.len())));
+    }
+    let [mut words, mut places, mut kinds] = tables.map(|table| cpu.pool.dirty(table.shape()));
+    words.fill(|words| scatter(cpu.simd, ids, gradient.values(), hidden, words));
+    places.fill(|places| scatter(cpu.simd, positions, gradient.values(), hidden, places));
+    let sums = column_sum(cpu, gradient)?;
+    kinds.fill(|kinds| {
+        kinds.fill(0.0);
+        kinds[..hidden].copy_from_slice(sums.values());
+    });
+    Ok([words, places, kinds])
+}

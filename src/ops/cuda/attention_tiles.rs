@@ -1,0 +1,71 @@
+//! The work list of the attention kernels: one entry for each block of rows of a sentence.
+
+use std::cmp::Reverse;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::buffer::Block;
+use super::device::Device;
+use crate::Result;
+use crate::ops::AttentionShape;
+
+/// Lists that are kept.
+const KEPT: usize = 4;
+
+/// `Tile`s of the kernels on the device: (start, length, first row, keys).
+pub(super) struct Tiles<D: Device> {
+    starts: Vec<usize>,
+    keys: Option<Vec<usize>>,
+    rows: usize,
+    pub block: Block<D>,
+    pub count: usize,
+}
+
+/// The last lists: a step asks for the same one in every layer.
+pub(super) struct TileLists<D: Device>(Mutex<Vec<Arc<Tiles<D>>>>);
+
+impl<D: Device> Default for TileLists<D> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<D: Device> TileLists<D> {
+    /// Tiles of `rows` rows; `send` copies a new list to the device.
+    pub fn get(
+        &self,
+        shape: AttentionShape<'_>,
+        rows: usize,
+        send: impl FnOnce(&[i32]) -> Result<Block<D>>,
+    ) -> Result<Arc<Tiles<D>>> {
+        // The lock only guards a list that no panic leaves half-changed.
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |tiles: &&Arc<Tiles<D>>| {
+            tiles.rows == rows && tiles.starts == shape.starts && tiles.keys.as_deref() == shape.keys
+        };
+        if let Some(tiles) = known.iter().find(same) {
+            return Ok(tiles.clone());
+        }
+        let mut list = Vec::new();
+        for (sentence, bounds) in shape.starts.windows(2).enumerate() {
+            let length = bounds[1] - bounds[0];
+            let keys = shape.keys_of(sentence, length);
+            list.extend((0..length).step_by(rows).map(|first| [bounds[0], length, first, keys]));
+        }
+        // The longest first: a block that starts last should not be one that takes long.
+        list.sort_by_key(|tile| Reverse(tile[1]));
+        let count = list.len();
+        let values: Vec<i32> = list.into_iter().flatten().map(|value| value as i32).collect();
+        let tiles = Arc::new(Tiles {
+            starts: shape.starts.to_vec(),
+            keys: shape.keys.map(<[usize]>::to_vec),
+            rows,
+            block: send(&values)?,
+            count,
+        });
+        if known.len() == KEPT {
+            known.remove(0);
+        }
+        known.push(tiles.clone());
+        Ok(tiles)
+    }
+}

@@ -1,0 +1,119 @@
+//! Pinned memory of the host, through which bytes go to a GPU and come back while the host computes.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use cudarc::driver::result::{self, DriverError};
+use cudarc::driver::{CudaEvent, CudaStream, PinnedHostSlice, sys};
+
+/// What the driver answers.
+pub(super) type Answer<T> = std::result::Result<T, DriverError>;
+
+/// The data behind the lock; a panic elsewhere leaves it whole: caches, and slots that are written before they are sent.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Bytes on their way to the host, in pinned memory that is used again.
+pub struct Later {
+    /// `None` only while it is dropped.
+    pub(super) slot: Option<Readback>,
+    pub(super) bytes: usize,
+    pub(super) free: Arc<Mutex<Vec<Readback>>>,
+}
+
+impl Drop for Later {
+    fn drop(&mut self) {
+        // If nobody asked, the copy may still be under way: the next one into the slot comes after it in the stream.
+        locked(&self.free).extend(self.slot.take());
+    }
+}
+
+/// Pinned memory that the device copies to.
+pub(super) struct Readback {
+    pub memory: PinnedHostSlice<u8>,
+    pub address: *mut u8,
+    /// When the last copy to it was done.
+    pub done: CudaEvent,
+}
+// SAFETY: `address` is the slot's own memory, which one thread has at a time.
+unsafe impl Send for Readback {}
+
+impl Readback {
+    pub fn new(stream: &CudaStream, bytes: usize) -> Answer<Self> {
+        // SAFETY: read only after the device wrote it. Flags 0: memory that the processor may cache.
+        let mut memory = unsafe { stream.context().alloc_pinned_with_flags::<u8>(bytes, 0) }?;
+        let address = memory.as_mut_ptr()?;
+        let done = stream.record_event(Some(sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC))?;
+        Ok(Self { memory, address, done })
+    }
+}
+
+impl Drop for Readback {
+    fn drop(&mut self) {
+        // Before the memory is freed. Nobody is left to tell of an error.
+        let _ = self.done.synchronize();
+    }
+}
+
+/// Pinned memory through which uploads go: the copy returns at once, and the caller's values may change.
+pub(super) struct Staging {
+    slots: Vec<Slot>,
+    next: usize,
+}
+
+struct Slot {
+    memory: PinnedHostSlice<u8>,
+    address: *mut u8,
+    /// When the last copy from it was done.
+    sent: CudaEvent,
+}
+// SAFETY: `address` is the slot's own memory, used behind a lock.
+unsafe impl Send for Slot {}
+
+impl Staging {
+    /// Most identifiers, offsets and parameter lists of a step. Larger things, such as weights, are uploaded rarely.
+    const BYTES: usize = 64 << 10;
+    /// The processor may be ahead of the GPU by this many uploads; a step makes about 20.
+    const SLOTS: usize = 64;
+    /// What is longer does not go through here.
+    pub const MOST: usize = Self::BYTES * Self::SLOTS / 2;
+
+    pub fn new(stream: &CudaStream) -> Answer<Self> {
+        let slot = |_| {
+            // SAFETY: bytes, written before they are sent. Flags 0: memory that the processor may cache.
+            let mut memory = unsafe { stream.context().alloc_pinned_with_flags::<u8>(Self::BYTES, 0) }?;
+            let address = memory.as_mut_ptr()?;
+            Ok(Slot { memory, address, sent: stream.record_event(None)? })
+        };
+        Ok(Self { slots: (0..Self::SLOTS).map(slot).collect::<Answer<_>>()?, next: 0 })
+    }
+
+    /// # Safety
+    /// `to` must have room for `values`.
+    pub unsafe fn send(&mut self, values: &[u8], mut to: u64, stream: &CudaStream) -> Answer<()> {
+        for piece in values.chunks(Self::BYTES) {
+            let slot = &self.slots[self.next];
+            self.next = (self.next + 1) % Self::SLOTS;
+            slot.sent.synchronize()?;
+            // SAFETY: the caller's; the slot's last copy is done.
+            unsafe { slot.send(piece, to, stream)? };
+            to += piece.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+impl Slot {
+    /// # Safety
+    /// `to` must have room for `values`, which fit into the slot, and whose last copy must be done.
+    unsafe fn send(&self, values: &[u8], to: u64, stream: &CudaStream) -> Answer<()> {
+        debug_assert!(values.len() <= self.memory.len());
+        // SAFETY: the caller's; nothing else writes or reads the slot.
+        unsafe {
+            self.address.copy_from_nonoverlapping(values.as_ptr(), values.len());
+            let staged = std::slice::from_raw_parts(self.address, values.len());
+            result::memcpy_htod_async(to, staged, stream.cu_stream())?;
+        }
+        self.sent.record(stream)
+    }
+}

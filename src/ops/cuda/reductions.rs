@@ -1,0 +1,84 @@
+//! Sums over rows, the gradients of biases and LayerNorms, in two stages. The first leaves partial sums behind; the second
+//! waits until one of its results is read, and then one launch does it for all that wait: once a step instead of four times a
+//! layer. Their partial sums stay in memory until then, (parts, columns) each.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::buffer::{Block, Buffer};
+use super::device::{Device, Element};
+use super::parameters::{Plain, blocks};
+use crate::Result;
+
+/// Rows of one partial sum: SUM_ROWS of columns.cuh.
+pub(super) const SUM_ROWS: usize = 16;
+/// Columns of one block of the second stage.
+const COLUMNS: usize = 32;
+
+/// A second stage that waits.
+struct Waiting<D: Device> {
+    partial: Block<D>,
+    parts: usize,
+    outputs: Vec<Buffer<D>>,
+}
+
+/// `Reduction` of the kernels.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct Reduction {
+    partial: u64,
+    out: [u64; 3],
+    parts: i32,
+    width: i32,
+    each: i32,
+    first: u32,
+}
+// SAFETY: four eight-byte numbers and four of four bytes: no padding.
+unsafe impl Plain for Reduction {}
+
+/// The second stages that wait.
+pub(super) struct Reductions<D: Device>(Mutex<Vec<Waiting<D>>>);
+
+impl<D: Device> Default for Reductions<D> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<D: Device> Reductions<D> {
+    /// Sums of (parts, N * each) partial sums, which follow each other in the columns, to be computed when one of them is
+    /// read.
+    pub fn add<const N: usize>(&self, partial: Block<D>, parts: usize, outputs: [Buffer<D>; N]) -> [Buffer<D>; N] {
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // What nobody can read any more need not be computed.
+        waiting.retain(|sum| !sum.outputs.iter().all(Buffer::is_unshared));
+        outputs.iter().for_each(|output| output.set_waiting(true));
+        waiting.push(Waiting { partial, parts, outputs: outputs.to_vec() });
+        outputs
+    }
+
+    /// Enqueue all that wait: `launch` is given the list for the kernel and the number of its blocks.
+    pub fn flush(&self, launch: impl FnOnce(&[Reduction], u32) -> Result<()>) -> Result<()> {
+        // Locked to the end: who finds nothing waiting must find the sums enqueued.
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut items = Vec::new();
+        let mut first = 0;
+        for Waiting { partial, parts, outputs } in waiting.iter() {
+            let mut out = [0; 3];
+            for (out, output) in out.iter_mut().zip(outputs) {
+                *out = output.address(Element::F32).unwrap_or(0);
+            }
+            let each = outputs.first().map_or(0, Buffer::elements);
+            let width = each * outputs.len();
+            if width > 0 {
+                let (parts, width32, each) = (*parts as i32, width as i32, each as i32);
+                items.push(Reduction { partial: partial.address(), out, parts, width: width32, each, first });
+                first += blocks(width, COLUMNS);
+            }
+        }
+        launch(&items, first)?;
+        for output in waiting.drain(..).flat_map(|sum| sum.outputs) {
+            output.set_waiting(false);
+        }
+        Ok(())
+    }
+}
