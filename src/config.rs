@@ -79,7 +79,7 @@ impl FromStr for HeadKind {
 /// Which implementation of [`crate::ops::Ops`] computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Engine {
+pub enum Backend {
     /// The first GPU if biorel was built with CUDA and there is one that can be used, else the CPU.
     Auto,
     /// Fused loops over reused buffers, all cores.
@@ -90,7 +90,7 @@ pub enum Engine {
     Reference,
 }
 
-impl fmt::Display for Engine {
+impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Auto => f.write_str("auto"),
@@ -101,7 +101,7 @@ impl fmt::Display for Engine {
     }
 }
 
-impl FromStr for Engine {
+impl FromStr for Backend {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
@@ -424,11 +424,11 @@ mod tests {
     #[test]
     fn devices_round_trip() {
         for name in ["auto", "cpu", "cuda:0", "cuda:1", "reference"] {
-            assert_eq!(name.parse::<Engine>().unwrap().to_string(), name);
+            assert_eq!(name.parse::<Backend>().unwrap().to_string(), name);
         }
-        assert_eq!("cuda".parse::<Engine>().unwrap(), Engine::Cuda(0));
+        assert_eq!("cuda".parse::<Backend>().unwrap(), Backend::Cuda(0));
         for name in ["gpu", "cuda:", "cuda:-1", "cuda:x", "CPU", ""] {
-            assert!(name.parse::<Engine>().unwrap_err().to_string().contains("cuda:1"), "{name}");
+            assert!(name.parse::<Backend>().unwrap_err().to_string().contains("cuda:1"), "{name}");
         }
     }
 

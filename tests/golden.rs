@@ -37,7 +37,7 @@ fn batch(file: &HashMap<String, Tensor>, prefix: &str) -> Batch {
     let starts: Vec<usize> = words("starts").into_iter().map(|start| start as usize).collect();
     let positions = starts.windows(2).flat_map(|w| 0..(w[1] - w[0]) as u32).collect();
     let labels = if file.contains_key(&format!("{prefix}.labels")) { words("labels") } else { vec![] };
-    Batch { ids: words("ids"), positions, starts, labels, keys: None }
+    Batch { ids: words("ids"), positions, cu_seqlens: starts, labels, valid_lengths: None }
 }
 
 /// A parameter of ours from PyTorch's names: queries, keys and values joined.
@@ -97,7 +97,7 @@ fn logits_losses_and_gradients_of_every_head() {
                 // Ours has a row over all tokens for each sentence; PyTorch's file has the words of each sentence.
                 let tokens = batch.tokens();
                 let of = |(i, w): (usize, &[usize])| weights[i * tokens + w[0] + 1..i * tokens + w[1] - 1].to_vec();
-                let words: Vec<f64> = batch.starts.windows(2).enumerate().flat_map(of).collect();
+                let words: Vec<f64> = batch.cu_seqlens.windows(2).enumerate().flat_map(of).collect();
                 assert!((weights.iter().sum::<f64>() - batch.len() as f64).abs() < EXACT, "{head}");
                 weights = words;
             }
@@ -129,7 +129,7 @@ fn heads_over_padding() {
     let encoder_file = golden("tiny/encoder.safetensors");
     let plain = batch(&encoder_file, "batch");
     let padding = Padding { length: 14, id: 0 };
-    let features = plain.starts.windows(2).zip(&plain.labels).map(|(bounds, label)| Features {
+    let features = plain.cu_seqlens.windows(2).zip(&plain.labels).map(|(bounds, label)| Features {
         ids: plain.ids[bounds[0]..bounds[1]].to_vec(),
         spans: vec![],
         words: vec![],
@@ -144,7 +144,7 @@ fn heads_over_padding() {
         let head_file = golden(&format!("tiny/{head}.safetensors"));
         let network = Network { encoder: config(), head, labels: 3, padding: Some(padding) };
         let batch = network.pack(&features);
-        assert_eq!((batch.tokens(), batch.keys.as_deref()), (4 * 14, Some([7, 3, 12, 5].as_slice())));
+        assert_eq!((batch.tokens(), batch.valid_lengths.as_deref()), (4 * 14, Some([7, 3, 12, 5].as_slice())));
         let params: Vec<Tensor> = network
             .specs()
             .iter()
@@ -154,7 +154,8 @@ fn heads_over_padding() {
         assert_close(&format!("{head} logits"), &vector(&output.logits), &vector(&file["logits"]), EXACT);
         if let Some(weights) = output.weights {
             let weights = weights.to_vec2::<f64>().unwrap();
-            let read = weights.iter().zip(&batch.starts).flat_map(|(row, start)| row[start + 1..start + 13].to_vec());
+            let read =
+                weights.iter().zip(&batch.cu_seqlens).flat_map(|(row, start)| row[start + 1..start + 13].to_vec());
             assert_close(&format!("{head} attention"), &read.collect::<Vec<_>>(), &vector(&file["attention"]), EXACT);
         }
         let (loss, gradients) =

@@ -22,9 +22,9 @@ fn batch() -> Batch {
     Batch {
         ids: vec![2, 4, 5, 4, 3, 2, 4, 3, 2, 6, 7, 8, 4, 10, 3],
         positions: (0..5).chain(0..3).chain(0..7).collect(),
-        starts: vec![0, 5, 8, 15],
+        cu_seqlens: vec![0, 5, 8, 15],
         labels: vec![1, 0, 2],
-        keys: None,
+        valid_lengths: None,
     }
 }
 

@@ -1,11 +1,11 @@
 //! Masking words: what is masked, by which ranking, and that the prediction is that of the masked instance.
 
 use biorel::attention::{Explain, MaskWords, Masked, Ranking};
-use biorel::config::{Engine, HeadKind};
+use biorel::config::{Backend, HeadKind, Precision};
 use biorel::corpus::Span;
 use biorel::encode::{Features, Instance};
 use biorel::model::{EncoderConfig, Network, Weights};
-use biorel::ops::engine;
+use biorel::ops::compute::Compute;
 use biorel::predict::{Predict, Prediction};
 use biorel::rng::{Purpose, Stream};
 
@@ -58,7 +58,10 @@ fn network(head: HeadKind) -> (Network, Weights) {
 }
 
 fn predict(network: &Network, weights: &Weights, features: &[Features]) -> Vec<Prediction> {
-    engine::run(Engine::Cpu, Some(1), Predict { network, weights, features, on_batch: &mut |_| Ok(()) }).unwrap()
+    Compute::new(Backend::Cpu, Precision::F32, Some(1))
+        .unwrap()
+        .execute(Predict { network, weights, features, on_batch: &mut |_| Ok(()) })
+        .unwrap()
 }
 
 fn mask(network: &Network, weights: &Weights, words: &[usize], skip: Option<usize>) -> biorel::Result<Vec<Masked>> {
@@ -67,7 +70,7 @@ fn mask(network: &Network, weights: &Weights, words: &[usize], skip: Option<usiz
     let on_batch: &mut (dyn FnMut(usize) -> biorel::Result<()> + Send) = &mut |_| Ok(());
     let job =
         MaskWords { network, weights, instances, mask: MASK, words, draws: 40, seed: 5, skip, limit: None, on_batch };
-    engine::run(Engine::Cpu, Some(1), job)
+    Compute::new(Backend::Cpu, Precision::F32, Some(1)).unwrap().execute(job)
 }
 
 /// The words that may be masked: no entity, no punctuation.
@@ -83,7 +86,7 @@ fn the_words_that_a_ranking_puts_first_are_masked() {
         features: std::slice::from_ref(&features),
         on_batch: &mut |_| Ok(()),
     };
-    let explained = engine::run(Engine::Cpu, Some(1), explain).unwrap().remove(0);
+    let explained = Compute::new(Backend::Cpu, Precision::F32, Some(1)).unwrap().execute(explain).unwrap().remove(0);
     let whole = &predict(&network, &weights, std::slice::from_ref(&features))[0];
     let label = whole.label();
     let results = mask(&network, &weights, &[1, 2, 9], None).unwrap();

@@ -24,21 +24,21 @@ fn golden() -> (std::collections::HashMap<String, Tensor>, Batch) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/minilm/states.safetensors");
     let file = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
     let words = |name: &str| file[name].to_dtype(DType::U32).unwrap().to_vec1::<u32>().unwrap();
-    let starts: Vec<usize> = words("batch.starts").into_iter().map(|start| start as usize).collect();
-    let positions = starts.windows(2).flat_map(|w| 0..(w[1] - w[0]) as u32).collect();
-    let batch = Batch { ids: words("batch.ids"), positions, starts, labels: vec![], keys: None };
+    let cu_seqlens: Vec<usize> = words("batch.starts").into_iter().map(|start| start as usize).collect();
+    let positions = cu_seqlens.windows(2).flat_map(|w| 0..(w[1] - w[0]) as u32).collect();
+    let batch = Batch { ids: words("batch.ids"), positions, cu_seqlens, labels: vec![], valid_lengths: None };
     (file, batch)
 }
 
 /// The sentences `range` of a packed batch as a batch of their own.
 fn part(batch: &Batch, range: std::ops::Range<usize>) -> Batch {
-    let (start, end) = (batch.starts[range.start], batch.starts[range.end]);
+    let (start, end) = (batch.cu_seqlens[range.start], batch.cu_seqlens[range.end]);
     Batch {
         ids: batch.ids[start..end].to_vec(),
         positions: batch.positions[start..end].to_vec(),
-        starts: batch.starts[range.start..=range.end].iter().map(|s| s - start).collect(),
+        cu_seqlens: batch.cu_seqlens[range.start..=range.end].iter().map(|s| s - start).collect(),
         labels: vec![],
-        keys: None,
+        valid_lengths: None,
     }
 }
 
@@ -65,7 +65,7 @@ fn states<O: Ops>(ops: &O, directory: &std::path::Path) {
     for size in [10, 1] {
         let parts = (0..batch.len()).step_by(size).map(|i| encode(&part(&batch, i..i + size)));
         let last = Tensor::cat(&parts.collect::<Vec<_>>(), 0).unwrap(); // (T, H)
-        let rows: Vec<u32> = batch.starts[..batch.len()].iter().map(|s| *s as u32).collect();
+        let rows: Vec<u32> = batch.cu_seqlens[..batch.len()].iter().map(|s| *s as u32).collect();
         let cls = last.index_select(&Tensor::new(rows, &Device::Cpu).unwrap(), 0).unwrap();
         let projections = last.matmul(&file["probes"].t().unwrap()).unwrap();
         let norms = last.sqr().unwrap().sum(1).unwrap().sqrt().unwrap();

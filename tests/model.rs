@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use biorel::Error;
-use biorel::config::{Engine, HeadKind, TooLong, TrainingSettings};
+use biorel::config::{Backend, HeadKind, Precision, TooLong, TrainingSettings};
 use biorel::corpus::{Entity, Pair, Sentence, Span, Task};
 use biorel::encode::{Features, Marking, mark};
 use biorel::model::checkpoint::{self, Extra};
 use biorel::model::params::encoder_specs;
 use biorel::model::{EncoderConfig, Pretrained, RelationModel, Weights};
-use biorel::ops::engine;
+use biorel::ops::compute::Compute;
 use biorel::predict::{Predict, Prediction};
 
 const VOCABULARY: &str =
@@ -74,7 +74,7 @@ fn features(model: &RelationModel) -> Vec<Features> {
 
 fn predict(model: &RelationModel, features: &[Features]) -> Vec<Prediction> {
     let job = Predict { network: &model.network, weights: &model.weights, features, on_batch: &mut |_| Ok(()) };
-    engine::run(Engine::Cpu, Some(1), job).unwrap()
+    Compute::new(Backend::Cpu, Precision::F32, Some(1)).unwrap().execute(job).unwrap()
 }
 
 #[test]

@@ -11,7 +11,7 @@ use biorel::model::encoder::{Pass, Wanted, forward};
 use biorel::model::params::{Init, ParamSpec, encoder_specs};
 use biorel::ops::cpu::Level;
 use biorel::ops::cpu::bf16::Unit;
-use biorel::ops::{AdamWStep, AttentionShape, Cpu, FirstAttention, Moments, Norm, Ops, Reference};
+use biorel::ops::{AdamWStep, AttentionShape, ClsAttention, Cpu, Moments, Norm, Ops, Reference};
 use biorel::rng::Dropout;
 use candle_core::{Device, Tensor};
 use suite::{
@@ -185,18 +185,18 @@ fn cls_alone_is_a_part_of_the_whole() {
             forward(&ops, &config, &params, batch, None, wanted).unwrap().0.last
         };
         let named = |x: &[f32]| vec![("last".to_owned(), x.to_vec())];
-        let whole = ops.rows(&last(&batch, true), &batch.starts[..65]).unwrap();
+        let whole = ops.rows(&last(&batch, true), &batch.cu_seqlens[..65]).unwrap();
         assert!(whole.values().iter().any(|value| *value != 0.0));
         let cls = last(&batch, false);
         assert_close(&named(cls.values()), &named(whole.values()), tolerance, name);
         for (sentence, length) in lengths.iter().copied().enumerate() {
-            let tokens = batch.starts[sentence]..batch.starts[sentence + 1];
+            let tokens = batch.cu_seqlens[sentence]..batch.cu_seqlens[sentence + 1];
             let alone = Batch {
                 ids: batch.ids[tokens.clone()].to_vec(),
                 positions: batch.positions[tokens].to_vec(),
-                starts: vec![0, length],
+                cu_seqlens: vec![0, length],
                 labels: vec![],
-                keys: None,
+                valid_lengths: None,
             };
             for (words, whole) in [(true, &whole), (false, &cls)] {
                 let ours = last(&alone, words);
@@ -227,7 +227,7 @@ fn what_cls_attends_to_does_not_depend_on_what_else_is_computed() {
         vec![("attention".to_owned(), tape.unwrap().attention_of_cls(&ops, &config, &batch).unwrap())]
     };
     let whole = attention(true, Pass::without_dropout());
-    for bounds in batch.starts.windows(2) {
+    for bounds in batch.cu_seqlens.windows(2) {
         let sum: f32 = whole[0].1[bounds[0]..bounds[1]].iter().sum();
         assert!((sum - 1.0).abs() < 1e-5);
     }
@@ -241,16 +241,21 @@ fn cpu_refuses_what_does_not_fit() {
     refuses_what_does_not_fit(&Cpu::new());
 }
 
-/// As many keys as sentences, none of them without a key or with more than its tokens.
+/// One valid length for each sentence, none of them 0 or more than its tokens.
 #[test]
-fn cpu_refuses_keys_that_do_not_fit() {
+fn cpu_refuses_valid_lengths_that_do_not_fit() {
     let ops = Cpu::new();
     let qkv = ops.zeros(&[5, 12]).unwrap();
-    let attend =
-        |keys: &[usize]| ops.attention(&qkv, AttentionShape { starts: &[0, 2, 5], heads: 2, keys: Some(keys) }, None);
+    let attend = |valid_lengths: &[usize]| {
+        ops.attention(
+            &qkv,
+            AttentionShape { cu_seqlens: &[0, 2, 5], heads: 2, valid_lengths: Some(valid_lengths) },
+            None,
+        )
+    };
     assert!(attend(&[2, 3]).is_ok() && attend(&[1, 1]).is_ok());
-    for keys in [&[2][..], &[2, 3, 1], &[0, 3], &[3, 2], &[2, 4]] {
-        assert!(attend(keys).is_err(), "{keys:?}");
+    for valid_lengths in [&[2][..], &[2, 3, 1], &[0, 3], &[3, 2], &[2, 4]] {
+        assert!(attend(valid_lengths).is_err(), "{valid_lengths:?}");
     }
 }
 
@@ -269,16 +274,16 @@ type Backward = fn(&Reference, &[Tensor], &Tensor) -> Vec<Tensor>;
 
 const MASK: Dropout = Dropout { rate: 0.3, seed: 3, site: 1, step: 2, micro: 0 };
 const STARTS: [usize; 3] = [0, 4, 5];
-const PADDED: AttentionShape<'static> = AttentionShape { starts: &STARTS, heads: 2, keys: Some(&[2, 1]) };
+const PADDED: AttentionShape<'static> = AttentionShape { cu_seqlens: &STARTS, heads: 2, valid_lengths: Some(&[2, 1]) };
 
 fn affine(gamma: &Tensor, beta: &Tensor) -> Norm<'static, Tensor> {
     // Leaked for the lifetime in a function pointer: a few bytes in a test.
     Norm { gamma: Box::leak(Box::new(gamma.clone())), beta: Box::leak(Box::new(beta.clone())), eps: 1e-3 }
 }
 
-fn first(x: &[Tensor]) -> FirstAttention<'_, Tensor> {
+fn first(x: &[Tensor]) -> ClsAttention<'_, Tensor> {
     let [input, weight, bias] = x else { unreachable!("three arguments") };
-    FirstAttention { input, weight, bias, hidden: 4, shape: PADDED, dropout: Some(&MASK) }
+    ClsAttention { input, weight, bias, hidden: 4, shape: PADDED, dropout: Some(&MASK) }
 }
 
 #[test]
@@ -326,10 +331,12 @@ fn the_backwards_of_the_reference_equal_finite_differences() {
             "attention",
             vec![vec![5, 12]],
             |ops, x| {
-                ops.attention(&x[0], AttentionShape { starts: &STARTS, heads: 2, keys: None }, Some(&MASK)).unwrap().0
+                ops.attention(&x[0], AttentionShape { cu_seqlens: &STARTS, heads: 2, valid_lengths: None }, Some(&MASK))
+                    .unwrap()
+                    .0
             },
             |ops, x, dy| {
-                let shape = AttentionShape { starts: &STARTS, heads: 2, keys: None };
+                let shape = AttentionShape { cu_seqlens: &STARTS, heads: 2, valid_lengths: None };
                 let (_, p) = ops.attention(&x[0], shape, Some(&MASK)).unwrap();
                 vec![ops.attention_backward(&x[0], p, dy, shape, Some(&MASK)).unwrap()]
             },
@@ -346,10 +353,10 @@ fn the_backwards_of_the_reference_equal_finite_differences() {
         (
             "attention of first tokens",
             vec![vec![5, 4], vec![12, 4], vec![12]],
-            |ops, x| ops.attend_first(&first(x)).unwrap().0,
+            |ops, x| ops.cls_attention(&first(x)).unwrap().0,
             |ops, x, dy| {
-                let (_, tape) = ops.attend_first(&first(x)).unwrap();
-                ops.attend_first_backward(&first(x), tape, dy).unwrap().to_vec()
+                let (_, tape) = ops.cls_attention(&first(x)).unwrap();
+                ops.cls_attention_backward(&first(x), tape, dy).unwrap().to_vec()
             },
         ),
         (

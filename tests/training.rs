@@ -1,11 +1,11 @@
 //! The training loop: it learns, it repeats itself to the bit, it stops when asked, and it notices divergence.
 
 use biorel::Error;
-use biorel::config::{ClassWeights, Engine, HeadKind, Keep, Precision, TrainingSettings};
+use biorel::config::{Backend, ClassWeights, HeadKind, Keep, Precision, TrainingSettings};
 use biorel::corpus::{Span, Task};
 use biorel::encode::{Features, Instance};
 use biorel::model::{EncoderConfig, Network, Weights};
-use biorel::ops::engine::{self, Compute};
+use biorel::ops::compute::{Compute, Job};
 use biorel::predict::{Predict, Prediction};
 use biorel::rng::{Purpose, Stream};
 use biorel::train::{Dev, Finetune, News, OnNews, StatePlan, Trained, fewer_negatives};
@@ -41,7 +41,7 @@ fn settings(head: HeadKind) -> TrainingSettings {
     TrainingSettings { head, learning_rate: 5e-3, batch_size: 8, max_steps: Some(20), ..Default::default() }
 }
 
-const ENGINES: [Engine; 2] = [Engine::Cpu, Engine::Reference];
+const ENGINES: [Backend; 2] = [Backend::Cpu, Backend::Reference];
 
 /// A run without held-out data that keeps no state.
 fn finetune<'a>(
@@ -62,17 +62,22 @@ fn stop_at(step: Option<usize>) -> impl FnMut(News) -> biorel::Result<()> + Send
     }
 }
 
-fn train(engine: Engine, threads: usize, settings: &TrainingSettings, on_news: OnNews<'_>) -> biorel::Result<Trained> {
+/// Run a job in f32.
+fn execute<J: Job>(backend: Backend, threads: Option<usize>, job: J) -> biorel::Result<J::Output> {
+    Compute::new(backend, Precision::F32, threads)?.execute(job)
+}
+
+fn train(engine: Backend, threads: usize, settings: &TrainingSettings, on_news: OnNews<'_>) -> biorel::Result<Trained> {
     let network = network(settings.head);
     let weights = Weights::initial(network.specs(), settings.seed);
     let features = features(256, 0);
     let job = finetune(&network, &weights, &features, settings, on_news);
-    engine::run(engine, Some(threads), job)
+    execute(engine, Some(threads), job)
 }
 
-fn predict(engine: Engine, head: HeadKind, weights: &Weights, features: &[Features]) -> Vec<Prediction> {
+fn predict(engine: Backend, head: HeadKind, weights: &Weights, features: &[Features]) -> Vec<Prediction> {
     let job = Predict { network: &network(head), weights, features, on_batch: &mut |_| Ok(()) };
-    engine::run(engine, Some(2), job).unwrap()
+    execute(engine, Some(2), job).unwrap()
 }
 
 /// Several trainings side by side, each in threads of its own, take the way that each takes alone: nothing that they share
@@ -90,7 +95,7 @@ fn trainings_at_once_give_the_bits_of_one_after_the_other() {
         let weights = Weights::initial(network.specs(), settings.seed);
         let mut on_news = |_| Ok(());
         let job = finetune(&network, &weights, &features, &settings, &mut on_news);
-        Compute::new(Engine::Cpu, precision, Some(threads)).unwrap().run(job).unwrap().weights
+        Compute::new(Backend::Cpu, precision, Some(threads)).unwrap().execute(job).unwrap().weights
     };
     let alone = jobs.map(run);
     for _ in 0..3 {
@@ -109,11 +114,11 @@ fn every_head_learns_and_predicts() {
     for head in HeadKind::ALL {
         let settings =
             TrainingSettings { max_steps: Some(150), learning_rate: 3e-3, bias_correction: true, ..settings(head) };
-        let trained = train(Engine::Cpu, 2, &settings, &mut |_| Ok(())).unwrap();
+        let trained = train(Backend::Cpu, 2, &settings, &mut |_| Ok(())).unwrap();
         assert_eq!(trained.history.len(), 150);
         assert!(!trained.interrupted);
         let unseen = features(200, 1);
-        let predictions = predict(Engine::Cpu, head, &trained.weights, &unseen);
+        let predictions = predict(Backend::Cpu, head, &trained.weights, &unseen);
         let right = unseen.iter().zip(&predictions).filter(|(f, p)| f.label == Some(p.label())).count();
         assert!(right > 180, "{head}: {right} of 200");
         for (features, prediction) in unseen.iter().zip(&predictions) {
@@ -137,7 +142,7 @@ fn bf16_learns_as_f32_does() {
             TrainingSettings { max_steps: Some(150), learning_rate: 3e-3, bias_correction: true, ..settings(head) };
         let (network, features, unseen) = (network(head), features(256, 0), features(200, 1));
         let weights = Weights::initial(network.specs(), settings.seed);
-        let compute = |precision| Compute::new(Engine::Cpu, precision, Some(2)).unwrap();
+        let compute = |precision| Compute::new(Backend::Cpu, precision, Some(2)).unwrap();
         let trained = [Precision::F32, Precision::Bf16].map(|precision| {
             let mut on_news = |_| Ok(());
             compute(precision).run(finetune(&network, &weights, &features, &settings, &mut on_news)).unwrap()
@@ -155,7 +160,7 @@ fn bf16_learns_as_f32_does() {
                     features: &unseen,
                     on_batch: &mut |_| Ok(()),
                 };
-                let predictions = compute(precision).run(job).unwrap();
+                let predictions = compute(precision).execute(job).unwrap();
                 let right = unseen.iter().zip(&predictions).filter(|(f, p)| f.label == Some(p.label())).count();
                 assert!(right > 180, "{head} {precision:?}: {right} of 200");
             }
@@ -167,11 +172,11 @@ fn bf16_learns_as_f32_does() {
 #[test]
 fn precision_is_chosen_by_the_machine() {
     let precision = |engine, precision| Compute::new(engine, precision, None).map(|compute| compute.precision());
-    assert_eq!(precision(Engine::Cpu, Precision::F32).unwrap(), Precision::F32);
-    assert_eq!(precision(Engine::Cpu, Precision::Bf16).unwrap(), Precision::Bf16);
-    assert_eq!(precision(Engine::Reference, Precision::Auto).unwrap(), Precision::F32);
-    assert_ne!(precision(Engine::Cpu, Precision::Auto).unwrap(), Precision::Auto);
-    let message = precision(Engine::Reference, Precision::Bf16).unwrap_err().to_string();
+    assert_eq!(precision(Backend::Cpu, Precision::F32).unwrap(), Precision::F32);
+    assert_eq!(precision(Backend::Cpu, Precision::Bf16).unwrap(), Precision::Bf16);
+    assert_eq!(precision(Backend::Reference, Precision::Auto).unwrap(), Precision::F32);
+    assert_ne!(precision(Backend::Cpu, Precision::Auto).unwrap(), Precision::Auto);
+    let message = precision(Backend::Reference, Precision::Bf16).unwrap_err().to_string();
     assert!(message.starts_with("precision"), "{message}");
 }
 
@@ -217,7 +222,7 @@ fn the_number_of_threads_changes_no_bit() {
         let weights = Weights::initial(network.specs(), settings.seed);
         let features = features(256, 0);
         let on = |threads: usize| {
-            let compute = Compute::new(Engine::Cpu, precision, Some(threads)).unwrap();
+            let compute = Compute::new(Backend::Cpu, precision, Some(threads)).unwrap();
             compute.run(finetune(&network, &weights, &features, &settings, &mut |_| Ok(()))).unwrap().weights
         };
         let expected = on(1);
@@ -251,7 +256,7 @@ fn accumulated_batches_are_one_large_batch() {
         ..settings(HeadKind::Attention)
     };
     let parts = TrainingSettings { batch_size: 4, accumulation: 4, ..whole.clone() };
-    let [whole, parts] = [whole, parts].map(|s| train(Engine::Cpu, 2, &s, &mut |_| Ok(())).unwrap());
+    let [whole, parts] = [whole, parts].map(|s| train(Backend::Cpu, 2, &s, &mut |_| Ok(())).unwrap());
     for (a, b) in whole.history.iter().zip(&parts.history) {
         assert_eq!((a.instances, a.tokens), (b.instances, b.tokens));
         assert!((a.loss - b.loss).abs() < 1e-4, "step {}: {} {}", a.step, a.loss, b.loss);
@@ -262,7 +267,7 @@ fn accumulated_batches_are_one_large_batch() {
 fn balanced_weights_are_inverse_frequencies() {
     let given = |settings: &TrainingSettings, class_weights| {
         let settings = TrainingSettings { class_weights, max_steps: Some(4), ..settings.clone() };
-        train(Engine::Cpu, 2, &settings, &mut |_| Ok(()))
+        train(Backend::Cpu, 2, &settings, &mut |_| Ok(()))
     };
     let settings = settings(HeadKind::Cls);
     let positives = features(256, 0).iter().filter(|f| f.label == Some(1)).count() as f64;
@@ -279,7 +284,7 @@ fn frozen_parameters_stay_and_lower_layers_learn_slower() {
     let network = network(HeadKind::Attention);
     let start = Weights::initial(network.specs(), 1);
     let moved = |settings: &TrainingSettings| -> Vec<f64> {
-        let trained = train(Engine::Cpu, 2, settings, &mut |_| Ok(())).unwrap();
+        let trained = train(Backend::Cpu, 2, settings, &mut |_| Ok(())).unwrap();
         let change =
             |(a, b): (&Vec<f32>, &Vec<f32>)| a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
         trained.weights.values.iter().zip(&start.values).map(change).collect()
@@ -299,7 +304,7 @@ fn frozen_parameters_stay_and_lower_layers_learn_slower() {
         assert!((0.003..0.03).contains(&(lower / upper)), "{embeddings} {first} {last} {head}");
     }
     let too_many = TrainingSettings { freeze: Some(3), ..plain };
-    let message = train(Engine::Cpu, 2, &too_many, &mut |_| Ok(())).unwrap_err().to_string();
+    let message = train(Backend::Cpu, 2, &too_many, &mut |_| Ok(())).unwrap_err().to_string();
     assert!(message.starts_with("freeze") && message.contains("2 layers"), "{message}");
 }
 
@@ -308,10 +313,10 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
     let directory = tempfile::tempdir().unwrap();
     let (f32, bf16) = (Precision::F32, Precision::Bf16);
     let cases = [
-        (Engine::Cpu, f32, None),
-        (Engine::Cpu, f32, Some(1)),
-        (Engine::Cpu, bf16, None),
-        (Engine::Reference, f32, None),
+        (Backend::Cpu, f32, None),
+        (Backend::Cpu, f32, Some(1)),
+        (Backend::Cpu, bf16, None),
+        (Backend::Reference, f32, None),
     ];
     for (engine, precision, freeze) in cases {
         let compute = Compute::new(engine, precision, Some(2)).unwrap();
@@ -326,7 +331,7 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
                 state: path.map(|path| StatePlan { path, every: 4 }),
                 ..finetune(&network, &weights, &features, settings, &mut on_news)
             };
-            compute.run(job)
+            compute.execute(job)
         };
         let whole = run(&settings, None, None).unwrap();
         // Stopped in the first epoch (32 steps) and in the second.
@@ -364,7 +369,7 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
 
 #[test]
 fn a_request_to_stop_ends_the_run_after_the_step() {
-    let stopped = train(Engine::Cpu, 1, &settings(HeadKind::Cls), &mut stop_at(Some(5))).unwrap();
+    let stopped = train(Backend::Cpu, 1, &settings(HeadKind::Cls), &mut stop_at(Some(5))).unwrap();
     assert!(stopped.interrupted);
     assert_eq!(stopped.history.len(), 5);
     assert!(stopped.weights.values.iter().flatten().all(|value| value.is_finite()));
@@ -384,7 +389,7 @@ fn divergence_names_the_step() {
     for engine in ENGINES {
         let on_news = &mut |_| Ok(());
         let job = finetune(&network, &weights, &features, &settings, on_news);
-        match engine::run(engine, Some(1), job) {
+        match execute(engine, Some(1), job) {
             Err(Error::Training { step: 1, message }) => assert!(message.contains("learning_rate"), "{message}"),
             other => panic!("{other:?}"),
         }
@@ -398,13 +403,13 @@ fn nothing_to_train_on_is_an_error() {
     let settings = settings(HeadKind::Cls);
     let on_news = &mut |_| Ok(());
     let job = finetune(&network, &weights, &[], &settings, on_news);
-    assert!(engine::run(Engine::Cpu, None, job).unwrap_err().to_string().contains("no training instances"));
+    assert!(execute(Backend::Cpu, None, job).unwrap_err().to_string().contains("no training instances"));
     let mut unlabelled = features(3, 0);
     unlabelled[1].label = None;
     let job = finetune(&network, &weights, &unlabelled, &settings, on_news);
-    assert!(engine::run(Engine::Cpu, None, job).unwrap_err().to_string().contains("label"));
+    assert!(execute(Backend::Cpu, None, job).unwrap_err().to_string().contains("label"));
     let job = Predict { network: &network, weights: &weights, features: &[], on_batch: &mut |_| Ok(()) };
-    assert!(engine::run(Engine::Cpu, None, job).unwrap().is_empty());
+    assert!(execute(Backend::Cpu, None, job).unwrap().is_empty());
 }
 
 type Stop = Box<dyn FnMut(&News) -> bool + Send>;
@@ -424,7 +429,7 @@ fn train_with_dev(
         state: state.map(|path| StatePlan { path, every: 3 }),
         ..finetune(&network, &weights, &train, settings, on_news)
     };
-    engine::run(Engine::Cpu, Some(2), job)
+    execute(Backend::Cpu, Some(2), job)
 }
 
 fn dev_settings() -> TrainingSettings {
@@ -444,7 +449,7 @@ fn the_best_weights_on_held_out_data_are_kept() {
     assert_eq!((chosen.f1, chosen.best), (best, true));
     // The weights are those that were scored, and the score counts the lost positives as misses.
     let held_out = features(100, 1);
-    let predictions = predict(Engine::Cpu, settings.head, &trained.weights, &held_out);
+    let predictions = predict(Backend::Cpu, settings.head, &trained.weights, &held_out);
     let count = |gold: usize, said: usize| {
         held_out.iter().zip(&predictions).filter(|(f, p)| f.label == Some(gold) && p.label() == said).count() as f64
     };
@@ -461,7 +466,7 @@ fn the_best_weights_on_held_out_data_are_kept() {
     let (network, weights) = (network(last.head), Weights::initial(network(last.head).specs(), last.seed));
     let (train, on_news): (_, OnNews<'_>) = (features(64, 0), &mut |_| Ok(()));
     let without = finetune(&network, &weights, &train, &last, on_news);
-    assert_eq!(with.weights, engine::run(Engine::Cpu, Some(2), without).unwrap().weights);
+    assert_eq!(with.weights, execute(Backend::Cpu, Some(2), without).unwrap().weights);
     assert_eq!(with.step, 60);
 }
 
@@ -520,7 +525,7 @@ fn held_out_data_that_cannot_be_scored_is_refused() {
             dev: dev.map(|features| Dev { features, task: &task, lost: vec![0, 0] }),
             ..finetune(&network, &weights, &train, settings, on_news)
         };
-        engine::run(Engine::Cpu, None, job).unwrap_err().to_string()
+        execute(Backend::Cpu, None, job).unwrap_err().to_string()
     };
     let default = settings(HeadKind::Cls);
     assert!(refused(&default, Some(&[])).contains("dev: there are no instances"));

@@ -9,7 +9,7 @@ mod workload;
 
 use std::time::Duration;
 
-use biorel::ops::{AdamWStep, AttentionShape, FirstAttention, Moments, Norm, Ops};
+use biorel::ops::{AdamWStep, AttentionShape, ClsAttention, Moments, Norm, Ops};
 use biorel::rng::{Dropout, Purpose, Stream};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -48,8 +48,8 @@ fn operations(criterion: &mut Criterion) {
 
     let mask = Dropout { rate: 0.1, seed: 1, site: 0, step: 0, micro: 0 };
     let heads = config.num_attention_heads;
-    let shape = AttentionShape { starts: &batch.starts, heads, keys: None };
-    let squares: usize = batch.starts.windows(2).map(|bounds| (bounds[1] - bounds[0]).pow(2)).sum();
+    let shape = AttentionShape { cu_seqlens: &batch.cu_seqlens, heads, valid_lengths: None };
+    let squares: usize = batch.cu_seqlens.windows(2).map(|bounds| (bounds[1] - bounds[0]).pow(2)).sum();
     let (qkv, dy) = (up(&[tokens, 3 * hidden]), up(&[tokens, hidden]));
     group.throughput(Throughput::Elements((4 * squares * hidden) as u64));
     group.bench_function("attention", |b| b.iter(|| ops.attention(&qkv, shape, Some(&mask)).unwrap()));
@@ -63,16 +63,16 @@ fn operations(criterion: &mut Criterion) {
     });
 
     let (input, weight, bias) = (&up(&[tokens, hidden]), &up(&[3 * hidden, hidden]), &up(&[3 * hidden]));
-    let of = FirstAttention { input, weight, bias, hidden, shape, dropout: Some(&mask) };
+    let of = ClsAttention { input, weight, bias, hidden, shape, dropout: Some(&mask) };
     let d_first = up(&[batch.len(), hidden]);
     let operands = 4 * (matrix + 3 * hidden * hidden);
     group.throughput(Throughput::Bytes(operands as u64));
-    group.bench_function("attend_first", |b| b.iter(|| ops.attend_first(&of).unwrap()));
+    group.bench_function("cls_attention", |b| b.iter(|| ops.cls_attention(&of).unwrap()));
     group.throughput(Throughput::Bytes(3 * operands as u64));
-    group.bench_function("attend_first, and its backward", |b| {
+    group.bench_function("cls_attention, and its backward", |b| {
         b.iter(|| {
-            let (_, tape) = ops.attend_first(&of).unwrap();
-            ops.attend_first_backward(&of, tape, &d_first).unwrap()
+            let (_, tape) = ops.cls_attention(&of).unwrap();
+            ops.cls_attention_backward(&of, tape, &d_first).unwrap()
         });
     });
 

@@ -14,7 +14,9 @@ use std::time::Instant;
 use biorel::Result;
 use biorel::model::encoder::{EncodedGradient, Pass, Wanted, backward, forward};
 use biorel::model::params::{Weights, encoder_specs};
-use biorel::ops::{AdamWStep, AttentionShape, FirstAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, TapeOf};
+use biorel::ops::{
+    AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, SavedAttentionOf,
+};
 use biorel::rng::Dropout;
 use candle_core::Tensor;
 
@@ -128,22 +130,22 @@ impl<O: Ops> Ops for Timed<O> {
     ) -> Result<O::Buffer> {
         self.time("attention_backward", |ops| ops.attention_backward(qkv, probabilities, dy, shape, dropout))
     }
-    fn attend_first(&self, of: &FirstAttention<'_, O::Buffer>) -> Result<(O::Buffer, TapeOf<O>)> {
-        self.time("attend_first", |ops| ops.attend_first(of))
+    fn cls_attention(&self, of: &ClsAttention<'_, O::Buffer>) -> Result<(O::Buffer, SavedAttentionOf<O>)> {
+        self.time("cls_attention", |ops| ops.cls_attention(of))
     }
-    fn attend_first_backward(
+    fn cls_attention_backward(
         &self,
-        of: &FirstAttention<'_, O::Buffer>,
-        tape: TapeOf<O>,
+        of: &ClsAttention<'_, O::Buffer>,
+        tape: SavedAttentionOf<O>,
         dy: &O::Buffer,
     ) -> Result<[O::Buffer; 3]> {
-        self.time("attend_first_backward", |ops| ops.attend_first_backward(of, tape, dy))
+        self.time("cls_attention_backward", |ops| ops.cls_attention_backward(of, tape, dy))
     }
-    fn last_states(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
-        self.time("last_states", |ops| ops.last_states(inputs, recurrent, sequences))
+    fn lstm(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
+        self.time("lstm", |ops| ops.lstm(inputs, recurrent, sequences))
     }
-    fn attend_words(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
-        self.time("attend_words", |ops| ops.attend_words(last, key, words))
+    fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
+        self.time("attention_pooling", |ops| ops.attention_pooling(last, key, words))
     }
     fn rows(&self, x: &O::Buffer, rows: &[usize]) -> Result<O::Buffer> {
         self.time("rows", |ops| ops.rows(x, rows))

@@ -36,11 +36,11 @@ pub fn engine(name: &str) -> Cpu {
 /// Sentences of the given lengths; every fourth is positive.
 pub fn sentences(vocabulary: usize, lengths: impl IntoIterator<Item = usize>) -> Batch {
     let mut stream = Stream::new(5, Purpose::Sample, 1);
-    let mut batch = Batch { ids: vec![], positions: vec![], starts: vec![0], labels: vec![], keys: None };
+    let mut batch = Batch { ids: vec![], positions: vec![], cu_seqlens: vec![0], labels: vec![], valid_lengths: None };
     for (sentence, length) in lengths.into_iter().enumerate() {
         batch.ids.extend((0..length).map(|_| stream.below(vocabulary) as u32));
         batch.positions.extend(0..length as u32);
-        batch.starts.push(batch.ids.len());
+        batch.cu_seqlens.push(batch.ids.len());
         batch.labels.push(u32::from(sentence % 4 == 0));
     }
     batch

@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use biorel::config::{Engine, HeadKind, Precision, TrainingSettings};
+use biorel::config::{Backend, HeadKind, Precision, TrainingSettings};
 use biorel::corpus::{Span, Task};
 use biorel::encode::Features;
 use biorel::model::{EncoderConfig, Network, Weights};
-use biorel::ops::engine::Compute;
+use biorel::ops::compute::Compute;
 use biorel::train::{Dev, Finetune, StatePlan, Trained};
 use harness::{folder, write};
 use libfuzzer_sys::fuzz_target;
@@ -65,7 +65,7 @@ fn run(stop: bool) -> biorel::Result<Trained> {
         state: Some(StatePlan { path: &path, every: 1 }),
         on_news: &mut |_| if stop { Err(biorel::Error::Interrupted) } else { Ok(()) },
     };
-    Compute::new(Engine::Reference, Precision::F32, Some(1)).expect("the reference").run(job)
+    Compute::new(Backend::Reference, Precision::F32, Some(1)).expect("the reference").execute(job)
 }
 
 /// The good state with another header, which gets the run's own fingerprint.

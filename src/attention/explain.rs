@@ -4,7 +4,7 @@ use crate::Result;
 use crate::encode::Features;
 use crate::model::{Network, Weights};
 use crate::ops::Ops;
-use crate::ops::engine::Job;
+use crate::ops::compute::Job;
 use crate::predict::batches::{OnBatch, Prediction, chunks_by_length, read};
 
 /// A prediction and what its pieces had to do with it; every list is `(pieces)` long, `[CLS]` and `[SEP]` included.
@@ -80,7 +80,7 @@ pub fn explain<O: Ops>(
         let explanation = network.explain(ops, params, &batch)?;
         let predictions = read(network.head, &batch, &explanation.output)?;
         for ((row, index), prediction) in chunk.iter().enumerate().zip(predictions) {
-            let tokens = batch.starts[row]..batch.starts[row] + batch.pieces(row);
+            let tokens = batch.cu_seqlens[row]..batch.cu_seqlens[row] + batch.pieces(row);
             let gradient = explanation.gradient_times_input[tokens.clone()].to_vec();
             let encoder = explanation.attention_of_cls[tokens].to_vec();
             explained[*index] = Some(Explained { prediction, gradient, encoder });

@@ -7,7 +7,7 @@
 use crate::encode::{Features, Instance};
 use crate::model::{Network, Weights};
 use crate::ops::Ops;
-use crate::ops::engine::Job;
+use crate::ops::compute::Job;
 use crate::predict::{OnBatch, Prediction, predict};
 use crate::rng::{Purpose, Stream};
 use crate::text::is_marker;

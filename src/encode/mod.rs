@@ -77,12 +77,12 @@ pub struct Batch {
     pub ids: Vec<u32>,
     /// Position of each token in its sentence, `(tokens)`.
     pub positions: Vec<u32>,
-    /// Where each sentence starts, and the number of tokens at the end: `(sentences + 1)`.
-    pub starts: Vec<usize>,
+    /// Cumulative sequence lengths: where each sentence starts, and the number of tokens at the end, `(sentences + 1)`.
+    pub cu_seqlens: Vec<usize>,
     /// Index of the label of each sentence, `(sentences)`; empty when they are to be predicted.
     pub labels: Vec<u32>,
     /// Where sentences are padded, how many pieces each has without, `(sentences)`; only these are attended to.
-    pub keys: Option<Vec<usize>>,
+    pub valid_lengths: Option<Vec<usize>>,
 }
 
 /// Sentences that are padded all the same: what the paper's reference code does, whose heads read the padding
@@ -98,11 +98,12 @@ pub struct Padding {
 impl Batch {
     /// Pack the given instances in the given order.
     pub fn pack<'a>(features: impl IntoIterator<Item = &'a Features>) -> Self {
-        let mut batch = Self { ids: vec![], positions: vec![], starts: vec![0], labels: vec![], keys: None };
+        let mut batch =
+            Self { ids: vec![], positions: vec![], cu_seqlens: vec![0], labels: vec![], valid_lengths: None };
         for item in features {
             batch.ids.extend(&item.ids);
             batch.positions.extend(0..item.ids.len() as u32);
-            batch.starts.push(batch.ids.len());
+            batch.cu_seqlens.push(batch.ids.len());
             batch.labels.extend(item.label.map(|label| label as u32));
         }
         batch
@@ -110,30 +111,30 @@ impl Batch {
 
     /// [`Batch::pack`], with every sentence padded; a longer one stays as it is.
     pub fn pad<'a>(features: impl IntoIterator<Item = &'a Features>, padding: Padding) -> Self {
-        let mut batch = Self { keys: Some(vec![]), ..Self::pack([]) };
+        let mut batch = Self { valid_lengths: Some(vec![]), ..Self::pack([]) };
         for item in features {
             let length = item.ids.len().max(padding.length);
             batch.ids.extend(&item.ids);
-            batch.ids.resize(batch.starts[batch.len()] + length, padding.id);
+            batch.ids.resize(batch.cu_seqlens[batch.len()] + length, padding.id);
             batch.positions.extend(0..length as u32);
-            batch.starts.push(batch.ids.len());
+            batch.cu_seqlens.push(batch.ids.len());
             batch.labels.extend(item.label.map(|label| label as u32));
-            batch.keys.get_or_insert_default().push(item.ids.len());
+            batch.valid_lengths.get_or_insert_default().push(item.ids.len());
         }
         batch
     }
 
     /// Pieces of a sentence without its padding.
     pub fn pieces(&self, sentence: usize) -> usize {
-        match &self.keys {
-            Some(keys) => keys[sentence],
-            None => self.starts[sentence + 1] - self.starts[sentence],
+        match &self.valid_lengths {
+            Some(valid) => valid[sentence],
+            None => self.cu_seqlens[sentence + 1] - self.cu_seqlens[sentence],
         }
     }
 
     /// Number of sentences.
     pub fn len(&self) -> usize {
-        self.starts.len() - 1
+        self.cu_seqlens.len() - 1
     }
 
     /// Whether there is no sentence.
@@ -148,6 +149,6 @@ impl Batch {
 
     /// Number of tokens of the longest sentence.
     pub fn longest(&self) -> usize {
-        self.starts.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0)
+        self.cu_seqlens.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0)
     }
 }

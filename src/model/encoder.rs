@@ -5,7 +5,7 @@
 use crate::encode::Batch;
 use crate::model::EncoderConfig;
 use crate::model::params::Layout;
-use crate::ops::{AttentionShape, AttentionTape, FirstAttention, Norm, Normed, Ops, TapeOf};
+use crate::ops::{AttentionShape, ClsAttention, Norm, Normed, Ops, SavedAttention, SavedAttentionOf};
 use crate::rng::Dropout;
 use crate::{Error, Result};
 
@@ -145,7 +145,7 @@ enum Kept<O: Ops> {
 /// From `attended` on the rows are those of `[CLS]` alone, `(sentences, ..)`, where [`Stack::cls_alone`] says so.
 struct LayerTape<O: Ops> {
     input: O::Buffer, // (T, H)
-    attention: TapeOf<O>,
+    attention: SavedAttentionOf<O>,
     attended: O::Buffer,       // (T, H)
     middle: Normed<O::Buffer>, // (T, H)
     up: O::Buffer,             // (T, F), before the GELU and its bias
@@ -165,8 +165,8 @@ impl<O: Ops> Tape<O> {
         };
         let heads = config.num_attention_heads;
         let qkv = match &last.attention {
-            AttentionTape::Whole { qkv, .. } => ops.download(qkv)?, // (T, 3H)
-            AttentionTape::First { probabilities, .. } => {
+            SavedAttention::Full { qkv, .. } => ops.download(qkv)?, // (T, 3H)
+            SavedAttention::Cls { probabilities, .. } => {
                 let probabilities = ops.download(probabilities)?; // (T, N)
                 let mean = |token: &[f32]| token.iter().map(|p| p.abs()).sum::<f32>() / heads as f32;
                 return Ok(probabilities.chunks_exact(heads).map(mean).collect());
@@ -177,7 +177,7 @@ impl<O: Ops> Tape<O> {
         let part = |token: usize, offset: usize| &qkv[token * 3 * hidden + offset..][..depth];
         let scale = 1.0 / (depth as f32).sqrt();
         let mut attention = vec![0.0; batch.tokens()];
-        for (sentence, bounds) in batch.starts.windows(2).enumerate() {
+        for (sentence, bounds) in batch.cu_seqlens.windows(2).enumerate() {
             let tokens = bounds[0]..bounds[0] + batch.pieces(sentence);
             for head in 0..heads {
                 let query = part(bounds[0], head * depth);
@@ -265,7 +265,7 @@ struct Stack<'a, O: Ops> {
 
 impl<'a, O: Ops> Stack<'a, O> {
     fn first_tokens(&self) -> &'a [usize] {
-        &self.batch.starts[..self.batch.len()]
+        &self.batch.cu_seqlens[..self.batch.len()]
     }
 
     /// Whether a layer goes on with the `[CLS]` tokens alone behind its attention. From there on no token reads another, so
@@ -288,14 +288,14 @@ impl<'a, O: Ops> Stack<'a, O> {
         (weight, bias): (usize, usize),
         input: &'b O::Buffer,
         dropout: Option<&'b Dropout>,
-    ) -> FirstAttention<'b, O::Buffer> {
+    ) -> ClsAttention<'b, O::Buffer> {
         let (weight, bias) = (&self.params[weight], &self.params[bias]);
-        FirstAttention { input, weight, bias, hidden: self.config.hidden_size, shape: self.shape(), dropout }
+        ClsAttention { input, weight, bias, hidden: self.config.hidden_size, shape: self.shape(), dropout }
     }
 
     fn shape(&self) -> AttentionShape<'a> {
-        let Batch { starts, keys, .. } = self.batch;
-        AttentionShape { starts, heads: self.config.num_attention_heads, keys: keys.as_deref() }
+        let Batch { cu_seqlens, valid_lengths, .. } = self.batch;
+        AttentionShape { cu_seqlens, heads: self.config.num_attention_heads, valid_lengths: valid_lengths.as_deref() }
     }
 
     /// One layer: attention, feed-forward, each with its residual and LayerNorm.
@@ -304,12 +304,12 @@ impl<'a, O: Ops> Stack<'a, O> {
         let at = Layout::layer(layer);
         let mask = self.dropout(Site::Probabilities(layer));
         let (attended, attention, residual) = if self.cls_alone(layer) {
-            let (attended, tape) = ops.attend_first(&self.first_attention(at.qkv, &input, mask.as_ref()))?;
+            let (attended, tape) = ops.cls_attention(&self.first_attention(at.qkv, &input, mask.as_ref()))?;
             (attended, tape, ops.rows(&input, self.first_tokens())?)
         } else {
             let qkv = ops.linear(&input, &params[at.qkv.0], Some(&params[at.qkv.1]))?;
             let (attended, probabilities) = ops.attention(&qkv, self.shape(), mask.as_ref())?;
-            (attended, AttentionTape::Whole { qkv, probabilities }, input.clone())
+            (attended, SavedAttention::Full { qkv, probabilities }, input.clone())
         };
         let branch = ops.linear(&attended, &params[at.attention_out.0], None)?;
         let mask = self.dropout(Site::AttentionOut(layer));
@@ -418,7 +418,7 @@ fn descend<O: Ops>(
         let mask = pass.dropout(Site::Probabilities(layer));
         let d_qkv_weights;
         (dh, d_qkv_weights) = match (tape.attention, stack.cls_alone(layer)) {
-            (AttentionTape::Whole { qkv, probabilities }, false) => {
+            (SavedAttention::Full { qkv, probabilities }, false) => {
                 let d_qkv = ops.attention_backward(&qkv, probabilities, &d_attended, stack.shape(), mask.as_ref())?;
                 let d_bias = ops.column_sum(&d_qkv)?;
                 let (d_input, d_weight) =
@@ -427,7 +427,7 @@ fn descend<O: Ops>(
             }
             (attention, _) => {
                 let of = stack.first_attention(at.qkv, &tape.input, mask.as_ref());
-                let [d_input, d_weight, d_bias] = ops.attend_first_backward(&of, attention, &d_attended)?;
+                let [d_input, d_weight, d_bias] = ops.cls_attention_backward(&of, attention, &d_attended)?;
                 (ops.add_rows(d_input, stack.first_tokens(), &d.residual)?, (d_weight, d_bias))
             }
         };

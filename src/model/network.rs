@@ -183,7 +183,7 @@ impl Network {
         };
         if let Some(first) = &first {
             last = match words {
-                true => ops.add_rows(last, &batch.starts[..batch.len()], &of(first)?)?,
+                true => ops.add_rows(last, &batch.cu_seqlens[..batch.len()], &of(first)?)?,
                 false => of(first)?,
             };
         }
@@ -216,7 +216,7 @@ impl Network {
         let product =
             |[weight, bias]: [usize; 2]| ops.to_candle(&ops.linear(&encoded.last, &own[weight], Some(&own[bias]))?);
         let first = || match head::wanted(self.head).words {
-            true => ops.to_candle(&ops.rows(&encoded.last, &batch.starts[..batch.len()])?),
+            true => ops.to_candle(&ops.rows(&encoded.last, &batch.cu_seqlens[..batch.len()])?),
             false => ops.to_candle(&encoded.last),
         };
         let last = || ops.to_candle(&encoded.last);
@@ -225,7 +225,7 @@ impl Network {
             last: head::reads_words(self.head).then(last).transpose()?,
             cls: encoded.cls.iter().map(|cls| ops.to_candle(cls)).collect::<Result<Vec<_>>>()?,
             product: head::product(self.head).map(product).transpose()?,
-            starts: batch.starts.clone(),
+            cu_seqlens: batch.cu_seqlens.clone(),
         })
     }
 }

@@ -5,24 +5,24 @@ use crate::rng::Dropout;
 /// How the tokens of a batch form sentences, and heads share the hidden vector.
 #[derive(Debug, Clone, Copy)]
 pub struct AttentionShape<'a> {
-    /// Where each sentence starts, and T at the end: `(sentences + 1)`.
-    pub starts: &'a [usize],
+    /// Cumulative sequence lengths: where each sentence starts, and T at the end, `(sentences + 1)`.
+    pub cu_seqlens: &'a [usize],
     /// Number of attention heads, N.
     pub heads: usize,
-    /// How many tokens of each sentence are attended to, from its first: `(sentences)`; `None` for all. The others attend
-    /// without being attended to, as padding does.
-    pub keys: Option<&'a [usize]>,
+    /// How many tokens of each sentence are attended to, counted from its first, `(sentences)`; `None` for all of them. The
+    /// others attend without being attended to, as padding does.
+    pub valid_lengths: Option<&'a [usize]>,
 }
 
 impl<'a> AttentionShape<'a> {
     /// Where the first token of each sentence is, `(sentences)`.
     pub fn first_tokens(&self) -> &'a [usize] {
-        &self.starts[..self.starts.len().saturating_sub(1)]
+        &self.cu_seqlens[..self.cu_seqlens.len().saturating_sub(1)]
     }
 
     /// How many tokens of a sentence of `length` are attended to.
-    pub fn keys_of(&self, sentence: usize, length: usize) -> usize {
-        self.keys.map_or(length, |keys| keys[sentence])
+    pub fn valid_length(&self, sentence: usize, length: usize) -> usize {
+        self.valid_lengths.map_or(length, |valid| valid[sentence])
     }
 }
 
@@ -31,7 +31,7 @@ impl<'a> AttentionShape<'a> {
 pub const ATTENTION_STRIDE: usize = 512;
 
 /// A layer's attention of which only the first token of each sentence is asked for.
-pub struct FirstAttention<'a, B> {
+pub struct ClsAttention<'a, B> {
     /// `(T, H)`.
     pub input: &'a B,
     /// Of queries, keys and values, `(3H, H)`.
@@ -47,16 +47,16 @@ pub struct FirstAttention<'a, B> {
 }
 
 /// What an attention leaves for its backward.
-pub enum AttentionTape<B, P> {
+pub enum SavedAttention<B, P> {
     /// Of [`Ops::attention`](super::Ops::attention).
-    Whole {
+    Full {
         /// Queries, keys and values of every token, `(T, 3H)`.
         qkv: B,
         /// As the engine keeps them.
         probabilities: P,
     },
-    /// Of [`Ops::attend_first`](super::Ops::attend_first) without keys and values. With q, W_k and W_v those of one attention head:
-    First {
+    /// Of [`Ops::cls_attention`](super::Ops::cls_attention) without keys and values. With q, W_k and W_v those of one attention head:
+    Cls {
         /// `q / sqrt(D)`, `(sentences, H)`.
         queries: B,
         /// What scores are products with: `W_kᵀ q / sqrt(D)`, `(sentences, N H)`.

@@ -1,27 +1,30 @@
 //! Attention of each sentence's first token alone: the specification, and what engines without a shorter way do.
 
 use super::shapes::defect;
-use super::{AttentionTape, FirstAttention, Ops, TapeOf};
+use super::{ClsAttention, Ops, SavedAttention, SavedAttentionOf};
 use crate::Result;
 
 /// Rows of [`Ops::attention`].
-pub(super) fn attend<O: Ops + ?Sized>(ops: &O, of: &FirstAttention<'_, O::Buffer>) -> Result<(O::Buffer, TapeOf<O>)> {
+pub(super) fn attend<O: Ops + ?Sized>(
+    ops: &O,
+    of: &ClsAttention<'_, O::Buffer>,
+) -> Result<(O::Buffer, SavedAttentionOf<O>)> {
     let qkv = ops.linear(of.input, of.weight, Some(of.bias))?;
     let (attended, probabilities) = ops.attention(&qkv, of.shape, of.dropout)?;
-    Ok((ops.rows(&attended, of.shape.first_tokens())?, AttentionTape::Whole { qkv, probabilities }))
+    Ok((ops.rows(&attended, of.shape.first_tokens())?, SavedAttention::Full { qkv, probabilities }))
 }
 
 /// Gradients of input, weight and bias.
 pub(super) fn attend_backward<O: Ops + ?Sized>(
     ops: &O,
-    of: &FirstAttention<'_, O::Buffer>,
-    tape: TapeOf<O>,
+    of: &ClsAttention<'_, O::Buffer>,
+    tape: SavedAttentionOf<O>,
     dy: &O::Buffer,
 ) -> Result<[O::Buffer; 3]> {
-    let AttentionTape::Whole { qkv, probabilities } = tape else {
+    let SavedAttention::Full { qkv, probabilities } = tape else {
         return Err(defect("the tape of another engine's attention".into()));
     };
-    let tokens = of.shape.starts.last().copied().unwrap_or(0);
+    let tokens = of.shape.cu_seqlens.last().copied().unwrap_or(0);
     let dy = ops.add_rows(ops.zeros(&[tokens, of.hidden])?, of.shape.first_tokens(), dy)?;
     let d_qkv = ops.attention_backward(&qkv, probabilities, &dy, of.shape, of.dropout)?;
     let d_bias = ops.column_sum(&d_qkv)?;

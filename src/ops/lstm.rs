@@ -9,12 +9,12 @@ use candle_core::Tensor;
 
 use crate::Result;
 
-/// [`Ops::last_states`](super::Ops::last_states) by candle operations, one position after the other: the specification that
+/// [`Ops::lstm`](super::Ops::lstm) by candle operations, one position after the other: the specification that
 /// engines are tested against, and whose gradient is candle's autograd.
 ///
 /// # Errors
 /// When a tensor operation fails.
-pub fn last_states_reference(inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
+pub fn lstm_reference(inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
     let hidden = recurrent.dim(1)?;
     let mut states = Vec::new();
     for rows in sequences {

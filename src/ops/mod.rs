@@ -11,9 +11,9 @@ mod adamw;
 mod additive_attention;
 mod attention;
 mod cls_attention;
+pub mod compute;
 pub mod cpu;
 pub mod cuda;
-pub mod engine;
 mod loss;
 pub mod lstm;
 mod pending;
@@ -28,10 +28,10 @@ use crate::Result;
 use crate::rng::Dropout;
 
 pub use adamw::AdamWStep;
-pub use attention::{ATTENTION_STRIDE, AttentionShape, AttentionTape, FirstAttention};
+pub use attention::{ATTENTION_STRIDE, AttentionShape, ClsAttention, SavedAttention};
 pub use cpu::Cpu;
 pub use loss::Loss;
-pub use pending::{Late, StepSums};
+pub use pending::{Pending, StepResult};
 pub use reference::Reference;
 
 /// Adam's two moments of a parameter, each of the parameter's shape.
@@ -196,25 +196,25 @@ pub trait Ops: Send + Sync {
 
     /// What the first token of each sentence gets from a layer's attention, the projection to queries, keys and values
     /// included: `(T, H)` to `(sentences, H)`.
-    fn attend_first(&self, of: &FirstAttention<'_, Self::Buffer>) -> Result<(Self::Buffer, TapeOf<Self>)>;
+    fn cls_attention(&self, of: &ClsAttention<'_, Self::Buffer>) -> Result<(Self::Buffer, SavedAttentionOf<Self>)>;
     /// Gradients of the input, `(T, H)`, the weight and the bias.
-    fn attend_first_backward(
+    fn cls_attention_backward(
         &self,
-        of: &FirstAttention<'_, Self::Buffer>,
-        tape: TapeOf<Self>,
+        of: &ClsAttention<'_, Self::Buffer>,
+        tape: SavedAttentionOf<Self>,
         dy: &Self::Buffer,
     ) -> Result<[Self::Buffer; 3]>;
 
     /// The last hidden state of each sequence of a head's LSTM, 0 for one without rows, differentiable by candle.
     ///
     /// `inputs`: `(T, 4H)`, the input product with its bias; `recurrent`: `W_hh`, `(4H, H)`; `sequences`: the rows of each
-    /// sequence, which may leave rows out. Returns `(sequences, H)`. See [`lstm::last_states_reference`].
-    fn last_states(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor>;
+    /// sequence, which may leave rows out. Returns `(sequences, H)`. See [`lstm::lstm_reference`].
+    fn lstm(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor>;
 
     /// A head's attention over the words of each sentence, differentiable by candle: `softmax(h K) h` of the last layer's
     /// rows, `(T, H)`, with a vector K, `(1, H)`. Each range is the words of a sentence, at least one. Summaries,
     /// `(n, H)`, and weights, `(n, T)`.
-    fn attend_words(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)>;
+    fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)>;
 
     /// The given rows, `(T, H)` to `(rows, H)`.
     fn rows(&self, x: &Self::Buffer, rows: &[usize]) -> Result<Self::Buffer>;
@@ -252,23 +252,23 @@ pub trait Ops: Send + Sync {
         loss: &Self::Buffer,
         updates: &mut [Update<'_, Self::Buffer>],
         max_norm: f64,
-    ) -> Result<Late<StepSums>> {
+    ) -> Result<Pending<StepResult>> {
         let squares = updates.iter().map(|update| self.sum_squares(update.gradient)).sum::<Result<f64>>()?;
         let loss = self.download(loss)?.first().copied().map_or(f64::NAN, f64::from);
-        let sums = StepSums { loss, norm: squares.sqrt() };
+        let sums = StepResult { loss, norm: squares.sqrt() };
         if let Some(clip) = sums.clip(max_norm) {
             for Update { value, moments, gradient, step } in updates {
                 self.adamw(value, moments, gradient, &AdamWStep { clip, ..*step })?;
             }
         }
-        Ok(Late::known(sums))
+        Ok(Pending::ready(sums))
     }
 
     /// How many steps the host should have enqueued behind one before it asks what came out of it.
-    fn ahead(&self) -> usize {
+    fn max_in_flight(&self) -> usize {
         0
     }
 }
 
-/// [`AttentionTape`] of an engine.
-pub type TapeOf<O> = AttentionTape<<O as Ops>::Buffer, <O as Ops>::Probabilities>;
+/// [`SavedAttention`] of an engine.
+pub type SavedAttentionOf<O> = SavedAttention<<O as Ops>::Buffer, <O as Ops>::Probabilities>;

@@ -3,11 +3,11 @@
 use crate::Result;
 
 /// A value that may still be on its way from the device. Nothing waits for it until it is asked for.
-pub struct Late<T>(Box<dyn FnOnce() -> Result<T> + Send>);
+pub struct Pending<T>(Box<dyn FnOnce() -> Result<T> + Send>);
 
-impl<T: Send + 'static> Late<T> {
+impl<T: Send + 'static> Pending<T> {
     /// A value that is there.
-    pub fn known(value: T) -> Self {
+    pub fn ready(value: T) -> Self {
         Self(Box::new(move || Ok(value)))
     }
 
@@ -17,14 +17,14 @@ impl<T: Send + 'static> Late<T> {
     }
 
     /// What `then` makes of the value once it is there.
-    pub fn and_then<U: Send + 'static>(self, then: impl FnOnce(T) -> Result<U> + Send + 'static) -> Late<U> {
-        Late(Box::new(move || then(self.0()?)))
+    pub fn and_then<U: Send + 'static>(self, then: impl FnOnce(T) -> Result<U> + Send + 'static) -> Pending<U> {
+        Pending(Box::new(move || then(self.0()?)))
     }
 
     /// The value; waits for it.
     ///
     /// # Errors
-    /// When the device fails, also in work that was enqueued earlier, and what [`Late::and_then`] adds.
+    /// When the device fails, also in work that was enqueued earlier, and what [`Pending::and_then`] adds.
     pub fn get(self) -> Result<T> {
         self.0()
     }
@@ -32,14 +32,14 @@ impl<T: Send + 'static> Late<T> {
 
 /// What a step of training came to.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StepSums {
+pub struct StepResult {
     /// Loss before the update.
     pub loss: f64,
     /// Global L2 norm of the gradient before clipping.
     pub norm: f64,
 }
 
-impl StepSums {
+impl StepResult {
     /// What the gradient is multiplied by so that its norm is at most `max_norm`, or 1 for a `max_norm` of 0; `None` when
     /// loss or norm are not finite: the weights are then left alone.
     pub fn clip(&self, max_norm: f64) -> Option<f64> {

@@ -9,8 +9,8 @@ use candle_core::{D, DType, Device, Tensor, Var};
 use candle_nn::ops::log_softmax;
 
 use super::{
-    ATTENTION_STRIDE, AdamWStep, AttentionShape, FirstAttention, Loss, Moments, Norm, NormGradients, Normed, Ops,
-    TapeOf, additive_attention, cls_attention, cpu,
+    ATTENTION_STRIDE, AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops,
+    SavedAttentionOf, additive_attention, cls_attention, cpu,
 };
 use crate::Result;
 use crate::rng::Dropout;
@@ -222,11 +222,11 @@ impl Ops for Reference {
         dropout: Option<&Dropout>,
     ) -> Result<(Tensor, Vec<Tensor>)> {
         let (mut outputs, mut probabilities) = (Vec::new(), Vec::new());
-        for (sentence, bounds) in shape.starts.windows(2).enumerate() {
+        for (sentence, bounds) in shape.cu_seqlens.windows(2).enumerate() {
             let (start, length) = (bounds[0], bounds[1] - bounds[0]);
             let [q, k, v] = self.split_heads(qkv, start, length, shape.heads)?; // (N, L, D)
             let mut scores = (q.matmul(&k.t()?)? / (q.dim(2)? as f64).sqrt())?; // (N, L, L)
-            let keys = shape.keys_of(sentence, length);
+            let keys = shape.valid_length(sentence, length);
             if keys < length {
                 let mask: Vec<f32> = (0..length).map(|key| if key < keys { 0.0 } else { -1e30 }).collect();
                 scores = scores.broadcast_add(&self.upload(&mask, &[1, 1, length])?)?;
@@ -253,7 +253,7 @@ impl Ops for Reference {
         dropout: Option<&Dropout>,
     ) -> Result<Tensor> {
         let mut gradients = Vec::new();
-        for (bounds, p) in shape.starts.windows(2).zip(probabilities) {
+        for (bounds, p) in shape.cu_seqlens.windows(2).zip(probabilities) {
             let (start, length) = (bounds[0], bounds[1] - bounds[0]);
             let [q, k, v] = self.split_heads(qkv, start, length, shape.heads)?;
             let scale = 1.0 / (q.dim(2)? as f64).sqrt();
@@ -274,24 +274,24 @@ impl Ops for Reference {
         Ok(Tensor::cat(&gradients, 0)?)
     }
 
-    fn attend_first(&self, of: &FirstAttention<'_, Tensor>) -> Result<(Tensor, TapeOf<Self>)> {
+    fn cls_attention(&self, of: &ClsAttention<'_, Tensor>) -> Result<(Tensor, SavedAttentionOf<Self>)> {
         cls_attention::attend(self, of)
     }
 
-    fn attend_first_backward(
+    fn cls_attention_backward(
         &self,
-        of: &FirstAttention<'_, Tensor>,
-        tape: TapeOf<Self>,
+        of: &ClsAttention<'_, Tensor>,
+        tape: SavedAttentionOf<Self>,
         dy: &Tensor,
     ) -> Result<[Tensor; 3]> {
         cls_attention::attend_backward(self, of, tape, dy)
     }
 
-    fn last_states(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
-        cpu::lstm::last_states(inputs, recurrent, sequences)
+    fn lstm(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
+        cpu::lstm::lstm(inputs, recurrent, sequences)
     }
 
-    fn attend_words(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
+    fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
         additive_attention::attend(self, last, key, words)
     }
 

@@ -34,15 +34,17 @@ pub(super) fn expect_inside(what: &str, indices: impl IntoIterator<Item = usize>
 
 /// Refuse sentences that do not cover the tokens, or heads that do not divide the hidden size.
 pub(super) fn expect_attention(shape: AttentionShape<'_>, tokens: usize, hidden: usize) -> Result<()> {
-    let starts = shape.starts;
-    let covers = starts.first().is_none_or(|first| *first == 0) && starts.last().copied().unwrap_or(0) == tokens;
-    if !covers || starts.windows(2).any(|bounds| bounds[0] > bounds[1]) {
-        return Err(defect(format!("sentence starts {starts:?} do not cover {tokens} tokens in order")));
+    let AttentionShape { cu_seqlens, valid_lengths, .. } = shape;
+    let starts_at_0 = cu_seqlens.first().is_none_or(|first| *first == 0);
+    let covers = starts_at_0 && cu_seqlens.last().copied().unwrap_or(0) == tokens;
+    if !covers || cu_seqlens.windows(2).any(|bounds| bounds[0] > bounds[1]) {
+        return Err(defect(format!("cu_seqlens {cu_seqlens:?} do not cover {tokens} tokens in order")));
     }
-    let fits = |(keys, bounds): (&usize, &[usize])| (1..=(bounds[1] - bounds[0]).max(1)).contains(keys);
-    let sentences = starts.len().saturating_sub(1);
-    if shape.keys.is_some_and(|keys| keys.len() != sentences || !keys.iter().zip(starts.windows(2)).all(fits)) {
-        return Err(defect(format!("keys {:?} do not fit the sentence starts {starts:?}", shape.keys)));
+    let fits = |(valid, bounds): (&usize, &[usize])| (1..=(bounds[1] - bounds[0]).max(1)).contains(valid);
+    let sentences = cu_seqlens.len().saturating_sub(1);
+    if valid_lengths.is_some_and(|valid| valid.len() != sentences || !valid.iter().zip(cu_seqlens.windows(2)).all(fits))
+    {
+        return Err(defect(format!("valid_lengths {valid_lengths:?} do not fit cu_seqlens {cu_seqlens:?}")));
     }
     if shape.heads == 0 || !hidden.is_multiple_of(shape.heads) {
         return Err(defect(format!("{} heads do not divide a hidden size of {hidden}", shape.heads)));

@@ -10,7 +10,7 @@ use crate::model::encoder::{self, Wanted};
 use crate::model::head::HeadOutput;
 use crate::model::{EncoderConfig, Network, Weights};
 use crate::ops::Ops;
-use crate::ops::engine::Job;
+use crate::ops::compute::Job;
 
 /// Word pieces in one batch of inference: enough to keep all cores busy, little enough to stay in cache.
 const BATCH_TOKENS: usize = 2048;
@@ -37,7 +37,7 @@ impl Prediction {
 /// Called with the number of instances done after every batch; an error stops the run.
 pub type OnBatch<'a> = &'a mut (dyn FnMut(usize) -> Result<()> + Send);
 
-/// Instances to be predicted: [`crate::ops::engine::run`] runs it on the engine of the caller's choice.
+/// Instances to be predicted: [`crate::ops::compute::Compute::execute`] runs it on the engine of the caller's choice.
 pub struct Predict<'a> {
     /// Architecture.
     pub network: &'a Network,
@@ -94,7 +94,7 @@ pub(crate) fn read(head: HeadKind, batch: &Batch, output: &HeadOutput) -> Result
         let own: Option<&Vec<f32>> = weights.get(row);
         let (pieces, layers) = match head {
             HeadKind::AttentionAllCls => (None, own.cloned()),
-            _ => (own.map(|weights| of_words(&weights[batch.starts[row]..], batch, row)), None),
+            _ => (own.map(|weights| of_words(&weights[batch.cu_seqlens[row]..], batch, row)), None),
         };
         Prediction { probabilities, pieces, layers }
     };
@@ -105,7 +105,7 @@ pub(crate) fn read(head: HeadKind, batch: &Batch, output: &HeadOutput) -> Result
 /// to the words, as shares of that.
 fn of_words(weights: &[f32], batch: &Batch, row: usize) -> Vec<f32> {
     let mut weights = weights[..batch.pieces(row)].to_vec();
-    if batch.keys.is_some() {
+    if batch.valid_lengths.is_some() {
         if let Some(sep) = weights.last_mut() {
             *sep = 0.0;
         }
@@ -163,7 +163,7 @@ impl Job for EncodeStates<'_> {
             let values = ops.download(&encoded.last)?; // (T, H)
             for (row, index) in chunk.iter().enumerate() {
                 let hidden = self.config.hidden_size;
-                states[*index] = values[batch.starts[row] * hidden..batch.starts[row + 1] * hidden].to_vec();
+                states[*index] = values[batch.cu_seqlens[row] * hidden..batch.cu_seqlens[row + 1] * hidden].to_vec();
             }
             done += chunk.len();
             (self.on_batch)(done)?;

@@ -3,8 +3,8 @@
 use pyo3::prelude::*;
 
 use super::settings::count;
+use crate::ops::compute::Compute;
 use crate::ops::cuda::Gpu;
-use crate::ops::engine::Compute;
 
 /// Device, precision and threads.
 #[pyclass(frozen, eq, name = "Compute", module = "biorel._biorel")]
@@ -23,7 +23,7 @@ impl PyCompute {
     /// `cpu`, `cuda:0` or `reference`: what `auto` came to.
     #[getter]
     fn device(&self) -> String {
-        self.0.engine().to_string()
+        self.0.backend().to_string()
     }
 
     /// `f32` or `bf16`: what `auto` came to.

@@ -96,7 +96,7 @@ impl PyEncoder {
             let texts = texts.iter().enumerate();
             let features = texts.map(|(i, text)| self.whole(i, text)).collect::<Result<Vec<_>>>()?;
             let Pretrained { config, weights, .. } = &*self.0;
-            compute.0.run(EncodeStates { config, weights, features: &features, on_batch })
+            compute.0.execute(EncodeStates { config, weights, features: &features, on_batch })
         })?;
         let array = |states: Vec<f32>| {
             let rows = states.len() / hidden;

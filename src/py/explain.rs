@@ -102,7 +102,7 @@ fn explain(
     interruptible(py, |on_batch| {
         let (length, too_long) = (card.training.max_length, card.training.too_long);
         let encoded = compute.0.within(|| tokenizer.encode_all(&instances.items, length, too_long))?;
-        let explained = compute.0.run(Explain { network, weights, features: &encoded.features, on_batch })?;
+        let explained = compute.0.execute(Explain { network, weights, features: &encoded.features, on_batch })?;
         Ok((encoded, explained))
     })
 }
@@ -166,7 +166,7 @@ pub fn mask_words<'py>(
             limit,
             on_batch,
         };
-        Ok::<_, Error>((encoded.kept.clone(), compute.0.run(job)?))
+        Ok::<_, Error>((encoded.kept.clone(), compute.0.execute(job)?))
     })?;
     let of = |masked: &Masked| &instances.items[kept[masked.instance]];
     let labels = &card.task.labels;

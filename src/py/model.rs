@@ -167,7 +167,7 @@ impl PyModel {
             let (length, too_long) = (card.training.max_length, card.training.too_long);
             let encoded = compute.0.within(|| tokenizer.encode_all(&instances.items, length, too_long))?;
             let predict = Predict { network, weights, features: &encoded.features, on_batch };
-            let predictions = compute.0.run(predict)?;
+            let predictions = compute.0.execute(predict)?;
             Ok((encoded, predictions))
         })
     }

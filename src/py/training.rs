@@ -156,7 +156,7 @@ pub fn finetune(
             state: state.as_deref().map(|path| StatePlan { path, every: state_every }),
             on_news: &mut |news| on_news((Some(news), total)),
         };
-        let mut trained = compute.run(job)?;
+        let mut trained = compute.execute(job)?;
         let weights = std::mem::replace(&mut trained.weights, crate::model::Weights { specs: vec![], values: vec![] });
         let model = RelationModel::new(
             pretrained,

@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::{ClassWeights, TrainingSettings};
 use crate::encode::{Batch, Features};
 use crate::model::{Network, Weights};
-use crate::ops::engine::Job;
-use crate::ops::{Late, Ops, StepSums};
+use crate::ops::compute::Job;
+use crate::ops::{Ops, Pending, StepResult};
 use crate::rng::{Purpose, Stream};
 use crate::{Error, Result};
 use evaluation::Evaluations;
@@ -78,7 +78,7 @@ pub enum News {
 /// Called with all news. Returning [`Error::Interrupted`] stops the run, which then returns what it has.
 pub type OnNews<'a> = &'a mut (dyn FnMut(News) -> Result<()> + Send);
 
-/// A training run to be: [`crate::ops::engine::run`] runs it on the engine of the caller's choice.
+/// A training run to be: [`crate::ops::compute::Compute::execute`] runs it on the engine of the caller's choice.
 pub struct Finetune<'a> {
     /// Architecture.
     pub network: &'a Network,
@@ -166,7 +166,7 @@ struct Progress {
 /// A step whose loss and gradient norm are not known yet.
 struct Underway {
     record: StepRecord,
-    sums: Late<StepSums>,
+    sums: Pending<StepResult>,
     started: Instant,
 }
 
@@ -181,7 +181,7 @@ impl Progress {
         let before = self.history.len();
         while self.underway.len() > leave {
             let Some(Underway { mut record, sums, started }) = self.underway.pop_front() else { break };
-            StepSums { loss: record.loss, norm: record.gradient_norm } = sums.get()?;
+            StepResult { loss: record.loss, norm: record.gradient_norm } = sums.get()?;
             // The steps before it were done at their own cost.
             let started = self.settled.map_or(started, |settled| settled.max(started));
             record.seconds = started.elapsed().as_secs_f64();
@@ -235,7 +235,7 @@ impl<'a> Plan<'a> {
                     let underway = self.step(trainer, step, &mut order)?;
                     progress.underway.push_back(underway);
                     let due = self.keeper.as_ref().filter(|keeper| keeper.due(step + 1));
-                    let settled = progress.settle(if due.is_some() { 0 } else { trainer.ahead() })?;
+                    let settled = progress.settle(if due.is_some() { 0 } else { trainer.max_in_flight() })?;
                     if let Some(keeper) = due {
                         keeper.keep(trainer, progress)?;
                     }

@@ -6,7 +6,7 @@ use crate::model::encoder::{Frozen, Pass};
 use crate::model::network::Gradient;
 use crate::model::params::Layout;
 use crate::model::{Network, ParamSpec, Weights};
-use crate::ops::{AdamWStep, Late, Loss, Moments, Ops, StepSums, Update};
+use crate::ops::{AdamWStep, Loss, Moments, Ops, Pending, StepResult, Update};
 use crate::predict::OnBatch;
 use crate::train::{Dev, Evaluation};
 use crate::{Error, Result};
@@ -66,7 +66,7 @@ impl<'a, O: Ops> Trainer<'a, O> {
     /// # Errors
     /// When the engine fails. Asking for the result is [`Error::Training`] when either is not finite; the step has then
     /// left the weights as they were.
-    pub fn step(&mut self, batches: &[Batch], learning_rate: f64) -> Result<Late<StepSums>> {
+    pub fn step(&mut self, batches: &[Batch], learning_rate: f64) -> Result<Pending<StepResult>> {
         let (loss, gradients) = self.gradient(batches)?;
         let ops = self.ops;
         self.steps += 1;
@@ -138,8 +138,8 @@ impl<'a, O: Ops> Trainer<'a, O> {
     }
 
     /// See [`Ops::ahead`].
-    pub fn ahead(&self) -> usize {
-        self.ops.ahead()
+    pub fn max_in_flight(&self) -> usize {
+        self.ops.max_in_flight()
     }
 
     /// The architecture.
@@ -203,8 +203,8 @@ impl<'a, O: Ops> Trainer<'a, O> {
 }
 
 /// Refuse a step that led nowhere.
-fn finite(sums: StepSums, step: usize, learning_rate: f64) -> Result<StepSums> {
-    let StepSums { loss, norm } = sums;
+fn finite(sums: StepResult, step: usize, learning_rate: f64) -> Result<StepResult> {
+    let StepResult { loss, norm } = sums;
     if loss.is_finite() && norm.is_finite() {
         return Ok(sums);
     }

@@ -60,8 +60,13 @@ fn states(config: &EncoderConfig, weights: &Weights) -> Vec<f32> {
     let ops = Reference::cpu();
     let upload = |(spec, values): (&ParamSpec, &Vec<f32>)| ops.upload(values, &spec.shape).unwrap();
     let params: Vec<_> = weights.specs.iter().zip(&weights.values).map(upload).collect();
-    let batch =
-        Batch { ids: (1..7).collect(), positions: (0..6).collect(), starts: vec![0, 6], labels: vec![], keys: None };
+    let batch = Batch {
+        ids: (1..7).collect(),
+        positions: (0..6).collect(),
+        cu_seqlens: vec![0, 6],
+        labels: vec![],
+        valid_lengths: None,
+    };
     let (encoded, _) = encoder::forward(&ops, config, &params, &batch, None, Wanted::WORDS).unwrap();
     ops.to_candle(&encoded.last).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }

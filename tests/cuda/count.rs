@@ -115,9 +115,9 @@ fn step(encoder: EncoderConfig, head: HeadKind) -> (BTreeMap<&'static str, usize
     let batch = Batch {
         ids: vec![7; sentences * length],
         positions: (0..sentences).flat_map(|_| 0..length as u32).collect(),
-        starts: (0..=sentences).map(|i| i * length).collect(),
+        cu_seqlens: (0..=sentences).map(|i| i * length).collect(),
         labels: vec![1; sentences],
-        keys: None,
+        valid_lengths: None,
     };
     let network = Network { encoder, head, labels: 2, padding: None };
     let specs = network.specs();

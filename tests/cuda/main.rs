@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 
 use biorel::ops::cuda::Cuda;
 use biorel::ops::cuda::device::Element;
-use biorel::ops::lstm::last_states_reference;
+use biorel::ops::lstm::lstm_reference;
 use biorel::ops::{AdamWStep, AttentionShape, Moments, Norm, Ops, Update};
 use candle_core::{DType, Device, Tensor, Var};
 use host::{Host, Schedule, Shim};
@@ -124,11 +124,11 @@ fn the_lstm_equals_the_step_by_step_form() {
             Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
         };
         let arguments = [random(total, 4 * hidden), random(4 * hidden, hidden), random(sequences.len(), hidden)];
-        let step_by_step = |z: &Tensor, w: &Tensor| last_states_reference(z, w, &sequences).unwrap();
+        let step_by_step = |z: &Tensor, w: &Tensor| lstm_reference(z, w, &sequences).unwrap();
         let expected = differentiated(&step_by_step, &arguments, DType::F64);
         for (products, tolerance) in PRECISIONS {
             let ops = engine(shim.clone(), products, Schedule::Forward);
-            let ours = |z: &Tensor, w: &Tensor| ops.last_states(z, w, &sequences).unwrap();
+            let ours = |z: &Tensor, w: &Tensor| ops.lstm(z, w, &sequences).unwrap();
             assert_close(&differentiated(&ours, &arguments, DType::F32), &expected, 2.0 * tolerance, "lstm");
         }
     }
@@ -148,25 +148,26 @@ fn attention_over_words_equals_the_reference() {
         };
         let arguments = [random(total, hidden), random(1, hidden), random(words.len(), hidden)];
         let reference = exact();
-        let expected = differentiated(&|x, k| reference.attend_words(x, k, &words).unwrap().0, &arguments, DType::F64);
+        let expected =
+            differentiated(&|x, k| reference.attention_pooling(x, k, &words).unwrap().0, &arguments, DType::F64);
         let weights = |ops: &dyn Fn(&Tensor, &Tensor) -> Tensor, dtype| {
             let [x, key] = [&arguments[0], &arguments[1]].map(|x| x.to_dtype(dtype).unwrap());
             let a = ops(&x, &key).to_dtype(DType::F32).unwrap();
             vec![("weights".to_string(), a.flatten_all().unwrap().to_vec1::<f32>().unwrap())]
         };
-        let expected_weights = weights(&|x, k| reference.attend_words(x, k, &words).unwrap().1, DType::F64);
+        let expected_weights = weights(&|x, k| reference.attention_pooling(x, k, &words).unwrap().1, DType::F64);
         for schedule in [Schedule::Forward, Schedule::Random] {
             let ops = engine(shim.clone(), Element::Bf16, schedule);
-            let ours = differentiated(&|x, k| ops.attend_words(x, k, &words).unwrap().0, &arguments, DType::F32);
+            let ours = differentiated(&|x, k| ops.attention_pooling(x, k, &words).unwrap().0, &arguments, DType::F32);
             assert_close(&ours, &expected, F32_TOLERANCE, "attention over words");
-            let ours = weights(&|x, k| ops.attend_words(x, k, &words).unwrap().1, DType::F32);
+            let ours = weights(&|x, k| ops.attention_pooling(x, k, &words).unwrap().1, DType::F32);
             assert_close(&ours, &expected_weights, F32_TOLERANCE, "attention over words");
         }
     }
     let ops = engine(shim, Element::F32, Schedule::Forward);
     let zeros = |shape| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
     for words in [vec![0..4], vec![2..2]] {
-        assert!(ops.attend_words(&zeros((3, 8)), &zeros((1, 8)), &words).is_err(), "{words:?}");
+        assert!(ops.attention_pooling(&zeros((3, 8)), &zeros((1, 8)), &words).is_err(), "{words:?}");
     }
 }
 
@@ -247,10 +248,10 @@ fn what_does_not_fit_is_refused() {
     let ops = engine(shim, Element::F32, Schedule::Forward);
     let up = |shape: &[usize]| ops.zeros(shape).unwrap();
     refuses_what_does_not_fit(&ops);
-    let shape = AttentionShape { starts: &[0, 2], heads: 1, keys: None };
+    let shape = AttentionShape { cu_seqlens: &[0, 2], heads: 1, valid_lengths: None };
     assert!(ops.attention(&up(&[2, 3 * 129]), shape, None).is_err(), "a head that is too large");
     let norm = Norm { gamma: &up(&[20_000]), beta: &up(&[20_000]), eps: 1e-12 };
-    let sequence = |z: &Tensor, w: &Tensor, end| ops.last_states(z, w, std::slice::from_ref(&(0..end)));
+    let sequence = |z: &Tensor, w: &Tensor, end| ops.lstm(z, w, std::slice::from_ref(&(0..end)));
     let zeros = |shape| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
     assert!(sequence(&zeros((3, 8)), &zeros((8, 2)), 3).is_ok());
     assert!(sequence(&zeros((3, 8)), &zeros((8, 2)), 4).is_err());

@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use biorel::config::{Engine, HeadKind, TrainingSettings};
+use biorel::config::{Backend, HeadKind, Precision, TrainingSettings};
 use biorel::corpus::Span;
 use biorel::encode::Features;
 use biorel::model::{EncoderConfig, Network, Weights};
-use biorel::ops::cuda::AHEAD;
+use biorel::ops::compute::{Compute, Job};
+use biorel::ops::cuda::MAX_IN_FLIGHT;
 use biorel::ops::cuda::device::Element;
-use biorel::ops::engine::{self, Job};
 use biorel::rng::{Purpose, Stream};
 use biorel::train::{Finetune, News, OnNews, StatePlan, Trained};
 use biorel::{Error, Result};
@@ -77,7 +77,10 @@ fn train_here(shim: &Arc<Shim>, products: Element, schedule: Schedule, head: Hea
 fn training_follows_the_cpu() {
     let Some(shim) = Shim::get() else { return };
     for head in HeadKind::ALL {
-        let expected = train(head, None, &mut |_| Ok(()), |job| engine::run(Engine::Cpu, Some(2), job)).unwrap();
+        let expected = train(head, None, &mut |_| Ok(()), |job| {
+            Compute::new(Backend::Cpu, Precision::F32, Some(2)).unwrap().execute(job)
+        })
+        .unwrap();
         for (products, loss, norm) in [(Element::F32, 1e-4, 1e-3), (Element::Bf16, 2e-2, 5e-2)] {
             // The heads compute in f32 but for the LSTM.
             if products == Element::Bf16 && !matches!(head, HeadKind::Cls | HeadKind::Lstm | HeadKind::LstmAllCls) {
@@ -117,7 +120,7 @@ fn a_step_waits_for_nothing() {
             if let News::Step(record) = news {
                 waits = watched.device().waits();
                 // The last steps are asked for together.
-                let asked = if record.step > 10 - AHEAD { 10 } else { record.step };
+                let asked = if record.step > 10 - MAX_IN_FLIGHT { 10 } else { record.step };
                 assert_eq!(waits.len(), asked, "{head}: a wait that is not for a step");
             }
             Ok(())
@@ -125,7 +128,7 @@ fn a_step_waits_for_nothing() {
         let trained = train(head, None, on_news, |job| job.run(&ops)).unwrap();
         assert_eq!((trained.history.len(), waits.len()), (10, 10), "{head}");
         let a_step = (ops.device().launches() + ops.device().products()) / 10;
-        for (step, behind) in waits[..10 - AHEAD].iter().enumerate() {
+        for (step, behind) in waits[..10 - MAX_IN_FLIGHT].iter().enumerate() {
             assert!(*behind > a_step, "{head}, step {}: {behind} behind it, a step is {a_step}", step + 1);
         }
     }
@@ -145,7 +148,10 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
     };
     let stopped = train(HeadKind::Attention, Some(&path), stop, run).unwrap();
     // Step 4 is known when two more are enqueued, and what is enqueued is taken.
-    assert_eq!((stopped.interrupted, stopped.history.len(), stopped.step), (true, 4 + AHEAD, 4 + AHEAD));
+    assert_eq!(
+        (stopped.interrupted, stopped.history.len(), stopped.step),
+        (true, 4 + MAX_IN_FLIGHT, 4 + MAX_IN_FLIGHT)
+    );
     let mut told = Vec::new();
     let tell = &mut |news| {
         if let News::Step(record) = news {

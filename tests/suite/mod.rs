@@ -7,7 +7,7 @@ use biorel::encode::Batch;
 use biorel::model::EncoderConfig;
 use biorel::model::encoder::{EncodedGradient, Pass, Wanted, backward, forward};
 use biorel::model::params::{Init, encoder_specs};
-use biorel::ops::{AdamWStep, AttentionShape, FirstAttention, Loss, Moments, Norm, Ops, Reference, StepSums, Update};
+use biorel::ops::{AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, Ops, Reference, StepResult, Update};
 use biorel::rng::{Dropout, Purpose, Stream};
 use candle_core::{DType, Device};
 
@@ -118,7 +118,7 @@ fn step<O: Ops>(ops: &O, results: &mut Results, max_norm: f64) {
     let fine = ops.upload(&[0.25], &[1]).unwrap();
     let betas = [0.9, 0.999];
     let update = AdamWStep { learning_rate: 0.01, decay: 0.1, betas, epsilon: 1e-6, clip: 1.0, corrections: [1.5; 2] };
-    let mut take = |loss: &O::Buffer, first: &O::Buffer| -> StepSums {
+    let mut take = |loss: &O::Buffer, first: &O::Buffer| -> StepResult {
         let each = values.iter_mut().zip(&mut moments).zip([first, &gradients[1]]).enumerate();
         let update = |i: usize| AdamWStep { learning_rate: 0.01 * (i + 1) as f64, ..update };
         let mut updates: Vec<_> = each
@@ -129,7 +129,7 @@ fn step<O: Ops>(ops: &O, results: &mut Results, max_norm: f64) {
     let (broken, infinite) = (take(&fine, &broken), take(&infinite, &gradients[0]));
     assert!(broken.loss == 0.25 && broken.norm.is_nan(), "{broken:?}");
     assert!(infinite.loss == f64::INFINITY && infinite.norm.is_finite(), "{infinite:?}");
-    let StepSums { loss, norm } = take(&fine, &gradients[0]);
+    let StepResult { loss, norm } = take(&fine, &gradients[0]);
     let case = format!("step clipped to {max_norm}");
     results.push((format!("{case}: sums"), vec![loss as f32, norm as f32]));
     for (value, Moments { m, v }) in values.iter().zip(&moments) {
@@ -208,19 +208,19 @@ pub fn attention<O: Ops>(
     rate: f32,
     padded: bool,
 ) {
-    let mut starts = vec![0];
+    let mut cu_seqlens = vec![0];
     for length in lengths {
         // The reference has no sentence without tokens; engines must only agree on the others.
         if *length > 0 {
-            starts.push(starts[starts.len() - 1] + length);
+            cu_seqlens.push(cu_seqlens[cu_seqlens.len() - 1] + length);
         }
     }
-    let (tokens, hidden) = (starts[starts.len() - 1], heads * size);
+    let (tokens, hidden) = (cu_seqlens[cu_seqlens.len() - 1], heads * size);
     let mut draws = Draws::new((tokens * hidden) as u32);
     let qkv = ops.upload(&draws.normal(tokens * 3 * hidden), &[tokens, 3 * hidden]).unwrap();
     let dy = ops.upload(&draws.normal(tokens * hidden), &[tokens, hidden]).unwrap();
-    let keys: Vec<usize> = starts.windows(2).map(|bounds| (bounds[1] - bounds[0]).div_ceil(2)).collect();
-    let shape = AttentionShape { starts: &starts, heads, keys: padded.then_some(&keys) };
+    let valid_lengths: Vec<usize> = cu_seqlens.windows(2).map(|bounds| (bounds[1] - bounds[0]).div_ceil(2)).collect();
+    let shape = AttentionShape { cu_seqlens: &cu_seqlens, heads, valid_lengths: padded.then_some(&valid_lengths) };
     let mask = dropout(rate);
     let (out, probabilities) = ops.attention(&qkv, shape, mask.as_ref()).unwrap();
     let d = ops.attention_backward(&qkv, probabilities, &dy, shape, mask.as_ref()).unwrap();
@@ -235,13 +235,13 @@ fn first_attention<O: Ops>(
     (heads, size): (usize, usize),
     rate: f32,
 ) {
-    let starts: Vec<usize> = std::iter::once(0)
+    let cu_seqlens: Vec<usize> = std::iter::once(0)
         .chain(lengths.iter().filter(|length| **length > 0).scan(0, |sum, length| {
             *sum += length;
             Some(*sum)
         }))
         .collect();
-    let (tokens, hidden) = (starts[starts.len() - 1], heads * size);
+    let (tokens, hidden) = (cu_seqlens[cu_seqlens.len() - 1], heads * size);
     let mut draws = Draws::new((tokens * hidden + 1) as u32);
     let mut up = |shape: &[usize], scale: f32| {
         let values: Vec<f32> = draws.normal(shape.iter().product()).iter().map(|x| x * scale).collect();
@@ -250,15 +250,15 @@ fn first_attention<O: Ops>(
     // Queries and keys of size 1.
     let scale = 1.0 / (hidden as f32).sqrt();
     let (input, weight) = (up(&[tokens, hidden], 1.0), up(&[3 * hidden, hidden], scale));
-    let (bias, dy) = (up(&[3 * hidden], 1.0), up(&[starts.len() - 1, hidden], 1.0));
-    let keys: Vec<usize> = starts.windows(2).map(|bounds| (bounds[1] - bounds[0]).div_ceil(2)).collect();
+    let (bias, dy) = (up(&[3 * hidden], 1.0), up(&[cu_seqlens.len() - 1, hidden], 1.0));
+    let valid_lengths: Vec<usize> = cu_seqlens.windows(2).map(|bounds| (bounds[1] - bounds[0]).div_ceil(2)).collect();
     let mask = dropout(rate);
     for padded in [false, true] {
-        let shape = AttentionShape { starts: &starts, heads, keys: padded.then_some(&keys) };
+        let shape = AttentionShape { cu_seqlens: &cu_seqlens, heads, valid_lengths: padded.then_some(&valid_lengths) };
         let (input, weight, bias) = (&input, &weight, &bias);
-        let of = FirstAttention { input, weight, bias, hidden, shape, dropout: mask.as_ref() };
-        let (out, tape) = ops.attend_first(&of).unwrap();
-        let [d_input, d_weight, d_bias] = ops.attend_first_backward(&of, tape, &dy).unwrap();
+        let of = ClsAttention { input, weight, bias, hidden, shape, dropout: mask.as_ref() };
+        let (out, tape) = ops.cls_attention(&of).unwrap();
+        let [d_input, d_weight, d_bias] = ops.cls_attention_backward(&of, tape, &dy).unwrap();
         let case = format!("first attention {lengths:?} {heads} x {size} {rate} padded {padded}");
         collect(ops, results, &case, &[("out", &out), ("dx", &d_input), ("dw", &d_weight), ("db", &d_bias)]);
     }
@@ -330,11 +330,11 @@ pub fn small_config(hidden: usize, heads: usize, inner: usize) -> EncoderConfig 
 
 /// Sentences of some lengths.
 pub fn small_batch(draws: &mut Draws, config: &EncoderConfig, lengths: &[usize]) -> Batch {
-    let mut batch = Batch { ids: vec![], positions: vec![], starts: vec![0], labels: vec![], keys: None };
+    let mut batch = Batch { ids: vec![], positions: vec![], cu_seqlens: vec![0], labels: vec![], valid_lengths: None };
     for length in lengths {
         batch.ids.extend(draws.below(*length, config.vocab_size));
         batch.positions.extend(0..*length as u32);
-        batch.starts.push(batch.ids.len());
+        batch.cu_seqlens.push(batch.ids.len());
     }
     batch
 }
@@ -396,16 +396,18 @@ pub fn refuses_what_does_not_fit<O: Ops>(ops: &O) {
     assert!(ops.cross_entropy(&up(&[2, 3]), &[0], &loss).is_err());
     assert!(ops.cross_entropy(&up(&[2, 3]), &[0, 3], &loss).is_err());
     assert!(ops.cross_entropy(&up(&[2, 3]), &[0, 1], &Loss { weights: Some(&[1.0; 2]), ..loss }).is_err());
-    for (starts, heads) in [(vec![0, 3], 2), (vec![0, 2], 5), (vec![0, 2], 0), (vec![1, 2], 2), (vec![0, 3, 2], 2)] {
+    for (cu_seqlens, heads) in [(vec![0, 3], 2), (vec![0, 2], 5), (vec![0, 2], 0), (vec![1, 2], 2), (vec![0, 3, 2], 2)]
+    {
         assert!(
-            ops.attention(&up(&[2, 12]), AttentionShape { starts: &starts, heads, keys: None }, None).is_err(),
-            "{starts:?}"
+            ops.attention(&up(&[2, 12]), AttentionShape { cu_seqlens: &cu_seqlens, heads, valid_lengths: None }, None)
+                .is_err(),
+            "{cu_seqlens:?}"
         );
     }
     let (input, weight, bias) = (&up(&[2, 4]), &up(&[12, 4]), &up(&[12]));
-    let attend = |bias, hidden, starts| {
-        let shape = AttentionShape { starts, heads: 2, keys: None };
-        ops.attend_first(&FirstAttention { input, weight, bias, hidden, shape, dropout: None })
+    let attend = |bias, hidden, cu_seqlens| {
+        let shape = AttentionShape { cu_seqlens, heads: 2, valid_lengths: None };
+        ops.cls_attention(&ClsAttention { input, weight, bias, hidden, shape, dropout: None })
     };
     assert!(attend(bias, 4, &[0, 2]).is_ok());
     let short = up(&[11]);
@@ -428,14 +430,14 @@ pub fn takes_empty_batches<O: Ops>(ops: &O) {
     let normed = ops.add_norm(y.clone(), Some(&b), Some(&y), norm, None).unwrap();
     let d = ops.add_norm_backward(y.clone(), &normed, &b, None).unwrap();
     assert!(empty(&d.branch) && zeros(&d.gamma, 6));
-    let shape = AttentionShape { starts: &[0, 0], heads: 2, keys: None };
+    let shape = AttentionShape { cu_seqlens: &[0, 0], heads: 2, valid_lengths: None };
     let (out, p) = ops.attention(&y, shape, None).unwrap();
     assert!(empty(&out) && empty(&ops.attention_backward(&y, p, &out, shape, None).unwrap()));
     let (input, weight, bias) = (&up(&[0, 6]), &up(&[18, 6]), &up(&[18]));
-    let shape = AttentionShape { starts: &[0], heads: 2, keys: None };
-    let of = FirstAttention { input, weight, bias, hidden: 6, shape, dropout: None };
-    let (out, tape) = ops.attend_first(&of).unwrap();
-    let [d_input, d_weight, d_bias] = ops.attend_first_backward(&of, tape, &out).unwrap();
+    let shape = AttentionShape { cu_seqlens: &[0], heads: 2, valid_lengths: None };
+    let of = ClsAttention { input, weight, bias, hidden: 6, shape, dropout: None };
+    let (out, tape) = ops.cls_attention(&of).unwrap();
+    let [d_input, d_weight, d_bias] = ops.cls_attention_backward(&of, tape, &out).unwrap();
     assert!(empty(&out) && empty(&d_input) && zeros(&d_weight, 108) && zeros(&d_bias, 18));
     let (dx, db) = ops.bias_gelu_backward(&y, &b, y.clone()).unwrap();
     assert!(zeros(&db, 6));

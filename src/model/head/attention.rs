@@ -16,8 +16,8 @@ pub(super) fn specs(hidden: usize) -> Vec<ParamSpec> {
 pub(super) fn over_words<O: Ops>(ops: &O, weights: &[Tensor], input: &HeadInput) -> Result<(Tensor, Tensor)> {
     let last = HeadInput::part(&input.last, "the last layer")?;
     // Between [CLS] and [SEP].
-    let words: Vec<_> = input.starts.windows(2).map(|bounds| bounds[0] + 1..bounds[1] - 1).collect();
-    ops.attend_words(last, &weights[0], &words)
+    let words: Vec<_> = input.cu_seqlens.windows(2).map(|bounds| bounds[0] + 1..bounds[1] - 1).collect();
+    ops.attention_pooling(last, &weights[0], &words)
 }
 
 /// The same, each sentence by itself (see [`super::product`]).
@@ -26,7 +26,7 @@ pub(super) fn over_words_alone(weights: &[Tensor], input: &HeadInput) -> Result<
     let tokens = last.dim(0)?;
     let k = weights[0].t()?;
     let (mut summaries, mut rows) = (Vec::new(), Vec::new());
-    for bounds in input.starts.windows(2) {
+    for bounds in input.cu_seqlens.windows(2) {
         let (first, end) = (bounds[0] + 1, bounds[1] - 1); // between [CLS] and [SEP]
         let h = last.narrow(0, first, end - first)?; // (N, H)
         let a = softmax(&h.matmul(&k)?.reshape((1, end - first))?, D::Minus1)?; // (1, N)

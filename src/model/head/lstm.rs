@@ -22,9 +22,9 @@ pub(super) const INPUT_PRODUCT: [usize; 2] = [0, 2];
 
 /// Last states over the words between `[CLS]` and `[SEP]`, `(n, H)`. The engine has computed the input product.
 pub(super) fn over_words<O: Ops>(ops: &O, weights: &[Tensor], input: &HeadInput) -> Result<Tensor> {
-    let words: Vec<_> = input.starts.windows(2).map(|bounds| bounds[0] + 1..bounds[1] - 1).collect();
+    let words: Vec<_> = input.cu_seqlens.windows(2).map(|bounds| bounds[0] + 1..bounds[1] - 1).collect();
     let z = HeadInput::part(&input.product, "its input product")?; // (T, 4H)
-    ops.last_states(z, &weights[1], &words)
+    ops.lstm(z, &weights[1], &words)
 }
 
 /// Last states over the layers' `[CLS]` vectors, first layer to last, `(n, H)`; products of so many rows at a time.
@@ -34,5 +34,5 @@ pub(super) fn over_layers<O: Ops>(ops: &O, weights: &[Tensor], input: &HeadInput
     let x = h.reshape((n * layers, hidden))?;
     let z = rows_product(&x, &weights[0].t()?, rows)?.broadcast_add(&weights[2])?; // (n L, 4H)
     let sequences: Vec<_> = (0..n).map(|i| i * layers..(i + 1) * layers).collect();
-    ops.last_states(&z, &weights[1], &sequences)
+    ops.lstm(&z, &weights[1], &sequences)
 }

@@ -33,7 +33,7 @@ pub struct HeadInput {
     /// The product of the last layer with the weights that [`product`] names, `(T, width)`; `None` for heads without.
     pub product: Option<Tensor>,
     /// Where each sentence starts, and T at the end: `(n + 1)`.
-    pub starts: Vec<usize>,
+    pub cu_seqlens: Vec<usize>,
 }
 
 /// What a head returns.
@@ -109,7 +109,7 @@ pub fn forward<O: Ops>(
     input: &HeadInput,
     dropout: Option<&Dropout>,
 ) -> Result<HeadOutput> {
-    if let Some(empty) = input.starts.windows(2).position(|w| w[1] - w[0] < 3) {
+    if let Some(empty) = input.cu_seqlens.windows(2).position(|w| w[1] - w[0] < 3) {
         let message = format!("instance {empty} of the batch has no word piece between [CLS] and [SEP]");
         return Err(Error::config("text", message));
     }

@@ -90,9 +90,9 @@ impl Sizes {
 
 /// Sentences that have tokens: (start, length, keys).
 fn sentences<'a>(shape: AttentionShape<'a>) -> impl Iterator<Item = (usize, usize, usize)> + 'a {
-    let sizes = shape.starts.windows(2).enumerate().map(move |(sentence, bounds)| {
+    let sizes = shape.cu_seqlens.windows(2).enumerate().map(move |(sentence, bounds)| {
         let length = bounds[1] - bounds[0];
-        (bounds[0], length, shape.keys_of(sentence, length))
+        (bounds[0], length, shape.valid_length(sentence, length))
     });
     sizes.filter(|(_, length, _)| *length > 0)
 }

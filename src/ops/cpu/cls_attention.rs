@@ -23,13 +23,13 @@ use super::simd::Simd;
 use super::small_matmul;
 use crate::Result;
 use crate::ops::shapes::{defect, expect_attention};
-use crate::ops::{ATTENTION_STRIDE, AttentionShape, AttentionTape, FirstAttention, TapeOf};
+use crate::ops::{ATTENTION_STRIDE, AttentionShape, ClsAttention, SavedAttention, SavedAttentionOf};
 use crate::rng::Dropout;
 
 /// Sentences whose products are computed together.
 const PIECE: usize = 32;
 
-/// What of [`crate::ops::FirstAttention`] both passes read; the sizes have been checked.
+/// What of [`crate::ops::ClsAttention`] both passes read; the sizes have been checked.
 struct First<'a> {
     pub simd: Simd,
     pub pool: &'a Pool,
@@ -44,7 +44,7 @@ struct First<'a> {
     pub dropout: Option<&'a Dropout>,
 }
 
-/// See [`crate::ops::AttentionTape::First`].
+/// See [`crate::ops::SavedAttention::Cls`].
 struct Kept {
     pub queries: Buffer,
     pub asked: Buffer,
@@ -111,8 +111,8 @@ impl<'a> First<'a> {
     }
 
     fn sentence(&self, index: usize) -> Sentence {
-        let (start, end) = (self.shape.starts[index], self.shape.starts[index + 1]);
-        Sentence { start, length: end - start, keys: self.shape.keys_of(index, end - start) }
+        let (start, end) = (self.shape.cu_seqlens[index], self.shape.cu_seqlens[index + 1]);
+        Sentence { start, length: end - start, keys: self.shape.valid_length(index, end - start) }
     }
 
     /// `(L, H)`.
@@ -226,7 +226,7 @@ impl<'a> First<'a> {
     /// Each sentence's rows of a matrix of `width` columns with a row for each token.
     fn split<'b>(&self, x: &'b mut [f32], width: usize) -> Vec<&'b mut [f32]> {
         let mut rest = x;
-        let rows = self.shape.starts.windows(2).map(|bounds| {
+        let rows = self.shape.cu_seqlens.windows(2).map(|bounds| {
             let (rows, others) = std::mem::take(&mut rest).split_at_mut((bounds[1] - bounds[0]) * width);
             rest = others;
             rows
@@ -409,18 +409,18 @@ fn sum_rows(x: &[f32], stride: usize, sums: &mut [f32]) {
     x.chunks_exact(stride).zip(sums).for_each(|(row, sum)| *sum = row.iter().sum());
 }
 
-pub(super) fn attend_first(cpu: &Cpu, of: &FirstAttention<'_, Buffer>) -> Result<(Buffer, TapeOf<Cpu>)> {
+pub(super) fn cls_attention(cpu: &Cpu, of: &ClsAttention<'_, Buffer>) -> Result<(Buffer, SavedAttentionOf<Cpu>)> {
     let (out, Kept { queries, asked, probabilities, mean }) = checked(cpu, of)?.forward();
-    Ok((out, AttentionTape::First { queries, asked, probabilities, mean }))
+    Ok((out, SavedAttention::Cls { queries, asked, probabilities, mean }))
 }
 
-pub(super) fn attend_first_backward(
+pub(super) fn cls_attention_backward(
     cpu: &Cpu,
-    of: &FirstAttention<'_, Buffer>,
-    tape: TapeOf<Cpu>,
+    of: &ClsAttention<'_, Buffer>,
+    tape: SavedAttentionOf<Cpu>,
     dy: &Buffer,
 ) -> Result<[Buffer; 3]> {
-    let AttentionTape::First { queries, asked, probabilities, mean } = tape else {
+    let SavedAttention::Cls { queries, asked, probabilities, mean } = tape else {
         return Err(defect("the tape of another engine's attention".into()));
     };
     let (sentences, heads) = (of.shape.first_tokens().len(), of.shape.heads);
@@ -430,14 +430,14 @@ pub(super) fn attend_first_backward(
     Ok(first.backward(&Kept { queries, asked, probabilities, mean }, dy.values()))
 }
 
-fn checked<'a>(cpu: &'a Cpu, of: &FirstAttention<'a, Buffer>) -> Result<First<'a>> {
-    let FirstAttention { input, weight, bias, hidden, shape, dropout } = *of;
+fn checked<'a>(cpu: &'a Cpu, of: &ClsAttention<'a, Buffer>) -> Result<First<'a>> {
+    let ClsAttention { input, weight, bias, hidden, shape, dropout } = *of;
     let (tokens, _) = matrix(input)?;
     expect("the input", input, &[tokens, hidden])?;
     expect("the weight", weight, &[3 * hidden, hidden])?;
     expect("the bias", bias, &[3 * hidden])?;
     expect_attention(shape, tokens, hidden)?;
-    if let Some(sentence) = shape.starts.windows(2).position(|bounds| bounds[0] == bounds[1]) {
+    if let Some(sentence) = shape.cu_seqlens.windows(2).position(|bounds| bounds[0] == bounds[1]) {
         return Err(defect(format!("sentence {sentence} has no first token")));
     }
     let [x, weight, bias] = [input, weight, bias].map(Buffer::values);

@@ -38,7 +38,9 @@ use candle_core::{DType, Tensor};
 
 use super::additive_attention;
 use super::shapes::defect;
-use super::{AdamWStep, AttentionShape, FirstAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, TapeOf};
+use super::{
+    AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, SavedAttentionOf,
+};
 use crate::Result;
 use crate::rng::Dropout;
 
@@ -170,24 +172,24 @@ impl Ops for Cpu {
         attention::attention_backward(self, qkv, probabilities, dy, shape, dropout)
     }
 
-    fn attend_first(&self, of: &FirstAttention<'_, Buffer>) -> Result<(Buffer, TapeOf<Self>)> {
-        cls_attention::attend_first(self, of)
+    fn cls_attention(&self, of: &ClsAttention<'_, Buffer>) -> Result<(Buffer, SavedAttentionOf<Self>)> {
+        cls_attention::cls_attention(self, of)
     }
 
-    fn attend_first_backward(
+    fn cls_attention_backward(
         &self,
-        of: &FirstAttention<'_, Buffer>,
-        tape: TapeOf<Self>,
+        of: &ClsAttention<'_, Buffer>,
+        tape: SavedAttentionOf<Self>,
         dy: &Buffer,
     ) -> Result<[Buffer; 3]> {
-        cls_attention::attend_first_backward(self, of, tape, dy)
+        cls_attention::cls_attention_backward(self, of, tape, dy)
     }
 
-    fn last_states(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
-        lstm::last_states(inputs, recurrent, sequences)
+    fn lstm(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
+        lstm::lstm(inputs, recurrent, sequences)
     }
 
-    fn attend_words(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
+    fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
         additive_attention::attend(self, last, key, words)
     }
 

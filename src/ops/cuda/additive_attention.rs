@@ -52,7 +52,7 @@ fn forward<D: Device>(
         argument(&weights_to),
     ];
     // SAFETY: (int, int, const Span*, const float*, const float*, float*, float*); the spans were checked.
-    unsafe { cuda.launch("attend_words", [words.len() as u32, 1, 1], 128, 4 * longest, &mut arguments)? };
+    unsafe { cuda.launch("attention_pooling", [words.len() as u32, 1, 1], 128, 4 * longest, &mut arguments)? };
     Ok((out, Kept { last, key, weights, spans, longest }))
 }
 
@@ -80,14 +80,14 @@ fn backward<D: Device>(cuda: &Cuda<D>, kept: &Kept<D>, dout: &Buffer<D>) -> Resu
     ];
     // SAFETY: (int, int, int, const Span*, const float* x 4, float*, float*).
     unsafe {
-        cuda.launch("attend_words_backward", [sentences as u32, 1, 1], 128, 8 * longest, &mut arguments)?;
+        cuda.launch("attention_pooling_backward", [sentences as u32, 1, 1], 128, 8 * longest, &mut arguments)?;
     }
     let [dkey] = cuda.reduce(partial, sentences, width)?;
     Ok((dx, dkey))
 }
 
 /// The attention as an operation that candle differentiates.
-pub(super) fn attend_words<D: Device>(
+pub(super) fn attention_pooling<D: Device>(
     cuda: &Cuda<D>,
     last: &Tensor,
     key: &Tensor,
@@ -100,5 +100,5 @@ pub(super) fn attend_words<D: Device>(
         let (dx, dkey) = backward(&engine, &kept, &engine.upload_candle(dout)?)?;
         Ok((engine.to_candle(&dx)?, engine.to_candle(&dkey)?.reshape(&shape)?))
     };
-    Ok((Known::apply("attend-words-cuda", value, [last, key], backward)?, weights))
+    Ok((Known::apply("attention-pooling-cuda", value, [last, key], backward)?, weights))
 }

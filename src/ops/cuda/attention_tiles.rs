@@ -11,10 +11,10 @@ use crate::ops::AttentionShape;
 /// Lists that are kept.
 const KEPT: usize = 4;
 
-/// `Tile`s of the kernels on the device: (start, length, first row, keys).
+/// `Tile`s of the kernels on the device: (start, length, first row, valid length).
 pub(super) struct Tiles<D: Device> {
-    starts: Vec<usize>,
-    keys: Option<Vec<usize>>,
+    cu_seqlens: Vec<usize>,
+    valid_lengths: Option<Vec<usize>>,
     rows: usize,
     pub block: Block<D>,
     pub count: usize,
@@ -40,24 +40,26 @@ impl<D: Device> TileLists<D> {
         // The lock only guards a list that no panic leaves half-changed.
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |tiles: &&Arc<Tiles<D>>| {
-            tiles.rows == rows && tiles.starts == shape.starts && tiles.keys.as_deref() == shape.keys
+            tiles.rows == rows
+                && tiles.cu_seqlens == shape.cu_seqlens
+                && tiles.valid_lengths.as_deref() == shape.valid_lengths
         };
         if let Some(tiles) = known.iter().find(same) {
             return Ok(tiles.clone());
         }
         let mut list = Vec::new();
-        for (sentence, bounds) in shape.starts.windows(2).enumerate() {
+        for (sentence, bounds) in shape.cu_seqlens.windows(2).enumerate() {
             let length = bounds[1] - bounds[0];
-            let keys = shape.keys_of(sentence, length);
-            list.extend((0..length).step_by(rows).map(|first| [bounds[0], length, first, keys]));
+            let valid_length = shape.valid_length(sentence, length);
+            list.extend((0..length).step_by(rows).map(|first| [bounds[0], length, first, valid_length]));
         }
         // The longest first: a block that starts last should not be one that takes long.
         list.sort_by_key(|tile| Reverse(tile[1]));
         let count = list.len();
         let values: Vec<i32> = list.into_iter().flatten().map(|value| value as i32).collect();
         let tiles = Arc::new(Tiles {
-            starts: shape.starts.to_vec(),
-            keys: shape.keys.map(<[usize]>::to_vec),
+            cu_seqlens: shape.cu_seqlens.to_vec(),
+            valid_lengths: shape.valid_lengths.map(<[usize]>::to_vec),
             rows,
             block: send(&values)?,
             count,

@@ -14,7 +14,7 @@ use crate::Result;
 /// How many steps of training are enqueued behind one before the host asks what came out of it. With two the device has
 /// work while the host waits for one, packs the next batch and enqueues its step; more would only make it learn of a defect
 /// later, and memory need not grow for it: it is used again in the order of the queue.
-pub const AHEAD: usize = 2;
+pub const MAX_IN_FLIGHT: usize = 2;
 
 /// f32 or bf16 products on a device. Cloning shares its pool of memory.
 pub struct Cuda<D: Device> {

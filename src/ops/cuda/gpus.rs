@@ -1,7 +1,7 @@
 //! Which GPUs this machine has, and whether one can be used.
 
 use super::device::Gpu;
-use crate::config::Engine;
+use crate::config::Backend;
 use crate::{Error, Result};
 
 /// The GPUs of this machine, in the driver's order; or why none can be used, and what to do about it.
@@ -14,11 +14,11 @@ pub fn gpus() -> std::result::Result<Vec<Gpu>, String> {
 
 /// That the GPU with this number can be used, and its name.
 pub(in crate::ops) fn usable(index: usize) -> Result<String> {
-    let device = Engine::Cuda(index).to_string();
+    let device = Backend::Cuda(index).to_string();
     let gpus = gpus().map_err(|reason| Error::device(&device, reason))?;
     match gpus.get(index) {
         None => {
-            let names: Vec<String> = (0..gpus.len()).map(|i| Engine::Cuda(i).to_string()).collect();
+            let names: Vec<String> = (0..gpus.len()).map(|i| Backend::Cuda(i).to_string()).collect();
             Err(Error::device(&device, format!("there is no such device, only {}", names.join(", "))))
         }
         Some(Gpu { name, reason: Some(reason), .. }) => {

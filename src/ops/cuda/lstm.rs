@@ -185,7 +185,7 @@ fn zero_row<D: Device>(cuda: &Cuda<D>, form: Form, row: usize, width: usize) -> 
 
 /// The recurrence as an operation that candle differentiates: computed here, and handed to candle as a known value
 /// with its backward.
-pub(super) fn last_states<D: Device>(
+pub(super) fn lstm<D: Device>(
     cuda: &Cuda<D>,
     inputs: &Tensor,
     recurrent: &Tensor,

@@ -31,7 +31,7 @@
 //! generator of `rng.rs`: the masks of the other engines.
 //!
 //! No call waits for the device but [`Ops::download`](super::Ops::download) and [`Ops::sum_squares`](super::Ops::sum_squares).
-//! So a step of training waits for nothing: what it came to is asked for when [`AHEAD`] more are enqueued.
+//! So a step of training waits for nothing: what it came to is asked for when [`MAX_IN_FLIGHT`] more are enqueued.
 
 mod additive_attention;
 mod attention;
@@ -62,8 +62,8 @@ use candle_core::{DType, Tensor};
 
 use super::cls_attention;
 use super::{
-    AdamWStep, AttentionShape, FirstAttention, Late, Loss, Moments, Norm, NormGradients, Normed, Ops, StepSums, TapeOf,
-    Update,
+    AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, Pending,
+    SavedAttentionOf, StepResult, Update,
 };
 use crate::Result;
 use crate::rng::Dropout;
@@ -74,7 +74,7 @@ use shapes::defect;
 pub use attention::Probabilities;
 pub use buffer::Buffer;
 pub use device::{Device, Gpu};
-pub use engine::{AHEAD, Cuda};
+pub use engine::{Cuda, MAX_IN_FLIGHT};
 #[cfg(feature = "cuda")]
 pub use nvidia::Nvidia;
 
@@ -220,25 +220,25 @@ impl<D: Device> Ops for Cuda<D> {
         attention::attention_backward(self, qkv, probabilities, dy, shape, dropout)
     }
 
-    fn attend_first(&self, of: &FirstAttention<'_, Buffer<D>>) -> Result<(Buffer<D>, TapeOf<Self>)> {
+    fn cls_attention(&self, of: &ClsAttention<'_, Buffer<D>>) -> Result<(Buffer<D>, SavedAttentionOf<Self>)> {
         cls_attention::attend(self, of)
     }
 
-    fn attend_first_backward(
+    fn cls_attention_backward(
         &self,
-        of: &FirstAttention<'_, Buffer<D>>,
-        tape: TapeOf<Self>,
+        of: &ClsAttention<'_, Buffer<D>>,
+        tape: SavedAttentionOf<Self>,
         dy: &Buffer<D>,
     ) -> Result<[Buffer<D>; 3]> {
         cls_attention::attend_backward(self, of, tape, dy)
     }
 
-    fn last_states(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
-        lstm::last_states(self, inputs, recurrent, sequences)
+    fn lstm(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
+        lstm::lstm(self, inputs, recurrent, sequences)
     }
 
-    fn attend_words(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
-        additive_attention::attend_words(self, last, key, words)
+    fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
+        additive_attention::attention_pooling(self, last, key, words)
     }
 
     fn rows(&self, x: &Buffer<D>, rows: &[usize]) -> Result<Buffer<D>> {
@@ -275,11 +275,16 @@ impl<D: Device> Ops for Cuda<D> {
         optimizer::update(self, &mut [Update { value, moments, gradient, step: *step }], None)
     }
 
-    fn step(&self, loss: &Buffer<D>, updates: &mut [Update<'_, Buffer<D>>], max_norm: f64) -> Result<Late<StepSums>> {
+    fn step(
+        &self,
+        loss: &Buffer<D>,
+        updates: &mut [Update<'_, Buffer<D>>],
+        max_norm: f64,
+    ) -> Result<Pending<StepResult>> {
         optimizer::step(self, loss, updates, max_norm)
     }
 
-    fn ahead(&self) -> usize {
-        AHEAD
+    fn max_in_flight(&self) -> usize {
+        MAX_IN_FLIGHT
     }
 }

@@ -7,7 +7,7 @@ use super::engine::Cuda;
 use super::parameters::{Plain, bytes_of_mut};
 use super::shapes::expect;
 use crate::Result;
-use crate::ops::{AdamWStep, Late, StepSums, Update};
+use crate::ops::{AdamWStep, Pending, StepResult, Update};
 
 /// Elements of one block: BLOCK_ELEMENTS of optimizer.cuh.
 const BLOCK_ELEMENTS: usize = 4096;
@@ -76,7 +76,7 @@ pub(super) fn step<D: Device>(
     loss: &Buffer<D>,
     updates: &mut [Update<'_, Buffer<D>>],
     max_norm: f64,
-) -> Result<Late<StepSums>> {
+) -> Result<Pending<StepResult>> {
     expect("the loss", loss, &[1])?;
     let gradients: Vec<_> = updates.iter().map(|update| update.gradient).collect();
     let verdict = verdict(cuda, &gradients, Some(loss), max_norm)?;
@@ -84,12 +84,12 @@ pub(super) fn step<D: Device>(
     // SAFETY: as above.
     let later = unsafe { cuda.device.download_later(verdict.address(), size_of::<Verdict>())? };
     let device = cuda.device.clone();
-    Ok(Late::new(move || {
+    Ok(Pending::new(move || {
         let mut found = [Verdict::default()];
         let arrived = device.arrived(later)?;
         bytes_of_mut(&mut found).copy_from_slice(&arrived);
         let [Verdict { squares, loss, .. }] = found;
-        Ok(StepSums { loss: f64::from(loss), norm: squares.sqrt() })
+        Ok(StepResult { loss: f64::from(loss), norm: squares.sqrt() })
     }))
 }
 

@@ -25,7 +25,7 @@ use rayon::prelude::*;
 use crate::corpus::documents::{Document, Input};
 use crate::model::RelationModel;
 use crate::ops::Ops;
-use crate::ops::engine::{Compute, Job};
+use crate::ops::compute::{Compute, Job};
 use crate::predict::predict;
 use crate::{Error, Result};
 use prepare::{Prepared, Read, failure, prepare};
@@ -199,7 +199,7 @@ impl Stream {
                     Reader { inputs, start, model, settings, stop, send, pool, part, done: 0 }.run()
                 });
                 let compute = Classify { model, parts: prepared, stop, send: &send };
-                settings.compute.run(compute)
+                settings.compute.execute(compute)
             });
             if let Err(error) = outcome {
                 // Nobody may be listening any more.
@@ -273,6 +273,6 @@ pub fn predict_documents(
     }
     let RelationModel { network, weights, .. } = model;
     let job = crate::predict::Predict { network, weights, features: &prepared.features, on_batch };
-    let predictions = settings.compute.run(job)?;
+    let predictions = settings.compute.execute(job)?;
     Ok(prepared.finish(predictions))
 }

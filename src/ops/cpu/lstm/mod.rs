@@ -35,15 +35,15 @@ use panels::Width;
 ///
 /// # Errors
 /// When the tensors are not on the CPU or not f32 or f64; when a sequence lies outside of the rows.
-pub fn last_states(inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
-    last_states_at(Level::detect(), inputs, recurrent, sequences)
+pub fn lstm(inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
+    lstm_at(Level::detect(), inputs, recurrent, sequences)
 }
 
-/// [`last_states`] with an instruction set that it is held to; for tests.
+/// [`lstm`] with an instruction set that it is held to; for tests.
 ///
 /// # Errors
-/// As [`last_states`]; [`Error::Config`] when this machine lacks the instructions.
-pub fn last_states_at(level: Level, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
+/// As [`lstm`]; [`Error::Config`] when this machine lacks the instructions.
+pub fn lstm_at(level: Level, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
     let message = || format!("this machine does not have {}", level.name());
     let simd = Simd::new(level).ok_or_else(|| Error::config("instructions", message()))?;
     let order = Schedule::new(sequences);
@@ -299,7 +299,7 @@ mod tests {
     #![allow(clippy::single_range_in_vec_init)] // one sequence, not the numbers of a range
 
     use super::*;
-    use crate::ops::lstm::last_states_reference;
+    use crate::ops::lstm::lstm_reference;
     use crate::rng::{Purpose, Stream};
     use candle_core::{Device, Var};
 
@@ -353,11 +353,11 @@ mod tests {
     #[test]
     fn equals_the_step_by_step_form() {
         for (sequences, total, hidden) in cases() {
-            let expected = run(&last_states_reference, DType::F64, &sequences, total, hidden);
+            let expected = run(&lstm_reference, DType::F64, &sequences, total, hidden);
             let what = format!("{sequences:?} {hidden}");
-            assert_close(&run(&last_states, DType::F64, &sequences, total, hidden), &expected, 1e-12, &what);
+            assert_close(&run(&lstm, DType::F64, &sequences, total, hidden), &expected, 1e-12, &what);
             for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
-                let states = |z: &Tensor, w: &Tensor, rows: &[Range<usize>]| last_states_at(level, z, w, rows);
+                let states = |z: &Tensor, w: &Tensor, rows: &[Range<usize>]| lstm_at(level, z, w, rows);
                 let ours = run(&states, DType::F32, &sequences, total, hidden);
                 assert_close(&ours, &expected, 2e-6, &format!("{what} {level:?}"));
             }
@@ -369,7 +369,7 @@ mod tests {
         let sequences: Vec<Range<usize>> = (0..9).map(|i| 20 * i..20 * i + 1 + 2 * i).collect();
         let on = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| run(&last_states, DType::F32, &sequences, 200, 72))
+            pool.install(|| run(&lstm, DType::F32, &sequences, 200, 72))
         };
         let expected = on(1);
         for threads in 2..=7 {
@@ -380,8 +380,8 @@ mod tests {
     #[test]
     fn sequences_outside_of_the_rows_are_refused() {
         let (z, w) = (random((3, 8), 0, DType::F32), random((8, 2), 1, DType::F32));
-        assert!(last_states(&z, &w, &[0..4]).is_err());
-        assert!(last_states(&z, &random((8, 3), 1, DType::F32), &[0..2]).is_err());
-        assert_eq!(last_states(&z, &w, &[1..1, 0..3]).unwrap().dims(), [2, 2]);
+        assert!(lstm(&z, &w, &[0..4]).is_err());
+        assert!(lstm(&z, &random((8, 3), 1, DType::F32), &[0..2]).is_err());
+        assert_eq!(lstm(&z, &w, &[1..1, 0..3]).unwrap().dims(), [2, 2]);
     }
 }

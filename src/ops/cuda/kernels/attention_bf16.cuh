@@ -17,9 +17,9 @@ constexpr int TILE = 64;
 constexpr float LOG2_E = 1.4426950408889634f;
 
 // The rows that a block owns: `first`.. of a sentence that starts at token `start`, has `length` tokens, and of whose
-// tokens the first `keys` are attended to.
+// tokens the first `valid_length` are attended to.
 struct Tile {
-    int start, length, first, keys;
+    int start, length, first, valid_length;
 };
 
 // Rows of D elements in shared memory, 8 apart more than they are long, which spreads 8 rows over all banks.
@@ -163,10 +163,10 @@ DEVICE void attention(const Tile* tiles, int heads, const bf16* qkv, float scale
     float sum[D / 8][4] = {};
     float top[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};
     scale *= LOG2_E;
-    for (int chunk = 0; chunk < tile.keys; chunk += TILE) {
+    for (int chunk = 0; chunk < tile.valid_length; chunk += TILE) {
         __syncthreads();
-        keys.fill(sentence + hidden, stride, chunk, tile.keys);
-        values.fill(sentence + 2 * hidden, stride, chunk, tile.keys);
+        keys.fill(sentence + hidden, stride, chunk, tile.valid_length);
+        values.fill(sentence + 2 * hidden, stride, chunk, tile.valid_length);
         __syncthreads();
         float p[TILE / 16][2][4];
         float highest[2] = {top[0], top[1]};
@@ -178,7 +178,7 @@ DEVICE void attention(const Tile* tiles, int heads, const bf16* qkv, float scale
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
                     int key = chunk + 16 * j + 8 * n + 2 * t + i % 2;
-                    p[j][n][i] = key < tile.keys ? p[j][n][i] * scale : -INFINITY;
+                    p[j][n][i] = key < tile.valid_length ? p[j][n][i] * scale : -INFINITY;
                     highest[i / 2] = fmaxf(highest[i / 2], p[j][n][i]);
                 }
             }
@@ -270,8 +270,8 @@ DEVICE void attention_backward(const Tile& tile, int heads, const bf16* qkv, con
     const bf16 *upstream = dout + start * hidden + head * D, *output = out + start * hidden + head * D;
     const float* logs = lse + start * heads + head;
     // The block's own rows pass through the memory of those they meet.
-    met.fill(OF_KEYS ? keys : queries, stride, tile.first, OF_KEYS ? tile.keys : tile.length);
-    with.fill(OF_KEYS ? values : upstream, OF_KEYS ? stride : hidden, tile.first, OF_KEYS ? tile.keys : tile.length);
+    met.fill(OF_KEYS ? keys : queries, stride, tile.first, OF_KEYS ? tile.valid_length : tile.length);
+    with.fill(OF_KEYS ? values : upstream, OF_KEYS ? stride : hidden, tile.first, OF_KEYS ? tile.valid_length : tile.length);
     if (!OF_KEYS) facts_of_queries<D>(log_totals, slopes, tile, tile.first, logs, heads, upstream, output, hidden);
     __syncthreads();
     uint32_t own[D / 16][4], other[D / 16][4];
@@ -286,11 +286,11 @@ DEVICE void attention_backward(const Tile& tile, int heads, const bf16* qkv, con
     }
     float sum[D / 8][4] = {}, of_values[D / 8][4] = {};
     // Keys that are not attended to have no gradient.
-    int end = !OF_KEYS ? tile.keys : tile.first < tile.keys ? tile.length : 0;
+    int end = !OF_KEYS ? tile.valid_length : tile.first < tile.valid_length ? tile.length : 0;
     for (int chunk = 0; chunk < end; chunk += TILE) {
         __syncthreads();
-        met.fill(OF_KEYS ? queries : keys, stride, chunk, OF_KEYS ? tile.length : tile.keys);
-        with.fill(OF_KEYS ? upstream : values, OF_KEYS ? hidden : stride, chunk, OF_KEYS ? tile.length : tile.keys);
+        met.fill(OF_KEYS ? queries : keys, stride, chunk, OF_KEYS ? tile.length : tile.valid_length);
+        with.fill(OF_KEYS ? upstream : values, OF_KEYS ? hidden : stride, chunk, OF_KEYS ? tile.length : tile.valid_length);
         if (OF_KEYS) facts_of_queries<D>(log_totals, slopes, tile, chunk, logs, heads, upstream, output, hidden);
         __syncthreads();
 #pragma unroll 1
@@ -313,7 +313,7 @@ DEVICE void attention_backward(const Tile& tile, int heads, const bf16* qkv, con
                     int row = mine + i / 2 * 8, met_row = 16 * j + 8 * n + 2 * t + i % 2;
                     int key = OF_KEYS ? tile.first + row : chunk + met_row;
                     float total = OF_KEYS ? log_totals[met_row] : log_total[i / 2];
-                    float weight = key < tile.keys ? power_of_two(p[n][i] * scale * LOG2_E - total) : 0.0f;
+                    float weight = key < tile.valid_length ? power_of_two(p[n][i] * scale * LOG2_E - total) : 0.0f;
                     bool keep = bits >> i & 1;
                     float dp = keep ? ds[n][i] * kept : 0.0f;
                     ds[n][i] = weight * (dp - (OF_KEYS ? slopes[met_row] : slope[i / 2]));

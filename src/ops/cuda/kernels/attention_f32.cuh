@@ -77,17 +77,17 @@ KERNEL(128, attention_f32, const Tile* tiles, int heads, int size, const float* 
     fill_small(queries, sentence, stride, size, tile.first, tile.length);
     float sum[WARP_ROWS][LANE_COLUMNS] = {}, top[WARP_ROWS], total[WARP_ROWS];
     for (int r = 0; r < WARP_ROWS; r++) top[r] = -INFINITY, total[r] = 0.0f;
-    for (int chunk = 0; chunk < tile.keys; chunk += SMALL_TILE) {
+    for (int chunk = 0; chunk < tile.valid_length; chunk += SMALL_TILE) {
         __syncthreads();
-        fill_small(keys, sentence + hidden, stride, size, chunk, tile.keys);
-        fill_small(values, sentence + 2 * hidden, stride, size, chunk, tile.keys);
+        fill_small(keys, sentence + hidden, stride, size, chunk, tile.valid_length);
+        fill_small(values, sentence + 2 * hidden, stride, size, chunk, tile.valid_length);
         __syncthreads();
         int key = chunk + lane;
 #pragma unroll
         for (int r = 0; r < WARP_ROWS; r++) {
             int row = WARP_ROWS * warp + r;
             float score = dot(queries + row * (size + 1), keys + lane * (size + 1), size) * scale;
-            if (key >= tile.keys) score = -INFINITY;
+            if (key >= tile.valid_length) score = -INFINITY;
             float highest = fmaxf(top[r], warp_max(score));
             float shrink = expf(top[r] - highest), p = expf(score - highest);
             top[r] = highest;
@@ -130,13 +130,13 @@ KERNEL(128, attention_backward_f32, const Tile* tiles, int heads, int size, cons
     bool of_keys = blockIdx.z == 1;
     const float *queries = sentence, *keys = sentence + hidden, *values = sentence + 2 * hidden;
     if (of_keys) {
-        fill_small(own1, keys, stride, size, tile.first, tile.keys);
-        fill_small(own2, values, stride, size, tile.first, tile.keys);
+        fill_small(own1, keys, stride, size, tile.first, tile.valid_length);
+        fill_small(own2, values, stride, size, tile.first, tile.valid_length);
     } else {
         fill_small(own1, queries, stride, size, tile.first, tile.length);
         fill_small(own2, upstream, hidden, size, tile.first, tile.length);
     }
-    int limit = of_keys ? tile.length : tile.keys;
+    int limit = of_keys ? tile.length : tile.valid_length;
     float sum1[WARP_ROWS][LANE_COLUMNS] = {}, sum2[WARP_ROWS][LANE_COLUMNS] = {};
     for (int chunk = 0; chunk < limit; chunk += SMALL_TILE) {
         __syncthreads();
@@ -144,8 +144,8 @@ KERNEL(128, attention_backward_f32, const Tile* tiles, int heads, int size, cons
             fill_small(other1, queries, stride, size, chunk, tile.length);
             fill_small(other2, upstream, hidden, size, chunk, tile.length);
         } else {
-            fill_small(other1, keys, stride, size, chunk, tile.keys);
-            fill_small(other2, values, stride, size, chunk, tile.keys);
+            fill_small(other1, keys, stride, size, chunk, tile.valid_length);
+            fill_small(other2, values, stride, size, chunk, tile.valid_length);
         }
         // Of the queries: those of the chunk, or the block's own.
         if (threadIdx.x < SMALL_TILE) {
@@ -162,7 +162,7 @@ KERNEL(128, attention_backward_f32, const Tile* tiles, int heads, int size, cons
             int token = tile.start + (of_keys ? chunk : tile.first) + query;
             int key = of_keys ? tile.first + row : chunk + lane;
             float score = dot(own1 + row * (size + 1), other1 + lane * (size + 1), size) * scale;
-            float p = key < tile.keys ? expf(score - log_totals[query]) : 0.0f;
+            float p = key < tile.valid_length ? expf(score - log_totals[query]) : 0.0f;
             float factor = kept_small(mask, token, head, heads, key);
             float dp = dot(own2 + row * (size + 1), other2 + lane * (size + 1), size) * factor;
             add_weighted(sum1[r], p * (dp - slopes[query]), other1, size, weights);

@@ -44,7 +44,7 @@ struct Verdict {
     float clip;
 };
 
-// The sum of the partial sums and what follows from it, as StepSums::clip has it. `loss` may be null. One block. Shared
+// The sum of the partial sums and what follows from it, as StepResult::clip has it. `loss` may be null. One block. Shared
 // memory: 8 doubles.
 KERNEL(256, verdict, const double* partial, int count, const float* loss, double max_norm, Verdict* out) {
     SHARED(double, shared);

@@ -1,4 +1,4 @@
-// A head's attention over the words of each sentence: Ops::attend_words. A block takes a sentence, a warp a word, and then a
+// A head's attention over the words of each sentence: Ops::attention_pooling. A block takes a sentence, a warp a word, and then a
 // thread a column.
 #pragma once
 #include "common.cuh"
@@ -23,7 +23,7 @@ DEVICE void scores_of(float* scores, const Span& span, int width, const float* x
 
 // a = softmax(x . key) of each sentence, out (sentences, width) = sum of a x. `weights` (sentences, tokens) gets a; the rest of
 // it is not touched. Grid: sentences. Shared memory: a float for each word of the longest.
-KERNEL(128, attend_words, int width, int tokens, const Span* spans, const float* x, const float* key, float* out,
+KERNEL(128, attention_pooling, int width, int tokens, const Span* spans, const float* x, const float* key, float* out,
        float* weights) {
     SHARED(float, a);
     const Span span = spans[blockIdx.x];
@@ -47,7 +47,7 @@ KERNEL(128, attend_words, int width, int tokens, const Span* spans, const float*
 
 // With s the scores: ds = a (dout . x - sum of a dout . x), dx = a dout + ds key (rows of no span are not touched), and
 // `partial` (sentences, width) of dkey = sum of ds x. Grid: sentences. Shared memory: two floats for each word of the longest.
-KERNEL(128, attend_words_backward, int width, int tokens, int longest, const Span* spans, const float* x,
+KERNEL(128, attention_pooling_backward, int width, int tokens, int longest, const Span* spans, const float* x,
        const float* key, const float* weights, const float* dout, float* dx, float* partial) {
     SHARED(float, ds);
     float* a = ds + longest;

@@ -1,11 +1,11 @@
-//! The choice of an engine at run time, and the threads it computes on.
+//! The choice of an engine at run time, and the threads that it computes on.
 
 use rayon::ThreadPoolBuilder;
 
 use super::cpu::bf16::Unit;
 use super::cuda::gpus::usable;
 use super::{Cpu, Ops, Reference};
-use crate::config::{Engine, Precision};
+use crate::config::{Backend, Precision};
 use crate::{Error, Result};
 
 /// A computation that any engine can run.
@@ -19,15 +19,15 @@ pub trait Job: Send {
     fn run<O: Ops>(self, ops: &O) -> Result<Self::Output>;
 }
 
-/// What computes: an engine, the numbers of its products, and its threads.
+/// What computes: an engine, the precision of its matrix products, and its threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compute {
-    unit: Computing,
+    backend: Resolved,
     threads: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Computing {
+enum Resolved {
     /// In bf16 by the given unit, or in f32.
     Cpu(Option<Unit>),
     Cuda {
@@ -43,41 +43,41 @@ impl Compute {
     /// # Errors
     /// [`Error::Config`] for a number of threads that cannot be had, or a precision that the engine does not compute in;
     /// [`Error::Device`] for a GPU that cannot be used.
-    pub fn new(engine: Engine, precision: Precision, threads: Option<usize>) -> Result<Self> {
+    pub fn new(backend: Backend, precision: Precision, threads: Option<usize>) -> Result<Self> {
         if let Some(threads) = threads
             && !(1..=1024).contains(&threads)
         {
             return Err(Error::config("threads", format!("{threads} is out of range; it must be from 1 to 1024")));
         }
-        let engine = match engine {
-            Engine::Auto if usable(0).is_ok() => Engine::Cuda(0),
-            Engine::Auto => Engine::Cpu,
+        let backend = match backend {
+            Backend::Auto if usable(0).is_ok() => Backend::Cuda(0),
+            Backend::Auto => Backend::Cpu,
             chosen => chosen,
         };
-        let unit = match (engine, precision) {
-            (Engine::Auto | Engine::Cpu, Precision::F32) => Computing::Cpu(None),
-            (Engine::Auto | Engine::Cpu, Precision::Auto) => {
-                Computing::Cpu(Some(Unit::detect()).filter(|unit| *unit != Unit::Portable))
+        let backend = match (backend, precision) {
+            (Backend::Auto | Backend::Cpu, Precision::F32) => Resolved::Cpu(None),
+            (Backend::Auto | Backend::Cpu, Precision::Auto) => {
+                Resolved::Cpu(Some(Unit::detect()).filter(|unit| *unit != Unit::Portable))
             }
-            (Engine::Auto | Engine::Cpu, Precision::Bf16) => Computing::Cpu(Some(Unit::detect())),
-            (Engine::Cuda(index), _) => {
+            (Backend::Auto | Backend::Cpu, Precision::Bf16) => Resolved::Cpu(Some(Unit::detect())),
+            (Backend::Cuda(index), _) => {
                 usable(index)?;
-                Computing::Cuda { index, bf16: precision != Precision::F32 }
+                Resolved::Cuda { index, bf16: precision != Precision::F32 }
             }
-            (Engine::Reference, Precision::Auto | Precision::F32) => Computing::Reference,
-            (Engine::Reference, Precision::Bf16) => {
+            (Backend::Reference, Precision::Auto | Precision::F32) => Resolved::Reference,
+            (Backend::Reference, Precision::Bf16) => {
                 return Err(Error::config("precision", "the reference engine computes in f32 only"));
             }
         };
-        Ok(Self { unit, threads })
+        Ok(Self { backend, threads })
     }
 
-    /// The engine: never [`Engine::Auto`].
-    pub fn engine(&self) -> Engine {
-        match self.unit {
-            Computing::Cpu(_) => Engine::Cpu,
-            Computing::Cuda { index, .. } => Engine::Cuda(index),
-            Computing::Reference => Engine::Reference,
+    /// The backend: never [`Backend::Auto`].
+    pub fn backend(&self) -> Backend {
+        match self.backend {
+            Resolved::Cpu(_) => Backend::Cpu,
+            Resolved::Cuda { index, .. } => Backend::Cuda(index),
+            Resolved::Reference => Backend::Reference,
         }
     }
 
@@ -86,21 +86,21 @@ impl Compute {
         self.threads
     }
 
-    /// The numbers of the products: [`Precision::F32`] or [`Precision::Bf16`].
+    /// The precision of the matrix products: [`Precision::F32`] or [`Precision::Bf16`].
     pub fn precision(&self) -> Precision {
-        match self.unit {
-            Computing::Cpu(Some(_)) | Computing::Cuda { bf16: true, .. } => Precision::Bf16,
-            Computing::Cpu(None) | Computing::Cuda { bf16: false, .. } | Computing::Reference => Precision::F32,
+        match self.backend {
+            Resolved::Cpu(Some(_)) | Resolved::Cuda { bf16: true, .. } => Precision::Bf16,
+            Resolved::Cpu(None) | Resolved::Cuda { bf16: false, .. } | Resolved::Reference => Precision::F32,
         }
     }
 
-    /// The instructions that compute, in words.
+    /// Describe the instructions that compute.
     pub fn instructions(&self) -> String {
-        match self.unit {
-            Computing::Cpu(None) => Cpu::new().level().name().into(),
-            Computing::Cpu(Some(unit)) => format!("{}, {}", Cpu::new().level().name(), unit.name()),
-            Computing::Cuda { index, .. } => usable(index).unwrap_or_else(|error| error.to_string()),
-            Computing::Reference => "plain".into(),
+        match self.backend {
+            Resolved::Cpu(None) => Cpu::new().level().name().into(),
+            Resolved::Cpu(Some(unit)) => format!("{}, {}", Cpu::new().level().name(), unit.name()),
+            Resolved::Cuda { index, .. } => usable(index).unwrap_or_else(|error| error.to_string()),
+            Resolved::Reference => "plain".into(),
         }
     }
 
@@ -108,12 +108,12 @@ impl Compute {
     ///
     /// # Errors
     /// [`Error::Config`] when the threads cannot be had; whatever the job returns.
-    pub fn run<J: Job>(&self, job: J) -> Result<J::Output> {
-        self.within(|| match self.unit {
-            Computing::Cpu(None) => job.run(&Cpu::new()),
-            Computing::Cpu(Some(unit)) => job.run(&Cpu::with_bf16(unit)?),
-            Computing::Cuda { index, bf16 } => on_gpu(index, bf16, job),
-            Computing::Reference => job.run(&Reference::cpu()),
+    pub fn execute<J: Job>(&self, job: J) -> Result<J::Output> {
+        self.within(|| match self.backend {
+            Resolved::Cpu(None) => job.run(&Cpu::new()),
+            Resolved::Cpu(Some(unit)) => job.run(&Cpu::with_bf16(unit)?),
+            Resolved::Cuda { index, bf16 } => on_gpu(index, bf16, job),
+            Resolved::Reference => job.run(&Reference::cpu()),
         })
     }
 
@@ -137,21 +137,13 @@ fn on_gpu<J: Job>(index: usize, bf16: bool, job: J) -> Result<J::Output> {
     use super::cuda::nvidia::driver;
     use super::cuda::{Cuda, Nvidia};
     let ops = Cuda::new(Nvidia::open(index)?, if bf16 { Element::Bf16 } else { Element::F32 });
-    job.run(&ops).map_err(|error| driver::explain(&Engine::Cuda(index).to_string(), error))
+    job.run(&ops).map_err(|error| driver::explain(&Backend::Cuda(index).to_string(), error))
 }
 
 #[cfg(not(feature = "cuda"))]
 fn on_gpu<J: Job>(index: usize, _: bool, _: J) -> Result<J::Output> {
     // A build without CUDA has no usable GPU: `Compute::new` has refused before.
     Err(usable(index).err().unwrap_or_else(|| Error::device("cuda", "this build of biorel has no CUDA part")))
-}
-
-/// Run `job` on the engine in f32, in a thread pool of its own: `threads` threads, or one per core.
-///
-/// # Errors
-/// As [`Compute::new`] and [`Compute::run`].
-pub fn run<J: Job>(engine: Engine, threads: Option<usize>, job: J) -> Result<J::Output> {
-    Compute::new(engine, Precision::F32, threads)?.run(job)
 }
 
 #[cfg(test)]
@@ -161,7 +153,7 @@ mod tests {
     #[test]
     fn work_before_a_job_is_bounded_by_the_threads_too() {
         for threads in [1, 3] {
-            let compute = Compute::new(Engine::Cpu, Precision::F32, Some(threads)).unwrap();
+            let compute = Compute::new(Backend::Cpu, Precision::F32, Some(threads)).unwrap();
             assert_eq!(compute.within(|| Ok(rayon::current_num_threads())).unwrap(), threads);
         }
     }
