@@ -145,7 +145,7 @@ fn bf16_learns_as_f32_does() {
         let compute = |precision| Compute::new(Backend::Cpu, precision, Some(2)).unwrap();
         let trained = [Precision::F32, Precision::Bf16].map(|precision| {
             let mut on_news = |_| Ok(());
-            compute(precision).run(finetune(&network, &weights, &features, &settings, &mut on_news)).unwrap()
+            compute(precision).execute(finetune(&network, &weights, &features, &settings, &mut on_news)).unwrap()
         });
         // The first steps differ by rounding only.
         for (a, b) in trained[0].history.iter().zip(&trained[1].history).take(3) {
@@ -223,7 +223,7 @@ fn the_number_of_threads_changes_no_bit() {
         let features = features(256, 0);
         let on = |threads: usize| {
             let compute = Compute::new(Backend::Cpu, precision, Some(threads)).unwrap();
-            compute.run(finetune(&network, &weights, &features, &settings, &mut |_| Ok(()))).unwrap().weights
+            compute.execute(finetune(&network, &weights, &features, &settings, &mut |_| Ok(()))).unwrap().weights
         };
         let expected = on(1);
         for threads in 2..=7 {
