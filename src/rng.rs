@@ -30,6 +30,8 @@ pub enum Purpose {
     Init = 0x4000_0001,
     /// Choice of instances: down-sampling, folds.
     Sample = 0x4000_0002,
+    /// Random words of as many pieces as a ranking masks.
+    Matched = 0x4000_0003,
 }
 
 /// A sequential reader of one stream of numbers.

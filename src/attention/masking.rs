@@ -1,8 +1,13 @@
 //! Whether a prediction depends on the words that got the most attention.
 //!
 //! The words that a ranking puts first are replaced by `[MASK]` and the instance is predicted again. If attention explains
-//! decisions, masking what it points at must cost the predicted label more of its probability than masking as many words
-//! drawn at random (comprehensiveness: DeYoung et al., ERASER, ACL 2020; Jain & Wallace, NAACL 2019, against the gradient).
+//! decisions, masking what it points at must cost the predicted label more of its probability than masking as much drawn
+//! at random (comprehensiveness: DeYoung et al., ERASER, ACL 2020; Jain & Wallace, NAACL 2019, against the gradient).
+//!
+//! A word's weight is the sum of its pieces', so rankings put long words first, and as many random words are fewer pieces.
+//! Every ranking is therefore compared with random words of as many *pieces* too.
+
+use std::ops::Range;
 
 use crate::encode::{Features, Instance};
 use crate::model::{Network, Weights};
@@ -60,11 +65,24 @@ pub struct Masked {
     pub words: usize,
     /// How many were: fewer where the instance has no more.
     pub masked: usize,
+    /// How many of its pieces that were; for [`Ranking::Random`] the mean over the draws.
+    pub pieces: f64,
     /// Probability of the label with all words.
     pub before: f64,
     /// With the words masked; for [`Ranking::Random`] the mean over the draws.
     pub after: f64,
     /// Whether another label became the most probable; for [`Ranking::Random`] the share of the draws.
+    pub changed: f64,
+    /// What masking random words of as many pieces did; `None` for [`Ranking::Random`] itself.
+    pub matched: Option<Matched>,
+}
+
+/// What masking random words did, mean over the draws.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Matched {
+    /// Probability of the label with the words masked.
+    pub after: f64,
+    /// Share of the draws in which another label became the most probable.
     pub changed: f64,
 }
 
@@ -136,17 +154,24 @@ impl Job for MaskWords<'_> {
 /// A result whose masked copies are still to be predicted.
 struct Trial {
     result: Masked,
-    copies: std::ops::Range<usize>,
+    copies: Range<usize>,
+    /// The copies with random words of as many pieces; empty for [`Ranking::Random`].
+    matched: Range<usize>,
 }
 
 impl Trial {
     fn result(self, predictions: &[Prediction]) -> Masked {
-        let copies = &predictions[self.copies];
-        let mean = |of: &dyn Fn(&Prediction) -> f64| copies.iter().map(of).sum::<f64>() / copies.len() as f64;
         let label = self.result.label;
-        let after = mean(&|copy| f64::from(copy.probabilities[label]));
-        let changed = mean(&|copy| f64::from(u8::from(copy.label() != label)));
-        Masked { after, changed, ..self.result }
+        let outcome = |copies: &[Prediction]| {
+            let mean = |of: &dyn Fn(&Prediction) -> f64| copies.iter().map(of).sum::<f64>() / copies.len() as f64;
+            Matched {
+                after: mean(&|copy| f64::from(copy.probabilities[label])),
+                changed: mean(&|copy| f64::from(u8::from(copy.label() != label))),
+            }
+        };
+        let Matched { after, changed } = outcome(&predictions[self.copies]);
+        let matched = (!self.matched.is_empty()).then(|| outcome(&predictions[self.matched]));
+        Masked { after, changed, matched, ..self.result }
     }
 }
 
@@ -163,7 +188,15 @@ impl MaskWords<'_> {
         let label = explained.prediction.label();
         let before = f64::from(explained.prediction.probabilities[label]);
         let may_go = maskable(features, instance, explained)?;
-        for ranking in Ranking::ALL {
+        let draw = |stream: &mut Stream| -> Vec<Vec<u32>> {
+            let one = |_| {
+                let mut order = may_go.clone();
+                stream.shuffle(&mut order);
+                order
+            };
+            (0..self.draws).map(one).collect()
+        };
+        for (number, ranking) in Ranking::ALL.into_iter().enumerate() {
             let orders: Vec<Vec<u32>> = match ranking {
                 Ranking::Attention => match &explained.prediction.pieces {
                     Some(weights) => vec![ranked(features, &may_go, weights)],
@@ -171,23 +204,33 @@ impl MaskWords<'_> {
                 },
                 Ranking::Encoder => vec![ranked(features, &may_go, &explained.encoder)],
                 Ranking::Gradient => vec![ranked(features, &may_go, &explained.gradient)],
-                Ranking::Random => {
-                    let mut stream = Stream::new(self.seed, Purpose::Sample, index as u32 + 1);
-                    let draw = |_| {
-                        let mut order = may_go.clone();
-                        stream.shuffle(&mut order);
-                        order
-                    };
-                    (0..self.draws).map(draw).collect()
-                }
+                Ranking::Random => draw(&mut Stream::new(self.seed, Purpose::Sample, index as u32 + 1)),
             };
+            let mut stream = Stream::new(self.seed, Purpose::Matched, (index * Ranking::ALL.len() + number) as u32);
+            let matching = if ranking == Ranking::Random { Vec::new() } else { draw(&mut stream) };
             for words in self.words {
                 let masked = (*words).min(may_go.len());
-                let start = copies.len();
-                copies.extend(orders.iter().map(|order| without(features, &order[..masked], self.mask)));
-                let result =
-                    Masked { instance: index, label, ranking, words: *words, masked, before, after: 0.0, changed: 0.0 };
-                trials.push(Trial { result, copies: start..copies.len() });
+                let (start, mut pieces) = (copies.len(), 0);
+                for order in &orders {
+                    let (copy, gone) = without(features, &order[..masked], usize::MAX, self.mask);
+                    copies.push(copy);
+                    pieces += gone;
+                }
+                let end = copies.len();
+                copies.extend(matching.iter().map(|order| without(features, order, pieces, self.mask).0));
+                let result = Masked {
+                    instance: index,
+                    label,
+                    ranking,
+                    words: *words,
+                    masked,
+                    pieces: pieces as f64 / orders.len() as f64,
+                    before,
+                    after: 0.0,
+                    changed: 0.0,
+                    matched: None,
+                };
+                trials.push(Trial { result, copies: start..end, matched: end..copies.len() });
             }
         }
         Ok(())
@@ -214,13 +257,19 @@ fn ranked(features: &Features, words: &[u32], values: &[f32]) -> Vec<u32> {
     sums.into_iter().map(|(word, _)| word).collect()
 }
 
-/// A copy with every piece of `words` masked.
-fn without(features: &Features, words: &[u32], mask: u32) -> Features {
+/// A copy with `words` masked, one after the other, until `most` pieces are: the last word perhaps in part. And how many
+/// pieces were masked.
+fn without(features: &Features, words: &[u32], most: usize, mask: u32) -> (Features, usize) {
     let mut copy = features.clone();
-    for (id, word) in copy.ids.iter_mut().zip(&features.words) {
-        if word.is_some_and(|word| words.contains(&word)) {
+    let mut gone = 0;
+    for word in words {
+        for (id, _) in copy.ids.iter_mut().zip(&features.words).filter(|(_, of)| **of == Some(*word)) {
+            if gone == most {
+                return (copy, gone);
+            }
             *id = mask;
+            gone += 1;
         }
     }
-    copy
+    (copy, gone)
 }

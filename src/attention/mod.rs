@@ -13,6 +13,8 @@ pub mod words;
 
 pub use agreement::spearman;
 pub use explain::{Explain, Explained};
-pub use masking::{MaskWords, Masked, Ranking};
-pub use stems::{Draws, Occurrences, StemContrast, StemWeight, stem_contrasts, stem_weights};
+pub use masking::{MaskWords, Masked, Matched, Ranking};
+pub use stems::{
+    Draws, LEAST_DOCUMENTS, Occurrences, StemContrast, StemWeight, bootstrap_mean, stem_contrasts, stem_weights,
+};
 pub use words::{WordWeight, word_weights};

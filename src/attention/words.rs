@@ -23,6 +23,8 @@ pub struct WordWeight {
     pub original: Option<Span>,
     /// Share of the attention; the words of an instance sum to 1.
     pub weight: f64,
+    /// Its word pieces.
+    pub pieces: usize,
     /// Distance in words to the first and second entity: 0 inside, 1 next to it. Punctuation marks and entity markers are
     /// not counted as words on the way, so `increased` is 2 from the entity in `increased by ( @DRUG$`.
     pub distance: [u32; 2],
@@ -75,6 +77,7 @@ pub fn word_weights(features: &Features, instance: &Instance, piece_weights: &[f
             text: text.iter().collect(),
             span,
             original: None,
+            pieces: run.len(),
             weight: weights[run].iter().map(|weight| f64::from(*weight)).sum::<f64>() / total,
             distance: [0; 2],
             is_entity: false,

@@ -4,6 +4,8 @@
 //! McNemar's test asks about single decisions, and the sign test about whole folds or seeds. None knows that training
 //! data of different folds overlap, so a small p-value over folds says less than it seems to (Dietterich 1998).
 
+use std::collections::BTreeMap;
+
 use super::distributions::{fair_coin_two_sided, student_two_sided};
 use super::folds::Spread;
 use super::metrics::Confusion;
@@ -116,22 +118,65 @@ pub fn bootstrap(comparison: &Comparison<'_>, samples: usize, level: f64, seed: 
 /// # Errors
 /// [`Error::Config`] for lists of different lengths.
 pub fn mcnemar(task: &Task, gold: &[usize], first: &Decisions, second: &Decisions) -> Result<Counted> {
-    let right = |decision: &Option<usize>, gold: usize| match decision {
-        Some(label) => *label == gold,
-        None => task.negative == Some(gold),
-    };
     for decisions in [first, second] {
         same_length(decisions.len(), gold.len())?;
     }
     let (mut only, mut ties) = ([0, 0], 0);
     for ((first, second), gold) in first.iter().zip(second).zip(gold) {
-        match (right(first, *gold), right(second, *gold)) {
+        match (is_right(task, first, *gold), is_right(task, second, *gold)) {
             (true, false) => only[0] += 1,
             (false, true) => only[1] += 1,
             _ => ties += 1,
         }
     }
     Ok(Counted::of(only[0], only[1], ties))
+}
+
+/// McNemar's test where the instances of a unit (a document) are alike: for each unit, how many more of its instances the
+/// first model alone decides right than the second alone. Under the null each unit's surplus is as likely to be the
+/// other's, so p is the share of random sign changes of the units whose sum is at least as far from 0, both counted with one
+/// more (a permutation test; each unit of one instance gives McNemar's). `ties` are units without a surplus.
+///
+/// # Errors
+/// [`Error::Config`] for lists of different lengths or no samples.
+pub fn mcnemar_by_unit(comparison: &Comparison<'_>, samples: usize, seed: u64) -> Result<Counted> {
+    let Comparison { task, gold, first, second, unit } = comparison;
+    if samples == 0 || samples > 10_000_000 {
+        return Err(Error::config("samples", format!("must be from 1 to 10,000,000, not {samples}")));
+    }
+    same_length(unit.len(), gold.len())?;
+    let mut surplus: BTreeMap<usize, i64> = BTreeMap::new();
+    for (first, second) in first.iter().zip(*second) {
+        for decisions in [first, second] {
+            same_length(decisions.len(), gold.len())?;
+        }
+        for (((first, second), gold), unit) in first.iter().zip(second).zip(*gold).zip(*unit) {
+            let right = |decision| i64::from(is_right(task, decision, *gold));
+            *surplus.entry(*unit).or_default() += right(first) - right(second);
+        }
+    }
+    let count = |sign: i64| surplus.values().filter(|surplus| surplus.signum() == sign).count() as u64;
+    let (first, second, ties) = (count(1), count(-1), count(0));
+    let surplus: Vec<i64> = surplus.into_values().filter(|surplus| *surplus != 0).collect();
+    let observed = surplus.iter().sum::<i64>().abs();
+    let far = (0..samples)
+        .filter(|sample| {
+            let mut stream = Stream::new(seed, Purpose::Sample, *sample as u32);
+            let mut bits = 0;
+            let sum: i64 = surplus
+                .iter()
+                .enumerate()
+                .map(|(number, surplus)| {
+                    if number % 32 == 0 {
+                        bits = stream.next_u32();
+                    }
+                    if bits >> (number % 32) & 1 == 1 { -surplus } else { *surplus }
+                })
+                .sum();
+            sum.abs() >= observed
+        })
+        .count();
+    Ok(Counted { first, second, ties, p: (far + 1) as f64 / (samples + 1) as f64 })
 }
 
 /// Sign test over pairs of scores, of the same fold or seed (Demšar 2006, section 3.1.3). Ties are left out.
@@ -203,6 +248,14 @@ impl Tally {
         let scores = confusion.with_lost(&lost)?.scores();
         let none = || Error::config("averaging", "binary F1 needs a label that means \"no relation\"");
         scores.by(self.averaging).map(|prf| prf.f1).ok_or_else(none)
+    }
+}
+
+/// A dropped instance counts as decided for "no relation".
+fn is_right(task: &Task, decision: &Option<usize>, gold: usize) -> bool {
+    match decision {
+        Some(label) => *label == gold,
+        None => task.negative == Some(gold),
     }
 }
 

@@ -54,31 +54,39 @@ pub fn attention<'py>(
         }
     };
     let rows = detached(py, || {
-        let mut rows: Vec<(&Instance, usize, WordWeight)> = Vec::new();
+        let mut rows: Vec<Row> = Vec::new();
         for (position, index) in encoded.kept.iter().enumerate() {
             let instance = &instances.items[*index];
             let words = word_weights(&encoded.features[position], instance, &pieces[position])?;
-            rows.extend(words.into_iter().map(|word| (instance, labels[position], word)));
+            let count = words.len();
+            rows.extend(words.into_iter().map(|word| Row { instance, predicted: labels[position], word, count }));
         }
         Ok(rows)
     })?;
     word_columns(py, &rows, &model.0.card.task.labels)
 }
 
-fn word_columns<'py>(
-    py: Python<'py>,
-    rows: &[(&Instance, usize, WordWeight)],
-    labels: &[String],
-) -> PyResult<Bound<'py, PyDict>> {
+/// A word of an instance that has `count` of them.
+struct Row<'a> {
+    instance: &'a Instance,
+    predicted: usize,
+    word: WordWeight,
+    count: usize,
+}
+
+fn word_columns<'py>(py: Python<'py>, rows: &[Row], labels: &[String]) -> PyResult<Bound<'py, PyDict>> {
     let name = |label: Option<usize>| label.and_then(|label| labels.get(label)).map(String::as_str);
-    let stems: Vec<String> = rows.iter().map(|(_, _, word)| stem(&word.text)).collect();
-    let words = || rows.iter().map(|(_, _, word)| word);
+    let stems: Vec<String> = rows.iter().map(|row| stem(&row.word.text)).collect();
+    let words = || rows.iter().map(|row| &row.word);
     let columns = Columns::new(py)
-        .text("instance", rows.iter().map(|(instance, ..)| instance.id.as_str()))?
-        .text("document", rows.iter().map(|(instance, ..)| instance.document.as_str()))?
+        .text("instance", rows.iter().map(|row| row.instance.id.as_str()))?
+        .text("document", rows.iter().map(|row| row.instance.document.as_str()))?
         .text("word", words().map(|word| word.text.as_str()))?
         .text("stem", stems.iter().map(String::as_str))?
         .floats("weight", words().map(|word| word.weight))?
+        // Against 1 / count, what each word of the instance would get if all were attended to alike.
+        .floats("relative", rows.iter().map(|row| row.word.weight * row.count as f64))?
+        .integers("pieces", words().map(|word| word.pieces))?
         .integers("distance", words().map(|word| word.distance[0].min(word.distance[1]) as usize))?
         .integers("distance1", words().map(|word| word.distance[0] as usize))?
         .integers("distance2", words().map(|word| word.distance[1] as usize))?
@@ -87,8 +95,8 @@ fn word_columns<'py>(
         .integers("end", words().map(|word| word.span.end))?
         .maybe_integers("original_start", words().map(|word| word.original.map(|span| span.start)))?
         .maybe_integers("original_end", words().map(|word| word.original.map(|span| span.end)))?
-        .maybe_text("gold", rows.iter().map(|(instance, ..)| name(instance.label)))?
-        .maybe_text("predicted", rows.iter().map(|(_, label, _)| name(Some(*label))))?;
+        .maybe_text("gold", rows.iter().map(|row| name(row.instance.label)))?
+        .maybe_text("predicted", rows.iter().map(|row| name(Some(row.predicted))))?;
     Ok(columns.finish())
 }
 
@@ -178,9 +186,12 @@ pub fn mask_words<'py>(
         .text("ranking", masked.iter().map(|masked| masked.ranking.name()))?
         .integers("words", masked.iter().map(|masked| masked.words))?
         .integers("masked", masked.iter().map(|masked| masked.masked))?
+        .floats("pieces", masked.iter().map(|masked| masked.pieces))?
         .floats("before", masked.iter().map(|masked| masked.before))?
         .floats("after", masked.iter().map(|masked| masked.after))?
-        .floats("changed", masked.iter().map(|masked| masked.changed))?;
+        .floats("changed", masked.iter().map(|masked| masked.changed))?
+        .floats("matched_after", masked.iter().map(|masked| masked.matched.map_or(f64::NAN, |matched| matched.after)))?
+        .floats("matched_changed", masked.iter().map(|masked| masked.matched.map_or(f64::NAN, |m| m.changed)))?;
     Ok(columns.finish())
 }
 

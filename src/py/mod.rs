@@ -42,13 +42,13 @@ mod _biorel {
     #[pymodule_export]
     use super::model::{PyModel, PyPairs, PyPredicted};
     #[pymodule_export]
-    use super::paired::{bootstrap, mcnemar, sign_test, t_interval};
+    use super::paired::{bootstrap, mcnemar, mcnemar_by_unit, sign_test, t_interval};
     #[pymodule_export]
     use super::scores::score;
     #[pymodule_export]
     use super::settings::PySettings;
     #[pymodule_export]
-    use super::stems::{py_stem_contrasts, py_stem_weights};
+    use super::stems::{least_documents, py_bootstrap_mean, py_stem_contrasts, py_stem_weights};
     #[pymodule_export]
     use super::stream::{PyPart, PyStream, predict_documents};
     #[pymodule_export]

@@ -48,6 +48,28 @@ pub fn mcnemar(
     detached(py, || paired::mcnemar(&task.0, &gold, &first, &second)).map(counts)
 }
 
+/// McNemar's test over units: the first and second count units, and a note of how few differ is the least p.
+#[pyfunction]
+#[pyo3(signature = (task, gold, first, second, unit, *, samples, seed))]
+#[expect(clippy::too_many_arguments, reason = "they are the call's own; the package has the readable form")]
+pub fn mcnemar_by_unit(
+    py: Python<'_>,
+    task: &PyTask,
+    gold: Vec<usize>,
+    first: Decisions,
+    second: Decisions,
+    unit: Vec<usize>,
+    samples: usize,
+    seed: u64,
+) -> PyResult<Counts> {
+    let (first, second) = ([first], [second]);
+    detached(py, || {
+        let comparison = Comparison { task: &task.0, gold: &gold, first: &first, second: &second, unit: &unit };
+        paired::mcnemar_by_unit(&comparison, samples, seed)
+    })
+    .map(counts)
+}
+
 /// The sign test over pairs of scores.
 #[pyfunction]
 pub fn sign_test(py: Python<'_>, first: Vec<f64>, second: Vec<f64>) -> PyResult<Counts> {

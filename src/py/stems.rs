@@ -6,7 +6,7 @@ use pyo3::types::PyDict;
 
 use super::columns::Columns;
 use super::gate::detached;
-use crate::attention::{Draws, Occurrences, StemWeight, stem_contrasts, stem_weights};
+use crate::attention::{Draws, LEAST_DOCUMENTS, Occurrences, StemWeight, bootstrap_mean, stem_contrasts, stem_weights};
 
 /// Numbers of the stems and of the documents, and the weights: one entry for each word.
 type Words<'py> = (PyReadonlyArray1<'py, i64>, PyReadonlyArray1<'py, i64>, PyReadonlyArray1<'py, f64>);
@@ -79,4 +79,26 @@ pub fn py_stem_contrasts<'py>(
         .floats("p", stems.iter().map(|stem| optional(stem.p)))?
         .floats("q", stems.iter().map(|stem| optional(stem.q)))?;
     Ok(columns.finish())
+}
+
+/// Mean, standard deviation and the ends of the interval of values of which some are of the same document.
+#[pyfunction(name = "bootstrap_mean")]
+#[pyo3(signature = (values, documents, *, samples, level, seed))]
+pub fn py_bootstrap_mean(
+    py: Python<'_>,
+    values: Vec<f64>,
+    documents: Vec<usize>,
+    samples: usize,
+    level: f64,
+    seed: u64,
+) -> PyResult<(f64, f64, f64, f64)> {
+    let mean = detached(py, || bootstrap_mean(&values, &documents, Draws { samples, level, seed }))?;
+    let [low, high] = mean.interval.unwrap_or([f64::NAN; 2]);
+    Ok((mean.mean, mean.sd.unwrap_or(f64::NAN), low, high))
+}
+
+/// So many documents must have a stem for an interval or a test.
+#[pyfunction]
+pub fn least_documents() -> u64 {
+    LEAST_DOCUMENTS
 }
