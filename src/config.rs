@@ -238,7 +238,7 @@ pub struct TrainingSettings {
     pub batch_size: usize,
     /// Passes over the training instances.
     pub epochs: usize,
-    /// Stop after this many optimizer steps, whatever `epochs` says; the schedule then ends there.
+    /// Stop after this many optimizer steps, whatever `epochs` says; the schedule then ends there. 0 trains nothing.
     pub max_steps: Option<usize>,
     /// Word pieces per instance, `[CLS]` and `[SEP]` included.
     pub max_length: usize,
@@ -246,7 +246,8 @@ pub struct TrainingSettings {
     pub too_long: TooLong,
     /// Seed of initial weights, order of instances, and dropout.
     pub seed: u64,
-    /// Share of the steps during which the learning rate rises linearly from 0; it then falls linearly to 0.
+    /// Share of the steps during which the learning rate rises linearly from 0; it then falls linearly to 0: from the peak
+    /// or, with `compat`, as BERT's own optimizer has it (see [`crate::train::Schedule::learning_rate`]).
     pub warmup: f64,
     /// Decoupled weight decay; biases and LayerNorm parameters are exempt.
     pub weight_decay: f64,
@@ -356,7 +357,7 @@ impl TrainingSettings {
         check((1..=65_536).contains(&self.batch_size), "batch_size", "from 1 to 65536", &self.batch_size)?;
         check((1..=100_000).contains(&self.epochs), "epochs", "from 1 to 100000", &self.epochs)?;
         if let Some(steps) = self.max_steps {
-            check((1..=u32::MAX as usize).contains(&steps), "max_steps", "at least 1", &steps)?;
+            check(u32::try_from(steps).is_ok(), "max_steps", "below 2^32", &steps)?;
         }
         check((4..=512).contains(&self.max_length), "max_length", "from 4 to 512", &self.max_length)?;
         check((0.0..=1.0).contains(&self.warmup), "warmup", "from 0 to 1 (a share of the steps)", &self.warmup)?;
@@ -444,7 +445,7 @@ mod tests {
         refused(TrainingSettings { learning_rate: 0.0, ..default() }, "learning_rate");
         refused(TrainingSettings { batch_size: 0, ..default() }, "batch_size");
         refused(TrainingSettings { epochs: 0, ..default() }, "epochs");
-        refused(TrainingSettings { max_steps: Some(0), ..default() }, "max_steps");
+        refused(TrainingSettings { max_steps: Some(1 << 32), ..default() }, "max_steps");
         refused(TrainingSettings { max_length: 513, ..default() }, "max_length");
         refused(TrainingSettings { warmup: 1.5, ..default() }, "warmup");
         refused(TrainingSettings { weight_decay: -0.1, ..default() }, "weight_decay");

@@ -25,12 +25,15 @@ __all__ = [
     "__version__",
     "attention",
     "bootstrap",
+    "bootstrap_mean",
     "finetune",
     "gpus",
     "layer_weights",
+    "least_documents",
     "list_inputs",
     "mask_words",
     "mcnemar",
+    "mcnemar_by_unit",
     "predict_documents",
     "rank_correlations",
     "score",
@@ -329,6 +332,10 @@ _Words = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.floa
 
 def stem_weights(words: _Words, *, samples: int, level: float, seed: int) -> _Columns: ...
 def stem_contrasts(first: _Words, second: _Words, *, samples: int, level: float, seed: int) -> _Columns: ...
+def bootstrap_mean(
+    values: list[float], documents: list[int], *, samples: int, level: float, seed: int
+) -> tuple[float, float, float, float]: ...
+def least_documents() -> int: ...
 def bootstrap(
     task: Task,
     gold: list[int],
@@ -342,6 +349,16 @@ def bootstrap(
 ) -> tuple[float, float, float, float, float, int]: ...
 def mcnemar(
     task: Task, gold: list[int], first: list[int | None], second: list[int | None]
+) -> tuple[int, int, int, float, float]: ...
+def mcnemar_by_unit(
+    task: Task,
+    gold: list[int],
+    first: list[int | None],
+    second: list[int | None],
+    unit: list[int],
+    *,
+    samples: int,
+    seed: int,
 ) -> tuple[int, int, int, float, float]: ...
 def sign_test(first: list[float], second: list[float]) -> tuple[int, int, int, float, float]: ...
 def t_interval(values: list[float], level: float) -> tuple[float, float] | None: ...

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::config::TrainingSettings;
+use crate::config::{Compat, TrainingSettings};
 
 /// The plan of a run: a pure function of the settings and the number of instances.
 #[derive(Debug, Clone, PartialEq)]
@@ -12,6 +12,7 @@ pub struct Schedule {
     total: usize,
     warmup: usize,
     peak: f64,
+    reference: bool,
     evaluate_every: Option<usize>,
 }
 
@@ -22,8 +23,15 @@ impl Schedule {
         let per_epoch = instances.div_ceil(per_step);
         let total = settings.max_steps.unwrap_or(per_epoch.saturating_mul(settings.epochs));
         let warmup = (total as f64 * settings.warmup) as usize;
-        let evaluate_every = settings.evaluate_every;
-        Self { instances, per_step, total, warmup, peak: settings.learning_rate, evaluate_every }
+        Self {
+            instances,
+            per_step,
+            total,
+            warmup,
+            peak: settings.learning_rate,
+            reference: settings.compat == Some(Compat::Su2020),
+            evaluate_every: settings.evaluate_every,
+        }
     }
 
     /// Optimizer steps in all.
@@ -49,13 +57,18 @@ impl Schedule {
         steps.is_multiple_of(self.evaluate_every.unwrap_or(self.steps_per_epoch())) || steps == self.total
     }
 
-    /// The learning rate of a step counted from 0: rises from 0 over the warm-up steps, then falls linearly towards 0,
-    /// which it would reach one step after the last.
+    /// The learning rate of a step counted from 0: rises from 0 over the W warm-up steps, then falls linearly towards 0,
+    /// which it would reach at T, one step after the last.
+    ///
+    /// By default it falls from the peak, `peak (T - t) / (T - W)`, as transformers' linear schedule does. BERT's optimizer,
+    /// which the paper's code takes, decays from the first step on and only replaces the warm-up steps: `peak (1 - t / T)`
+    /// after them, with a drop to `1 - W / T` of the peak.
     pub fn learning_rate(&self, step: usize) -> f64 {
+        let falling = if self.reference { self.total } else { self.total - self.warmup };
         if step < self.warmup {
             self.peak * step as f64 / self.warmup as f64
         } else {
-            self.peak * self.total.saturating_sub(step) as f64 / (self.total - self.warmup).max(1) as f64
+            self.peak * self.total.saturating_sub(step) as f64 / falling.max(1) as f64
         }
     }
 }
@@ -89,6 +102,18 @@ mod tests {
         let schedule = Schedule::new(&settings(), 14);
         let rates: Vec<f64> = (0..8).map(|step| schedule.learning_rate(step)).collect();
         let expected = [0.0, 1.0 / 2.0, 6.0 / 6.0, 5.0 / 6.0, 4.0 / 6.0, 3.0 / 6.0, 2.0 / 6.0, 1.0 / 6.0];
+        for (rate, expected) in rates.iter().zip(expected) {
+            assert!((rate - expected).abs() < 1e-12, "{rates:?}");
+        }
+    }
+
+    #[test]
+    fn the_papers_code_decays_from_the_first_step() {
+        let settings = TrainingSettings { compat: Some(Compat::Su2020), ..settings() };
+        let schedule = Schedule::new(&settings, 14);
+        let rates: Vec<f64> = (0..8).map(|step| schedule.learning_rate(step)).collect();
+        // t / W below W = 2, then 1 - t / T with T = 8.
+        let expected = [0.0, 0.5, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125];
         for (rate, expected) in rates.iter().zip(expected) {
             assert!((rate - expected).abs() < 1e-12, "{rates:?}");
         }

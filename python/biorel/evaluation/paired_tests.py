@@ -11,7 +11,8 @@ from biorel.data.corpus import Corpus
 from biorel.errors import ConfigError
 from biorel.evaluation.scores import Scores
 
-# Below this many units the bootstrap's samples are too alike to say much.
+# Below this many units the bootstrap's samples are too alike to say much; below the core's least number it says
+# nothing.
 _FEW_UNITS = 30
 
 
@@ -45,7 +46,11 @@ def compare_decisions(
         task, gold, one, other, drawn, samples=samples, level=level, seed=seed
     )
     notes = []
-    if n < _FEW_UNITS:
+    least = _biorel.least_documents()
+    if n < least:
+        p = low = high = float("nan")
+        notes.append(f"only {n} {unit}s: no test or interval below {least}")
+    elif n < _FEW_UNITS:
         notes.append(f"only {n} {unit}s: too few to rely on")
     positives = sum(label != task.negative for label in first.table["gold"])
     if positives < _FEW_UNITS:
@@ -55,8 +60,12 @@ def compare_decisions(
     row: Row = {"test": "bootstrap", "seed": None, "n": n, "first": f1_first, "second": f1_second}
     rows = [row | {"difference": f1_first - f1_second, "low": low, "high": high, "p": p, "note": "; ".join(notes)}]
     for place, which in enumerate(seeds):
-        counts = _biorel.mcnemar(task, gold, one[place], other[place])
-        rows.append(_counted("McNemar", which, counts, "instances", level))
+        if unit == "instance":
+            counts = _biorel.mcnemar(task, gold, one[place], other[place])
+            rows.append(_counted("McNemar", which, counts, "instances", level))
+        else:
+            counts = _biorel.mcnemar_by_unit(task, gold, one[place], other[place], drawn, samples=samples, seed=seed)
+            rows.append(_counted(f"McNemar by {unit}", which, counts, f"{unit}s", level))
     counts = _biorel.sign_test(first.scores, second.scores)
     rows.append(_counted("sign test", None, counts, "folds" if first.by_fold else "seeds", level))
     table = pd.DataFrame(rows).astype({"seed": "Int64"})

@@ -19,6 +19,10 @@ from biorel.evaluation.scores import Scores
 def faithfulness(masked: pd.DataFrame, *, samples: int = 10_000, level: float = 0.95, seed: int = 1) -> Scores:
     """Sum up what masking words did to the decisions.
 
+    Attended words are long: their weight is the sum of their pieces', so that as many random words are fewer masked
+    pieces. The comparison that decides is therefore with random words of as many *pieces*; that with as many words
+    stands beside.
+
     Parameters
     ----------
     masked : pandas.DataFrame
@@ -33,10 +37,12 @@ def faithfulness(masked: pd.DataFrame, *, samples: int = 10_000, level: float = 
     Returns
     -------
     Scores
-        One row per number of ``words`` and ``ranking``: ``instances``; mean ``drop`` of the predicted label's
-        probability with its interval ``low`` to ``high``; share of decisions that ``changed``; and, paired by instance,
-        how much larger the drop is than with random words, ``over_random``, from ``over_low`` to ``over_high``. Where
-        that interval reaches 0 or below, the ranking explains no more than chance: ``better`` is then False.
+        One row per number of ``words`` and ``ranking``: ``instances``; mean number of masked ``pieces``; mean ``drop``
+        of the predicted label's probability with its interval ``low`` to ``high``; share of decisions that ``changed``;
+        and, paired by instance, how much larger the drop is than with random words of as many pieces, ``over_random``,
+        from ``over_low`` to ``over_high``. Where that interval reaches 0 or below, the ranking explains no more than
+        chance: ``better`` is then False. ``over_words``, from ``over_words_low`` to ``over_words_high``, is the drop
+        over that with as many random words, whose pieces are fewer. Below 10 documents there are no intervals.
 
     Raises
     ------
@@ -50,11 +56,15 @@ def faithfulness(masked: pd.DataFrame, *, samples: int = 10_000, level: float = 
     >>> table[["words", "ranking"]].values.tolist()[:2]
     [[1, 'attention'], [1, 'encoder']]
     """
-    needed = ["instance", "document", "ranking", "words", "drop", "changed"]
+    needed = ["instance", "document", "ranking", "words", "pieces", "before", "drop", "changed", "matched_after"]
     missing = [name for name in needed if name not in masked.columns]
     if missing:
         raise ConfigError(f"masked: has no column {', '.join(missing)}; give the table of mask_words()", "masked")
     draws = _Draws(samples, level, seed)
+    over_pieces, over_words = (
+        ["over_random", "over_low", "over_high"],
+        ["over_words", "over_words_low", "over_words_high"],
+    )
     rows = []
     for words in sorted(masked["words"].unique()):
         part = masked[masked["words"] == words]
@@ -63,33 +73,29 @@ def faithfulness(masked: pd.DataFrame, *, samples: int = 10_000, level: float = 
             group = part[part["ranking"] == ranking]
             if group.empty:
                 continue
-            drop = draws.mean(group["drop"], group["document"])
-            row: dict[str, Any] = {"words": words, "ranking": ranking, "instances": len(group), "drop": drop["weight"]}
-            row |= {"low": drop["low"], "high": drop["high"], "changed": group["changed"].mean()}
-            row |= dict.fromkeys(["over_random", "over_low", "over_high", "better"])
+            mean, _, low, high = draws.mean(group["drop"], group["document"])
+            row: dict[str, Any] = {"words": words, "ranking": ranking, "instances": len(group)}
+            row |= {"pieces": group["pieces"].mean(), "drop": mean, "low": low, "high": high}
+            row |= {"changed": group["changed"].mean()} | dict.fromkeys([*over_pieces, "better", *over_words])
             if ranking != "random":
-                over = draws.mean(group["drop"] - chance.reindex(group["instance"]).to_numpy(), group["document"])
-                row |= {"over_random": over["weight"], "over_low": over["low"], "over_high": over["high"]}
-                row["better"] = None if np.isnan(over["low"]) else bool(over["low"] > 0)
+                matched = group["before"] - group["matched_after"]
+                for names, random in (
+                    (over_pieces, matched.to_numpy()),
+                    (over_words, chance.reindex(group["instance"]).to_numpy()),
+                ):
+                    mean, _, low, high = draws.mean(group["drop"] - random, group["document"])
+                    row |= dict(zip(names, (mean, low, high), strict=True))
+                row["better"] = None if np.isnan(row["over_low"]) else bool(row["over_low"] > 0)
             rows.append(row)
-    columns = [
-        "words",
-        "ranking",
-        "instances",
-        "drop",
-        "low",
-        "high",
-        "changed",
-        "over_random",
-        "over_low",
-        "over_high",
-    ]
-    made = pd.DataFrame(rows, columns=[*columns, "better"])
-    floats = dict.fromkeys(["over_random", "over_low", "over_high"], float)
+    columns = ["words", "ranking", "instances", "pieces", "drop", "low", "high", "changed"]
+    made = pd.DataFrame(rows, columns=[*columns, *over_pieces, "better", *over_words])
+    floats = dict.fromkeys([*over_pieces, *over_words], float)
     table = Scores(made.astype({**floats, "better": "boolean"}))
     table.attrs["protocol"] = (
-        "drop of the predicted label's probability when its top words are masked, entities kept; "
-        f"{100 * level:g} % intervals from {samples} draws of whole documents"
+        "drop of the predicted label's probability when its top words are masked, entities kept; over_random: against "
+        "random words of as many pieces, over_words: against as many random words; "
+        f"{100 * level:g} % bootstrap-t intervals from {samples} draws of whole documents, none below "
+        f"{_biorel.least_documents()} documents"
     )
     return table
 
@@ -111,7 +117,8 @@ def rank_agreement(
     Scores
         One row per pair of tables: ``first``, ``second``, ``instances``, the mean over instances of Spearman's rank
         correlation of the words' weights ``rho``, its ``sd`` over instances, and the interval ``low`` to ``high`` of
-        the mean. Entities and punctuation are left out; so is an instance with fewer than three words left.
+        the mean (none below 10 documents). Entities and punctuation are left out; so is an instance with fewer than
+        three words left.
 
     Raises
     ------
@@ -143,13 +150,14 @@ def rank_agreement(
         known = ~np.isnan(rho) & (sizes.to_numpy() >= 3)
         if not known.any():
             raise ConfigError(f"tables: `{first}` and `{second}` have no instance with three words to rank", "tables")
-        mean = _Draws(samples, level, seed).mean(pd.Series(rho[known]), pd.Series(documents[known]))
-        row = {"first": first, "second": second, "instances": int(known.sum()), "rho": mean["weight"], "sd": mean["sd"]}
-        rows.append({**row, "low": mean["low"], "high": mean["high"]})
+        mean, sd, low, high = _Draws(samples, level, seed).mean(pd.Series(rho[known]), pd.Series(documents[known]))
+        row = {"first": first, "second": second, "instances": int(known.sum()), "rho": mean, "sd": sd}
+        rows.append({**row, "low": low, "high": high})
     table = Scores(pd.DataFrame(rows))
     table.attrs["protocol"] = (
         "mean over instances of Spearman's correlation of the words' weights, entities and punctuation left out; "
-        f"{100 * level:g} % intervals from {samples} draws of whole documents"
+        f"{100 * level:g} % bootstrap-t intervals from {samples} draws of whole documents, none below "
+        f"{_biorel.least_documents()} documents"
     )
     return table
 
@@ -161,8 +169,7 @@ class _Draws(NamedTuple):
     level: float
     seed: int
 
-    def mean(self, values: pd.Series[Any], documents: pd.Series[Any]) -> pd.Series[Any]:
-        """``weight`` (the mean), ``sd`` and the interval ``low`` to ``high``."""
+    def mean(self, values: pd.Series[Any], documents: pd.Series[Any]) -> tuple[float, float, float, float]:
+        """Mean, standard deviation, and the ends of the mean's interval."""
         places, _ = pd.factorize(documents, sort=True)
-        lists = (np.zeros(len(values), np.int64), places.astype(np.int64), values.to_numpy(np.float64, copy=True))
-        return pd.DataFrame(_biorel.stem_weights(lists, **self._asdict())).iloc[0]
+        return _biorel.bootstrap_mean(values.astype(float).tolist(), places.tolist(), **self._asdict())

@@ -22,6 +22,10 @@ ENGLISH = frozenset(
     with within without would yet you your yours""".split()
 )
 
+# Fewer documents on a side, and intervals and tests do not hold their level.
+LEAST_DOCUMENTS = _biorel.least_documents()
+_TOO_FEW = f"fewer than {LEAST_DOCUMENTS} documents on a side: no interval, no test"
+
 _Words = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]
 
 
@@ -33,6 +37,7 @@ def top_stems(
     label: str | None = None,
     by_label: bool = False,
     source: Literal["gold", "predicted"] = "gold",
+    weight: Literal["sum", "mean"] = "sum",
     min_count: int = 3,
     stop_words: Literal["english"] | Collection[str] | None = None,
     negative: str | None = None,
@@ -41,6 +46,8 @@ def top_stems(
     seed: int = 1,
 ) -> pd.DataFrame:
     """The stems that got the most attention in related pairs (the paper's Table V).
+
+    Which stems these are depends on `min_count` more than on the model: rare ones have extreme means. Look at several.
 
     Parameters
     ----------
@@ -56,8 +63,13 @@ def top_stems(
         A table for each label of a relation, one below the other.
     source : {"gold", "predicted"}
         Whose labels decide which instances count.
+    weight : {"sum", "mean"}
+        The weight of a word of several word pieces. ``sum``: of its pieces' weights, the share of the attention that
+        falls on the word. It is the default because the paper shades and ranks *words* while its softmax is over
+        pieces, and its printed stems are long ones (concomitantli, phosphoryl). ``mean``: of its pieces' weights, which
+        does not grow with the length of a word.
     min_count : int
-        Stems of fewer words are left out.
+        Stems of fewer words are left out. The paper does not say where it drew the line.
     stop_words : "english", collection of str, or None
         Words to leave out, in any case of letters. The paper leaves none out.
     negative : str, optional
@@ -73,8 +85,9 @@ def top_stems(
     -------
     pandas.DataFrame
         One row per stem, the highest mean weight first: ``label`` with `by_label`; ``stem``; ``word``, its most
-        frequent form; mean ``weight``, ``count``, ``documents``, ``sd`` (over words), and the interval ``low`` to
-        ``high`` of the mean from a bootstrap over documents. ``attrs["protocol"]`` says what was counted.
+        frequent form; mean ``weight``, ``count``, ``documents``, ``sd`` (over words), the bootstrap-t interval ``low``
+        to ``high`` of the mean over documents, and a ``note`` where fewer than 10 documents have the stem: there is
+        then no interval. ``attrs["protocol"]`` says what was counted, ``attrs["min_count"]`` from how many words on.
 
     Raises
     ------
@@ -85,9 +98,13 @@ def top_stems(
     --------
     >>> table = biorel.top_stems(run.attention(), n=3, samples=100)
     >>> list(table.columns)
-    ['stem', 'word', 'weight', 'count', 'documents', 'sd', 'low', 'high']
+    ['stem', 'word', 'weight', 'count', 'documents', 'sd', 'low', 'high', 'note']
     """
     words, negative = _counted(weights, reach, stop_words, negative, source)
+    if weight not in ("sum", "mean"):
+        raise ConfigError(f"weight: must be sum or mean, not {weight!r}", "weight")
+    if weight == "mean":
+        words = words.assign(weight=words["weight"] / words["pieces"])
     if label is not None and label not in set(weights["gold"]) | set(weights["predicted"]):
         raise ConfigError(f"label: no instance has `{label}`", "label")
     related = words[words[source] != negative]
@@ -97,18 +114,20 @@ def top_stems(
         groups = [(None, related if label is None else words[words[source] == label])]
     tables = []
     for name, group in groups:
-        table = _table(group, samples, level, seed)
-        table = table[table["count"] >= min_count].sort_values(["weight", "stem"], ascending=[False, True])
+        table = _table(group, min_count, samples, level, seed).sort_values(["weight", "stem"], ascending=[False, True])
         table = table if n is None else table.head(n)
         if name is not None:
             table.insert(0, "label", name)
         tables.append(table)
     result = pd.concat(tables, ignore_index=True)
     which = f"{source} label `{label}`" if label else f"a relation by the {source} labels"
+    pieces = "the sum of its pieces'" if weight == "sum" else "the mean of its pieces'"
     result.attrs["protocol"] = (
-        f"mean attention of the words at most {reach} words from the nearer entity, instances with {which}; stems of "
-        f"{min_count} words or more; {100 * level:g} % intervals from {samples} draws of whole documents"
+        f"mean attention of the words at most {reach} words from the nearer entity, instances with {which}; a word's "
+        f"weight is {pieces}; stems of {min_count} words or more; {100 * level:g} % bootstrap-t intervals from "
+        f"{samples} draws of whole documents, none below {LEAST_DOCUMENTS} documents"
     )
+    result.attrs["min_count"] = min_count
     return result
 
 
@@ -116,6 +135,7 @@ def compare_stems(
     weights: pd.DataFrame,
     stems: Sequence[str] | None = None,
     *,
+    baseline: pd.DataFrame | None = None,
     reach: int = 3,
     source: Literal["gold", "predicted"] = "gold",
     min_count: int = 3,
@@ -127,12 +147,19 @@ def compare_stems(
 ) -> pd.DataFrame:
     """The attention of stems in related pairs against unrelated ones (the paper's Fig. 4).
 
+    The paper compares mean weights. The weights of a sentence sum to 1, so every word of a short sentence has a larger
+    one, and related pairs stand in shorter sentences: an untrained model shows the paper's figure too. What is tested
+    here is the weight *relative* to the uniform one: times the number of words of the instance, 1 where the model looks
+    at all words alike. Give the weights of an untrained model as `baseline` to see what is left of a difference.
+
     Parameters
     ----------
     weights : pandas.DataFrame
         As ``RelationModel.attention`` gives it.
     stems : sequence of str, optional
         The stems to compare; by default all that occur often enough in both.
+    baseline : pandas.DataFrame, optional
+        The same table of an untrained model: ``finetune(..., max_steps=0).attention()``.
     reach : int
         As ``top_stems`` takes it.
     source : {"gold", "predicted"}
@@ -144,20 +171,23 @@ def compare_stems(
     negative : str, optional
         As ``top_stems`` takes it.
     samples : int
-        Samples of the bootstrap.
+        Samples of the bootstrap and of the permutation test.
     level : float
         Level of the intervals.
     seed : int
-        Seed of the bootstrap.
+        Seed of the samples.
 
     Returns
     -------
     pandas.DataFrame
-        One row per stem: ``stem``, ``word``; mean weight in ``positive`` and ``negative`` instances, each with its
-        interval, count of words and of documents; their ``difference`` with its interval ``low`` to ``high``; the
-        ``effect`` size (Hedges' g); the two-sided ``p`` of a bootstrap over documents, and ``q``, p corrected for the
-        number of stems in the table (false discovery rate, Benjamini & Hochberg 1995). Missing where a stem is in fewer
-        than two documents on either side.
+        One row per stem: ``stem``, ``word``; the paper's mean weight in ``positive`` and ``negative`` instances; their
+        mean relative weight ``positive_relative`` and ``negative_relative`` with intervals (``_low``, ``_high``),
+        counts of words and of documents; the ``difference`` of the relative means with its interval ``low`` to
+        ``high``; the ``effect`` size of the relative weight (Hedges' g); the two-sided ``p`` of a permutation test over
+        documents, and ``q``, p corrected for the number of stems tested (false discovery rate, Benjamini & Hochberg
+        1995); and a ``note`` where a stem is in fewer than 10 documents on a side: it then has neither interval nor
+        test. With `baseline` also ``baseline_positive``, ``baseline_negative``, ``baseline_difference`` and
+        ``baseline_p``: the same figures of the untrained model.
 
     Raises
     ------
@@ -186,32 +216,71 @@ def compare_stems(
             names = ", ".join(f"`{stem}`" for stem in missing)
             raise ConfigError(f"stems: {names} not within {reach} words of an entity ({hint})", "stems")
         chosen = list(dict.fromkeys(stems))
-    wanted = words["stem"].isin(chosen).to_numpy()
-    numbers = {stem: number for number, stem in enumerate(chosen)}
-    documents, _ = pd.factorize(words["document"], sort=True)
-    coded = words.assign(code=words["stem"].map(numbers), place=documents)
-    sides = [_columns(coded[wanted & side]) for side in (related, ~related)]
-    columns = _biorel.stem_contrasts(*sides, samples=samples, level=level, seed=seed)
-    forms = _forms(words[wanted])
-    table = pd.DataFrame({"stem": chosen, "word": [forms[stem] for stem in chosen], **columns})
+    draws = {"samples": samples, "level": level, "seed": seed}
+    table = _contrasts(words, related, chosen, draws)
+    if baseline is not None:
+        plain, _ = _counted(baseline, reach, stop_words, negative, source, name="baseline")
+        _check_same_words(words, plain)
+        # Related is what it is by the labels of `weights`: an untrained model's predictions mean nothing.
+        untrained = _contrasts(plain, related, chosen, draws)
+        for column in ("positive", "negative", "difference", "p"):
+            table[f"baseline_{column}"] = untrained[column]
     if stems is None:
         table = table.sort_values(["difference", "stem"], ascending=[False, True], ignore_index=True)
     table.attrs["protocol"] = (
         f"mean attention of the words at most {reach} words from the nearer entity, instances with and without a "
-        f"relation by the {source} labels; bootstrap over documents, {samples} draws; q over {len(table)} stems"
+        f"relation by the {source} labels; difference, effect, p and q of the weight relative to the uniform one "
+        f"(weight x words of the instance); {100 * level:g} % bootstrap-t intervals and a permutation test over "
+        f"documents, {samples} samples, none below {LEAST_DOCUMENTS} documents on a side; q over "
+        f"{int(table['p'].notna().sum())} stems"
     )
     return table
 
 
+def _contrasts(words: pd.DataFrame, related: npt.NDArray[np.bool_], stems: list[str], draws: Any) -> pd.DataFrame:
+    """One row for each of the stems: the paper's means, and the test of the relative weight."""
+    wanted = words["stem"].isin(stems).to_numpy()
+    numbers = {stem: number for number, stem in enumerate(stems)}
+    documents, _ = pd.factorize(words["document"], sort=True)
+    coded = words.assign(code=words["stem"].map(numbers), place=documents)
+    sides = [coded[wanted & side] for side in (related, ~related)]
+    tested = _biorel.stem_contrasts(*(_columns(side, "relative") for side in sides), **draws)
+    raw = _biorel.stem_contrasts(*(_columns(side, "weight") for side in sides), **{**draws, "samples": 0})
+    forms = _forms(words[wanted])
+    table = pd.DataFrame({"stem": stems, "word": [forms[stem] for stem in stems]})
+    for name in ("positive", "negative"):
+        table[name] = raw[name]
+        table[f"{name}_relative"] = tested[name]
+        for kind in ("low", "high"):
+            table[f"{name}_relative_{kind}"] = tested[f"{name}_{kind}"]
+        for kind in ("count", "documents"):
+            table[f"{name}_{kind}"] = tested[f"{name}_{kind}"]
+    for name in ("difference", "low", "high", "effect", "p", "q"):
+        table[name] = tested[name]
+    few = table[["positive_documents", "negative_documents"]].min(axis=1) < LEAST_DOCUMENTS
+    table["note"] = np.where(few, _TOO_FEW, "")
+    return table
+
+
+def _check_same_words(words: pd.DataFrame, baseline: pd.DataFrame) -> None:
+    key = ["instance", "start", "end"]
+    if len(words) != len(baseline) or (words[key].to_numpy() != baseline[key].to_numpy()).any():
+        message = "baseline: is not of the same words in the same order; give the same corpus, split and marking"
+        raise ConfigError(message, "baseline")
+
+
 def _counted(
-    weights: pd.DataFrame, reach: int, stop_words: Any, negative: str | None, source: str
+    weights: pd.DataFrame, reach: int, stop_words: Any, negative: str | None, source: str, *, name: str = "weights"
 ) -> tuple[pd.DataFrame, str]:
     """The words that count, and the negative label."""
-    needed = ["instance", "document", "word", "stem", "weight", "distance", "is_entity", "gold", "predicted"]
-    missing = [name for name in needed if name not in weights.columns]
+    needed = ["instance", "document", "word", "stem", "weight", "pieces", "distance", "is_entity", "gold", "predicted"]
+    missing = [column for column in needed if column not in weights.columns]
     if missing:
-        message = f"weights: has no column {', '.join(missing)}; give the table of run.attention() or model.attention()"
-        raise ConfigError(message, "weights")
+        message = f"{name}: has no column {', '.join(missing)}; give the table of run.attention() or model.attention()"
+        raise ConfigError(message, name)
+    if "relative" not in weights.columns:
+        words = weights.groupby("instance")["weight"].transform("size")
+        weights = weights.assign(relative=weights["weight"] * words)
     if source not in ("gold", "predicted"):
         raise ConfigError(f"source: must be gold or predicted, not {source!r}", "source")
     negative = weights.attrs.get("negative") if negative is None else negative
@@ -226,21 +295,25 @@ def _counted(
     return weights[near], negative
 
 
-def _table(words: pd.DataFrame, samples: int, level: float, seed: int) -> pd.DataFrame:
+def _table(words: pd.DataFrame, min_count: int, samples: int, level: float, seed: int) -> pd.DataFrame:
+    counts = words["stem"].map(words["stem"].value_counts())
+    words = words[counts >= min_count]
     codes, stems = pd.factorize(words["stem"], sort=True)
     places, _ = pd.factorize(words["document"], sort=True)
     columns = _biorel.stem_weights(
-        _columns(words.assign(code=codes, place=places)), samples=samples, level=level, seed=seed
+        _columns(words.assign(code=codes, place=places), "weight"), samples=samples, level=level, seed=seed
     )
     forms = _forms(words)
-    return pd.DataFrame({"stem": list(stems), "word": [forms[stem] for stem in stems], **columns})
+    table = pd.DataFrame({"stem": list(stems), "word": [forms[stem] for stem in stems], **columns})
+    table["note"] = np.where(table["documents"] < LEAST_DOCUMENTS, _TOO_FEW, "")
+    return table
 
 
-def _columns(words: pd.DataFrame) -> _Words:
+def _columns(words: pd.DataFrame, weight: str) -> _Words:
     return (
         words["code"].to_numpy(np.int64, copy=True),
         words["place"].to_numpy(np.int64, copy=True),
-        words["weight"].to_numpy(np.float64, copy=True),
+        words[weight].to_numpy(np.float64, copy=True),
     )
 
 

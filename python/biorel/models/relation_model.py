@@ -187,11 +187,12 @@ class RelationModel:
         -------
         pandas.DataFrame
             One row per word: ``instance``, ``document``, ``word``, ``stem``, ``weight`` (its pieces' together; an
-            instance's words sum to 1), ``distance`` (in words, to the nearer entity; 0 is the entity itself),
-            ``distance1`` and ``distance2`` (to either entity), ``is_entity``, ``start`` and ``end`` in the marked text,
-            ``original_start`` and ``original_end`` in the sentence (missing for tags, which stand nowhere in it),
-            ``gold``, ``predicted``. ``attrs["negative"]`` is the label of pairs without a relation. All of it goes to
-            Arrow as it is: ``table.to_parquet(path)`` where pyarrow is installed.
+            instance's words sum to 1), ``relative`` (the weight times the number of words of the instance: 1 where all
+            are looked at alike), ``pieces`` (how many word pieces it has), ``distance`` (in words, to the nearer
+            entity; 0 is the entity itself), ``distance1`` and ``distance2`` (to either entity), ``is_entity``,
+            ``start`` and ``end`` in the marked text, ``original_start`` and ``original_end`` in the sentence (missing
+            for tags, which stand nowhere in it), ``gold``, ``predicted``. ``attrs["negative"]`` is the label of pairs
+            without a relation. All of it goes to Arrow as it is: ``table.to_parquet(path)`` where pyarrow is installed.
 
         Raises
         ------
@@ -262,7 +263,8 @@ class RelationModel:
         """Mask the words that got the most attention and predict again, to see whether the decision depends on them.
 
         The words are replaced by ``[MASK]``; entities and punctuation stay. For comparison as many words are masked
-        that the encoder's own attention, the gradient, or chance puts first. ``biorel.faithfulness`` sums it up.
+        that the encoder's own attention, the gradient, or chance puts first; and, as attended words are longer than
+        others, random words of as many word pieces as each ranking masks. ``biorel.faithfulness`` sums it up.
 
         Parameters
         ----------
@@ -286,8 +288,10 @@ class RelationModel:
         pandas.DataFrame
             One row per instance, ranking and number of words: ``instance``, ``document``, ``gold``, ``predicted``;
             ``ranking`` (``attention``, where the head weighs words; ``encoder``, ``gradient``, ``random``); ``words``
-            and ``masked``, which is less where an instance has no more; probability of the predicted label ``before``
-            and ``after``, their difference ``drop``, and whether the decision ``changed`` (a share, for random words).
+            and ``masked``, which is less where an instance has no more; how many ``pieces`` that were; probability of
+            the predicted label ``before`` and ``after``, their difference ``drop``, and whether the decision
+            ``changed`` (a share, for random words); ``matched_after`` and ``matched_changed``, the same where random
+            words of as many pieces are masked, the last of them perhaps in part (missing for ``random``).
 
         Raises
         ------

@@ -90,7 +90,8 @@ def finetune(
     epochs : int
         Passes over the training instances.
     max_steps : int, optional
-        Stop after this many optimizer steps, whatever `epochs` says; the schedule then ends there.
+        Stop after this many optimizer steps, whatever `epochs` says; the schedule then ends there. 0 trains nothing:
+        the untrained model, whose attention is a baseline (``compare_stems``).
     max_length : int
         Word pieces per instance, ``[CLS]`` and ``[SEP]`` included. A longer instance is cut to a window that keeps both
         entities.
@@ -100,7 +101,10 @@ def finetune(
     seed : int
         Seed of the head's initial weights, the order of the instances, and dropout.
     warmup : float
-        Share of the steps during which the learning rate rises from 0; it then falls linearly.
+        Share of the steps during which the learning rate rises from 0 to its peak; from there it falls linearly to 0,
+        as transformers' ``get_linear_schedule_with_warmup`` has it. BERT's own optimizer, and with it the paper's code,
+        goes on at ``learning_rate * (1 - t / T)`` after the warm-up: ``compat="su2020"`` does. The default is at each
+        step 1 / (1 - `warmup`) times as high, 1.11 times with 0.1.
     weight_decay : float
         Decoupled weight decay; biases and LayerNorm are exempt.
     max_grad_norm : float
