@@ -118,9 +118,49 @@ fn the_words_that_a_ranking_puts_first_are_masked() {
         assert!((result.after - f64::from(after.probabilities[label])).abs() < 1e-6, "{:?}", result.ranking);
         assert_eq!(result.changed, f64::from(u8::from(after.label() != label)), "{:?}", result.ranking);
     }
+    // Random words of as many pieces: `falls` has two, and may go in part.
+    for result in &results {
+        assert_eq!(result.matched.is_some(), result.ranking != Ranking::Random);
+        if result.ranking == Ranking::Random {
+            let mean = [6.0 / 5.0, 12.0 / 5.0, 6.0][[1, 2, 9].iter().position(|k| *k == result.words).unwrap()];
+            assert!((result.pieces - mean).abs() < 0.5, "{} words: {} pieces", result.words, result.pieces);
+        } else {
+            assert!(result.pieces == result.masked as f64 || result.pieces == result.masked as f64 + 1.0);
+        }
+    }
     // Where every word goes, the order does not matter, and the draws are all the same.
     let all: Vec<f64> = results.iter().filter(|result| result.words == 9).map(|result| result.after).collect();
     assert!(all.iter().all(|after| (after - all[0]).abs() < 1e-6), "{all:?}");
+    let matched = results.iter().filter(|result| result.words == 9).filter_map(|result| result.matched);
+    assert!(matched.into_iter().all(|matched| (matched.after - all[0]).abs() < 1e-6));
+}
+
+/// One random piece: the mean over many draws is near the mean over what each word's first piece does.
+#[test]
+fn as_many_pieces_are_drawn_evenly() {
+    let (network, weights) = network(HeadKind::Attention);
+    let (_, features) = instance();
+    let copies: Vec<Features> = MASKABLE
+        .into_iter()
+        .map(|word| {
+            let mut copy = features.clone();
+            let first = features.words.iter().position(|of| *of == Some(word)).unwrap();
+            copy.ids[first] = MASK;
+            copy
+        })
+        .collect();
+    let label = predict(&network, &weights, std::slice::from_ref(&features))[0].label();
+    let each: Vec<f64> =
+        predict(&network, &weights, &copies).iter().map(|copy| f64::from(copy.probabilities[label])).collect();
+    let mean = each.iter().sum::<f64>() / 5.0;
+    let variance = each.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / 5.0;
+    let results = mask(&network, &weights, &[1], None).unwrap();
+    let single: Vec<_> = results.iter().filter(|one| one.ranking != Ranking::Random && one.pieces == 1.0).collect();
+    assert!(!single.is_empty());
+    for result in single {
+        let after = result.matched.unwrap().after;
+        assert!((after - mean).abs() < 4.0 * (variance / 40.0).sqrt() + 1e-6, "{after} against {mean}");
+    }
 }
 
 /// One random word: the mean over many draws is near the mean over the five words.

@@ -1,7 +1,9 @@
 //! Paired tests and intervals: against fractions by hand, and scipy 1.17's values where there is no short fraction.
 
 use biorel::corpus::Task;
-use biorel::eval::paired::{Comparison, Counted, Decisions, bootstrap, mcnemar, sign_test, t_interval};
+use biorel::eval::paired::{
+    Comparison, Counted, Decisions, bootstrap, mcnemar, mcnemar_by_unit, sign_test, t_interval,
+};
 use proptest::prelude::*;
 
 fn task() -> Task {
@@ -40,6 +42,35 @@ fn mcnemar_is_the_exact_binomial() {
     // scipy.stats.binomtest(90, 220) and binomtest(4812, 9800): no overflow, and no loss in the sums.
     assert!((of_counts(130, 90, 3).p - 0.008_405_451_752_681_935).abs() < 1e-13);
     assert!((of_counts(4812, 4988, 3).p - 0.077_094_529_208_899_2).abs() < 1e-10);
+}
+
+/// Units of one instance give McNemar's p; equal instances of one unit are one piece of evidence, not many.
+#[test]
+fn mcnemar_by_unit_exchanges_whole_units() {
+    let (first, second) = (decided(&[1; 12]), decided(&[[0; 9].as_slice(), &[1; 3]].concat()));
+    let (gold, task) = ([1; 12], task());
+    let mut gold = gold.to_vec();
+    // Nine that only the first has right, three that only the second has.
+    gold[9..].fill(0);
+    let first: Decisions = first.into_iter().enumerate().map(|(i, one)| if i < 9 { one } else { Some(1) }).collect();
+    let second: Decisions = second.into_iter().enumerate().map(|(i, one)| if i < 9 { one } else { Some(0) }).collect();
+    let test = |unit: &[usize]| {
+        let (first, second) = ([first.clone()], [second.clone()]);
+        let comparison = Comparison { task: &task, gold: &gold, first: &first, second: &second, unit };
+        mcnemar_by_unit(&comparison, 40_000, 1).expect("tested")
+    };
+    let single = test(&(0..12).collect::<Vec<_>>());
+    assert_eq!((single.first, single.second, single.ties), (9, 3, 0));
+    // 598 / 4096 by the binomial; the standard deviation of the share of 40,000 is 0.0018.
+    assert!((single.p - 598.0 / 4096.0).abs() < 0.007, "{}", single.p);
+    // Three documents: 9 to 0, 0 to 2, 0 to 1. Of the eight sign changes six are at least as far from 0 as 6.
+    let documents = test(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2]);
+    assert_eq!((documents.first, documents.second, documents.ties), (1, 2, 0));
+    assert!((documents.p - 1.0).abs() < 1e-12, "{}", documents.p);
+    assert!((documents.least_p() - 0.25).abs() < 1e-12);
+    let comparison = Comparison { task: &task, gold: &gold, first: &[first], second: &[second], unit: &[0; 12] };
+    assert!(mcnemar_by_unit(&comparison, 0, 1).is_err());
+    assert!(mcnemar_by_unit(&Comparison { unit: &[0], ..comparison }, 10, 1).is_err());
 }
 
 #[test]

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from biorel.cli.main import main
+from biorel.evaluation import paired_tests
 from biorel.experiments import trial
 from biorel.experiments.run_directory import RunDirectory
 from tiny_bert import write_encoder
@@ -71,28 +72,46 @@ def test_a_trial_is_a_finetuning(comparison: biorel.Comparison, ddi: biorel.Corp
 
 def test_paired(comparison: biorel.Comparison) -> None:
     table = comparison.paired("cls", "attention", samples=200)
-    assert table["test"].tolist() == ["bootstrap", "McNemar", "McNemar", "sign test"]
+    assert table["test"].tolist() == ["bootstrap", "McNemar by document", "McNemar by document", "sign test"]
     assert table["seed"].isna().tolist() == [True, False, False, True]
     boot = table.iloc[0]
-    assert boot["n"] == 142
+    documents = comparison.predictions("cls", seed=1)["document"].nunique()
+    assert boot["n"] == documents >= 10
     assert boot["low"] <= boot["difference"] <= boot["high"]
     assert table["p"].between(0, 1, inclusive="right").all()
-    for seed, row in zip((1, 2), table.iloc[1:3].itertuples(), strict=True):
+    singly = comparison.paired("cls", "attention", samples=200, unit="instance")
+    assert singly["test"].tolist() == ["bootstrap", "McNemar", "McNemar", "sign test"]
+    assert singly["n"].iloc[0] == 142
+    for seed, row, single in zip((1, 2), table.iloc[1:3].itertuples(), singly.iloc[1:3].itertuples(), strict=True):
         sides = [comparison.predictions(head, seed=seed) for head in ("cls", "attention")]
         right = [side["gold"] == side["predicted"] for side in sides]
-        assert (row.first, row.second) == ((right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum())
+        assert (single.first, single.second) == ((right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum())
+        surplus = (right[0].astype(int) - right[1].astype(int)).groupby(sides[0]["document"]).sum()
+        assert (row.first, row.second) == ((surplus > 0).sum(), (surplus < 0).sum())
     assert "no outcome could reach p < 0.05" in table.iloc[3]["note"]
     assert "not corrected for several comparisons" in table.protocol
     back = comparison.paired("attention", "cls", samples=200)
     assert back["p"].tolist() == table["p"].tolist()
     assert back["difference"].tolist() == (-table["difference"]).tolist()
     sentences = comparison.paired("cls", "attention", samples=20, unit="sentence").iloc[0]
-    assert sentences["n"] < 142
+    assert documents < sentences["n"] < 142
     for wrong, words in [(("cls", "cls"), "first side"), (("cls", "cnn"), "cnn"), (("bert", "cls"), "bert")]:
         with pytest.raises(biorel.ConfigError, match=words):
             comparison.paired(*wrong)
     with pytest.raises(biorel.ConfigError, match="unit"):
         comparison.paired("cls", "attention", unit="word")  # type: ignore[arg-type]
+
+
+def test_few_documents_have_no_paired_test(ddi: biorel.Corpus) -> None:
+    table = biorel.load_sample("ddi").instances("test").rename(columns={"label": "gold"})
+    few = table[table["document"].isin(table["document"].unique()[:9])]
+    side = paired_tests.Side(few.assign(predicted=few["gold"]), [few["gold"].tolist()], [1.0], by_fold=False)
+    wrong = [["false"] * len(few)]
+    made = paired_tests.compare_decisions(
+        ddi, side, side._replace(predicted=wrong), [1], unit="document", samples=50, level=0.95, seed=1
+    )
+    assert made[["p", "low", "high"]].iloc[0].isna().all()
+    assert "only 9 documents: no test or interval below 10" in made["note"].iloc[0]
 
 
 def test_a_comparison_can_be_extended(
@@ -174,7 +193,7 @@ def test_killed_at_any_moment_it_comes_to_the_same(encoder: biorel.Encoder, tmp_
         pd.testing.assert_frame_equal(resumed.predictions(head), expected.predictions(head))
     tests = [pd.DataFrame(run.paired("cls", "attention", samples=100)) for run in (resumed, expected)]
     pd.testing.assert_frame_equal(*tests)
-    assert tests[0]["n"].iloc[0] == 302
+    assert tests[0]["n"].iloc[0] == resumed.predictions("cls", seed=1)["document"].nunique()
     assert not list((killed / "states").iterdir())
     assert not list(killed.rglob("*.partial"))
     names = [json.loads(line)["trial"] for line in (killed / "trials.jsonl").read_text().splitlines()]

@@ -14,47 +14,60 @@ from biorel._types import Kind
 KINDS: list[Kind] = ["head", "encoder", "gradient"]
 
 
-def masked(rows: list[tuple[str, str, int, float, float]]) -> pd.DataFrame:
-    """From (instance, ranking, words, drop, changed); the document is the instance's first letter."""
-    table = pd.DataFrame(rows, columns=["instance", "ranking", "words", "drop", "changed"])
+def masked(rows: list[tuple[str, str, int, float, float, float]]) -> pd.DataFrame:
+    """From (instance, ranking, words, drop, drop of as many pieces, changed); the document is the first letter."""
+    table = pd.DataFrame(rows, columns=["instance", "ranking", "words", "drop", "matched", "changed"])
     table["document"] = table["instance"].str[0]
+    table["pieces"] = 2.0 * table["words"]
+    table["before"] = 0.9
+    table["matched_after"] = 0.9 - table.pop("matched")
     return table
 
 
 def test_a_miniature_by_hand() -> None:
+    no = np.nan
     rows = [
-        ("a1", "attention", 1, 0.5, 1.0),
-        ("a1", "random", 1, 0.1, 0.2),
-        ("b1", "attention", 1, 0.3, 0.0),
-        ("b1", "random", 1, 0.2, 0.0),
-        ("b2", "attention", 1, 0.1, 0.0),
-        ("b2", "random", 1, 0.3, 0.4),
-        ("a1", "gradient", 2, 0.5, 1.0),
-        ("a1", "random", 2, 0.5, 1.0),
-        ("b1", "gradient", 2, 0.0, 0.0),
-        ("b1", "random", 2, 0.6, 1.0),
+        ("a1", "attention", 1, 0.5, 0.4, 1.0),
+        ("a1", "random", 1, 0.1, no, 0.2),
+        ("b1", "attention", 1, 0.3, 0.4, 0.0),
+        ("b1", "random", 1, 0.2, no, 0.0),
+        ("b2", "attention", 1, 0.1, 0.4, 0.0),
+        ("b2", "random", 1, 0.3, no, 0.4),
+        ("a1", "gradient", 2, 0.5, 0.1, 1.0),
+        ("a1", "random", 2, 0.5, no, 1.0),
+        ("b1", "gradient", 2, 0.0, 0.1, 0.0),
+        ("b1", "random", 2, 0.6, no, 1.0),
     ]
     table = biorel.faithfulness(masked(rows), samples=200)
-    assert table[["words", "ranking", "instances"]].values.tolist() == [
-        [1, "attention", 3],
-        [1, "random", 3],
-        [2, "gradient", 2],
-        [2, "random", 2],
+    assert table[["words", "ranking", "instances", "pieces"]].values.tolist() == [
+        [1, "attention", 3, 2],
+        [1, "random", 3, 2],
+        [2, "gradient", 2, 4],
+        [2, "random", 2, 4],
     ]
     np.testing.assert_allclose(table["drop"], [0.3, 0.2, 0.25, 0.55], atol=1e-12)
     np.testing.assert_allclose(table["changed"], [1 / 3, 0.2, 0.5, 1.0], atol=1e-12)
-    np.testing.assert_allclose(table["over_random"], [0.1, np.nan, -0.3, np.nan], atol=1e-12)
-    # Documents a (drop over random 0.4) and b (0.1 and -0.2, mean -0.05).
-    np.testing.assert_allclose(table.loc[0, ["over_low", "over_high"]].astype(float), [-0.05, 0.4], atol=1e-12)
-    assert table["better"].tolist() == [False, pd.NA, False, pd.NA]
-    assert "whole documents" in table.protocol
-    surely = masked(
-        [(name, kind, 1, drop, 0.0) for name in ("a", "b") for kind, drop in [("attention", 0.4), ("random", 0.1)]]
-    )
-    assert biorel.faithfulness(surely, samples=100)["better"].tolist() == [True, pd.NA]
-    assert biorel.faithfulness(surely, samples=0)["better"].isna().all()
+    np.testing.assert_allclose(table["over_random"], [-0.1, no, 0.15, no], atol=1e-12)
+    np.testing.assert_allclose(table["over_words"], [0.1, no, -0.3, no], atol=1e-12)
+    assert table[["low", "over_low", "over_words_high"]].isna().all(axis=None)  # two documents
+    assert table["better"].isna().all()
+    assert "random words of as many pieces" in table.protocol
     with pytest.raises(biorel.ConfigError, match="has no column ranking"):
-        biorel.faithfulness(surely.drop(columns="ranking"))
+        biorel.faithfulness(masked(rows).drop(columns="ranking"))
+
+
+def test_better_than_as_many_pieces_at_random_decides() -> None:
+    numbers = np.random.default_rng(1)
+    names = "abcdefghijklmnop"
+    drops = {name: numbers.normal(0.4, 0.05) for name in names}
+    for matched, better in ((0.1, True), (0.4, False)):
+        # Against as many random words, which are fewer pieces, the drop is larger in any case.
+        rows = [(name, "attention", 1, drops[name], matched + 0.01 * numbers.normal(), 0.0) for name in names]
+        rows += [(name, "random", 1, 0.05, np.nan, 0.0) for name in names]
+        table = biorel.faithfulness(masked(rows), samples=500)
+        assert table["better"].tolist() == [better, pd.NA]
+        assert table.loc[0, "over_words_low"] > 0
+        assert biorel.faithfulness(masked(rows), samples=0)["better"].isna().all()
 
 
 def weights(values: dict[str, list[float]]) -> pd.DataFrame:
@@ -78,8 +91,12 @@ def test_agreement_by_hand() -> None:
     tie = 1.5 / np.sqrt(2 * 1.5)
     assert table[["first", "second", "instances"]].values.tolist() == [["x", "y", 2], ["x", "z", 2], ["y", "z", 2]]
     np.testing.assert_allclose(table["rho"], [0.0, (-0.5 - tie) / 2, (-0.5 + tie) / 2], atol=1e-12)
-    assert (table["low"] <= table["rho"]).all()
-    assert (table["rho"] <= table["high"]).all()
+    assert table[["low", "high"]].isna().all(axis=None)  # two documents
+    several = {name: [0.1, 0.2 + 0.01 * place, 0.7] for place, name in enumerate("abcdefghijkl")}
+    other = weights({name: row if place % 3 else row[::-1] for place, (name, row) in enumerate(several.items())})
+    row = biorel.rank_agreement({"x": weights(several), "y": other}, samples=100).iloc[0]
+    assert row["rho"] == pytest.approx(1 / 3)
+    assert row["low"] < row["rho"] < row["high"]
     with pytest.raises(biorel.ConfigError, match="two tables or more"):
         biorel.rank_agreement({"x": first})
     with pytest.raises(biorel.ConfigError, match="not of the same words"):
@@ -150,6 +167,13 @@ def test_masking_a_model(ddi: biorel.Corpus, run: biorel.Run) -> None:
     np.testing.assert_allclose(table["before"], predictions["probability"].reindex(table["instance"]), atol=1e-5)
     np.testing.assert_allclose(table["drop"], table["before"] - table["after"], atol=1e-12)
     pd.testing.assert_frame_equal(table, run.model.mask_words(ddi, words=[2, 1], draws=3, related=False, limit=None))
+    ranked, random = table[table["ranking"] != "random"], table[table["ranking"] == "random"]
+    assert ranked["matched_after"].between(0, 1).all()
+    assert ranked["matched_changed"].between(0, 1).all()
+    assert random[["matched_after", "matched_changed"]].isna().all(axis=None)
+    assert (table["pieces"] >= table["masked"]).all()
+    # Attended words are longer than words at random: what the comparison by pieces is for.
+    assert ranked.groupby("ranking")["pieces"].mean()["attention"] > random["pieces"].mean()
     some = run.model.mask_words(ddi, words=[1], draws=3, related=False, limit=5, seed=3)
     assert some["instance"].nunique() == 5
     related = run.model.mask_words(ddi, words=[1], limit=None)

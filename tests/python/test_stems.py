@@ -16,6 +16,9 @@ def table(rows: list[tuple[str, str, str, float, int, str]]) -> pd.DataFrame:
     made["document"] = made["instance"].str[0]
     made["predicted"] = made["gold"]
     made["is_entity"] = made["distance"] == 0
+    made["pieces"] = 1 + made["word"].str.endswith("es")  # as if `es` were a piece of its own
+    places = made.groupby("instance").cumcount()
+    made["start"], made["end"] = places, places + 1
     made.attrs["negative"] = "false"
     return made
 
@@ -60,20 +63,109 @@ def test_a_miniature_by_hand() -> None:
     assert biorel.top_stems(MINIATURE, label="false", min_count=1)["stem"].tolist() == ["of", "increas"]
 
 
+def test_the_pieces_of_a_word_are_added_or_averaged() -> None:
+    top = biorel.top_stems(MINIATURE, min_count=1, weight="mean").set_index("stem")
+    assert top.loc["increas", "weight"] == pytest.approx((0.5 / 2 + 0.1 + 0.3) / 3)
+    assert top.loc["of", "weight"] == pytest.approx(0.6)
+    assert "the mean of its pieces'" in top.attrs["protocol"]
+    assert top.attrs["min_count"] == 1
+    assert "stems of 1 words or more" in top.attrs["protocol"]
+
+
 def test_related_against_unrelated_by_hand() -> None:
     [row] = biorel.compare_stems(MINIATURE, ["increas"], samples=500).to_dict("records")
     assert (row["word"], row["positive_count"], row["negative_count"]) == ("increased", 3, 2)
+    # The paper's means, and those of weights times the words of the instance: a1 has 5, b1 2, b2 1 and c1 2.
     assert row["positive"] == pytest.approx(0.3)
     assert row["negative"] == pytest.approx(0.1)
-    assert row["difference"] == pytest.approx(0.2)
-    # Pooled variance (2 * 0.04 + 1 * 0.02) / 3; Hedges' correction 1 - 3 / (4 * 3 - 1).
-    assert row["effect"] == pytest.approx(0.2 / (0.1 / 3) ** 0.5 * (1 - 3 / 11))
-    assert 0 < row["p"] <= row["q"] <= 1
+    assert row["positive_relative"] == pytest.approx((0.5 * 5 + 0.1 * 5 + 0.3 * 2) / 3)
+    assert row["negative_relative"] == pytest.approx(0.2 / 2)
+    assert row["difference"] == pytest.approx(1.2 - 0.1)
+    # Of 2.5, 0.5, 0.6 and 0.2, 0: pooled variance (sum of squares 2.54 + 0.02) / 3; Hedges' 1 - 3 / (4 * 3 - 1).
+    assert row["effect"] == pytest.approx(1.1 / (2.56 / 3) ** 0.5 * (1 - 3 / 11))
+    assert np.isnan([row[name] for name in ("p", "q", "low", "high", "positive_relative_low")]).all()
+    assert row["note"] == "fewer than 10 documents on a side: no interval, no test"
     every = biorel.compare_stems(MINIATURE, min_count=1, samples=50)
     assert every["stem"].tolist() == ["increas", "of"]
-    assert np.isnan(every["p"][1])  # one document on each side
     swapped = biorel.compare_stems(MINIATURE, ["of", "increas"], samples=50)
     assert swapped["stem"].tolist() == ["of", "increas"]
+
+
+def simulated(documents: int, stems: int, words: tuple[int, int], *, seed: int) -> pd.DataFrame:
+    """Related pairs of so many words against unrelated ones, and nothing learned: all words of a document alike."""
+    numbers = np.random.default_rng(seed)
+    rows = []
+    for side, count in zip(("related", "false"), words, strict=True):
+        for document in range(documents):
+            own = 1 + 0.2 * numbers.normal()
+            name = f"{side}{document}"
+            for stem in range(stems):
+                rows.append((name, name, f"s{stem}", own * (1 + 0.2 * numbers.normal()) / count, side, count))
+    made = pd.DataFrame(rows, columns=["instance", "document", "word", "weight", "gold", "count"])
+    made = made.assign(stem=made["word"], predicted=made["gold"], distance=1, is_entity=False, pieces=1)
+    made["relative"] = made["weight"] * made.pop("count")
+    made["start"] = made["end"] = made.groupby("instance").cumcount()
+    return made
+
+
+def test_short_sentences_alone_are_no_difference() -> None:
+    """Related pairs stand in sentences of 20 words, unrelated ones in those of 40: the paper's means differ by half."""
+    table = biorel.compare_stems(simulated(30, 20, (20, 40), seed=1), negative="false", samples=500)
+    assert (table["positive"] > 1.5 * table["negative"]).all()
+    np.testing.assert_allclose(table["positive_relative"] / table["negative_relative"], 1, atol=0.2)
+    assert (table["q"] > 0.05).all()
+    assert (table["note"] == "").all()
+
+
+def test_no_stem_is_tested_in_few_documents() -> None:
+    for documents, tested in ((9, False), (10, True)):
+        table = biorel.compare_stems(simulated(documents, 5, (20, 20), seed=2), negative="false", samples=200)
+        for name in ("p", "q", "low", "high", "positive_relative_low", "negative_relative_high"):
+            assert table[name].notna().all() == tested, name
+        assert (table["note"] != "").all() != tested
+        top = biorel.top_stems(simulated(documents, 5, (20, 20), seed=2), negative="false", samples=200)
+        assert top["low"].notna().all() == tested
+
+
+def test_rates_hold_their_level_where_nothing_differs() -> None:
+    """The words of one document are alike; 400 stems without a difference, ten documents on each side."""
+    made = [simulated(10, 1, (20, 20), seed=seed) for seed in range(400)]
+    for seed, part in enumerate(made):
+        part["stem"] = f"s{seed}"
+        part["document"] = f"{seed} " + part["document"]
+    table = biorel.compare_stems(pd.concat(made), negative="false", samples=500)
+    assert len(table) == 400
+    assert 0.02 < (table["p"] < 0.05).mean() < 0.08
+    assert (table["q"] < 0.05).mean() < 0.005
+    assert ((table["low"] <= 0) & (table["high"] >= 0)).mean() > 0.91
+
+
+def test_a_baseline_stands_beside() -> None:
+    weights, untrained = simulated(12, 3, (20, 40), seed=3), simulated(12, 3, (20, 40), seed=4)
+    weights.loc[(weights["stem"] == "s1") & (weights["gold"] == "related"), ["weight", "relative"]] *= 3
+    table = biorel.compare_stems(weights, baseline=untrained, negative="false", samples=500).set_index("stem")
+    alone = biorel.compare_stems(untrained, negative="false", samples=500).set_index("stem").loc[table.index]
+    for name in ("positive", "negative", "difference", "p"):
+        assert table[f"baseline_{name}"].tolist() == alone[name].tolist()
+    assert table.index[0] == "s1"
+    assert table.loc["s1", "p"] < 0.01 < table.loc["s1", "baseline_p"]
+    with pytest.raises(biorel.ConfigError, match="baseline: is not of the same words"):
+        biorel.compare_stems(weights, baseline=untrained.iloc[1:], negative="false")
+    with pytest.raises(biorel.ConfigError, match="baseline: has no column pieces"):
+        biorel.compare_stems(weights, baseline=untrained.drop(columns="pieces"), negative="false")
+
+
+def test_an_untrained_model_is_a_baseline(ddi: biorel.Corpus, encoder: biorel.Encoder, run: biorel.Run) -> None:
+    untrained = biorel.finetune(ddi, encoder, max_length=96, max_steps=0, progress=False)
+    assert len(untrained.history) == untrained.step == 0
+    assert untrained.report["initialised"] == run.report["initialised"]
+    table = biorel.compare_stems(run.attention(), baseline=untrained.attention(), samples=200)
+    assert table["baseline_positive"].notna().all()
+    weights = run.attention()
+    words = weights.groupby("instance")["word"].transform("size")
+    np.testing.assert_allclose(weights["relative"], weights["weight"] * words, rtol=1e-12)
+    assert weights["pieces"].ge(1).all()
+    assert weights["pieces"].max() > 1
 
 
 def test_the_order_of_the_rows_does_not_matter(run: biorel.Run) -> None:
@@ -92,7 +184,8 @@ def test_means_are_those_of_pandas(run: biorel.Run) -> None:
     assert set(top.index) == {stem for stem in means.index if any(c.isalnum() for c in stem)}
     np.testing.assert_allclose(top["weight"], means.loc[top.index, "mean"], rtol=1e-12)
     assert (top["count"] == means.loc[top.index, "size"]).all()
-    wide = top[top["documents"] >= 5]
+    wide = top[top["documents"] >= 10]
+    assert wide["low"].notna().all()
     assert ((wide["low"] <= wide["weight"]) & (wide["weight"] <= wide["high"])).mean() > 0.99
     again = biorel.top_stems(weights, None, min_count=1, samples=200).set_index("stem")
     pd.testing.assert_frame_equal(top, again)
