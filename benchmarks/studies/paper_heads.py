@@ -36,15 +36,15 @@ def main() -> None:
         tests += [
             comparison.paired("attention", other, unit=unit).assign(corpus=name, against=other, unit=unit)
             for other in comparison.results["head"]
-            for unit in ("instance", "sentence")
+            for unit in ("document", "instance")
             if other != "attention"
         ]
     pd.concat(heads).to_csv(options.output / "heads.csv", index=False)
     table = pd.concat(tests)
     table = table[["corpus", "against", "test", "unit", *(c for c in table.columns if c not in ("corpus", "against"))]]
     table = table.loc[:, ~table.columns.duplicated()]
-    # Only the bootstrap draws units.
-    table = table[(table["test"] == "bootstrap") | (table["unit"] == "instance")]
+    # The sign test is over folds or seeds, whatever the unit.
+    table = table[(table["test"] != "sign test") | (table["unit"] == "document")]
     table.round(4).to_csv(options.output / "paired.csv", index=False)
     print(pd.concat(heads).to_string(index=False), table.round(4).to_string(index=False), sep="\n")
 

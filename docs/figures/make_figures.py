@@ -16,7 +16,8 @@ def main() -> None:
     biorel.heatmap(weights, [0, 1, 2]).save(FOLDER / "heatmap.png")
     other = biorel.finetune(corpus, "minilm", head="cls", learning_rate=2e-4, epochs=2)
     biorel.gallery(weights, run.predictions(), other.predictions(), n=3).save(FOLDER / "gallery.png")
-    both = biorel.compare_stems(weights).head(8)
+    untrained = biorel.finetune(corpus, "minilm", head="attention", max_steps=0)
+    both = biorel.compare_stems(weights, baseline=untrained.attention("test")).head(8)
     pictures = {
         "stems": biorel.plot_stems(biorel.top_stems(weights, 10)),
         "contrast": biorel.plot_stems(both),

@@ -34,7 +34,8 @@ def plot_stems(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib.axes.Axes
-        Where it was drawn. Of a comparison, a star marks q below 0.05.
+        Where it was drawn. Of a comparison the weight relative to the uniform one, with a line at 1; a star marks q
+        below 0.05, and crosses are those of the untrained model where the table has a baseline.
 
     Examples
     --------
@@ -43,10 +44,11 @@ def plot_stems(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     'mean attention'
     """
     rows = table.reset_index(drop=True)
-    if {"positive", "negative"} <= set(rows.columns):
+    compared = {"positive_relative", "negative_relative"} <= set(rows.columns)
+    if compared:
         groups = [("positive", ORANGE, -0.2), ("negative", BLUE, 0.2)]
-        ends = {name: (rows[f"{name}_low"], rows[f"{name}_high"]) for name, _, _ in groups}
-        values = {name: rows[name] for name, _, _ in groups}
+        ends = {name: (rows[f"{name}_relative_low"], rows[f"{name}_relative_high"]) for name, _, _ in groups}
+        values = {name: rows[f"{name}_relative"] for name, _, _ in groups}
     elif {"weight", "low", "high"} <= set(rows.columns):
         groups = [("weight", ORANGE, 0.0)]
         ends, values = {"weight": (rows["low"], rows["high"])}, {"weight": rows["weight"]}
@@ -67,6 +69,15 @@ def plot_stems(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             "label": label,
         }
         ax.barh(places + shift, values[name].astype(float), height, xerr=error, **bars)
+        if f"baseline_{name}_relative" in rows.columns:
+            crosses: dict[str, Any] = {
+                "color": ax.spines["left"].get_edgecolor(),
+                "marker": "x",
+                "linestyle": "none",
+                "zorder": 3,
+            }
+            label = None if shift > 0 else "untrained"
+            ax.plot(rows[f"baseline_{name}_relative"].astype(float), places + shift, label=label, **crosses)
     names = [f"{row.stem} ({row.word})" if row.stem != row.word else str(row.stem) for row in named_rows(rows)]
     if "q" in rows.columns:
         names = [f"{name} *" if q < 0.05 else name for name, q in zip(names, rows["q"], strict=True)]
@@ -74,7 +85,9 @@ def plot_stems(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(groups))
     ax.set_yticks(places, names)
     ax.invert_yaxis()
-    ax.set_xlabel("mean attention")
+    if compared:
+        ax.axvline(1.0, color=ax.spines["left"].get_edgecolor(), linewidth=0.8, linestyle=":")
+    ax.set_xlabel("mean attention, relative to uniform" if compared else "mean attention")
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 

@@ -84,7 +84,11 @@ def test_bars_are_the_tables_values(weights: pd.DataFrame) -> None:
     given = plt.subplots()[1]
     assert biorel.plot_stems(both, ax=given) is given
     widths = [bar.get_width() for bar in given.patches]
-    np.testing.assert_allclose(widths, [*both["positive"], *both["negative"]])
+    np.testing.assert_allclose(widths, [*both["positive_relative"], *both["negative_relative"]])
+    assert given.get_xlabel() == "mean attention, relative to uniform"
+    beside = biorel.plot_stems(biorel.compare_stems(weights, baseline=weights, samples=100).head(4))
+    crosses = [line.get_xdata() for line in beside.get_lines() if line.get_marker() == "x"]
+    np.testing.assert_allclose(np.concatenate(crosses), widths)  # here the model is its own baseline
     stars = [label.get_text().endswith(" *") for label in given.get_yticklabels()]
     assert stars == (both["q"] < 0.05).tolist()
     # The legend stands above the bars, not on them.

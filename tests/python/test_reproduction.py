@@ -47,7 +47,12 @@ def test_every_item_is_there(made: biorel.Reproduction, samples: dict[str, biore
     assert len(made.tables["table4"]) == 15
     assert made.tables["table6"]["published_f1"].tolist() == [81.0, 78.4, 75.7]
     stems = made.tables["table5"]
-    assert stems[stems["corpus"] == "ddi"]["published"].tolist() == published.STEMS["ddi"]
+    first = stems[(stems["corpus"] == "ddi") & (stems["min_count"] == 3) & (stems["pieces"] == "sum")]
+    assert first["published"].tolist() == published.STEMS["ddi"]
+    assert set(stems["min_count"]) <= {3, 20, 50}
+    assert (stems["count"] >= stems["min_count"]).all()
+    figure = made.tables["figure4"]
+    assert figure[["baseline_positive", "baseline_negative", "baseline_difference"]].notna().all(axis=None)
     assert (stems["trigger"] == [row.stem in published.TRIGGERS[row.corpus] for row in stems.itertuples()]).all()
 
 

@@ -17,8 +17,6 @@ def table(rows: list[tuple[str, str, str, float, int, str]]) -> pd.DataFrame:
     made["predicted"] = made["gold"]
     made["is_entity"] = made["distance"] == 0
     made["pieces"] = 1 + made["word"].str.endswith("es")  # as if `es` were a piece of its own
-    places = made.groupby("instance").cumcount()
-    made["start"], made["end"] = places, places + 1
     made.attrs["negative"] = "false"
     return made
 
@@ -70,6 +68,10 @@ def test_the_pieces_of_a_word_are_added_or_averaged() -> None:
     assert "the mean of its pieces'" in top.attrs["protocol"]
     assert top.attrs["min_count"] == 1
     assert "stems of 1 words or more" in top.attrs["protocol"]
+    with pytest.raises(biorel.ConfigError, match="no column pieces"):
+        biorel.top_stems(MINIATURE.drop(columns="pieces"), weight="mean")
+    with pytest.raises(biorel.ConfigError, match="must be sum or mean"):
+        biorel.top_stems(MINIATURE, weight="max")  # type: ignore[arg-type]
 
 
 def test_related_against_unrelated_by_hand() -> None:
@@ -104,7 +106,6 @@ def simulated(documents: int, stems: int, words: tuple[int, int], *, seed: int) 
     made = pd.DataFrame(rows, columns=["instance", "document", "word", "weight", "gold", "count"])
     made = made.assign(stem=made["word"], predicted=made["gold"], distance=1, is_entity=False, pieces=1)
     made["relative"] = made["weight"] * made.pop("count")
-    made["start"] = made["end"] = made.groupby("instance").cumcount()
     return made
 
 
@@ -151,8 +152,8 @@ def test_a_baseline_stands_beside() -> None:
     assert table.loc["s1", "p"] < 0.01 < table.loc["s1", "baseline_p"]
     with pytest.raises(biorel.ConfigError, match="baseline: is not of the same words"):
         biorel.compare_stems(weights, baseline=untrained.iloc[1:], negative="false")
-    with pytest.raises(biorel.ConfigError, match="baseline: has no column pieces"):
-        biorel.compare_stems(weights, baseline=untrained.drop(columns="pieces"), negative="false")
+    with pytest.raises(biorel.ConfigError, match="baseline: has no column stem"):
+        biorel.compare_stems(weights, baseline=untrained.drop(columns="stem"), negative="false")
 
 
 def test_an_untrained_model_is_a_baseline(ddi: biorel.Corpus, encoder: biorel.Encoder, run: biorel.Run) -> None:

@@ -16,6 +16,7 @@ from biorel.evaluation.scores import MEASURES, Scores, score_pooled, score_predi
 from biorel.experiments.folds import Folds
 from biorel.experiments.run_directory import RunDirectory, prediction_table
 from biorel.models.relation_model import RelationModel, load
+from biorel.training.finetune import finetune
 
 Which: TypeAlias = "str | tuple[str, str]"
 _KEYS = ("encoder", "head", "seed", "fold")
@@ -165,6 +166,7 @@ class Comparison:
         seed: int | None = None,
         kind: Kind = "head",
         documents: Collection[str] | None = None,
+        untrained: bool = False,
     ) -> pd.DataFrame:
         """Word weights of the test instances of all folds, each by the model that had not seen it.
 
@@ -180,6 +182,9 @@ class Comparison:
             As ``RelationModel.attention`` takes it.
         documents : collection of str, optional
             Only these documents' instances; all by default. Those that are in no test split are passed over.
+        untrained : bool
+            The weights of the models before their training, with the same initial head: the `baseline` of
+            ``compare_stems``. Kept models are not needed for it.
 
         Returns
         -------
@@ -206,7 +211,8 @@ class Comparison:
                 if wanted.empty:
                     continue
                 part = part.divide({"test": wanted})
-            table = self._model(trial).attention(part, kind=kind)
+            model = self._untrained(trial, part) if untrained else self._model(trial)
+            table = model.attention(part, kind=kind)
             table.insert(0, "fold", pd.Series([trial.fold] * len(table), dtype="Int64"))
             tables.append(table)
         if not tables:
@@ -259,6 +265,13 @@ class Comparison:
     def _part(self, trial: Trial) -> Corpus:
         """The corpus whose ``test`` the trial was scored on."""
         return self.corpus if self._folds is None or trial.fold is None else self._folds.part(trial.fold)
+
+    def _untrained(self, trial: Trial, part: Corpus) -> RelationModel:
+        """The model of a trial with its initial weights: of the data it takes the labels alone."""
+        nothing = dict.fromkeys(["dev", "evaluate_every", "patience", "negatives", "class_weights"])
+        given: Any = {**self.settings, **self._compute, **nothing, "head": trial.head, "seed": trial.seed}
+        del given["max_steps"]
+        return finetune(part, trial.encoder, train=["test"], test=None, max_steps=0, progress=False, **given).model
 
     def _model(self, trial: Trial) -> RelationModel:
         path = self._directory.model(self._names[trial])

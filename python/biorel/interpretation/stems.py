@@ -104,6 +104,8 @@ def top_stems(
     if weight not in ("sum", "mean"):
         raise ConfigError(f"weight: must be sum or mean, not {weight!r}", "weight")
     if weight == "mean":
+        if "pieces" not in words.columns:
+            raise ConfigError('weights: has no column pieces, over which weight="mean" takes the mean', "weights")
         words = words.assign(weight=words["weight"] / words["pieces"])
     if label is not None and label not in set(weights["gold"]) | set(weights["predicted"]):
         raise ConfigError(f"label: no instance has `{label}`", "label")
@@ -186,8 +188,8 @@ def compare_stems(
         ``high``; the ``effect`` size of the relative weight (Hedges' g); the two-sided ``p`` of a permutation test over
         documents, and ``q``, p corrected for the number of stems tested (false discovery rate, Benjamini & Hochberg
         1995); and a ``note`` where a stem is in fewer than 10 documents on a side: it then has neither interval nor
-        test. With `baseline` also ``baseline_positive``, ``baseline_negative``, ``baseline_difference`` and
-        ``baseline_p``: the same figures of the untrained model.
+        test. With `baseline` also ``baseline_positive``, ``baseline_negative``, both with ``_relative`` too,
+        ``baseline_difference`` and ``baseline_p``: the same figures of the untrained model.
 
     Raises
     ------
@@ -223,7 +225,7 @@ def compare_stems(
         _check_same_words(words, plain)
         # Related is what it is by the labels of `weights`: an untrained model's predictions mean nothing.
         untrained = _contrasts(plain, related, chosen, draws)
-        for column in ("positive", "negative", "difference", "p"):
+        for column in ("positive", "negative", "positive_relative", "negative_relative", "difference", "p"):
             table[f"baseline_{column}"] = untrained[column]
     if stems is None:
         table = table.sort_values(["difference", "stem"], ascending=[False, True], ignore_index=True)
@@ -263,7 +265,7 @@ def _contrasts(words: pd.DataFrame, related: npt.NDArray[np.bool_], stems: list[
 
 
 def _check_same_words(words: pd.DataFrame, baseline: pd.DataFrame) -> None:
-    key = ["instance", "start", "end"]
+    key = ["instance", "word"]
     if len(words) != len(baseline) or (words[key].to_numpy() != baseline[key].to_numpy()).any():
         message = "baseline: is not of the same words in the same order; give the same corpus, split and marking"
         raise ConfigError(message, "baseline")
@@ -273,7 +275,7 @@ def _counted(
     weights: pd.DataFrame, reach: int, stop_words: Any, negative: str | None, source: str, *, name: str = "weights"
 ) -> tuple[pd.DataFrame, str]:
     """The words that count, and the negative label."""
-    needed = ["instance", "document", "word", "stem", "weight", "pieces", "distance", "is_entity", "gold", "predicted"]
+    needed = ["instance", "document", "word", "stem", "weight", "distance", "is_entity", "gold", "predicted"]
     missing = [column for column in needed if column not in weights.columns]
     if missing:
         message = f"{name}: has no column {', '.join(missing)}; give the table of run.attention() or model.attention()"
