@@ -52,11 +52,6 @@ impl HeadKind {
             Self::AttentionAllCls => "attention-all-cls",
         }
     }
-
-    /// Whether the head weighs the words of a sentence, so that there is something to read afterwards.
-    pub fn weighs_words(self) -> bool {
-        matches!(self, Self::Attention | Self::AttentionNoCls)
-    }
 }
 
 impl fmt::Display for HeadKind {

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use biorel::config::{HeadKind, TrainingSettings};
 use biorel::corpus::Span;
 use biorel::encode::{Batch, Features, Padding};
-use biorel::model::encoder::{self, Pass, Wanted};
+use biorel::model::encoder::{self, OutputSpec, Pass};
+use biorel::model::head::Weighs;
 use biorel::model::{EncoderConfig, Loss, Network, ParamSpec};
 use biorel::ops::{Cpu, Ops, Reference};
 use candle_core::{DType, Device, Tensor};
@@ -66,9 +67,9 @@ fn states_of_every_layer() {
     let network = Network { encoder: config(), head: HeadKind::Cls, labels: 3, padding: None };
     let specs = biorel::model::params::encoder_specs(&network.encoder);
     let params: Vec<Tensor> = specs.iter().map(|spec| parameter(&file, "", spec)).collect();
-    let wanted = Wanted { words: true, every_cls: true };
+    let spec = OutputSpec { cls_of_layers: true, ..OutputSpec::TOKENS };
     let (encoded, tape) =
-        encoder::forward(&ops, &network.encoder, &params, &batch(&file, "batch"), None, wanted).unwrap();
+        encoder::forward(&ops, &network.encoder, &params, &batch(&file, "batch"), None, spec).unwrap();
     assert!(tape.is_none());
     assert_close("last", &vector(&encoded.last), &vector(&file["hidden.2"]), EXACT);
     let cls = Tensor::stack(&encoded.cls, 0).unwrap();
@@ -93,7 +94,7 @@ fn logits_losses_and_gradients_of_every_head() {
         assert_eq!(output.weights.is_some(), file.contains_key("attention"), "{head}");
         if let Some(weights) = output.weights {
             let mut weights = vector(&weights);
-            if head != HeadKind::AttentionAllCls {
+            if head.weighs() == Weighs::Words {
                 // Ours has a row over all tokens for each sentence; PyTorch's file has the words of each sentence.
                 let tokens = batch.tokens();
                 let of = |(i, w): (usize, &[usize])| weights[i * tokens + w[0] + 1..i * tokens + w[1] - 1].to_vec();

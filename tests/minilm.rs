@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use biorel::encode::Batch;
-use biorel::model::encoder::{self, Wanted};
+use biorel::model::encoder::{self, OutputSpec};
 use biorel::model::{EncoderConfig, checkpoint};
 use biorel::ops::{Cpu, Ops, Reference};
 use candle_core::{DType, Device, Tensor};
@@ -58,7 +58,7 @@ fn states<O: Ops>(ops: &O, directory: &std::path::Path) {
         weights.specs.iter().zip(&weights.values).map(|(s, v)| ops.upload(v, &s.shape).unwrap()).collect();
     let (file, batch) = golden();
     let encode = |batch: &Batch| {
-        let (encoded, _) = encoder::forward(ops, &config, &params, batch, None, Wanted::WORDS).unwrap();
+        let (encoded, _) = encoder::forward(ops, &config, &params, batch, None, OutputSpec::TOKENS).unwrap();
         ops.to_candle(&encoded.last).unwrap()
     };
     // Packed in batches of ten sentences, and alone.
@@ -104,7 +104,7 @@ fn hidden_states_equal_candle_transformers() {
         let alone = part(&batch, sentence..sentence + 1);
         let ids = Tensor::new(alone.ids.as_slice(), &Device::Cpu).unwrap().unsqueeze(0).unwrap();
         let expected = theirs.forward(&ids, &ids.zeros_like().unwrap(), None).unwrap().squeeze(0).unwrap();
-        let (encoded, _) = encoder::forward(&ops, &config, &params, &alone, None, Wanted::WORDS).unwrap();
+        let (encoded, _) = encoder::forward(&ops, &config, &params, &alone, None, OutputSpec::TOKENS).unwrap();
         let difference = max_difference(&encoded.last, &expected);
         assert!(difference < TOLERANCE, "sentence {sentence}: {difference}");
     }

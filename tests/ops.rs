@@ -7,8 +7,8 @@
 mod suite;
 
 use biorel::encode::Batch;
-use biorel::model::encoder::{Pass, Wanted, forward};
-use biorel::model::params::{Init, ParamSpec, encoder_specs};
+use biorel::model::encoder::{OutputSpec, Pass, forward};
+use biorel::model::params::{ParamSpec, encoder_specs};
 use biorel::ops::cpu::Level;
 use biorel::ops::cpu::bf16::Unit;
 use biorel::ops::{AdamWStep, AttentionShape, ClsAttention, Cpu, Moments, Norm, Ops, Reference};
@@ -181,8 +181,8 @@ fn cls_alone_is_a_part_of_the_whole() {
     for (name, ops, tolerance) in engines.chain(f32) {
         let params: Vec<_> = specs.iter().map(|spec| ops.upload(&spec.initial(3), &spec.shape).unwrap()).collect();
         let last = |batch: &Batch, words| {
-            let wanted = Wanted { words, every_cls: false };
-            forward(&ops, &config, &params, batch, None, wanted).unwrap().0.last
+            let spec = OutputSpec { tokens: words, ..OutputSpec::NOTHING };
+            forward(&ops, &config, &params, batch, None, spec).unwrap().0.last
         };
         let named = |x: &[f32]| vec![("last".to_owned(), x.to_vec())];
         let whole = ops.rows(&last(&batch, true), &batch.cu_seqlens[..65]).unwrap();
@@ -218,12 +218,13 @@ fn what_cls_attends_to_does_not_depend_on_what_else_is_computed() {
     let params: Vec<_> = specs
         .iter()
         .map(|spec| {
-            ops.upload(&ParamSpec { init: Init::Uniform(0.6), ..spec.clone() }.initial(3), &spec.shape).unwrap()
+            let init = candle_nn::Init::Uniform { lo: -0.6, up: 0.6 }.into();
+            ops.upload(&ParamSpec { init, ..spec.clone() }.initial(3), &spec.shape).unwrap()
         })
         .collect();
     let attention = |words, pass: Pass| {
-        let wanted = Wanted { words, every_cls: false };
-        let (_, tape) = forward(&ops, &config, &params, &batch, Some(&pass), wanted).unwrap();
+        let spec = OutputSpec { tokens: words, ..OutputSpec::NOTHING };
+        let (_, tape) = forward(&ops, &config, &params, &batch, Some(&pass), spec).unwrap();
         vec![("attention".to_owned(), tape.unwrap().attention_of_cls(&ops, &config, &batch).unwrap())]
     };
     let whole = attention(true, Pass::without_dropout());

@@ -4,6 +4,7 @@ use biorel::Error;
 use biorel::config::{Backend, ClassWeights, HeadKind, Keep, Precision, TrainingSettings};
 use biorel::corpus::{Span, Task};
 use biorel::encode::{Features, Instance};
+use biorel::model::head::Weighs;
 use biorel::model::{EncoderConfig, Network, Weights};
 use biorel::ops::compute::{Compute, Job};
 use biorel::predict::{Predict, Prediction};
@@ -123,8 +124,8 @@ fn every_head_learns_and_predicts() {
         assert!(right > 180, "{head}: {right} of 200");
         for (features, prediction) in unseen.iter().zip(&predictions) {
             assert!((prediction.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-5);
-            assert_eq!(prediction.pieces.is_some(), head.weighs_words(), "{head}");
-            assert_eq!(prediction.layers.is_some(), head == HeadKind::AttentionAllCls, "{head}");
+            assert_eq!(prediction.pieces.is_some(), head.weighs() == Weighs::Words, "{head}");
+            assert_eq!(prediction.layers.is_some(), head.weighs() == Weighs::Layers, "{head}");
             if let Some(weights) = &prediction.pieces {
                 assert_eq!(weights.len(), features.ids.len());
                 assert_eq!((weights[0], weights[weights.len() - 1]), (0.0, 0.0), "[CLS] and [SEP] have no weight");

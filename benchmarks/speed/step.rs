@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use biorel::Result;
-use biorel::model::encoder::{EncodedGradient, Pass, Wanted, backward, forward};
+use biorel::model::encoder::{EncodedGradient, OutputSpec, Pass, backward, forward};
 use biorel::model::params::{Weights, encoder_specs};
 use biorel::ops::{
     AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, SavedAttentionOf,
@@ -195,7 +195,7 @@ fn main() {
         let start = Instant::now();
         let pass =
             Pass { seed: 1, step: step as u32, hidden: 0.1, attention: 0.1, head: 0.1, ..Pass::without_dropout() };
-        let (encoded, tape) = forward(&ops, &config, &params, &batch, Some(&pass), Wanted::WORDS).unwrap();
+        let (encoded, tape) = forward(&ops, &config, &params, &batch, Some(&pass), OutputSpec::TOKENS).unwrap();
         let last = ops.upload_candle(&ops.to_candle(&encoded.last).unwrap()).unwrap();
         drop((last, encoded));
         let last = upload(&upstream, &[batch.tokens(), config.hidden_size]);

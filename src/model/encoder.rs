@@ -101,23 +101,35 @@ impl Pass {
     }
 }
 
-/// What a head reads of the encoder.
+/// Which of its outputs the encoder is asked for, by a head or by who wants its states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wanted {
-    /// The last layer's output of every token; otherwise that of the `[CLS]` tokens alone.
-    pub words: bool,
-    /// The `[CLS]` vector of every layer's output.
-    pub every_cls: bool,
+pub struct OutputSpec {
+    /// The last layer's `[CLS]` vectors, `(n, H)`.
+    pub cls: bool,
+    /// The last layer of every token, `(T, H)`.
+    pub tokens: bool,
+    /// The `[CLS]` vector of every layer's output, each `(n, H)`.
+    pub cls_of_layers: bool,
+    /// A linear map of the last layer, `(T, width)`, by the names of its weight and bias among the head's parameters: a
+    /// product as large as the encoder's own, so the engine computes it and its backward.
+    pub projection: Option<[&'static str; 2]>,
 }
 
-impl Wanted {
+impl OutputSpec {
+    /// Nothing; for `..` in specifications of something.
+    pub const NOTHING: Self = Self { cls: false, tokens: false, cls_of_layers: false, projection: None };
     /// The whole last layer and nothing else.
-    pub const WORDS: Self = Self { words: true, every_cls: false };
+    pub const TOKENS: Self = Self { tokens: true, ..Self::NOTHING };
+
+    /// Whether the last layer is computed for every token, or for `[CLS]` alone.
+    pub fn every_token(&self) -> bool {
+        self.tokens || self.projection.is_some()
+    }
 }
 
 /// What the encoder hands to a head.
 pub struct Encoded<B> {
-    /// Last layer, `(T, H)`, or `(sentences, H)` where only the `[CLS]` tokens are [`Wanted`].
+    /// Last layer, `(T, H)`, or `(sentences, H)` unless the [`OutputSpec`] needs [`OutputSpec::every_token`].
     pub last: B,
     /// The `[CLS]` vector of every layer's output, first to last, each `(sentences, H)`; empty if not asked for.
     pub cls: Vec<B>,
@@ -128,7 +140,7 @@ pub type Forward<O> = (Encoded<<O as Ops>::Buffer>, Option<Tape<O>>);
 
 /// Activations that the backward needs.
 pub struct Tape<O: Ops> {
-    wanted: Wanted,
+    spec: OutputSpec,
     embeddings: Option<Normed<O::Buffer>>,
     layers: Vec<Kept<O>>,
 }
@@ -217,10 +229,10 @@ pub fn forward<O: Ops>(
     params: &[O::Buffer],
     batch: &Batch,
     pass: Option<&Pass>,
-    wanted: Wanted,
+    spec: OutputSpec,
 ) -> Result<Forward<O>> {
     check(config, batch)?;
-    let stack = Stack { ops, config, params, batch, pass, wanted };
+    let stack = Stack { ops, config, params, batch, pass, spec };
     let embedded = ops.embed(&batch.ids, &batch.positions, Layout::TABLES.map(|i| &params[i]))?;
     let embeddings = ops.add_norm(embedded, None, None, stack.norm((Layout::GAMMA, Layout::BETA)), None)?;
     let mut hidden = embeddings.out.clone(); // (T, H)
@@ -232,7 +244,7 @@ pub fn forward<O: Ops>(
     for layer in 0..config.num_hidden_layers {
         let kept = stack.layer(layer, hidden)?;
         hidden = kept.output.out.clone();
-        if wanted.every_cls {
+        if spec.cls_of_layers {
             cls.push(match stack.cls_alone(layer) {
                 true => hidden.clone(),
                 false => ops.rows(&hidden, stack.first_tokens())?,
@@ -248,7 +260,7 @@ pub fn forward<O: Ops>(
     }
     let tape = pass.map(|pass| {
         let embeddings = (!pass.frozen.embeddings).then_some(embeddings);
-        Tape { wanted, embeddings, layers: tapes }
+        Tape { spec, embeddings, layers: tapes }
     });
     Ok((Encoded { last: hidden, cls }, tape))
 }
@@ -260,7 +272,7 @@ struct Stack<'a, O: Ops> {
     params: &'a [O::Buffer],
     batch: &'a Batch,
     pass: Option<&'a Pass>,
-    wanted: Wanted,
+    spec: OutputSpec,
 }
 
 impl<'a, O: Ops> Stack<'a, O> {
@@ -269,9 +281,9 @@ impl<'a, O: Ops> Stack<'a, O> {
     }
 
     /// Whether a layer goes on with the `[CLS]` tokens alone behind its attention. From there on no token reads another, so
-    /// the last layer leaves out what nobody [`Wanted`]: three quarters of its products.
+    /// the last layer leaves out what nobody asked for: three quarters of its products.
     fn cls_alone(&self, layer: usize) -> bool {
-        !self.wanted.words && layer + 1 == self.config.num_hidden_layers
+        !self.spec.every_token() && layer + 1 == self.config.num_hidden_layers
     }
 
     fn dropout(&self, site: Site) -> Option<Dropout> {
@@ -379,7 +391,7 @@ fn descend<O: Ops>(
     tape: Tape<O>,
     gradient: EncodedGradient<O::Buffer>,
 ) -> Result<Descent<O::Buffer>> {
-    let stack = Stack { ops, config, params, batch, pass: Some(pass), wanted: tape.wanted };
+    let stack = Stack { ops, config, params, batch, pass: Some(pass), spec: tape.spec };
     let mut gradients: Vec<Option<O::Buffer>> = vec![None; Layout::len(config.num_hidden_layers)];
     let store =
         |gradients: &mut [Option<O::Buffer>], (weight, bias): (usize, usize), values: (O::Buffer, O::Buffer)| {

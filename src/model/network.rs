@@ -5,7 +5,7 @@ use candle_core::{D, Tensor, Var};
 use crate::config::HeadKind;
 use crate::encode::{Batch, Features, Padding};
 use crate::model::encoder::{self, Encoded, EncodedGradient, Pass, Site};
-use crate::model::head::{self, HeadInput, HeadOutput};
+use crate::model::head::{self, Head, HeadInput, HeadOutput, Parameters};
 use crate::model::params::{Layout, encoder_specs};
 use crate::model::{EncoderConfig, ParamSpec, Weights};
 use crate::ops::{Loss, Ops};
@@ -65,7 +65,7 @@ impl Network {
 
     /// The head's parameters in order.
     pub fn head_specs(&self) -> Vec<ParamSpec> {
-        head::head_specs(self.head, self.encoder.hidden_size, self.labels)
+        head::specs(self.head, self.encoder.hidden_size, self.labels)
     }
 
     /// The values on an engine, in order.
@@ -80,11 +80,12 @@ impl Network {
     /// Logits and attention weights of a batch, without dropout.
     ///
     /// # Errors
-    /// As [`encoder::forward`] and [`head::forward`].
+    /// As [`encoder::forward`] and [`Head::forward`].
     pub fn predict<O: Ops>(&self, ops: &O, params: &[O::Buffer], batch: &Batch) -> Result<HeadOutput> {
-        let (encoded, _) = encoder::forward(ops, &self.encoder, params, batch, None, head::wanted(self.head))?;
-        let input = self.head_input(ops, params, &encoded, batch)?;
-        head::forward(ops, self.head, &self.head_tensors(ops, params)?, &input, None)
+        let spec = self.head.definition().reads;
+        let (encoded, _) = encoder::forward(ops, &self.encoder, params, batch, None, spec)?;
+        let head = self.build_head(self.head_tensors(ops, params)?)?;
+        head.forward(ops, &self.head_input(ops, params, &head, &encoded, batch)?, None)
     }
 
     /// The loss of a batch and its gradient. Nothing waits for a device: the loss is on the engine.
@@ -105,8 +106,8 @@ impl Network {
         if let Some(label) = batch.labels.iter().find(|label| **label as usize >= self.labels) {
             return Err(Error::config("label", format!("label {label} is not one of {} labels", self.labels)));
         }
-        let wanted = head::wanted(self.head);
-        let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(pass), wanted)?;
+        let spec = self.head.definition().reads;
+        let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(pass), spec)?;
         let dropout = pass.dropout(Site::Head(self.encoder.num_hidden_layers));
         let mut value = None;
         let head = self.head_backward(ops, params, &encoded, batch, dropout, |logits| {
@@ -126,8 +127,8 @@ impl Network {
     /// # Errors
     /// As [`Network::predict`].
     pub fn explain<O: Ops>(&self, ops: &O, params: &[O::Buffer], batch: &Batch) -> Result<Explanation> {
-        let (pass, wanted) = (Pass::without_dropout(), head::wanted(self.head));
-        let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(&pass), wanted)?;
+        let (pass, spec) = (Pass::without_dropout(), self.head.definition().reads);
+        let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(&pass), spec)?;
         let Some(tape) = tape else { unreachable!("a training pass keeps its tape") };
         let attention_of_cls = tape.attention_of_cls(ops, &self.encoder, batch)?;
         let head = self.head_backward(ops, params, &encoded, batch, None, |logits| {
@@ -145,7 +146,7 @@ impl Network {
     }
 
     /// The head forward and, from a scalar `objective` of the logits, backward: candle's autograd, with the head's
-    /// parameters and what it reads as leaves. The head's own product with the last layer is the engine's.
+    /// parameters and what it reads as leaves. The head's projection of the last layer is the engine's.
     fn head_backward<O: Ops>(
         &self,
         ops: &O,
@@ -157,15 +158,15 @@ impl Network {
     ) -> Result<HeadBackward<O::Buffer>> {
         let leaf = |tensor: &Tensor| Ok::<_, Error>(Var::from_tensor(tensor)?);
         let weights = self.head_tensors(ops, params)?.iter().map(leaf).collect::<Result<Vec<_>>>()?;
-        let mut input = self.head_input(ops, params, encoded, batch)?;
+        let head = self.build_head(weights.iter().map(|var| var.as_tensor().clone()).collect())?;
+        let mut input = self.head_input(ops, params, &head, encoded, batch)?;
         let optional = |tensor: &Option<Tensor>| tensor.as_ref().map(leaf).transpose();
-        let [first, last, product] = [optional(&input.first)?, optional(&input.last)?, optional(&input.product)?];
-        let cls = input.cls.iter().map(leaf).collect::<Result<Vec<_>>>()?;
+        let [first, last, projection] = [optional(&input.cls)?, optional(&input.tokens)?, optional(&input.projection)?];
+        let cls = input.cls_of_layers.iter().map(leaf).collect::<Result<Vec<_>>>()?;
         let tensor = |var: &Option<Var>| var.as_ref().map(|var| var.as_tensor().clone());
-        (input.first, input.last, input.product) = (tensor(&first), tensor(&last), tensor(&product));
-        input.cls = cls.iter().map(|var| var.as_tensor().clone()).collect();
-        let tensors: Vec<Tensor> = weights.iter().map(|var| var.as_tensor().clone()).collect();
-        let output = head::forward(ops, self.head, &tensors, &input, dropout.as_ref())?;
+        (input.cls, input.tokens, input.projection) = (tensor(&first), tensor(&last), tensor(&projection));
+        input.cls_of_layers = cls.iter().map(|var| var.as_tensor().clone()).collect();
+        let output = head.forward(ops, &input, dropout.as_ref())?;
         let objective = objective(&output.logits)?;
         let gradients = objective.backward()?;
         let of = |var: &Var| -> Result<O::Buffer> {
@@ -175,20 +176,20 @@ impl Network {
             }
         };
         let mut weights = weights.iter().map(of).collect::<Result<Vec<_>>>()?;
-        let words = head::wanted(self.head).words;
-        let rows = if words { batch.tokens() } else { batch.len() };
+        let every_token = self.head.definition().reads.every_token();
+        let rows = if every_token { batch.tokens() } else { batch.len() };
         let mut last = match &last {
             Some(last) => of(last)?,
             None => ops.zeros(&[rows, self.encoder.hidden_size])?,
         };
         if let Some(first) = &first {
-            last = match words {
+            last = match every_token {
                 true => ops.add_rows(last, &batch.cu_seqlens[..batch.len()], &of(first)?)?,
                 false => of(first)?,
             };
         }
-        if let (Some(product), Some([weight, bias])) = (&product, head::product(self.head)) {
-            let dz = of(product)?;
+        if let (Some(projection), Some([weight, bias])) = (&projection, head.projection) {
+            let dz = of(projection)?;
             let matrix = &self.head_params(params)[weight];
             (last, weights[weight]) = ops.linear_backward(&encoded.last, matrix, &dz, Some(last))?;
             weights[bias] = ops.column_sum(&dz)?;
@@ -205,26 +206,33 @@ impl Network {
         self.head_params(params).iter().map(|p| ops.to_candle(p)).collect()
     }
 
+    /// The head with these parameters. They change with every step and it is a handful of pointers: it is built anew.
+    fn build_head(&self, tensors: Vec<Tensor>) -> Result<Head> {
+        Head::new(self.head, self.encoder.hidden_size, self.labels, &Parameters::with_values(tensors))
+    }
+
     fn head_input<O: Ops>(
         &self,
         ops: &O,
         params: &[O::Buffer],
+        head: &Head,
         encoded: &Encoded<O::Buffer>,
         batch: &Batch,
     ) -> Result<HeadInput> {
         let own = self.head_params(params);
-        let product =
+        let projection =
             |[weight, bias]: [usize; 2]| ops.to_candle(&ops.linear(&encoded.last, &own[weight], Some(&own[bias]))?);
-        let first = || match head::wanted(self.head).words {
+        let spec = self.head.definition().reads;
+        let cls = || match spec.every_token() {
             true => ops.to_candle(&ops.rows(&encoded.last, &batch.cu_seqlens[..batch.len()])?),
             false => ops.to_candle(&encoded.last),
         };
-        let last = || ops.to_candle(&encoded.last);
+        let tokens = || ops.to_candle(&encoded.last);
         Ok(HeadInput {
-            first: head::reads_cls(self.head).then(first).transpose()?,
-            last: head::reads_words(self.head).then(last).transpose()?,
-            cls: encoded.cls.iter().map(|cls| ops.to_candle(cls)).collect::<Result<Vec<_>>>()?,
-            product: head::product(self.head).map(product).transpose()?,
+            cls: spec.cls.then(cls).transpose()?,
+            tokens: spec.tokens.then(tokens).transpose()?,
+            cls_of_layers: encoded.cls.iter().map(|cls| ops.to_candle(cls)).collect::<Result<Vec<_>>>()?,
+            projection: head.projection.map(projection).transpose()?,
             cu_seqlens: batch.cu_seqlens.clone(),
         })
     }

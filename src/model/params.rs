@@ -1,23 +1,78 @@
 //! Parameters: ordered, named, with their shapes, initial values and decay groups.
 
+use candle_core::Shape;
+use candle_nn::init::NormalOrUniform;
+
 use crate::model::EncoderConfig;
 use crate::rng::{Purpose, Stream};
 
-/// How a parameter that no checkpoint gives starts.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// The initial values of a parameter that no checkpoint gives: the hints of the heads' `VarBuilder`.
+#[derive(Debug, Clone, Copy)]
 pub enum Init {
+    /// One of candle-nn's initialisers.
+    Candle(candle_nn::Init),
     /// Normal with this standard deviation, redrawn outside of two (BERT's initializer).
     TruncatedNormal(f64),
-    /// Uniform in `-bound..bound`.
-    Uniform(f64),
-    /// One value everywhere.
-    Constant(f32),
     /// LSTM bias: 1 for the forget gate, 0 for the others (Jozefowicz et al. 2015), gate order i, f, g, o.
     ForgetGate,
 }
 
+impl Init {
+    /// BERT's initializer of weights.
+    pub const WEIGHT: Self = Self::TruncatedNormal(0.02);
+    /// Zeros.
+    pub const ZERO: Self = Self::Candle(candle_nn::init::ZERO);
+    /// Ones.
+    pub const ONE: Self = Self::Candle(candle_nn::init::ONE);
+
+    /// The values of a parameter of this shape, in row-major order. candle would draw them from a generator of the
+    /// process, which cannot be seeded on a CPU; here they are a function of `stream`.
+    fn draw(self, shape: &[usize], stream: &mut Stream) -> Vec<f32> {
+        let n = shape.iter().product();
+        let mut repeat = |draw: &mut dyn FnMut(&mut Stream) -> f64| (0..n).map(|_| draw(stream) as f32).collect();
+        match self {
+            Self::TruncatedNormal(sd) => repeat(&mut |stream| {
+                loop {
+                    let x = stream.normal();
+                    if x.abs() <= 2.0 {
+                        return x * sd;
+                    }
+                }
+            }),
+            Self::ForgetGate => (0..n).map(|i| if i * 4 / n == 1 { 1.0 } else { 0.0 }).collect(),
+            Self::Candle(candle_nn::Init::Const(value)) => vec![value as f32; n],
+            Self::Candle(candle_nn::Init::Uniform { lo, up }) => {
+                repeat(&mut |stream| (2.0 * stream.uniform() - 1.0) * ((up - lo) / 2.0) + (up + lo) / 2.0)
+            }
+            Self::Candle(candle_nn::Init::Randn { mean, stdev }) => {
+                repeat(&mut |stream| mean + stdev * stream.normal())
+            }
+            // He et al. 2015.
+            Self::Candle(candle_nn::Init::Kaiming { dist, fan, non_linearity }) => {
+                let sd = non_linearity.gain() / (fan.for_shape(&Shape::from(shape)) as f64).sqrt();
+                match dist {
+                    NormalOrUniform::Normal => repeat(&mut |stream| sd * stream.normal()),
+                    NormalOrUniform::Uniform => repeat(&mut |stream| (2.0 * stream.uniform() - 1.0) * 3f64.sqrt() * sd),
+                }
+            }
+        }
+    }
+}
+
+impl Default for Init {
+    fn default() -> Self {
+        Self::Candle(candle_nn::Init::default())
+    }
+}
+
+impl From<candle_nn::Init> for Init {
+    fn from(init: candle_nn::Init) -> Self {
+        Self::Candle(init)
+    }
+}
+
 /// One parameter.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct ParamSpec {
     /// Name: transformers' for the encoder, `head.*` for the head.
     pub name: String,
@@ -29,20 +84,32 @@ pub struct ParamSpec {
     pub decay: bool,
 }
 
+/// How a parameter started is not part of what it is.
+impl PartialEq for ParamSpec {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, &self.shape, self.decay) == (&other.name, &other.shape, other.decay)
+    }
+}
+
 impl ParamSpec {
+    /// A parameter; weight decay applies to matrices, not to biases and scales.
+    pub fn new(name: impl Into<String>, shape: &[usize], init: Init) -> Self {
+        Self { name: name.into(), shape: shape.to_vec(), init, decay: shape.len() > 1 }
+    }
+
     /// A weight with BERT's initializer and weight decay.
     pub fn weight(name: impl Into<String>, shape: &[usize]) -> Self {
-        Self { name: name.into(), shape: shape.to_vec(), init: Init::TruncatedNormal(0.02), decay: true }
+        Self::new(name, shape, Init::WEIGHT)
     }
 
     /// A bias: zeros, no weight decay.
     pub fn bias(name: impl Into<String>, size: usize) -> Self {
-        Self { name: name.into(), shape: vec![size], init: Init::Constant(0.0), decay: false }
+        Self::new(name, &[size], Init::ZERO)
     }
 
     /// A LayerNorm scale: ones, no weight decay.
     pub fn scale(name: impl Into<String>, size: usize) -> Self {
-        Self { init: Init::Constant(1.0), ..Self::bias(name, size) }
+        Self::new(name, &[size], Init::ONE)
     }
 
     /// Number of elements.
@@ -54,23 +121,7 @@ impl ParamSpec {
     pub fn initial(&self, seed: u64) -> Vec<f32> {
         // FNV-1a of the name: separates the streams of the parameters.
         let index = self.name.bytes().fold(0x811c_9dc5u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
-        let mut stream = Stream::new(seed, Purpose::Init, index);
-        let n = self.elements();
-        match self.init {
-            Init::TruncatedNormal(sd) => (0..n)
-                .map(|_| {
-                    loop {
-                        let x = stream.normal();
-                        if x.abs() <= 2.0 {
-                            return (x * sd) as f32;
-                        }
-                    }
-                })
-                .collect(),
-            Init::Uniform(bound) => (0..n).map(|_| ((2.0 * stream.uniform() - 1.0) * bound) as f32).collect(),
-            Init::Constant(value) => vec![value; n],
-            Init::ForgetGate => (0..n).map(|i| if i * 4 / n == 1 { 1.0 } else { 0.0 }).collect(),
-        }
+        self.init.draw(&self.shape, &mut Stream::new(seed, Purpose::Init, index))
     }
 }
 
@@ -196,5 +247,43 @@ impl Weights {
     /// Number of scalar parameters.
     pub fn elements(&self) -> usize {
         self.specs.iter().map(ParamSpec::elements).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_nn::init::{FanInOut, NonLinearity};
+
+    use super::*;
+
+    /// Mean, standard deviation and largest magnitude, expected and found.
+    #[test]
+    fn initialisers_have_their_distributions() {
+        let kaiming =
+            |dist| candle_nn::Init::Kaiming { dist, fan: FanInOut::FanIn, non_linearity: NonLinearity::ReLU }.into();
+        let he = (2.0f64 / 40.0).sqrt(); // gain of a ReLU over the root of the fan-in
+        // A normal that is cut off at two standard deviations has 0.8796 of its deviation.
+        for (init, mean, sd, bound) in [
+            (Init::TruncatedNormal(0.5), 0.0, 0.5 * 0.8796, 1.0),
+            (candle_nn::Init::Uniform { lo: -1.0, up: 3.0 }.into(), 1.0, 4.0 / 12f64.sqrt(), 3.0),
+            (candle_nn::Init::Randn { mean: 2.0, stdev: 0.5 }.into(), 2.0, 0.5, f64::INFINITY),
+            (kaiming(NormalOrUniform::Normal), 0.0, he, f64::INFINITY),
+            (kaiming(NormalOrUniform::Uniform), 0.0, he, 3f64.sqrt() * he),
+            (candle_nn::Init::Const(0.25).into(), 0.25, 0.0, 0.25),
+        ] {
+            let values = ParamSpec::new("weight", &[1000, 40], init).initial(1);
+            let n = values.len() as f64;
+            let found = values.iter().map(|x| f64::from(*x)).sum::<f64>() / n;
+            let spread = (values.iter().map(|x| (f64::from(*x) - found).powi(2)).sum::<f64>() / n).sqrt();
+            assert!((found - mean).abs() <= 5.0 * sd / n.sqrt(), "{init:?}: mean {found}");
+            assert!((spread - sd).abs() <= 0.02 * sd, "{init:?}: standard deviation {spread}");
+            assert!(values.iter().all(|x| f64::from(x.abs()) <= bound + 1e-6), "{init:?}");
+        }
+    }
+
+    #[test]
+    fn the_forget_gate_is_open() {
+        let bias = ParamSpec::new("bias", &[12], Init::ForgetGate).initial(1);
+        assert_eq!(bias, [[0.0; 3], [1.0; 3], [0.0; 3], [0.0; 3]].concat());
     }
 }

@@ -6,8 +6,8 @@ use candle_nn::ops::softmax;
 use crate::Result;
 use crate::config::HeadKind;
 use crate::encode::{Batch, Features};
-use crate::model::encoder::{self, Wanted};
-use crate::model::head::HeadOutput;
+use crate::model::encoder::{self, OutputSpec};
+use crate::model::head::{HeadOutput, Weighs};
 use crate::model::{EncoderConfig, Network, Weights};
 use crate::ops::Ops;
 use crate::ops::compute::Job;
@@ -22,7 +22,7 @@ pub struct Prediction {
     pub probabilities: Vec<f32>,
     /// Attention weight of every word piece, `(pieces)`, 0 at `[CLS]` and `[SEP]`; for heads that weigh words.
     pub pieces: Option<Vec<f32>>,
-    /// Attention weight of every layer's `[CLS]` vector, `(layers)`; for `attention-all-cls`.
+    /// Attention weight of every layer's `[CLS]` vector, `(layers)`; for heads that weigh layers.
     pub layers: Option<Vec<f32>>,
 }
 
@@ -92,9 +92,10 @@ pub(crate) fn read(head: HeadKind, batch: &Batch, output: &HeadOutput) -> Result
     };
     let prediction = |(row, probabilities): (usize, Vec<f32>)| {
         let own: Option<&Vec<f32>> = weights.get(row);
-        let (pieces, layers) = match head {
-            HeadKind::AttentionAllCls => (None, own.cloned()),
-            _ => (own.map(|weights| of_words(&weights[batch.cu_seqlens[row]..], batch, row)), None),
+        let (pieces, layers) = match head.weighs() {
+            Weighs::Nothing => (None, None),
+            Weighs::Words => (own.map(|weights| of_words(&weights[batch.cu_seqlens[row]..], batch, row)), None),
+            Weighs::Layers => (None, own.cloned()),
         };
         Prediction { probabilities, pieces, layers }
     };
@@ -159,7 +160,7 @@ impl Job for EncodeStates<'_> {
         let mut done = 0;
         for chunk in chunks_by_length(self.features) {
             let batch = Batch::pack(chunk.iter().map(|i| &self.features[*i]));
-            let (encoded, _) = encoder::forward(ops, self.config, &params, &batch, None, Wanted::WORDS)?;
+            let (encoded, _) = encoder::forward(ops, self.config, &params, &batch, None, OutputSpec::TOKENS)?;
             let values = ops.download(&encoded.last)?; // (T, H)
             for (row, index) in chunk.iter().enumerate() {
                 let hidden = self.config.hidden_size;

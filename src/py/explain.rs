@@ -11,9 +11,9 @@ use super::gate::{detached, interruptible};
 use super::instances::PyInstances;
 use super::model::PyModel;
 use crate::attention::{Explain, Explained, MaskWords, Masked, WordWeight, spearman, word_weights};
-use crate::config::HeadKind;
 use crate::encode::{Encoded, Instance};
 use crate::model::RelationModel;
+use crate::model::head::Weighs;
 use crate::predict::Prediction;
 use crate::text::stem;
 use crate::{Error, Result};
@@ -30,7 +30,7 @@ pub fn attention<'py>(
     let (encoded, labels, pieces) = match kind {
         "head" => {
             let head = model.0.card.training.head;
-            if !head.weighs_words() {
+            if head.weighs() != Weighs::Words {
                 let message = format!(
                     "head: `{head}` does not weigh words; attention and attention-no-cls do. For any head, \
                      kind=\"encoder\" gives the encoder's own attention and kind=\"gradient\" the gradient's"
@@ -126,7 +126,7 @@ pub fn layer_weights<'py>(
     compute: &PyCompute,
 ) -> PyResult<(Vec<usize>, Vec<usize>, Bound<'py, PyArray2<f32>>)> {
     let head = model.0.card.training.head;
-    if head != HeadKind::AttentionAllCls {
+    if head.weighs() != Weighs::Layers {
         let message = format!("head: `{head}` does not weigh layers; attention-all-cls does");
         return Err(ConfigError::new_err((message, "head")));
     }

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use biorel::encode::{Batch, Casing};
 use biorel::model::checkpoint::{self, Extra, Format, LoadReport};
-use biorel::model::encoder::{self, Wanted};
+use biorel::model::encoder::{self, OutputSpec};
 use biorel::model::{EncoderConfig, ParamSpec, Pretrained, Weights};
 use biorel::ops::{Ops, Reference};
 use sha2::{Digest, Sha256};
@@ -67,7 +67,7 @@ fn states(config: &EncoderConfig, weights: &Weights) -> Vec<f32> {
         labels: vec![],
         valid_lengths: None,
     };
-    let (encoded, _) = encoder::forward(&ops, config, &params, &batch, None, Wanted::WORDS).unwrap();
+    let (encoded, _) = encoder::forward(&ops, config, &params, &batch, None, OutputSpec::TOKENS).unwrap();
     ops.to_candle(&encoded.last).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }
 

@@ -5,8 +5,8 @@
 
 use biorel::encode::Batch;
 use biorel::model::EncoderConfig;
-use biorel::model::encoder::{EncodedGradient, Pass, Wanted, backward, forward};
-use biorel::model::params::{Init, encoder_specs};
+use biorel::model::encoder::{EncodedGradient, OutputSpec, Pass, backward, forward};
+use biorel::model::params::encoder_specs;
 use biorel::ops::{AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, Ops, Reference, StepResult, Update};
 use biorel::rng::{Dropout, Purpose, Stream};
 use candle_core::{DType, Device};
@@ -348,13 +348,13 @@ pub fn encoder<O: Ops>(ops: &O, hidden: usize, heads: usize, lengths: &[usize], 
     let mut specs = encoder_specs(&config);
     for spec in &mut specs {
         // Larger than BERT's, so that no part of the network is nearly linear.
-        spec.init = Init::Uniform(0.6);
+        spec.init = candle_nn::Init::Uniform { lo: -0.6, up: 0.6 }.into();
     }
     let up = |values: &[f32], shape: &[usize]| ops.upload(values, shape).unwrap();
     let params: Vec<_> = specs.iter().map(|spec| up(&spec.initial(3), &spec.shape)).collect();
     let pass = Pass { seed: 4, step: 2, micro: 1, hidden: 0.1, attention: 0.2, head: 0.1, ..Pass::without_dropout() };
-    let wanted = Wanted { words, every_cls: true };
-    let (encoded, tape) = forward(ops, &config, &params, &batch, Some(&pass), wanted).unwrap();
+    let spec = OutputSpec { tokens: words, cls_of_layers: true, ..OutputSpec::NOTHING };
+    let (encoded, tape) = forward(ops, &config, &params, &batch, Some(&pass), spec).unwrap();
     let mut results = Results::new();
     let case = format!("encoder {hidden} {heads} {lengths:?} {words}");
     collect(ops, &mut results, &case, &[("last", &encoded.last)]);

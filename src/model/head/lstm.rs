@@ -1,38 +1,76 @@
-//! The last state of a one-directional LSTM with H units (paper, equations 1-3).
+//! The last state of a one-directional LSTM with H units (paper, equations 1-3), over the words of a sentence or over
+//! the layers' `[CLS]` vectors, first layer to last.
 
 use candle_core::Tensor;
+use candle_nn::Linear;
 
-use super::{HeadInput, rows_product};
+use super::{Definition, HeadInput, HeadOps, Pooled, Pooling, VarBuilder, Weighs, linear_by_rows};
 use crate::Result;
-use crate::model::{Init, ParamSpec};
-use crate::ops::Ops;
+use crate::model::Init;
+use crate::model::encoder::OutputSpec;
 
-pub(super) fn specs(hidden: usize) -> Vec<ParamSpec> {
-    // Uniform within 1/sqrt(H), the customary start of recurrent weights.
-    let init = Init::Uniform(1.0 / (hidden as f64).sqrt());
-    vec![
-        ParamSpec { init, ..ParamSpec::weight("head.lstm.weight_ih", &[4 * hidden, hidden]) },
-        ParamSpec { init, ..ParamSpec::weight("head.lstm.weight_hh", &[4 * hidden, hidden]) },
-        ParamSpec { init: Init::ForgetGate, ..ParamSpec::bias("head.lstm.bias", 4 * hidden) },
-    ]
+/// The LSTM over words reads its input product of the last layer instead of the last layer itself.
+const INPUT_PRODUCT: OutputSpec =
+    OutputSpec { projection: Some(["head.lstm.weight_ih", "head.lstm.bias"]), ..OutputSpec::NOTHING };
+
+/// `[h_CLS ; LSTM(h_1..h_N)]`.
+pub(super) const LSTM: Definition = Definition {
+    reads: OutputSpec { cls: true, ..INPUT_PRODUCT },
+    weighs: Weighs::Nothing,
+    width: |hidden| 2 * hidden,
+    build: |vb, hidden| Ok(Box::new(OverWords(Lstm::new(&vb, hidden)?))),
+};
+
+/// `[LSTM(h_1..h_N)]`.
+pub(super) const LSTM_NO_CLS: Definition = Definition { reads: INPUT_PRODUCT, width: |hidden| hidden, ..LSTM };
+
+/// `[LSTM over the layers' h_CLS]`.
+pub(super) const LSTM_ALL_CLS: Definition = Definition {
+    reads: OutputSpec { cls_of_layers: true, ..OutputSpec::NOTHING },
+    weighs: Weighs::Nothing,
+    width: |hidden| hidden,
+    build: |vb, hidden| Ok(Box::new(OverLayers(Lstm::new(&vb, hidden)?))),
+};
+
+struct Lstm {
+    /// To the gates i, f, g, o: `(4H, H)`, `(4H)`.
+    input: Linear,
+    /// `(4H, H)`.
+    recurrent: Tensor,
 }
 
-/// Where the weight and the bias of the input product stand in [`specs`].
-pub(super) const INPUT_PRODUCT: [usize; 2] = [0, 2];
-
-/// Last states over the words between `[CLS]` and `[SEP]`, `(n, H)`. The engine has computed the input product.
-pub(super) fn over_words<O: Ops>(ops: &O, weights: &[Tensor], input: &HeadInput) -> Result<Tensor> {
-    let words: Vec<_> = input.cu_seqlens.windows(2).map(|bounds| bounds[0] + 1..bounds[1] - 1).collect();
-    let z = HeadInput::part(&input.product, "its input product")?; // (T, 4H)
-    ops.lstm(z, &weights[1], &words)
+impl Lstm {
+    fn new(vb: &VarBuilder<'_>, hidden: usize) -> candle_core::Result<Self> {
+        let vb = vb.pp("lstm");
+        // Uniform within 1/sqrt(H), the customary start of recurrent weights.
+        let bound = 1.0 / (hidden as f64).sqrt();
+        let init = Init::Candle(candle_nn::Init::Uniform { lo: -bound, up: bound });
+        let input = vb.get_with_hints((4 * hidden, hidden), "weight_ih", init)?;
+        let recurrent = vb.get_with_hints((4 * hidden, hidden), "weight_hh", init)?;
+        let bias = vb.get_with_hints(4 * hidden, "bias", Init::ForgetGate)?;
+        Ok(Self { input: Linear::new(input, Some(bias)), recurrent })
+    }
 }
 
-/// Last states over the layers' `[CLS]` vectors, first layer to last, `(n, H)`; products of so many rows at a time.
-pub(super) fn over_layers<O: Ops>(ops: &O, weights: &[Tensor], input: &HeadInput, rows: usize) -> Result<Tensor> {
-    let h = Tensor::stack(&input.cls, 1)?; // (n, L, H)
-    let (n, layers, hidden) = h.dims3()?;
-    let x = h.reshape((n * layers, hidden))?;
-    let z = rows_product(&x, &weights[0].t()?, rows)?.broadcast_add(&weights[2])?; // (n L, 4H)
-    let sequences: Vec<_> = (0..n).map(|i| i * layers..(i + 1) * layers).collect();
-    ops.lstm(&z, &weights[1], &sequences)
+struct OverWords(Lstm);
+
+impl Pooling for OverWords {
+    fn forward(&self, ops: &dyn HeadOps, input: &HeadInput, _: bool) -> Result<Pooled> {
+        let gates = HeadInput::part(&input.projection)?; // (T, 4H)
+        let states = ops.lstm(gates, &self.0.recurrent, &input.words())?; // (n, H)
+        Ok(Pooled { vectors: input.behind_cls(states)?, weights: None })
+    }
+}
+
+struct OverLayers(Lstm);
+
+impl Pooling for OverLayers {
+    fn forward(&self, ops: &dyn HeadOps, input: &HeadInput, alone: bool) -> Result<Pooled> {
+        let h = Tensor::stack(&input.cls_of_layers, 1)?; // (n, L, H)
+        let (n, layers, hidden) = h.dims3()?;
+        let rows = if alone { layers } else { n * layers };
+        let gates = linear_by_rows(&self.0.input, &h.reshape((n * layers, hidden))?, rows)?; // (n L, 4H)
+        let sequences: Vec<_> = (0..n).map(|i| i * layers..(i + 1) * layers).collect();
+        Ok(Pooled { vectors: ops.lstm(&gates, &self.0.recurrent, &sequences)?, weights: None })
+    }
 }

@@ -1,4 +1,4 @@
-//! What the classifier reads (paper, section III-B): candle modules, differentiated by candle's autograd.
+//! What the classifier reads (paper, section III-B): candle-nn modules, differentiated by candle's autograd.
 //!
 //! ```text
 //! cls                [h_CLS]                         lstm-all-cls       [LSTM over the layers' h_CLS]
@@ -8,32 +8,138 @@
 //! attention-no-cls   [attention(h_1..h_N)]
 //! ```
 //! followed by dropout and one linear layer. `h_1..h_N` excludes `[CLS]`, `[SEP]` and padding (which never exists here).
+//!
+//! A head is one [`Definition`]: a constant in the file of its family, joined by the `match` of [`HeadKind::definition`].
 
 mod attention;
+mod cls;
 mod lstm;
+mod parameters;
+
+use std::ops::Range;
 
 use candle_core::Tensor;
+use candle_nn::{Linear, Module};
 
 use crate::config::HeadKind;
-use crate::model::ParamSpec;
-use crate::model::encoder::Wanted;
+use crate::model::encoder::OutputSpec;
+use crate::model::{Init, ParamSpec};
 use crate::ops::Ops;
 use crate::rng::Dropout;
 use crate::{Error, Result};
 
-/// What a head reads.
+pub use parameters::{Parameters, VarBuilder};
+
+/// Everything that is particular to a head.
+pub struct Definition {
+    /// What it reads of the encoder.
+    pub reads: OutputSpec,
+    /// What its attention weights are for.
+    pub weighs: Weighs,
+    /// Length of the vectors that the classifier gets, for hidden size H.
+    width: fn(usize) -> usize,
+    /// The module, for hidden size H, its parameters declared below the builder's prefix.
+    build: fn(VarBuilder<'_>, usize) -> candle_core::Result<Box<dyn Pooling>>,
+}
+
+/// What a head distributes attention over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weighs {
+    /// It has no attention weights.
+    Nothing,
+    /// The words of a sentence.
+    Words,
+    /// The layers of the encoder.
+    Layers,
+}
+
+impl HeadKind {
+    /// The head itself.
+    pub fn definition(self) -> &'static Definition {
+        match self {
+            Self::Cls => &cls::CLS,
+            Self::Lstm => &lstm::LSTM,
+            Self::Attention => &attention::ATTENTION,
+            Self::LstmNoCls => &lstm::LSTM_NO_CLS,
+            Self::AttentionNoCls => &attention::ATTENTION_NO_CLS,
+            Self::LstmAllCls => &lstm::LSTM_ALL_CLS,
+            Self::AttentionAllCls => &attention::ATTENTION_ALL_CLS,
+        }
+    }
+
+    /// What the head's attention weights are for.
+    pub fn weighs(self) -> Weighs {
+        self.definition().weighs
+    }
+}
+
+/// The module of a head below its classifier: from the encoder's output to one vector for each sentence.
+trait Pooling: Send + Sync {
+    /// With `alone`, a sentence's bits must not depend on what else is in its batch: how a product of several rows adds
+    /// up depends on how many there are.
+    fn forward(&self, ops: &dyn HeadOps, input: &HeadInput, alone: bool) -> Result<Pooled>;
+}
+
+/// What a [`Pooling`] returns.
+struct Pooled {
+    /// What the classifier reads, `(n, width)`.
+    vectors: Tensor,
+    /// See [`HeadOutput::weights`].
+    weights: Option<Tensor>,
+}
+
+/// The engine's own operations for heads, on candle tensors that have a gradient. All else is candle's.
+trait HeadOps {
+    /// See [`Ops::lstm`].
+    fn lstm(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor>;
+    /// See [`Ops::attention_pooling`].
+    fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)>;
+}
+
+impl<O: Ops> HeadOps for O {
+    fn lstm(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
+        Ops::lstm(self, inputs, recurrent, sequences)
+    }
+
+    fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
+        Ops::attention_pooling(self, last, key, words)
+    }
+}
+
+/// What a head reads, as its [`OutputSpec`] says; what it does not name is `None` or empty.
 #[derive(Debug, Clone)]
 pub struct HeadInput {
-    /// The last layer's `[CLS]` vectors, `(n, H)`; `None` for heads that do not read them ([`reads_cls`]).
-    pub first: Option<Tensor>,
-    /// The whole last layer, `(T, H)`; `None` for heads that do not read it ([`reads_words`]).
-    pub last: Option<Tensor>,
-    /// The `[CLS]` vector of every layer, each `(n, H)`; empty for heads that do not read them.
-    pub cls: Vec<Tensor>,
-    /// The product of the last layer with the weights that [`product`] names, `(T, width)`; `None` for heads without.
-    pub product: Option<Tensor>,
-    /// Where each sentence starts, and T at the end: `(n + 1)`.
+    /// The last layer's `[CLS]` vectors, `(n, H)`.
+    pub cls: Option<Tensor>,
+    /// The whole last layer, `(T, H)`.
+    pub tokens: Option<Tensor>,
+    /// The `[CLS]` vector of every layer, each `(n, H)`.
+    pub cls_of_layers: Vec<Tensor>,
+    /// The linear map of the last layer, `(T, width)`.
+    pub projection: Option<Tensor>,
+    /// Where each sentence cu_seqlens, and T at the end: `(n + 1)`.
     pub cu_seqlens: Vec<usize>,
+}
+
+impl HeadInput {
+    /// A part of the input that the head cannot do without.
+    fn part(part: &Option<Tensor>) -> Result<&Tensor> {
+        let missing = "the input lacks a part that the head's definition names";
+        part.as_ref().ok_or_else(|| Error::Tensor(candle_core::Error::Msg(missing.into())))
+    }
+
+    /// The tokens of each sentence between `[CLS]` and `[SEP]`.
+    fn words(&self) -> Vec<Range<usize>> {
+        self.cu_seqlens.windows(2).map(|bounds| bounds[0] + 1..bounds[1] - 1).collect()
+    }
+
+    /// `[h_CLS ; summary]` for heads that read `[CLS]`, `summary` for others.
+    fn behind_cls(&self, summary: Tensor) -> Result<Tensor> {
+        match &self.cls {
+            Some(cls) => Ok(Tensor::cat(&[cls, &summary], 1)?),
+            None => Ok(summary),
+        }
+    }
 }
 
 /// What a head returns.
@@ -42,122 +148,118 @@ pub struct HeadOutput {
     /// `(n, labels)`.
     pub logits: Tensor,
     /// Attention weights, if the head has any: `(n, T)` over the batch's tokens, each row zero outside of its sentence
-    /// and at `[CLS]` and `[SEP]`; for `attention-all-cls` `(n, L)` over the layers.
+    /// and at `[CLS]` and `[SEP]`; `(n, L)` for a head that weighs layers.
     pub weights: Option<Tensor>,
 }
 
-impl HeadInput {
-    /// A part of the input that the head cannot do without.
-    fn part<'a>(part: &'a Option<Tensor>, what: &str) -> Result<&'a Tensor> {
-        part.as_ref().ok_or_else(|| Error::Tensor(candle_core::Error::Msg(format!("the head lacks {what}"))))
+/// A head with its parameters: pooling, dropout and a linear classifier.
+pub struct Head {
+    pooling: Box<dyn Pooling>,
+    classifier: Linear,
+    /// Where the weight and the bias of [`OutputSpec::projection`] are among the parameters.
+    pub projection: Option<[usize; 2]>,
+}
+
+impl Head {
+    /// The head for hidden size `hidden`. Building it takes microseconds and copies nothing.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] when the parameters have values of other shapes.
+    pub fn new(kind: HeadKind, hidden: usize, labels: usize, parameters: &Parameters) -> Result<Self> {
+        let definition = kind.definition();
+        let vb = parameters.builder().pp("head");
+        let pooling = (definition.build)(vb.clone(), hidden)?;
+        let vb = vb.pp("classifier");
+        let weight = vb.get_with_hints((labels, (definition.width)(hidden)), "weight", Init::WEIGHT)?;
+        let bias = vb.get_with_hints(labels, "bias", Init::ZERO)?;
+        let declared = parameters.declared();
+        let position = |name| declared.iter().position(|spec| spec.name == name);
+        let projection = match definition.reads.projection {
+            None => None,
+            Some([weight, bias]) => match (position(weight), position(bias)) {
+                (Some(weight), Some(bias)) => Some([weight, bias]),
+                _ => return Err(Error::Tensor(candle_core::Error::CannotFindTensor { path: weight.into() })),
+            },
+        };
+        Ok(Self { pooling, classifier: Linear::new(weight, Some(bias)), projection })
     }
-}
 
-/// Whether the head reads the last layer's `[CLS]` vectors.
-pub fn reads_cls(kind: HeadKind) -> bool {
-    matches!(kind, HeadKind::Cls | HeadKind::Lstm | HeadKind::Attention)
-}
-
-/// Whether the head reads the whole last layer as it is; an LSTM reads a product of it instead ([`product`]).
-pub fn reads_words(kind: HeadKind) -> bool {
-    matches!(kind, HeadKind::Attention | HeadKind::AttentionNoCls)
-}
-
-/// What the head needs of the encoder.
-pub fn wanted(kind: HeadKind) -> Wanted {
-    Wanted {
-        words: reads_words(kind) || product(kind).is_some(),
-        every_cls: matches!(kind, HeadKind::LstmAllCls | HeadKind::AttentionAllCls),
-    }
-}
-
-/// The weight and the bias, counted in the head's parameters, of a product with the last layer that comes before all
-/// else a head does. The engine computes it and its backward: such a product is as large as one of the encoder's.
-pub fn product(kind: HeadKind) -> Option<[usize; 2]> {
-    match kind {
-        HeadKind::Lstm | HeadKind::LstmNoCls => Some(lstm::INPUT_PRODUCT),
-        HeadKind::Cls
-        | HeadKind::Attention
-        | HeadKind::AttentionNoCls
-        | HeadKind::LstmAllCls
-        | HeadKind::AttentionAllCls => None,
-    }
-}
-
-/// The head's parameters in order, for hidden size `hidden`; the classifier's two are last.
-pub fn head_specs(kind: HeadKind, hidden: usize, labels: usize) -> Vec<ParamSpec> {
-    let (mut specs, width) = match kind {
-        HeadKind::Cls => (vec![], hidden),
-        HeadKind::Lstm => (lstm::specs(hidden), 2 * hidden),
-        HeadKind::LstmNoCls | HeadKind::LstmAllCls => (lstm::specs(hidden), hidden),
-        HeadKind::Attention => (attention::specs(hidden), 2 * hidden),
-        HeadKind::AttentionNoCls | HeadKind::AttentionAllCls => (attention::specs(hidden), hidden),
-    };
-    specs.push(ParamSpec::weight("head.classifier.weight", &[labels, width]));
-    specs.push(ParamSpec::bias("head.classifier.bias", labels));
-    specs
-}
-
-/// Logits of a batch, the recurrence of an LSTM computed by `ops`. `weights` are the parameters in the order of [`head_specs`].
-///
-/// # Errors
-/// [`Error::Config`] when a sentence has nothing between `[CLS]` and `[SEP]`.
-pub fn forward<O: Ops>(
-    ops: &O,
-    kind: HeadKind,
-    weights: &[Tensor],
-    input: &HeadInput,
-    dropout: Option<&Dropout>,
-) -> Result<HeadOutput> {
-    if let Some(empty) = input.cu_seqlens.windows(2).position(|w| w[1] - w[0] < 3) {
-        let message = format!("instance {empty} of the batch has no word piece between [CLS] and [SEP]");
-        return Err(Error::config("text", message));
-    }
-    let (own, classifier) = weights.split_at(weights.len() - 2);
-    // On a GPU one product is a launch and n are n; its libraries' own sums depend on the batch anyway.
-    let alone = dropout.is_none() && classifier[0].device().is_cpu();
-    let over_words = |own, input| match alone {
-        true => attention::over_words_alone(own, input),
-        false => attention::over_words(ops, own, input),
-    };
-    let by_itself = |rows: usize| if alone { rows } else { usize::MAX };
-    let (read, weights) = match kind {
-        HeadKind::Cls => (h_cls(input)?, None),
-        HeadKind::Lstm => (Tensor::cat(&[h_cls(input)?, lstm::over_words(ops, own, input)?], 1)?, None),
-        HeadKind::LstmNoCls => (lstm::over_words(ops, own, input)?, None),
-        HeadKind::LstmAllCls => (lstm::over_layers(ops, own, input, by_itself(input.cls.len()))?, None),
-        HeadKind::Attention => {
-            let (summary, weights) = over_words(own, input)?;
-            (Tensor::cat(&[h_cls(input)?, summary], 1)?, Some(weights))
+    /// Logits of a batch.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when a sentence has nothing between `[CLS]` and `[SEP]`.
+    pub fn forward<O: Ops>(&self, ops: &O, input: &HeadInput, dropout: Option<&Dropout>) -> Result<HeadOutput> {
+        if let Some(empty) = input.cu_seqlens.windows(2).position(|w| w[1] - w[0] < 3) {
+            let message = format!("instance {empty} of the batch has no word piece between [CLS] and [SEP]");
+            return Err(Error::config("text", message));
         }
-        HeadKind::AttentionNoCls => over_words(own, input).map(|(s, w)| (s, Some(w)))?,
-        HeadKind::AttentionAllCls => {
-            attention::over_layers(own, input, by_itself(input.cls.len())).map(|(s, w)| (s, Some(w)))?
+        // On a GPU one product is a launch and n are n; its libraries' own sums depend on the batch anyway.
+        let alone = dropout.is_none() && self.classifier.weight().device().is_cpu();
+        let Pooled { mut vectors, weights } = self.pooling.forward(ops, input, alone)?;
+        let (n, width) = vectors.dims2()?;
+        if let Some(dropout) = dropout {
+            vectors = (vectors * ops.mask(dropout, n, width)?)?;
         }
-    };
-    let read = match dropout {
-        Some(dropout) => {
-            let (rows, columns) = read.dims2()?;
-            (read * ops.mask(dropout, rows, columns)?)?
-        }
-        None => read,
-    }; // (n, H) or (n, 2H)
-    let logits = rows_product(&read, &classifier[0].t()?, by_itself(1))?.broadcast_add(&classifier[1])?;
-    Ok(HeadOutput { logits, weights })
+        let logits = linear_by_rows(&self.classifier, &vectors, if alone { 1 } else { n })?;
+        Ok(HeadOutput { logits, weights })
+    }
 }
 
-/// `x w`, so many rows of x at a time. How a product of several rows adds up depends on how many there are; what a
-/// sentence gets must not depend, in its last bits, on what else is in its batch.
-fn rows_product(x: &Tensor, w: &Tensor, rows: usize) -> Result<Tensor> {
+/// The head's parameters in order; the classifier's two are last.
+pub fn specs(kind: HeadKind, hidden: usize, labels: usize) -> Vec<ParamSpec> {
+    let parameters = Parameters::default();
+    if let Err(error) = Head::new(kind, hidden, labels, &parameters) {
+        unreachable!("declaring the parameters of `{kind}` computes nothing that could fail: {error}");
+    }
+    parameters.declared().drain(..).collect()
+}
+
+/// A linear layer, on so many rows of x at a time (see [`Pooling::forward`]).
+fn linear_by_rows(linear: &Linear, x: &Tensor, rows: usize) -> Result<Tensor> {
     let all = x.dim(0)?;
     if all <= rows {
-        return Ok(x.matmul(w)?);
+        return Ok(linear.forward(x)?);
     }
-    let parts = (0..all).step_by(rows).map(|start| x.narrow(0, start, rows.min(all - start))?.matmul(w));
-    Ok(Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0)?)
+    let product = Linear::new(linear.weight().clone(), None);
+    let parts = (0..all).step_by(rows).map(|start| product.forward(&x.narrow(0, start, rows.min(all - start))?));
+    let y = Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
+    Ok(match linear.bias() {
+        Some(bias) => y.broadcast_add(bias)?,
+        None => y,
+    })
 }
 
-/// The last layer's `[CLS]` vectors, `(n, H)`.
-fn h_cls(input: &HeadInput) -> Result<Tensor> {
-    Ok(HeadInput::part(&input.first, "the [CLS] vectors")?.clone())
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    #[test]
+    fn parameters_are_declared_once_and_in_order() {
+        let names = |kind| specs(kind, 6, 3).into_iter().map(|spec| (spec.name, spec.shape)).collect::<Vec<_>>();
+        let own = |names: &[(&str, &[usize])]| {
+            names.iter().map(|(name, shape)| (format!("head.{name}"), shape.to_vec())).collect::<Vec<_>>()
+        };
+        let lstm = [("lstm.weight_ih", &[24, 6][..]), ("lstm.weight_hh", &[24, 6]), ("lstm.bias", &[24])];
+        let classifier = [("classifier.weight", &[3, 12][..]), ("classifier.bias", &[3])];
+        assert_eq!(names(HeadKind::Lstm), own(&[&lstm[..], &classifier].concat()));
+        let attention = [("attention.weight", &[1, 6][..]), ("classifier.weight", &[3, 6]), ("classifier.bias", &[3])];
+        assert_eq!(names(HeadKind::AttentionAllCls), own(&attention));
+        let decay = specs(HeadKind::Lstm, 6, 3).iter().map(|spec| spec.decay).collect::<Vec<_>>();
+        assert_eq!(decay, [true, true, false, true, false]);
+    }
+
+    #[test]
+    fn values_of_another_shape_are_refused() {
+        let values = |shapes: &[&[usize]]| {
+            let zeros = |shape: &&[usize]| Tensor::zeros(*shape, DType::F32, &Device::Cpu).unwrap();
+            Head::new(HeadKind::Cls, 6, 3, &Parameters::with_values(shapes.iter().map(zeros).collect()))
+        };
+        assert!(values(&[&[3, 6], &[3]]).is_ok());
+        for (shapes, named) in [(&[&[3, 5][..], &[3]][..], "head.classifier.weight"), (&[&[3, 6]], "classifier.bias")] {
+            let Err(error) = values(shapes) else { panic!("{shapes:?}") };
+            assert!(error.to_string().contains(named), "{error}");
+        }
+    }
 }
