@@ -38,6 +38,7 @@ fn instance() -> (Instance, Features) {
         mentions: ["a".into(), "b".into()],
         copied: vec![],
         label: Some(1),
+        row: None,
     };
     (instance, features)
 }

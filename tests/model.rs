@@ -63,7 +63,13 @@ fn features(model: &RelationModel) -> Vec<Features> {
         entities: vec![entity("e0", 0, 4), entity("e1", 20, 24), entity("e2", 32, 37)],
         pairs: vec![],
     };
-    let pairs = [(0, 1), (0, 2), (1, 2)].map(|(entity1, entity2)| Pair { id: "p".into(), entity1, entity2, label: 0 });
+    let pairs = [(0, 1), (0, 2), (1, 2)].map(|(entity1, entity2)| Pair {
+        id: "p".into(),
+        entity1,
+        entity2,
+        label: 0,
+        row: None,
+    });
     let card = &model.card;
     let features = |pair: &Pair| {
         let instance = mark(&sentence, pair, &card.task, card.marking).unwrap();

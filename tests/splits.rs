@@ -19,6 +19,7 @@ fn instances(sizes: &[usize]) -> Vec<Instance> {
         mentions: ["a".into(), "b".into()],
         copied: Vec::new(),
         label: Some(pair % 2),
+        row: None,
     };
     sizes.iter().enumerate().flat_map(|(document, size)| (0..*size).map(move |pair| one(document, pair))).collect()
 }

@@ -565,5 +565,6 @@ fn blank() -> Instance {
         mentions: [String::new(), String::new()],
         copied: vec![],
         label: None,
+        row: None,
     }
 }

@@ -159,7 +159,7 @@ fn read_file(path: &Path, text: &str, task: &Task) -> Result<Contents> {
                 findings.push(Finding::new(kind, id, "both arguments are the same mention").labelled(label));
                 continue;
             }
-            sentence.pairs.push(Pair { id, entity1, entity2, label });
+            sentence.pairs.push(Pair { id, entity1, entity2, label, row: None });
         }
         sentences.push(sentence);
     }

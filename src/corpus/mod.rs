@@ -108,6 +108,17 @@ pub struct Pair {
     pub entity2: usize,
     /// Index into [`Task::labels`]. A pair with several gold labels gives several `Pair`s.
     pub label: usize,
+    /// The row that states it, in a user's table.
+    pub row: Option<TableRow>,
+}
+
+/// Which row of a user's table states a pair. The order is that of the tables and of their rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TableRow {
+    /// Number of the table among those that were read together, from 0.
+    pub table: usize,
+    /// Number of the row in its table, from 0; a header is no row.
+    pub row: usize,
 }
 
 /// One sentence with its entities and its candidate pairs.

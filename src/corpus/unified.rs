@@ -165,7 +165,7 @@ fn read_file(path: &Path, text: &str) -> Result<Contents> {
                     contents.findings.push(self_pair(id, label, &sentence.document));
                     continue;
                 }
-                sentence.pairs.push(Pair { id, entity1, entity2, label });
+                sentence.pairs.push(Pair { id, entity1, entity2, label, row: None });
             }
         } else {
             let mut positives = HashSet::new();
@@ -188,6 +188,7 @@ fn read_file(path: &Path, text: &str) -> Result<Contents> {
                     entity1,
                     entity2,
                     label: usize::from(positives.contains(&(entity1, entity2))),
+                    row: None,
                 })
                 .collect();
         }

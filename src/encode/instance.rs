@@ -69,10 +69,13 @@ impl FromStr for Marking {
 /// # Errors
 /// [`Error::Corpus`] if the pair or its entities do not fit the sentence.
 pub fn mark(sentence: &Sentence, pair: &Pair, task: &Task, marking: Marking) -> Result<Instance> {
-    mark_arguments(sentence, (pair.entity1, pair.entity2), &pair.id, Some(pair.label), task, marking)
+    let arguments = (pair.entity1, pair.entity2);
+    let instance = mark_arguments(sentence, arguments, &pair.id, Some(pair.label), task, marking)?;
+    Ok(Instance { row: pair.row, ..instance })
 }
 
-/// All gold pairs of the sentences as instances, in order.
+/// All gold pairs of the sentences as instances: those of a user's table in the order of its rows, others in the order
+/// of the sentences.
 ///
 /// # Errors
 /// As [`mark`], for the first pair that does not fit.
@@ -80,7 +83,10 @@ pub fn instances(sentences: &[Sentence], task: &Task, marking: Marking) -> Resul
     let of = |sentence: &Sentence| sentence.pairs.iter().map(|pair| mark(sentence, pair, task, marking)).collect();
     let parts: Vec<Result<Vec<Instance>>> = sentences.par_iter().map(of).collect();
     let parts: Result<Vec<Vec<Instance>>> = parts.into_iter().collect();
-    Ok(parts?.into_iter().flatten().collect())
+    let mut instances: Vec<Instance> = parts?.into_iter().flatten().collect();
+    // Stable, so that pairs that no table states stay as they are.
+    instances.sort_by_key(|instance| instance.row);
+    Ok(instances)
 }
 
 /// The instance of any two entities of a sentence (by index), with or without a label: what prediction uses.
@@ -128,6 +134,7 @@ pub fn mark_arguments(
         mentions: arguments.map(|entity| mention(entity, &characters)),
         copied: writer.copied,
         label,
+        row: None,
     })
 }
 

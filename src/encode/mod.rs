@@ -18,7 +18,7 @@ pub use split::{Fold, Leakage, NearDuplicate, folds_by_document, folds_by_instan
 pub use tokenizer::{Piece, Tokenizer};
 pub use vocabulary::Casing;
 
-use crate::corpus::Span;
+use crate::corpus::{Span, TableRow};
 
 /// One candidate pair, with its two entities marked in the text.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,6 +40,8 @@ pub struct Instance {
     pub copied: Vec<Copied>,
     /// Index into the task's labels; `None` when it is to be predicted.
     pub label: Option<usize>,
+    /// The row of a user's table that states the pair.
+    pub row: Option<TableRow>,
 }
 
 /// A stretch of a marked text that was copied from the sentence, in characters.

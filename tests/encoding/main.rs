@@ -64,6 +64,7 @@ fn instance(text: &str, entities: [&str; 2]) -> Instance {
         mentions: entities.map(str::to_owned),
         copied,
         label: Some(1),
+        row: None,
     }
 }
 

@@ -270,14 +270,15 @@ impl<'a> Formed<'a> {
                 match labels.get(&key).map(Vec::as_slice) {
                     None | Some([]) => {
                         let label = task.negative.unwrap_or_default();
-                        sentence.pairs.push(Pair { id, entity1, entity2, label });
+                        sentence.pairs.push(Pair { id, entity1, entity2, label, row: None });
                     }
-                    Some(&[label]) => sentence.pairs.push(Pair { id, entity1, entity2, label }),
+                    Some(&[label]) => sentence.pairs.push(Pair { id, entity1, entity2, label, row: None }),
                     Some(several) => sentence.pairs.extend(several.iter().map(|&label| Pair {
                         id: format!("{id}.{}", task.labels[label]),
                         entity1,
                         entity2,
                         label,
+                        row: None,
                     })),
                 }
             }
