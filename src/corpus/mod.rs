@@ -17,6 +17,7 @@ mod sentences;
 mod statistics;
 mod table;
 mod table_files;
+mod tagged;
 mod task;
 mod unified;
 mod xml;

@@ -1,15 +1,23 @@
-//! A user's own pairs: one row for each candidate pair, with character offsets.
+//! A user's own pairs: one row for each candidate pair.
 //!
-//! Columns: `text`, `label`, `entity1_start`, `entity1_end`, `entity2_start`, `entity2_end` (characters,
-//! end-exclusive) are needed; `id`, `document`, `sentence`, `entity1`, `entity2` (the mentions' texts, checked when they
-//! are there), `entity1_type`, `entity2_type`, `split`, `fold` are optional. Rows of one sentence share its text.
+//! Columns: `text` and `label` are needed; `entity1_start`, `entity1_end`, `entity2_start`, `entity2_end` (characters,
+//! end-exclusive) too, unless two tags such as `@GENE$` stand in each text ([`super::tagged`]). `id`, `document`,
+//! `sentence`, `entity1`, `entity2` (the mentions' texts, checked when they are there), `entity1_type`, `entity2_type`,
+//! `split`, `fold` are optional. Rows of one sentence share its text.
+//!
+//! Pairs keep the number of their row ([`TableRow`]), so that tables of instances have the order of the user's table.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 
-use super::offsets::CharIndex;
-use super::{Candidates, Corpus, Entity, Finding, FindingKind, Pair, ReadOptions, Report, Sentence, Span, Split, Task};
+use super::tagged::{Located, Tags, locate};
+use super::{
+    Candidates, Corpus, Entity, Finding, FindingKind, Pair, ReadOptions, Report, Sentence, Span, Split, TableRow, Task,
+};
 use crate::{Error, Result};
+
+/// The columns of the offsets: all of them are there or none.
+pub(super) const OFFSETS: [&str; 4] = ["entity1_start", "entity1_end", "entity2_start", "entity2_end"];
 
 /// Columns of a table in memory. The vectors that are there have one value for each row.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,14 +32,14 @@ pub struct Columns {
     pub text: Vec<String>,
     /// The gold label.
     pub label: Vec<String>,
-    /// First character of the first argument.
-    pub entity1_start: Vec<usize>,
+    /// First character of the first argument; all four offsets may be missing where two tags mark the entities.
+    pub entity1_start: Option<Vec<usize>>,
     /// One past its last character.
-    pub entity1_end: Vec<usize>,
+    pub entity1_end: Option<Vec<usize>>,
     /// First character of the second argument.
-    pub entity2_start: Vec<usize>,
+    pub entity2_start: Option<Vec<usize>>,
     /// One past its last character.
-    pub entity2_end: Vec<usize>,
+    pub entity2_end: Option<Vec<usize>>,
     /// Text of the first argument, to be checked.
     pub entity1: Option<Vec<String>>,
     /// Text of the second argument, to be checked.
@@ -44,6 +52,8 @@ pub struct Columns {
     pub split: Option<Vec<String>>,
     /// Fold of the row's document.
     pub fold: Option<Vec<usize>>,
+    /// What messages call each row; its number from 0 where this is missing.
+    pub row: Option<Vec<String>>,
 }
 
 /// Where a row comes from, for messages and identifiers.
@@ -52,15 +62,19 @@ pub(super) struct Place {
     pub(super) path: PathBuf,
     /// Line of a file; `None` for a table in memory.
     pub(super) line: Option<usize>,
-    /// Number of the row, from 0.
-    pub(super) row: usize,
+    pub(super) row: TableRow,
+    /// What messages call a row of a table in memory.
+    pub(super) name: Option<String>,
 }
 
 impl Place {
     pub(super) fn error(&self, message: String) -> Error {
         match self.line {
             Some(line) => Error::corpus_line(&self.path, line, message),
-            None => Error::corpus(&self.path, format!("row {}: {message}", self.row)),
+            None => {
+                let number = self.row.row.to_string();
+                Error::corpus(&self.path, format!("row {}: {message}", self.name.as_ref().unwrap_or(&number)))
+            }
         }
     }
 }
@@ -68,7 +82,8 @@ impl Place {
 /// An argument as a row states it.
 #[derive(Debug, Clone)]
 pub(super) struct Argument {
-    pub(super) span: Span,
+    /// `None` where a tag in the text marks it.
+    pub(super) span: Option<Span>,
     pub(super) text: Option<String>,
     pub(super) kind: Option<String>,
 }
@@ -96,36 +111,57 @@ pub(super) fn from_columns(columns: &Columns, options: &ReadOptions) -> Result<C
         ("document", optional(&columns.document)),
         ("sentence", optional(&columns.sentence)),
         ("label", Some(columns.label.len())),
-        ("entity1_start", Some(columns.entity1_start.len())),
-        ("entity1_end", Some(columns.entity1_end.len())),
-        ("entity2_start", Some(columns.entity2_start.len())),
-        ("entity2_end", Some(columns.entity2_end.len())),
+        ("entity1_start", columns.entity1_start.as_ref().map(Vec::len)),
+        ("entity1_end", columns.entity1_end.as_ref().map(Vec::len)),
+        ("entity2_start", columns.entity2_start.as_ref().map(Vec::len)),
+        ("entity2_end", columns.entity2_end.as_ref().map(Vec::len)),
         ("entity1", optional(&columns.entity1)),
         ("entity2", optional(&columns.entity2)),
         ("entity1_type", optional(&columns.entity1_type)),
         ("entity2_type", optional(&columns.entity2_type)),
         ("split", optional(&columns.split)),
         ("fold", columns.fold.as_ref().map(Vec::len)),
+        ("row", optional(&columns.row)),
     ];
     if let Some((name, Some(length))) = lengths.iter().find(|(_, length)| length.is_some_and(|l| l != count)) {
         let message = format!("column `{name}` has {length} rows where `text` has {count}");
         return Err(Error::corpus("table", message));
     }
+    let offsets = [&columns.entity1_start, &columns.entity1_end, &columns.entity2_start, &columns.entity2_end];
+    let offsets: Option<[&Vec<usize>; 4]> = match offsets.map(Option::as_ref) {
+        [Some(start1), Some(end1), Some(start2), Some(end2)] => Some([start1, end1, start2, end2]),
+        some => {
+            if let Some(missing) = some.iter().position(Option::is_none).filter(|_| some.iter().any(Option::is_some)) {
+                return Err(Error::corpus("table", format!("no column `{}`", OFFSETS[missing])));
+            }
+            None
+        }
+    };
     let cell = |column: &Option<Vec<String>>, row: usize| column.as_ref().map(|column| column[row].clone());
     let rows = (0..count)
         .map(|row| {
-            let span1 = Span::new(columns.entity1_start[row], columns.entity1_end[row]);
-            let span2 = Span::new(columns.entity2_start[row], columns.entity2_end[row]);
+            let span = |argument: usize| {
+                offsets.map(|columns| Span::new(columns[2 * argument][row], columns[2 * argument + 1][row]))
+            };
+            let number = TableRow { table: 0, row };
             Row {
-                place: Place { path: "table".into(), line: None, row },
+                place: Place { path: "table".into(), line: None, row: number, name: cell(&columns.row, row) },
                 id: cell(&columns.id, row),
                 document: cell(&columns.document, row),
                 sentence: cell(&columns.sentence, row),
                 text: columns.text[row].clone(),
                 label: columns.label[row].clone(),
                 arguments: [
-                    Argument { span: span1, text: cell(&columns.entity1, row), kind: cell(&columns.entity1_type, row) },
-                    Argument { span: span2, text: cell(&columns.entity2, row), kind: cell(&columns.entity2_type, row) },
+                    Argument {
+                        span: span(0),
+                        text: cell(&columns.entity1, row),
+                        kind: cell(&columns.entity1_type, row),
+                    },
+                    Argument {
+                        span: span(1),
+                        text: cell(&columns.entity2, row),
+                        kind: cell(&columns.entity2_type, row),
+                    },
                 ],
                 split: cell(&columns.split, row),
                 fold: columns.fold.as_ref().map(|fold| fold[row]),
@@ -161,6 +197,7 @@ pub(super) fn build(rows: Vec<Row>, options: &ReadOptions, path: PathBuf) -> Res
     let mut texts: HashMap<(Option<String>, String, String), String> = HashMap::new();
     let mut ids: HashSet<String> = HashSet::new();
     let mut kinds: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut tags = Tags::default();
     for row in rows {
         let fail = |message: String| row.place.error(message);
         let label = task.label(&row.label).ok_or_else(|| {
@@ -204,12 +241,17 @@ pub(super) fn build(rows: Vec<Row>, options: &ReadOptions, path: PathBuf) -> Res
             )));
         }
         let sentence = &mut list[number];
+        let located = locate(&row, &task, &mut tags)?;
         if sentence.text != row.text || sentence.document != document {
-            return Err(fail(format!("sentence {sentence_id} has another text or document in an earlier row")));
+            let remedy = match located.iter().any(|one| one.tag) {
+                true => "; a text with the tags of one pair is a sentence of its own: leave the column `sentence` out",
+                false => "",
+            };
+            return Err(fail(format!("sentence {sentence_id} has another text or document in an earlier row{remedy}")));
         }
-        let [first, second] = &row.arguments;
-        let (entity1, entity2) =
-            (mention(sentence, first, "entity1", &fail)?, mention(sentence, second, "entity2", &fail)?);
+        let [first, second] = &located;
+        let entity1 = mention(sentence, first, None);
+        let entity2 = mention(sentence, second, (first.tag && first.span == second.span).then_some(entity1));
         if entity1 == entity2 {
             return Err(fail("both arguments are the same mention".into()));
         }
@@ -218,9 +260,10 @@ pub(super) fn build(rows: Vec<Row>, options: &ReadOptions, path: PathBuf) -> Res
         if !ids.insert(id.clone()) {
             return Err(fail(format!("id {id} is there twice")));
         }
-        sentence.pairs.push(Pair { id, entity1, entity2, label });
+        sentence.pairs.push(Pair { id, entity1, entity2, label, row: Some(row.place.row) });
     }
     task.candidates = candidates(&kinds);
+    tags.report(&path, &mut task, &mut report);
     order_splits(&mut splits);
     Ok(Corpus { name: task.name.clone(), task, splits, folds, report })
 }
@@ -249,29 +292,19 @@ fn task(rows: &[Row], options: &ReadOptions) -> Result<Task> {
     Task::new(name, labels, negative.as_deref())
 }
 
-/// The mention of an argument, added to its sentence when it is new.
-fn mention(sentence: &mut Sentence, argument: &Argument, which: &str, fail: &dyn Fn(String) -> Error) -> Result<usize> {
-    let Span { start, end } = argument.span;
-    if start >= end {
-        return Err(fail(format!("{which}_start {start} is not before {which}_end {end}")));
-    }
-    let index = CharIndex::new(&sentence.text);
-    let found = index.slice(argument.span).ok_or_else(|| {
-        fail(format!("{which}_end {end} is outside of the text, which has {} characters", index.len()))
-    })?;
-    if let Some(text) = &argument.text
-        && text != found
-    {
-        return Err(fail(format!("{which} is `{text}`, but characters {start} to {end} of the text are `{found}`")));
-    }
-    let kind = argument.kind.clone().filter(|kind| !kind.is_empty()).unwrap_or_else(|| "entity".to_owned());
-    let same = |entity: &Entity| entity.spans == [argument.span] && entity.kind == kind;
-    if let Some(known) = sentence.entities.iter().position(same) {
-        return Ok(known);
+/// The mention of an argument, added to its sentence when it is new. One tag may stand for both arguments, which are two
+/// mentions all the same: `other` is the first one then.
+fn mention(sentence: &mut Sentence, argument: &Located, other: Option<usize>) -> usize {
+    let Located { span, text, kind, .. } = argument;
+    let same = |(index, entity): (usize, &Entity)| {
+        entity.spans == [*span] && entity.kind == *kind && entity.text == *text && Some(index) != other
+    };
+    if let Some(known) = sentence.entities.iter().enumerate().position(same) {
+        return known;
     }
     let id = format!("{}.e{}", sentence.id, sentence.entities.len());
-    sentence.entities.push(Entity { id, kind, text: found.to_owned(), spans: vec![argument.span] });
-    Ok(sentence.entities.len() - 1)
+    sentence.entities.push(Entity { id, kind: kind.clone(), text: text.clone(), spans: vec![*span] });
+    sentence.entities.len() - 1
 }
 
 /// Prediction pairs what the table pairs: one rule for each combination of types.

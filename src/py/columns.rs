@@ -34,6 +34,14 @@ impl<'py> Columns<'py> {
         Ok(self)
     }
 
+    /// A column of counts or positions, unless there are none.
+    pub fn integers_if_there(self, name: &str, values: Option<Vec<usize>>) -> PyResult<Self> {
+        match values {
+            Some(values) => self.integers(name, values),
+            None => Ok(self),
+        }
+    }
+
     /// A column of positions, some of them missing.
     pub fn maybe_integers(self, name: &str, values: impl IntoIterator<Item = Option<usize>>) -> PyResult<Self> {
         let values: Vec<Option<usize>> = values.into_iter().collect();

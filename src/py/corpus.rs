@@ -99,16 +99,17 @@ impl PyCorpus {
             sentence: column(columns, "sentence")?,
             text: needed(columns, "text")?,
             label: needed(columns, "label")?,
-            entity1_start: needed(columns, "entity1_start")?,
-            entity1_end: needed(columns, "entity1_end")?,
-            entity2_start: needed(columns, "entity2_start")?,
-            entity2_end: needed(columns, "entity2_end")?,
+            entity1_start: column(columns, "entity1_start")?,
+            entity1_end: column(columns, "entity1_end")?,
+            entity2_start: column(columns, "entity2_start")?,
+            entity2_end: column(columns, "entity2_end")?,
             entity1: column(columns, "entity1")?,
             entity2: column(columns, "entity2")?,
             entity1_type: column(columns, "entity1_type")?,
             entity2_type: column(columns, "entity2_type")?,
             split: column(columns, "split")?,
             fold: column(columns, "fold")?,
+            row: column(columns, "row")?,
         };
         detached(py, || Corpus::from_columns(&table, &options.0)).map(Self::of)
     }

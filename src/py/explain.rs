@@ -78,8 +78,10 @@ fn word_columns<'py>(py: Python<'py>, rows: &[Row], labels: &[String]) -> PyResu
     let name = |label: Option<usize>| label.and_then(|label| labels.get(label)).map(String::as_str);
     let stems: Vec<String> = rows.iter().map(|row| stem(&row.word.text)).collect();
     let words = || rows.iter().map(|row| &row.word);
+    let table_rows = rows.iter().map(|row| row.instance.row.map(|row| row.row)).collect();
     let columns = Columns::new(py)
         .text("instance", rows.iter().map(|row| row.instance.id.as_str()))?
+        .integers_if_there("row", table_rows)?
         .text("document", rows.iter().map(|row| row.instance.document.as_str()))?
         .text("word", words().map(|word| word.text.as_str()))?
         .text("stem", stems.iter().map(String::as_str))?

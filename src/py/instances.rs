@@ -28,10 +28,12 @@ impl PyInstances {
 
     fn columns<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let items = self.items.iter();
+        let rows: Option<Vec<usize>> = items.clone().map(|item| item.row.map(|row| row.row)).collect();
         let label = |item: &Instance| item.label.and_then(|label| self.task.labels.get(label));
         let labels = items.clone().map(|item| label(item).map(String::as_str));
         let columns = Columns::new(py)
             .text("id", items.clone().map(|item| item.id.as_str()))?
+            .integers_if_there("row", rows)?
             .text("document", items.clone().map(|item| item.document.as_str()))?
             .text("sentence", items.clone().map(|item| item.sentence.as_str()))?
             .text("text", items.clone().map(|item| item.text.as_str()))?

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use biorel::corpus::{Averaging, Columns, Corpus, CorpusKind, ReadOptions, Span};
+use biorel::corpus::{Averaging, Columns, Corpus, CorpusKind, ReadOptions, Sentence, Span};
+use biorel::encode::{Instance, Marking, instances};
 
 use super::{data, findings, read};
 
@@ -10,12 +11,21 @@ fn columns() -> Columns {
     Columns {
         text: vec!["Gene α causes gout.".into(), "Gene α causes gout.".into(), "Gene B spares gout.".into()],
         label: vec!["causes".into(), "none".into(), "none".into()],
-        entity1_start: vec![0, 5, 0],
-        entity1_end: vec![6, 6, 6],
-        entity2_start: vec![14, 14, 14],
-        entity2_end: vec![18, 18, 18],
+        entity1_start: Some(vec![0, 5, 0]),
+        entity1_end: Some(vec![6, 6, 6]),
+        entity2_start: Some(vec![14, 14, 14]),
+        entity2_end: Some(vec![18, 18, 18]),
         ..Columns::default()
     }
+}
+
+fn set(column: &mut Option<Vec<usize>>, row: usize, value: usize) {
+    column.as_mut().unwrap()[row] = value;
+}
+
+fn drop_offsets(columns: &mut Columns) {
+    let Columns { entity1_start, entity1_end, entity2_start, entity2_end, .. } = columns;
+    [entity1_start, entity1_end, entity2_start, entity2_end].into_iter().for_each(|column| *column = None);
 }
 
 fn refuse(change: impl Fn(&mut Columns), options: &ReadOptions) -> String {
@@ -75,12 +85,30 @@ fn rows_in_memory_that_cannot_be_used() {
     let default = ReadOptions::default();
     type Change = Box<dyn Fn(&mut Columns)>;
     let cases: Vec<(Change, &str)> = vec![
-        (Box::new(|c| c.entity2_end[2] = 99), "row 2: entity2_end 99 is outside of the text, which has 19 characters"),
-        (Box::new(|c| c.entity1_end[1] = 5), "row 1: entity1_start 5 is not before entity1_end 5"),
+        (
+            Box::new(|c| set(&mut c.entity2_end, 2, 99)),
+            "row 2: entity2_end 99 is outside of the text, which has 19 characters",
+        ),
+        (Box::new(|c| set(&mut c.entity1_end, 1, 5)), "row 1: entity1_start 5 is not before entity1_end 5"),
         (Box::new(|c| c.entity1 = Some(vec!["Gene α".into(); 3])), "row 1: entity1 is `Gene α`, but characters 5 to 6"),
         (Box::new(|c| c.id = Some(vec!["p".into(); 3])), "row 1: id p is there twice"),
         (Box::new(|c| c.sentence = Some(vec!["s".into(); 3])), "row 2: sentence s has another text"),
-        (Box::new(|c| (c.entity2_start[0], c.entity2_end[0]) = (0, 6)), "row 0: both arguments are the same mention"),
+        (
+            Box::new(|c| {
+                set(&mut c.entity2_start, 0, 0);
+                set(&mut c.entity2_end, 0, 6);
+            }),
+            "row 0: both arguments are the same mention",
+        ),
+        (Box::new(|c| c.entity1_end = None), "no column `entity1_end`"),
+        (Box::new(|c| drop_offsets(c)), "row 0: there are no offsets, and no tag such as @GENE$ stands in the text"),
+        (
+            Box::new(|c| {
+                c.row = Some(vec!["a".into(), "b".into(), "c".into()]);
+                set(&mut c.entity2_end, 2, 99);
+            }),
+            "row c: entity2_end 99 is outside",
+        ),
         (Box::new(|c| drop(c.label.pop())), "column `label` has 2 rows where `text` has 3"),
         (Box::new(|c| c.split = Some(vec![])), "column `split` has 0 rows"),
         (Box::new(|c| *c = Columns::default()), "has no rows"),
@@ -103,6 +131,166 @@ fn rows_in_memory_that_cannot_be_used() {
     for (change, message) in cases {
         let error = refuse(change, &default);
         assert!(error.contains(message), "`{message}` is not in: {error}");
+    }
+}
+
+/// A table of texts that are anonymised already, with one label each.
+fn anonymised(rows: &[(&str, &str)]) -> Columns {
+    let (text, label) = rows.iter().map(|(text, label)| ((*text).to_owned(), (*label).to_owned())).unzip();
+    Columns { text, label, ..Columns::default() }
+}
+
+/// The marked texts of all pairs with their labels.
+fn marked(corpus: &Corpus, marking: Marking) -> Vec<(String, String)> {
+    let sentences: Vec<_> = corpus.sentences().cloned().collect();
+    let show = |instance: Instance| (instance.text, corpus.task.labels[instance.label.unwrap()].clone());
+    instances(&sentences, &corpus.task, marking).unwrap().into_iter().map(show).collect()
+}
+
+#[test]
+fn pairs_have_the_order_of_the_table_and_the_number_of_their_row() {
+    let mut columns = columns();
+    // The sentence of rows 0 and 2 is another one in row 1.
+    columns.text.swap(1, 2);
+    set(&mut columns.entity1_start, 1, 0);
+    set(&mut columns.entity1_start, 2, 5);
+    let corpus = Corpus::from_columns(&columns, &ReadOptions::default()).unwrap();
+    assert_eq!(corpus.sentences().map(|sentence| sentence.pairs.len()).collect::<Vec<_>>(), [2, 1]);
+    let sentences: Vec<_> = corpus.sentences().cloned().collect();
+    let read = instances(&sentences, &corpus.task, Marking::Typed).unwrap();
+    assert_eq!(read.iter().map(|instance| instance.row.unwrap().row).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(
+        read.iter().map(|instance| instance.mentions[0].as_str()).collect::<Vec<_>>(),
+        ["Gene α", "Gene B", "α"]
+    );
+    assert_eq!(Corpus::from_bytes(&corpus.to_bytes().unwrap()).unwrap(), corpus);
+}
+
+#[test]
+fn rows_of_several_files_count_in_each_and_stand_file_by_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let header = "text,label,entity1_start,entity1_end,entity2_start,entity2_end,split\n";
+    for (name, texts) in [("a", ["A b", "C d", "A b"]), ("b", ["E f", "A b", "E f"])] {
+        let rows: String =
+            texts.iter().enumerate().map(|(row, text)| format!("{text},l{},0,1,2,3,all\n", row % 2)).collect();
+        std::fs::write(folder.path().join(format!("{name}.csv")), header.to_owned() + &rows).unwrap();
+    }
+    let corpus = read(CorpusKind::Table, folder.path()).unwrap();
+    let sentences: Vec<_> = corpus.sentences().cloned().collect();
+    let read = instances(&sentences, &corpus.task, Marking::Markers).unwrap();
+    let found: Vec<_> = read.iter().map(|one| (one.row.unwrap().table, one.row.unwrap().row)).collect();
+    assert_eq!(found, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]);
+    assert!(read[4].text.starts_with("[E1] A"));
+}
+
+#[test]
+fn tags_in_the_text_are_the_entities_and_keep_their_types() {
+    let rows = [
+        ("The @GENE$ variant is linked to @DISEASE$.", "1"),
+        ("No tie of @DISEASE$ to @GENE$ was seen.", "0"),
+        ("α @CELL-LINE$ has @GENE2$", "0"),
+        ("inhibits @DRUG-DRUG$ and", "1"),
+        ("a @CHEM-GENE$ too", "0"),
+    ];
+    let corpus = Corpus::from_columns(&anonymised(&rows), &ReadOptions::default()).unwrap();
+    for marking in [Marking::Typed, Marking::Blue] {
+        let same = rows.map(|(text, label)| (text.to_owned(), label.to_owned()));
+        assert_eq!(marked(&corpus, marking), same, "{marking}");
+    }
+    let types = |s: &Sentence| {
+        let [pair] = s.pairs.as_slice() else { panic!("{}", s.text) };
+        [pair.entity1, pair.entity2].map(|entity| s.entities[entity].kind.clone())
+    };
+    let types: Vec<_> = corpus.sentences().map(types).collect();
+    assert_eq!(types[..2], [["GENE", "DISEASE"], ["DISEASE", "GENE"]]);
+    assert_eq!(types[3..], [["DRUG", "DRUG"], ["CHEM", "GENE"]]);
+    let reason = &corpus.report.findings[1].reason;
+    assert!(
+        reason.starts_with("5 rows: no offsets; the tags in the text are the entities (@GENE$, @DISEASE$,"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn types_and_mentions_beside_tags() {
+    let mut columns = anonymised(&[("@DISEASE$ needs @GENE$.", "yes"), ("@GENE$ spares @DISEASE$.", "no")]);
+    columns.entity1_type = Some(vec!["gene".into(), String::new()]);
+    columns.entity1 = Some(vec!["BRCA1".into(), "TP53".into()]);
+    let corpus = Corpus::from_columns(&columns, &ReadOptions::default()).unwrap();
+    let sentences: Vec<_> = corpus.sentences().cloned().collect();
+    let read = instances(&sentences, &corpus.task, Marking::Typed).unwrap();
+    let mentions: Vec<_> = read.iter().map(|one| one.mentions.each_ref().map(String::as_str)).collect();
+    assert_eq!(mentions, [["BRCA1", "@DISEASE$"], ["TP53", "@DISEASE$"]]);
+    assert_eq!((read[0].text.as_str(), read[0].entities[0]), ("@DISEASE$ needs @GENE$.", Span::new(16, 22)));
+    columns.entity1_type = Some(vec!["drug".into(), String::new()]);
+    let error = Corpus::from_columns(&columns, &ReadOptions::default()).unwrap_err().to_string();
+    assert_eq!(error, "table: row 0: the types are drug, but the text has the tags @DISEASE$ and @GENE$");
+}
+
+#[test]
+fn offsets_over_tags_keep_the_types_of_the_tags() {
+    let mut columns = anonymised(&[("The @GENE$ is in @DISEASE$.", "yes"), ("BRCA1 is not in @DISEASE$.", "no")]);
+    columns.entity1_start = Some(vec![4, 0]);
+    columns.entity1_end = Some(vec![10, 5]);
+    columns.entity2_start = Some(vec![17, 16]);
+    columns.entity2_end = Some(vec![26, 25]);
+    let corpus = Corpus::from_columns(&columns, &ReadOptions::default()).unwrap();
+    let texts: Vec<_> = marked(&corpus, Marking::Typed).into_iter().map(|(text, _)| text).collect();
+    assert_eq!(texts, ["The @GENE$ is in @DISEASE$.", "@ENTITY$ is not in @DISEASE$."]);
+    let reason = &corpus.report.findings[1].reason;
+    assert_eq!(
+        reason,
+        "2 rows: an entity without a type is a tag of the text, which states its type (@GENE$, @DISEASE$)"
+    );
+    // A type that the user gives is the user's.
+    columns.entity1_type = Some(vec!["protein".into(); 2]);
+    let corpus = Corpus::from_columns(&columns, &ReadOptions::default()).unwrap();
+    assert_eq!(marked(&corpus, Marking::Typed)[0].0, "The @PROTEIN$ is in @DISEASE$.");
+}
+
+#[test]
+fn rows_with_fewer_or_more_than_two_tags_are_named() {
+    let refuse = |text: &str| {
+        let columns = anonymised(&[("@A$ and @B$", "yes"), (text, "no")]);
+        Corpus::from_columns(&columns, &ReadOptions::default()).expect_err(text).to_string()
+    };
+    assert_eq!(
+        refuse("@A$ alone"),
+        "table: row 1: the text has one tag (@A$) where a pair has two: let the tags of one pair stand in it, or give \
+         the columns entity1_start, entity1_end, entity2_start, entity2_end"
+    );
+    assert!(
+        refuse("@A$, @A$ and @B$")
+            .starts_with("table: row 1: the text has 3 tags (@A$, @A$, @B$) where a pair has two")
+    );
+    assert!(refuse("[E1] a [/E1] [E2] b [/E2]").starts_with("table: row 1: there are no offsets, and no tag such as"));
+    let mut columns = anonymised(&[("@A$ and @B$", "yes"), ("@A$ or @B$", "no")]);
+    columns.sentence = Some(vec!["s".into(); 2]);
+    let error = Corpus::from_columns(&columns, &ReadOptions::default()).unwrap_err().to_string();
+    assert!(error.ends_with("leave the column `sentence` out"), "{error}");
+}
+
+#[test]
+fn anonymised_files_of_each_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [
+        ("a.tsv", "text\tlabel\nThe @GENE$ in @DISEASE$.\t1\nNo @GENE$ in @DISEASE$.\t0\n"),
+        ("a.csv", "text,label\nThe @GENE$ in @DISEASE$.,1\nNo @GENE$ in @DISEASE$.,0\n"),
+        (
+            "a.jsonl",
+            "{\"text\": \"The @GENE$ in @DISEASE$.\", \"label\": 1}\n{\"text\": \"No @GENE$ in @DISEASE$.\", \"label\": 0}\n",
+        ),
+    ];
+    for (name, content) in files {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        let corpus = read(CorpusKind::Table, &path).unwrap();
+        let texts: Vec<_> = marked(&corpus, Marking::Typed).into_iter().map(|(text, _)| text).collect();
+        assert_eq!(texts, ["The @GENE$ in @DISEASE$.", "No @GENE$ in @DISEASE$."], "{name}");
+        std::fs::write(&path, content.replace("No @GENE$", "No GENE")).unwrap();
+        let error = read(CorpusKind::Table, &path).unwrap_err().to_string();
+        let line = if name.ends_with("jsonl") { 2 } else { 3 };
+        assert!(error.contains(&format!("{name}:{line}: the text has one tag (@DISEASE$)")), "{error}");
     }
 }
 
@@ -160,7 +348,12 @@ fn files_that_cannot_be_used() {
     assert_eq!(refuse("a.xlsx", "PK"), "a.xlsx: is not a table; its name must end in .tsv, .csv or .jsonl");
     assert!(refuse("a.tsv", "").starts_with("a.tsv:1: no column `text`"));
     assert!(
-        refuse("a.tsv", "text\tlabel\n").starts_with("a.tsv:1: no column `entity1_start`; the columns are text, label")
+        refuse("a.tsv", "text\tlabel\tentity1_end\n")
+            .starts_with("a.tsv:1: no column `entity1_start`; the columns are text, label, entity1_end")
+    );
+    assert!(
+        refuse("a.tsv", "text\tlabel\nA b\tyes\nA b\tno\n")
+            .starts_with("a.tsv:2: there are no offsets, and no tag such as")
     );
     assert!(refuse("a.tsv", &format!("text\t{header}")).starts_with("a.tsv:1: column `text` is there twice"));
     assert_eq!(refuse("a.tsv", header), "a.tsv: has no rows");

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import biorel
 import pandas as pd
@@ -116,6 +119,109 @@ def test_a_table_in_memory_is_the_same_as_in_a_file(tmp_path: Path) -> None:
     for name in ("pairs.tsv", "pairs.jsonl"):
         read = biorel.load_corpus("table", tmp_path / name, negative="no").instances("train")
         pd.testing.assert_frame_equal(read, expected)
+
+
+TWICE = pd.DataFrame(
+    {
+        "text": ["A binds B and C.", "D binds E.", "A binds B and C."],
+        "label": ["yes", "yes", "no"],
+        "entity1_start": [0, 0, 0],
+        "entity1_end": [1, 1, 1],
+        "entity2_start": [8, 8, 14],
+        "entity2_end": [9, 9, 15],
+    }
+)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.RangeIndex(3),
+        pd.Index([17, 4, 9]),
+        pd.Index(["x", "y", "x"]),
+        pd.DatetimeIndex(["2026-01-02", "2026-01-01", "2026-01-03"]),
+        pd.MultiIndex.from_tuples([("a", 1), ("a", 2), ("b", 1)]),
+    ],
+)
+def test_a_table_keeps_its_order_and_its_index(index: pd.Index) -> None:
+    table = TWICE.set_index(index)
+    corpus = biorel.load_corpus("table", table)
+    read = corpus.instances("all")
+    assert read["row"].tolist() == index.tolist()
+    assert read["label"].tolist() == ["yes", "yes", "no"]
+    assert read["entity2"].tolist() == ["B", "E", "C"]
+    # The index goes along with other divisions and to other processes.
+    sent = pickle.loads(pickle.dumps(corpus))
+    assert sent.instances("all")["row"].tolist() == index.tolist()
+    documents = corpus.sentences("all")["document"].tolist()
+    divided = corpus.divide({"one": documents[:1], "two": documents[1:]})
+    assert divided.instances("one")["row"].tolist() == [index.tolist()[row] for row in (0, 2)]
+    assert divided.instances("two")["row"].tolist() == [index.tolist()[1]]
+    with pytest.raises(biorel.CorpusError, match=re.escape(f"row {index.tolist()[1]}: ")):
+        biorel.load_corpus("table", table.assign(entity2_end=[9, 99, 15]))
+
+
+def test_the_rows_of_a_table_stand_in_every_table_of_its_pairs(encoder: biorel.Encoder, tmp_path: Path) -> None:
+    days = pd.date_range("2026-01-01", periods=8).tolist()
+    tables = [TWICE.assign(document=f"d{number}") for number in range(4)]
+    table = pd.concat([*tables[:3], tables[3].iloc[[1, 2, 0]]]).set_axis([f"row {n}" for n in range(12)])
+    corpus = biorel.load_corpus("table", table)
+    settings: dict[str, Any] = {"max_steps": 1, "max_length": 64, "progress": False}
+    run = biorel.finetune(corpus, encoder, head="attention", train="all", **settings)
+    predictions = run.model.predictions(corpus, "all")
+    assert predictions["row"].tolist() == table.index.tolist()
+    assert predictions["gold"].tolist() == table["label"].tolist()
+    attention = run.model.attention(corpus, "all")
+    names = predictions.set_index("id")["row"]
+    assert (attention["row"] == attention["instance"].map(names)).all()
+    assert attention["row"].drop_duplicates().tolist() == table.index.tolist()
+    assert biorel.heatmap(attention, predictions["id"][5]).instances == [predictions["id"][5]]
+    # What is written to a directory and read again is the same.
+    dated = biorel.load_corpus("table", table.iloc[:8].set_axis(days))
+    found = [
+        biorel.cross_validate(dated, encoder, folds=2, directory=directory, **settings).predictions
+        for directory in (None, tmp_path / "cv", tmp_path / "cv")
+    ]
+    assert sorted(found[0]["row"]) == [str(day) for day in days]
+    for other in found[1:]:
+        pd.testing.assert_frame_equal(other, found[0])
+
+
+def test_rows_of_a_file_are_those_of_read_csv(tmp_path: Path) -> None:
+    TWICE.to_csv(tmp_path / "pairs.csv", index=False)
+    read = biorel.load_corpus("table", tmp_path / "pairs.csv").instances("all")
+    table = pd.read_csv(tmp_path / "pairs.csv")
+    assert read["row"].tolist() == table.index.tolist()
+    assert read["label"].tolist() == table["label"].tolist()
+    assert "row" not in biorel.load_sample("ddi").instances("test").columns
+
+
+def test_tags_of_a_text_that_is_anonymised_already(tmp_path: Path) -> None:
+    texts = ["The @GENE$ variant is linked to @DISEASE$.", "No tie of @GENE$ to @DISEASE$ was seen."]
+    table = pd.DataFrame({"sentence": texts, "label": [1, 0]})
+    corpus = biorel.load_corpus("table", table, columns={"text": "sentence"})
+    for marking in ("typed", "blue"):
+        assert corpus.instances("all", marking)["text"].tolist() == texts
+    assert (
+        corpus.instances("all", "markers")["text"][1] == "No tie of [E1] @GENE$ [/E1] to [E2] @DISEASE$ [/E2] was seen."
+    )
+    assert (
+        corpus.findings()["reason"]
+        .str.contains("tags in the text are the entities (@GENE$, @DISEASE$)", regex=False)
+        .any()
+    )
+    offsets = {
+        f"entity{number}_{end}": [text.index(tag) + (len(tag) if end == "end" else 0) for text in texts]
+        for number, tag in ((1, "@GENE$"), (2, "@DISEASE$"))
+        for end in ("start", "end")
+    }
+    given = biorel.load_corpus("table", table.rename(columns={"sentence": "text"}).assign(**offsets))
+    assert given.instances("all")["text"].tolist() == texts
+    table.rename(columns={"sentence": "text"}).to_csv(tmp_path / "gad.tsv", sep="\t", index=False)
+    assert biorel.load_corpus("table", tmp_path / "gad.tsv").instances("all")["text"].tolist() == texts
+    table.loc[1, "sentence"] = "No tie of a gene to @DISEASE$."
+    with pytest.raises(biorel.CorpusError, match=r"row 1: the text has one tag \(@DISEASE\$\) where a pair has two"):
+        biorel.load_corpus("table", table, columns={"text": "sentence"})
 
 
 def test_columns_of_other_names() -> None:

@@ -28,8 +28,21 @@ class Corpus:
     Made by ``load_corpus``. It does not change; ``divide`` and ``fold`` give new ones.
     """
 
-    def __init__(self, core: _biorel.Corpus) -> None:
+    def __init__(self, core: _biorel.Corpus, rows: pd.Index | None = None) -> None:
         self._core = core
+        # The index of the DataFrame that it was read from.
+        self._rows = rows
+
+    def with_core(self, core: _biorel.Corpus) -> Corpus:
+        """Another division of the same data."""
+        return Corpus(core, self._rows)
+
+    def name_rows(self, table: pd.DataFrame) -> pd.DataFrame:
+        """A table with the DataFrame's index in the column ``row``, where it has the rows' numbers."""
+        if self._rows is not None and "row" in table.columns:
+            named = self._rows.take(table["row"].to_numpy())
+            table["row"] = named.to_flat_index() if isinstance(named, pd.MultiIndex) else named
+        return table
 
     @property
     def name(self) -> str:
@@ -109,14 +122,15 @@ class Corpus:
         -------
         pandas.DataFrame
             One row per pair: ``id``, ``document``, ``sentence``, ``text`` (marked), ``label``, ``entity1``,
-            ``entity2``.
+            ``entity2``. Pairs of your own table stand in its order and have the column ``row`` behind ``id``: the index
+            of your DataFrame, or the number of the row in its file, from 0 as ``pandas.read_csv`` counts.
 
         Examples
         --------
         >>> biorel.load_sample("ddi").instances("test")[["text", "label"]].iloc[0].tolist()
         ['@DRUG$ should never be taken together with @DRUG$.', 'advise']
         """
-        return pd.DataFrame(self._core.instances([split], marking).columns())
+        return self.name_rows(pd.DataFrame(self._core.instances([split], marking).columns()))
 
     def findings(self) -> pd.DataFrame:
         """What was lost, skipped or repaired while the files were read; nothing is dropped silently.
@@ -165,7 +179,7 @@ class Corpus:
         >>> corpus.divide({"train": documents[:17], "test": documents[17:]}).splits
         ['train', 'test']
         """
-        return Corpus(self._core.divide([(name, list(documents)) for name, documents in parts.items()]))
+        return self.with_core(self._core.divide([(name, list(documents)) for name, documents in parts.items()]))
 
     def fold(self, index: int, *, folds: int = 10, by: By | None = None, seed: int = 1) -> Corpus:
         """Hold one fold out: a corpus with the splits ``train`` and ``test``.
@@ -203,7 +217,7 @@ class Corpus:
         [18, 6]
         """
         by = by or ("document" if self._core.given_folds is None else "given")
-        held = Corpus(self._core.fold(index, folds, by, seed))
+        held = self.with_core(self._core.fold(index, folds, by, seed))
         if by == "instance":
             shared = len(set(held.sentences("train")["id"]) & set(held.sentences("test")["id"]))
             warnings.warn(
@@ -237,12 +251,13 @@ class Corpus:
 
     def __getstate__(self) -> dict[str, Any]:
         """All of it, for a process with the same version of biorel."""
-        return {"version": VERSION, "content": self._core.to_bytes()}
+        return {"version": VERSION, "content": self._core.to_bytes(), "rows": self._rows}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Read and check what the other process sent."""
         check_version(state["version"])
         self._core = _biorel.Corpus.from_bytes(state["content"])
+        self._rows = state["rows"]
 
     def __repr__(self) -> str:
         """One line with the splits' sizes."""
@@ -267,8 +282,9 @@ def load_corpus(
     name : str
         The format. ``aimed``: any corpus in the unified PPI XML form, or the flat ``aimed_pairs.tsv``. ``ddi``:
         DDIExtraction 2013. ``chemprot``: the tables of BioCreative VI track 5. ``table``: your own pairs, one row each,
-        from TSV, CSV, JSONL or a DataFrame. ``pubtator``, ``bioc`` (XML or JSON), ``brat``: whole documents, whose
-        relations become the labels. ``documents``: the same from ``Document`` objects.
+        from TSV, CSV, JSONL or a DataFrame, with character offsets, or with two tags such as ``@GENE$`` in each text.
+        ``pubtator``, ``bioc`` (XML or JSON), ``brat``: whole documents, whose relations become the labels.
+        ``documents``: the same from ``Document`` objects.
     source : path, sequence of paths, DataFrame, or iterable of Document
         A folder, a file, several files, or a ``.zip``, which is read in place (documents: unpacked, but for gzip). The
         words ``train``, ``dev`` and ``test`` in names of document files or their folders say the split.
@@ -319,7 +335,8 @@ def load_corpus(
     if isinstance(source, pd.DataFrame):
         if name != "table":
             raise ConfigError(f'source: a DataFrame can only be read as "table", not as "{name}"', "source")
-        return Corpus(_biorel.Corpus.from_columns(table_columns(source, columns or {}), options))
+        core = _biorel.Corpus.from_columns(table_columns(source, columns or {}), options)
+        return Corpus(core, source.index.copy())
     paths = [source] if isinstance(source, (str, os.PathLike)) else cast("list[PathLike]", list(source))
     return Corpus(_biorel.Corpus.read(name, [os.fspath(path) for path in paths], options))
 
@@ -350,14 +367,14 @@ def table_columns(frame: pd.DataFrame, renamed: Mapping[str, str]) -> dict[str, 
         if theirs not in frame.columns:
             there = ", ".join(map(str, frame.columns))
             raise ConfigError(f"columns: the DataFrame has no column `{theirs}`; it has {there}", "columns")
-    columns: dict[str, list[Any]] = {}
+    columns: dict[str, list[Any]] = {"row": [str(row) for row in frame.index]}
     for ours in known:
         theirs = renamed.get(ours, ours)
         if theirs not in frame.columns:
             continue
         values = frame[theirs]
         if values.isna().any():
-            row = int(values.isna().to_numpy().argmax())
+            row = frame.index.tolist()[int(values.isna().to_numpy().argmax())]
             raise CorpusError(f"table: row {row}: column `{theirs}` has no value", "table")
         if ours in _TEXT_COLUMNS:
             columns[ours] = [str(value) for value in values]
@@ -365,8 +382,9 @@ def table_columns(frame: pd.DataFrame, renamed: Mapping[str, str]) -> dict[str, 
         numbers = pd.to_numeric(values, errors="coerce")
         wrong = (numbers.isna() | (numbers < 0) | (numbers % 1 != 0)).to_numpy()
         if wrong.any():
-            row = int(wrong.argmax())
-            message = f"table: row {row}: `{theirs}` must be a whole number from 0, not {values.iloc[row]!r}"
+            position = int(wrong.argmax())
+            place = f"table: row {frame.index.tolist()[position]}"
+            message = f"{place}: `{theirs}` must be a whole number from 0, not {values.iloc[position]!r}"
             raise CorpusError(message, "table")
         columns[ours] = [int(value) for value in numbers]
     return columns

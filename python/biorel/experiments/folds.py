@@ -19,7 +19,7 @@ class Folds(NamedTuple):
 
     def part(self, number: int) -> Corpus:
         """The corpus as ``train`` and ``test``, with this fold held out."""
-        return Corpus(self.corpus._core.fold(number, len(self.numbers), self.by, self.seed))
+        return self.corpus.with_core(self.corpus._core.fold(number, len(self.numbers), self.by, self.seed))
 
     def in_words(self) -> str:
         """As a protocol has it: ``10 folds by document``."""

@@ -142,6 +142,9 @@ def prediction_rows(predictions: pd.DataFrame) -> list[dict[str, Any]]:
         values = predictions[name]
         missing = values.isna()
         columns[name] = [None if gone else value for value, gone in zip(values.tolist(), missing, strict=True)]
+    # An index may hold dates or tuples, which JSON does not.
+    if "row" in columns:
+        columns["row"] = [row if isinstance(row, (int, float, str)) else str(row) for row in columns["row"]]
     names = list(columns)
     return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 

@@ -142,7 +142,7 @@ class RelationModel:
         """
         instances = self._instances(corpus, split)
         predicted = self._core.predict(instances, self._compute)
-        table = pd.DataFrame(instances.columns()).rename(columns={"label": "gold"})
+        table = corpus.name_rows(pd.DataFrame(instances.columns())).rename(columns={"label": "gold"})
         return table.join(self._decisions(predicted, "predicted"))
 
     def evaluate(self, corpus: Corpus, split: str = "test") -> Scores:
@@ -186,13 +186,14 @@ class RelationModel:
         Returns
         -------
         pandas.DataFrame
-            One row per word: ``instance``, ``document``, ``word``, ``stem``, ``weight`` (its pieces' together; an
-            instance's words sum to 1), ``relative`` (the weight times the number of words of the instance: 1 where all
-            are looked at alike), ``pieces`` (how many word pieces it has), ``distance`` (in words, to the nearer
-            entity; 0 is the entity itself), ``distance1`` and ``distance2`` (to either entity), ``is_entity``,
-            ``start`` and ``end`` in the marked text, ``original_start`` and ``original_end`` in the sentence (missing
-            for tags, which stand nowhere in it), ``gold``, ``predicted``. ``attrs["negative"]`` is the label of pairs
-            without a relation. All of it goes to Arrow as it is: ``table.to_parquet(path)`` where pyarrow is installed.
+            One row per word: ``instance``, ``row`` (of your own table, as in ``Corpus.instances``), ``document``,
+            ``word``, ``stem``, ``weight`` (its pieces' together; an instance's words sum to 1), ``relative`` (the
+            weight times the number of words of the instance: 1 where all are looked at alike), ``pieces`` (how many
+            word pieces it has), ``distance`` (in words, to the nearer entity; 0 is the entity itself), ``distance1``
+            and ``distance2`` (to either entity), ``is_entity``, ``start`` and ``end`` in the marked text,
+            ``original_start`` and ``original_end`` in the sentence (missing for tags, which stand nowhere in it),
+            ``gold``, ``predicted``. ``attrs["negative"]`` is the label of pairs without a relation. All of it goes to
+            Arrow as it is: ``table.to_parquet(path)`` where pyarrow is installed.
 
         Raises
         ------
@@ -206,7 +207,7 @@ class RelationModel:
         [1.0]
         """
         columns = _biorel.attention(self._core, self._instances(corpus, split), kind, self._compute)
-        table = pd.DataFrame(columns)
+        table = corpus.name_rows(pd.DataFrame(columns))
         for name in ("original_start", "original_end"):
             table[name] = table[name].astype("Int64")
         table.attrs["negative"] = self._core.task.negative

@@ -1,0 +1,153 @@
+//! The two entities of a row of a user's table: at its offsets, or at the tags of a text that is anonymised already.
+//!
+//! GAD, EU-ADR and the files of the BLUE benchmark come as `The @GENE$ variant is linked to @DISEASE$.` The tags are the
+//! entities then and what stands in them is the entities' type, so that the marking `typed` gives the same text again.
+//! One tag may stand for two mentions that overlap: `@CHEM-GENE$`.
+
+use std::path::Path;
+
+use super::offsets::CharIndex;
+use super::table::{OFFSETS, Row};
+use super::{Finding, FindingKind, Report, Span, Task};
+use crate::text::{find_tags, is_tag};
+use crate::{Error, Result};
+
+/// An argument of a row, found in its text.
+pub(super) struct Located {
+    pub(super) span: Span,
+    /// The mention: as the row states it, else what stands in the text.
+    pub(super) text: String,
+    pub(super) kind: String,
+    /// Whether a tag stands there.
+    pub(super) tag: bool,
+}
+
+/// What was read from tags.
+#[derive(Default)]
+pub(super) struct Tags {
+    /// Types that a tag states, in the order of the table.
+    kinds: Vec<String>,
+    /// Rows without offsets.
+    entities: usize,
+    /// Rows with offsets whose type comes from a tag.
+    typed: usize,
+}
+
+impl Tags {
+    fn know(&mut self, kind: &str) {
+        if !self.kinds.iter().any(|known| known == kind) {
+            self.kinds.push(kind.to_owned());
+        }
+    }
+
+    /// Say what was done, and let every type of a tag become exactly this tag again.
+    pub(super) fn report(&self, path: &Path, task: &mut Task, report: &mut Report) {
+        for kind in &self.kinds {
+            if task.tag(kind) != *kind {
+                task.tags.insert(kind.clone(), kind.clone());
+            }
+        }
+        let tags = self.kinds.iter().map(|kind| format!("@{kind}$")).collect::<Vec<_>>().join(", ");
+        let mut note = |rows: usize, what: String| {
+            if rows > 0 {
+                let id = path.display().to_string();
+                report.findings.push(Finding::new(FindingKind::Repaired, id, format!("{rows} rows: {what}")));
+            }
+        };
+        note(self.entities, format!("no offsets; the tags in the text are the entities ({tags})"));
+        note(self.typed, format!("an entity without a type is a tag of the text, which states its type ({tags})"));
+    }
+}
+
+/// Where the two arguments of a row are, and of which type.
+pub(super) fn locate(row: &Row, task: &Task, tags: &mut Tags) -> Result<[Located; 2]> {
+    let fail = |message: String| row.place.error(message);
+    let index = CharIndex::new(&row.text);
+    let [first, second] = &row.arguments;
+    if let (Some(one), Some(other)) = (first.span, second.span) {
+        let mut typed = false;
+        let mut at = |span: Span, which: usize| {
+            let Span { start, end } = span;
+            let (name, argument) = (format!("entity{}", which + 1), &row.arguments[which]);
+            if start >= end {
+                return Err(fail(format!("{name}_start {start} is not before {name}_end {end}")));
+            }
+            let found = index.slice(span).ok_or_else(|| {
+                fail(format!("{name}_end {end} is outside of the text, which has {} characters", index.len()))
+            })?;
+            let tag = tag_of(found).map(|tag| match two_types(tag) {
+                Some(both) if one == other => both[which],
+                _ => tag,
+            });
+            let stated = argument.text.as_deref().unwrap_or(found);
+            if stated != found && tag.is_none() {
+                let message =
+                    format!("{name} is `{stated}`, but characters {start} to {end} of the text are `{found}`");
+                return Err(fail(message));
+            }
+            let given = argument.kind.clone().filter(|kind| !kind.is_empty());
+            typed |= given.is_none() && tag.is_some();
+            let kind = given.or(tag.map(str::to_owned)).unwrap_or_else(|| "entity".to_owned());
+            if tag == Some(kind.as_str()) {
+                tags.know(&kind);
+            }
+            Ok(Located { span, text: stated.to_owned(), kind, tag: tag.is_some() })
+        };
+        let both = [at(one, 0)?, at(other, 1)?];
+        tags.typed += usize::from(typed);
+        return Ok(both);
+    }
+    let found: Vec<(Span, &str)> =
+        find_tags(&row.text).into_iter().filter_map(|span| Some((span, tag_of(index.slice(span)?)?))).collect();
+    let [one, other] = match found.as_slice() {
+        [one, other] => in_order(row, task, [*one, *other])?,
+        [(span, tag)] if let Some([one, other]) = two_types(tag) => [(*span, one), (*span, other)],
+        _ => return Err(wrong_tags(row, &found)),
+    };
+    tags.entities += 1;
+    let mut located = |(span, kind): (Span, &str), which: usize| {
+        tags.know(kind);
+        let stated = row.arguments[which].text.as_deref().or(index.slice(span)).unwrap_or_default();
+        Located { span, text: stated.to_owned(), kind: kind.to_owned(), tag: true }
+    };
+    Ok([located(one, 0), located(other, 1)])
+}
+
+/// `GENE` of `@GENE$`.
+fn tag_of(text: &str) -> Option<&str> {
+    text.strip_prefix('@')?.strip_suffix('$').filter(|_| is_tag(text))
+}
+
+/// The two types of a tag such as `@CHEM-GENE$`, which stands for two mentions that overlap.
+fn two_types(tag: &str) -> Option<[&str; 2]> {
+    let (one, other) = tag.split_once('-')?;
+    (!one.is_empty() && !other.is_empty() && !other.contains('-')).then_some([one, other])
+}
+
+/// The tags as first and second argument: in the order of the text, unless the row's types say otherwise.
+fn in_order<'a>(row: &Row, task: &Task, tags: [(Span, &'a str); 2]) -> Result<[(Span, &'a str); 2]> {
+    let wanted = row.arguments.each_ref().map(|argument| argument.kind.as_ref().filter(|kind| !kind.is_empty()));
+    let fits = |tags: &[(Span, &str); 2]| {
+        wanted.iter().zip(tags).all(|(kind, (_, tag))| kind.is_none_or(|kind| kind == tag || task.tag(kind) == **tag))
+    };
+    let [one, other] = tags;
+    [[one, other], [other, one]].into_iter().find(fits).ok_or_else(|| {
+        let types = wanted.iter().flatten().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
+        row.place.error(format!("the types are {types}, but the text has the tags @{}$ and @{}$", one.1, other.1))
+    })
+}
+
+fn wrong_tags(row: &Row, found: &[(Span, &str)]) -> Error {
+    let columns = OFFSETS.join(", ");
+    row.place.error(match found {
+        [] => format!(
+            "there are no offsets, and no tag such as @GENE$ stands in the text: give the columns {columns}, or two tags \
+             in each text"
+        ),
+        _ => format!(
+            "the text has {} ({}) where a pair has two: let the tags of one pair stand in it, or give the columns {columns}",
+            if found.len() == 1 { "one tag".to_owned() } else { format!("{} tags", found.len()) },
+            found.iter().map(|(_, tag)| format!("@{tag}$")).collect::<Vec<_>>().join(", ")
+        ),
+    })
+}
