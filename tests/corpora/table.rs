@@ -101,7 +101,7 @@ fn rows_in_memory_that_cannot_be_used() {
             "row 0: both arguments are the same mention",
         ),
         (Box::new(|c| c.entity1_end = None), "no column `entity1_end`"),
-        (Box::new(|c| drop_offsets(c)), "row 0: there are no offsets, and no tag such as @GENE$ stands in the text"),
+        (Box::new(drop_offsets), "row 0: there are no offsets, and no tag such as @GENE$ stands in the text"),
         (
             Box::new(|c| {
                 c.row = Some(vec!["a".into(), "b".into(), "c".into()]);
