@@ -9,13 +9,13 @@
 
 use std::ops::Range;
 
+use crate::corpus::is_marker;
 use crate::encode::{Features, Instance};
 use crate::model::{Network, Weights};
 use crate::ops::Ops;
 use crate::ops::compute::Job;
 use crate::predict::{OnBatch, Prediction, predict};
 use crate::rng::{Purpose, Stream};
-use crate::text::is_marker;
 use crate::{Error, Result};
 
 use super::explain::{Explained, explain};

@@ -6,8 +6,8 @@
 use std::ops::Range;
 
 use crate::corpus::Span;
+use crate::corpus::is_marker;
 use crate::encode::{Features, Instance};
-use crate::text::is_marker;
 use crate::{Error, Result};
 
 /// One word of an instance and the attention it got.

@@ -18,6 +18,7 @@ mod statistics;
 mod table;
 mod table_files;
 mod tagged;
+mod tags;
 mod task;
 mod unified;
 mod xml;
@@ -31,6 +32,7 @@ pub use report::{Finding, FindingKind, Report};
 pub use sentences::split_sentences;
 pub use statistics::SplitStatistics;
 pub use table::Columns;
+pub use tags::{find_tags, is_marker, is_tag};
 pub use task::{Averaging, Task};
 
 use serde::{Deserialize, Serialize};

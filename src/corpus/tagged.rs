@@ -8,8 +8,8 @@ use std::path::Path;
 
 use super::offsets::CharIndex;
 use super::table::{OFFSETS, Row};
+use super::tags::{find_tags, is_tag};
 use super::{Finding, FindingKind, Report, Span, Task};
-use crate::text::{find_tags, is_tag};
 use crate::{Error, Result};
 
 /// An argument of a row, found in its text.

@@ -20,7 +20,7 @@ use super::tokenizer::{Piece, Tokenizer};
 use super::{Features, Instance};
 use crate::config::TooLong;
 use crate::corpus::Span;
-use crate::text::find_tags;
+use crate::corpus::find_tags;
 use crate::{Error, Result};
 
 /// An instance that was left out.

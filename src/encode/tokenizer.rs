@@ -15,7 +15,7 @@ use serde_json::json;
 
 use super::vocabulary::{self, Casing, Definition, SpecialTokens};
 use crate::corpus::Span;
-use crate::text::find_tags;
+use crate::corpus::find_tags;
 use crate::{Error, Result};
 
 /// One word piece of a text.

@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value, json};
 
-use crate::text::is_tag;
+use crate::corpus::is_tag;
 use crate::{Error, Result};
 
 /// Whether a model tells `A` from `a`.

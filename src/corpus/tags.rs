@@ -4,7 +4,7 @@
 //! `[E1]` or `[/E2]` stands before or after one. BERT's pre-tokenizer cuts both at their punctuation; a reader sees one
 //! word, so everything that speaks of words joins them again.
 
-use crate::corpus::Span;
+use super::Span;
 
 /// The tags and markers of a text, as character spans in order.
 pub fn find_tags(text: &str) -> Vec<Span> {
