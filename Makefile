@@ -93,7 +93,7 @@ CXX ?= c++
 test-cuda-host: $(VENV)/bin/python
 	@set -e; \
 	command -v $(CXX) >/dev/null || { echo "skipped: the CUDA kernels on the CPU need a C++ compiler; set CXX"; exit 0; }; \
-	$(CARGO) test $(CARGO_FLAGS) --test cuda -- --ignored faults; \
+	$(CARGO) test $(CARGO_FLAGS) --test cuda -- --ignored mutations; \
 	for library in libasan.so libubsan.so; do \
 		test -e "$$($(CXX) -print-file-name=$$library)" || { echo "skipped: $(CXX) has no $$library"; exit 0; }; \
 	done; \

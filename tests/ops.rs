@@ -9,8 +9,8 @@ mod suite;
 use biorel::encode::Batch;
 use biorel::model::encoder::{OutputSpec, Pass, forward};
 use biorel::model::params::{ParamSpec, encoder_specs};
-use biorel::ops::cpu::Level;
-use biorel::ops::cpu::bf16::Unit;
+use biorel::ops::cpu::SimdLevel;
+use biorel::ops::cpu::bf16::Bf16Isa;
 use biorel::ops::{AdamWStep, AttentionShape, ClsAttention, Cpu, Moments, Norm, Ops, Reference};
 use biorel::rng::Dropout;
 use candle_core::{Device, Tensor};
@@ -37,7 +37,7 @@ fn the_reference_in_f32_equals_f64() {
 #[test]
 fn cpu_equals_the_reference_at_every_level() {
     let expected = suite(&exact());
-    for level in Level::ALL {
+    for level in SimdLevel::ALL {
         match Cpu::with_level(level) {
             Ok(ops) => assert_each_close(suite(&ops), &expected, [TOLERANCE, CHAIN_TOLERANCE], level.name()),
             Err(error) => println!("skipped: {error}"),
@@ -51,14 +51,14 @@ const BF16_TOLERANCE: f64 = 2e-2;
 
 /// Engines with products in bf16, by each unit of this machine.
 fn bf16_engines() -> Vec<(&'static str, Cpu)> {
-    let engine = |unit: Unit| match Cpu::with_bf16(unit) {
+    let engine = |unit: Bf16Isa| match Cpu::with_bf16(unit) {
         Ok(ops) => Some((unit.name(), ops)),
         Err(error) => {
             println!("skipped: {error}");
             None
         }
     };
-    Unit::ALL.into_iter().filter_map(engine).collect()
+    Bf16Isa::ALL.into_iter().filter_map(engine).collect()
 }
 
 /// Products to the rounding of their factors, everything else as in f32.
@@ -110,7 +110,7 @@ fn bf16_products_follow_the_weight() {
 /// The same bits on a second run, in a pool that is already full, and on 1 to 7 threads.
 #[test]
 fn cpu_gives_the_same_bits_on_any_number_of_threads() {
-    let fastest = Cpu::with_bf16(Unit::detect()).unwrap();
+    let fastest = Cpu::with_bf16(Bf16Isa::detect()).unwrap();
     for ops in [Cpu::new(), fastest] {
         same_bits_on_any_number_of_threads(&ops);
     }
@@ -139,7 +139,7 @@ fn encoders<O: Ops>(ops: &O) -> Results {
 #[test]
 fn a_whole_encoder_on_the_cpu_equals_the_reference() {
     let expected = encoders(&exact());
-    for ops in Level::ALL.into_iter().filter_map(|level| Cpu::with_level(level).ok()) {
+    for ops in SimdLevel::ALL.into_iter().filter_map(|level| Cpu::with_level(level).ok()) {
         assert_close(&encoders(&ops), &expected, 5e-6, ops.level().name());
     }
     for (name, ops) in bf16_engines() {
@@ -153,7 +153,7 @@ fn a_whole_encoder_on_the_cpu_equals_the_reference() {
 fn rows_of_a_product_do_not_depend_on_how_many_there_are() {
     let mut draws = Draws::new(23);
     for (inputs, outputs) in [(96, 48), (512, 128), (1536, 384), (3072, 768)] {
-        for ops in Level::ALL.into_iter().filter_map(|level| Cpu::with_level(level).ok()) {
+        for ops in SimdLevel::ALL.into_iter().filter_map(|level| Cpu::with_level(level).ok()) {
             let x = ops.upload(&draws.normal(300 * inputs), &[300, inputs]).unwrap();
             let weight = ops.upload(&draws.normal(outputs * inputs), &[outputs, inputs]).unwrap();
             let bias = ops.upload(&draws.normal(outputs), &[outputs]).unwrap();
@@ -177,7 +177,8 @@ fn cls_alone_is_a_part_of_the_whole() {
     let lengths: Vec<usize> = (0..65).map(|i| [7, 3, 32, 18][i % 4]).collect();
     let batch = small_batch(&mut draws, &config, &lengths);
     let engines = bf16_engines().into_iter().map(|(name, ops)| (name, ops, 2e-2));
-    let f32 = Level::ALL.into_iter().filter_map(|level| Some((level.name(), Cpu::with_level(level).ok()?, TOLERANCE)));
+    let f32 =
+        SimdLevel::ALL.into_iter().filter_map(|level| Some((level.name(), Cpu::with_level(level).ok()?, TOLERANCE)));
     for (name, ops, tolerance) in engines.chain(f32) {
         let params: Vec<_> = specs.iter().map(|spec| ops.upload(&spec.initial(3), &spec.shape).unwrap()).collect();
         let last = |batch: &Batch, words| {

@@ -3,8 +3,8 @@
 use biorel::encode::Batch;
 use biorel::model::EncoderConfig;
 use biorel::ops::Cpu;
-use biorel::ops::cpu::Level;
-use biorel::ops::cpu::bf16::Unit;
+use biorel::ops::cpu::SimdLevel;
+use biorel::ops::cpu::bf16::Bf16Isa;
 use biorel::rng::{Purpose, Stream};
 
 /// The sizes of MiniLM or of BERT-base.
@@ -25,9 +25,9 @@ pub fn config(name: &str) -> EncoderConfig {
 pub fn engine(name: &str) -> Cpu {
     match name {
         "f32" => Cpu::new(),
-        "bf16" => Cpu::with_bf16(Unit::detect()).unwrap(),
+        "bf16" => Cpu::with_bf16(Bf16Isa::detect()).unwrap(),
         name => {
-            let level = Level::ALL.into_iter().find(|level| level.name() == name);
+            let level = SimdLevel::ALL.into_iter().find(|level| level.name() == name);
             Cpu::with_level(level.expect("f32, bf16, portable, avx2 or avx512")).unwrap()
         }
     }

@@ -16,7 +16,7 @@ const OUTSIDE: f32 = -1e30;
 ///
 /// Every sentence sees the scores of all T tokens of the batch with those outside of it masked: the weighted sum is
 /// then one `(n, T) x (T, H)` product instead of n ragged ones.
-pub(super) fn attend<O: Ops + ?Sized>(
+pub(super) fn attention_pooling<O: Ops + ?Sized>(
     ops: &O,
     last: &Tensor,
     key: &Tensor,

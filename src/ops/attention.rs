@@ -60,7 +60,7 @@ pub enum SavedAttention<B, P> {
         /// `q / sqrt(D)`, `(sentences, H)`.
         queries: B,
         /// What scores are products with: `W_kᵀ q / sqrt(D)`, `(sentences, N H)`.
-        asked: B,
+        key_queries: B,
         /// Probabilities before dropout, `(T, N)`, negative where dropout zeroed one.
         probabilities: B,
         /// The input's mean by the probabilities after dropout, `(sentences, N H)`.

@@ -1,11 +1,11 @@
 //! Attention of each sentence's first token alone: the specification, and what engines without a shorter way do.
 
-use super::shapes::defect;
+use super::shapes::internal_error;
 use super::{ClsAttention, Ops, SavedAttention, SavedAttentionOf};
 use crate::Result;
 
 /// Rows of [`Ops::attention`].
-pub(super) fn attend<O: Ops + ?Sized>(
+pub(super) fn cls_attention<O: Ops + ?Sized>(
     ops: &O,
     of: &ClsAttention<'_, O::Buffer>,
 ) -> Result<(O::Buffer, SavedAttentionOf<O>)> {
@@ -15,14 +15,14 @@ pub(super) fn attend<O: Ops + ?Sized>(
 }
 
 /// Gradients of input, weight and bias.
-pub(super) fn attend_backward<O: Ops + ?Sized>(
+pub(super) fn cls_attention_backward<O: Ops + ?Sized>(
     ops: &O,
     of: &ClsAttention<'_, O::Buffer>,
     tape: SavedAttentionOf<O>,
     dy: &O::Buffer,
 ) -> Result<[O::Buffer; 3]> {
     let SavedAttention::Full { qkv, probabilities } = tape else {
-        return Err(defect("the tape of another engine's attention".into()));
+        return Err(internal_error("the tape of another engine's attention".into()));
     };
     let tokens = of.shape.cu_seqlens.last().copied().unwrap_or(0);
     let dy = ops.add_rows(ops.zeros(&[tokens, of.hidden])?, of.shape.first_tokens(), dy)?;

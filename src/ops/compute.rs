@@ -2,7 +2,7 @@
 
 use rayon::ThreadPoolBuilder;
 
-use super::cpu::bf16::Unit;
+use super::cpu::bf16::Bf16Isa;
 use super::cuda::gpus::usable;
 use super::{Cpu, Ops, Reference};
 use crate::config::{Backend, Precision};
@@ -29,7 +29,7 @@ pub struct Compute {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Resolved {
     /// In bf16 by the given unit, or in f32.
-    Cpu(Option<Unit>),
+    Cpu(Option<Bf16Isa>),
     Cuda {
         index: usize,
         bf16: bool,
@@ -57,9 +57,9 @@ impl Compute {
         let backend = match (backend, precision) {
             (Backend::Auto | Backend::Cpu, Precision::F32) => Resolved::Cpu(None),
             (Backend::Auto | Backend::Cpu, Precision::Auto) => {
-                Resolved::Cpu(Some(Unit::detect()).filter(|unit| *unit != Unit::Portable))
+                Resolved::Cpu(Some(Bf16Isa::detect()).filter(|isa| *isa != Bf16Isa::Portable))
             }
-            (Backend::Auto | Backend::Cpu, Precision::Bf16) => Resolved::Cpu(Some(Unit::detect())),
+            (Backend::Auto | Backend::Cpu, Precision::Bf16) => Resolved::Cpu(Some(Bf16Isa::detect())),
             (Backend::Cuda(index), _) => {
                 usable(index)?;
                 Resolved::Cuda { index, bf16: precision != Precision::F32 }
@@ -98,7 +98,7 @@ impl Compute {
     pub fn instructions(&self) -> String {
         match self.backend {
             Resolved::Cpu(None) => Cpu::new().level().name().into(),
-            Resolved::Cpu(Some(unit)) => format!("{}, {}", Cpu::new().level().name(), unit.name()),
+            Resolved::Cpu(Some(isa)) => format!("{}, {}", Cpu::new().level().name(), isa.name()),
             Resolved::Cuda { index, .. } => usable(index).unwrap_or_else(|error| error.to_string()),
             Resolved::Reference => "plain".into(),
         }
@@ -111,7 +111,7 @@ impl Compute {
     pub fn execute<J: Job>(&self, job: J) -> Result<J::Output> {
         self.within(|| match self.backend {
             Resolved::Cpu(None) => job.run(&Cpu::new()),
-            Resolved::Cpu(Some(unit)) => job.run(&Cpu::with_bf16(unit)?),
+            Resolved::Cpu(Some(isa)) => job.run(&Cpu::with_bf16(isa)?),
             Resolved::Cuda { index, bf16 } => on_gpu(index, bf16, job),
             Resolved::Reference => job.run(&Reference::cpu()),
         })

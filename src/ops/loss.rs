@@ -1,6 +1,6 @@
 //! The cross-entropy that training minimises, and its gradient in closed form.
 
-use super::shapes::{defect, expect, expect_inside, matrix};
+use super::shapes::{expect, expect_inside, internal_error, matrix};
 use crate::Result;
 
 /// How an instance's cross-entropy counts.
@@ -32,7 +32,7 @@ impl<'a> Loss<'a> {
         expect_inside("label", labels.iter().map(|label| *label as usize), classes)?;
         match self.weights {
             Some(weights) if weights.len() != classes => {
-                Err(defect(format!("{} weights for {classes} labels", weights.len())))
+                Err(internal_error(format!("{} weights for {classes} labels", weights.len())))
             }
             _ => Ok((rows, classes)),
         }

@@ -97,11 +97,16 @@ impl Ops for Reference {
         Ok(tensor.to_device(&self.device)?.to_dtype(self.dtype)?.contiguous()?.detach())
     }
 
-    fn embed(&self, ids: &[u32], positions: &[u32], [words, places, kinds]: [&Tensor; 3]) -> Result<Tensor> {
+    fn embed(
+        &self,
+        ids: &[u32],
+        positions: &[u32],
+        [word_table, position_table, type_table]: [&Tensor; 3],
+    ) -> Result<Tensor> {
         let ids = Tensor::new(ids, &self.device)?;
         let positions = Tensor::new(positions, &self.device)?;
-        let sum = (words.index_select(&ids, 0)? + places.index_select(&positions, 0)?)?; // (T, H)
-        Ok(sum.broadcast_add(&kinds.narrow(0, 0, 1)?)?)
+        let sum = (word_table.index_select(&ids, 0)? + position_table.index_select(&positions, 0)?)?; // (T, H)
+        Ok(sum.broadcast_add(&type_table.narrow(0, 0, 1)?)?)
     }
 
     fn embed_backward(
@@ -109,15 +114,15 @@ impl Ops for Reference {
         ids: &[u32],
         positions: &[u32],
         gradient: &Tensor,
-        [words, places, kinds]: [&Tensor; 3],
+        [word_table, position_table, type_table]: [&Tensor; 3],
     ) -> Result<[Tensor; 3]> {
         let ids = Tensor::new(ids, &self.device)?;
         let positions = Tensor::new(positions, &self.device)?;
         let kind = Tensor::zeros(ids.elem_count(), DType::U32, &self.device)?;
         Ok([
-            words.zeros_like()?.index_add(&ids, gradient, 0)?,
-            places.zeros_like()?.index_add(&positions, gradient, 0)?,
-            kinds.zeros_like()?.index_add(&kind, gradient, 0)?,
+            word_table.zeros_like()?.index_add(&ids, gradient, 0)?,
+            position_table.zeros_like()?.index_add(&positions, gradient, 0)?,
+            type_table.zeros_like()?.index_add(&kind, gradient, 0)?,
         ])
     }
 
@@ -275,7 +280,7 @@ impl Ops for Reference {
     }
 
     fn cls_attention(&self, of: &ClsAttention<'_, Tensor>) -> Result<(Tensor, SavedAttentionOf<Self>)> {
-        cls_attention::attend(self, of)
+        cls_attention::cls_attention(self, of)
     }
 
     fn cls_attention_backward(
@@ -284,7 +289,7 @@ impl Ops for Reference {
         tape: SavedAttentionOf<Self>,
         dy: &Tensor,
     ) -> Result<[Tensor; 3]> {
-        cls_attention::attend_backward(self, of, tape, dy)
+        cls_attention::cls_attention_backward(self, of, tape, dy)
     }
 
     fn lstm(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
@@ -292,7 +297,7 @@ impl Ops for Reference {
     }
 
     fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
-        additive_attention::attend(self, last, key, words)
+        additive_attention::attention_pooling(self, last, key, words)
     }
 
     fn rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {

@@ -4,7 +4,7 @@ use super::attention::AttentionShape;
 use crate::{Error, Result};
 
 /// An error that a caller inside of the crate has made.
-pub(super) fn defect(message: String) -> Error {
+pub(super) fn internal_error(message: String) -> Error {
     Error::Tensor(candle_core::Error::Msg(message))
 }
 
@@ -12,7 +12,7 @@ pub(super) fn defect(message: String) -> Error {
 pub(super) fn matrix(shape: &[usize]) -> Result<(usize, usize)> {
     match shape {
         [rows, columns] => Ok((*rows, *columns)),
-        shape => Err(defect(format!("expected a matrix, got the shape {shape:?}"))),
+        shape => Err(internal_error(format!("expected a matrix, got the shape {shape:?}"))),
     }
 }
 
@@ -21,13 +21,13 @@ pub(super) fn expect(what: &str, found: &[usize], shape: &[usize]) -> Result<()>
     if found == shape {
         return Ok(());
     }
-    Err(defect(format!("{what} has the shape {found:?}, expected {shape:?}")))
+    Err(internal_error(format!("{what} has the shape {found:?}, expected {shape:?}")))
 }
 
 /// Refuse an index that is outside of its table.
 pub(super) fn expect_inside(what: &str, indices: impl IntoIterator<Item = usize>, rows: usize) -> Result<()> {
     match indices.into_iter().find(|index| *index >= rows) {
-        Some(index) => Err(defect(format!("{what} {index} is outside of 0..{rows}"))),
+        Some(index) => Err(internal_error(format!("{what} {index} is outside of 0..{rows}"))),
         None => Ok(()),
     }
 }
@@ -38,16 +38,16 @@ pub(super) fn expect_attention(shape: AttentionShape<'_>, tokens: usize, hidden:
     let starts_at_0 = cu_seqlens.first().is_none_or(|first| *first == 0);
     let covers = starts_at_0 && cu_seqlens.last().copied().unwrap_or(0) == tokens;
     if !covers || cu_seqlens.windows(2).any(|bounds| bounds[0] > bounds[1]) {
-        return Err(defect(format!("cu_seqlens {cu_seqlens:?} do not cover {tokens} tokens in order")));
+        return Err(internal_error(format!("cu_seqlens {cu_seqlens:?} do not cover {tokens} tokens in order")));
     }
     let fits = |(valid, bounds): (&usize, &[usize])| (1..=(bounds[1] - bounds[0]).max(1)).contains(valid);
     let sentences = cu_seqlens.len().saturating_sub(1);
     if valid_lengths.is_some_and(|valid| valid.len() != sentences || !valid.iter().zip(cu_seqlens.windows(2)).all(fits))
     {
-        return Err(defect(format!("valid_lengths {valid_lengths:?} do not fit cu_seqlens {cu_seqlens:?}")));
+        return Err(internal_error(format!("valid_lengths {valid_lengths:?} do not fit cu_seqlens {cu_seqlens:?}")));
     }
     if shape.heads == 0 || !hidden.is_multiple_of(shape.heads) {
-        return Err(defect(format!("{} heads do not divide a hidden size of {hidden}", shape.heads)));
+        return Err(internal_error(format!("{} heads do not divide a hidden size of {hidden}", shape.heads)));
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use biorel::Result;
 use biorel::config::{HeadKind, TrainingSettings};
 use biorel::encode::Batch;
 use biorel::model::{EncoderConfig, Network, Weights};
-use biorel::ops::cuda::device::{Element, Gemm, Launch};
+use biorel::ops::cuda::device::{Dtype, Gemm, Launch};
 use biorel::ops::cuda::{Cuda, Device};
 use biorel::train::Trainer;
 use candle_core::Tensor;
@@ -33,7 +33,7 @@ impl Counter {
 
 impl Device for Counter {
     type Memory = u64;
-    type Later = usize;
+    type Readback = usize;
 
     fn name(&self) -> String {
         "a counter".into()
@@ -54,12 +54,12 @@ impl Device for Counter {
         values.fill(0);
         Ok(())
     }
-    unsafe fn download_later(&self, _: u64, bytes: usize) -> Result<usize> {
+    unsafe fn download_async(&self, _: u64, bytes: usize) -> Result<usize> {
         self.count("readbacks");
         Ok(bytes)
     }
-    fn arrived(&self, later: usize) -> Result<Vec<u8>> {
-        Ok(vec![0; later])
+    fn wait_for(&self, readback: usize) -> Result<Vec<u8>> {
+        Ok(vec![0; readback])
     }
     unsafe fn copy(&self, _: u64, _: u64, _: usize) -> Result<()> {
         self.count("copies");
@@ -122,7 +122,7 @@ fn step(encoder: EncoderConfig, head: HeadKind) -> (BTreeMap<&'static str, usize
     let network = Network { encoder, head, labels: 2, padding: None };
     let specs = network.specs();
     let weights = Weights { values: specs.iter().map(|spec| vec![0.0; spec.elements()]).collect(), specs };
-    let ops = Cuda::new(Counter::default(), Element::Bf16);
+    let ops = Cuda::new(Counter::default(), Dtype::Bf16);
     let settings = TrainingSettings { head, ..Default::default() };
     let mut trainer = Trainer::new(&ops, &network, &weights, settings, None).unwrap();
     for _ in 0..2 {

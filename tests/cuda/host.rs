@@ -7,9 +7,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use biorel::ops::cpu::matmul::{Matrix, all_threads, multiply};
+use biorel::ops::cpu::matmul::{Matrix, all_threads, matmul};
 use biorel::ops::cuda::Device;
-use biorel::ops::cuda::device::{Element, Gemm, Launch, Operand};
+use biorel::ops::cuda::device::{Dtype, Gemm, Launch, Operand};
 use biorel::{Error, Result};
 use candle_core::Tensor;
 use half::bf16;
@@ -100,7 +100,7 @@ pub struct Host {
 }
 
 /// What the host will ask for, and how much was enqueued before it.
-pub struct Later {
+pub struct Readback {
     bytes: Vec<u8>,
     enqueued: usize,
 }
@@ -162,12 +162,12 @@ unsafe fn values_mut<'a, T>(address: u64, n: usize) -> &'a mut [T] {
 }
 
 /// SAFETY (for callers): as [`values`].
-unsafe fn floats(address: u64, n: usize, element: Element) -> Vec<f32> {
+unsafe fn floats(address: u64, n: usize, element: Dtype) -> Vec<f32> {
     // SAFETY: the caller's.
     unsafe {
         match element {
-            Element::F32 => values::<f32>(address, n).to_vec(),
-            Element::Bf16 => values::<bf16>(address, n).iter().map(|x| x.to_f32()).collect(),
+            Dtype::F32 => values::<f32>(address, n).to_vec(),
+            Dtype::Bf16 => values::<bf16>(address, n).iter().map(|x| x.to_f32()).collect(),
         }
     }
 }
@@ -179,7 +179,7 @@ fn error(message: String) -> Error {
 // The emulated device does everything at once, so its queue is always empty.
 impl Device for Host {
     type Memory = Memory;
-    type Later = Later;
+    type Readback = Readback;
 
     fn name(&self) -> String {
         "kernels on the CPU".into()
@@ -212,15 +212,15 @@ impl Device for Host {
         Ok(())
     }
 
-    unsafe fn download_later(&self, from: u64, bytes: usize) -> Result<Later> {
+    unsafe fn download_async(&self, from: u64, bytes: usize) -> Result<Readback> {
         // SAFETY: the caller's.
         let bytes = unsafe { values(from, bytes) }.to_vec();
-        Ok(Later { bytes, enqueued: self.enqueued() })
+        Ok(Readback { bytes, enqueued: self.enqueued() })
     }
 
-    fn arrived(&self, later: Later) -> Result<Vec<u8>> {
-        self.wait(later.enqueued);
-        Ok(later.bytes)
+    fn wait_for(&self, readback: Readback) -> Result<Vec<u8>> {
+        self.wait(readback.enqueued);
+        Ok(readback.bytes)
     }
 
     unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
@@ -267,7 +267,7 @@ impl Device for Host {
         }
         // SAFETY: the caller's.
         let mut sums = onto.map_or_else(|| vec![0.0; m * n], |onto| unsafe { floats(onto, m * n, output) });
-        multiply(&mut sums, n, view(&a, m, k), view(&b, k, n), 1.0, 1.0, all_threads());
+        matmul(&mut sums, n, view(&a, m, k), view(&b, k, n), 1.0, 1.0, all_threads());
         if let Some(bias) = bias {
             // SAFETY: the caller's.
             let bias = unsafe { floats(bias, n, output) };
@@ -276,8 +276,8 @@ impl Device for Host {
         // SAFETY: the caller's.
         unsafe {
             match output {
-                Element::F32 => values_mut(out, m * n).copy_from_slice(&sums),
-                Element::Bf16 => {
+                Dtype::F32 => values_mut(out, m * n).copy_from_slice(&sums),
+                Dtype::Bf16 => {
                     let out = values_mut::<bf16>(out, m * n);
                     out.iter_mut().zip(&sums).for_each(|(out, x)| *out = bf16::from_f32(*x));
                 }

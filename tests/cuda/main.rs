@@ -3,9 +3,9 @@
 //! What cannot be seen here: speed, bank conflicts, races between blocks of one launch, the last digits of a GPU's exp2,
 //! exp and erf, the order of sums in its tensor cores, cublasLt, streams.
 
-mod bugs;
 mod count;
 mod host;
+mod mutations;
 #[path = "../suite/mod.rs"]
 mod suite;
 mod training;
@@ -13,7 +13,7 @@ mod training;
 use std::sync::{Arc, OnceLock};
 
 use biorel::ops::cuda::Cuda;
-use biorel::ops::cuda::device::Element;
+use biorel::ops::cuda::device::Dtype;
 use biorel::ops::lstm::lstm_reference;
 use biorel::ops::{AdamWStep, AttentionShape, Moments, Norm, Ops, Update};
 use candle_core::{DType, Device, Tensor, Var};
@@ -30,9 +30,9 @@ const BF16_TOLERANCE: f64 = 1.5e-2;
 /// The same where products follow each other.
 const BF16_CHAIN_TOLERANCE: f64 = 5e-2;
 
-const PRECISIONS: [(Element, f64); 2] = [(Element::F32, F32_TOLERANCE), (Element::Bf16, BF16_TOLERANCE)];
+const PRECISIONS: [(Dtype, f64); 2] = [(Dtype::F32, F32_TOLERANCE), (Dtype::Bf16, BF16_TOLERANCE)];
 
-pub fn engine(shim: Arc<Shim>, products: Element, schedule: Schedule) -> Cuda<Host> {
+pub fn engine(shim: Arc<Shim>, products: Dtype, schedule: Schedule) -> Cuda<Host> {
     Cuda::new(Host::new(shim, schedule), products)
 }
 
@@ -49,13 +49,13 @@ fn expected() -> &'static Results {
 #[test]
 fn every_operation_in_f32_equals_the_reference() {
     let Some(shim) = Shim::get() else { return };
-    assert_close(&suite(&engine(shim, Element::F32, Schedule::Forward)), expected(), F32_TOLERANCE, "f32");
+    assert_close(&suite(&engine(shim, Dtype::F32, Schedule::Forward)), expected(), F32_TOLERANCE, "f32");
 }
 
 #[test]
 fn every_operation_in_bf16_equals_the_reference() {
     let Some(shim) = Shim::get() else { return };
-    let ours = suite(&engine(shim, Element::Bf16, Schedule::Forward));
+    let ours = suite(&engine(shim, Dtype::Bf16, Schedule::Forward));
     assert_each_close(ours, expected(), [BF16_TOLERANCE, BF16_CHAIN_TOLERANCE], "bf16");
 }
 
@@ -102,8 +102,8 @@ fn the_order_of_threads_changes_no_bit() {
 fn a_whole_encoder_equals_the_reference() {
     let Some(shim) = Shim::get() else { return };
     let expected = small_encoders(&exact());
-    assert_close(&small_encoders(&engine(shim.clone(), Element::F32, Schedule::Forward)), &expected, 1e-5, "f32");
-    assert_close(&small_encoders(&engine(shim, Element::Bf16, Schedule::Forward)), &expected, 5e-2, "bf16");
+    assert_close(&small_encoders(&engine(shim.clone(), Dtype::F32, Schedule::Forward)), &expected, 1e-5, "f32");
+    assert_close(&small_encoders(&engine(shim, Dtype::Bf16, Schedule::Forward)), &expected, 5e-2, "bf16");
 }
 
 /// Values and both gradients of the recurrence, against candle's autograd through the step-by-step form.
@@ -157,14 +157,14 @@ fn attention_over_words_equals_the_reference() {
         };
         let expected_weights = weights(&|x, k| reference.attention_pooling(x, k, &words).unwrap().1, DType::F64);
         for schedule in [Schedule::Forward, Schedule::Random] {
-            let ops = engine(shim.clone(), Element::Bf16, schedule);
+            let ops = engine(shim.clone(), Dtype::Bf16, schedule);
             let ours = differentiated(&|x, k| ops.attention_pooling(x, k, &words).unwrap().0, &arguments, DType::F32);
             assert_close(&ours, &expected, F32_TOLERANCE, "attention over words");
             let ours = weights(&|x, k| ops.attention_pooling(x, k, &words).unwrap().1, DType::F32);
             assert_close(&ours, &expected_weights, F32_TOLERANCE, "attention over words");
         }
     }
-    let ops = engine(shim, Element::F32, Schedule::Forward);
+    let ops = engine(shim, Dtype::F32, Schedule::Forward);
     let zeros = |shape| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
     for words in [vec![0..4], vec![2..2]] {
         assert!(ops.attention_pooling(&zeros((3, 8)), &zeros((1, 8)), &words).is_err(), "{words:?}");
@@ -191,7 +191,7 @@ fn differentiated(function: &dyn Fn(&Tensor, &Tensor) -> Tensor, arguments: &[Te
 #[test]
 fn adamw_of_many_arrays_is_exact() {
     let Some(shim) = Shim::get() else { return };
-    let ops = engine(shim, Element::Bf16, Schedule::Forward);
+    let ops = engine(shim, Dtype::Bf16, Schedule::Forward);
     let mut draws = Draws::new(3);
     let sizes = [[1, 1], [1, 4096], [3, 4097], [5, 7]];
     let hosts: Vec<_> = sizes.iter().map(|size| [(); 2].map(|()| draws.normal(size.iter().product()))).collect();
@@ -245,7 +245,7 @@ fn adamw_of_many_arrays_is_exact() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let Some(shim) = Shim::get() else { return };
-    let ops = engine(shim, Element::F32, Schedule::Forward);
+    let ops = engine(shim, Dtype::F32, Schedule::Forward);
     let up = |shape: &[usize]| ops.zeros(shape).unwrap();
     refuses_what_does_not_fit(&ops);
     let shape = AttentionShape { cu_seqlens: &[0, 2], heads: 1, valid_lengths: None };

@@ -9,7 +9,7 @@ use biorel::encode::Features;
 use biorel::model::{EncoderConfig, Network, Weights};
 use biorel::ops::compute::{Compute, Job};
 use biorel::ops::cuda::MAX_IN_FLIGHT;
-use biorel::ops::cuda::device::Element;
+use biorel::ops::cuda::device::Dtype;
 use biorel::rng::{Purpose, Stream};
 use biorel::train::{Finetune, News, OnNews, StatePlan, Trained};
 use biorel::{Error, Result};
@@ -69,7 +69,7 @@ fn train(
 }
 
 /// The same on the CUDA engine, from start to end.
-fn train_here(shim: &Arc<Shim>, products: Element, schedule: Schedule, head: HeadKind) -> Trained {
+fn train_here(shim: &Arc<Shim>, products: Dtype, schedule: Schedule, head: HeadKind) -> Trained {
     train(head, None, &mut |_| Ok(()), |job| job.run(&cuda(shim.clone(), products, schedule))).unwrap()
 }
 
@@ -81,9 +81,9 @@ fn training_follows_the_cpu() {
             Compute::new(Backend::Cpu, Precision::F32, Some(2)).unwrap().execute(job)
         })
         .unwrap();
-        for (products, loss, norm) in [(Element::F32, 1e-4, 1e-3), (Element::Bf16, 2e-2, 5e-2)] {
+        for (products, loss, norm) in [(Dtype::F32, 1e-4, 1e-3), (Dtype::Bf16, 2e-2, 5e-2)] {
             // The heads compute in f32 but for the LSTM.
-            if products == Element::Bf16 && !matches!(head, HeadKind::Cls | HeadKind::Lstm | HeadKind::LstmAllCls) {
+            if products == Dtype::Bf16 && !matches!(head, HeadKind::Cls | HeadKind::Lstm | HeadKind::LstmAllCls) {
                 continue;
             }
             let ours = train_here(&shim, products, Schedule::Forward, head);
@@ -101,7 +101,7 @@ fn training_follows_the_cpu() {
 #[test]
 fn training_repeats_itself_to_the_bit() {
     let Some(shim) = Shim::get() else { return };
-    for products in [Element::F32, Element::Bf16] {
+    for products in [Dtype::F32, Dtype::Bf16] {
         let one = train_here(&shim, products, Schedule::Forward, HeadKind::Lstm);
         let two = train_here(&shim, products, Schedule::Random, HeadKind::Lstm);
         assert_eq!(one.weights, two.weights, "{products:?}");
@@ -114,7 +114,7 @@ fn training_repeats_itself_to_the_bit() {
 fn a_step_waits_for_nothing() {
     let Some(shim) = Shim::get() else { return };
     for head in HeadKind::ALL {
-        let ops = cuda(shim.clone(), Element::Bf16, Schedule::Forward);
+        let ops = cuda(shim.clone(), Dtype::Bf16, Schedule::Forward);
         let (watched, mut waits) = (ops.clone(), Vec::new());
         let on_news = &mut |news| {
             if let News::Step(record) = news {
@@ -140,7 +140,7 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
     let Some(shim) = Shim::get() else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
-    let run = |job: Finetune<'_>| job.run(&cuda(shim.clone(), Element::Bf16, Schedule::Forward));
+    let run = |job: Finetune<'_>| job.run(&cuda(shim.clone(), Dtype::Bf16, Schedule::Forward));
     let whole = train(HeadKind::Attention, None, &mut |_| Ok(()), run).unwrap();
     let stop = &mut |news| match news {
         News::Step(record) if record.step == 4 => Err(Error::Interrupted),
@@ -176,7 +176,7 @@ fn divergence_names_its_step() {
         weights.values[last].fill(f32::MAX);
         let Finetune { network, features, settings, dev, state, on_news, .. } = job;
         let job = Finetune { weights: &weights, network, features, settings, dev, state, on_news };
-        job.run(&cuda(shim.clone(), Element::F32, Schedule::Forward))
+        job.run(&cuda(shim.clone(), Dtype::F32, Schedule::Forward))
     };
     match train(HeadKind::Cls, None, &mut |_| Ok(()), run) {
         Err(Error::Training { step: 1, message }) => assert!(message.contains("learning_rate"), "{message}"),
@@ -188,8 +188,7 @@ fn divergence_names_its_step() {
 #[test]
 fn trainings_at_once_give_the_bits_of_one_after_the_other() {
     let Some(shim) = Shim::get() else { return };
-    let jobs =
-        [(Element::Bf16, HeadKind::Attention), (Element::F32, HeadKind::Lstm), (Element::Bf16, HeadKind::LstmAllCls)];
+    let jobs = [(Dtype::Bf16, HeadKind::Attention), (Dtype::F32, HeadKind::Lstm), (Dtype::Bf16, HeadKind::LstmAllCls)];
     let run = |(products, head)| train_here(&shim, products, Schedule::Forward, head).weights;
     let alone = jobs.map(run);
     for count in [2, 3] {

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use biorel::Error;
 use biorel::ops::Ops;
-use biorel::ops::cuda::device::{Device, Element};
+use biorel::ops::cuda::device::{Device, Dtype};
 use biorel::ops::cuda::{Cuda, Nvidia};
 use candle_core::Tensor;
 use suite::{
@@ -31,8 +31,8 @@ const TESTS: [(&str, fn()); 10] = [
     ("every operation in f32 equals the reference", every_operation_in_f32),
     ("every operation in bf16 equals the reference", every_operation_in_bf16),
     ("a whole encoder equals the reference", a_whole_encoder),
-    ("what does not fit is refused", || refuses_what_does_not_fit(&engine(Element::Bf16))),
-    ("batches may be empty", || takes_empty_batches(&engine(Element::Bf16))),
+    ("what does not fit is refused", || refuses_what_does_not_fit(&engine(Dtype::Bf16))),
+    ("batches may be empty", || takes_empty_batches(&engine(Dtype::Bf16))),
     ("the same call gives the same bits", the_same_bits),
     ("two streams at once give the bits of one", two_streams_at_once),
     ("what is uploaded comes back, however much is under way", uploads),
@@ -60,34 +60,34 @@ fn device() -> Nvidia {
     Nvidia::open(0).expect("it could be opened before")
 }
 
-fn engine(products: Element) -> Cuda<Nvidia> {
+fn engine(products: Dtype) -> Cuda<Nvidia> {
     Cuda::new(device(), products)
 }
 
 fn every_operation_in_f32() {
-    assert_close(&suite(&engine(Element::F32)), &suite(&exact()), F32_TOLERANCE, "f32");
+    assert_close(&suite(&engine(Dtype::F32)), &suite(&exact()), F32_TOLERANCE, "f32");
 }
 
 fn every_operation_in_bf16() {
-    assert_each_close(suite(&engine(Element::Bf16)), &suite(&exact()), [BF16_TOLERANCE, BF16_CHAIN_TOLERANCE], "bf16");
+    assert_each_close(suite(&engine(Dtype::Bf16)), &suite(&exact()), [BF16_TOLERANCE, BF16_CHAIN_TOLERANCE], "bf16");
 }
 
 fn a_whole_encoder() {
     let expected = small_encoders(&exact());
-    assert_close(&small_encoders(&engine(Element::F32)), &expected, 2e-5, "f32");
-    assert_close(&small_encoders(&engine(Element::Bf16)), &expected, 5e-2, "bf16");
+    assert_close(&small_encoders(&engine(Dtype::F32)), &expected, 2e-5, "f32");
+    assert_close(&small_encoders(&engine(Dtype::Bf16)), &expected, 5e-2, "bf16");
 }
 
 fn the_same_bits() {
-    for products in [Element::F32, Element::Bf16] {
+    for products in [Dtype::F32, Dtype::Bf16] {
         assert!(suite(&engine(products)) == suite(&engine(products)), "{products:?}");
     }
 }
 
 fn two_streams_at_once() {
-    let alone = small_encoders(&engine(Element::Bf16));
+    let alone = small_encoders(&engine(Dtype::Bf16));
     let together = std::thread::scope(|scope| {
-        let run = || (0..20).map(|_| small_encoders(&engine(Element::Bf16))).collect::<Vec<_>>();
+        let run = || (0..20).map(|_| small_encoders(&engine(Dtype::Bf16))).collect::<Vec<_>>();
         let threads = [scope.spawn(run), scope.spawn(run)];
         threads.map(|thread| thread.join().expect("it does not panic"))
     });
@@ -95,7 +95,7 @@ fn two_streams_at_once() {
 }
 
 fn uploads() {
-    let ops = engine(Element::F32);
+    let ops = engine(Dtype::F32);
     // More than there are slots of pinned memory, smaller and larger than one.
     let arrays: Vec<Vec<f32>> =
         (0..300).map(|i| (0..1 + 37 * i * (i % 7)).map(|j| (i * 1_000_003 + j) as f32).collect()).collect();
@@ -106,7 +106,7 @@ fn uploads() {
 }
 
 fn candle_tensors() {
-    let ops = engine(Element::Bf16);
+    let ops = engine(Dtype::Bf16);
     let values: Vec<f32> = (0..35).map(|i| i as f32 * 0.1).collect();
     let tensor = ops.to_candle(&ops.upload(&values, &[5, 7]).unwrap()).unwrap();
     assert!(tensor.device().same_device(&ops.device().candle()));

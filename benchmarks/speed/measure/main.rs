@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use biorel::ops::Cpu;
-use biorel::ops::cpu::bf16::Unit;
+use biorel::ops::cpu::bf16::Bf16Isa;
 
 /// `name=value` from the command line.
 pub struct Options(BTreeMap<String, String>);
@@ -83,7 +83,7 @@ fn main() {
     };
     let level = options.engine().level().name();
     record["instructions"] = match options.get("engine", "f32") {
-        "bf16" => format!("{level}, {}", Unit::detect().name()).into(),
+        "bf16" => format!("{level}, {}", Bf16Isa::detect().name()).into(),
         _ => level.into(),
     };
     record["threads"] = rayon::current_num_threads().into();

@@ -124,7 +124,7 @@ fn forward(
 ) -> Probabilities {
     let sizes = Sizes::new(shape, hidden);
     let (mask, scale) = (dropout.map(Mask::from), sizes.scale());
-    let mut blocks = pool.dirty(&[total(shape)]);
+    let mut blocks = pool.uninit(&[total(shape)]);
     blocks.fill(|mut blocks| {
         let mut jobs = Vec::new();
         let mut out = out;
@@ -141,7 +141,7 @@ fn forward(
             let (length, stride) = (task.length, stride(task.length));
             let [q, k, v] = [0, 1, 2].map(|part| sizes.part(qkv, task, part));
             [k, q, v].into_iter().for_each(small_matmul::prefetch);
-            let mut scratch = pool.dirty(&[sizes.size + QUERIES, stride]);
+            let mut scratch = pool.uninit(&[sizes.size + QUERIES, stride]);
             scratch.fill(|scratch| {
                 let (keys, dropped) = scratch.split_at_mut(sizes.size * stride);
                 small_matmul::transpose(simd, k, stride, keys);
@@ -150,7 +150,7 @@ fn forward(
                     let queries = first..length.min(first + QUERIES);
                     let p = &mut block[first * stride..queries.end * stride];
                     let rows = queries.len();
-                    small_matmul::product(
+                    small_matmul::small_matmul(
                         simd,
                         &mut MatrixMut::new(p, rows, stride),
                         q.some_rows(queries.clone()),
@@ -170,7 +170,7 @@ fn forward(
                         }
                     };
                     let weights = Matrix::strided(weights, rows, length, stride);
-                    small_matmul::product(simd, &mut out.some_rows(queries), weights, v, 1.0);
+                    small_matmul::small_matmul(simd, &mut out.some_rows(queries), weights, v, 1.0);
                 }
             });
         });
@@ -274,7 +274,7 @@ fn backward(
         let [q, k, v] = [0, 1, 2].map(|part| sizes.part(qkv, task, part));
         let dout = sizes.columns(dy, task);
         [v, dout, k, q].into_iter().for_each(small_matmul::prefetch);
-        let mut scratch = pool.dirty(&[sizes.size + 2 * length, stride]);
+        let mut scratch = pool.uninit(&[sizes.size + 2 * length, stride]);
         scratch.fill(|scratch| {
             let (values, rest) = scratch.split_at_mut(sizes.size * stride);
             let (dropped, ds) = rest.split_at_mut(length * stride);
@@ -286,15 +286,15 @@ fn backward(
                 let (p, dropped, ds) = (&marked[range.clone()], &mut dropped[range.clone()], &mut ds[range]);
                 let rows = queries.len();
                 let dout = dout.some_rows(queries.clone());
-                small_matmul::product(simd, &mut MatrixMut::new(ds, rows, stride), dout, values, 1.0);
+                small_matmul::small_matmul(simd, &mut MatrixMut::new(ds, rows, stride), dout, values, 1.0);
                 scores_gradient(simd, p, keep, dropped, ds, stride);
                 let ds = Matrix::strided(ds, rows, length, stride);
-                small_matmul::product(simd, &mut dq.some_rows(queries), ds, k, sizes.scale());
+                small_matmul::small_matmul(simd, &mut dq.some_rows(queries), ds, k, sizes.scale());
             }
             let dropped = Matrix::strided(dropped, length, length, stride);
-            small_matmul::product(simd, &mut dv, dropped.t(), dout, 1.0);
+            small_matmul::small_matmul(simd, &mut dv, dropped.t(), dout, 1.0);
             let ds = Matrix::strided(ds, length, length, stride);
-            small_matmul::product(simd, &mut dk, ds.t(), q, sizes.scale());
+            small_matmul::small_matmul(simd, &mut dk, ds.t(), q, sizes.scale());
         });
     });
 }
@@ -309,7 +309,7 @@ pub(super) fn attention(
     let hidden = width / 3;
     expect("queries, keys and values", qkv, &[tokens, 3 * hidden])?;
     expect_attention(shape, tokens, hidden)?;
-    let mut out = cpu.pool.dirty(&[tokens, hidden]);
+    let mut out = cpu.pool.uninit(&[tokens, hidden]);
     let probabilities = out.fill(|out| forward(cpu.simd, &cpu.pool, qkv.values(), hidden, shape, dropout, out));
     Ok((out, probabilities))
 }
@@ -326,7 +326,7 @@ pub(super) fn attention_backward(
     expect("queries, keys and values", qkv, &[tokens, 3 * hidden])?;
     expect_attention(shape, tokens, hidden)?;
     probabilities.expect(shape)?;
-    let mut out = cpu.pool.dirty(&[tokens, 3 * hidden]);
+    let mut out = cpu.pool.uninit(&[tokens, 3 * hidden]);
     out.fill(|out| {
         let (qkv, dy) = (qkv.values(), dy.values());
         backward(cpu.simd, &cpu.pool, qkv, hidden, &probabilities, dy, shape, dropout, out);

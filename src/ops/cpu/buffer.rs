@@ -12,7 +12,7 @@ const LINE: usize = 16;
 
 /// Free blocks by capacity, and the accounting that bounds them.
 #[derive(Debug, Default)]
-struct Shelves {
+struct PoolState {
     free: BTreeMap<usize, Vec<Vec<f32>>>,
     /// Floats in free blocks, in blocks in use, and the most that were ever in use.
     idle: usize,
@@ -20,7 +20,7 @@ struct Shelves {
     peak: usize,
 }
 
-impl Shelves {
+impl PoolState {
     fn take(&mut self, wanted: usize) -> Option<Vec<f32>> {
         let (&capacity, blocks) = self.free.range_mut(wanted..=wanted + wanted / 2).next()?;
         let block = blocks.pop();
@@ -58,24 +58,24 @@ impl Shelves {
 /// Where an engine's buffers come from and go back to.
 #[derive(Debug, Clone, Default)]
 pub struct Pool {
-    shelves: Arc<Mutex<Shelves>>,
+    state: Arc<Mutex<PoolState>>,
 }
 
-fn lock(shelves: &Mutex<Shelves>) -> MutexGuard<'_, Shelves> {
+fn lock(state: &Mutex<PoolState>) -> MutexGuard<'_, PoolState> {
     // The lock only guards counters and lists that no panic leaves half-changed.
-    shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Pool {
     /// A buffer with whatever values its memory had before.
-    pub fn dirty(&self, shape: &[usize]) -> Buffer {
+    pub fn uninit(&self, shape: &[usize]) -> Buffer {
         let len = shape.iter().product();
         Buffer { block: Arc::new(self.block(len)), len, shape: shape.into() }
     }
 
     /// A buffer of zeros.
     pub fn zeros(&self, shape: &[usize]) -> Buffer {
-        let mut buffer = self.dirty(shape);
+        let mut buffer = self.uninit(shape);
         buffer.fill(|out| out.fill(0.0));
         buffer
     }
@@ -83,38 +83,38 @@ impl Pool {
     /// A copy of `values`.
     pub fn copy(&self, values: &[f32], shape: &[usize]) -> Buffer {
         debug_assert_eq!(values.len(), shape.iter().product::<usize>());
-        let mut buffer = self.dirty(shape);
+        let mut buffer = self.uninit(shape);
         buffer.fill(|out| out.copy_from_slice(values));
         buffer
     }
 
     /// Bytes in buffers that are in use, and in free ones.
     pub fn bytes(&self) -> (usize, usize) {
-        let shelves = lock(&self.shelves);
-        (4 * shelves.live, 4 * shelves.idle)
+        let state = lock(&self.state);
+        (4 * state.live, 4 * state.idle)
     }
 
     /// Give the memory of free buffers back to the system.
     pub fn trim(&self) {
-        let mut shelves = lock(&self.shelves);
-        let free = std::mem::take(&mut shelves.free);
-        shelves.idle = 0;
-        shelves.peak = shelves.live;
-        drop(shelves);
+        let mut state = lock(&self.state);
+        let free = std::mem::take(&mut state.free);
+        state.idle = 0;
+        state.peak = state.live;
+        drop(state);
         drop(free);
     }
 
     fn block(&self, len: usize) -> Block {
         let wanted = len.next_multiple_of(LINE) + LINE;
-        let mut shelves = lock(&self.shelves);
-        let taken = shelves.take(wanted);
-        shelves.begin(taken.as_ref().map_or(wanted, Vec::len));
-        drop(shelves);
+        let mut state = lock(&self.state);
+        let taken = state.take(wanted);
+        state.begin(taken.as_ref().map_or(wanted, Vec::len));
+        drop(state);
         let memory = taken.unwrap_or_else(|| vec![0.0; wanted]);
         // The memory has one line more than it needs, so that a line's start is always inside.
         let misalignment = memory.as_ptr() as usize % (4 * LINE) / 4;
         let start = (LINE - misalignment) % LINE;
-        Block { memory, start, shelves: Arc::downgrade(&self.shelves), packs: Packs::default() }
+        Block { memory, start, state: Arc::downgrade(&self.state), packed: PackedWeight::default() }
     }
 }
 
@@ -122,7 +122,7 @@ impl Pool {
 /// or columns of a right one. In the tiles of a left factor the pairs of one row follow each other, `[16 rows][16 pairs]`;
 /// in those of a right factor the columns, `[16 pairs][16 columns]`.
 #[derive(Debug, Clone)]
-pub(super) struct Packed {
+pub(super) struct PackedOperand {
     pub words: Buffer,
     pub outer: usize,
     pub inner: usize,
@@ -131,9 +131,9 @@ pub(super) struct Packed {
 /// A weight in the form in which products read it, from its first product until it changes: the forward's and the
 /// backward's.
 #[derive(Debug, Default)]
-pub(super) struct Packs {
-    pub forward: OnceLock<Packed>,
-    pub backward: OnceLock<Packed>,
+pub(super) struct PackedWeight {
+    pub forward: OnceLock<PackedOperand>,
+    pub backward: OnceLock<PackedOperand>,
 }
 
 /// Memory that goes back to its pool.
@@ -141,14 +141,14 @@ pub(super) struct Packs {
 struct Block {
     memory: Vec<f32>,
     start: usize,
-    shelves: Weak<Mutex<Shelves>>,
-    packs: Packs,
+    state: Weak<Mutex<PoolState>>,
+    packed: PackedWeight,
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        if let Some(shelves) = self.shelves.upgrade() {
-            let surplus = lock(&shelves).give(std::mem::take(&mut self.memory));
+        if let Some(state) = self.state.upgrade() {
+            let surplus = lock(&state).give(std::mem::take(&mut self.memory));
             drop(surplus);
         }
     }
@@ -174,31 +174,31 @@ impl Buffer {
     }
 
     /// Its packed forms, which last as long as its values do.
-    pub(super) fn packs(&self) -> &Packs {
-        &self.block.packs
+    pub(super) fn packed(&self) -> &PackedWeight {
+        &self.block.packed
     }
 
     /// Its values, to be written; `None` when another clone shares them.
     pub fn values_mut(&mut self) -> Option<&mut [f32]> {
         let len = self.len;
         let block = Arc::get_mut(&mut self.block)?;
-        block.packs = Packs::default();
+        block.packed = PackedWeight::default();
         Some(&mut block.memory[block.start..block.start + len])
     }
 
-    /// Write a buffer that was just made or [unshared](Self::unshare).
+    /// Write a buffer that was just made or [made unique](Self::make_unique).
     pub fn fill<T>(&mut self, write: impl FnOnce(&mut [f32]) -> T) -> T {
-        write(self.values_mut().expect("the buffer was made or unshared just before"))
+        write(self.values_mut().expect("the buffer was made, or made unique, just before"))
     }
 
     /// The same values in a buffer that nothing shares: itself, or a copy.
-    pub fn owned(mut self, pool: &Pool) -> Self {
-        self.unshare(pool);
+    pub fn into_unique(mut self, pool: &Pool) -> Self {
+        self.make_unique(pool);
         self
     }
 
     /// Become a copy of itself if another clone shares the values.
-    pub fn unshare(&mut self, pool: &Pool) {
+    pub fn make_unique(&mut self, pool: &Pool) {
         if Arc::get_mut(&mut self.block).is_none() {
             *self = pool.copy(self.values(), &self.shape);
         }
@@ -231,7 +231,7 @@ mod tests {
         let mut a = pool.copy(&[1.0, 2.0], &[2]);
         let b = a.clone();
         assert!(a.values_mut().is_none());
-        let mut own = a.owned(&pool);
+        let mut own = a.into_unique(&pool);
         own.fill(|values| values[0] = 9.0);
         assert_eq!((b.values(), own.values()), ([1.0, 2.0].as_slice(), [9.0, 2.0].as_slice()));
     }
@@ -243,7 +243,7 @@ mod tests {
         let mut peak = 0;
         for step in 0..200 {
             let size = 1000 + (step * 7919) % 3000;
-            let held: Vec<Buffer> = (0..10).map(|i| pool.dirty(&[size + i * 100])).collect();
+            let held: Vec<Buffer> = (0..10).map(|i| pool.uninit(&[size + i * 100])).collect();
             peak = peak.max(pool.bytes().0);
             drop(held);
             let (live, idle) = pool.bytes();

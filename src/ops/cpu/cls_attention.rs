@@ -18,11 +18,11 @@ use super::attention::{scores_gradient, softmax_dropout, softmax_rows, stride};
 use super::buffer::{Buffer, Pool};
 use super::dropout::Mask;
 use super::engine::{Cpu, expect, matrix};
-use super::matmul::{Matrix, MatrixMut, all_threads, multiply, multiply_into};
+use super::matmul::{Matrix, MatrixMut, all_threads, matmul, matmul_into};
 use super::simd::Simd;
 use super::small_matmul;
 use crate::Result;
-use crate::ops::shapes::{defect, expect_attention};
+use crate::ops::shapes::{expect_attention, internal_error};
 use crate::ops::{ATTENTION_STRIDE, AttentionShape, ClsAttention, SavedAttention, SavedAttentionOf};
 use crate::rng::Dropout;
 
@@ -30,7 +30,7 @@ use crate::rng::Dropout;
 const PIECE: usize = 32;
 
 /// What of [`crate::ops::ClsAttention`] both passes read; the sizes have been checked.
-struct First<'a> {
+struct Pass<'a> {
     pub simd: Simd,
     pub pool: &'a Pool,
     /// `(T, H)`.
@@ -45,9 +45,9 @@ struct First<'a> {
 }
 
 /// See [`crate::ops::SavedAttention::Cls`].
-struct Kept {
+struct Saved {
     pub queries: Buffer,
-    pub asked: Buffer,
+    pub key_queries: Buffer,
     pub probabilities: Buffer,
     pub mean: Buffer,
 }
@@ -69,7 +69,7 @@ struct Sentence {
     keys: usize,
 }
 
-impl<'a> First<'a> {
+impl<'a> Pass<'a> {
     fn sentences(&self) -> usize {
         self.shape.first_tokens().len()
     }
@@ -101,7 +101,7 @@ impl<'a> First<'a> {
 
     /// The inputs of the first tokens, `(sentences, H)`.
     fn first_inputs(&self) -> Buffer {
-        let mut firsts = self.pool.dirty(&[self.sentences(), self.hidden]);
+        let mut firsts = self.pool.uninit(&[self.sentences(), self.hidden]);
         firsts.fill(|firsts| {
             for (row, start) in firsts.chunks_exact_mut(self.hidden).zip(self.shape.first_tokens()) {
                 row.copy_from_slice(&self.x[start * self.hidden..][..self.hidden]);
@@ -123,7 +123,7 @@ impl<'a> First<'a> {
     /// `(sentences, heads x width)`, each head's columns written by `run`.
     fn by_head(&self, width: usize, run: impl Fn(usize, &mut MatrixMut<'_, f32>) + Sync) -> Buffer {
         let columns = self.shape.heads * width;
-        let mut out = self.pool.dirty(&[self.sentences(), columns]);
+        let mut out = self.pool.uninit(&[self.sentences(), columns]);
         out.fill(|out| {
             let heads: Vec<_> = MatrixMut::new(out, self.sentences(), columns).split_columns(width).collect();
             heads.into_par_iter().enumerate().for_each(|(head, mut columns)| run(head, &mut columns));
@@ -143,7 +143,7 @@ impl<'a> First<'a> {
         let products = &mut products[..length * wide];
         small_matmul::transpose(self.simd, Matrix::new(by_head, heads, self.hidden), wide, transposed);
         let transposed = Matrix::new(transposed, self.hidden, wide);
-        small_matmul::product(self.simd, &mut MatrixMut::new(products, length, wide), tokens, transposed, 1.0);
+        small_matmul::small_matmul(self.simd, &mut MatrixMut::new(products, length, wide), tokens, transposed, 1.0);
         self.by_token_to_by_head(Matrix::strided(products, length, heads, wide), out);
     }
 
@@ -154,73 +154,73 @@ impl<'a> First<'a> {
 
     /// `out = a b`, each row with the same bits whatever the others are. Where the `gemm` crate computes it, that takes rows
     /// in pieces of one size, and never a row alone.
-    fn product(&self, out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: Matrix<'_, f32>) {
+    fn matmul(&self, out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: Matrix<'_, f32>) {
         for first in (0..a.rows()).step_by(PIECE) {
             let rows = first..a.rows().min(first + PIECE);
             let (mut out, a) = (out.some_rows(rows.clone()), a.some_rows(rows));
             if a.rows() > 1 {
-                small_matmul::product(self.simd, &mut out, a, b, 1.0);
+                small_matmul::small_matmul(self.simd, &mut out, a, b, 1.0);
                 continue;
             }
-            let mut both = self.pool.dirty(&[2, a.columns() + b.columns()]);
+            let mut both = self.pool.uninit(&[2, a.columns() + b.columns()]);
             both.fill(|both| {
                 let (twice, results) = both.split_at_mut(2 * a.columns());
                 twice.chunks_exact_mut(a.columns()).for_each(|row| row.copy_from_slice(a.row(0)));
                 let twice = Matrix::new(twice, 2, a.columns());
-                small_matmul::product(self.simd, &mut MatrixMut::new(results, 2, b.columns()), twice, b, 1.0);
+                small_matmul::small_matmul(self.simd, &mut MatrixMut::new(results, 2, b.columns()), twice, b, 1.0);
                 out.row_mut(0).copy_from_slice(&results[..b.columns()]);
             });
         }
     }
 
-    /// `out = a bᵀ`, as [`Self::product`].
-    fn transposed_product(&self, out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: Matrix<'_, f32>) {
+    /// `out = a bᵀ`, as [`Self::matmul`].
+    fn matmul_transposed(&self, out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: Matrix<'_, f32>) {
         let stride = stride(b.rows());
-        let mut transposed = self.pool.dirty(&[b.columns(), stride]);
+        let mut transposed = self.pool.uninit(&[b.columns(), stride]);
         transposed.fill(|transposed| {
             small_matmul::transpose(self.simd, b, stride, transposed);
-            self.product(out, a, Matrix::strided(transposed, b.columns(), b.rows(), stride));
+            self.matmul(out, a, Matrix::strided(transposed, b.columns(), b.rows(), stride));
         });
     }
 
     /// `(sentences, H)`.
-    pub fn forward(&self) -> (Buffer, Kept) {
+    pub fn forward(&self) -> (Buffer, Saved) {
         let (heads, size, hidden) = (self.shape.heads, self.size(), self.hidden);
         let firsts = self.first_inputs();
         let firsts = Matrix::new(firsts.values(), self.sentences(), hidden);
         let queries = self.by_head(size, |head, out| {
-            self.transposed_product(out, firsts, self.weights(Part::Queries, head));
+            self.matmul_transposed(out, firsts, self.weights(Part::Queries, head));
             let biases = self.biases(Part::Queries, head);
             for row in 0..out.rows() {
                 out.row_mut(row).iter_mut().zip(biases).for_each(|(q, bias)| *q = (*q + bias) * self.scale());
             }
         });
-        let asked = self.by_head(hidden, |head, out| {
-            self.product(out, self.columns(queries.values(), head, size), self.weights(Part::Keys, head));
+        let key_queries = self.by_head(hidden, |head, out| {
+            self.matmul(out, self.columns(queries.values(), head, size), self.weights(Part::Keys, head));
         });
-        let mut probabilities = self.pool.dirty(&[self.x.len() / hidden, heads]);
-        let mut mean = self.pool.dirty(&[self.sentences(), heads * hidden]);
-        let mut sums = self.pool.dirty(&[self.sentences(), heads]);
+        let mut probabilities = self.pool.uninit(&[self.x.len() / hidden, heads]);
+        let mut mean = self.pool.uninit(&[self.sentences(), heads * hidden]);
+        let mut sums = self.pool.uninit(&[self.sentences(), heads]);
         probabilities.fill(|probabilities| {
             mean.fill(|mean| {
                 sums.fill(|sums| {
-                    let rows = asked.values().par_chunks(heads * hidden).zip(mean.par_chunks_mut(heads * hidden));
+                    let rows = key_queries.values().par_chunks(heads * hidden).zip(mean.par_chunks_mut(heads * hidden));
                     let rows = rows.zip(sums.par_chunks_mut(heads)).zip(self.split(probabilities, heads));
-                    rows.enumerate().for_each(|(index, (((asked, mean), sums), probabilities))| {
-                        self.attend(self.sentence(index), asked, probabilities, mean, sums);
+                    rows.enumerate().for_each(|(index, (((key_queries, mean), sums), probabilities))| {
+                        self.attend(self.sentence(index), key_queries, probabilities, mean, sums);
                     });
                 });
             });
         });
         let out = self.by_head(size, |head, out| {
             let mean = self.columns(mean.values(), head, hidden);
-            self.transposed_product(out, mean, self.weights(Part::Values, head));
+            self.matmul_transposed(out, mean, self.weights(Part::Values, head));
             let biases = self.biases(Part::Values, head);
             for (row, sums) in sums.values().chunks_exact(heads).enumerate() {
                 out.row_mut(row).iter_mut().zip(biases).for_each(|(out, bias)| *out += sums[head] * bias);
             }
         });
-        (out, Kept { queries, asked, probabilities, mean })
+        (out, Saved { queries, key_queries, probabilities, mean })
     }
 
     /// Each sentence's rows of a matrix of `width` columns with a row for each token.
@@ -236,13 +236,13 @@ impl<'a> First<'a> {
 
     /// One sentence: from what its scores are products with, `(N, H)`, its probabilities, marked, `(L, N)`, its mean
     /// input by those after dropout, `(N, H)`, and their sums, `(N)`.
-    fn attend(&self, of: Sentence, asked: &[f32], marked: &mut [f32], mean: &mut [f32], sums: &mut [f32]) {
+    fn attend(&self, of: Sentence, key_queries: &[f32], marked: &mut [f32], mean: &mut [f32], sums: &mut [f32]) {
         let (heads, stride) = (self.shape.heads, stride(of.length));
-        let mut scratch = self.pool.dirty(&[2 * heads * stride + self.scratch(of.length)]);
+        let mut scratch = self.pool.uninit(&[2 * heads * stride + self.scratch(of.length)]);
         scratch.fill(|scratch| {
             let (p, scratch) = scratch.split_at_mut(heads * stride);
             let (dropped, scratch) = scratch.split_at_mut(heads * stride);
-            self.dot_tokens(asked, self.inputs(of), scratch, p);
+            self.dot_tokens(key_queries, self.inputs(of), scratch, p);
             match self.dropout.map(Mask::from) {
                 None => {
                     softmax_rows(self.simd, p, of.keys, stride);
@@ -259,7 +259,7 @@ impl<'a> First<'a> {
             }
             sum_rows(dropped, stride, sums);
             let weights = Matrix::strided(dropped, heads, of.length, stride);
-            small_matmul::product(
+            small_matmul::small_matmul(
                 self.simd,
                 &mut MatrixMut::new(mean, heads, self.hidden),
                 weights,
@@ -270,33 +270,33 @@ impl<'a> First<'a> {
     }
 
     /// Gradients of the input, `(T, H)`, the weight, `(3H, H)`, and the bias, `(3H)`.
-    pub fn backward(&self, kept: &Kept, dy: &[f32]) -> [Buffer; 3] {
+    pub fn backward(&self, saved: &Saved, dy: &[f32]) -> [Buffer; 3] {
         let (heads, size, hidden) = (self.shape.heads, self.size(), self.hidden);
         let sentences = self.sentences();
         let d_mean = self.by_head(hidden, |head, out| {
             let dy = self.columns(dy, head, size);
-            multiply_into(out, dy, self.weights(Part::Values, head), 1.0, 0.0, Parallelism::None);
+            matmul_into(out, dy, self.weights(Part::Values, head), 1.0, 0.0, Parallelism::None);
         });
-        let mut dx = self.pool.dirty(&[self.x.len() / hidden, hidden]);
-        let mut d_asked = self.pool.dirty(&[sentences, heads * hidden]);
-        let mut sums = self.pool.dirty(&[sentences, heads]);
+        let mut dx = self.pool.uninit(&[self.x.len() / hidden, hidden]);
+        let mut d_key_queries = self.pool.uninit(&[sentences, heads * hidden]);
+        let mut sums = self.pool.uninit(&[sentences, heads]);
         dx.fill(|dx| {
-            d_asked.fill(|d_asked| {
+            d_key_queries.fill(|d_key_queries| {
                 sums.fill(|sums| {
-                    let rows = d_asked.par_chunks_mut(heads * hidden).zip(sums.par_chunks_mut(heads));
-                    rows.zip(self.split(dx, hidden)).enumerate().for_each(|(index, ((d_asked, sums), dx))| {
+                    let rows = d_key_queries.par_chunks_mut(heads * hidden).zip(sums.par_chunks_mut(heads));
+                    rows.zip(self.split(dx, hidden)).enumerate().for_each(|(index, ((d_key_queries, sums), dx))| {
                         let wide = index * heads * hidden..(index + 1) * heads * hidden;
                         let given = Given {
-                            asked: &kept.asked.values()[wide.clone()],
+                            key_queries: &saved.key_queries.values()[wide.clone()],
                             d_mean: &d_mean.values()[wide],
                             dy: &dy[index * hidden..][..hidden],
                         };
                         self.attend_backward(
                             self.sentence(index),
                             given,
-                            kept.probabilities.values(),
+                            saved.probabilities.values(),
                             dx,
-                            d_asked,
+                            d_key_queries,
                             sums,
                         );
                     });
@@ -304,22 +304,22 @@ impl<'a> First<'a> {
             });
         });
         let dq = self.by_head(size, |head, out| {
-            let d_asked = self.columns(d_asked.values(), head, hidden);
-            multiply_into(out, d_asked, self.weights(Part::Keys, head).t(), self.scale(), 0.0, Parallelism::None);
+            let d_key_queries = self.columns(d_key_queries.values(), head, hidden);
+            matmul_into(out, d_key_queries, self.weights(Part::Keys, head).t(), self.scale(), 0.0, Parallelism::None);
         });
         let firsts = self.first_inputs();
         self.add_query_gradient(dq.values(), &mut dx);
-        let mut d_weight = self.pool.dirty(&[3 * hidden, hidden]);
+        let mut d_weight = self.pool.uninit(&[3 * hidden, hidden]);
         d_weight.fill(|d_weight| {
             d_weight.par_chunks_mut(size * hidden).enumerate().for_each(|(block, out)| {
                 let (head, firsts) = (block % heads, Matrix::new(firsts.values(), sentences, hidden));
                 let (left, right) = match block / heads {
                     0 => (dq.values(), firsts),
-                    1 => (kept.queries.values(), self.columns(d_asked.values(), head, hidden)),
-                    _ => (dy, self.columns(kept.mean.values(), head, hidden)),
+                    1 => (saved.queries.values(), self.columns(d_key_queries.values(), head, hidden)),
+                    _ => (dy, self.columns(saved.mean.values(), head, hidden)),
                 };
                 let left = self.columns(left, head, size).t();
-                multiply(out, hidden, left, right, 1.0, 0.0, Parallelism::None);
+                matmul(out, hidden, left, right, 1.0, 0.0, Parallelism::None);
             });
         });
         let mut d_bias = self.pool.zeros(&[3 * hidden]);
@@ -340,10 +340,10 @@ impl<'a> First<'a> {
     /// Add `dq W_q` onto the rows of the first tokens.
     fn add_query_gradient(&self, dq: &[f32], dx: &mut Buffer) {
         let (sentences, hidden) = (self.sentences(), self.hidden);
-        let mut d_firsts = self.pool.dirty(&[sentences, hidden]);
+        let mut d_firsts = self.pool.uninit(&[sentences, hidden]);
         d_firsts.fill(|d_firsts| {
             let weights = Matrix::new(self.weight, hidden, hidden);
-            multiply(d_firsts, hidden, Matrix::new(dq, sentences, hidden), weights, 1.0, 0.0, all_threads());
+            matmul(d_firsts, hidden, Matrix::new(dq, sentences, hidden), weights, 1.0, 0.0, all_threads());
         });
         dx.fill(|dx| {
             for (d_first, start) in d_firsts.values().chunks_exact(hidden).zip(self.shape.first_tokens()) {
@@ -360,12 +360,12 @@ impl<'a> First<'a> {
         given: Given<'_>,
         marked: &[f32],
         dx: &mut [f32],
-        d_asked: &mut [f32],
+        d_key_queries: &mut [f32],
         sums: &mut [f32],
     ) {
         let (heads, size, hidden, stride) = (self.shape.heads, self.size(), self.hidden, stride(of.length));
         let wanted = 3 * heads * stride + 2 * heads * hidden + self.scratch(of.length);
-        let mut scratch = self.pool.dirty(&[wanted]);
+        let mut scratch = self.pool.uninit(&[wanted]);
         scratch.fill(|scratch| {
             let (p, scratch) = scratch.split_at_mut(heads * stride);
             let (both, scratch) = scratch.split_at_mut(2 * heads * stride);
@@ -383,13 +383,19 @@ impl<'a> First<'a> {
             scores_gradient(self.simd, p, self.dropout.map_or(1.0, Dropout::scale), dropped, ds, stride);
             sum_rows(dropped, stride, sums);
             let scores = Matrix::strided(ds, heads, of.length, stride);
-            small_matmul::product(self.simd, &mut MatrixMut::new(d_asked, heads, hidden), scores, self.inputs(of), 1.0);
-            // `dx_i = sum_h p_i d_mean + ds_i asked`.
+            small_matmul::small_matmul(
+                self.simd,
+                &mut MatrixMut::new(d_key_queries, heads, hidden),
+                scores,
+                self.inputs(of),
+                1.0,
+            );
+            // `dx_i = sum_h p_i d_mean + ds_i key_queries`.
             vectors[..heads * hidden].copy_from_slice(given.d_mean);
-            vectors[heads * hidden..].copy_from_slice(given.asked);
+            vectors[heads * hidden..].copy_from_slice(given.key_queries);
             let vectors = Matrix::new(vectors, 2 * heads, hidden);
             let both = Matrix::strided(both, 2 * heads, of.length, stride).t();
-            small_matmul::product(self.simd, &mut MatrixMut::new(dx, of.length, hidden), both, vectors, 1.0);
+            small_matmul::small_matmul(self.simd, &mut MatrixMut::new(dx, of.length, hidden), both, vectors, 1.0);
         });
     }
 }
@@ -397,7 +403,7 @@ impl<'a> First<'a> {
 /// What the backward of a sentence reads of its rows.
 struct Given<'a> {
     /// `(N, H)`.
-    asked: &'a [f32],
+    key_queries: &'a [f32],
     /// `(N, H)`.
     d_mean: &'a [f32],
     /// `(H)`.
@@ -410,8 +416,8 @@ fn sum_rows(x: &[f32], stride: usize, sums: &mut [f32]) {
 }
 
 pub(super) fn cls_attention(cpu: &Cpu, of: &ClsAttention<'_, Buffer>) -> Result<(Buffer, SavedAttentionOf<Cpu>)> {
-    let (out, Kept { queries, asked, probabilities, mean }) = checked(cpu, of)?.forward();
-    Ok((out, SavedAttention::Cls { queries, asked, probabilities, mean }))
+    let (out, Saved { queries, key_queries, probabilities, mean }) = checked(cpu, of)?.forward();
+    Ok((out, SavedAttention::Cls { queries, key_queries, probabilities, mean }))
 }
 
 pub(super) fn cls_attention_backward(
@@ -420,17 +426,17 @@ pub(super) fn cls_attention_backward(
     tape: SavedAttentionOf<Cpu>,
     dy: &Buffer,
 ) -> Result<[Buffer; 3]> {
-    let SavedAttention::Cls { queries, asked, probabilities, mean } = tape else {
-        return Err(defect("the tape of another engine's attention".into()));
+    let SavedAttention::Cls { queries, key_queries, probabilities, mean } = tape else {
+        return Err(internal_error("the tape of another engine's attention".into()));
     };
     let (sentences, heads) = (of.shape.first_tokens().len(), of.shape.heads);
     expect("the gradient", dy, &[sentences, of.hidden])?;
     expect("the mean input", &mean, &[sentences, heads * of.hidden])?;
     let first = checked(cpu, of)?;
-    Ok(first.backward(&Kept { queries, asked, probabilities, mean }, dy.values()))
+    Ok(first.backward(&Saved { queries, key_queries, probabilities, mean }, dy.values()))
 }
 
-fn checked<'a>(cpu: &'a Cpu, of: &ClsAttention<'a, Buffer>) -> Result<First<'a>> {
+fn checked<'a>(cpu: &'a Cpu, of: &ClsAttention<'a, Buffer>) -> Result<Pass<'a>> {
     let ClsAttention { input, weight, bias, hidden, shape, dropout } = *of;
     let (tokens, _) = matrix(input)?;
     expect("the input", input, &[tokens, hidden])?;
@@ -438,8 +444,8 @@ fn checked<'a>(cpu: &'a Cpu, of: &ClsAttention<'a, Buffer>) -> Result<First<'a>>
     expect("the bias", bias, &[3 * hidden])?;
     expect_attention(shape, tokens, hidden)?;
     if let Some(sentence) = shape.cu_seqlens.windows(2).position(|bounds| bounds[0] == bounds[1]) {
-        return Err(defect(format!("sentence {sentence} has no first token")));
+        return Err(internal_error(format!("sentence {sentence} has no first token")));
     }
     let [x, weight, bias] = [input, weight, bias].map(Buffer::values);
-    Ok(First { simd: cpu.simd, pool: &cpu.pool, x, weight, bias, hidden, shape, dropout })
+    Ok(Pass { simd: cpu.simd, pool: &cpu.pool, x, weight, bias, hidden, shape, dropout })
 }

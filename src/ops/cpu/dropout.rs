@@ -120,7 +120,7 @@ kernel! {
 }
 
 pub(super) fn dropout(cpu: &Cpu, x: Buffer, dropout: &Dropout) -> Buffer {
-    let mut x = x.owned(&cpu.pool);
+    let mut x = x.into_unique(&cpu.pool);
     let mask = Mask::from(dropout);
     x.fill(|x| {
         let pieces = x.par_chunks_mut(ELEMENTS).enumerate();
@@ -131,7 +131,7 @@ pub(super) fn dropout(cpu: &Cpu, x: Buffer, dropout: &Dropout) -> Buffer {
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd::{Level, Simd};
+    use super::super::simd::{Simd, SimdLevel};
     use super::*;
 
     kernel! {
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn equals_the_sequential_masks() {
-        for simd in Level::ALL.into_iter().filter_map(Simd::new) {
+        for simd in SimdLevel::ALL.into_iter().filter_map(Simd::new) {
             for rate in [0.0, 0.1, 0.5, 0.999] {
                 let dropout = Dropout { rate, seed: 0x1234_5678_9abc_def0, site: 9, step: 77, micro: 3 };
                 let mask = Mask::from(&dropout);

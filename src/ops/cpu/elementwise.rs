@@ -41,7 +41,7 @@ kernel! {
 pub(super) fn bias_gelu(cpu: &Cpu, x: &Buffer, bias: &Buffer) -> Result<Buffer> {
     let (_, width) = matrix(x)?;
     expect("the bias", bias, &[width])?;
-    let mut out = cpu.pool.dirty(x.shape());
+    let mut out = cpu.pool.uninit(x.shape());
     let piece = (ROWS * width).max(1);
     out.fill(|out| {
         let pieces = x.values().par_chunks(piece).zip(out.par_chunks_mut(piece));
@@ -54,7 +54,7 @@ pub(super) fn bias_gelu_backward(cpu: &Cpu, x: &Buffer, bias: &Buffer, dy: Buffe
     let (_, width) = matrix(x)?;
     expect("the bias", bias, &[width])?;
     expect("the gradient", &dy, x.shape())?;
-    let mut dx = dy.owned(&cpu.pool);
+    let mut dx = dy.into_unique(&cpu.pool);
     let piece = (ROWS * width).max(1);
     let sums = dx.fill(|dx| {
         let pieces = x.values().par_chunks(piece).zip(dx.par_chunks_mut(piece));
@@ -65,7 +65,7 @@ pub(super) fn bias_gelu_backward(cpu: &Cpu, x: &Buffer, bias: &Buffer, dy: Buffe
 
 pub(super) fn add(cpu: &Cpu, a: Buffer, b: &Buffer) -> Result<Buffer> {
     expect("the second term", b, a.shape())?;
-    let mut a = a.owned(&cpu.pool);
+    let mut a = a.into_unique(&cpu.pool);
     a.fill(|a| {
         let pieces = a.par_chunks_mut(ELEMENTS).zip(b.values().par_chunks(ELEMENTS));
         pieces.for_each(|(a, b)| math::add(cpu.simd, a, b));

@@ -9,14 +9,14 @@ use super::linear::column_sum;
 use super::math::add;
 use super::simd::Simd;
 use crate::Result;
-use crate::ops::shapes::{defect, expect_inside};
+use crate::ops::shapes::{expect_inside, internal_error};
 
 /// Rows of a table that one task fills.
 const ROWS: usize = 256;
 
-/// `words[ids[t]] + places[positions[t]] + kinds[0]` for every token. Ids must be inside of their tables.
+/// `word_table[ids[t]] + position_table[positions[t]] + type_table[0]` for every token. Ids must be inside of their tables.
 fn gather(simd: Simd, ids: &[u32], positions: &[u32], tables: [&[f32]; 3], width: usize, out: &mut [f32]) {
-    let [words, places, kinds] = tables;
+    let [word_table, position_table, type_table] = tables;
     let row = |table: &'_ [f32], index: u32| -> std::ops::Range<usize> {
         let at = index as usize * width;
         debug_assert!(at + width <= table.len());
@@ -24,9 +24,9 @@ fn gather(simd: Simd, ids: &[u32], positions: &[u32], tables: [&[f32]; 3], width
     };
     let tokens = out.par_chunks_mut(width.max(1)).with_min_len(64).zip(ids).zip(positions);
     tokens.for_each(|((out, id), position)| {
-        out.copy_from_slice(&words[row(words, *id)]);
-        add(simd, out, &places[row(places, *position)]);
-        add(simd, out, &kinds[..width]);
+        out.copy_from_slice(&word_table[row(word_table, *id)]);
+        add(simd, out, &position_table[row(position_table, *position)]);
+        add(simd, out, &type_table[..width]);
     });
 }
 
@@ -46,19 +46,24 @@ fn scatter(simd: Simd, indices: &[u32], gradient: &[f32], width: usize, table: &
     });
 }
 
-pub(super) fn embed(cpu: &Cpu, ids: &[u32], positions: &[u32], [words, places, kinds]: [&Buffer; 3]) -> Result<Buffer> {
-    let (vocabulary, hidden) = matrix(words)?;
-    let (longest, _) = matrix(places)?;
-    expect("the position table", places, &[longest, hidden])?;
-    let (types, _) = matrix(kinds)?;
-    expect("the type table", kinds, &[types.max(1), hidden])?;
+pub(super) fn embed(
+    cpu: &Cpu,
+    ids: &[u32],
+    positions: &[u32],
+    [word_table, position_table, type_table]: [&Buffer; 3],
+) -> Result<Buffer> {
+    let (vocabulary, hidden) = matrix(word_table)?;
+    let (longest, _) = matrix(position_table)?;
+    expect("the position table", position_table, &[longest, hidden])?;
+    let (types, _) = matrix(type_table)?;
+    expect("the type table", type_table, &[types.max(1), hidden])?;
     expect_inside("word piece", ids.iter().map(|id| *id as usize), vocabulary)?;
     expect_inside("position", positions.iter().map(|position| *position as usize), longest)?;
     if ids.len() != positions.len() {
-        return Err(defect(format!("{} ids have {} positions", ids.len(), positions.len())));
+        return Err(internal_error(format!("{} ids have {} positions", ids.len(), positions.len())));
     }
-    let mut out = cpu.pool.dirty(&[ids.len(), hidden]);
-    let tables = [words.values(), places.values(), kinds.values()];
+    let mut out = cpu.pool.uninit(&[ids.len(), hidden]);
+    let tables = [word_table.values(), position_table.values(), type_table.values()];
     out.fill(|out| gather(cpu.simd, ids, positions, tables, hidden, out));
     Ok(out)
 }
@@ -75,15 +80,15 @@ pub(super) fn embed_backward(
     expect_inside("word piece", ids.iter().map(|id| *id as usize), vocabulary)?;
     expect_inside("position", positions.iter().map(|position| *position as usize), longest)?;
     if ids.len() != positions.len() {
-        return Err(defect(format!("{} ids have {} positions", ids.len(), positions.len())));
+        return Err(internal_error(format!("{} ids have {} positions", ids.len(), positions.len())));
     }
-    let [mut words, mut places, mut kinds] = tables.map(|table| cpu.pool.dirty(table.shape()));
-    words.fill(|words| scatter(cpu.simd, ids, gradient.values(), hidden, words));
-    places.fill(|places| scatter(cpu.simd, positions, gradient.values(), hidden, places));
+    let [mut word_table, mut position_table, mut type_table] = tables.map(|table| cpu.pool.uninit(table.shape()));
+    word_table.fill(|word_table| scatter(cpu.simd, ids, gradient.values(), hidden, word_table));
+    position_table.fill(|position_table| scatter(cpu.simd, positions, gradient.values(), hidden, position_table));
     let sums = column_sum(cpu, gradient)?;
-    kinds.fill(|kinds| {
-        kinds.fill(0.0);
-        kinds[..hidden].copy_from_slice(sums.values());
+    type_table.fill(|type_table| {
+        type_table.fill(0.0);
+        type_table[..hidden].copy_from_slice(sums.values());
     });
-    Ok([words, places, kinds])
+    Ok([word_table, position_table, type_table])
 }

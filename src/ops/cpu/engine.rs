@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::bf16::{Products, Unit};
+use super::bf16::{Bf16Isa, Bf16Matmul};
 use super::buffer::{Buffer, Pool};
 use super::math;
-use super::simd::{Level, Simd};
+use super::simd::{Simd, SimdLevel};
 use crate::ops::shapes;
 use crate::{Error, Result};
 
@@ -19,7 +19,7 @@ pub(super) const ELEMENTS: usize = 1 << 14;
 pub struct Cpu {
     pub(super) simd: Simd,
     /// `None` for products in f32.
-    pub(super) bf16: Option<Products>,
+    pub(super) bf16: Option<Bf16Matmul>,
     pub(super) pool: Pool,
 }
 
@@ -35,29 +35,29 @@ impl Cpu {
         Self { simd: Simd::detect(), bf16: None, pool: Pool::default() }
     }
 
-    /// An engine whose products are in bf16, computed by `unit`.
+    /// An engine whose products are in bf16, computed by `isa`.
     ///
     /// # Errors
     /// [`Error::Config`] when this machine lacks it.
-    pub fn with_bf16(unit: Unit) -> Result<Self> {
+    pub fn with_bf16(isa: Bf16Isa) -> Result<Self> {
         let simd = Simd::detect();
-        let message = || format!("this machine does not have {}", unit.name());
-        let products = Products::new(unit, simd).ok_or_else(|| Error::config("precision", message()))?;
+        let message = || format!("this machine does not have {}", isa.name());
+        let products = Bf16Matmul::new(isa, simd).ok_or_else(|| Error::config("precision", message()))?;
         Ok(Self { simd, bf16: Some(products), pool: Pool::default() })
     }
 
-    /// An engine that is held to an instruction set; for tests. Products choose their own.
+    /// An engine that is held to an instruction set; for tests. The `gemm` crate chooses its own.
     ///
     /// # Errors
     /// [`Error::Config`] when this machine lacks it.
-    pub fn with_level(level: Level) -> Result<Self> {
+    pub fn with_level(level: SimdLevel) -> Result<Self> {
         let message = || format!("this machine does not have {}", level.name());
         let simd = Simd::new(level).ok_or_else(|| Error::config("instructions", message()))?;
         Ok(Self { simd, bf16: None, pool: Pool::default() })
     }
 
     /// The instruction set in use.
-    pub fn level(&self) -> Level {
+    pub fn level(&self) -> SimdLevel {
         self.simd.level()
     }
 
@@ -78,7 +78,7 @@ impl Cpu {
         width: usize,
         run: impl Fn(usize, P, &mut [f32]) + Sync,
     ) -> Buffer {
-        let mut partial = self.pool.dirty(&[pieces.len(), width]);
+        let mut partial = self.pool.uninit(&[pieces.len(), width]);
         let mut sums = self.pool.zeros(&[width]);
         partial.fill(|partial| {
             pieces.zip(partial.par_chunks_mut(width.max(1))).enumerate().for_each(|(index, (piece, sums))| {

@@ -123,8 +123,8 @@ pub(super) fn add_norm(
     }
     residual.map_or(Ok(()), |residual| expect("the residual", residual, &[tokens, hidden]))?;
     let mask = dropout.map(Mask::from);
-    let mut normalized = branch.owned(&cpu.pool);
-    let (mut out, mut rstd) = (cpu.pool.dirty(&[tokens, hidden]), cpu.pool.dirty(&[tokens]));
+    let mut normalized = branch.into_unique(&cpu.pool);
+    let (mut out, mut rstd) = (cpu.pool.uninit(&[tokens, hidden]), cpu.pool.uninit(&[tokens]));
     let (bias, affine) = (bias.map(Buffer::values), [norm.gamma.values(), norm.beta.values()]);
     let piece = (ROWS * hidden).max(1);
     normalized.fill(|x| {
@@ -154,13 +154,13 @@ pub(super) fn add_norm_backward(
     expect("the normalized rows", &normed.normalized, &[tokens, hidden])?;
     expect("rstd", &normed.rstd, &[tokens])?;
     expect("gamma", gamma, &[hidden])?;
-    let mut residual = dy.owned(&cpu.pool);
+    let mut residual = dy.into_unique(&cpu.pool);
     let (normalized, rstd) = (normed.normalized.values(), normed.rstd.values());
     let piece = (ROWS * hidden).max(1);
     let mask = dropout.map(Mask::from);
     let (branch, sums) = match &mask {
         Some(mask) => {
-            let mut branch = cpu.pool.dirty(&[tokens, hidden]);
+            let mut branch = cpu.pool.uninit(&[tokens, hidden]);
             let sums = residual.fill(|dx| {
                 branch.fill(|branch| {
                     let pieces = dx.par_chunks_mut(piece).zip(branch.par_chunks_mut(piece));

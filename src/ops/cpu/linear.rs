@@ -1,12 +1,12 @@
-//! Products with weights, in f32 or in bf16, and their backward; sums over rows.
+//! Matrix products with weights, in f32 or in bf16, and their backward; sums over rows.
 
 use rayon::prelude::*;
 
-use super::bf16::{Products, Start};
+use super::bf16::{Bf16Matmul, Start};
 use super::buffer::Buffer;
 use super::engine::{Cpu, ROWS, expect, matrix};
 use super::math;
-use super::matmul::{Matrix, all_threads, multiply};
+use super::matmul::{Matrix, all_threads, matmul};
 use super::rows::rows;
 use super::small_matmul;
 use crate::Result;
@@ -28,13 +28,13 @@ pub(super) fn linear(cpu: &Cpu, x: &Buffer, weight: &Buffer, bias: Option<&Buffe
         let out = linear(cpu, &rows(cpu, x, &repeated)?, weight, bias)?;
         return rows(cpu, &out, &repeated[..tokens]);
     }
-    let mut out = cpu.pool.dirty(&[tokens, outputs]);
+    let mut out = cpu.pool.uninit(&[tokens, outputs]);
     if let Some(products) = cpu.bf16 {
         let weights = || Matrix::new(weight.values(), outputs, inputs);
-        let packed = weight.packs().forward.get_or_init(|| products.right_transposed(&cpu.pool, weights()));
+        let packed = weight.packed().forward.get_or_init(|| products.right_transposed(&cpu.pool, weights()));
         let x = products.left(&cpu.pool, Matrix::new(x.values(), tokens, inputs));
-        let start = bias.map_or(Start::Zero, |bias| Start::Row(bias.values()));
-        out.fill(|out| products.multiply(out, &x, packed, start));
+        let start = bias.map_or(Start::Zero, |bias| Start::Bias(bias.values()));
+        out.fill(|out| products.matmul(out, &x, packed, start));
         return Ok(out);
     }
     out.fill(|out| {
@@ -49,7 +49,7 @@ pub(super) fn linear(cpu: &Cpu, x: &Buffer, weight: &Buffer, bias: Option<&Buffe
             Some(transposed) => Matrix::new(transposed.values(), inputs, outputs),
             None => Matrix::new(weight.values(), outputs, inputs).t(),
         };
-        multiply(out, outputs, x, weight, 1.0, onto, all_threads());
+        matmul(out, outputs, x, weight, 1.0, onto, all_threads());
     });
     Ok(out)
 }
@@ -68,21 +68,21 @@ pub(super) fn linear_backward(
     let mut dx = match onto {
         Some(onto) => {
             expect("what to add onto", &onto, &[tokens, inputs])?;
-            onto.owned(&cpu.pool)
+            onto.into_unique(&cpu.pool)
         }
-        None => cpu.pool.dirty(&[tokens, inputs]),
+        None => cpu.pool.uninit(&[tokens, inputs]),
     };
     let dy = Matrix::new(dy.values(), tokens, outputs);
     let x = Matrix::new(x.values(), tokens, inputs);
-    let mut dw = cpu.pool.dirty(&[outputs, inputs]);
+    let mut dw = cpu.pool.uninit(&[outputs, inputs]);
     if let Some(products) = cpu.bf16 {
         dx.fill(|dx| dw.fill(|dw| bf16_backward(cpu, products, [x, dy], weight, (dx, added), dw)));
         return Ok((dx, dw));
     }
     let weights = Matrix::new(weight.values(), outputs, inputs);
     let beta = if added { 1.0 } else { 0.0 };
-    dx.fill(|dx| multiply(dx, inputs, dy, weights, 1.0, beta, all_threads()));
-    dw.fill(|dw| multiply(dw, inputs, dy.t(), x, 1.0, 0.0, all_threads()));
+    dx.fill(|dx| matmul(dx, inputs, dy, weights, 1.0, beta, all_threads()));
+    dw.fill(|dw| matmul(dw, inputs, dy.t(), x, 1.0, 0.0, all_threads()));
     Ok((dx, dw))
 }
 
@@ -95,7 +95,7 @@ pub(super) fn column_sum(cpu: &Cpu, dy: &Buffer) -> Result<Buffer> {
 /// `dx = onto + dy W` and `dW = dyᵀ x` in bf16.
 fn bf16_backward(
     cpu: &Cpu,
-    products: Products,
+    products: Bf16Matmul,
     [x, dy]: [Matrix<'_, f32>; 2],
     weight: &Buffer,
     (dx, onto): (&mut [f32], bool),
@@ -103,11 +103,11 @@ fn bf16_backward(
 ) {
     let pool = &cpu.pool;
     let weights = Matrix::new(weight.values(), dy.columns(), x.columns());
-    let packed = weight.packs().backward.get_or_init(|| products.right(pool, weights));
-    let start = if onto { Start::There } else { Start::Zero };
-    products.multiply(dx, &products.left(pool, dy), packed, start);
+    let packed = weight.packed().backward.get_or_init(|| products.right(pool, weights));
+    let start = if onto { Start::Accumulate } else { Start::Zero };
+    products.matmul(dx, &products.left(pool, dy), packed, start);
     let (left, right) = (products.left_transposed(pool, dy), products.right(pool, x));
-    products.multiply(dw, &left, &right, Start::Zero);
+    products.matmul(dw, &left, &right, Start::Zero);
 }
 
 /// The transpose of a weight with long rows, for a product with many rows. The `gemm` crate gathers such a weight column by
@@ -119,7 +119,7 @@ fn transposed(cpu: &Cpu, weight: &Buffer, rows: usize) -> Option<Buffer> {
     if inputs < 2 * outputs || rows < MANY || !outputs.is_multiple_of(math::LANES) {
         return None;
     }
-    let mut out = cpu.pool.dirty(&[inputs, outputs]);
+    let mut out = cpu.pool.uninit(&[inputs, outputs]);
     out.fill(|out| {
         out.par_chunks_mut(small_matmul::TOGETHER * outputs).enumerate().for_each(|(block, out)| {
             let first = block * small_matmul::TOGETHER;

@@ -196,7 +196,7 @@ kernel! {
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd::{Fused, Level, Plain, Simd};
+    use super::super::simd::{Fused, Plain, Simd, SimdLevel};
     use super::*;
 
     kernel! {
@@ -209,7 +209,7 @@ mod tests {
     }
 
     fn levels() -> impl Iterator<Item = Simd> {
-        Level::ALL.into_iter().filter_map(Simd::new)
+        SimdLevel::ALL.into_iter().filter_map(Simd::new)
     }
 
     /// Phi in f64: the series 1/2 + phi(z) (z + z³/3 + z⁵/15 + ...) near 0, the continued fraction of the tail beyond.

@@ -181,7 +181,7 @@ impl<'a, T> MatrixMut<'a, T> {
 }
 
 /// `out = alpha a b + beta out`, `out` row-major with rows `stride` apart. `beta` 0 never reads `out`.
-pub fn multiply<T: Element>(
+pub fn matmul<T: Float>(
     out: &mut [T],
     stride: usize,
     a: Matrix<'_, T>,
@@ -190,11 +190,11 @@ pub fn multiply<T: Element>(
     beta: T,
     parallelism: Parallelism,
 ) {
-    multiply_into(&mut MatrixMut::strided(out, a.rows, b.columns, stride), a, b, alpha, beta, parallelism);
+    matmul_into(&mut MatrixMut::strided(out, a.rows, b.columns, stride), a, b, alpha, beta, parallelism);
 }
 
 /// `out = alpha a b + beta out`. `beta` 0 never reads `out`.
-pub fn multiply_into<T: Element>(
+pub fn matmul_into<T: Float>(
     out: &mut MatrixMut<'_, T>,
     a: Matrix<'_, T>,
     b: Matrix<'_, T>,
@@ -237,7 +237,7 @@ pub fn multiply_into<T: Element>(
 }
 
 /// The two element types of the CPU engines.
-pub trait Element: Copy + Send + Sync + PartialEq + PartialOrd + std::fmt::Debug + 'static {
+pub trait Float: Copy + Send + Sync + PartialEq + PartialOrd + std::fmt::Debug + 'static {
     /// 0.
     const ZERO: Self;
     /// 1.
@@ -258,7 +258,7 @@ pub trait Element: Copy + Send + Sync + PartialEq + PartialOrd + std::fmt::Debug
 
 macro_rules! element {
     ($t:ty) => {
-        impl Element for $t {
+        impl Float for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
             fn from_f64(x: f64) -> Self {
@@ -297,10 +297,10 @@ mod tests {
         let a = Matrix::strided(&a, 3, 2, 3);
         let b = Matrix::new(&b, 2, 3);
         let mut out = [f32::NAN; 9];
-        multiply(&mut out, 3, a, b, 1.0, 0.0, Parallelism::None);
+        matmul(&mut out, 3, a, b, 1.0, 0.0, Parallelism::None);
         assert_eq!(out, [1.0, 2.0, 8.0, 3.0, 4.0, 18.0, 5.0, 6.0, 28.0]);
         let mut out = [1.0f32; 9];
-        multiply(&mut out, 3, b.t(), a.t(), 2.0, 10.0, Parallelism::None);
+        matmul(&mut out, 3, b.t(), a.t(), 2.0, 10.0, Parallelism::None);
         assert_eq!(out, [12.0, 16.0, 20.0, 14.0, 18.0, 22.0, 26.0, 46.0, 66.0]);
     }
 
@@ -311,7 +311,7 @@ mod tests {
         let mut out = [0.0f32; 10]; // two rows of 5
         for (index, mut block) in MatrixMut::strided(&mut out, 2, 5, 5).split_columns(2).enumerate() {
             let b = Matrix::new(&b[..block.columns], 1, block.columns);
-            multiply_into(&mut block, Matrix::new(&a, 2, 1), b, 1.0, 0.0, Parallelism::None);
+            matmul_into(&mut block, Matrix::new(&a, 2, 1), b, 1.0, 0.0, Parallelism::None);
             block.row_mut(1)[0] += index as f32;
         }
         assert_eq!(out, [1.0, 10.0, 1.0, 10.0, 1.0, 2.0, 20.0, 3.0, 20.0, 4.0]);

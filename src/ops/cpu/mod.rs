@@ -1,6 +1,6 @@
 //! The engine that users run, on all cores of the current rayon pool.
 //!
-//! Products in f32 go to the `gemm` crate, which runs at the machine's peak in every orientation needed; those in bf16 to
+//! Matrix products in f32 go to the `gemm` crate, which runs at the machine's peak in every orientation needed; those in bf16 to
 //! [`bf16`]. Everything else is in f32,
 //! fused into as few passes over memory as possible, vectorised ([`simd`]), and cut into fixed pieces that do not depend
 //! on the number of threads; partial sums are added in a fixed order. So the same input gives the same bits at any
@@ -37,7 +37,7 @@ use std::ops::Range;
 use candle_core::{DType, Tensor};
 
 use super::additive_attention;
-use super::shapes::defect;
+use super::shapes::internal_error;
 use super::{
     AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, SavedAttentionOf,
 };
@@ -47,7 +47,7 @@ use crate::rng::Dropout;
 pub use attention::Probabilities;
 pub use buffer::{Buffer, Pool};
 pub use engine::Cpu;
-pub use simd::Level;
+pub use simd::SimdLevel;
 
 impl Ops for Cpu {
     type Buffer = Buffer;
@@ -59,7 +59,7 @@ impl Ops for Cpu {
 
     fn upload(&self, values: &[f32], shape: &[usize]) -> Result<Buffer> {
         if values.len() != shape.iter().product::<usize>() {
-            return Err(defect(format!("{} values do not fill the shape {shape:?}", values.len())));
+            return Err(internal_error(format!("{} values do not fill the shape {shape:?}", values.len())));
         }
         Ok(self.pool.copy(values, shape))
     }
@@ -83,7 +83,7 @@ impl Ops for Cpu {
             (candle_core::Storage::Cpu(storage), Some((from, to))) => {
                 self.upload(&storage.as_slice::<f32>()?[from..to], tensor.dims())
             }
-            _ => Err(defect("the tensor is not contiguous on the CPU".into())),
+            _ => Err(internal_error("the tensor is not contiguous on the CPU".into())),
         }
     }
 
@@ -190,7 +190,7 @@ impl Ops for Cpu {
     }
 
     fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
-        additive_attention::attend(self, last, key, words)
+        additive_attention::attention_pooling(self, last, key, words)
     }
 
     fn rows(&self, x: &Buffer, rows: &[usize]) -> Result<Buffer> {

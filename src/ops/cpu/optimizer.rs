@@ -50,7 +50,7 @@ pub(super) fn adamw(
         expect(what, x, value.shape())?;
     }
     for x in [&mut *value, &mut moments.m, &mut moments.v] {
-        x.unshare(&cpu.pool);
+        x.make_unique(&cpu.pool);
     }
     let (m, v) = (&mut moments.m, &mut moments.v);
     value.fill(|w| m.fill(|m| v.fill(|v| update(cpu.simd, step, w, m, v, gradient.values()))));

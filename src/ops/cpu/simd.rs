@@ -6,7 +6,7 @@
 
 /// An instruction set that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
+pub enum SimdLevel {
     /// The baseline of the target.
     Portable,
     /// x86-64 with AVX2 and FMA.
@@ -15,7 +15,7 @@ pub enum Level {
     Avx512,
 }
 
-impl Level {
+impl SimdLevel {
     /// All levels, lowest first.
     pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
 
@@ -56,21 +56,21 @@ impl Level {
 
 /// A level that this machine was seen to have: the proof that [`kernel!`] needs to run its code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Simd(Level);
+pub struct Simd(SimdLevel);
 
 impl Simd {
     /// `None` when this machine lacks the level.
-    pub fn new(level: Level) -> Option<Self> {
+    pub fn new(level: SimdLevel) -> Option<Self> {
         level.is_available().then_some(Self(level))
     }
 
     /// The highest level of this machine.
     pub fn detect() -> Self {
-        Self(Level::detect())
+        Self(SimdLevel::detect())
     }
 
     /// The level.
-    pub fn level(self) -> Level {
+    pub fn level(self) -> SimdLevel {
         self.0
     }
 }
@@ -102,10 +102,10 @@ impl Arithmetic for Plain {
     }
 }
 
-/// The arithmetic of [`Level::Portable`].
+/// The arithmetic of [`SimdLevel::Portable`].
 #[cfg(target_arch = "aarch64")]
 pub type Baseline = Fused;
-/// The arithmetic of [`Level::Portable`].
+/// The arithmetic of [`SimdLevel::Portable`].
 #[cfg(not(target_arch = "aarch64"))]
 pub type Baseline = Plain;
 
@@ -115,7 +115,7 @@ macro_rules! kernel {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments)]
         $vis fn $name(simd: $crate::ops::cpu::simd::Simd, $($arg: $type),*) $(-> $out)? {
-            use $crate::ops::cpu::simd::{Arithmetic, Baseline, Level};
+            use $crate::ops::cpu::simd::{Arithmetic, Baseline, SimdLevel};
             #[inline(always)]
             #[allow(clippy::extra_unused_type_parameters)]
             fn body<$A: Arithmetic>($($arg: $type),*) $(-> $out)? $body
@@ -135,13 +135,13 @@ macro_rules! kernel {
             match simd.level() {
                 // SAFETY: a `Simd` exists only for a level whose features were detected on this machine.
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => unsafe { avx512($($arg),*) },
+                SimdLevel::Avx512 => unsafe { avx512($($arg),*) },
                 // SAFETY: as above.
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => unsafe { avx2($($arg),*) },
+                SimdLevel::Avx2 => unsafe { avx2($($arg),*) },
                 #[cfg(not(target_arch = "x86_64"))]
-                Level::Avx512 | Level::Avx2 => body::<Baseline>($($arg),*),
-                Level::Portable => body::<Baseline>($($arg),*),
+                SimdLevel::Avx512 | SimdLevel::Avx2 => body::<Baseline>($($arg),*),
+                SimdLevel::Portable => body::<Baseline>($($arg),*),
             }
         }
     };

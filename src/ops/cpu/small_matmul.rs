@@ -1,4 +1,4 @@
-//! Products of attention's size: a few dozen rows and columns that are in the nearest caches already, where packing
+//! Matrix products of attention's size: a few dozen rows and columns that are in the nearest caches already, where packing
 //! the operands as a large product does costs as much as the product.
 //!
 //! `out = alpha a b` with up to 8 x 32 results in registers. Written once over a vector type; the intrinsics are needed
@@ -7,28 +7,28 @@
 use gemm::Parallelism;
 
 use super::math::LANES;
-use super::matmul::{Matrix, MatrixMut, multiply_into};
-use super::simd::{Level, Simd, kernel};
+use super::matmul::{Matrix, MatrixMut, matmul_into};
+use super::simd::{Simd, SimdLevel, kernel};
 
 /// `out = alpha a b`. Fast when `out` has whole vectors of columns.
-pub fn product(simd: Simd, out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: Matrix<'_, f32>, alpha: f32) {
+pub fn small_matmul(simd: Simd, out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: Matrix<'_, f32>, alpha: f32) {
     let fits = out.columns().is_multiple_of(LANES) && b.column_stride() == 1;
     match simd.level() {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 if fits => {
+        SimdLevel::Avx512 if fits => {
             x86::check(out, a, b);
             // SAFETY: the features were detected, the sizes fit together.
             unsafe { x86::avx512(out, a, b, alpha) }
         }
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 if fits => {
+        SimdLevel::Avx2 if fits => {
             x86::check(out, a, b);
             // SAFETY: the features were detected, the sizes fit together.
             unsafe { x86::avx2(out, a, b, alpha) }
         }
-        Level::Avx512 | Level::Avx2 | Level::Portable => {
+        SimdLevel::Avx512 | SimdLevel::Avx2 | SimdLevel::Portable => {
             let _ = fits;
-            multiply_into(out, a, b, alpha, 0.0, Parallelism::None);
+            matmul_into(out, a, b, alpha, 0.0, Parallelism::None);
         }
     }
 }
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn transposes_with_zeros_beyond() {
-        let levels: Vec<Simd> = Level::ALL.into_iter().filter_map(Simd::new).collect();
+        let levels: Vec<Simd> = SimdLevel::ALL.into_iter().filter_map(Simd::new).collect();
         for (simd, (rows, columns, stride)) in levels
             .into_iter()
             .flat_map(|simd| [(1, 1, 16), (5, 7, 16), (16, 32, 16), (33, 12, 48)].map(|size| (simd, size)))
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn transposes_what_is_far_apart() {
-        for simd in Level::ALL.into_iter().filter_map(Simd::new) {
+        for simd in SimdLevel::ALL.into_iter().filter_map(Simd::new) {
             for (rows, columns) in [(16, 64), (48, 63), (32, 1), (16, 6)] {
                 let x: Vec<f32> = (0..rows * 70).map(|i| i as f32).collect();
                 let mut out = vec![77.0; columns * rows];
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn equals_the_sum_of_products() {
         let value = |i: usize| ((i * 37) % 11) as f32 - 5.0;
-        for simd in Level::ALL.into_iter().filter_map(Simd::new) {
+        for simd in SimdLevel::ALL.into_iter().filter_map(Simd::new) {
             for rows in (1..20).chain([33]) {
                 for (inner, columns) in [(1, 16), (5, 48), (32, 64), (7, 10), (3, 80)] {
                     let (a_stride, b_stride, stride) = (inner.max(rows) + 3, columns + 1, columns + 5);
@@ -307,7 +307,7 @@ mod tests {
                         };
                         let right = Matrix::strided(&b, inner, columns, b_stride);
                         let mut out = vec![77.0; stride * rows];
-                        product(simd, &mut MatrixMut::strided(&mut out, rows, columns, stride), left, right, 2.0);
+                        small_matmul(simd, &mut MatrixMut::strided(&mut out, rows, columns, stride), left, right, 2.0);
                         for (at, out) in out.iter().enumerate() {
                             let (row, column) = (at / stride, at % stride);
                             let at = |k: usize| if transposed { a[k * a_stride + row] } else { a[row * a_stride + k] };

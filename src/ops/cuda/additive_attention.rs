@@ -5,10 +5,10 @@ use std::ops::Range;
 use candle_core::Tensor;
 
 use super::buffer::{Block, Buffer};
-use super::candle_op::Known;
+use super::candle_op::Precomputed;
 use super::device::{Device, argument};
 use super::engine::Cuda;
-use super::shapes::{defect, expect, matrix};
+use super::shapes::{expect, internal_error, matrix};
 use crate::Result;
 use crate::ops::Ops;
 
@@ -16,7 +16,7 @@ use crate::ops::Ops;
 const MOST_WORDS: usize = 6144;
 
 /// What the forward keeps for the backward.
-struct Kept<D: Device> {
+struct Saved<D: Device> {
     last: Buffer<D>,    // (T, H)
     key: Buffer<D>,     // (1, H)
     weights: Buffer<D>, // (n, T)
@@ -29,12 +29,12 @@ fn forward<D: Device>(
     last: Buffer<D>,
     key: Buffer<D>,
     words: &[Range<usize>],
-) -> Result<(Buffer<D>, Kept<D>)> {
+) -> Result<(Buffer<D>, Saved<D>)> {
     let (tokens, width) = matrix(&last)?;
     expect("the vector of the attention", &key, &[1, width])?;
     let longest = words.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
     if longest > MOST_WORDS || words.iter().any(|words| words.start >= words.end || words.end > tokens) {
-        return Err(defect(format!("the words {words:?} are not inside of 0..{tokens}")));
+        return Err(internal_error(format!("the words {words:?} are not inside of 0..{tokens}")));
     }
     let spans: Vec<i32> = words.iter().flat_map(|words| [words.start as i32, words.len() as i32]).collect();
     let spans = cuda.send(&spans)?;
@@ -53,12 +53,12 @@ fn forward<D: Device>(
     ];
     // SAFETY: (int, int, const Span*, const float*, const float*, float*, float*); the spans were checked.
     unsafe { cuda.launch("attention_pooling", [words.len() as u32, 1, 1], 128, 4 * longest, &mut arguments)? };
-    Ok((out, Kept { last, key, weights, spans, longest }))
+    Ok((out, Saved { last, key, weights, spans, longest }))
 }
 
 /// Gradients of the rows and of the vector.
-fn backward<D: Device>(cuda: &Cuda<D>, kept: &Kept<D>, dout: &Buffer<D>) -> Result<(Buffer<D>, Buffer<D>)> {
-    let Kept { last, key, weights, spans, longest } = kept;
+fn backward<D: Device>(cuda: &Cuda<D>, saved: &Saved<D>, dout: &Buffer<D>) -> Result<(Buffer<D>, Buffer<D>)> {
+    let Saved { last, key, weights, spans, longest } = saved;
     let ((tokens, width), (sentences, _)) = (matrix(last)?, matrix(weights)?);
     expect("the gradient of the summaries", dout, &[sentences, width])?;
     let dx = cuda.zeros(&[tokens, width])?;
@@ -93,12 +93,12 @@ pub(super) fn attention_pooling<D: Device>(
     key: &Tensor,
     words: &[Range<usize>],
 ) -> Result<(Tensor, Tensor)> {
-    let (out, kept) = forward(cuda, cuda.upload_candle(last)?, cuda.upload_candle(key)?, words)?;
-    let (value, weights) = (cuda.to_candle(&out)?, cuda.to_candle(&kept.weights)?);
+    let (out, saved) = forward(cuda, cuda.upload_candle(last)?, cuda.upload_candle(key)?, words)?;
+    let (value, weights) = (cuda.to_candle(&out)?, cuda.to_candle(&saved.weights)?);
     let (engine, shape) = (cuda.clone(), key.shape().clone());
     let backward = move |dout: &Tensor| {
-        let (dx, dkey) = backward(&engine, &kept, &engine.upload_candle(dout)?)?;
+        let (dx, dkey) = backward(&engine, &saved, &engine.upload_candle(dout)?)?;
         Ok((engine.to_candle(&dx)?, engine.to_candle(&dkey)?.reshape(&shape)?))
     };
-    Ok((Known::apply("attention-pooling-cuda", value, [last, key], backward)?, weights))
+    Ok((Precomputed::apply("attention-pooling-cuda", value, [last, key], backward)?, weights))
 }

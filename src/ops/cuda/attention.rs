@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::attention_tiles::Tiles;
 use super::buffer::{Block, Buffer};
-use super::device::{Device, Element, argument};
+use super::device::{Device, Dtype, argument};
 use super::dropout::Mask;
 use super::engine::Cuda;
 use super::parameters::{Form, Forms, blocks};
-use super::shapes::{defect, expect, expect_attention, matrix};
+use super::shapes::{expect, expect_attention, internal_error, matrix};
 use crate::Result;
 use crate::ops::AttentionShape;
 use crate::rng::Dropout;
@@ -42,8 +42,8 @@ impl<D: Device> Plan<D> {
         self.heads * self.size
     }
 
-    fn element(&self) -> Element {
-        if self.kernels.is_some() { Element::Bf16 } else { Element::F32 }
+    fn element(&self) -> Dtype {
+        if self.kernels.is_some() { Dtype::Bf16 } else { Dtype::F32 }
     }
 
     fn forms(&self) -> Forms {
@@ -74,13 +74,15 @@ fn plan<D: Device>(cuda: &Cuda<D>, qkv: &Buffer<D>, shape: AttentionShape<'_>) -
     expect_attention(shape, tokens, hidden)?;
     let size = hidden / shape.heads;
     if size > LARGEST_HEAD {
-        return Err(defect(format!("attention heads of {size} are larger than the {LARGEST_HEAD} of the kernels")));
+        return Err(internal_error(format!(
+            "attention heads of {size} are larger than the {LARGEST_HEAD} of the kernels"
+        )));
     }
-    let kernels = match (cuda.products, size) {
-        (Element::Bf16, 32) => Some(["attention_32", "attention_backward_32"]),
-        (Element::Bf16, 64) => Some(["attention_64", "attention_backward_64"]),
-        (Element::Bf16, 96) => Some(["attention_96", "attention_backward_96"]),
-        (Element::Bf16, 128) => Some(["attention_128", "attention_backward_128"]),
+    let kernels = match (cuda.dtype, size) {
+        (Dtype::Bf16, 32) => Some(["attention_32", "attention_backward_32"]),
+        (Dtype::Bf16, 64) => Some(["attention_64", "attention_backward_64"]),
+        (Dtype::Bf16, 96) => Some(["attention_96", "attention_backward_96"]),
+        (Dtype::Bf16, 128) => Some(["attention_128", "attention_backward_128"]),
         _ => None,
     };
     let rows = if kernels.is_some() { TILE } else { SMALL_TILE };

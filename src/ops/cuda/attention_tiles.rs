@@ -8,7 +8,7 @@ use super::device::Device;
 use crate::Result;
 use crate::ops::AttentionShape;
 
-/// Lists that are kept.
+/// How many lists are kept.
 const KEPT: usize = 4;
 
 /// `Tile`s of the kernels on the device: (start, length, first row, valid length).

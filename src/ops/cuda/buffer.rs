@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use super::device::{Device, Element};
+use super::device::{Device, Dtype};
 use crate::Result;
 
 /// Allocations are multiples of this, so that free blocks fit more requests.
 const UNIT: usize = 4096;
 
 /// Free blocks by size, and the accounting that bounds them.
-struct Shelves<M> {
+struct PoolState<M> {
     free: BTreeMap<usize, Vec<M>>,
     /// Bytes in free blocks, in blocks in use, and the most that were ever in use.
     idle: usize,
@@ -23,22 +23,22 @@ struct Shelves<M> {
     peak: usize,
 }
 
-fn lock<M>(shelves: &Mutex<Shelves<M>>) -> MutexGuard<'_, Shelves<M>> {
+fn lock<M>(state: &Mutex<PoolState<M>>) -> MutexGuard<'_, PoolState<M>> {
     // The lock only guards counters and lists that no panic leaves half-changed.
-    shelves.lock().unwrap_or_else(PoisonError::into_inner)
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Memory of a device, used again in the order of its queue: a block that is dropped may be handed out at once, because
 /// what is enqueued for its new owner runs after what was enqueued for the old one.
 pub struct Pool<D: Device> {
     device: Arc<D>,
-    shelves: Arc<Mutex<Shelves<D::Memory>>>,
+    state: Arc<Mutex<PoolState<D::Memory>>>,
     reuse: bool,
 }
 
 impl<D: Device> Clone for Pool<D> {
     fn clone(&self) -> Self {
-        Self { device: self.device.clone(), shelves: self.shelves.clone(), reuse: self.reuse }
+        Self { device: self.device.clone(), state: self.state.clone(), reuse: self.reuse }
     }
 }
 
@@ -46,16 +46,16 @@ impl<D: Device> Pool<D> {
     /// Without `reuse` every block is allocated with exactly the bytes asked for and freed when dropped: what a memory
     /// checker wants to see.
     pub fn new(device: Arc<D>, reuse: bool) -> Self {
-        let shelves = Shelves { free: BTreeMap::new(), idle: 0, live: 0, peak: 0 };
-        Self { device, shelves: Arc::new(Mutex::new(shelves)), reuse }
+        let state = PoolState { free: BTreeMap::new(), idle: 0, live: 0, peak: 0 };
+        Self { device, state: Arc::new(Mutex::new(state)), reuse }
     }
 
     /// Memory of undefined content.
     pub fn block(&self, bytes: usize) -> Result<Block<D>> {
         let wanted = if self.reuse { bytes.max(1).next_multiple_of(UNIT) } else { bytes.max(1) };
-        let mut shelves = lock(&self.shelves);
-        let taken = shelves.take(wanted);
-        drop(shelves);
+        let mut state = lock(&self.state);
+        let taken = state.take(wanted);
+        drop(state);
         let (bytes, memory) = match taken {
             Some(taken) => taken,
             None => match self.device.allocate(wanted) {
@@ -66,33 +66,33 @@ impl<D: Device> Pool<D> {
                 }
             },
         };
-        let mut shelves = lock(&self.shelves);
-        shelves.live += bytes;
-        shelves.peak = shelves.peak.max(shelves.live);
-        drop(shelves);
+        let mut state = lock(&self.state);
+        state.live += bytes;
+        state.peak = state.peak.max(state.live);
+        drop(state);
         let address = self.device.address(&memory);
-        let shelves = if self.reuse { Arc::downgrade(&self.shelves) } else { Weak::new() };
-        Ok(Block { memory: Some(memory), address, bytes, shelves })
+        let state = if self.reuse { Arc::downgrade(&self.state) } else { Weak::new() };
+        Ok(Block { memory: Some(memory), address, bytes, state })
     }
 
     /// Bytes in blocks that are in use, and in free ones.
     pub fn bytes(&self) -> (usize, usize) {
-        let shelves = lock(&self.shelves);
-        (shelves.live, shelves.idle)
+        let state = lock(&self.state);
+        (state.live, state.idle)
     }
 
     /// Give the memory of free blocks back to the device.
     pub fn trim(&self) {
-        let mut shelves = lock(&self.shelves);
-        let free = std::mem::take(&mut shelves.free);
-        shelves.idle = 0;
-        shelves.peak = shelves.live;
-        drop(shelves);
+        let mut state = lock(&self.state);
+        let free = std::mem::take(&mut state.free);
+        state.idle = 0;
+        state.peak = state.live;
+        drop(state);
         drop(free);
     }
 }
 
-impl<M> Shelves<M> {
+impl<M> PoolState<M> {
     /// The smallest free block that fits and is at most half as large again.
     fn take(&mut self, wanted: usize) -> Option<(usize, M)> {
         let (&bytes, blocks) = self.free.range_mut(wanted..=wanted + wanted / 2).next()?;
@@ -129,7 +129,7 @@ pub struct Block<D: Device> {
     memory: Option<D::Memory>,
     address: u64,
     bytes: usize,
-    shelves: Weak<Mutex<Shelves<D::Memory>>>,
+    state: Weak<Mutex<PoolState<D::Memory>>>,
 }
 
 impl<D: Device> Block<D> {
@@ -141,8 +141,8 @@ impl<D: Device> Block<D> {
 
 impl<D: Device> Drop for Block<D> {
     fn drop(&mut self) {
-        if let (Some(memory), Some(shelves)) = (self.memory.take(), self.shelves.upgrade()) {
-            let surplus = lock(&shelves).give(self.bytes, memory);
+        if let (Some(memory), Some(state)) = (self.memory.take(), self.state.upgrade()) {
+            let surplus = lock(&state).give(self.bytes, memory);
             drop(surplus);
         }
     }
@@ -159,7 +159,7 @@ struct Forms<D: Device> {
     f32: OnceLock<Block<D>>,
     bf16: OnceLock<Block<D>>,
     /// Whether what writes it is still to be enqueued.
-    waiting: AtomicBool,
+    pending: AtomicBool,
 }
 
 impl<D: Device> Clone for Buffer<D> {
@@ -171,7 +171,7 @@ impl<D: Device> Clone for Buffer<D> {
 impl<D: Device> Buffer<D> {
     /// An array in the given forms.
     pub fn new(shape: &[usize], f32: Option<Block<D>>, bf16: Option<Block<D>>) -> Self {
-        let forms = Forms { f32: OnceLock::new(), bf16: OnceLock::new(), waiting: AtomicBool::new(false) };
+        let forms = Forms { f32: OnceLock::new(), bf16: OnceLock::new(), pending: AtomicBool::new(false) };
         let _ = f32.map(|block| forms.f32.set(block));
         let _ = bf16.map(|block| forms.bf16.set(block));
         Self { shape: shape.into(), forms: Arc::new(forms) }
@@ -188,34 +188,34 @@ impl<D: Device> Buffer<D> {
     }
 
     /// Address of a form, if it exists.
-    pub fn address(&self, element: Element) -> Option<u64> {
+    pub fn address(&self, element: Dtype) -> Option<u64> {
         self.form(element).get().map(Block::address)
     }
 
     /// Add a form, which holds the same values; the first one stays.
-    pub fn add(&self, element: Element, block: Block<D>) {
+    pub fn add(&self, element: Dtype, block: Block<D>) {
         let _ = self.form(element).set(block);
     }
 
     /// Whether what writes it is still to be enqueued (`sums.rs`).
-    pub fn is_waiting(&self) -> bool {
-        self.forms.waiting.load(Ordering::Acquire)
+    pub fn is_pending(&self) -> bool {
+        self.forms.pending.load(Ordering::Acquire)
     }
 
     /// Set whether it is.
-    pub fn set_waiting(&self, waiting: bool) {
-        self.forms.waiting.store(waiting, Ordering::Release);
+    pub fn set_pending(&self, pending: bool) {
+        self.forms.pending.store(pending, Ordering::Release);
     }
 
     /// Whether no clone shares it.
-    pub fn is_unshared(&self) -> bool {
+    pub fn is_unique(&self) -> bool {
         Arc::strong_count(&self.forms) == 1
     }
 
-    fn form(&self, element: Element) -> &OnceLock<Block<D>> {
+    fn form(&self, element: Dtype) -> &OnceLock<Block<D>> {
         match element {
-            Element::F32 => &self.forms.f32,
-            Element::Bf16 => &self.forms.bf16,
+            Dtype::F32 => &self.forms.f32,
+            Dtype::Bf16 => &self.forms.bf16,
         }
     }
 }

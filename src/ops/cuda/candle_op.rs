@@ -10,13 +10,13 @@ use crate::Result;
 type Backward = dyn Fn(&Tensor) -> Result<(Tensor, Tensor)> + Send + Sync;
 
 /// A value that was computed outside of candle, and its backward.
-pub(super) struct Known {
+pub(super) struct Precomputed {
     name: &'static str,
     value: Tensor,
     backward: Box<Backward>,
 }
 
-impl Known {
+impl Precomputed {
     /// `value`, as a function of the two arguments.
     pub(super) fn apply(
         name: &'static str,
@@ -28,7 +28,7 @@ impl Known {
     }
 }
 
-impl CustomOp2 for Known {
+impl CustomOp2 for Precomputed {
     fn name(&self) -> &'static str {
         self.name
     }

@@ -5,7 +5,7 @@
 //! Addresses are plain `u64` on both, so the arguments of a kernel are the same bytes.
 //!
 //! A device is one queue (a CUDA stream): everything enqueued through it happens in the order of the calls. No call but
-//! [`Device::download`], [`Device::arrived`] and [`Device::synchronize`] waits for the queue. So memory may be dropped, or
+//! [`Device::download`], [`Device::wait_for`] and [`Device::synchronize`] waits for the queue. So memory may be dropped, or
 //! used for something else, while earlier work on it is still in the queue, as long as the implementation frees it in the
 //! queue's order.
 
@@ -28,14 +28,14 @@ pub struct Gpu {
 
 /// The element type of a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Element {
+pub enum Dtype {
     /// 32-bit floats.
     F32,
     /// bfloat16: the upper half of an f32.
     Bf16,
 }
 
-impl Element {
+impl Dtype {
     /// Size of one element.
     pub fn bytes(self) -> usize {
         match self {
@@ -83,11 +83,11 @@ pub struct Gemm {
     /// Right operand.
     pub b: Operand,
     /// Element type of both operands.
-    pub inputs: Element,
+    pub inputs: Dtype,
     /// Address of the output. It overlaps neither operand.
     pub out: u64,
     /// Element type of the output, of `onto` and of `bias`; never narrower than needed: f32 inputs give f32.
-    pub output: Element,
+    pub output: Dtype,
     /// What is added: an m x n matrix. It may be `out` itself.
     pub onto: Option<u64>,
     /// What is added to every row: n elements.
@@ -123,7 +123,7 @@ pub trait Device: Send + Sync + 'static {
     type Memory: Send + Sync;
 
     /// Bytes on their way to the host.
-    type Later: Send;
+    type Readback: Send;
 
     /// What this is, for records of a run: the name of the GPU.
     fn name(&self) -> String;
@@ -149,17 +149,17 @@ pub trait Device: Send + Sync + 'static {
     /// When the device fails, also in work that was enqueued earlier.
     unsafe fn download(&self, from: u64, values: &mut [u8]) -> Result<()>;
 
-    /// Copy to the host, enqueued: nothing waits until [`Device::arrived`] is asked. `from` may be freed meanwhile.
+    /// Copy to the host, enqueued: nothing waits until [`Device::wait_for`] is asked. `from` may be freed meanwhile.
     ///
     /// # Errors
     /// When the device fails.
-    unsafe fn download_later(&self, from: u64, bytes: usize) -> Result<Self::Later>;
+    unsafe fn download_async(&self, from: u64, bytes: usize) -> Result<Self::Readback>;
 
     /// Those bytes; waits for what was enqueued before the copy, not for what came after it.
     ///
     /// # Errors
     /// When the device fails, also in work that was enqueued earlier.
-    fn arrived(&self, later: Self::Later) -> Result<Vec<u8>>;
+    fn wait_for(&self, readback: Self::Readback) -> Result<Vec<u8>>;
 
     /// Copy on the device; the two do not overlap.
     ///

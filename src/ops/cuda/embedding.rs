@@ -4,7 +4,7 @@ use super::buffer::Buffer;
 use super::device::{Device, argument};
 use super::engine::Cuda;
 use super::linear::column_sum;
-use super::shapes::{defect, expect, expect_inside, matrix};
+use super::shapes::{expect, expect_inside, internal_error, matrix};
 use crate::Result;
 
 pub(super) fn embed<D: Device>(
@@ -16,16 +16,16 @@ pub(super) fn embed<D: Device>(
     let width = expect_tables(ids, positions, tables)?;
     let (out, to) = cuda.floats(&[ids.len(), width])?;
     let (ids32, positions32) = (cuda.send(ids)?, cuda.send(positions)?);
-    let [words, places, kinds] = tables.map(|table| cuda.f32(table));
-    let (words, places, kinds) = (words?, places?, kinds?);
+    let [word_table, position_table, type_table] = tables.map(|table| cuda.f32(table));
+    let (word_table, position_table, type_table) = (word_table?, position_table?, type_table?);
     let (width, ids32, positions32) = (width as i32, ids32.address(), positions32.address());
     let mut arguments = [
         argument(&width),
         argument(&ids32),
         argument(&positions32),
-        argument(&words),
-        argument(&places),
-        argument(&kinds),
+        argument(&word_table),
+        argument(&position_table),
+        argument(&type_table),
         argument(&to),
     ];
     // SAFETY: (int, const uint32_t*, const uint32_t*, const float*, const float*, const float*, float*).
@@ -43,19 +43,19 @@ pub(super) fn embed_backward<D: Device>(
     let width = expect_tables(ids, positions, tables)?;
     expect("the gradient of the embeddings", gradient, &[ids.len(), width])?;
     let from = cuda.f32(gradient)?;
-    let words = scatter(cuda, ids, from, tables[0])?;
-    let places = scatter(cuda, positions, from, tables[1])?;
+    let word_table = scatter(cuda, ids, from, tables[0])?;
+    let position_table = scatter(cuda, positions, from, tables[1])?;
     let sums = column_sum(cuda, gradient)?;
-    let (kinds, to) = cuda.floats(tables[2].shape())?;
+    let (type_table, to) = cuda.floats(tables[2].shape())?;
     let first = cuda.f32(&sums)?;
-    if kinds.elements() > 0 {
+    if type_table.elements() > 0 {
         // SAFETY: the table has at least the one row that is copied.
         unsafe {
-            cuda.device.zero(to, 4 * kinds.elements())?;
+            cuda.device.zero(to, 4 * type_table.elements())?;
             cuda.device.copy(first, to, 4 * width)?;
         }
     }
-    Ok([words, places, kinds])
+    Ok([word_table, position_table, type_table])
 }
 
 /// Rows of a table that equal indices of a batch add to, in a fixed order; the others are 0.
@@ -90,16 +90,20 @@ fn scatter<D: Device>(cuda: &Cuda<D>, indices: &[u32], gradient: u64, table: &Bu
 }
 
 /// Refuse tables that do not fit together, and indices outside of them; the width of their rows.
-fn expect_tables<D: Device>(ids: &[u32], positions: &[u32], [words, places, kinds]: [&Buffer<D>; 3]) -> Result<usize> {
-    let (vocabulary, width) = matrix(words)?;
-    let (longest, _) = matrix(places)?;
-    expect("the position table", places, &[longest, width])?;
-    let (types, _) = matrix(kinds)?;
-    expect("the type table", kinds, &[types.max(1), width])?;
+fn expect_tables<D: Device>(
+    ids: &[u32],
+    positions: &[u32],
+    [word_table, position_table, type_table]: [&Buffer<D>; 3],
+) -> Result<usize> {
+    let (vocabulary, width) = matrix(word_table)?;
+    let (longest, _) = matrix(position_table)?;
+    expect("the position table", position_table, &[longest, width])?;
+    let (types, _) = matrix(type_table)?;
+    expect("the type table", type_table, &[types.max(1), width])?;
     expect_inside("word piece", ids.iter().map(|id| *id as usize), vocabulary)?;
     expect_inside("position", positions.iter().map(|position| *position as usize), longest)?;
     if ids.len() != positions.len() {
-        return Err(defect(format!("{} ids have {} positions", ids.len(), positions.len())));
+        return Err(internal_error(format!("{} ids have {} positions", ids.len(), positions.len())));
     }
     Ok(width)
 }

@@ -5,46 +5,46 @@ use std::sync::Arc;
 
 use super::attention_tiles::TileLists;
 use super::buffer::{Block, Buffer, Pool};
-use super::device::{Device, Element, Gemm, Launch, Operand, argument};
+use super::device::{Device, Dtype, Gemm, Launch, Operand, argument};
 use super::parameters::{Form, Forms, Plain, blocks, bytes_of, bytes_of_mut};
 use super::reductions::Reductions;
-use super::shapes::defect;
+use super::shapes::internal_error;
 use crate::Result;
 
 /// How many steps of training are enqueued behind one before the host asks what came out of it. With two the device has
-/// work while the host waits for one, packs the next batch and enqueues its step; more would only make it learn of a defect
-/// later, and memory need not grow for it: it is used again in the order of the queue.
+/// work while the host waits for one, packs the next batch and enqueues its step; more would only make it learn of an
+/// error later, and memory need not grow for it: it is used again in the order of the queue.
 pub const MAX_IN_FLIGHT: usize = 2;
 
 /// f32 or bf16 products on a device. Cloning shares its pool of memory.
 pub struct Cuda<D: Device> {
     pub(super) device: Arc<D>,
     pub(super) pool: Pool<D>,
-    pub(super) products: Element,
+    pub(super) dtype: Dtype,
     pub(super) tiles: Arc<TileLists<D>>,
     reductions: Arc<Reductions<D>>,
 }
 
 impl<D: Device> Clone for Cuda<D> {
     fn clone(&self) -> Self {
-        let Self { device, pool, products, tiles, reductions } = self;
+        let Self { device, pool, dtype, tiles, reductions } = self;
         let (device, pool, tiles, reductions) = (device.clone(), pool.clone(), tiles.clone(), reductions.clone());
-        Self { device, pool, products: *products, tiles, reductions }
+        Self { device, pool, dtype: *dtype, tiles, reductions }
     }
 }
 
 impl<D: Device> Cuda<D> {
     /// An engine on `device` whose products are of `products`.
-    pub fn new(device: D, products: Element) -> Self {
-        Self::with_reuse(device, products, true)
+    pub fn new(device: D, dtype: Dtype) -> Self {
+        Self::with_reuse(device, dtype, true)
     }
 
     /// As [`Cuda::new`]; without `reuse`, every array has memory of its own of exactly its size, which is slow and what a
     /// memory checker wants to see.
-    pub fn with_reuse(device: D, products: Element, reuse: bool) -> Self {
+    pub fn with_reuse(device: D, dtype: Dtype, reuse: bool) -> Self {
         let device = Arc::new(device);
         let pool = Pool::new(device.clone(), reuse);
-        Self { device, pool, products, tiles: Arc::default(), reductions: Arc::default() }
+        Self { device, pool, dtype, tiles: Arc::default(), reductions: Arc::default() }
     }
 
     /// The device.
@@ -52,9 +52,9 @@ impl<D: Device> Cuda<D> {
         &self.device
     }
 
-    /// Element type of products.
-    pub fn products(&self) -> Element {
-        self.products
+    /// Element type of the operands of matrix products.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
     }
 
     /// Bytes of device memory in arrays that are in use, and in free blocks that wait to be used again.
@@ -69,17 +69,17 @@ impl<D: Device> Cuda<D> {
 
     /// The form that only products read, or f32 where products do.
     pub(super) fn between(&self) -> Forms {
-        match self.products {
-            Element::F32 => Forms::F32,
-            Element::Bf16 => Forms::Bf16,
+        match self.dtype {
+            Dtype::F32 => Forms::F32,
+            Dtype::Bf16 => Forms::Bf16,
         }
     }
 
     /// The f32 form, and that of products too if it is another one.
     pub(super) fn both(&self) -> Forms {
-        match self.products {
-            Element::F32 => Forms::F32,
-            Element::Bf16 => Forms::Both,
+        match self.dtype {
+            Dtype::F32 => Forms::F32,
+            Dtype::Bf16 => Forms::Both,
         }
     }
 
@@ -101,18 +101,18 @@ impl<D: Device> Cuda<D> {
 
     /// An existing form of an array, f32 if there is a choice.
     pub(super) fn input(&self, x: &Buffer<D>) -> Result<Form> {
-        if x.is_waiting() {
+        if x.is_pending() {
             self.flush_reductions()?;
         }
-        Ok(match x.address(Element::F32) {
+        Ok(match x.address(Dtype::F32) {
             Some(address) => Form { f32: address, bf16: 0 },
-            None => Form { f32: 0, bf16: x.address(Element::Bf16).unwrap_or(0) },
+            None => Form { f32: 0, bf16: x.address(Dtype::Bf16).unwrap_or(0) },
         })
     }
 
     /// Address of an array in `element`s, which are made now if they do not exist.
-    pub(super) fn address(&self, x: &Buffer<D>, element: Element) -> Result<u64> {
-        if x.is_waiting() {
+    pub(super) fn address(&self, x: &Buffer<D>, element: Dtype) -> Result<u64> {
+        if x.is_pending() {
             self.flush_reductions()?;
         }
         if let Some(address) = x.address(element) {
@@ -122,8 +122,8 @@ impl<D: Device> Cuda<D> {
         let block = self.pool.block(element.bytes() * elements)?;
         let address = block.address();
         let out = match element {
-            Element::F32 => Form { f32: address, bf16: 0 },
-            Element::Bf16 => Form { f32: 0, bf16: address },
+            Dtype::F32 => Form { f32: address, bf16: 0 },
+            Dtype::Bf16 => Form { f32: 0, bf16: address },
         };
         let input = self.input(x)?;
         let n = elements as u64;
@@ -136,7 +136,7 @@ impl<D: Device> Cuda<D> {
 
     /// Address of the f32 form.
     pub(super) fn f32(&self, x: &Buffer<D>) -> Result<u64> {
-        self.address(x, Element::F32)
+        self.address(x, Dtype::F32)
     }
 
     /// Launch a kernel; nothing to do for a grid without blocks.
@@ -164,7 +164,7 @@ impl<D: Device> Cuda<D> {
     ///
     /// # Safety
     /// As [`Device::gemm`].
-    pub(super) unsafe fn product(&self, gemm: &Gemm) -> Result<()> {
+    pub(super) unsafe fn gemm(&self, gemm: &Gemm) -> Result<()> {
         let Gemm { m, n, k, out, output, onto, .. } = *gemm;
         let bytes = m * n * output.bytes();
         // SAFETY: the caller's; without an inner extent the sum is what it is added to, or zeros.
@@ -181,12 +181,12 @@ impl<D: Device> Cuda<D> {
 
     /// Operand of a product.
     pub(super) fn operand(&self, x: &Buffer<D>, transposed: bool) -> Result<Operand> {
-        Ok(Operand { address: self.address(x, self.products)?, transposed })
+        Ok(Operand { address: self.address(x, self.dtype)?, transposed })
     }
 
     /// An array of the same f32 values that nothing shares: itself, or a copy.
-    pub(super) fn owned(&self, x: Buffer<D>) -> Result<(Buffer<D>, u64)> {
-        if x.is_unshared() && x.address(Element::Bf16).is_none() {
+    pub(super) fn unique(&self, x: Buffer<D>) -> Result<(Buffer<D>, u64)> {
+        if x.is_unique() && x.address(Dtype::Bf16).is_none() {
             let address = self.f32(&x)?;
             return Ok((x, address));
         }
@@ -235,7 +235,8 @@ impl<D: Device> Cuda<D> {
 
     /// Row numbers for a kernel.
     pub(super) fn send_rows(&self, rows: &[usize]) -> Result<Block<D>> {
-        let narrow = |row: &usize| u32::try_from(*row).map_err(|_| defect(format!("row {row} is out of range")));
+        let narrow =
+            |row: &usize| u32::try_from(*row).map_err(|_| internal_error(format!("row {row} is out of range")));
         self.send(&rows.iter().map(narrow).collect::<Result<Vec<u32>>>()?)
     }
 

@@ -5,7 +5,7 @@ use super::device::{Device, argument};
 use super::dropout::Mask;
 use super::engine::Cuda;
 use super::parameters::{Form, Forms, blocks, by_width};
-use super::shapes::{defect, expect, matrix};
+use super::shapes::{expect, internal_error, matrix};
 use crate::Result;
 use crate::ops::{Norm, NormGradients, Normed};
 use crate::rng::Dropout;
@@ -18,7 +18,7 @@ const SHARED: usize = 48 << 10;
 /// Warps of a block that keeps `row` bytes of shared memory per warp.
 fn warps(row: usize, width: usize) -> Result<usize> {
     match SHARED / row.max(1) {
-        0 => Err(defect(format!("a hidden size of {width} is more than the kernels of a LayerNorm hold"))),
+        0 => Err(internal_error(format!("a hidden size of {width} is more than the kernels of a LayerNorm hold"))),
         warps => Ok(warps.min(4)),
     }
 }

@@ -1,7 +1,7 @@
 //! Products with weights, and their backward; sums over rows.
 
 use super::buffer::Buffer;
-use super::device::{Device, Element, Gemm, argument};
+use super::device::{Device, Dtype, Gemm, argument};
 use super::engine::Cuda;
 use super::parameters::blocks;
 use super::reductions::SUM_ROWS;
@@ -26,14 +26,14 @@ pub(super) fn linear<D: Device>(
         k: inputs,
         a: cuda.operand(x, false)?,
         b: cuda.operand(weight, true)?,
-        inputs: cuda.products,
+        inputs: cuda.dtype,
         out: to.f32.max(to.bf16),
-        output: cuda.products,
+        output: cuda.dtype,
         onto: None,
-        bias: bias.map(|bias| cuda.address(bias, cuda.products)).transpose()?,
+        bias: bias.map(|bias| cuda.address(bias, cuda.dtype)).transpose()?,
     };
     // SAFETY: the shapes were checked, the output made for them.
-    unsafe { cuda.product(&gemm)? };
+    unsafe { cuda.gemm(&gemm)? };
     Ok(out)
 }
 
@@ -51,26 +51,24 @@ pub(super) fn linear_backward<D: Device>(
     let (dx, to, output, onto) = match onto {
         Some(onto) => {
             expect("what to add onto", &onto, &[tokens, inputs])?;
-            let (dx, to) = cuda.owned(onto)?;
-            (dx, to, Element::F32, Some(to))
+            let (dx, to) = cuda.unique(onto)?;
+            (dx, to, Dtype::F32, Some(to))
         }
         None => {
             let (dx, form) = cuda.make(&[tokens, inputs], cuda.between())?;
-            (dx, form.f32.max(form.bf16), cuda.products, None)
+            (dx, form.f32.max(form.bf16), cuda.dtype, None)
         }
     };
     let (a, b) = (cuda.operand(dy, false)?, cuda.operand(weight, false)?);
-    let gemm =
-        Gemm { m: tokens, n: inputs, k: outputs, a, b, inputs: cuda.products, out: to, output, onto, bias: None };
+    let gemm = Gemm { m: tokens, n: inputs, k: outputs, a, b, inputs: cuda.dtype, out: to, output, onto, bias: None };
     // SAFETY: the shapes were checked, the output made for them.
-    unsafe { cuda.product(&gemm)? };
+    unsafe { cuda.gemm(&gemm)? };
     let (dw, to) = cuda.floats(&[outputs, inputs])?;
     let (a, b) = (cuda.operand(dy, true)?, cuda.operand(x, false)?);
-    let (out, output) = (to, Element::F32);
-    let gemm =
-        Gemm { m: outputs, n: inputs, k: tokens, a, b, inputs: cuda.products, out, output, onto: None, bias: None };
+    let (out, output) = (to, Dtype::F32);
+    let gemm = Gemm { m: outputs, n: inputs, k: tokens, a, b, inputs: cuda.dtype, out, output, onto: None, bias: None };
     // SAFETY: as above.
-    unsafe { cuda.product(&gemm)? };
+    unsafe { cuda.gemm(&gemm)? };
     Ok((dx, dw))
 }
 

@@ -9,18 +9,18 @@ use std::ops::Range;
 use candle_core::Tensor;
 
 use super::buffer::Buffer;
-use super::candle_op::Known;
-use super::device::{Device, Element, Gemm, Operand, argument};
+use super::candle_op::Precomputed;
+use super::device::{Device, Dtype, Gemm, Operand, argument};
 use super::engine::Cuda;
 use super::parameters::{Form, Forms, blocks};
 use super::rows;
-use super::shapes::{defect, expect, matrix};
+use super::shapes::{expect, internal_error, matrix};
 use crate::Result;
 use crate::ops::Ops;
 use crate::ops::lstm::Schedule;
 
 /// What the forward keeps for the backward, in step order.
-pub(super) struct Kept<D: Device> {
+pub(super) struct Saved<D: Device> {
     order: Schedule,
     /// For each sequence of the caller, the row of its last state.
     last: Vec<Option<usize>>,
@@ -36,12 +36,12 @@ pub(super) fn forward<D: Device>(
     z: &Buffer<D>,
     weight: &Buffer<D>,
     sequences: &[Range<usize>],
-) -> Result<(Buffer<D>, Kept<D>)> {
+) -> Result<(Buffer<D>, Saved<D>)> {
     let ((total, width), (_, hidden)) = (matrix(z)?, matrix(weight)?);
     expect("the recurrent weight", weight, &[4 * hidden, hidden])?;
     expect("the inputs of the LSTM", z, &[total, 4 * hidden])?;
     if let Some(rows) = sequences.iter().find(|rows| rows.start > rows.end || rows.end > total) {
-        return Err(defect(format!("the rows {rows:?} of a sequence are outside of 0..{total}")));
+        return Err(internal_error(format!("the rows {rows:?} of a sequence are outside of 0..{total}")));
     }
     let order = Schedule::new(sequences);
     let rows = order.rows.len();
@@ -53,28 +53,28 @@ pub(super) fn forward<D: Device>(
     let (cells, cells_at) = cuda.floats(&[rows, hidden])?;
     let (h, h_at) = cuda.make(&[rows + 1, hidden], cuda.both())?;
     zero_row(cuda, h_at, rows, hidden)?;
-    let (gates_at, operand) = (cuda.f32(&gates)?, cuda.address(&h, cuda.products)?);
+    let (gates_at, operand) = (cuda.f32(&gates)?, cuda.address(&h, cuda.dtype)?);
     for t in 0..order.len() {
         let (now, before) = (order.step(t), order.before(t));
-        let out = at(gates_at, now.start, 4 * hidden, Element::F32);
+        let out = at(gates_at, now.start, 4 * hidden, Dtype::F32);
         if let Some(before) = &before {
             let gemm = Gemm {
                 m: now.len(),
                 n: 4 * hidden,
                 k: hidden,
-                a: Operand { address: at(operand, before.start, hidden, cuda.products), transposed: false },
+                a: Operand { address: at(operand, before.start, hidden, cuda.dtype), transposed: false },
                 b: cuda.operand(weight, true)?,
-                inputs: cuda.products,
+                inputs: cuda.dtype,
                 out,
-                output: Element::F32,
+                output: Dtype::F32,
                 onto: Some(out),
                 bias: None,
             };
             // SAFETY: rows of arrays that were made for all rows.
-            unsafe { cuda.product(&gemm)? };
+            unsafe { cuda.gemm(&gemm)? };
         }
-        let cell = at(cells_at, now.start, hidden, Element::F32);
-        let cell_before = before.map_or(0, |before| at(cells_at, before.start, hidden, Element::F32));
+        let cell = at(cells_at, now.start, hidden, Dtype::F32);
+        let cell_before = before.map_or(0, |before| at(cells_at, before.start, hidden, Dtype::F32));
         let h = form_at(h_at, now.start, hidden);
         let (n, width) = (now.len() as i32, hidden as i32);
         let mut arguments =
@@ -84,17 +84,17 @@ pub(super) fn forward<D: Device>(
     }
     let ends: Vec<usize> = last.iter().map(|row| row.unwrap_or(rows)).collect();
     let out = rows::gather(cuda, &h, &ends, hidden, Forms::F32)?;
-    Ok((out, Kept { order, last, weight: weight.clone(), gates, cells, h }))
+    Ok((out, Saved { order, last, weight: weight.clone(), gates, cells, h }))
 }
 
 /// Gradients of the inputs of `total` rows, and of the weight.
 pub(super) fn backward<D: Device>(
     cuda: &Cuda<D>,
-    kept: &Kept<D>,
+    saved: &Saved<D>,
     total: usize,
     dh: &Buffer<D>,
 ) -> Result<(Buffer<D>, Buffer<D>)> {
-    let Kept { order, last, weight, gates, cells, h } = kept;
+    let Saved { order, last, weight, gates, cells, h } = saved;
     let (rows, hidden) = (order.rows.len(), matrix(h)?.1);
     expect("the gradient of the last states", dh, &[last.len(), hidden])?;
     // Each sequence's gradient comes in at its last row; that of earlier rows grows from step to step.
@@ -106,12 +106,12 @@ pub(super) fn backward<D: Device>(
     let (dz, dz_at) = cuda.make(&[rows + 1, 4 * hidden], cuda.both())?;
     zero_row(cuda, dz_at, rows, 4 * hidden)?;
     let (gates_at, cells_at, dh_at, dc_at) = (cuda.f32(gates)?, cuda.f32(cells)?, cuda.f32(&dh)?, cuda.f32(&dc)?);
-    let operand = cuda.address(&dz, cuda.products)?;
+    let operand = cuda.address(&dz, cuda.dtype)?;
     for t in (0..order.len()).rev() {
         let (now, before) = (order.step(t), order.before(t));
-        let row = |from: u64, start: usize| at(from, start, hidden, Element::F32);
+        let row = |from: u64, start: usize| at(from, start, hidden, Dtype::F32);
         let behind = |from: u64| before.as_ref().map_or(0, |before| row(from, before.start));
-        let gates = at(gates_at, now.start, 4 * hidden, Element::F32);
+        let gates = at(gates_at, now.start, 4 * hidden, Dtype::F32);
         let (cell, d_h, d_c) = (row(cells_at, now.start), row(dh_at, now.start), row(dc_at, now.start));
         let (cell_before, dc_before) = (behind(cells_at), behind(dc_at));
         let out = form_at(dz_at, now.start, 4 * hidden);
@@ -136,16 +136,16 @@ pub(super) fn backward<D: Device>(
                 m: now.len(),
                 n: hidden,
                 k: 4 * hidden,
-                a: Operand { address: at(operand, now.start, 4 * hidden, cuda.products), transposed: false },
+                a: Operand { address: at(operand, now.start, 4 * hidden, cuda.dtype), transposed: false },
                 b: cuda.operand(weight, false)?,
-                inputs: cuda.products,
+                inputs: cuda.dtype,
                 out,
-                output: Element::F32,
+                output: Dtype::F32,
                 onto: Some(out),
                 bias: None,
             };
             // SAFETY: rows of arrays that were made for all rows.
-            unsafe { cuda.product(&gemm)? };
+            unsafe { cuda.gemm(&gemm)? };
         }
     }
     // The first step's rows have no state before them, and no part in the weight's gradient.
@@ -157,16 +157,16 @@ pub(super) fn backward<D: Device>(
         m: 4 * hidden,
         n: hidden,
         k: rows - first,
-        a: Operand { address: at(operand, first, 4 * hidden, cuda.products), transposed: true },
+        a: Operand { address: at(operand, first, 4 * hidden, cuda.dtype), transposed: true },
         b: cuda.operand(&previous, false)?,
-        inputs: cuda.products,
+        inputs: cuda.dtype,
         out,
-        output: Element::F32,
+        output: Dtype::F32,
         onto: None,
         bias: None,
     };
     // SAFETY: `previous` has as many rows as there are from `first` on.
-    unsafe { cuda.product(&gemm)? };
+    unsafe { cuda.gemm(&gemm)? };
     let places: Vec<usize> = order.places(total).into_iter().map(|place| place.unwrap_or(rows)).collect();
     Ok((rows::gather(cuda, &dz, &places, 4 * hidden, Forms::F32)?, dw))
 }
@@ -174,7 +174,7 @@ pub(super) fn backward<D: Device>(
 /// Zeros in one row of both forms.
 fn zero_row<D: Device>(cuda: &Cuda<D>, form: Form, row: usize, width: usize) -> Result<()> {
     let form = form_at(form, row, width);
-    for (address, element) in [(form.f32, Element::F32), (form.bf16, Element::Bf16)] {
+    for (address, element) in [(form.f32, Dtype::F32), (form.bf16, Dtype::Bf16)] {
         if address != 0 && width > 0 {
             // SAFETY: the array has that row.
             unsafe { cuda.device.zero(address, width * element.bytes())? };
@@ -192,21 +192,21 @@ pub(super) fn lstm<D: Device>(
     sequences: &[Range<usize>],
 ) -> Result<Tensor> {
     let (z, weight) = (cuda.upload_candle(inputs)?, cuda.upload_candle(recurrent)?);
-    let (h, kept) = forward(cuda, &z, &weight, sequences)?;
+    let (h, saved) = forward(cuda, &z, &weight, sequences)?;
     let (value, total, engine) = (cuda.to_candle(&h)?, inputs.dim(0)?, cuda.clone());
-    Known::apply("lstm-recurrence-cuda", value, [inputs, recurrent], move |dh| {
-        let (dz, dw) = backward(&engine, &kept, total, &engine.upload_candle(dh)?)?;
+    Precomputed::apply("lstm-recurrence-cuda", value, [inputs, recurrent], move |dh| {
+        let (dz, dw) = backward(&engine, &saved, total, &engine.upload_candle(dh)?)?;
         Ok((engine.to_candle(&dz)?, engine.to_candle(&dw)?))
     })
 }
 
 /// Address of a row.
-fn at(start: u64, row: usize, width: usize, element: Element) -> u64 {
+fn at(start: u64, row: usize, width: usize, element: Dtype) -> u64 {
     start + (row * width * element.bytes()) as u64
 }
 
 /// Addresses of a row in both forms.
 fn form_at(form: Form, row: usize, width: usize) -> Form {
     let shifted = |start: u64, element| if start == 0 { 0 } else { at(start, row, width, element) };
-    Form { f32: shifted(form.f32, Element::F32), bf16: shifted(form.bf16, Element::Bf16) }
+    Form { f32: shifted(form.f32, Dtype::F32), bf16: shifted(form.bf16, Dtype::Bf16) }
 }

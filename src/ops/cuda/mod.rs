@@ -67,9 +67,9 @@ use super::{
 };
 use crate::Result;
 use crate::rng::Dropout;
-use device::Element;
+use device::Dtype;
 use parameters::bytes_of;
-use shapes::defect;
+use shapes::internal_error;
 
 pub use attention::Probabilities;
 pub use buffer::Buffer;
@@ -83,15 +83,15 @@ impl<D: Device> Ops for Cuda<D> {
     type Probabilities = Probabilities<D>;
 
     fn name(&self) -> &'static str {
-        match self.products {
-            Element::F32 => "cuda",
-            Element::Bf16 => "cuda-bf16",
+        match self.dtype {
+            Dtype::F32 => "cuda",
+            Dtype::Bf16 => "cuda-bf16",
         }
     }
 
     fn upload(&self, values: &[f32], shape: &[usize]) -> Result<Buffer<D>> {
         if values.len() != shape.iter().product::<usize>() {
-            return Err(defect(format!("{} values do not fill the shape {shape:?}", values.len())));
+            return Err(internal_error(format!("{} values do not fill the shape {shape:?}", values.len())));
         }
         let (out, to) = self.floats(shape)?;
         if !values.is_empty() {
@@ -221,7 +221,7 @@ impl<D: Device> Ops for Cuda<D> {
     }
 
     fn cls_attention(&self, of: &ClsAttention<'_, Buffer<D>>) -> Result<(Buffer<D>, SavedAttentionOf<Self>)> {
-        cls_attention::attend(self, of)
+        cls_attention::cls_attention(self, of)
     }
 
     fn cls_attention_backward(
@@ -230,7 +230,7 @@ impl<D: Device> Ops for Cuda<D> {
         tape: SavedAttentionOf<Self>,
         dy: &Buffer<D>,
     ) -> Result<[Buffer<D>; 3]> {
-        cls_attention::attend_backward(self, of, tape, dy)
+        cls_attention::cls_attention_backward(self, of, tape, dy)
     }
 
     fn lstm(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {

@@ -2,7 +2,7 @@
 //! stays on the device, so that a step is enqueued without a wait.
 
 use super::buffer::{Block, Buffer};
-use super::device::{Device, Element, argument};
+use super::device::{Device, Dtype, argument};
 use super::engine::Cuda;
 use super::parameters::{Plain, bytes_of_mut};
 use super::shapes::expect;
@@ -52,22 +52,22 @@ unsafe impl Plain for Squared {}
 // SAFETY: as above.
 unsafe impl Plain for Updated {}
 
-/// `Verdict` of the kernels.
+/// `ClipFactor` of the kernels.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(C)]
-struct Verdict {
+struct ClipFactor {
     squares: f64,
     loss: f32,
     clip: f32,
 }
 // SAFETY: numbers without padding, any bytes of which are a value.
-unsafe impl Plain for Verdict {}
+unsafe impl Plain for ClipFactor {}
 
 /// Sum of squares of all elements of an array, in f64; waits for the device.
 pub(super) fn sum_squares<D: Device>(cuda: &Cuda<D>, array: &Buffer<D>) -> Result<f64> {
-    let verdict = verdict(cuda, &[array], None, 0.0)?;
-    // SAFETY: `verdict` has enqueued what writes it.
-    Ok(unsafe { cuda.fetch::<Verdict>(verdict.address(), 1)? }[0].squares)
+    let clip_factor = clip_factor(cuda, &[array], None, 0.0)?;
+    // SAFETY: `clip_factor` has enqueued what writes it.
+    Ok(unsafe { cuda.fetch::<ClipFactor>(clip_factor.address(), 1)? }[0].squares)
 }
 
 /// Clipping and AdamW, enqueued.
@@ -79,22 +79,22 @@ pub(super) fn step<D: Device>(
 ) -> Result<Pending<StepResult>> {
     expect("the loss", loss, &[1])?;
     let gradients: Vec<_> = updates.iter().map(|update| update.gradient).collect();
-    let verdict = verdict(cuda, &gradients, Some(loss), max_norm)?;
-    update(cuda, updates, Some(&verdict))?;
+    let clip_factor = clip_factor(cuda, &gradients, Some(loss), max_norm)?;
+    update(cuda, updates, Some(&clip_factor))?;
     // SAFETY: as above.
-    let later = unsafe { cuda.device.download_later(verdict.address(), size_of::<Verdict>())? };
+    let readback = unsafe { cuda.device.download_async(clip_factor.address(), size_of::<ClipFactor>())? };
     let device = cuda.device.clone();
     Ok(Pending::new(move || {
-        let mut found = [Verdict::default()];
-        let arrived = device.arrived(later)?;
-        bytes_of_mut(&mut found).copy_from_slice(&arrived);
-        let [Verdict { squares, loss, .. }] = found;
+        let mut found = [ClipFactor::default()];
+        let bytes = device.wait_for(readback)?;
+        bytes_of_mut(&mut found).copy_from_slice(&bytes);
+        let [ClipFactor { squares, loss, .. }] = found;
         Ok(StepResult { loss: f64::from(loss), norm: squares.sqrt() })
     }))
 }
 
-/// A `Verdict` on the device.
-fn verdict<D: Device>(
+/// A `ClipFactor` on the device.
+fn clip_factor<D: Device>(
     cuda: &Cuda<D>,
     arrays: &[&Buffer<D>],
     loss: Option<&Buffer<D>>,
@@ -108,28 +108,28 @@ fn verdict<D: Device>(
         blocks += elements.div_ceil(BLOCK_ELEMENTS) as u64;
     }
     let list = cuda.send(&items)?;
-    let (sums, out) = (cuda.pool.block(8 * blocks as usize)?, cuda.pool.block(size_of::<Verdict>())?);
+    let (sums, out) = (cuda.pool.block(8 * blocks as usize)?, cuda.pool.block(size_of::<ClipFactor>())?);
     let (items, count, blocks32) = (list.address(), items.len() as i32, blocks as i32);
     let loss = loss.map(|loss| cuda.f32(loss)).transpose()?.unwrap_or(0);
     let (partial, to) = (sums.address(), out.address());
-    // SAFETY: (const Squared*, int, double*), then (const double*, int, const float*, double, Verdict*), one block.
+    // SAFETY: (const Squared*, int, double*), then (const double*, int, const float*, double, ClipFactor*), one block.
     unsafe {
         let mut arguments = [argument(&items), argument(&count), argument(&partial)];
         cuda.launch("sum_squares", [blocks as u32, 1, 1], 256, 64, &mut arguments)?;
         let mut arguments =
             [argument(&partial), argument(&blocks32), argument(&loss), argument(&max_norm), argument(&to)];
-        cuda.launch("verdict", [1, 1, 1], 256, 64, &mut arguments)?;
+        cuda.launch("clip_factor", [1, 1, 1], 256, 64, &mut arguments)?;
     }
     Ok(out)
 }
 
-/// One step of AdamW on all arrays, clipped by a `Verdict` or else by each update's own factor.
+/// One step of AdamW on all arrays, clipped by a `ClipFactor` or else by each update's own factor.
 pub(super) fn update<D: Device>(
     cuda: &Cuda<D>,
     updates: &mut [Update<'_, Buffer<D>>],
-    verdict: Option<&Block<D>>,
+    clip_factor: Option<&Block<D>>,
 ) -> Result<()> {
-    let verdict = verdict.map_or(0, Block::address);
+    let clip_factor = clip_factor.map_or(0, Block::address);
     let shared = |step: &AdamWStep| Step {
         betas: step.betas.map(|x| x as f32),
         complements: step.complements(),
@@ -152,11 +152,11 @@ pub(super) fn update<D: Device>(
                 continue;
             }
             items.push(Updated {
-                value: unshare(cuda, value)?,
-                m: unshare(cuda, &mut moments.m)?,
-                v: unshare(cuda, &mut moments.v)?,
+                value: make_unique(cuda, value)?,
+                m: make_unique(cuda, &mut moments.m)?,
+                v: make_unique(cuda, &mut moments.v)?,
                 gradient: cuda.f32(gradient)?,
-                bf16: value.address(Element::Bf16).unwrap_or(0),
+                bf16: value.address(Dtype::Bf16).unwrap_or(0),
                 elements: elements as u64,
                 first: blocks,
                 rate: step.learning_rate as f32,
@@ -166,17 +166,17 @@ pub(super) fn update<D: Device>(
         }
         let list = cuda.send(&items)?;
         let (items, count) = (list.address(), items.len() as i32);
-        let mut arguments = [argument(&items), argument(&count), argument(&step), argument(&verdict)];
-        // SAFETY: (const Updated*, int, Step, const Verdict*); nothing else shares the arrays that are written.
+        let mut arguments = [argument(&items), argument(&count), argument(&step), argument(&clip_factor)];
+        // SAFETY: (const Updated*, int, Step, const ClipFactor*); nothing else shares the arrays that are written.
         unsafe { cuda.launch("adamw", [blocks as u32, 1, 1], 256, 0, &mut arguments)? };
     }
     Ok(())
 }
 
 /// Become a copy of itself if another clone shares the values; the address of its f32 form.
-fn unshare<D: Device>(cuda: &Cuda<D>, x: &mut Buffer<D>) -> Result<u64> {
-    if !x.is_unshared() {
-        *x = cuda.owned(x.clone())?.0;
+fn make_unique<D: Device>(cuda: &Cuda<D>, x: &mut Buffer<D>) -> Result<u64> {
+    if !x.is_unique() {
+        *x = cuda.unique(x.clone())?.0;
     }
     cuda.f32(x)
 }

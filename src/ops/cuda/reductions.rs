@@ -5,17 +5,17 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::buffer::{Block, Buffer};
-use super::device::{Device, Element};
+use super::device::{Device, Dtype};
 use super::parameters::{Plain, blocks};
 use crate::Result;
 
-/// Rows of one partial sum: SUM_ROWS of columns.cuh.
+/// Rows of one partial sum: SUM_ROWS of reductions.cuh.
 pub(super) const SUM_ROWS: usize = 16;
 /// Columns of one block of the second stage.
 const COLUMNS: usize = 32;
 
 /// A second stage that waits.
-struct Waiting<D: Device> {
+struct PendingReduction<D: Device> {
     partial: Block<D>,
     parts: usize,
     outputs: Vec<Buffer<D>>,
@@ -36,7 +36,7 @@ pub(super) struct Reduction {
 unsafe impl Plain for Reduction {}
 
 /// The second stages that wait.
-pub(super) struct Reductions<D: Device>(Mutex<Vec<Waiting<D>>>);
+pub(super) struct Reductions<D: Device>(Mutex<Vec<PendingReduction<D>>>);
 
 impl<D: Device> Default for Reductions<D> {
     fn default() -> Self {
@@ -48,24 +48,24 @@ impl<D: Device> Reductions<D> {
     /// Sums of (parts, N * each) partial sums, which follow each other in the columns, to be computed when one of them is
     /// read.
     pub fn add<const N: usize>(&self, partial: Block<D>, parts: usize, outputs: [Buffer<D>; N]) -> [Buffer<D>; N] {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // What nobody can read any more need not be computed.
-        waiting.retain(|sum| !sum.outputs.iter().all(Buffer::is_unshared));
-        outputs.iter().for_each(|output| output.set_waiting(true));
-        waiting.push(Waiting { partial, parts, outputs: outputs.to_vec() });
+        pending.retain(|sum| !sum.outputs.iter().all(Buffer::is_unique));
+        outputs.iter().for_each(|output| output.set_pending(true));
+        pending.push(PendingReduction { partial, parts, outputs: outputs.to_vec() });
         outputs
     }
 
     /// Enqueue all that wait: `launch` is given the list for the kernel and the number of its blocks.
     pub fn flush(&self, launch: impl FnOnce(&[Reduction], u32) -> Result<()>) -> Result<()> {
-        // Locked to the end: who finds nothing waiting must find the sums enqueued.
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Locked to the end: who finds nothing pending must find the sums enqueued.
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut items = Vec::new();
         let mut first = 0;
-        for Waiting { partial, parts, outputs } in waiting.iter() {
+        for PendingReduction { partial, parts, outputs } in pending.iter() {
             let mut out = [0; 3];
             for (out, output) in out.iter_mut().zip(outputs) {
-                *out = output.address(Element::F32).unwrap_or(0);
+                *out = output.address(Dtype::F32).unwrap_or(0);
             }
             let each = outputs.first().map_or(0, Buffer::elements);
             let width = each * outputs.len();
@@ -76,8 +76,8 @@ impl<D: Device> Reductions<D> {
             }
         }
         launch(&items, first)?;
-        for output in waiting.drain(..).flat_map(|sum| sum.outputs) {
-            output.set_waiting(false);
+        for output in pending.drain(..).flat_map(|sum| sum.outputs) {
+            output.set_pending(false);
         }
         Ok(())
     }

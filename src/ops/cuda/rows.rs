@@ -39,7 +39,7 @@ pub(super) fn add_rows<D: Device>(
     let (total, width) = matrix(&x)?;
     expect("what to add to rows", values, &[rows.len(), width])?;
     expect_inside("row", rows.iter().copied(), total)?;
-    let (x, to) = cuda.owned(x)?;
+    let (x, to) = cuda.unique(x)?;
     let indices = cuda.send_rows(rows)?;
     let (width, indices, values) = (width as i32, indices.address(), cuda.f32(values)?);
     let mut arguments = [argument(&width), argument(&indices), argument(&values), argument(&to)];

@@ -125,13 +125,13 @@ unsafe fn by_twos(piece: &Piece<'_>, out: &mut MatrixMut<'_, f32>) {
                 let whole = height == SIDE && width == SIDE;
                 match piece.start {
                     Start::Zero => {}
-                    Start::Row(_) if whole => corner.from = piece.start_row(first, width).unwrap_or(&ZEROS).as_ptr(),
-                    Start::There if whole => {
+                    Start::Bias(_) if whole => corner.from = piece.start_row(first, width).unwrap_or(&ZEROS).as_ptr(),
+                    Start::Accumulate if whole => {
                         // SAFETY: the first element of a tile that lies inside of the output.
                         corner.from = unsafe { out.start_mut().add(top * stride + first) };
                         corner.from_stride = 4 * stride;
                     }
-                    Start::Row(_) | Start::There => {
+                    Start::Bias(_) | Start::Accumulate => {
                         for (row, aside) in aside.chunks_exact_mut(SIDE).enumerate().take(height) {
                             let there = &out.row_mut(top + row)[first..first + width];
                             aside[..width].copy_from_slice(piece.start_row(first, width).unwrap_or(there));

@@ -64,7 +64,7 @@ unsafe fn some_rows<const TILES: usize>(piece: &Piece<'_>, out: &mut MatrixMut<'
         let (base, stride) = (out.start_mut().add(top * out.stride() + first * SIDE), out.stride());
         match piece.start {
             Start::Zero => {}
-            Start::Row(row) => {
+            Start::Bias(row) => {
                 let row = row.as_ptr().add((piece.tile + first) * SIDE);
                 for tile in 0..TILES {
                     let shared = _mm512_maskz_loadu_ps(lanes[tile], row.add(tile * SIDE));
@@ -73,7 +73,7 @@ unsafe fn some_rows<const TILES: usize>(piece: &Piece<'_>, out: &mut MatrixMut<'
                     }
                 }
             }
-            Start::There => {
+            Start::Accumulate => {
                 for row in 0..rows {
                     for tile in 0..TILES {
                         sums[row][tile] = _mm512_maskz_loadu_ps(lanes[tile], base.add(row * stride + tile * SIDE));

@@ -1,8 +1,8 @@
-//! Products of bf16 numbers with sums in f32, for processors that have instructions for them.
+//! Matrix products in bf16 with sums in f32, for processors that have instructions for them.
 //!
 //! Both factors are packed into tiles of 16 x 32 numbers, each tile 1 KB without a gap, whatever their orientation in
 //! memory: what an AMX tile register holds, and what the AVX-512 instruction reads in order. A weight stays packed until
-//! it changes (see [`Packs`](super::buffer::Packs)).
+//! it changes (see [`PackedWeight`](super::buffer::PackedWeight)).
 //!
 //! `out = left right`, cut into panels of columns whose part of `right` stays in the second-level cache, and each panel
 //! into pieces of rows. Every element of `out` is summed by one thread in one order, so the bits do not depend on the
@@ -22,13 +22,13 @@ use rayon::prelude::*;
 use self::pack::Packer;
 pub(super) use self::tile::Start;
 use self::tile::{DEPTH, Piece, SIDE, TILE, unpack};
-use super::buffer::{Packed, Pool};
+use super::buffer::{PackedOperand, Pool};
 use super::matmul::{Matrix, MatrixMut};
 use super::simd::{Simd, kernel};
 
 /// What multiplies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Unit {
+pub enum Bf16Isa {
     /// Plain loops: correct everywhere, and slower than f32.
     Portable,
     /// `vdpbf16ps` of AVX-512-BF16.
@@ -37,7 +37,7 @@ pub enum Unit {
     Amx,
 }
 
-impl Unit {
+impl Bf16Isa {
     /// All of them, slowest first.
     pub const ALL: [Self; 3] = [Self::Portable, Self::Avx512, Self::Amx];
 
@@ -56,7 +56,7 @@ impl Unit {
 
     /// The fastest of this machine.
     pub fn detect() -> Self {
-        Self::ALL.into_iter().rev().find(|unit| unit.is_available()).unwrap_or(Self::Portable)
+        Self::ALL.into_iter().rev().find(|isa| isa.is_available()).unwrap_or(Self::Portable)
     }
 
     /// Its name.
@@ -71,8 +71,8 @@ impl Unit {
 
 /// A unit that this machine was seen to have, with the level of everything else.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Products {
-    unit: Unit,
+pub(super) struct Bf16Matmul {
+    isa: Bf16Isa,
     simd: Simd,
 }
 
@@ -83,38 +83,38 @@ const ABREAST: usize = 6;
 /// Row blocks of one task at most; a panel is read once for each.
 const BLOCKS: usize = 8;
 
-impl Products {
+impl Bf16Matmul {
     /// `None` when this machine lacks the unit.
-    pub(super) fn new(unit: Unit, simd: Simd) -> Option<Self> {
-        unit.is_available().then_some(Self { unit, simd })
+    pub(super) fn new(isa: Bf16Isa, simd: Simd) -> Option<Self> {
+        isa.is_available().then_some(Self { isa, simd })
     }
 
     fn packer(self) -> Packer {
-        Packer { simd: self.simd, rounding: self.unit != Unit::Portable && Unit::Avx512.is_available() }
+        Packer { simd: self.simd, rounding: self.isa != Bf16Isa::Portable && Bf16Isa::Avx512.is_available() }
     }
 
     /// Rows of `x` become rows of a left factor.
-    pub(super) fn left(self, pool: &Pool, x: Matrix<'_, f32>) -> Packed {
+    pub(super) fn left(self, pool: &Pool, x: Matrix<'_, f32>) -> PackedOperand {
         pack::along_rows(self.packer(), pool, x, false)
     }
 
     /// Columns of `x` become rows of a left factor: the factor is the transpose of `x`.
-    pub(super) fn left_transposed(self, pool: &Pool, x: Matrix<'_, f32>) -> Packed {
+    pub(super) fn left_transposed(self, pool: &Pool, x: Matrix<'_, f32>) -> PackedOperand {
         pack::along_columns(self.packer(), pool, x, true)
     }
 
     /// Columns of `x` become columns of a right factor.
-    pub(super) fn right(self, pool: &Pool, x: Matrix<'_, f32>) -> Packed {
+    pub(super) fn right(self, pool: &Pool, x: Matrix<'_, f32>) -> PackedOperand {
         pack::along_columns(self.packer(), pool, x, false)
     }
 
     /// Rows of `x` become columns of a right factor: the factor is the transpose of `x`.
-    pub(super) fn right_transposed(self, pool: &Pool, x: Matrix<'_, f32>) -> Packed {
+    pub(super) fn right_transposed(self, pool: &Pool, x: Matrix<'_, f32>) -> PackedOperand {
         pack::along_rows(self.packer(), pool, x, true)
     }
 
     /// `out = start + left right`, `out` dense and row-major.
-    pub(super) fn multiply(self, out: &mut [f32], left: &Packed, right: &Packed, start: Start<'_>) {
+    pub(super) fn matmul(self, out: &mut [f32], left: &PackedOperand, right: &PackedOperand, start: Start<'_>) {
         let (rows, columns) = (left.outer, right.outer);
         assert_eq!(left.inner, right.inner, "inner sizes of a product");
         if rows == 0 || columns == 0 {
@@ -138,15 +138,15 @@ impl Products {
         // Panel by panel, so that neighbouring tasks of a thread find theirs in the cache.
         tasks.into_par_iter().for_each(|(block, tile, mut part)| {
             let piece = Piece { left, right, block, tile, start };
-            match self.unit {
+            match self.isa {
                 // Nothing to add up: only the start is written.
                 _ if left.inner == 0 => portable(self.simd, &piece, &mut part),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the unit is available; the factors hold the tiles of the piece.
-                Unit::Avx512 => unsafe { avx512::avx512(&piece, &mut part) },
+                Bf16Isa::Avx512 => unsafe { avx512::avx512(&piece, &mut part) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
-                Unit::Amx => unsafe { amx::amx(&piece, &mut part) },
+                Bf16Isa::Amx => unsafe { amx::amx(&piece, &mut part) },
                 _ => portable(self.simd, &piece, &mut part),
             }
         });
@@ -164,7 +164,7 @@ fn portable(simd: Simd, piece: &Piece<'_>, out: &mut MatrixMut<'_, f32>) {
             let shared = piece.start_row(first, width);
             for (row, sums) in sums.chunks_exact_mut(SIDE).enumerate().take(height) {
                 match (piece.start, shared) {
-                    (Start::There, _) => {
+                    (Start::Accumulate, _) => {
                         sums[..width].copy_from_slice(&out.row_mut(top + row)[first..first + width]);
                     }
                     (_, Some(shared)) => sums[..width].copy_from_slice(shared),

@@ -6,7 +6,7 @@
 
 use rayon::prelude::*;
 
-use super::super::buffer::{Packed, Pool};
+use super::super::buffer::{PackedOperand, Pool};
 use super::super::matmul::Matrix;
 use super::super::simd::{Simd, kernel};
 use super::tile::{DEPTH, SIDE, TILE, TOGETHER};
@@ -18,14 +18,14 @@ fn packed(
     inner: usize,
     together: usize,
     write: impl Fn(usize, &mut [f32]) + Sync,
-) -> Packed {
+) -> PackedOperand {
     let (blocks, depth) = (outer.div_ceil(SIDE), inner.div_ceil(DEPTH));
-    let mut words = pool.dirty(&[blocks * depth * TILE]);
+    let mut words = pool.uninit(&[blocks * depth * TILE]);
     let chunk = (together * depth * TILE).max(1);
     words.fill(|words| {
         words.par_chunks_mut(chunk).enumerate().for_each(|(index, words)| write(index * together, words));
     });
-    Packed { words, outer, inner }
+    PackedOperand { words, outer, inner }
 }
 
 /// What packs: `rounding`, the processor's own instruction for it, takes the whole tiles, and plain code what is left.
@@ -36,7 +36,7 @@ pub struct Packer {
 }
 
 /// The sum runs along the rows of `x`, which become rows of a left factor or, `transposed`, columns of a right one.
-pub fn along_rows(packer: Packer, pool: &Pool, x: Matrix<'_, f32>, transposed: bool) -> Packed {
+pub fn along_rows(packer: Packer, pool: &Pool, x: Matrix<'_, f32>, transposed: bool) -> PackedOperand {
     let transpose = transposed.then(|| transpose(packer.simd));
     packed(pool, x.rows(), x.columns(), 1, |block, words| {
         let rows = x.some_rows(block * SIDE..x.rows().min((block + 1) * SIDE));
@@ -50,7 +50,7 @@ pub fn along_rows(packer: Packer, pool: &Pool, x: Matrix<'_, f32>, transposed: b
 }
 
 /// The sum runs along the columns of `x`, which become columns of a right factor or, `transposed`, rows of a left one.
-pub fn along_columns(packer: Packer, pool: &Pool, x: Matrix<'_, f32>, transposed: bool) -> Packed {
+pub fn along_columns(packer: Packer, pool: &Pool, x: Matrix<'_, f32>, transposed: bool) -> PackedOperand {
     let transpose = transposed.then(|| transpose(packer.simd));
     packed(pool, x.columns(), x.rows(), TOGETHER, |block, words| {
         let done = match packer.rounding && (block + TOGETHER) * SIDE <= x.columns() {
@@ -170,7 +170,7 @@ type Transpose = fn(&[f32; TILE], &mut [f32]);
 fn transpose(simd: Simd) -> Transpose {
     match simd.level() {
         #[cfg(target_arch = "x86_64")]
-        super::super::simd::Level::Avx512 => super::avx512::transpose,
+        super::super::simd::SimdLevel::Avx512 => super::avx512::transpose,
         _ => transpose_plainly,
     }
 }

@@ -11,17 +11,17 @@ fn transposed(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
 }
 
 /// The units of this machine, and AMX wherever its instructions can be put in words.
-fn units() -> impl Iterator<Item = Unit> {
-    Unit::ALL.into_iter().filter(|unit| unit.is_available() || (*unit == Unit::Amx && amx_in_words()))
+fn isas() -> impl Iterator<Item = Bf16Isa> {
+    Bf16Isa::ALL.into_iter().filter(|isa| isa.is_available() || (*isa == Bf16Isa::Amx && amx_emulated()))
 }
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-fn amx_in_words() -> bool {
+fn amx_emulated() -> bool {
     super::amx_emulator::install()
 }
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
-fn amx_in_words() -> bool {
+fn amx_emulated() -> bool {
     false
 }
 
@@ -33,8 +33,8 @@ fn products_of_all_orientations_equal_sums_in_f64() {
         [(1, 1, 1), (3, 5, 7), (16, 32, 16), (17, 33, 15), (40, 64, 100), (33, 500, 49), (150, 96, 384), (1, 384, 70)];
     let pool = Pool::default();
     let simd = Simd::detect();
-    for unit in units() {
-        let products = Products { unit, simd };
+    for isa in isas() {
+        let products = Bf16Matmul { isa, simd };
         for (case, (rows, inner, columns)) in sizes.into_iter().enumerate() {
             let mut stream = Stream::new(7, Purpose::Sample, case as u32);
             let a = exact(&mut stream, rows * inner);
@@ -51,25 +51,22 @@ fn products_of_all_orientations_equal_sums_in_f64() {
                 products.right_transposed(&pool, Matrix::new(&b_t, columns, inner)),
             ];
             for (left, right) in lefts.iter().flat_map(|left| rights.iter().map(move |right| (left, right))) {
-                for start in [Start::Zero, Start::Row(&shared), Start::There] {
+                for start in [Start::Zero, Start::Bias(&shared), Start::Accumulate] {
                     let mut out = there.clone();
-                    products.multiply(&mut out, left, right, start);
+                    products.matmul(&mut out, left, right, start);
                     for (at, value) in out.iter().enumerate() {
                         let (row, column) = (at / columns, at % columns);
                         let from = match start {
                             Start::Zero => 0.0,
-                            Start::Row(shared) => f64::from(shared[column]),
-                            Start::There => f64::from(there[at]),
+                            Start::Bias(shared) => f64::from(shared[column]),
+                            Start::Accumulate => f64::from(there[at]),
                         };
                         let terms =
                             (0..inner).map(|k| f64::from(a[row * inner + k]) * f64::from(b[k * columns + column]));
                         let (sum, size) =
                             terms.fold((from, from.abs()), |(sum, size), term| (sum + term, size + term.abs()));
                         let difference = (f64::from(*value) - sum).abs();
-                        assert!(
-                            difference <= 1e-6 * size,
-                            "{unit:?} {rows} {inner} {columns} {start:?}: {value} {sum}"
-                        );
+                        assert!(difference <= 1e-6 * size, "{isa:?} {rows} {inner} {columns} {start:?}: {value} {sum}");
                     }
                 }
             }
@@ -82,7 +79,7 @@ fn products_of_all_orientations_equal_sums_in_f64() {
 fn factors_are_rounded_to_nearest_even() {
     let pool = Pool::default();
     let simd = Simd::detect();
-    let products = Products::new(Unit::Portable, simd).unwrap();
+    let products = Bf16Matmul::new(Bf16Isa::Portable, simd).unwrap();
     // 1 + 2^-8 lies between the bf16 numbers 1 and 1 + 2^-7, and 1 + 3 * 2^-8 between 1 + 2^-7 and 1 + 2^-6.
     let cases = [
         (1.0 + 2f32.powi(-8), 1.0),
@@ -95,7 +92,7 @@ fn factors_are_rounded_to_nearest_even() {
     for (given, expected) in cases {
         let one = products.right(&pool, Matrix::new(&[1.0], 1, 1));
         let mut out = [0.0];
-        products.multiply(&mut out, &products.left(&pool, Matrix::new(&[given], 1, 1)), &one, Start::Zero);
+        products.matmul(&mut out, &products.left(&pool, Matrix::new(&[given], 1, 1)), &one, Start::Zero);
         assert_eq!(out[0], expected, "{given}");
     }
     let nan = f32::from_bits(0x7fff_ffff);
@@ -107,12 +104,12 @@ fn factors_are_rounded_to_nearest_even() {
 /// one. Sizes with and without parts of tiles.
 #[test]
 fn rounding_in_hardware_equals_plain_code() {
-    if !Unit::Avx512.is_available() {
+    if !Bf16Isa::Avx512.is_available() {
         println!("skipped: no AVX-512-BF16 here");
         return;
     }
     let (pool, simd) = (Pool::default(), Simd::detect());
-    let [plain, own] = [Unit::Portable, Unit::Avx512].map(|unit| Products::new(unit, simd).unwrap());
+    let [plain, own] = [Bf16Isa::Portable, Bf16Isa::Avx512].map(|isa| Bf16Matmul::new(isa, simd).unwrap());
     for (case, (rows, columns)) in [(16, 32), (64, 64), (33, 100), (100, 130), (15, 31)].into_iter().enumerate() {
         let mut stream = Stream::new(8, Purpose::Sample, case as u32);
         // All bit patterns but NaN and what is too small.
@@ -123,7 +120,7 @@ fn rounding_in_hardware_equals_plain_code() {
         let mut values: Vec<f32> = (0..rows * columns).map(|_| any()).collect();
         values[..3].copy_from_slice(&[1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8), f32::MAX]);
         let x = Matrix::new(&values, rows, columns);
-        let all = |products: Products| {
+        let all = |products: Bf16Matmul| {
             [
                 products.left(&pool, x),
                 products.left_transposed(&pool, x),
@@ -146,22 +143,22 @@ fn bits_do_not_depend_on_threads() {
     let (rows, inner, columns) = (300, 200, 500);
     let mut stream = Stream::new(7, Purpose::Sample, 99);
     let (a, b) = (exact(&mut stream, rows * inner), exact(&mut stream, inner * columns));
-    for unit in units() {
+    for isa in isas() {
         let run = |threads: usize| {
             let workers = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             workers.install(|| {
                 let pool = Pool::default();
-                let products = Products { unit, simd: Simd::detect() };
+                let products = Bf16Matmul { isa, simd: Simd::detect() };
                 let left = products.left(&pool, Matrix::new(&a, rows, inner));
                 let right = products.right(&pool, Matrix::new(&b, inner, columns));
                 let mut out = vec![0.0; rows * columns];
-                products.multiply(&mut out, &left, &right, Start::Zero);
+                products.matmul(&mut out, &left, &right, Start::Zero);
                 out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
             })
         };
         let one = run(1);
         for threads in 2..=7 {
-            assert!(run(threads) == one, "{unit:?}, {threads} threads");
+            assert!(run(threads) == one, "{isa:?}, {threads} threads");
         }
     }
 }

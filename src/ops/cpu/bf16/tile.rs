@@ -1,6 +1,6 @@
 //! Tiles of bf16 numbers, and a part of a product of them: what every unit reads.
 
-use crate::ops::cpu::buffer::Packed;
+use crate::ops::cpu::buffer::PackedOperand;
 
 /// Rows, or columns, of a tile.
 pub const SIDE: usize = 16;
@@ -11,7 +11,7 @@ pub const TILE: usize = SIDE * DEPTH / 2;
 /// Column blocks that are packed together: 256 bytes of each row at a time.
 pub const TOGETHER: usize = 4;
 
-impl Packed {
+impl PackedOperand {
     /// Tiles along the sum.
     pub fn depth(&self) -> usize {
         self.inner.div_ceil(DEPTH)
@@ -34,15 +34,15 @@ impl Packed {
 pub enum Start<'a> {
     Zero,
     /// Each row from this one.
-    Row(&'a [f32]),
+    Bias(&'a [f32]),
     /// From what is there.
-    There,
+    Accumulate,
 }
 
 /// A part of a product that one thread computes: blocks of rows from `block`, blocks of columns from `tile`.
 pub struct Piece<'a> {
-    pub left: &'a Packed,
-    pub right: &'a Packed,
+    pub left: &'a PackedOperand,
+    pub right: &'a PackedOperand,
     pub block: usize,
     pub tile: usize,
     pub start: Start<'a>,
@@ -52,8 +52,8 @@ impl Piece<'_> {
     /// What the columns from `first` (counted in the piece) start from, where they share it.
     pub fn start_row(&self, first: usize, width: usize) -> Option<&[f32]> {
         match self.start {
-            Start::Row(row) => Some(&row[self.tile * SIDE + first..][..width]),
-            Start::Zero | Start::There => None,
+            Start::Bias(row) => Some(&row[self.tile * SIDE + first..][..width]),
+            Start::Zero | Start::Accumulate => None,
         }
     }
 }

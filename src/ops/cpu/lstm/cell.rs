@@ -2,15 +2,15 @@
 
 use gemm::Parallelism;
 
-use super::super::matmul::{Element, Matrix, MatrixMut, multiply_into};
+use super::super::matmul::{Float, Matrix, MatrixMut, matmul_into};
 use super::super::simd::Simd;
 use super::super::small_matmul;
 use super::gates::{self, Backward, Forward, UNITS};
 
 /// A type of numbers that the recurrence runs in.
-pub(super) trait Cell: Element {
+pub(super) trait Cell: Float {
     /// `out = a b`, in the calling thread.
-    fn product(simd: Simd, out: &mut MatrixMut<'_, Self>, a: Matrix<'_, Self>, b: Matrix<'_, Self>);
+    fn matmul(simd: Simd, out: &mut MatrixMut<'_, Self>, a: Matrix<'_, Self>, b: Matrix<'_, Self>);
     /// A step of a block of units.
     fn forward(simd: Simd, step: Forward<'_, Self>);
     /// Its backward.
@@ -18,8 +18,8 @@ pub(super) trait Cell: Element {
 }
 
 impl Cell for f32 {
-    fn product(simd: Simd, out: &mut MatrixMut<'_, Self>, a: Matrix<'_, Self>, b: Matrix<'_, Self>) {
-        small_matmul::product(simd, out, a, b, 1.0);
+    fn matmul(simd: Simd, out: &mut MatrixMut<'_, Self>, a: Matrix<'_, Self>, b: Matrix<'_, Self>) {
+        small_matmul::small_matmul(simd, out, a, b, 1.0);
     }
 
     fn forward(simd: Simd, step: Forward<'_, Self>) {
@@ -32,8 +32,8 @@ impl Cell for f32 {
 }
 
 impl Cell for f64 {
-    fn product(_: Simd, out: &mut MatrixMut<'_, Self>, a: Matrix<'_, Self>, b: Matrix<'_, Self>) {
-        multiply_into(out, a, b, 1.0, 0.0, Parallelism::None);
+    fn matmul(_: Simd, out: &mut MatrixMut<'_, Self>, a: Matrix<'_, Self>, b: Matrix<'_, Self>) {
+        matmul_into(out, a, b, 1.0, 0.0, Parallelism::None);
     }
 
     fn forward(_: Simd, step: Forward<'_, Self>) {

@@ -20,8 +20,8 @@ use std::sync::OnceLock;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Tensor, WithDType};
 use rayon::prelude::*;
 
-use super::matmul::{Matrix, MatrixMut, all_threads, multiply};
-use super::simd::{Level, Simd};
+use super::matmul::{Matrix, MatrixMut, all_threads, matmul};
+use super::simd::{Simd, SimdLevel};
 use crate::ops::lstm::Schedule;
 use crate::{Error, Result};
 use cell::Cell;
@@ -36,14 +36,14 @@ use panels::Width;
 /// # Errors
 /// When the tensors are not on the CPU or not f32 or f64; when a sequence lies outside of the rows.
 pub fn lstm(inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
-    lstm_at(Level::detect(), inputs, recurrent, sequences)
+    lstm_at(SimdLevel::detect(), inputs, recurrent, sequences)
 }
 
 /// [`lstm`] with an instruction set that it is held to; for tests.
 ///
 /// # Errors
 /// As [`lstm`]; [`Error::Config`] when this machine lacks the instructions.
-pub fn lstm_at(level: Level, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
+pub fn lstm_at(level: SimdLevel, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
     let message = || format!("this machine does not have {}", level.name());
     let simd = Simd::new(level).ok_or_else(|| Error::config("instructions", message()))?;
     let order = Schedule::new(sequences);
@@ -104,7 +104,7 @@ impl Recurrence {
                 let before = before.map(|(cells, hidden)| {
                     let panel = Matrix::new(panel, h, 4 * UNITS);
                     let out = &mut MatrixMut::new(&mut sums[..n * 4 * UNITS], n, 4 * UNITS);
-                    T::product(self.simd, out, Matrix::new(hidden, n, h), panel);
+                    T::matmul(self.simd, out, Matrix::new(hidden, n, h), panel);
                     let cells = Matrix::strided(&cells[block * UNITS..], n, UNITS, h);
                     (Matrix::new(&sums[..n * 4 * UNITS], n, 4 * UNITS), cells)
                 });
@@ -141,7 +141,7 @@ impl Recurrence {
             tasks.into_par_iter().for_each(|(block, ((d_gates, (d_hidden, d_cells)), panel))| {
                 // Sequences that go on get their gradient from the step after; those that end here still have the upstream.
                 let out = &mut MatrixMut::new(&mut d_hidden[..after.len() * UNITS], after.len(), UNITS);
-                T::product(self.simd, out, later, Matrix::new(panel, z, UNITS));
+                T::matmul(self.simd, out, later, Matrix::new(panel, z, UNITS));
                 let cells = |rows: &Range<usize>| {
                     Matrix::strided(&tape.cells[rows.start * h + block * UNITS..], rows.len(), UNITS, h)
                 };
@@ -190,7 +190,7 @@ impl Recurrence {
         }
         let mut blocks = vec![T::ZERO; z * h]; // rows in the order of the blocks
         let dz = Matrix::new(&d_gates[first * z..], total - first, z);
-        multiply(&mut blocks, h, dz.t(), Matrix::new(&previous, total - first, h), T::ONE, T::ZERO, all_threads());
+        matmul(&mut blocks, h, dz.t(), Matrix::new(&previous, total - first, h), T::ONE, T::ZERO, all_threads());
         let mut out = vec![T::ZERO; 4 * width.hidden * width.hidden];
         for (row, out) in out.chunks_exact_mut(width.hidden.max(1)).enumerate() {
             let (gate, unit) = (row / width.hidden, row % width.hidden);
@@ -356,7 +356,7 @@ mod tests {
             let expected = run(&lstm_reference, DType::F64, &sequences, total, hidden);
             let what = format!("{sequences:?} {hidden}");
             assert_close(&run(&lstm, DType::F64, &sequences, total, hidden), &expected, 1e-12, &what);
-            for level in Level::ALL.into_iter().filter(|level| level.is_available()) {
+            for level in SimdLevel::ALL.into_iter().filter(|level| level.is_available()) {
                 let states = |z: &Tensor, w: &Tensor, rows: &[Range<usize>]| lstm_at(level, z, w, rows);
                 let ours = run(&states, DType::F32, &sequences, total, hidden);
                 assert_close(&ours, &expected, 2e-6, &format!("{what} {level:?}"));

@@ -1,6 +1,6 @@
 // gelu(x + bias) with the error function: Ops::bias_gelu.
 #pragma once
-#include "columns.cuh"
+#include "reductions.cuh"
 
 DEVICE float phi(float z) { return 0.5f * (1.0f + erff(z * 0.70710678118654752f)); }
 

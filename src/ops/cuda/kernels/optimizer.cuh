@@ -37,7 +37,7 @@ KERNEL(256, sum_squares, const Squared* items, int count, double* partial) {
 }
 
 // What a step came to. The host reads it later.
-struct Verdict {
+struct ClipFactor {
     double squares;
     float loss;
     // What gradients are multiplied by; NaN: the parameters stay as they are.
@@ -46,13 +46,13 @@ struct Verdict {
 
 // The sum of the partial sums and what follows from it, as StepResult::clip has it. `loss` may be null. One block. Shared
 // memory: 8 doubles.
-KERNEL(256, verdict, const double* partial, int count, const float* loss, double max_norm, Verdict* out) {
+KERNEL(256, clip_factor, const double* partial, int count, const float* loss, double max_norm, ClipFactor* out) {
     SHARED(double, shared);
     double sum = 0.0;
     for (int i = threadIdx.x; i < count; i += blockDim.x) sum += partial[i];
     sum = block_sum(sum, shared);
     if (threadIdx.x == 0) {
-        Verdict found = {sum, loss ? *loss : 0.0f, 1.0f};
+        ClipFactor found = {sum, loss ? *loss : 0.0f, 1.0f};
         double norm = sqrt(sum);
         if (max_norm > 0.0 && norm > max_norm) found.clip = float(max_norm / norm);
         if (!(fabsf(found.loss) < INFINITY && norm < INFINITY)) found.clip = NAN;
@@ -76,9 +76,9 @@ struct Step {
 };
 
 // As AdamWStep::apply, operation by operation: `__fmul_rn` and `__fadd_rn` are never contracted to fused ones, so the bits
-// are those of the other engines. `verdict`: what to clip by; null for the step's own.
-KERNEL(256, adamw, const Updated* items, int count, Step step, const Verdict* verdict) {
-    float clip = verdict ? verdict->clip : step.clip;
+// are those of the other engines. `clip_factor`: what to clip by; null for the step's own.
+KERNEL(256, adamw, const Updated* items, int count, Step step, const ClipFactor* clip_factor) {
+    float clip = clip_factor ? clip_factor->clip : step.clip;
     if (!(clip == clip)) return;
     const Updated item = items[item_of(items, count, blockIdx.x)];
     size_t start = (blockIdx.x - item.first) * BLOCK_ELEMENTS;

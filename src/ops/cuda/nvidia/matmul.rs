@@ -9,14 +9,14 @@ use std::ffi::c_void;
 use cudarc::cublaslt::result::{self, CublasError};
 use cudarc::cublaslt::sys;
 
-use super::super::device::{Element, Gemm};
+use super::super::device::{Dtype, Gemm};
 use super::driver;
 use crate::Result;
 
 /// What cuBLASLt answers.
 type Answer<T> = std::result::Result<T, CublasError>;
 
-/// Plans kept. A step needs about ten, and other ones for another number of tokens.
+/// Most plans that are kept. A step needs about ten, and other ones for another number of tokens.
 const PLANS: usize = 4096;
 
 /// What a plan depends on.
@@ -24,7 +24,7 @@ const PLANS: usize = 4096;
 struct Key {
     extents: [usize; 3],
     transposed: [bool; 2],
-    elements: [Element; 2],
+    elements: [Dtype; 2],
     bias: bool,
     onto: bool,
     /// Bytes that divide the addresses of A, B, `onto` and the output, as cuBLASLt names them.
@@ -48,16 +48,16 @@ impl Key {
 }
 
 /// Handles and plans of one stream.
-pub(super) struct Products {
+pub(super) struct CublasLt {
     handle: sys::cublasLtHandle_t,
     workspace: (u64, usize),
     plans: HashMap<Key, Plan>,
 }
 // SAFETY: handles that any thread may use, one at a time (it is kept behind a lock).
-unsafe impl Send for Products {}
+unsafe impl Send for CublasLt {}
 
-impl Products {
-    /// Products that use `bytes` of scratch memory at `address`, which outlives them.
+impl CublasLt {
+    /// Use `bytes` of scratch memory at `address`, which outlives them.
     pub(super) fn new(device: &str, address: u64, bytes: usize) -> Result<Self> {
         let handle = result::create_handle().map_err(|e| driver::failure(device, "starting cuBLASLt", e))?;
         Ok(Self { handle, workspace: (address, bytes), plans: HashMap::new() })
@@ -116,7 +116,7 @@ impl Products {
     }
 }
 
-impl Drop for Products {
+impl Drop for CublasLt {
     fn drop(&mut self) {
         self.plans.clear();
         // SAFETY: created once, destroyed once.
@@ -139,8 +139,8 @@ impl Plan {
         use sys::cublasLtMatmulPreferenceAttributes_t as Prefer;
         let Key { extents: [m, n, k], transposed: [a_transposed, b_transposed], elements, .. } = *key;
         let [inputs, output] = elements.map(|element| match element {
-            Element::F32 => sys::cudaDataType_t::CUDA_R_32F,
-            Element::Bf16 => sys::cudaDataType_t::CUDA_R_16BF,
+            Dtype::F32 => sys::cudaDataType_t::CUDA_R_32F,
+            Dtype::Bf16 => sys::cudaDataType_t::CUDA_R_16BF,
         });
         // Dense and row-major, `rows` x `columns`, is column-major and `columns` x `rows`.
         let layout = |element, rows: usize, columns: usize| {

@@ -13,7 +13,7 @@
 //! They share the context, our kernels, and the driver's pool of memory, which gives to one stream what another has freed
 //! only when the other has come that far. candle's kernels are loaded by each: its device knows one stream only.
 //!
-//! What the host waits for: [`Device::download`], [`Device::arrived`] and [`Device::synchronize`]; copies of more than
+//! What the host waits for: [`Device::download`], [`Device::wait_for`] and [`Device::synchronize`]; copies of more than
 //! [`Staging::MOST`] bytes to the device, which a step of training does not make; and the first launch of a kernel, which
 //! loads it. What candle uploads for a head in a step is below the 64 KB up to which the driver copies and returns.
 
@@ -33,10 +33,10 @@ use cudarc::driver::{CudaContext, CudaSlice, CudaStream, DevicePtr, sys};
 
 use super::device::{Device, Gemm, Launch};
 use crate::{Error, Result};
-use matmul::Products;
-use pinned::{Answer, Readback, Staging, locked};
+use matmul::CublasLt;
+use pinned::{Answer, PinnedSlot, Staging, locked};
 
-pub use pinned::Later;
+pub use pinned::Readback;
 
 /// SASS for compute capability 8.0 and 9.0, and PTX for what comes after, made by `build.rs`. The driver reads it in
 /// words of eight bytes.
@@ -112,10 +112,10 @@ pub struct Nvidia {
     /// `cuda:0`.
     device: String,
     name: String,
-    products: Mutex<Products>,
+    cublas_lt: Mutex<CublasLt>,
     staging: Mutex<Staging>,
-    readbacks: Arc<Mutex<Vec<Readback>>>,
-    /// Used by `products` and by candle's cuBLAS handle, through its address.
+    free_slots: Arc<Mutex<Vec<PinnedSlot>>>,
+    /// Used by `cublas_lt` and by candle's cuBLAS handle, through its address.
     _workspace: CudaSlice<u8>,
     pool: Option<Pool>,
     candle: CudaDevice,
@@ -161,14 +161,14 @@ impl Nvidia {
         // Threads that wait for it sleep: there may be more of them than cores.
         context.set_blocking_synchronize().map_err(failed("using it"))?;
         let shared = Shared::get(index, context).map_err(failed("loading the kernels"))?;
-        let products = Products::new(&device, scratch, WORKSPACE)?;
+        let cublas_lt = CublasLt::new(&device, scratch, WORKSPACE)?;
         let staging = Staging::new(&stream).map_err(failed("allocating pinned memory"))?;
         Ok(Self {
             device,
             name,
-            products: Mutex::new(products),
+            cublas_lt: Mutex::new(cublas_lt),
             staging: Mutex::new(staging),
-            readbacks: Arc::default(),
+            free_slots: Arc::default(),
             _workspace: workspace,
             pool,
             candle,
@@ -212,7 +212,7 @@ impl Nvidia {
 
 impl Device for Nvidia {
     type Memory = CudaSlice<u8>;
-    type Later = Later;
+    type Readback = Readback;
 
     fn name(&self) -> String {
         self.name.clone()
@@ -250,17 +250,17 @@ impl Device for Nvidia {
         self.synchronize()
     }
 
-    unsafe fn download_later(&self, from: u64, bytes: usize) -> Result<Later> {
+    unsafe fn download_async(&self, from: u64, bytes: usize) -> Result<Readback> {
         let queue = self.queue("copying from it")?;
         let failed = |error| driver::refused(&self.device, "copying from it", error);
-        let mut free = locked(&self.readbacks);
+        let mut free = locked(&self.free_slots);
         let slot = match free.iter().position(|slot| slot.memory.len() >= bytes) {
             Some(fits) => free.swap_remove(fits),
-            None => Readback::new(&self.stream, bytes).map_err(failed)?,
+            None => PinnedSlot::new(&self.stream, bytes).map_err(failed)?,
         };
         drop(free);
-        let later = Later { slot: Some(slot), bytes, free: self.readbacks.clone() };
-        if let Some(slot) = &later.slot {
+        let readback = Readback { slot: Some(slot), bytes, free: self.free_slots.clone() };
+        if let Some(slot) = &readback.slot {
             // SAFETY: the caller's for `from`; the slot is long enough, and nobody reads it before the copy is done.
             unsafe {
                 let to = std::slice::from_raw_parts_mut(slot.address, bytes);
@@ -268,14 +268,14 @@ impl Device for Nvidia {
             }
             slot.done.record(&self.stream).map_err(failed)?;
         }
-        Ok(later)
+        Ok(readback)
     }
 
-    fn arrived(&self, later: Later) -> Result<Vec<u8>> {
-        let Some(slot) = &later.slot else { return Ok(Vec::new()) };
+    fn wait_for(&self, readback: Readback) -> Result<Vec<u8>> {
+        let Some(slot) = &readback.slot else { return Ok(Vec::new()) };
         slot.done.synchronize().map_err(self.failed("waiting for it"))?;
         // SAFETY: the copy is done, and wrote that many.
-        Ok(unsafe { std::slice::from_raw_parts(slot.address, later.bytes) }.to_vec())
+        Ok(unsafe { std::slice::from_raw_parts(slot.address, readback.bytes) }.to_vec())
     }
 
     unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
@@ -302,7 +302,7 @@ impl Device for Nvidia {
     unsafe fn gemm(&self, gemm: &Gemm) -> Result<()> {
         let queue = self.queue("a matrix product")?;
         // SAFETY: the caller's.
-        unsafe { locked(&self.products).enqueue(&self.device, gemm, queue) }
+        unsafe { locked(&self.cublas_lt).enqueue(&self.device, gemm, queue) }
     }
 
     fn candle(&self) -> candle_core::Device {

@@ -14,14 +14,14 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Bytes on their way to the host, in pinned memory that is used again.
-pub struct Later {
+pub struct Readback {
     /// `None` only while it is dropped.
-    pub(super) slot: Option<Readback>,
+    pub(super) slot: Option<PinnedSlot>,
     pub(super) bytes: usize,
-    pub(super) free: Arc<Mutex<Vec<Readback>>>,
+    pub(super) free: Arc<Mutex<Vec<PinnedSlot>>>,
 }
 
-impl Drop for Later {
+impl Drop for Readback {
     fn drop(&mut self) {
         // If nobody asked, the copy may still be under way: the next one into the slot comes after it in the stream.
         locked(&self.free).extend(self.slot.take());
@@ -29,16 +29,16 @@ impl Drop for Later {
 }
 
 /// Pinned memory that the device copies to.
-pub(super) struct Readback {
+pub(super) struct PinnedSlot {
     pub memory: PinnedHostSlice<u8>,
     pub address: *mut u8,
     /// When the last copy to it was done.
     pub done: CudaEvent,
 }
 // SAFETY: `address` is the slot's own memory, which one thread has at a time.
-unsafe impl Send for Readback {}
+unsafe impl Send for PinnedSlot {}
 
-impl Readback {
+impl PinnedSlot {
     pub fn new(stream: &CudaStream, bytes: usize) -> Answer<Self> {
         // SAFETY: read only after the device wrote it. Flags 0: memory that the processor may cache.
         let mut memory = unsafe { stream.context().alloc_pinned_with_flags::<u8>(bytes, 0) }?;
@@ -48,7 +48,7 @@ impl Readback {
     }
 }
 
-impl Drop for Readback {
+impl Drop for PinnedSlot {
     fn drop(&mut self) {
         // Before the memory is freed. Nobody is left to tell of an error.
         let _ = self.done.synchronize();
@@ -57,18 +57,18 @@ impl Drop for Readback {
 
 /// Pinned memory through which uploads go: the copy returns at once, and the caller's values may change.
 pub(super) struct Staging {
-    slots: Vec<Slot>,
+    slots: Vec<StagingSlot>,
     next: usize,
 }
 
-struct Slot {
+struct StagingSlot {
     memory: PinnedHostSlice<u8>,
     address: *mut u8,
     /// When the last copy from it was done.
     sent: CudaEvent,
 }
 // SAFETY: `address` is the slot's own memory, used behind a lock.
-unsafe impl Send for Slot {}
+unsafe impl Send for StagingSlot {}
 
 impl Staging {
     /// Most identifiers, offsets and parameter lists of a step. Larger things, such as weights, are uploaded rarely.
@@ -83,7 +83,7 @@ impl Staging {
             // SAFETY: bytes, written before they are sent. Flags 0: memory that the processor may cache.
             let mut memory = unsafe { stream.context().alloc_pinned_with_flags::<u8>(Self::BYTES, 0) }?;
             let address = memory.as_mut_ptr()?;
-            Ok(Slot { memory, address, sent: stream.record_event(None)? })
+            Ok(StagingSlot { memory, address, sent: stream.record_event(None)? })
         };
         Ok(Self { slots: (0..Self::SLOTS).map(slot).collect::<Answer<_>>()?, next: 0 })
     }
@@ -103,7 +103,7 @@ impl Staging {
     }
 }
 
-impl Slot {
+impl StagingSlot {
     /// # Safety
     /// `to` must have room for `values`, which fit into the slot, and whose last copy must be done.
     unsafe fn send(&self, values: &[u8], to: u64, stream: &CudaStream) -> Answer<()> {

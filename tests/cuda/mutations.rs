@@ -5,14 +5,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use biorel::ops::cuda::device::Element;
+use biorel::ops::cuda::device::Dtype;
 
 use crate::host::{self, Schedule, Shim};
 use crate::suite::{assert_close, exact, small_encoders};
 use crate::{PRECISIONS, engine, heads};
 
 /// (file, what stands there, its how many-th occurrence, what to put there).
-const BUGS: [(&str, &str, usize, &str); 16] = [
+const MUTATIONS: [(&str, &str, usize, &str); 16] = [
     // Barriers: before the keys overwrite the queries; after a chunk was filled; before the next one is; before a block's
     // sums are read; before those of a block of columns are.
     ("attention_bf16.cuh", "__syncthreads();", 1, ";"),
@@ -21,24 +21,29 @@ const BUGS: [(&str, &str, usize, &str); 16] = [
     ("attention_bf16.cuh", "__syncthreads();", 5, ";"),
     ("attention_f32.cuh", "__syncthreads();", 1, ";"),
     ("attention_f32.cuh", "__syncthreads();", 2, ";"),
-    ("norm.cuh", "__syncthreads();", 0, ";"),
-    ("columns.cuh", "__syncthreads();", 0, ";"),
+    ("layer_norm.cuh", "__syncthreads();", 0, ";"),
+    ("reductions.cuh", "__syncthreads();", 0, ";"),
     // A barrier that only one warp reaches, and a shuffle that half of a warp does not.
-    ("norm.cuh", "__syncthreads();", 0, "if (warp == 0) __syncthreads();"),
-    ("norm.cuh", "sum = warp_sum(sum) / width;", 0, "if (lane < 16) sum = warp_sum(sum) / width;"),
+    ("layer_norm.cuh", "__syncthreads();", 0, "if (warp == 0) __syncthreads();"),
+    ("layer_norm.cuh", "sum = warp_sum(sum) / width;", 0, "if (lane < 16) sum = warp_sum(sum) / width;"),
     // Fragments and tiles.
     ("attention_bf16.cuh", "mma(c[n], a[2 * k], b[0], b[1]);", 0, "mma(c[n], a[2 * k], b[1], b[0]);"),
     ("attention_bf16.cuh", "pack_bf16(p[1][0], p[1][1])", 0, "pack_bf16(p[1][1], p[1][0])"),
     ("attention_bf16.cuh", "(2 * t + i % 2) * 4", 0, "(2 * t + i / 2) * 4"),
     // Half of a row's sum, and sums that are handed to another parameter.
     ("attention_bf16.cuh", "sum += __shfl_xor_sync(FULL, sum, 1);", 0, "sum += 0.0f * __shfl_xor_sync(FULL, sum, 1);"),
-    ("columns.cuh", "item.out[column / item.each]", 0, "item.out[0]"),
+    ("reductions.cuh", "item.out[column / item.each]", 0, "item.out[0]"),
     // Behind the shared memory.
-    ("norm.cuh", "float* of_gamma = sums + warp * 3 * width;", 0, "float* of_gamma = sums + (warp + 1) * 3 * width;"),
+    (
+        "layer_norm.cuh",
+        "float* of_gamma = sums + warp * 3 * width;",
+        0,
+        "float* of_gamma = sums + (warp + 1) * 3 * width;",
+    ),
 ];
 
 /// The kernels with one fault in them.
-fn sow(directory: &Path, (file, from, occurrence, to): (&str, &str, usize, &str)) {
+fn mutate(directory: &Path, (file, from, occurrence, to): (&str, &str, usize, &str)) {
     for entry in std::fs::read_dir(host::kernels()).unwrap() {
         let path = entry.unwrap().path();
         std::fs::copy(&path, directory.join(path.file_name().unwrap())).unwrap();
@@ -51,16 +56,16 @@ fn sow(directory: &Path, (file, from, occurrence, to): (&str, &str, usize, &str)
 
 #[test]
 #[ignore = "minutes: make test-cuda-host"]
-fn sown_faults_are_found() {
+fn mutations_are_found() {
     if Shim::get().is_none() {
         return;
     }
     let expected = (heads(&exact()), small_encoders(&exact()));
-    for (index, bug) in BUGS.into_iter().enumerate() {
+    for (index, mutation) in MUTATIONS.into_iter().enumerate() {
         let directory = tempfile::tempdir().unwrap();
-        sow(directory.path(), bug);
-        let shim = Arc::new(Shim::compile(directory.path(), &format!("bug-{index}")));
-        let passes = |products: Element, tolerance: f64, schedule: Schedule| {
+        mutate(directory.path(), mutation);
+        let shim = Arc::new(Shim::compile(directory.path(), &format!("mutation-{index}")));
+        let passes = |products: Dtype, tolerance: f64, schedule: Schedule| {
             let ops = engine(shim.clone(), products, schedule);
             catch_unwind(AssertUnwindSafe(|| {
                 assert_close(&heads(&ops), &expected.0, tolerance, "heads");
@@ -71,6 +76,6 @@ fn sown_faults_are_found() {
         let unseen = PRECISIONS.iter().all(|(products, tolerance)| {
             [Schedule::Forward, Schedule::Reverse, Schedule::Random].iter().all(|s| passes(*products, *tolerance, *s))
         });
-        assert!(!unseen, "nothing noticed {bug:?}");
+        assert!(!unseen, "nothing noticed {mutation:?}");
     }
 }
