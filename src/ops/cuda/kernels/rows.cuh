@@ -3,12 +3,13 @@
 #include "common.cuh"
 
 // Sum of the word's, the position's and type 0's embedding. Grid: rows. `width` columns per row.
-KERNEL(128, embed, int width, const uint32_t* ids, const uint32_t* positions, const float* words, const float* places,
-       const float* kinds, float* out) {
+KERNEL(128, embed, int width, const uint32_t* ids, const uint32_t* positions, const float* word_table,
+       const float* position_table, const float* type_table, float* out) {
     size_t row = blockIdx.x;
-    const float *word = words + size_t(ids[row]) * width, *place = places + size_t(positions[row]) * width;
+    const float* word = word_table + size_t(ids[row]) * width;
+    const float* position = position_table + size_t(positions[row]) * width;
     for (int column = threadIdx.x; column < width; column += blockDim.x) {
-        out[row * width + column] = word[column] + place[column] + kinds[column];
+        out[row * width + column] = word[column] + position[column] + type_table[column];
     }
 }
 
