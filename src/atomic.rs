@@ -1,8 +1,10 @@
-//! Folders that are there complete or not at all, also in the place of an earlier one, whenever the process is killed.
+//! Atomic writes: a file or a folder appears complete or not at all, also in the place of an
+//! earlier one, whenever the process is killed.
 //!
 //! ```text
-//! .NAME.partial-PID   being filled; after the exchange, what stood at NAME before
-//! .NAME.old-PID       what stood at NAME before, where the system cannot exchange two folders
+//! .NAME.partial/      holds a file while it is written; left by a kill, it is of no use
+//! .NAME.partial-PID   a folder while it is filled; after the exchange, what was at NAME before
+//! .NAME.old-PID       what was at NAME before, where the system cannot exchange two folders
 //! ```
 
 use std::ffi::{OsStr, OsString};
@@ -12,17 +14,56 @@ use std::time::{Duration, SystemTime};
 
 use crate::{Error, Result};
 
-/// Of this age, what lies beside a folder was left by a killed process: saving takes seconds.
+/// Folders beside the target that are older than this were left by a killed process: saving takes
+/// seconds.
 const LEFT_BEHIND: Duration = Duration::from_secs(3600);
 
-/// Fill a folder beside `directory` and put it there. A process that is killed leaves the earlier folder or the new one.
-///
-/// Linux and macOS exchange the two in one step on most file systems. Elsewhere there are two renames; what a kill
-/// between them leaves is found by [`find`].
+/// Write a file beside `path` and rename it. A process that is killed leaves the earlier file or
+/// the new one.
 ///
 /// # Errors
-/// Those of `fill`; [`Error::Config`] when `directory` has no name; [`Error::Io`]. The earlier folder is there then.
-pub fn replace(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+/// Those of `write`, which receives the path to write to; [`Error::Io`]. The earlier file is there
+/// then.
+pub fn write_file(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    // In a folder of its own: whatever `write` leaves half-written, temporary files included, is
+    // known by the folder's name.
+    let folder = partial_folder(path);
+    let file = folder.join("file");
+    let result = fs::create_dir_all(&folder)
+        .map_err(Error::io(&folder))
+        .and_then(|()| write(&file))
+        .and_then(|()| sync(&folder))
+        .and_then(|()| fs::rename(&file, path).map_err(Error::io(path)));
+    if let (Ok(()), Some(parent)) = (&result, folder.parent()) {
+        sync_names(parent);
+    }
+    discard_partial(path);
+    result
+}
+
+/// Remove what a killed [`write_file`] of this path left half-written.
+pub fn discard_partial(path: &Path) {
+    // There is rarely anything, and nothing depends on its removal.
+    let _ = fs::remove_dir_all(partial_folder(path));
+}
+
+fn partial_folder(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".partial");
+    path.with_file_name(name)
+}
+
+/// Fill a folder beside `directory` and put it there. A process that is killed leaves the earlier
+/// folder or the new one.
+///
+/// Linux and macOS exchange the two in one step on most file systems. Elsewhere there are two
+/// renames; what a kill between them leaves is found by [`find`].
+///
+/// # Errors
+/// Those of `fill`; [`Error::Config`] when `directory` has no name; [`Error::Io`]. The earlier
+/// folder is there then.
+pub fn write_directory(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let Some((parent, name)) = place(directory) else {
         return Err(Error::config("directory", format!("{} has no name", directory.display())));
     };
@@ -38,7 +79,7 @@ pub fn replace(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Resu
         .and_then(|()| fill(&partial))
         .and_then(|()| sync(&partial))
         .and_then(|()| put(&partial, directory, &old));
-    // What is left over is of no use to anyone: failing to remove it must not hide the result.
+    // A failure to remove the rest must not hide the result.
     let _ = fs::remove_dir_all(&partial);
     if result.is_ok() {
         sync_names(parent);
@@ -52,7 +93,8 @@ pub fn replace(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Resu
     result
 }
 
-/// Where the folder is: `directory`, or, if nothing is there, what a killed process had moved aside for a new one.
+/// Where the folder is: `directory`, or, if nothing is there, what a killed process had moved aside
+/// for a new one.
 pub fn find(directory: &Path) -> PathBuf {
     // A link that leads nowhere is something, too.
     let moved = if fs::symlink_metadata(directory).is_ok() { None } else { place(directory) };
@@ -95,13 +137,14 @@ fn put(partial: &Path, directory: &Path, old: &Path) -> Result<()> {
     }
     fs::rename(directory, old).map_err(Error::io(directory))?;
     fs::rename(partial, directory).map_err(|source| {
-        // The earlier folder goes back; that the new one could not come is what the caller must know.
+        // The earlier folder goes back. The caller needs the error of the second rename.
         let _ = fs::rename(old, directory);
         failed(source)
     })
 }
 
-/// Whether the two could be exchanged in one step. Whatever is in the way, two renames meet it again and say what it is.
+/// Whether the two could be exchanged in one step. If not, two renames follow, which report any
+/// error.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos", target_os = "ios"))]
 fn exchange(one: &Path, other: &Path) -> bool {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -113,8 +156,9 @@ fn exchange(_: &Path, _: &Path) -> bool {
     false
 }
 
-/// Have the files on the disk before their folder gets its name, so that a machine that stops leaves no empty ones.
-pub(crate) fn sync(folder: &Path) -> Result<()> {
+/// Sync the files to disk before their folder gets its name, so that a crash of the machine leaves
+/// no empty files.
+fn sync(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
         let path = entry.map_err(Error::io(folder))?.path();
         // Windows syncs only what is open for writing.
@@ -125,8 +169,8 @@ pub(crate) fn sync(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Where folders cannot be synced, their names come to the disk when the system sees fit.
-pub(crate) fn sync_names(folder: &Path) {
+/// Sync the names in a folder. Where folders cannot be synced, the system writes them when it does.
+fn sync_names(folder: &Path) {
     if cfg!(unix) {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let _ = fs::File::open(folder).and_then(|folder| folder.sync_all());
@@ -172,7 +216,7 @@ mod tests {
             fs::File::open(folder).unwrap().set_modified(then).unwrap();
         }
         let directory = place.path().join("model");
-        replace(&directory, |partial| {
+        write_directory(&directory, |partial| {
             made(partial, "new");
             Ok(())
         })
@@ -185,12 +229,29 @@ mod tests {
     fn a_failure_leaves_the_earlier_one() {
         let place = tempfile::tempdir().unwrap();
         let directory = made(&place.path().join("model"), "earlier");
-        let refused = replace(&directory, |partial| {
+        let refused = write_directory(&directory, |partial| {
             made(partial, "half");
             Err(Error::Interrupted)
         });
         assert!(matches!(refused, Err(Error::Interrupted)));
         assert_eq!(content(&directory), "earlier");
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_is_the_earlier_one_or_the_new_one() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("file");
+        let put = |text: &'static str| move |file: &Path| fs::write(file, text).map_err(Error::io(file));
+        // A half-written file of a killed process is overwritten.
+        made(&place.path().join(".file.partial"), "half");
+        write_file(&path, put("first")).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first");
+        let refused = write_file(&path, |file| put("half")(file).and(Err(Error::Interrupted)));
+        assert!(matches!(refused, Err(Error::Interrupted)));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first");
+        write_file(&path, put("second")).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "second");
         assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
     }
 }

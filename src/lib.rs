@@ -1,7 +1,8 @@
-//! biorel: biomedical relation extraction with BERT, after Su & Vijay-Shanker, *Investigation of BERT Model on
-//! Biomedical Relation Extraction Based on Revised Fine-tuning Mechanism* (2020).
+//! biorel: biomedical relation extraction with BERT, after Su & Vijay-Shanker, *Investigation of
+//! BERT Model on Biomedical Relation Extraction Based on Revised Fine-tuning Mechanism* (2020).
 //!
-//! The pipeline on one page; every arrow is one function and every stage a value that can be printed:
+//! The pipeline on one page; every arrow is one function and every stage a value that can be
+//! printed:
 //!
 //! ```text
 //! corpus files -> Sentence -> Instance -> Features -> Batch (packed) -> Encoded -> Output -> Prediction -> Scores
@@ -20,6 +21,7 @@ mod atomic;
 pub mod attention;
 pub mod config;
 pub mod corpus;
+mod digest;
 pub mod encode;
 pub mod error;
 pub mod eval;

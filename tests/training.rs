@@ -9,7 +9,7 @@ use biorel::model::{EncoderConfig, Network, Weights};
 use biorel::ops::compute::{Compute, Job};
 use biorel::predict::{Predict, Prediction};
 use biorel::rng::{Purpose, Stream};
-use biorel::train::{Dev, Finetune, News, OnNews, StatePlan, Trained, fewer_negatives};
+use biorel::train::{CheckpointPlan, Dev, Event, OnEvent, Trained, TrainingRun, fewer_negatives};
 
 fn network(head: HeadKind) -> Network {
     let encoder: EncoderConfig = serde_json::from_str(
@@ -44,21 +44,21 @@ fn settings(head: HeadKind) -> TrainingSettings {
 
 const ENGINES: [Backend; 2] = [Backend::Cpu, Backend::Reference];
 
-/// A run without held-out data that keeps no state.
+/// A run without held-out data that saves no checkpoint.
 fn finetune<'a>(
     network: &'a Network,
     weights: &'a Weights,
     features: &'a [Features],
     settings: &'a TrainingSettings,
-    on_news: OnNews<'a>,
-) -> Finetune<'a> {
-    Finetune { network, weights, features, settings, dev: None, state: None, on_news }
+    on_event: OnEvent<'a>,
+) -> TrainingRun<'a> {
+    TrainingRun { network, weights, features, settings, dev: None, checkpoint: None, on_event }
 }
 
 /// Asks to stop at a step.
-fn stop_at(step: Option<usize>) -> impl FnMut(News) -> biorel::Result<()> + Send {
+fn stop_at(step: Option<usize>) -> impl FnMut(Event) -> biorel::Result<()> + Send {
     move |news| match news {
-        News::Step(record) if Some(record.step) == step => Err(Error::Interrupted),
+        Event::Step(record) if Some(record.step) == step => Err(Error::Interrupted),
         _ => Ok(()),
     }
 }
@@ -68,11 +68,16 @@ fn execute<J: Job>(backend: Backend, threads: Option<usize>, job: J) -> biorel::
     Compute::new(backend, Precision::F32, threads)?.execute(job)
 }
 
-fn train(engine: Backend, threads: usize, settings: &TrainingSettings, on_news: OnNews<'_>) -> biorel::Result<Trained> {
+fn train(
+    engine: Backend,
+    threads: usize,
+    settings: &TrainingSettings,
+    on_event: OnEvent<'_>,
+) -> biorel::Result<Trained> {
     let network = network(settings.head);
     let weights = Weights::initial(network.specs(), settings.seed);
     let features = features(256, 0);
-    let job = finetune(&network, &weights, &features, settings, on_news);
+    let job = finetune(&network, &weights, &features, settings, on_event);
     execute(engine, Some(threads), job)
 }
 
@@ -94,8 +99,8 @@ fn trainings_at_once_give_the_bits_of_one_after_the_other() {
     let run = |(head, precision, threads): (HeadKind, Precision, usize)| {
         let (network, settings, features) = (network(head), settings(head), features(256, 0));
         let weights = Weights::initial(network.specs(), settings.seed);
-        let mut on_news = |_| Ok(());
-        let job = finetune(&network, &weights, &features, &settings, &mut on_news);
+        let mut on_event = |_| Ok(());
+        let job = finetune(&network, &weights, &features, &settings, &mut on_event);
         Compute::new(Backend::Cpu, precision, Some(threads)).unwrap().execute(job).unwrap().weights
     };
     let alone = jobs.map(run);
@@ -145,8 +150,8 @@ fn bf16_learns_as_f32_does() {
         let weights = Weights::initial(network.specs(), settings.seed);
         let compute = |precision| Compute::new(Backend::Cpu, precision, Some(2)).unwrap();
         let trained = [Precision::F32, Precision::Bf16].map(|precision| {
-            let mut on_news = |_| Ok(());
-            compute(precision).execute(finetune(&network, &weights, &features, &settings, &mut on_news)).unwrap()
+            let mut on_event = |_| Ok(());
+            compute(precision).execute(finetune(&network, &weights, &features, &settings, &mut on_event)).unwrap()
         });
         // The first steps differ by rounding only.
         for (a, b) in trained[0].history.iter().zip(&trained[1].history).take(3) {
@@ -327,10 +332,10 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
         let weights = Weights::initial(network.specs(), settings.seed);
         let run = |settings: &TrainingSettings, path: Option<&std::path::Path>, stop: Option<usize>| {
             let features = features(256, 0);
-            let mut on_news = stop_at(stop);
-            let job = Finetune {
-                state: path.map(|path| StatePlan { path, every: 4 }),
-                ..finetune(&network, &weights, &features, settings, &mut on_news)
+            let mut on_event = stop_at(stop);
+            let job = TrainingRun {
+                checkpoint: path.map(|path| CheckpointPlan { path, every: 4 }),
+                ..finetune(&network, &weights, &features, settings, &mut on_event)
             };
             compute.execute(job)
         };
@@ -361,7 +366,7 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
         for damaged in [&more, &bytes[..bytes.len() / 2], &bytes[..9], b"".as_slice()] {
             std::fs::write(&path, damaged).unwrap();
             let message = run(&settings, Some(&path), None).unwrap_err().to_string();
-            assert!(message.contains("not a training state"), "{message}");
+            assert!(message.contains("not a training checkpoint"), "{message}");
         }
         std::fs::remove_file(&path).unwrap();
     }
@@ -388,8 +393,8 @@ fn divergence_names_the_step() {
     weights.values[last].fill(f32::MAX);
     let features = features(64, 0);
     for engine in ENGINES {
-        let on_news = &mut |_| Ok(());
-        let job = finetune(&network, &weights, &features, &settings, on_news);
+        let on_event = &mut |_| Ok(());
+        let job = finetune(&network, &weights, &features, &settings, on_event);
         match execute(engine, Some(1), job) {
             Err(Error::Training { step: 1, message }) => assert!(message.contains("learning_rate"), "{message}"),
             other => panic!("{other:?}"),
@@ -402,33 +407,33 @@ fn nothing_to_train_on_is_an_error() {
     let network = network(HeadKind::Cls);
     let weights = Weights::initial(network.specs(), 1);
     let settings = settings(HeadKind::Cls);
-    let on_news = &mut |_| Ok(());
-    let job = finetune(&network, &weights, &[], &settings, on_news);
+    let on_event = &mut |_| Ok(());
+    let job = finetune(&network, &weights, &[], &settings, on_event);
     assert!(execute(Backend::Cpu, None, job).unwrap_err().to_string().contains("no training instances"));
     let mut unlabelled = features(3, 0);
     unlabelled[1].label = None;
-    let job = finetune(&network, &weights, &unlabelled, &settings, on_news);
+    let job = finetune(&network, &weights, &unlabelled, &settings, on_event);
     assert!(execute(Backend::Cpu, None, job).unwrap_err().to_string().contains("label"));
     let job = Predict { network: &network, weights: &weights, features: &[], on_batch: &mut |_| Ok(()) };
     assert!(execute(Backend::Cpu, None, job).unwrap().is_empty());
 }
 
-type Stop = Box<dyn FnMut(&News) -> bool + Send>;
+type Stop = Box<dyn FnMut(&Event) -> bool + Send>;
 
 /// A run on 64 instances (8 steps an epoch) with held-out data, stopped where `stop` says so.
 fn train_with_dev(
     settings: &TrainingSettings,
     state: Option<&std::path::Path>,
-    stop: &mut (dyn FnMut(&News) -> bool + Send),
+    stop: &mut (dyn FnMut(&Event) -> bool + Send),
 ) -> biorel::Result<Trained> {
     let (network, task) = (network(settings.head), Task::ppi());
     let weights = Weights::initial(network.specs(), settings.seed);
     let (train, held_out) = (features(64, 0), features(100, 1));
-    let on_news: OnNews<'_> = &mut |news| if stop(&news) { Err(Error::Interrupted) } else { Ok(()) };
-    let job = Finetune {
+    let on_event: OnEvent<'_> = &mut |news| if stop(&news) { Err(Error::Interrupted) } else { Ok(()) };
+    let job = TrainingRun {
         dev: Some(Dev { features: &held_out, task: &task, lost: vec![0, 3] }),
-        state: state.map(|path| StatePlan { path, every: 3 }),
-        ..finetune(&network, &weights, &train, settings, on_news)
+        checkpoint: state.map(|path| CheckpointPlan { path, every: 3 }),
+        ..finetune(&network, &weights, &train, settings, on_event)
     };
     execute(Backend::Cpu, Some(2), job)
 }
@@ -465,8 +470,8 @@ fn the_best_weights_on_held_out_data_are_kept() {
     let last = TrainingSettings { keep: Keep::Last, ..settings.clone() };
     let with = train_with_dev(&last, None, &mut |_| false).unwrap();
     let (network, weights) = (network(last.head), Weights::initial(network(last.head).specs(), last.seed));
-    let (train, on_news): (_, OnNews<'_>) = (features(64, 0), &mut |_| Ok(()));
-    let without = finetune(&network, &weights, &train, &last, on_news);
+    let (train, on_event): (_, OnEvent<'_>) = (features(64, 0), &mut |_| Ok(()));
+    let without = finetune(&network, &weights, &train, &last, on_event);
     assert_eq!(with.weights, execute(Backend::Cpu, Some(2), without).unwrap().weights);
     assert_eq!(with.step, 60);
 }
@@ -492,12 +497,12 @@ fn a_run_stopped_around_an_evaluation_goes_on_to_the_same_bits() {
         // Before, during and after evaluations, and between them.
         let mut seen = 0;
         let mut stops: Vec<Stop> = vec![
-            Box::new(|news| matches!(news, News::Step(record) if record.step == 4)),
-            Box::new(|news| matches!(news, News::Evaluating)),
-            Box::new(|news| matches!(news, News::Evaluated(evaluation) if evaluation.step == 8)),
-            Box::new(|news| matches!(news, News::Step(record) if record.step == 10)),
+            Box::new(|news| matches!(news, Event::Step(record) if record.step == 4)),
+            Box::new(|news| matches!(news, Event::Evaluating)),
+            Box::new(|news| matches!(news, Event::Evaluated(evaluation) if evaluation.step == 8)),
+            Box::new(|news| matches!(news, Event::Step(record) if record.step == 10)),
             Box::new(move |news| {
-                seen += usize::from(matches!(news, News::Evaluated(_)));
+                seen += usize::from(matches!(news, Event::Evaluated(_)));
                 seen == 2
             }),
         ];
@@ -521,10 +526,10 @@ fn held_out_data_that_cannot_be_scored_is_refused() {
     let refused = |settings: &TrainingSettings, dev: Option<&[Features]>| {
         let (network, task) = (network(settings.head), Task::ppi());
         let weights = Weights::initial(network.specs(), 1);
-        let (train, on_news): (_, OnNews<'_>) = (features(8, 0), &mut |_| Ok(()));
-        let job = Finetune {
+        let (train, on_event): (_, OnEvent<'_>) = (features(8, 0), &mut |_| Ok(()));
+        let job = TrainingRun {
             dev: dev.map(|features| Dev { features, task: &task, lost: vec![0, 0] }),
-            ..finetune(&network, &weights, &train, settings, on_news)
+            ..finetune(&network, &weights, &train, settings, on_event)
         };
         execute(Backend::Cpu, None, job).unwrap_err().to_string()
     };

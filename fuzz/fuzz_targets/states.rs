@@ -10,7 +10,7 @@ use biorel::corpus::{Span, Task};
 use biorel::encode::Features;
 use biorel::model::{EncoderConfig, Network, Weights};
 use biorel::ops::compute::Compute;
-use biorel::train::{Dev, Finetune, StatePlan, Trained};
+use biorel::train::{Dev, TrainingRun, CheckpointPlan, Trained};
 use harness::{folder, write};
 use libfuzzer_sys::fuzz_target;
 use safetensors::SafeTensors;
@@ -56,14 +56,14 @@ fn run(stop: bool) -> biorel::Result<Trained> {
     let weights = Weights::initial(NETWORK.specs(), settings.seed);
     let task = Task::ppi();
     let path = FOLDER.join("state");
-    let job = Finetune {
+    let job = TrainingRun {
         network: &NETWORK,
         weights: &weights,
         features: &FEATURES,
         settings: &settings,
         dev: Some(Dev { features: &FEATURES, task: &task, lost: vec![0, 0] }),
-        state: Some(StatePlan { path: &path, every: 1 }),
-        on_news: &mut |_| if stop { Err(biorel::Error::Interrupted) } else { Ok(()) },
+        checkpoint: Some(CheckpointPlan { path: &path, every: 1 }),
+        on_event: &mut |_| if stop { Err(biorel::Error::Interrupted) } else { Ok(()) },
     };
     Compute::new(Backend::Reference, Precision::F32, Some(1)).expect("the reference").execute(job)
 }

@@ -1,7 +1,7 @@
 //! Whether two lists of weights put the same words first.
 
-/// Spearman's rank correlation, ties with their mean rank; `None` where one list is constant, or the lists have fewer
-/// than two entries or different lengths.
+/// Spearman's rank correlation, ties with their mean rank; `None` where one list is constant, or
+/// the lists have fewer than two entries or different lengths.
 pub fn spearman(a: &[f64], b: &[f64]) -> Option<f64> {
     if a.len() != b.len() || a.len() < 2 {
         return None;
@@ -35,7 +35,8 @@ mod tests {
     fn ranks_with_ties() {
         assert_eq!(spearman(&[1.0, 2.0, 9.0], &[-3.0, 0.0, 0.5]), Some(1.0));
         assert_eq!(spearman(&[1.0, 2.0, 9.0], &[3.0, 2.0, 1.0]), Some(-1.0));
-        // scipy.stats.spearmanr([1, 2, 2, 4], [1, 3, 2, 4]).statistic = 0.9486832980505138 = 3 / sqrt(10)
+        // scipy.stats.spearmanr([1, 2, 2, 4], [1, 3, 2, 4]).statistic = 0.9486832980505138 = 3 /
+        // sqrt(10)
         let rho = spearman(&[1.0, 2.0, 2.0, 4.0], &[1.0, 3.0, 2.0, 4.0]).unwrap();
         assert!((rho - 3.0 / 10.0_f64.sqrt()).abs() < 1e-15, "{rho}");
         assert_eq!(spearman(&[1.0, 1.0], &[1.0, 2.0]), None);

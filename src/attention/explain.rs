@@ -1,36 +1,44 @@
-//! What each word piece contributed to a prediction: by the head's attention, by the encoder's, and by the gradient.
+//! What each word piece contributed to a prediction: by the head's attention, by the encoder's, and
+//! by the gradient.
 
 use crate::Result;
 use crate::encode::Features;
 use crate::model::{Network, Weights};
 use crate::ops::Ops;
 use crate::ops::compute::Job;
-use crate::predict::batches::{OnBatch, Prediction, chunks_by_length, read};
+use crate::predict::batches::in_batches;
+use crate::predict::classify::read;
+use crate::predict::{OnBatch, Prediction};
 
-/// A prediction and what its pieces had to do with it; every list is `(pieces)` long, `[CLS]` and `[SEP]` included.
+/// A prediction, and how much each piece contributed to it. Every list is `(pieces)` long,
+/// including `[CLS]` and `[SEP]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explained {
     /// Probabilities, and the head's attention weights if it has any.
     pub prediction: Prediction,
     /// Gradient of the predicted label's logit times the piece's word embedding; signed.
     pub gradient: Vec<f32>,
-    /// How much `[CLS]` attends to the piece in the encoder's last layer, mean of its attention heads; sums to 1.
+    /// How much `[CLS]` attends to the piece in the encoder's last layer, mean of its attention
+    /// heads; sums to 1.
     pub encoder: Vec<f32>,
 }
 
 impl Explained {
-    /// Shares of the encoder's attention between `[CLS]` and `[SEP]`, `(pieces - 2)`: not negative, sum 1.
+    /// Shares of the encoder's attention between `[CLS]` and `[SEP]`, `(pieces - 2)`: not negative,
+    /// sum 1.
     pub fn encoder_shares(&self) -> Vec<f32> {
         shares(&self.encoder)
     }
 
-    /// Shares of `|gradient x input|` between `[CLS]` and `[SEP]`, `(pieces - 2)`: not negative, sum 1.
+    /// Shares of `|gradient x input|` between `[CLS]` and `[SEP]`, `(pieces - 2)`: not negative,
+    /// sum 1.
     pub fn gradient_shares(&self) -> Vec<f32> {
         shares(&self.gradient)
     }
 }
 
-/// Where nothing counts, all count alike.
+/// Absolute values between `[CLS]` and `[SEP]`, divided by their sum; equal shares where the sum is
+/// 0.
 fn shares(values: &[f32]) -> Vec<f32> {
     let inner = &values[1..values.len() - 1];
     let total: f64 = inner.iter().map(|value| f64::from(value.abs())).sum();
@@ -73,20 +81,16 @@ pub fn explain<O: Ops>(
     features: &[Features],
     on_batch: OnBatch<'_>,
 ) -> Result<Vec<Explained>> {
-    let mut explained: Vec<Option<Explained>> = vec![None; features.len()];
-    let mut done = 0;
-    for chunk in &chunks_by_length(features) {
-        let batch = network.pack(chunk.iter().map(|i| &features[*i]));
-        let explanation = network.explain(ops, params, &batch)?;
-        let predictions = read(network.head, &batch, &explanation.output)?;
-        for ((row, index), prediction) in chunk.iter().enumerate().zip(predictions) {
+    let pack = |chunk: &[&Features]| network.pack(chunk.iter().copied());
+    in_batches(features, pack, on_batch, |batch| {
+        let explanation = network.explain(ops, params, batch)?;
+        let predictions = read(network.head, batch, &explanation.output)?;
+        let explained = |(row, prediction)| {
             let tokens = batch.cu_seqlens[row]..batch.cu_seqlens[row] + batch.pieces(row);
             let gradient = explanation.gradient_times_input[tokens.clone()].to_vec();
             let encoder = explanation.attention_of_cls[tokens].to_vec();
-            explained[*index] = Some(Explained { prediction, gradient, encoder });
-        }
-        done += chunk.len();
-        on_batch(done)?;
-    }
-    Ok(explained.into_iter().flatten().collect())
+            Explained { prediction, gradient, encoder }
+        };
+        Ok(predictions.into_iter().enumerate().map(explained).collect())
+    })
 }

@@ -1,4 +1,5 @@
-//! Which words a model looked at, which stems over many instances, and whether that explains its decisions.
+//! Which words a model looked at, which stems over many instances, and whether that explains its
+//! decisions.
 //!
 //! ```text
 //! Instance --explain--> weights of its pieces --word_weights--> of its words --stem_weights--> of stems
@@ -9,6 +10,7 @@ pub mod agreement;
 pub mod explain;
 pub mod masking;
 pub mod stems;
+mod word_table;
 pub mod words;
 
 pub use agreement::spearman;
@@ -17,4 +19,5 @@ pub use masking::{MaskWords, Masked, Matched, Ranking};
 pub use stems::{
     Draws, LEAST_DOCUMENTS, Occurrences, StemContrast, StemWeight, bootstrap_mean, stem_contrasts, stem_weights,
 };
+pub use word_table::{WeightSource, WordRow, word_table};
 pub use words::{WordWeight, word_weights};

@@ -12,6 +12,7 @@
 
 use rayon::prelude::*;
 
+use crate::eval::quantile;
 use crate::rng::{Purpose, Stream};
 use crate::{Error, Result};
 
@@ -260,13 +261,6 @@ impl Draws {
         let end = |share: f64| whole.difference - quantile(&deviations, share) * whole.error;
         Some([end(1.0 - tail), end(tail)])
     }
-}
-
-/// Linear interpolation between sorted values, as numpy does by default.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let place = share * (sorted.len() - 1) as f64;
-    let (below, above) = (place.floor() as usize, place.ceil() as usize);
-    sorted[below] + (sorted[above] - sorted[below]) * place.fract()
 }
 
 /// The words of a stem in one group of instances.

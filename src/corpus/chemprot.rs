@@ -188,15 +188,15 @@ impl SplitFiles<'_> {
 impl Abstract {
     /// The sentences with their candidate pairs, and the gold relations that none of them holds.
     fn sentences(&self, task: &Task, split: &str) -> (Vec<Sentence>, Vec<Finding>) {
-        let hulls: Vec<Span> = self.entities.iter().map(Entity::hull).collect();
+        let bounds: Vec<Span> = self.entities.iter().map(Entity::bounding_span).collect();
         let index = CharIndex::new(&self.text);
         let mut formed: HashSet<(usize, usize)> = HashSet::new();
         let mut sentences = Vec::new();
-        for (number, span) in split_sentences(&self.text, &[self.body], &hulls).into_iter().enumerate() {
+        for (number, span) in split_sentences(&self.text, &[self.body], &bounds).into_iter().enumerate() {
             let inside: Vec<usize> =
-                (0..hulls.len()).filter(|&e| span.start <= hulls[e].start && hulls[e].end <= span.end).collect();
+                (0..bounds.len()).filter(|&e| span.start <= bounds[e].start && bounds[e].end <= span.end).collect();
             let local = |&e: &usize| {
-                let moved = Span::new(hulls[e].start - span.start, hulls[e].end - span.start);
+                let moved = Span::new(bounds[e].start - span.start, bounds[e].end - span.start);
                 Entity { spans: vec![moved], ..self.entities[e].clone() }
             };
             // BLUE's order of rows: by chemical, then the genes without (GENE-N) before those with a normal form.

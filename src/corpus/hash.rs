@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{Corpus, Split, Task};
+use crate::digest::hex;
 
 /// Feeds fields with their lengths, so that no two different contents give the same bytes.
 struct Feed(Sha256);
@@ -44,7 +45,7 @@ impl Feed {
     }
 
     fn hex(self) -> String {
-        self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(self.0)
     }
 }
 

@@ -8,8 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::files::{Tree, lines};
 use super::offsets::CharIndex;
-use super::{Corpus, Entity, Pair, Report, Sentence, Span, Split, Task, unified};
+use super::{Corpus, Entity, Pair, Report, Sentence, Span, Split, Task};
 use crate::{Error, Result};
+
+/// The name of the only split: the corpora of this task are scored by cross-validation.
+pub(super) const SPLIT: &str = "all";
 
 const COLUMNS: [&str; 12] =
     ["fold", "doc", "sentence_id", "pair_id", "label", "e1_start", "e1_end", "e2_start", "e2_end", "e1", "e2", "text"];
@@ -76,13 +79,13 @@ pub(super) fn read(files: &[(&Tree, &String)]) -> Result<Corpus> {
             sentence.pairs.push(Pair { id: pair_id.to_owned(), entity1, entity2, label, row: None });
         }
     }
-    let splits = vec![Split { name: unified::SPLIT.to_owned(), sentences }];
+    let splits = vec![Split { name: SPLIT.to_owned(), sentences }];
     Ok(Corpus { name: "aimed".into(), task, splits, folds: Some(folds), report: Report::default() })
 }
 
 /// The mention at a span, added when it is new.
 fn entity(sentence: &mut Sentence, span: Span, text: &str) -> usize {
-    if let Some(known) = sentence.entities.iter().position(|entity| entity.hull() == span) {
+    if let Some(known) = sentence.entities.iter().position(|entity| entity.bounding_span() == span) {
         return known;
     }
     let id = format!("{}.e{}", sentence.id, sentence.entities.len());

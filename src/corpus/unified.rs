@@ -12,12 +12,10 @@ use rayon::prelude::*;
 
 use super::files::{Tree, has_extension};
 use super::offsets::{CharIndex, Convention, hold, to_spans};
+use super::pairs_tsv::SPLIT;
 use super::xml::{self, File, RawEntity, children};
 use super::{Candidates, Corpus, Entity, Finding, FindingKind, Pair, Report, Sentence, Split, Task, pairs_tsv};
 use crate::{Error, Result};
-
-/// The name of the only split: the corpora of this form are scored by cross-validation.
-pub(super) const SPLIT: &str = "all";
 
 /// Read XML files, folders or archives of them, or the flat table of pairs.
 ///

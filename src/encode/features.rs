@@ -99,6 +99,31 @@ impl Tokenizer {
         Ok(Some(self.assemble(&pieces, &windows, &entities, instance.label)))
     }
 
+    /// All pieces of a text without marked entities, `[CLS] ... [SEP]`.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::pieces`].
+    pub fn text_features(&self, text: &str) -> Result<Features> {
+        let nowhere = Span::new(0, 0);
+        let mut features = Features {
+            ids: vec![self.cls_id()],
+            spans: vec![nowhere],
+            words: vec![None],
+            entities: [nowhere; 2],
+            cut: 0,
+            label: None,
+        };
+        for piece in self.pieces(text)? {
+            features.ids.push(piece.id);
+            features.spans.push(piece.span);
+            features.words.push(Some(piece.word));
+        }
+        features.ids.push(self.sep_id());
+        features.spans.push(nowhere);
+        features.words.push(None);
+        Ok(features)
+    }
+
     /// Encode many instances, in parallel and in order.
     pub fn encode_all(&self, instances: &[Instance], max_length: usize, too_long: TooLong) -> Result<Encoded> {
         room_of(max_length)?;

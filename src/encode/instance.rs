@@ -104,8 +104,8 @@ pub fn mark_arguments(
     let characters: Vec<char> = sentence.text.chars().collect();
     let entity = |index: usize| {
         let entity = sentence.entities.get(index).filter(|entity| {
-            let hull = entity.hull();
-            !hull.is_empty() && hull.end <= characters.len()
+            let bounds = entity.bounding_span();
+            !bounds.is_empty() && bounds.end <= characters.len()
         });
         entity.ok_or_else(|| {
             let message = format!("pair {id}: entity {index} does not exist or its offsets do not fit the text");
@@ -113,7 +113,7 @@ pub fn mark_arguments(
         })
     };
     let arguments = [entity(arguments.0)?, entity(arguments.1)?];
-    let hulls = arguments.map(Entity::hull);
+    let bounds = arguments.map(Entity::bounding_span);
     let positional = marking == Marking::Blue && task.name == "chemprot";
     let tags = match positional {
         true => ["CHEMICAL".to_owned(), "GENE".to_owned()],
@@ -121,9 +121,9 @@ pub fn mark_arguments(
     };
     let mut writer = Writer::new(&characters, positional);
     let entities = match marking {
-        Marking::Typed => writer.replace(Span::new(0, characters.len()), hulls, &tags, Span::overlaps, false),
-        Marking::Blue => writer.replace(solid(&characters, hulls), hulls, &tags, Span::touches, positional),
-        Marking::Markers => writer.surround(hulls),
+        Marking::Typed => writer.replace(Span::new(0, characters.len()), bounds, &tags, Span::overlaps, false),
+        Marking::Blue => writer.replace(solid(&characters, bounds), bounds, &tags, Span::touches, positional),
+        Marking::Markers => writer.surround(bounds),
     };
     Ok(Instance {
         id: id.to_owned(),
@@ -141,16 +141,16 @@ pub fn mark_arguments(
 /// The mention as the corpus states it, or as it stands in the text.
 fn mention(entity: &Entity, characters: &[char]) -> String {
     if entity.text.is_empty() {
-        let hull = entity.hull();
-        characters[hull.start..hull.end].iter().collect()
+        let bounds = entity.bounding_span();
+        characters[bounds.start..bounds.end].iter().collect()
     } else {
         entity.text.clone()
     }
 }
 
 /// The text without outer white space, but with both mentions whole.
-fn solid(characters: &[char], hulls: [Span; 2]) -> Span {
-    let both = hulls[0].union(&hulls[1]);
+fn solid(characters: &[char], bounds: [Span; 2]) -> Span {
+    let both = bounds[0].union(&bounds[1]);
     let first = characters.iter().position(|c| !c.is_whitespace()).unwrap_or(0);
     let last = characters.iter().rposition(|c| !c.is_whitespace()).map_or(0, |last| last + 1);
     Span::new(first, last).union(&both)
@@ -208,17 +208,17 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Write the `part` of the sentence with each hull replaced by its tag, or both by one tag where they `meet`.
-    /// Positional tags go to the hulls in the order of the text, others to the arguments.
+    /// Write the `part` of the sentence with each bounds replaced by its tag, or both by one tag where they `meet`.
+    /// Positional tags go to the bounds in the order of the text, others to the arguments.
     fn replace(
         &mut self,
         part: Span,
-        hulls: [Span; 2],
+        bounds: [Span; 2],
         tags: &[String; 2],
         meet: fn(&Span, &Span) -> bool,
         positional: bool,
     ) -> [Span; 2] {
-        let [one, two] = hulls;
+        let [one, two] = bounds;
         if meet(&one, &two) {
             let both = one.union(&two);
             self.copy(part.start, both.start);
@@ -238,29 +238,30 @@ impl<'a> Writer<'a> {
         if swapped { [right_at, left_at] } else { [left_at, right_at] }
     }
 
-    /// Write the whole sentence with markers around both hulls. Each entity's span includes its markers.
-    fn surround(&mut self, hulls: [Span; 2]) -> [Span; 2] {
+    /// Write the whole sentence with markers around both bounds. Each entity's span includes its markers.
+    fn surround(&mut self, bounds: [Span; 2]) -> [Span; 2] {
         const OPEN: [&str; 2] = ["[E1] ", "[E2] "];
         const CLOSE: [&str; 2] = [" [/E1]", " [/E2]"];
-        // The hull that starts first, or reaches further from the same start, is the outer one: its marker opens first
-        // and, where both end together, closes last. Of two equal hulls the first argument's is the outer one.
-        let outer_first = if (hulls[1].start, hulls[0].end) < (hulls[0].start, hulls[1].end) { [1, 0] } else { [0, 1] };
+        // The bounds that starts first, or reaches further from the same start, is the outer one: its marker opens first
+        // and, where both end together, closes last. Of two equal bounds the first argument's is the outer one.
+        let outer_first =
+            if (bounds[1].start, bounds[0].end) < (bounds[0].start, bounds[1].end) { [1, 0] } else { [0, 1] };
         let [outer, inner] = outer_first;
         let mut entities = [Span::new(0, 0); 2];
         let mut from = 0;
-        let mut places: Vec<usize> = hulls.iter().flat_map(|hull| [hull.start, hull.end]).collect();
+        let mut places: Vec<usize> = bounds.iter().flat_map(|bounds| [bounds.start, bounds.end]).collect();
         places.sort_unstable();
         places.dedup();
         for place in places {
             self.copy(from, place);
             from = place;
             for which in [inner, outer] {
-                if hulls[which].end == place {
+                if bounds[which].end == place {
                     entities[which].end = self.insert(CLOSE[which]).end;
                 }
             }
             for which in [outer, inner] {
-                if hulls[which].start == place {
+                if bounds[which].start == place {
                     entities[which].start = self.insert(OPEN[which]).start;
                 }
             }

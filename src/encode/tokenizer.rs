@@ -14,6 +14,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::vocabulary::{self, Casing, Definition, SpecialTokens};
+use crate::atomic;
 use crate::corpus::Span;
 use crate::corpus::find_tags;
 use crate::{Error, Result};
@@ -164,7 +165,7 @@ impl Tokenizer {
             .inner
             .to_string(true)
             .map_err(|error| Error::checkpoint(directory, format!("the tokenizer cannot be written: {error}")))?;
-        write_beside(&directory.join("tokenizer.json"), &description)?;
+        write(&directory.join("tokenizer.json"), &description)?;
         let normalizer: serde_json::Value = serde_json::to_value(self.inner.get_normalizer()).unwrap_or_default();
         let settings = json!({
             "tokenizer_class": "BertTokenizer",
@@ -178,10 +179,10 @@ impl Tokenizer {
             "pad_token": self.pad.map(|_| &self.special.pad),
             "mask_token": self.mask.map(|_| &self.special.mask),
         });
-        write_beside(&directory.join("tokenizer_config.json"), &format!("{settings:#}\n"))?;
+        write(&directory.join("tokenizer_config.json"), &format!("{settings:#}\n"))?;
         let mut vocabulary = self.tokens.join("\n");
         vocabulary.push('\n');
-        write_beside(&directory.join("vocab.txt"), &vocabulary)
+        write(&directory.join("vocab.txt"), &vocabulary)
     }
 }
 
@@ -194,13 +195,6 @@ enum Place {
     Run(Option<u32>),
 }
 
-/// Write a whole file beside its place and move it there, so that no reader ever sees half of it.
-fn write_beside(file: &Path, text: &str) -> Result<()> {
-    let mut beside = file.as_os_str().to_owned();
-    beside.push(".part");
-    std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, file)).map_err(|error| {
-        // The first failure is the one to report; a left-over part is not worth a second.
-        let _ = std::fs::remove_file(&beside);
-        Error::io(file)(error)
-    })
+fn write(file: &Path, text: &str) -> Result<()> {
+    atomic::write_file(file, |partial| std::fs::write(partial, text).map_err(Error::io(partial)))
 }

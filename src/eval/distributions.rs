@@ -1,5 +1,5 @@
-//! The few tail probabilities that the tests and intervals of [`super::paired`] need: binomial with p = 1/2, and
-//! Student's t.
+//! The few tail probabilities that the tests and intervals of [`super::paired`] need: binomial with
+//! p = 1/2, and Student's t.
 
 /// `P(X <= most)` for X binomial with `n` trials of probability 1/2.
 pub fn fair_coin_at_most(most: u64, n: u64) -> f64 {
@@ -25,7 +25,8 @@ pub fn fair_coin_two_sided(few: u64, many: u64) -> f64 {
     (2.0 * fair_coin_at_most(few.min(many), few + many)).min(1.0)
 }
 
-/// The number that |T| stays below with probability `level`, T having `freedom` degrees of freedom; infinite for 0.
+/// The number that |T| stays below with probability `level`, T having `freedom` degrees of freedom;
+/// infinite for 0.
 pub fn student_two_sided(level: f64, freedom: u64) -> f64 {
     if freedom == 0 || level >= 1.0 {
         return f64::INFINITY;
@@ -44,7 +45,8 @@ pub fn student_two_sided(level: f64, freedom: u64) -> f64 {
     0.5 * (low + high)
 }
 
-/// Natural logarithm of the gamma function, x > 0: Stirling's series, shifted to where it is exact in f64.
+/// Natural logarithm of the gamma function, x > 0: Stirling's series, shifted to where it is exact
+/// in f64.
 fn ln_gamma(x: f64) -> f64 {
     let (mut x, mut below) = (x, 0.0);
     while x < 15.0 {

@@ -1,5 +1,5 @@
-//! Scores over the folds of a cross-validation, in both of the literature's forms: the mean of the folds' scores (the
-//! paper's AIMed figures) and the scores of all folds' decisions together.
+//! Scores over the folds of a cross-validation, in both of the literature's forms: the mean of the
+//! folds' scores (the paper's AIMed figures) and the scores of all folds' decisions together.
 
 use super::metrics::{Confusion, Prf, Scores};
 use crate::Result;
@@ -49,8 +49,8 @@ impl FoldScores {
         Ok(Self { folds: folds.iter().map(Confusion::scores).collect(), pooled: pooled.scores() })
     }
 
-    /// Precision, recall and F1 over the folds: each the mean of the folds' values, so the mean F1 is not the F1 of the
-    /// mean precision and recall. `None` where the averaging does not apply.
+    /// Precision, recall and F1 over the folds: each the mean of the folds' values, so the mean F1
+    /// is not the F1 of the mean precision and recall. `None` where the averaging does not apply.
     pub fn spread(&self, averaging: Averaging) -> Option<[Spread; 3]> {
         let scores: Vec<Prf> = self.folds.iter().map(|fold| fold.by(averaging)).collect::<Option<_>>()?;
         let over = |score: fn(&Prf) -> f64| Spread::of(&scores.iter().map(score).collect::<Vec<_>>());

@@ -1,8 +1,9 @@
 //! One confusion matrix, and every score derived from it.
 //!
-//! The field's papers mean different things by "F1": micro over the positive classes (DDI, ChemProt), the positive class
-//! alone (AIMed), macro (BLUE's DDI). All are here, none is called just "F1", and [`Scores::protocol`] says which is
-//! meant. They equal scikit-learn's with `zero_division=0` to 1e-12 (`tests/golden/metrics`).
+//! The field's papers mean different things by "F1": micro over the positive classes (DDI,
+//! ChemProt), the positive class alone (AIMed), macro (BLUE's DDI). All are here, none is called
+//! just "F1", and [`Scores::protocol`] says which is meant. They equal scikit-learn's with
+//! `zero_division=0` to 1e-12 (`tests/golden/metrics`).
 
 use std::fmt::Write as _;
 
@@ -16,7 +17,8 @@ pub struct Confusion {
     negative: Option<usize>,
     /// `(labels, labels)`, row by row.
     counts: Vec<u64>,
-    /// Gold positives that no instance could be formed from, by label: misses of their class, predicted as nothing.
+    /// Gold positives that no instance could be formed from, by label: misses of their class,
+    /// predicted as nothing.
     lost: Vec<u64>,
 }
 
@@ -70,7 +72,8 @@ pub struct Scores {
 }
 
 impl Confusion {
-    /// An empty matrix for a task's labels; `negative` is the index of the label that means "no relation".
+    /// An empty matrix for a task's labels; `negative` is the index of the label that means "no
+    /// relation".
     pub fn new(labels: &[String], negative: Option<usize>) -> Result<Self> {
         if labels.is_empty() {
             return Err(Error::config("labels", "there must be at least one"));
@@ -107,8 +110,8 @@ impl Confusion {
         Ok(())
     }
 
-    /// Add gold positives that never became instances (cross-sentence, dropped at `max_length`): `lost[i]` of label `i`.
-    /// They count as misses, which makes recall that of the whole corpus.
+    /// Add gold positives that never became instances (cross-sentence, dropped at `max_length`):
+    /// `lost[i]` of label `i`. They count as misses, which makes recall that of the whole corpus.
     pub fn with_lost(mut self, lost: &[u64]) -> Result<Self> {
         if lost.len() != self.labels.len() {
             let message = format!("{} counts for {} labels", lost.len(), self.labels.len());
@@ -211,8 +214,8 @@ impl Scores {
         }
     }
 
-    /// What the F1 of this averaging is, for print beside it:
-    /// `micro-F1 over the 4 positive classes, test, 5,716 pairs`. `split` names the data: `test`, `10 folds, pooled`.
+    /// What the F1 of this averaging is, for print beside it: `micro-F1 over the 4 positive
+    /// classes, test, 5,716 pairs`. `split` names the data: `test`, `10 folds, pooled`.
     pub fn protocol(&self, averaging: Averaging, split: &str) -> String {
         let has_negative = self.classes.iter().any(|class| class.negative);
         let positive: Vec<&ClassScore> = self.classes.iter().filter(|class| !class.negative).collect();

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::distributions::{fair_coin_two_sided, student_two_sided};
 use super::folds::Spread;
 use super::metrics::Confusion;
+use super::quantile::quantile;
 use crate::corpus::{Averaging, Task};
 use crate::rng::{Purpose, Stream};
 use crate::{Error, Result};
@@ -264,11 +265,4 @@ fn same_length(found: usize, expected: usize) -> Result<()> {
         return Ok(());
     }
     Err(Error::config("predicted", format!("{found} values for {expected} instances")))
-}
-
-/// Linear interpolation between the sorted values, as numpy does by default.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let place = share * (sorted.len() - 1) as f64;
-    let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
-    below + (above - below) * place.fract()
 }

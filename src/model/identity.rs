@@ -1,8 +1,9 @@
-//! Which model it was: a hash over everything that decides what it predicts.
+//! Which model or encoder it is: a hash over everything that decides its results.
 
 use sha2::{Digest, Sha256};
 
-use super::{EncoderConfig, RelationModel};
+use super::{EncoderConfig, Pretrained, RelationModel};
+use crate::digest::hex;
 
 impl RelationModel {
     /// SHA-256, in hexadecimal, of task, marking, settings, architecture, vocabulary and parameters. It is the same
@@ -34,6 +35,18 @@ impl RelationModel {
             bytes.extend(values.iter().flat_map(|value| value.to_le_bytes()));
             feed(&bytes);
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(hash)
+    }
+}
+
+impl Pretrained {
+    /// SHA-256, in hexadecimal, of the sizes, the casing and every weight: which encoder it is, wherever it was read from.
+    pub fn content_hash(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(format!("{:?} {}", self.config, self.tokenizer.casing().name()));
+        for value in self.weights.values.iter().flatten() {
+            hash.update(value.to_le_bytes());
+        }
+        hex(hash)
     }
 }

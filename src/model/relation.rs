@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::atomic;
 use crate::config::{Compat, TrainingSettings};
 use crate::corpus::Task;
-use crate::encode::{Casing, Marking, Padding, Tokenizer};
+use crate::encode::{Casing, Encoded, Instance, Marking, Padding, Tokenizer};
 use crate::model::checkpoint::{self, Extra, LoadReport, WEIGHTS_FILE};
 use crate::model::{EncoderConfig, Network, Weights};
 use crate::{Error, Result};
@@ -161,6 +161,14 @@ impl RelationModel {
         Self { card, network, weights, extras, tokenizer }
     }
 
+    /// The word pieces of instances, at most as many for each as the model was trained with.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_all`].
+    pub fn encode(&self, instances: &[Instance]) -> Result<Encoded> {
+        self.tokenizer.encode_all(instances, self.card.training.max_length, self.card.training.too_long)
+    }
+
     /// Write the model as a directory. It appears complete or not at all, also in the place of an earlier model.
     ///
     /// # Errors
@@ -179,7 +187,7 @@ impl RelationModel {
             let message = format!("{} exists and is not a biorel model; choose another name", directory.display());
             return Err(Error::config("directory", message));
         }
-        atomic::replace(directory, |partial| self.write_files(partial, readme))
+        atomic::write_directory(directory, |partial| self.write_files(partial, readme))
     }
 
     fn write_files(&self, directory: &Path, readme: Option<&str>) -> Result<()> {

@@ -1,6 +1,10 @@
 //! Prediction: probabilities of instances batch by batch, and documents of any number in a stream.
 
-pub mod batches;
+pub(crate) mod batches;
+pub mod classify;
+mod hidden_states;
 pub mod stream;
 
-pub use batches::{EncodeStates, OnBatch, Predict, Prediction, predict};
+pub use batches::OnBatch;
+pub use classify::{Predict, Prediction, classify_instances, most_probable, predict};
+pub use hidden_states::hidden_states;

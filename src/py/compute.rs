@@ -20,13 +20,13 @@ impl PyCompute {
         Ok(Self(Compute::new(device.parse()?, precision.parse()?, threads)?))
     }
 
-    /// `cpu`, `cuda:0` or `reference`: what `auto` came to.
+    /// `cpu`, `cuda:0` or `reference`: what `auto` chose.
     #[getter]
     fn device(&self) -> String {
         self.0.backend().to_string()
     }
 
-    /// `f32` or `bf16`: what `auto` came to.
+    /// `f32` or `bf16`: what `auto` chose.
     #[getter]
     fn precision(&self) -> &'static str {
         self.0.precision().name()

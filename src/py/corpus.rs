@@ -10,9 +10,9 @@ use pyo3::types::{PyBytes, PyDict};
 use super::columns::Columns;
 use super::documents::PyDocument;
 use super::error::CorpusError;
-use super::gate::detached;
 use super::instances::PyInstances;
-use crate::corpus::{Columns as Table, Corpus, CorpusKind, ReadOptions, Sentence, Split, Task};
+use super::runtime::detached;
+use crate::corpus::{Averaging, Columns as Table, Corpus, CorpusKind, ReadOptions, Sentence, Split, Task};
 use crate::encode::{Leakage, divide, fold_numbers, hold_out};
 
 /// What is decided about a pair, and how it is scored.
@@ -39,7 +39,7 @@ impl PyTask {
     /// The row of the table of scores that is the task's headline.
     #[getter]
     fn headline(&self) -> &'static str {
-        super::scores::row_name(self.0.averaging)
+        row_name(self.0.averaging)
     }
 
     /// Entity types that take part in candidate pairs; empty when all do.
@@ -281,4 +281,14 @@ where
     let there = || columns.keys().iter().map(|key| key.to_string()).collect::<Vec<_>>().join(", ");
     let refuse = || CorpusError::new_err((format!("table: no column `{name}`; the columns are {}", there()), "table"));
     column(columns, name)?.ok_or_else(refuse)
+}
+
+/// What the row of an average is called.
+pub fn row_name(averaging: Averaging) -> &'static str {
+    match averaging {
+        Averaging::Micro => "micro",
+        Averaging::Macro => "macro",
+        Averaging::MacroAll => "macro, all classes",
+        Averaging::Binary => "binary",
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use pyo3::prelude::*;
 
 use super::error::internal;
-use super::gate::detached;
+use super::runtime::detached;
 use crate::corpus::Span;
 use crate::corpus::documents as docs;
 use crate::corpus::documents::{Argument, Document, Format, Input, Mention, Passage, Records, Relation};
@@ -149,7 +149,8 @@ pub fn inputs_of(inputs: Vec<(PathBuf, String)>) -> PyResult<Vec<Input>> {
     inputs.into_iter().map(input).collect()
 }
 
-/// Documents of files one after the other. After an error, the next call goes on behind the document.
+/// Documents of files one after the other. After an error, the next call goes on behind the
+/// document.
 #[pyclass(frozen, name = "DocumentReader", module = "biorel._biorel")]
 pub struct PyDocumentReader(Mutex<Reader>);
 

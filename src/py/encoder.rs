@@ -6,17 +6,13 @@ use std::sync::Arc;
 use numpy::{PyArray1, PyArray2, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use sha2::{Digest, Sha256};
 
 use super::columns::Columns;
 use super::compute::PyCompute;
-use super::gate::{detached, interruptible};
-use crate::corpus::Span;
-use crate::encode::{Features, Tokenizer};
+use super::runtime::{detached, interruptible};
 use crate::model::Pretrained;
 use crate::model::checkpoint::LoadReport;
-use crate::predict::EncodeStates;
-use crate::{Error, Result};
+use crate::predict::hidden_states;
 
 /// A pre-trained encoder with its tokenizer.
 #[pyclass(frozen, name = "Encoder", module = "biorel._biorel")]
@@ -42,17 +38,11 @@ impl PyEncoder {
         serde_json::to_string(&self.0.config).map_err(|e| super::error::internal(&e.to_string()))
     }
 
-    /// SHA-256 of the sizes, the casing and every weight: which encoder it is, wherever it was read from.
+    /// SHA-256 of the sizes, the casing and every weight: which encoder it is, wherever it was read
+    /// from.
     #[getter]
     fn hash(&self, py: Python<'_>) -> PyResult<String> {
-        detached(py, || {
-            let mut hash = Sha256::new();
-            hash.update(format!("{:?} {}", self.0.config, self.0.tokenizer.casing().name()));
-            for value in self.0.weights.values.iter().flatten() {
-                hash.update(value.to_le_bytes());
-            }
-            Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-        })
+        detached(py, || Ok(self.0.content_hash()))
     }
 
     #[getter]
@@ -60,7 +50,8 @@ impl PyEncoder {
         self.0.tokenizer.casing().name()
     }
 
-    /// Where the weights came from: path, format, and the names of the tensors that were used, unused and missing.
+    /// Where the weights came from: path, format, and the names of the tensors that were used,
+    /// unused and missing.
     #[getter]
     fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let LoadReport { path, format, used, unused, missing } = &self.0.report;
@@ -92,53 +83,11 @@ impl PyEncoder {
         compute: &PyCompute,
     ) -> PyResult<Vec<Bound<'py, PyArray2<f32>>>> {
         let hidden = self.0.config.hidden_size;
-        let states = interruptible(py, |on_batch| {
-            let texts = texts.iter().enumerate();
-            let features = texts.map(|(i, text)| self.whole(i, text)).collect::<Result<Vec<_>>>()?;
-            let Pretrained { config, weights, .. } = &*self.0;
-            compute.0.execute(EncodeStates { config, weights, features: &features, on_batch })
-        })?;
+        let states = interruptible(py, |on_batch| hidden_states(&self.0, &texts, compute.0, on_batch))?;
         let array = |states: Vec<f32>| {
             let rows = states.len() / hidden;
             PyArray1::from_vec(py, states).reshape([rows, hidden])
         };
         states.into_iter().map(array).collect()
     }
-}
-
-impl PyEncoder {
-    /// All pieces of a text; one that is too long is an error.
-    fn whole(&self, index: usize, text: &str) -> Result<Features> {
-        let features = whole(&self.0.tokenizer, text)?;
-        let (pieces, longest) = (features.ids.len(), self.0.config.longest());
-        if pieces > longest {
-            let message =
-                format!("text {index} has {pieces} pieces, [CLS] and [SEP] included; this encoder takes {longest}");
-            return Err(Error::config("texts", message));
-        }
-        Ok(features)
-    }
-}
-
-/// `[CLS] pieces [SEP]` of a text without entities.
-fn whole(tokenizer: &Tokenizer, text: &str) -> Result<Features> {
-    let pieces = tokenizer.pieces(text)?;
-    let nowhere = Span { start: 0, end: 0 };
-    let mut features = Features {
-        ids: vec![tokenizer.cls_id()],
-        spans: vec![nowhere],
-        words: vec![None],
-        entities: [nowhere; 2],
-        cut: 0,
-        label: None,
-    };
-    for piece in pieces {
-        features.ids.push(piece.id);
-        features.spans.push(piece.span);
-        features.words.push(Some(piece.word));
-    }
-    features.ids.push(tokenizer.sep_id());
-    features.spans.push(nowhere);
-    features.words.push(None);
-    Ok(features)
 }

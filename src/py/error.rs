@@ -1,4 +1,5 @@
-//! The only mapping from [`Error`] to Python's exceptions (their classes are in `biorel/errors.py`).
+//! The only mapping from [`Error`] to Python's exceptions (their classes are in
+//! `biorel/errors.py`).
 
 use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError};
 use pyo3::prelude::*;
@@ -21,7 +22,8 @@ impl From<Error> for PyErr {
             Error::Checkpoint { path, tensor, .. } => {
                 CheckpointError::new_err((message, path.display().to_string(), tensor))
             }
-            // Python picks the subclass (FileNotFoundError, PermissionError, ...) from the number when it is given one.
+            // Python picks the subclass (FileNotFoundError, PermissionError, ...) from the number
+            // when it is given one.
             Error::Io { path, source } => match source.raw_os_error() {
                 Some(number) => PyOSError::new_err((number, reason(&source), path.display().to_string())),
                 None if source.kind() == std::io::ErrorKind::NotFound => {
@@ -46,7 +48,7 @@ fn reason(source: &std::io::Error) -> String {
     }
 }
 
-/// A defect of biorel itself.
+/// An internal error: a bug of biorel itself.
 pub fn internal(message: &str) -> PyErr {
     BiorelError::new_err(format!("internal error, please report it with what you called: {message}"))
 }

@@ -1,4 +1,5 @@
-//! What a model looked at: word weights, weights of the layers, and what masking words does to its decisions.
+//! What a model attends to: word weights, weights of the layers, and what masking words does to its
+//! decisions.
 
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
@@ -7,15 +8,13 @@ use pyo3::types::PyDict;
 use super::columns::Columns;
 use super::compute::PyCompute;
 use super::error::ConfigError;
-use super::gate::{detached, interruptible};
 use super::instances::PyInstances;
 use super::model::PyModel;
-use crate::attention::{Explain, Explained, MaskWords, Masked, WordWeight, spearman, word_weights};
-use crate::encode::{Encoded, Instance};
+use super::runtime::{detached, interruptible};
+use crate::attention::{MaskWords, Masked, WeightSource, WordRow, spearman, word_table};
 use crate::model::RelationModel;
 use crate::model::head::Weighs;
 use crate::predict::Prediction;
-use crate::text::stem;
 use crate::{Error, Result};
 
 /// One row per word of every instance. `kind` is whose weights: `head`, `encoder` or `gradient`.
@@ -27,67 +26,21 @@ pub fn attention<'py>(
     kind: &str,
     compute: &PyCompute,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let (encoded, labels, pieces) = match kind {
-        "head" => {
-            let head = model.0.card.training.head;
-            if head.weighs() != Weighs::Words {
-                let message = format!(
-                    "head: `{head}` does not weigh words; attention and attention-no-cls do. For any head, \
-                     kind=\"encoder\" gives the encoder's own attention and kind=\"gradient\" the gradient's"
-                );
-                return Err(ConfigError::new_err((message, "head")));
-            }
-            let (encoded, predictions) = model.run(py, instances, compute)?;
-            let labels: Vec<usize> = predictions.iter().map(Prediction::label).collect();
-            let pieces = predictions.into_iter().map(|prediction| prediction.pieces.unwrap_or_default()).collect();
-            (encoded, labels, pieces)
-        }
-        "encoder" | "gradient" => {
-            let (encoded, explained) = explain(py, model, instances, compute)?;
-            let labels = explained.iter().map(|explained| explained.prediction.label()).collect();
-            let shares = if kind == "encoder" { Explained::encoder_shares } else { Explained::gradient_shares };
-            (encoded, labels, explained.iter().map(shares).collect::<Vec<_>>())
-        }
-        other => {
-            let message = format!("kind: `{other}` is not one of head, encoder, gradient");
-            return Err(ConfigError::new_err((message, "kind")));
-        }
-    };
-    let rows = detached(py, || {
-        let mut rows: Vec<Row> = Vec::new();
-        for (position, index) in encoded.kept.iter().enumerate() {
-            let instance = &instances.items[*index];
-            let words = word_weights(&encoded.features[position], instance, &pieces[position])?;
-            let count = words.len();
-            rows.extend(words.into_iter().map(|word| Row { instance, predicted: labels[position], word, count }));
-        }
-        Ok(rows)
-    })?;
-    word_columns(py, &rows, &model.0.card.task.labels)
-}
-
-/// A word of an instance that has `count` of them.
-struct Row<'a> {
-    instance: &'a Instance,
-    predicted: usize,
-    word: WordWeight,
-    count: usize,
-}
-
-fn word_columns<'py>(py: Python<'py>, rows: &[Row], labels: &[String]) -> PyResult<Bound<'py, PyDict>> {
+    let source: WeightSource = kind.parse()?;
+    let rows = interruptible(py, |on_batch| word_table(&model.0, &instances.items, source, compute.0, on_batch))?;
+    let labels = &model.0.card.task.labels;
     let name = |label: Option<usize>| label.and_then(|label| labels.get(label)).map(String::as_str);
-    let stems: Vec<String> = rows.iter().map(|row| stem(&row.word.text)).collect();
+    let of = |row: &WordRow| &instances.items[row.instance];
     let words = || rows.iter().map(|row| &row.word);
-    let table_rows = rows.iter().map(|row| row.instance.row.map(|row| row.row)).collect();
+    let table_rows = rows.iter().map(|row| of(row).row.map(|row| row.row)).collect();
     let columns = Columns::new(py)
-        .text("instance", rows.iter().map(|row| row.instance.id.as_str()))?
+        .text("instance", rows.iter().map(|row| of(row).id.as_str()))?
         .integers_if_there("row", table_rows)?
-        .text("document", rows.iter().map(|row| row.instance.document.as_str()))?
+        .text("document", rows.iter().map(|row| of(row).document.as_str()))?
         .text("word", words().map(|word| word.text.as_str()))?
-        .text("stem", stems.iter().map(String::as_str))?
+        .text("stem", rows.iter().map(|row| row.stem.as_str()))?
         .floats("weight", words().map(|word| word.weight))?
-        // Against 1 / count, what each word of the instance would get if all were attended to alike.
-        .floats("relative", rows.iter().map(|row| row.word.weight * row.count as f64))?
+        .floats("relative", rows.iter().map(WordRow::relative))?
         .integers("pieces", words().map(|word| word.pieces))?
         .integers("distance", words().map(|word| word.distance[0].min(word.distance[1]) as usize))?
         .integers("distance1", words().map(|word| word.distance[0] as usize))?
@@ -97,28 +50,13 @@ fn word_columns<'py>(py: Python<'py>, rows: &[Row], labels: &[String]) -> PyResu
         .integers("end", words().map(|word| word.span.end))?
         .maybe_integers("original_start", words().map(|word| word.original.map(|span| span.start)))?
         .maybe_integers("original_end", words().map(|word| word.original.map(|span| span.end)))?
-        .maybe_text("gold", rows.iter().map(|row| name(row.instance.label)))?
+        .maybe_text("gold", rows.iter().map(|row| name(of(row).label)))?
         .maybe_text("predicted", rows.iter().map(|row| name(Some(row.predicted))))?;
     Ok(columns.finish())
 }
 
-fn explain(
-    py: Python<'_>,
-    model: &PyModel,
-    instances: &PyInstances,
-    compute: &PyCompute,
-) -> PyResult<(Encoded, Vec<Explained>)> {
-    let RelationModel { card, network, weights, tokenizer, .. } = &*model.0;
-    interruptible(py, |on_batch| {
-        let (length, too_long) = (card.training.max_length, card.training.too_long);
-        let encoded = compute.0.within(|| tokenizer.encode_all(&instances.items, length, too_long))?;
-        let explained = compute.0.execute(Explain { network, weights, features: &encoded.features, on_batch })?;
-        Ok((encoded, explained))
-    })
-}
-
-/// Rows of the instances that were classified, and the attention of the `attention-all-cls` head over the layers,
-/// (instances, layers).
+/// Rows of the instances that were classified, and the attention of the `attention-all-cls` head
+/// over the layers, (instances, layers).
 #[pyfunction]
 #[expect(clippy::type_complexity, reason = "named once, here")]
 pub fn layer_weights<'py>(
@@ -161,8 +99,7 @@ pub fn mask_words<'py>(
     };
     let skip = if related { card.task.negative } else { None };
     let (kept, masked) = interruptible(py, |on_batch| {
-        let (length, too_long) = (card.training.max_length, card.training.too_long);
-        let encoded = compute.0.within(|| tokenizer.encode_all(&instances.items, length, too_long))?;
+        let encoded = compute.0.within(|| model.0.encode(&instances.items))?;
         let pairs = encoded.kept.iter().zip(&encoded.features).map(|(index, one)| (&instances.items[*index], one));
         let job = MaskWords {
             network,
@@ -197,7 +134,8 @@ pub fn mask_words<'py>(
     Ok(columns.finish())
 }
 
-/// Spearman's rank correlation inside each group: entries of `starts[i]..starts[i + 1]`; NaN where it is not defined.
+/// Spearman's rank correlation inside each group: entries of `starts[i]..starts[i + 1]`; NaN where
+/// it is not defined.
 #[pyfunction]
 pub fn rank_correlations<'py>(
     py: Python<'py>,

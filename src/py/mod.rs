@@ -1,7 +1,8 @@
 //! The Python extension `biorel._biorel`: thin classes around the core's types, one file per topic.
 //!
-//! Tables cross the border as columns (numpy arrays and lists); the Python package makes DataFrames of them. Every call
-//! that computes or reads goes through [`gate`], and every error through [`error`].
+//! Tables cross the border as columns (numpy arrays and lists); the Python package makes DataFrames
+//! of them. Every call that computes or reads goes through [`runtime`], and every error through
+//! [`error`].
 
 mod columns;
 mod compute;
@@ -10,10 +11,10 @@ mod documents;
 mod encoder;
 mod error;
 mod explain;
-mod gate;
 mod instances;
 mod model;
 mod paired;
+mod runtime;
 mod scores;
 mod settings;
 mod stems;
@@ -56,7 +57,7 @@ mod _biorel {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        gate::settle();
+        runtime::init();
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

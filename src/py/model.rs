@@ -12,13 +12,13 @@ use super::columns::Columns;
 use super::compute::PyCompute;
 use super::corpus::{PyCorpus, PyTask};
 use super::error::ConfigError;
-use super::gate::{detached, interruptible};
 use super::instances::PyInstances;
+use super::runtime::{detached, interruptible};
 use crate::Result;
 use crate::corpus::{Entity, Sentence, Span};
 use crate::encode::{Encoded, mark_arguments};
 use crate::model::RelationModel;
-use crate::predict::{Predict, Prediction};
+use crate::predict::{Prediction, classify_instances};
 
 /// A fine-tuned relation classifier.
 #[pyclass(frozen, name = "Model", module = "biorel._biorel")]
@@ -70,8 +70,8 @@ impl PyPairs {
             columns = columns
                 .text(&format!("entity{number}"), entities.clone().map(|entity| entity.text.as_str()))?
                 .text(&format!("type{number}"), entities.clone().map(|entity| entity.kind.as_str()))?
-                .integers(&format!("start{number}"), entities.clone().map(|entity| entity.hull().start))?
-                .integers(&format!("end{number}"), entities.map(|entity| entity.hull().end))?;
+                .integers(&format!("start{number}"), entities.clone().map(|entity| entity.bounding_span().start))?
+                .integers(&format!("end{number}"), entities.map(|entity| entity.bounding_span().end))?;
         }
         Ok(columns.finish())
     }
@@ -133,8 +133,8 @@ impl PyModel {
         detached(py, || PyInstances::of_splits(&corpus.0, &splits, self.0.card.marking))
     }
 
-    /// All pairs of new sentences that the model can be asked about. A sentence is its identifier, its text and its
-    /// entities: identifier, type, start, end.
+    /// All pairs of new sentences that the model can be asked about. A sentence is its identifier,
+    /// its text and its entities: identifier, type, start, end.
     fn pairs(&self, py: Python<'_>, sentences: Vec<NewSentence>) -> PyResult<PyPairs> {
         let (items, pairs, unknown_types) = detached(py, || self.candidates(&sentences))?;
         let card = &self.0.card;
@@ -155,21 +155,14 @@ type NewSentence = (String, String, Vec<(String, String, usize, usize)>);
 type Candidates = (Vec<crate::encode::Instance>, Vec<(String, [Entity; 2])>, BTreeMap<String, usize>);
 
 impl PyModel {
-    /// Encode and predict.
+    /// Encode and classify.
     pub(super) fn run(
         &self,
         py: Python<'_>,
         instances: &PyInstances,
         compute: &PyCompute,
     ) -> PyResult<(Encoded, Vec<Prediction>)> {
-        let RelationModel { card, network, weights, tokenizer, .. } = &*self.0;
-        interruptible(py, |on_batch| {
-            let (length, too_long) = (card.training.max_length, card.training.too_long);
-            let encoded = compute.0.within(|| tokenizer.encode_all(&instances.items, length, too_long))?;
-            let predict = Predict { network, weights, features: &encoded.features, on_batch };
-            let predictions = compute.0.execute(predict)?;
-            Ok((encoded, predictions))
-        })
+        interruptible(py, |on_batch| classify_instances(&self.0, &instances.items, compute.0, on_batch))
     }
 
     fn candidates(&self, sentences: &[NewSentence]) -> Result<Candidates> {

@@ -3,11 +3,11 @@
 use pyo3::prelude::*;
 
 use super::corpus::PyTask;
-use super::gate::detached;
+use super::runtime::detached;
 use crate::eval::paired::{self, Bootstrapped, Comparison, Counted, Decisions};
 
-/// `(F1 of the first, F1 of the second, p, lower and upper end of the difference, units)`. `first` and `second` hold one
-/// list of decisions for each seed; `unit` numbers what is drawn together.
+/// `(F1 of the first, F1 of the second, p, lower and upper end of the difference, units)`. `first`
+/// and `second` hold one list of decisions for each seed; `unit` numbers what is drawn together.
 #[pyfunction]
 #[pyo3(signature = (task, gold, first, second, unit, *, samples, level, seed))]
 #[expect(clippy::too_many_arguments, reason = "they are the call's own; the package has the readable form")]

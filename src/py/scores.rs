@@ -4,8 +4,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::columns::Columns;
-use super::corpus::PyTask;
-use super::gate::detached;
+use super::corpus::{PyTask, row_name};
+use super::runtime::detached;
 use crate::corpus::Averaging;
 use crate::eval::{Confusion, Prf};
 
@@ -17,18 +17,8 @@ struct Row {
     predicted: Option<u64>,
 }
 
-/// What the row of an average is called.
-pub fn row_name(averaging: Averaging) -> &'static str {
-    match averaging {
-        Averaging::Micro => "micro",
-        Averaging::Macro => "macro",
-        Averaging::MacroAll => "macro, all classes",
-        Averaging::Binary => "binary",
-    }
-}
-
-/// The table of scores, and the protocol of its headline. `gold` and `predicted` are indices of labels, `lost` the gold
-/// positives of each label that never became instances.
+/// The table of scores, and the protocol of its headline. `gold` and `predicted` are indices of
+/// labels, `lost` the gold positives of each label that never became instances.
 #[pyfunction]
 pub fn score<'py>(
     py: Python<'py>,

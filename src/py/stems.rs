@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::columns::Columns;
-use super::gate::detached;
+use super::runtime::detached;
 use crate::attention::{Draws, LEAST_DOCUMENTS, Occurrences, StemWeight, bootstrap_mean, stem_contrasts, stem_weights};
 
 /// Numbers of the stems and of the documents, and the weights: one entry for each word.

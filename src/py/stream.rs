@@ -12,8 +12,8 @@ use super::columns::Columns;
 use super::compute::PyCompute;
 use super::documents::{PyDocument, inputs_of};
 use super::error::{ConfigError, internal};
-use super::gate::{detached, interruptible};
 use super::model::PyModel;
+use super::runtime::{detached, interruptible};
 use crate::corpus::Task;
 use crate::corpus::documents::{Document, Format, Predicted, relation_lines, write_collection, write_document};
 use crate::predict::stream::{self, Part, Position, Row, Stream, StreamSettings};
@@ -157,7 +157,7 @@ impl PyPart {
         let rows: Vec<(&Row, &Document, Option<usize>)> = part
             .rows
             .iter()
-            .map(|row| (row, &part.documents[row.document], best(row)))
+            .map(|row| (row, &part.documents[row.document], row.label()))
             .filter(|(row, _, label)| !related || self.is_related(row, *label, threshold))
             .collect();
         let paths: Vec<String> =
@@ -176,8 +176,8 @@ impl PyPart {
                 .text(&format!("type{number}"), mentions().map(|mention| mention.kind.as_str()))?
                 .text(&format!("id{number}"), mentions().map(|mention| mention.id.as_str()))?
                 .text(&format!("concept{number}"), concepts.iter().map(String::as_str))?
-                .integers(&format!("start{number}"), mentions().map(|mention| mention.hull().start))?
-                .integers(&format!("end{number}"), mentions().map(|mention| mention.hull().end))?;
+                .integers(&format!("start{number}"), mentions().map(|mention| mention.bounding_span().start))?
+                .integers(&format!("end{number}"), mentions().map(|mention| mention.bounding_span().end))?;
         }
         let name = |label: usize| self.task.labels[label].as_str();
         let probability = |row: &Row, label: Option<usize>| {
@@ -193,15 +193,15 @@ impl PyPart {
         Ok(columns.finish())
     }
 
-    /// The documents in a format, with the relations found; or, for `pubtator-relations`, only their lines. And the
-    /// documents that the format cannot hold.
+    /// The documents in a format, with the relations found; or, for `pubtator-relations`, only
+    /// their lines. And the documents that the format cannot hold.
     fn text(&self, py: Python<'_>, format: &str, model: &str, threshold: f32) -> PyResult<(String, Vec<RawFailure>)> {
         let lines_only = format == "pubtator-relations";
         let format: Format = if lines_only { Format::Pubtator } else { format.parse()? };
         detached(py, || {
             let mut predicted: Vec<Vec<Predicted>> = self.part.documents.iter().map(|_| Vec::new()).collect();
             for row in &self.part.rows {
-                let label = best(row).filter(|label| self.is_related(row, Some(*label), threshold));
+                let label = row.label().filter(|label| self.is_related(row, Some(*label), threshold));
                 if let (Some(label), Some(probabilities)) = (label, &row.probabilities) {
                     let (probability, mentions) = (probabilities[label], row.mentions);
                     let label = self.task.labels[label].as_str();
@@ -237,15 +237,6 @@ impl PyPart {
         let (Some(label), Some(probabilities)) = (label, &row.probabilities) else { return false };
         Some(label) != self.task.negative && probabilities[label] >= threshold
     }
-}
-
-/// The most probable label; the first of equals.
-fn best(row: &Row) -> Option<usize> {
-    let probabilities = row.probabilities.as_ref()?;
-    Some(
-        (1..probabilities.len())
-            .fold(0, |best, label| if probabilities[label] > probabilities[best] { label } else { best }),
-    )
 }
 
 /// Classify documents in memory.

@@ -10,21 +10,21 @@ use pyo3::types::PyDict;
 use super::columns::Columns;
 use super::compute::PyCompute;
 use super::encoder::PyEncoder;
-use super::error::ConfigError;
-use super::gate::{Outcome, reporting};
 use super::instances::PyInstances;
 use super::model::PyModel;
+use super::runtime::{Outcome, reporting};
 use super::settings::PySettings;
-use crate::encode::Instance;
-use crate::model::RelationModel;
-use crate::train::{Dev, Evaluation, Finetune, News, Schedule, StatePlan, StepRecord, fewer_negatives};
+use crate::train::{
+    CheckpointPlan, Evaluation, Event, FineTune, FineTuned, HeldOut, StepRecord, TrainingData, fine_tune,
+};
 
-/// What a fine-tuning came to.
+/// The result of a fine-tuning.
 #[pyclass(frozen, name = "Outcome", module = "biorel._biorel")]
 pub struct PyOutcome {
     #[pyo3(get)]
     model: Py<PyModel>,
-    /// Training instances: `trained` on, of those `cut` to a window; `dropped` as too long; negatives `left_out`.
+    /// Training instances: `trained` on, of those `cut` to a window; `dropped` as too long;
+    /// negatives `left_out`.
     #[pyo3(get)]
     counts: BTreeMap<&'static str, usize>,
     /// Names of the tensors that the encoder did not bring.
@@ -85,10 +85,10 @@ fn evaluation_columns<'py>(py: Python<'py>, evaluations: &[Evaluation]) -> PyRes
     Ok(columns.finish())
 }
 
-/// Fine-tune `encoder` on `instances`. `report` is called with the kind of news (`start`, `step`, `evaluation`), its
-/// columns of one row each, and the steps in all. `dev` is what to score while training, with the gold positives of each
-/// label that never became instances. `state` is the file from which a killed run goes on, written every `state_every`
-/// steps.
+/// Fine-tune `encoder` on `instances`. `report` is called with the kind of event (`start`, `step`,
+/// `evaluation`), its columns of one row each, and the steps in all. `dev` is what to score while
+/// training, with the gold positives of each label that never became instances. `state` is the file
+/// from which a killed run resumes, written every `state_every` steps.
 #[pyfunction]
 #[pyo3(signature = (encoder, name, instances, settings, *, dev, compute, state, state_every, report))]
 #[expect(clippy::too_many_arguments, reason = "they are the call's own; the package has the readable form")]
@@ -104,77 +104,51 @@ pub fn finetune(
     state_every: usize,
     report: Option<Py<PyAny>>,
 ) -> PyResult<PyOutcome> {
-    let compute = &compute.0;
-    let pretrained = &*encoder.0;
-    let training = &settings.0;
-    let longest = pretrained.config.longest();
-    if training.max_length > longest {
-        let message = format!("max_length: {} is too long for this encoder; it takes {longest}", training.max_length);
-        return Err(ConfigError::new_err((message, "max_length")));
-    }
-    let tell = |py: Python<'_>, (news, total): (Option<News>, usize)| {
+    let mut steps = 0;
+    let emit = |py: Python<'_>, event: Event| {
+        if let Event::Started { steps: total } = event {
+            steps = total;
+        }
         let Some(report) = &report else { return Ok(()) };
-        let (kind, columns) = match news {
-            None => ("start", PyDict::new(py)),
-            Some(News::Step(record)) => ("step", step_columns(py, &[record])?),
-            Some(News::Evaluated(evaluation)) => ("evaluation", evaluation_columns(py, &[evaluation])?),
-            Some(News::Evaluating) => return Ok(()),
+        let (kind, columns) = match event {
+            Event::Started { .. } => ("start", PyDict::new(py)),
+            Event::Step(record) => ("step", step_columns(py, &[record])?),
+            Event::Evaluated(evaluation) => ("evaluation", evaluation_columns(py, &[evaluation])?),
+            Event::Evaluating => return Ok(()),
         };
-        report.call1(py, (kind, columns, total)).map(drop)
+        report.call1(py, (kind, columns, steps)).map(drop)
     };
-    let task = &*instances.task;
     let dev = dev.map(|(instances, lost)| (Arc::clone(&instances.items), lost));
-    let Outcome { value: (model, trained, counts), raised } = reporting(py, tell, |on_news| {
-        let encode = |items: &[Instance]| {
-            compute.within(|| pretrained.tokenizer.encode_all(items, training.max_length, training.too_long))
+    let Outcome { value: tuned, raised } = reporting(py, emit, |on_event| {
+        let run = FineTune {
+            encoder: &encoder.0,
+            encoder_name: &name,
+            data: TrainingData {
+                instances: &instances.items,
+                task: &instances.task,
+                marking: instances.marking,
+                hash: Some(&instances.hash),
+            },
+            held_out: dev.as_ref().map(|(instances, lost)| HeldOut { instances, lost }),
+            settings: &settings.0,
+            compute: compute.0,
+            checkpoint: state.as_deref().map(|path| CheckpointPlan { path, every: state_every }),
         };
-        let fewer = training.negatives.map(|n| fewer_negatives(&instances.items, task.negative, n, training.seed));
-        let fewer = fewer.transpose()?;
-        let items = fewer.as_deref().unwrap_or(&instances.items);
-        let encoded = encode(items)?;
-        let counts = BTreeMap::from([
-            ("trained", encoded.features.len()),
-            ("cut", encoded.cut),
-            ("dropped", encoded.dropped.len()),
-            ("left_out", instances.items.len() - items.len()),
-        ]);
-        let held_out = dev.as_ref().map(|(items, _)| encode(items)).transpose()?;
-        let dev = held_out.as_ref().zip(dev.as_ref()).map(|(encoded, (_, lost))| {
-            let dropped = encoded.lost(task.labels.len(), task.negative);
-            let lost = lost.iter().zip(dropped).map(|(lost, dropped)| lost + dropped).collect();
-            Dev { features: &encoded.features, task, lost }
-        });
-        let (network, weights) = pretrained.with_head(training, task.labels.len())?;
-        let total = Schedule::new(training, encoded.features.len().max(1)).total();
-        on_news((None, total))?;
-        let job = Finetune {
-            network: &network,
-            weights: &weights,
-            features: &encoded.features,
-            settings: training,
-            dev,
-            state: state.as_deref().map(|path| StatePlan { path, every: state_every }),
-            on_news: &mut |news| on_news((Some(news), total)),
-        };
-        let mut trained = compute.execute(job)?;
-        let weights = std::mem::replace(&mut trained.weights, crate::model::Weights { specs: vec![], values: vec![] });
-        let model = RelationModel::new(
-            pretrained,
-            network,
-            weights,
-            training.clone(),
-            ((*instances.task).clone(), instances.marking),
-            (name, Some(instances.hash.clone()), trained.step),
-        );
-        Ok((model, trained, counts))
+        fine_tune(run, on_event)
     })?;
+    let FineTuned { model, counts, step, history, evaluations, .. } = tuned;
     Ok(PyOutcome {
         initialised: model.network.head_specs().into_iter().map(|spec| spec.name).collect(),
         model: Py::new(py, PyModel(Arc::new(model)))?,
-        counts,
-        step: trained.step,
+        counts: BTreeMap::from([
+            ("trained", counts.trained),
+            ("cut", counts.cut),
+            ("dropped", counts.dropped),
+            ("left_out", counts.left_out),
+        ]),
+        step,
         raised,
-        history: trained.history,
-        evaluations: trained.evaluations,
+        history,
+        evaluations,
     })
 }

@@ -46,7 +46,8 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// A higher F1 is better. Of equals the lower loss: in the first steps a model often finds nothing, and F1 is 0.
+    /// A higher F1 is better. Of equals the lower loss: in the first steps a model often finds
+    /// nothing, and F1 is 0.
     fn better_than(&self, other: &Self) -> bool {
         self.f1 > other.f1 || (self.f1 == other.f1 && self.loss < other.loss)
     }
@@ -128,7 +129,8 @@ impl Evaluations {
         Ok(evaluation)
     }
 
-    /// Whether the last evaluations, as many as the settings' patience, were no better than one before.
+    /// Whether the last evaluations, as many as the settings' patience, were no better than one
+    /// before.
     pub fn exhausted(&self, settings: &TrainingSettings) -> bool {
         let since_best = self.records.iter().rev().take_while(|evaluation| !evaluation.best).count();
         settings.patience.is_some_and(|patience| since_best >= patience)

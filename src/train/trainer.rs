@@ -1,5 +1,6 @@
 //! One optimizer step: gradients of its micro-batches, clipping, AdamW.
 
+use super::evaluation::{Dev, Evaluation};
 use crate::config::TrainingSettings;
 use crate::encode::Batch;
 use crate::model::encoder::{Frozen, Pass};
@@ -8,7 +9,6 @@ use crate::model::params::Layout;
 use crate::model::{Network, ParamSpec, Weights};
 use crate::ops::{AdamWStep, Loss, Moments, Ops, Pending, StepResult, Update};
 use crate::predict::OnBatch;
-use crate::train::{Dev, Evaluation};
 use crate::{Error, Result};
 
 /// A network on an engine with its optimizer: takes one step at a time.
@@ -60,12 +60,13 @@ impl<'a, O: Ops> Trainer<'a, O> {
         Ok(Self { ops, network, settings, class_weights, specs: weights.specs.clone(), params, moments, steps: 0 })
     }
 
-    /// One optimizer step on the instances of all `batches` together: their loss, and the gradient's global norm before
-    /// clipping. On an engine with a device of its own the step is only enqueued, and both are there later.
+    /// One optimizer step on the instances of all `batches` together: their loss, and the
+    /// gradient's global norm before clipping. On an engine with a device of its own the step is
+    /// only enqueued, and both are there later.
     ///
     /// # Errors
-    /// When the engine fails. Asking for the result is [`Error::Training`] when either is not finite; the step has then
-    /// left the weights as they were.
+    /// When the engine fails. Asking for the result is [`Error::Training`] when either is not
+    /// finite; the step has then left the weights as they were.
     pub fn step(&mut self, batches: &[Batch], learning_rate: f64) -> Result<Pending<StepResult>> {
         let (loss, gradients) = self.gradient(batches)?;
         let ops = self.ops;
@@ -219,6 +220,7 @@ fn finite(sums: StepResult, step: usize, learning_rate: f64) -> Result<StepResul
 fn trained(settings: &TrainingSettings, network: &Network, count: usize) -> impl Iterator<Item = bool> {
     let layers = network.encoder.num_hidden_layers;
     let frozen = settings.freeze;
-    // Depth counts from the head down: the first n layers and the embeddings lie deeper than layers - n.
+    // Depth counts from the head down: the first n layers and the embeddings lie deeper than layers
+    // - n.
     (0..count).map(move |index| frozen.is_none_or(|n| Layout::depth(index, layers) <= layers.saturating_sub(n)))
 }

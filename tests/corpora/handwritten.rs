@@ -30,7 +30,7 @@ fn unified_with_pairs_and_exclusive_ends() {
     let sentence = corpus.sentences().next().unwrap();
     assert_eq!(sentence.text, "Rab1 and Rab2 proteins bind α-catenin & Sec23.");
     assert_eq!(sentence.entities[4].spans, [Span::new(0, 4), Span::new(14, 22)]);
-    assert_eq!(sentence.entities[4].hull(), Span::new(0, 22));
+    assert_eq!(sentence.entities[4].bounding_span(), Span::new(0, 22));
     assert_eq!(sentence.document, "H.d0");
     // A protein that interacts with itself is gold, but there is no second mention to mark.
     assert_eq!(findings(&corpus), [("lost", Some("all"), "H.d0.s0.p3")]);

@@ -47,7 +47,8 @@ fn aimed_from_the_table_of_pairs() {
     assert_eq!((rows[0].pairs, rows[0].sentences_with_pairs, rows[0].documents_with_pairs), (5_834, 1_169, 220));
 
     let overlapping = corpus.sentences().flat_map(|s| s.pairs.iter().map(move |p| (s, p)));
-    let overlapping = overlapping.filter(|(s, p)| s.entities[p.entity1].hull().overlaps(&s.entities[p.entity2].hull()));
+    let overlapping = overlapping
+        .filter(|(s, p)| s.entities[p.entity1].bounding_span().overlaps(&s.entities[p.entity2].bounding_span()));
     assert_eq!(overlapping.count(), 164);
 
     let folds = corpus.folds.as_ref().expect("the table states the folds");

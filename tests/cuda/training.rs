@@ -11,7 +11,7 @@ use biorel::ops::compute::{Compute, Job};
 use biorel::ops::cuda::MAX_IN_FLIGHT;
 use biorel::ops::cuda::device::Dtype;
 use biorel::rng::{Purpose, Stream};
-use biorel::train::{Finetune, News, OnNews, StatePlan, Trained};
+use biorel::train::{CheckpointPlan, Event, OnEvent, Trained, TrainingRun};
 use biorel::{Error, Result};
 
 use crate::engine as cuda;
@@ -49,22 +49,22 @@ fn features() -> Vec<Features> {
 fn train(
     head: HeadKind,
     state: Option<&Path>,
-    on_news: OnNews<'_>,
-    run: impl FnOnce(Finetune<'_>) -> Result<Trained>,
+    on_event: OnEvent<'_>,
+    run: impl FnOnce(TrainingRun<'_>) -> Result<Trained>,
 ) -> Result<Trained> {
     let settings =
         TrainingSettings { head, learning_rate: 1e-3, batch_size: 8, max_steps: Some(10), ..Default::default() };
     let network = network(head);
     let weights = Weights::initial(network.specs(), settings.seed);
     let features = features();
-    run(Finetune {
+    run(TrainingRun {
         network: &network,
         weights: &weights,
         features: &features,
         settings: &settings,
         dev: None,
-        state: state.map(|path| StatePlan { path, every: 3 }),
-        on_news,
+        checkpoint: state.map(|path| CheckpointPlan { path, every: 3 }),
+        on_event,
     })
 }
 
@@ -116,8 +116,8 @@ fn a_step_waits_for_nothing() {
     for head in HeadKind::ALL {
         let ops = cuda(shim.clone(), Dtype::Bf16, Schedule::Forward);
         let (watched, mut waits) = (ops.clone(), Vec::new());
-        let on_news = &mut |news| {
-            if let News::Step(record) = news {
+        let on_event = &mut |news| {
+            if let Event::Step(record) = news {
                 waits = watched.device().waits();
                 // The last steps are asked for together.
                 let asked = if record.step > 10 - MAX_IN_FLIGHT { 10 } else { record.step };
@@ -125,7 +125,7 @@ fn a_step_waits_for_nothing() {
             }
             Ok(())
         };
-        let trained = train(head, None, on_news, |job| job.run(&ops)).unwrap();
+        let trained = train(head, None, on_event, |job| job.run(&ops)).unwrap();
         assert_eq!((trained.history.len(), waits.len()), (10, 10), "{head}");
         let a_step = (ops.device().launches() + ops.device().products()) / 10;
         for (step, behind) in waits[..10 - MAX_IN_FLIGHT].iter().enumerate() {
@@ -140,10 +140,10 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
     let Some(shim) = Shim::get() else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
-    let run = |job: Finetune<'_>| job.run(&cuda(shim.clone(), Dtype::Bf16, Schedule::Forward));
+    let run = |job: TrainingRun<'_>| job.run(&cuda(shim.clone(), Dtype::Bf16, Schedule::Forward));
     let whole = train(HeadKind::Attention, None, &mut |_| Ok(()), run).unwrap();
     let stop = &mut |news| match news {
-        News::Step(record) if record.step == 4 => Err(Error::Interrupted),
+        Event::Step(record) if record.step == 4 => Err(Error::Interrupted),
         _ => Ok(()),
     };
     let stopped = train(HeadKind::Attention, Some(&path), stop, run).unwrap();
@@ -154,7 +154,7 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
     );
     let mut told = Vec::new();
     let tell = &mut |news| {
-        if let News::Step(record) = news {
+        if let Event::Step(record) = news {
             told.push(record.step);
         }
         Ok(())
@@ -170,12 +170,12 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
 #[test]
 fn divergence_names_its_step() {
     let Some(shim) = Shim::get() else { return };
-    let run = |job: Finetune<'_>| {
+    let run = |job: TrainingRun<'_>| {
         let mut weights = job.weights.clone();
         let last = weights.values.len() - 2;
         weights.values[last].fill(f32::MAX);
-        let Finetune { network, features, settings, dev, state, on_news, .. } = job;
-        let job = Finetune { weights: &weights, network, features, settings, dev, state, on_news };
+        let TrainingRun { network, features, settings, dev, checkpoint, on_event, .. } = job;
+        let job = TrainingRun { weights: &weights, network, features, settings, dev, checkpoint, on_event };
         job.run(&cuda(shim.clone(), Dtype::F32, Schedule::Forward))
     };
     match train(HeadKind::Cls, None, &mut |_| Ok(()), run) {

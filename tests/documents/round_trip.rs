@@ -246,7 +246,7 @@ proptest! {
         // PubTator's: one stretch for each mention, the abstract one character behind the title.
         let [back] = again(std::slice::from_ref(&document), Format::Pubtator, |_| vec![]).try_into().unwrap();
         let hulls = |document: &Document| -> Vec<(String, String)> {
-            document.mentions.iter().map(|m| (m.kind.clone(), document.slice(m.hull()).unwrap_or_default().to_owned())).collect()
+            document.mentions.iter().map(|m| (m.kind.clone(), document.slice(m.bounding_span()).unwrap_or_default().to_owned())).collect()
         };
         prop_assert_eq!(hulls(&back), hulls(&document));
     }

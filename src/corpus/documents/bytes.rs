@@ -60,7 +60,8 @@ impl Bytes {
         }
         if !self.started {
             self.started = true;
-            // A byte order mark is no text. (A first read of fewer than three bytes has none worth the trouble.)
+            // A byte order mark is no text. (A first read of fewer than three bytes has none worth
+            // the trouble.)
             if self.buffer[..self.end].starts_with(b"\xef\xbb\xbf") {
                 self.at = 3;
                 return if self.at == self.end { self.fill() } else { Ok(true) };
@@ -69,8 +70,8 @@ impl Bytes {
         Ok(self.end > 0)
     }
 
-    /// Append the next line with its end; false at the end of the file. Of a line beyond the limit only so much is kept
-    /// that the caller sees it.
+    /// Append the next line with its end; false at the end of the file. Of a line beyond the limit
+    /// only so much is kept that the caller sees it.
     pub(super) fn line_into(&mut self, line: &mut Vec<u8>) -> std::result::Result<bool, Stop> {
         loop {
             if self.at == self.end && !self.fill()? {

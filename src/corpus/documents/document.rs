@@ -48,8 +48,8 @@ pub struct Mention {
 
 impl Mention {
     /// From the first character of the first segment to the last character of the last one.
-    pub fn hull(&self) -> Span {
-        self.spans.iter().copied().reduce(|hull, span| hull.union(&span)).unwrap_or(Span::new(0, 0))
+    pub fn bounding_span(&self) -> Span {
+        Span::bounding(&self.spans)
     }
 }
 
@@ -132,8 +132,8 @@ impl Document {
             index.slice(moved).map(str::to_owned)
         };
         for mention in mentions {
-            let hull = mention.hull();
-            mention.passage = texts.iter().position(|text| slice(text, hull).is_some());
+            let bounds = mention.bounding_span();
+            mention.passage = texts.iter().position(|text| slice(text, bounds).is_some());
             let parts = mention.spans.iter().filter_map(|&span| texts.iter().find_map(|text| slice(text, span)));
             mention.text = parts.collect::<Vec<_>>().join(" ");
         }
@@ -175,7 +175,7 @@ impl Document {
             if mention.spans.windows(2).any(|pair| pair[0].end > pair[1].start) {
                 return fail(format!("entity {}: segments overlap or are not in order", mention.id));
             }
-            let Span { start, end } = mention.hull();
+            let Span { start, end } = mention.bounding_span();
             if mention.passage.is_none() && end > self.end() {
                 return fail(format!(
                     "entity {}: characters {start} to {end} are outside of the text ({} characters)",
@@ -197,9 +197,9 @@ impl Document {
     /// The concepts that a mention stands for; where the file names none, its place (`@12-19`).
     pub(super) fn concepts_of(&self, index: usize) -> Vec<String> {
         let mention = &self.mentions[index];
-        let hull = mention.hull();
+        let bounds = mention.bounding_span();
         match mention.identifiers.is_empty() {
-            true => vec![format!("@{}-{}", hull.start, hull.end)],
+            true => vec![format!("@{}-{}", bounds.start, bounds.end)],
             false => mention.identifiers.clone(),
         }
     }

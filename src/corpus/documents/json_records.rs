@@ -1,6 +1,8 @@
-//! The documents of a BioC-JSON file one by one, found by brackets alone: elements of the list `documents` (or PubTator's
-//! `PubTator3`) of a collection, elements of a list, or whole values, one after the other.
+//! The documents of a BioC-JSON file one by one, found by brackets alone: elements of the list
+//! `documents` (or PubTator's `PubTator3`) of a collection, elements of a list, or whole values,
+//! one after the other.
 
+use std::mem;
 use std::sync::Arc;
 
 use super::bytes::{Bytes, RECORD_LIMIT, Stop};
@@ -8,54 +10,72 @@ use super::bytes::{Bytes, RECORD_LIMIT, Stop};
 /// The lists of a collection that hold documents.
 const LISTS: [&[u8]; 2] = [b"documents", b"PubTator3"];
 
+/// Longest key that is remembered: longer than those of [`LISTS`].
+const KEY_LIMIT: usize = 16;
+
 pub(super) struct Splitter {
     bytes: Bytes,
     /// Opening brackets that are not closed.
     open: Vec<u8>,
-    /// Depth of the brackets outside of the value that is being kept.
-    base: usize,
-    /// The value that is being kept: a document, or a collection whose list has not come yet.
-    kept: Vec<u8>,
-    /// Where `kept` starts.
-    line: usize,
-    /// Depth inside the list of documents, while there.
-    list: Option<usize>,
-    /// The last string at the depth where a collection's keys stand.
-    key: Vec<u8>,
+    state: State,
     header: Arc<str>,
+}
+
+/// Where in the file the next byte is.
+#[derive(Default)]
+enum State {
+    /// Between values: at the top of the file, or in a list of documents or collections.
+    #[default]
+    Between,
+    /// In a document, or in a collection whose list of documents has not come yet. `key` is the
+    /// last string directly inside the value, where the keys of a collection are.
+    Value { value: Value, key: Vec<u8> },
+    /// Between the documents of a collection.
+    Documents,
+    /// In a document of a collection.
+    Document(Value),
+    /// In a collection behind its list of documents. `depth` is the number of brackets around the
+    /// collection.
+    Rest { depth: usize },
+}
+
+/// A value that is being read.
+struct Value {
+    bytes: Vec<u8>,
+    /// Where it starts.
+    line: usize,
+    /// Brackets around it.
+    depth: usize,
+    /// Whether it is larger than the limit, so that `bytes` is not all of it.
     large: bool,
+}
+
+impl Value {
+    fn new(first: u8, line: usize, depth: usize) -> Self {
+        Self { bytes: vec![first], line, depth, large: false }
+    }
+
+    fn push(&mut self, byte: u8) {
+        if self.bytes.len() < RECORD_LIMIT {
+            self.bytes.push(byte);
+        } else {
+            self.large = true;
+        }
+    }
 }
 
 impl Splitter {
     pub(super) fn new(bytes: Bytes) -> Self {
-        Self {
-            bytes,
-            open: Vec::new(),
-            base: 0,
-            kept: Vec::new(),
-            line: 1,
-            list: None,
-            key: Vec::new(),
-            header: "".into(),
-            large: false,
-        }
+        Self { bytes, open: Vec::new(), state: State::Between, header: "".into() }
     }
 
-    /// What stands in the collection before its list of documents.
+    /// The fields of the collection before its list of documents.
     pub(super) fn header(&self) -> Arc<str> {
         self.header.clone()
     }
 
     fn broken<T>(&self, message: &str) -> Result<T, Stop> {
         Err(Stop::Broken(self.bytes.line(), message.to_owned()))
-    }
-
-    fn keep(&mut self, byte: u8) {
-        if self.kept.len() < RECORD_LIMIT {
-            self.kept.push(byte);
-        } else {
-            self.large = true;
-        }
     }
 
     /// The next document, with its line.
@@ -68,108 +88,109 @@ impl Splitter {
                     false => self.broken("the file ends in the middle of the JSON; its last document is lost"),
                 };
             };
-            let keeping = self.open.len() > self.base;
             match byte {
-                b'"' => {
-                    if !keeping && self.list.is_some() {
-                        return self.broken("an element of the list of documents is a string, not a document");
-                    }
-                    if !keeping && self.open.is_empty() {
-                        return self.broken("is not BioC-JSON: a string stands where a document should");
-                    }
-                    self.string(keeping)?;
-                }
-                b'{' | b'[' => {
-                    let depth = self.open.len();
-                    let list = byte == b'[' && self.list.is_none() && depth == self.base + 1 && self.is_list_key();
-                    if list {
-                        self.header = String::from_utf8_lossy(&std::mem::take(&mut self.kept)).into_owned().into();
-                        self.open.push(byte);
-                        self.list = Some(depth + 1);
-                        self.base = depth + 1;
-                        continue;
-                    }
-                    // A list of documents or collections; what stands in it is looked at like what stands outside.
-                    if byte == b'[' && depth == self.base && self.list.is_none() {
-                        self.open.push(byte);
-                        self.base = depth + 1;
-                        continue;
-                    }
-                    if depth == self.base {
-                        (self.line, self.large) = (line, false);
-                        self.kept.clear();
-                        self.key.clear();
-                    }
-                    self.open.push(byte);
-                    self.keep(byte);
-                }
-                b'}' | b']' => {
-                    let opening = if byte == b'}' { b'{' } else { b'[' };
-                    if self.open.pop() != Some(opening) {
-                        return self.broken("is not well-formed JSON: a closing bracket without its opening one");
-                    }
-                    if self.list == Some(self.open.len() + 1) {
-                        // The list ends; what follows in the collection is passed over.
-                        self.list = None;
-                        self.base = self.open.len() - 1;
-                        self.kept.clear();
-                        self.key = b"\0".to_vec();
-                        continue;
-                    }
-                    if keeping {
-                        self.keep(byte);
-                    }
-                    if self.open.len() < self.base {
-                        self.base = self.open.len();
-                    } else if keeping && self.open.len() == self.base {
-                        let passed = self.key == b"\0";
-                        let kept = std::mem::take(&mut self.kept);
-                        if passed {
-                            self.key.clear();
-                            continue;
+                b'"' => self.string()?,
+                b'{' | b'[' => self.opening(byte, line),
+                b'}' | b']' => match self.closing(byte)? {
+                    Some(Value { line, large: true, .. }) => return Err(Stop::TooLarge(line)),
+                    Some(Value { line, bytes, .. }) => return Ok(Some((line, bytes))),
+                    None => {}
+                },
+                _ => match &mut self.state {
+                    State::Value { value, .. } | State::Document(value) => value.push(byte),
+                    State::Rest { .. } => {}
+                    State::Between | State::Documents => {
+                        if !matches!(byte, b',' | b' ' | b'\t' | b'\r' | b'\n') {
+                            return self.broken("is not BioC-JSON: a document must be an object in {}");
                         }
-                        return if self.large { Err(Stop::TooLarge(self.line)) } else { Ok(Some((self.line, kept))) };
                     }
-                }
-                _ if keeping => self.keep(byte),
-                b',' | b' ' | b'\t' | b'\r' | b'\n' => {}
-                _ => return self.broken("is not BioC-JSON: a document must be an object in {}"),
+                },
             }
         }
     }
 
-    /// Whether the last key is that of a list of documents.
-    fn is_list_key(&self) -> bool {
-        LISTS.contains(&self.key.as_slice())
+    /// An opening bracket at `line`.
+    fn opening(&mut self, byte: u8, line: usize) {
+        let depth = self.open.len();
+        self.open.push(byte);
+        match &mut self.state {
+            // A list of documents or collections: its elements are read as if they were at the top.
+            State::Between if byte == b'[' => {}
+            State::Between => self.state = State::Value { value: Value::new(byte, line, depth), key: Vec::new() },
+            State::Value { value, key }
+                if byte == b'[' && depth == value.depth + 1 && LISTS.contains(&key.as_slice()) =>
+            {
+                self.header = String::from_utf8_lossy(&value.bytes).into();
+                self.state = State::Documents;
+            }
+            State::Documents => self.state = State::Document(Value::new(byte, line, depth)),
+            State::Value { value, .. } | State::Document(value) => value.push(byte),
+            State::Rest { .. } => {}
+        }
     }
 
-    /// Pass over a string, whose opening quote has been read.
-    fn string(&mut self, keeping: bool) -> Result<(), Stop> {
-        let at_keys = self.open.len() == self.base + 1 && self.key != b"\0";
-        let mut content = Vec::new();
-        if keeping {
-            self.keep(b'"');
+    /// A closing bracket. Returns the document that ends with it, if one does.
+    fn closing(&mut self, byte: u8) -> Result<Option<Value>, Stop> {
+        let opening = if byte == b'}' { b'{' } else { b'[' };
+        if self.open.pop() != Some(opening) {
+            return self.broken("is not well-formed JSON: a closing bracket without its opening one");
         }
-        let mut escaped = false;
+        let depth = self.open.len();
+        if let State::Value { value, .. } | State::Document(value) = &mut self.state {
+            value.push(byte);
+        }
+        let (next, ended) = match mem::take(&mut self.state) {
+            State::Value { value, .. } if depth == value.depth => (State::Between, Some(value)),
+            State::Document(value) if depth == value.depth => (State::Documents, Some(value)),
+            // The collection that holds the list is still open.
+            State::Documents => (State::Rest { depth: depth - 1 }, None),
+            State::Rest { depth: around } if depth == around => (State::Between, None),
+            same => (same, None),
+        };
+        self.state = next;
+        Ok(ended)
+    }
+
+    /// Read a string to its end; its opening quote has been read.
+    fn string(&mut self) -> Result<(), Stop> {
+        let depth = self.open.len();
+        let is_key = match &mut self.state {
+            State::Between if depth == 0 => {
+                return self.broken("is not BioC-JSON: a string stands where a document should");
+            }
+            State::Documents => {
+                return self.broken("an element of the list of documents is a string, not a document");
+            }
+            State::Value { value, .. } => depth == value.depth + 1,
+            _ => false,
+        };
+        self.push(b'"');
+        let (mut content, mut escaped) = (Vec::new(), false);
         loop {
             let Some(byte) = self.bytes.next()? else {
                 return self.broken("the file ends in the middle of a JSON string; its last document is lost");
             };
-            if keeping {
-                self.keep(byte);
-            }
+            self.push(byte);
             match byte {
                 _ if escaped => escaped = false,
                 b'\\' => escaped = true,
                 b'"' => break,
-                _ if at_keys && content.len() < 16 => content.push(byte),
+                _ if is_key && content.len() < KEY_LIMIT => content.push(byte),
                 _ => {}
             }
         }
-        if at_keys {
-            self.key = content;
+        if let State::Value { key, .. } = &mut self.state
+            && is_key
+        {
+            *key = content;
         }
         Ok(())
+    }
+
+    fn push(&mut self, byte: u8) {
+        if let State::Value { value, .. } | State::Document(value) = &mut self.state {
+            value.push(byte);
+        }
     }
 }
 
@@ -186,7 +207,7 @@ mod tests {
         records.map(show).collect()
     }
 
-    fn whole(content: &str) -> Vec<(usize, String)> {
+    fn records(content: &str) -> Vec<(usize, String)> {
         split(content).into_iter().map(|found| found.expect(content)).collect()
     }
 
@@ -198,18 +219,18 @@ mod tests {
     #[test]
     fn collections_lists_exports_and_lines() {
         let text = "{\"source\": \"[{\", \"documents\": [\n {\"id\": \"1\", \"passages\": []},\n{\"id\": \"}\\\"]\"}], \"x\": [{}]}";
-        is(&whole(text), &[(2, "{\"id\": \"1\", \"passages\": []}"), (3, "{\"id\": \"}\\\"]\"}")]);
+        is(&records(text), &[(2, "{\"id\": \"1\", \"passages\": []}"), (3, "{\"id\": \"}\\\"]\"}")]);
         is(
-            &whole("[{\"id\":1},\n{\"documents\":[{\"id\":2}]}, {\"id\":3}]"),
+            &records("[{\"id\":1},\n{\"documents\":[{\"id\":2}]}, {\"id\":3}]"),
             &[(1, "{\"id\":1}"), (2, "{\"id\":2}"), (2, "{\"id\":3}")],
         );
-        is(&whole("{\"PubTator3\": [{\"id\":1}]}"), &[(1, "{\"id\":1}")]);
+        is(&records("{\"PubTator3\": [{\"id\":1}]}"), &[(1, "{\"id\":1}")]);
         is(
-            &whole("{\"id\":1,\"passages\":[{\"documents\":[1]}]}\n{\"documents\":[{\"id\":2}]}\n{\"id\":3}\n"),
+            &records("{\"id\":1,\"passages\":[{\"documents\":[1]}]}\n{\"documents\":[{\"id\":2}]}\n{\"id\":3}\n"),
             &[(1, "{\"id\":1,\"passages\":[{\"documents\":[1]}]}"), (2, "{\"id\":2}"), (3, "{\"id\":3}")],
         );
-        assert!(whole("").is_empty() && whole(" \n").is_empty() && whole("[]").is_empty());
-        assert!(whole("{\"documents\": []}").is_empty());
+        assert!(records("").is_empty() && records(" \n").is_empty() && records("[]").is_empty());
+        assert!(records("{\"documents\": []}").is_empty());
     }
 
     #[test]
@@ -245,7 +266,7 @@ mod tests {
                 format!("[{}]", documents.join(",")),
                 format!("{{\"source\": \"\", \"documents\": [{}], \"infons\": {{}}}}", documents.join(", ")),
             ] {
-                let found: Vec<String> = whole(&text).into_iter().map(|(_, raw)| raw).collect();
+                let found: Vec<String> = records(&text).into_iter().map(|(_, raw)| raw).collect();
                 proptest::prop_assert_eq!(&found, &documents);
             }
         }

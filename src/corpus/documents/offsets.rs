@@ -93,12 +93,12 @@ impl<'a> Converter<'a> {
     pub(super) fn fit(&self, segments: &[(usize, usize)], mention: Option<&str>) -> Option<Vec<Span>> {
         let (spans, slices) = self.spans(segments)?;
         let Some(mention) = mention else { return Some(spans) };
-        let hull = Span::new(spans[0].start, spans[spans.len() - 1].end);
+        let bounds = Span::bounding(&spans);
         let solid = |text: &str| text.split_whitespace().collect::<String>();
         let holds = if spans.len() == 1 {
             slices[0] == mention || (slices[0].split_whitespace().eq(mention.split_whitespace()))
         } else {
-            solid(&slices.concat()) == solid(mention) || self.index.slice(hull) == Some(mention)
+            solid(&slices.concat()) == solid(mention) || self.index.slice(bounds) == Some(mention)
         };
         holds.then_some(spans)
     }

@@ -1,5 +1,5 @@
-//! The bytes of one document after the other, without understanding them, so that a file of any size is read in
-//! bounded memory, and documents that are done already are passed over quickly.
+//! The bytes of one document after the other, without understanding them, so that a file of any
+//! size is read in bounded memory, and documents that are done already are passed over quickly.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

@@ -38,8 +38,8 @@ impl Document {
             // In the order of the text, whatever the file's: it is the order of the arguments where types do not say.
             // Of those that start together, the one that holds the others comes first.
             inside.sort_by_key(|&index| {
-                let hull = self.mentions[index].hull();
-                (hull.start, std::cmp::Reverse(hull.end))
+                let bounds = self.mentions[index].bounding_span();
+                (bounds.start, std::cmp::Reverse(bounds.end))
             });
             let (spans, joined) = self.spans(passage, &inside);
             if joined {
@@ -64,8 +64,8 @@ impl Document {
             }
             for index in inside {
                 let mention = &self.mentions[index];
-                let hull = mention.hull();
-                let (start, end) = (hull.start - passage.start, hull.end - passage.start);
+                let bounds = mention.bounding_span();
+                let (start, end) = (bounds.start - passage.start, bounds.end - passage.start);
                 let home = spans.partition_point(|span| span.start <= start).checked_sub(1);
                 let Some(home) = home.filter(|&home| end <= spans[home].end) else {
                     note(

@@ -1,5 +1,5 @@
-//! The `<document>` elements of a BioC-XML file one by one, found by tags alone. What stands around them, a document type
-//! included, is not looked at.
+//! The `<document>` elements of a BioC-XML file one by one, found by tags alone. What stands around
+//! them, a document type included, is not looked at.
 
 use std::sync::Arc;
 

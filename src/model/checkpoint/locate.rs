@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
+use super::format::{Format, WEIGHTS_FILE};
 use super::stored::Contents;
-use super::{Format, WEIGHTS_FILE, flax, pytorch, safetensors, tensorflow};
+use super::{flax, pytorch, safetensors, tensorflow};
 use crate::{Error, Result};
 
 const SHARDED: &str = "model.safetensors.index.json";

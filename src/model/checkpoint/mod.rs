@@ -14,6 +14,7 @@
 
 mod crc32c;
 mod flax;
+mod format;
 mod locate;
 mod names;
 mod pickle;
@@ -29,40 +30,11 @@ use std::path::{Path, PathBuf};
 use crate::model::params::encoder_specs;
 use crate::model::{EncoderConfig, ParamSpec, Weights};
 use crate::{Error, Result};
-use names::Named;
-pub use safetensors::{write, write_tensors};
+use names::{Named, stored_names};
 use stored::{Contents, Dtype};
 
-/// The weight file that biorel writes.
-pub const WEIGHTS_FILE: &str = "model.safetensors";
-
-/// How a checkpoint was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// safetensors.
-    Safetensors,
-    /// `torch.save` of torch 1.6 and newer: a zip archive.
-    PyTorch,
-    /// `torch.save` before 1.6: pickles in a row.
-    PyTorchLegacy,
-    /// TensorFlow 1: index and data files.
-    TensorFlow,
-    /// Flax: msgpack.
-    Flax,
-}
-
-impl Format {
-    /// A name for people.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Safetensors => "safetensors",
-            Self::PyTorch => "PyTorch",
-            Self::PyTorchLegacy => "PyTorch (legacy form)",
-            Self::TensorFlow => "TensorFlow",
-            Self::Flax => "Flax",
-        }
-    }
-}
+pub use format::{Extra, Format, WEIGHTS_FILE};
+pub use safetensors::{write, write_tensors};
 
 /// What was read, what was left, and what was not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,29 +50,6 @@ pub struct LoadReport {
     pub unused: Vec<String>,
     /// Tensors that transformers' `BertModel` has and the file lacks. The encoder does without: the pooler.
     pub missing: Vec<String>,
-}
-
-/// A tensor that the encoder does not compute with but that is saved again: transformers' pooler.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Extra {
-    /// Name without `bert.`.
-    pub name: String,
-    /// Shape.
-    pub shape: Vec<usize>,
-    /// Values.
-    pub values: Vec<f32>,
-}
-
-/// The names and shapes under which a parameter is stored: three for queries, keys and values, else one.
-fn stored_names(spec: &ParamSpec) -> Vec<(String, Vec<usize>)> {
-    if !spec.name.contains(".self.qkv.") {
-        return vec![(spec.name.clone(), spec.shape.clone())];
-    }
-    let mut shape = spec.shape.clone();
-    if let Some(rows) = shape.first_mut() {
-        *rows /= 3;
-    }
-    ["query", "key", "value"].map(|part| (spec.name.replace(".qkv.", &format!(".{part}.")), shape.clone())).to_vec()
 }
 
 /// Read the encoder of a model directory, and the parameters of a head if `head` names any.

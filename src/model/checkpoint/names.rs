@@ -10,8 +10,9 @@
 
 use std::collections::BTreeMap;
 
-use super::Format;
+use super::format::Format;
 use super::stored::{Contents, Stored};
+use crate::model::ParamSpec;
 
 /// A tensor under its canonical name.
 #[derive(Debug, Clone)]
@@ -80,6 +81,18 @@ fn tensorflow(original: &str) -> Option<(String, bool)> {
         table if table.ends_with("_embeddings") => (name + table + ".weight", false),
         other => (name + other, false),
     })
+}
+
+/// The names and shapes under which a parameter is stored: three for queries, keys and values, else one.
+pub(super) fn stored_names(spec: &ParamSpec) -> Vec<(String, Vec<usize>)> {
+    if !spec.name.contains(".self.qkv.") {
+        return vec![(spec.name.clone(), spec.shape.clone())];
+    }
+    let mut shape = spec.shape.clone();
+    if let Some(rows) = shape.first_mut() {
+        *rows /= 3;
+    }
+    ["query", "key", "value"].map(|part| (spec.name.replace(".qkv.", &format!(".{part}.")), shape.clone())).to_vec()
 }
 
 #[cfg(test)]

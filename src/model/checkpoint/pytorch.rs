@@ -10,7 +10,7 @@ use std::path::Path;
 
 use zip::{CompressionMethod, ZipArchive};
 
-use super::Format;
+use super::format::Format;
 use super::pickle::{self, Fault, Heap, Value};
 use super::stored::{Contents, DataFile, Stored};
 use crate::{Error, Result};

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use safetensors::tensor::{self, Metadata, View};
 
-use super::Extra;
+use super::format::Extra;
+use super::names::stored_names;
 use super::stored::{Contents, DataFile, Dtype, Stored};
 use crate::model::Weights;
 use crate::{Error, Result};
@@ -87,7 +88,7 @@ impl View for Part<'_> {
 pub fn write(path: &Path, weights: &Weights, extras: &[Extra]) -> Result<()> {
     let mut parts: Vec<(String, Part<'_>)> = Vec::new();
     for (spec, values) in weights.specs.iter().zip(&weights.values) {
-        let names = super::stored_names(spec);
+        let names = stored_names(spec);
         let size = (values.len() / names.len()).max(1);
         parts.extend(
             names.into_iter().zip(values.chunks(size)).map(|((name, shape), values)| (name, Part { shape, values })),

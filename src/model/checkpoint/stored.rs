@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 
-use super::{Format, crc32c};
+use super::crc32c;
+use super::format::Format;
 use crate::{Error, Result};
 
 /// Type of a tensor's elements.

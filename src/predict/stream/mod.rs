@@ -1,18 +1,18 @@
-//! Prediction on documents of any number: reading and cutting into word pieces goes on beside the computation, and what
-//! is in memory at a time is bounded by the size of a part.
+//! Prediction on documents of any number: documents are read and cut into word pieces while the
+//! engine computes, and memory is bounded by the size of a part.
 //!
 //! ```text
 //! reader: files -> records -> documents -> pairs -> Features --(1 part)--> engine: probabilities --(1 part)--> caller
 //! ```
 //!
-//! Where a part ends depends on the documents alone, so that a run that goes on at the start of a part gives the same
-//! parts, to the bit. A document that cannot be used is a [`Failure`] and stops nothing.
+//! Where a part ends depends on the documents alone, so that a run that resumes at the start of a
+//! part gives the same parts, to the bit. A document that cannot be used is a [`Failure`] and stops
+//! nothing.
 
+mod parts;
 mod prepare;
 mod reader;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -25,116 +25,13 @@ use rayon::prelude::*;
 use crate::corpus::documents::{Document, Input};
 use crate::model::RelationModel;
 use crate::ops::Ops;
-use crate::ops::compute::{Compute, Job};
-use crate::predict::predict;
+use crate::ops::compute::Job;
+use crate::predict::{OnBatch, Predict, predict};
 use crate::{Error, Result};
 use prepare::{Prepared, Read, failure, prepare};
 use reader::Reader;
 
-/// How documents become pairs, and pairs parts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamSettings {
-    /// The model's name of a type of the files, where they differ in more than capitals.
-    pub types: BTreeMap<String, String>,
-    /// Documents in a part, at most.
-    pub part_documents: usize,
-    /// Pairs in a part; only a part of a single document may have more.
-    pub part_pairs: usize,
-    /// A document with more pairs is a failure.
-    pub max_pairs: usize,
-    /// Which share of the documents: number `.0`, from 0, of `.1`.
-    pub shard: (usize, usize),
-    /// Whether documents keep what they were read from, to be written again.
-    pub keep_raw: bool,
-    /// What computes. As many threads as it has are there for reading.
-    pub compute: Compute,
-}
-
-impl StreamSettings {
-    /// The usual sizes.
-    pub fn new(compute: Compute) -> Self {
-        Self {
-            types: BTreeMap::new(),
-            part_documents: 1000,
-            part_pairs: 16_384,
-            max_pairs: 100_000,
-            shard: (0, 1),
-            keep_raw: false,
-            compute,
-        }
-    }
-
-    /// # Errors
-    /// [`Error::Config`] for a setting out of range.
-    fn validate(&self) -> Result<()> {
-        let positive = [
-            ("part_documents", self.part_documents),
-            ("part_pairs", self.part_pairs),
-            ("max_pairs", self.max_pairs),
-            ("shard", self.shard.1),
-        ];
-        if let Some((field, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return Err(Error::config(*field, "must be at least 1"));
-        }
-        if self.shard.0 >= self.shard.1 {
-            let message = format!("{} of {} does not exist", self.shard.0 + 1, self.shard.1);
-            return Err(Error::config("shard", message));
-        }
-        Ok(())
-    }
-}
-
-/// Where a run goes on: a file, and how many of its documents are done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord)]
-pub struct Position {
-    /// Index of the file.
-    pub file: usize,
-    /// Documents of it that are done, those of other shards included.
-    pub record: usize,
-}
-
-/// A document that could not be used, or a file that could not be read on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// The file.
-    pub path: PathBuf,
-    /// The line, where it is known.
-    pub line: Option<usize>,
-    /// The document, where it is known.
-    pub document: Option<String>,
-    /// Why.
-    pub reason: String,
-}
-
-/// A candidate pair of a document.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Row {
-    /// Index in [`Part::documents`].
-    pub document: usize,
-    /// Number of the sentence in the document.
-    pub sentence: usize,
-    /// Indices of the document's mentions.
-    pub mentions: [usize; 2],
-    /// Probability of every label; `None` for a pair whose mentions do not fit into the model's length.
-    pub probabilities: Option<Vec<f32>>,
-}
-
-/// Some documents with their pairs.
-#[derive(Debug, Default)]
-pub struct Part {
-    /// Those that could be used.
-    pub documents: Vec<Document>,
-    /// Their pairs, in order.
-    pub rows: Vec<Row>,
-    /// Those that could not.
-    pub failures: Vec<Failure>,
-    /// How often something was left out or read otherwise, by what it was.
-    pub counts: BTreeMap<String, usize>,
-    /// Where the next part starts.
-    pub next: Position,
-    /// Bytes of the files of this shard that are read, packed as they are.
-    pub bytes: u64,
-}
+pub use parts::{Failure, Part, Position, Row, StreamSettings};
 
 /// The computation over all parts, with the weights uploaded once.
 struct Classify<'a> {
@@ -202,7 +99,7 @@ impl Stream {
                 settings.compute.execute(compute)
             });
             if let Err(error) = outcome {
-                // Nobody may be listening any more.
+                // The receiver may be gone.
                 let _ = send.send(Err(error));
             }
         };
@@ -241,7 +138,7 @@ impl Drop for Stream {
         self.stop.store(true, Ordering::Relaxed);
         self.parts = None;
         if let Some(worker) = self.worker.take() {
-            // A panic there has been told by `next`, or nobody asks any more.
+            // `next` has reported a panic of the worker, or nobody will call it again.
             let _ = worker.join();
         }
     }
@@ -250,14 +147,14 @@ impl Drop for Stream {
 /// Classify documents in memory, all of them as one part.
 ///
 /// # Errors
-/// [`Error::Corpus`] for a document that cannot be used, unless it is to be kept among the failures, and whatever
-/// `on_batch` returns.
+/// [`Error::Corpus`] for a document that cannot be used, unless it is to be kept among the
+/// failures, and whatever `on_batch` returns.
 pub fn predict_documents(
     model: &RelationModel,
     documents: Vec<Document>,
     settings: &StreamSettings,
     keep_failures: bool,
-    on_batch: crate::predict::OnBatch<'_>,
+    on_batch: OnBatch<'_>,
 ) -> Result<Part> {
     settings.validate()?;
     let names: Vec<String> = documents.iter().map(|document| document.id.clone()).collect();
@@ -272,7 +169,7 @@ pub fn predict_documents(
         }
     }
     let RelationModel { network, weights, .. } = model;
-    let job = crate::predict::Predict { network, weights, features: &prepared.features, on_batch };
+    let job = Predict { network, weights, features: &prepared.features, on_batch };
     let predictions = settings.compute.execute(job)?;
     Ok(prepared.finish(predictions))
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::{Failure, Part, Position, Row, StreamSettings};
+use super::parts::{Failure, Part, Position, Row, StreamSettings};
 use crate::corpus::documents::{Document, Record};
 use crate::encode::{Features, mark_arguments};
 use crate::model::RelationModel;

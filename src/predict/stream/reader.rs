@@ -1,4 +1,4 @@
-//! What reads the files of a shard, beside the computation.
+//! The thread that reads the files of a shard while the engine computes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
@@ -6,8 +6,8 @@ use std::sync::mpsc::SyncSender;
 use rayon::ThreadPool;
 use rayon::prelude::*;
 
+use super::parts::{Position, StreamSettings};
 use super::prepare::{Prepared, failure, parse};
-use super::{Position, StreamSettings};
 use crate::corpus::documents::{Input, RecordResult, Records};
 use crate::model::RelationModel;
 
@@ -15,10 +15,11 @@ use crate::model::RelationModel;
 const CHUNK: usize = 64;
 /// Bytes of documents that are parsed together.
 const CHUNK_BYTES: usize = 4 << 20;
-/// With so many files for each shard, whole files are dealt out, so that no shard reads them all.
+/// From so many files for each shard on, every file belongs to one shard, so that no shard reads
+/// them all.
 const FILES_PER_SHARD: usize = 8;
 
-/// The reader: hands parts on until the files end or nobody wants them.
+/// The reader. It sends parts until the files end or the receiver is gone.
 pub(super) struct Reader<'a> {
     pub inputs: &'a [Input],
     pub start: Position,
@@ -42,7 +43,7 @@ impl Reader<'_> {
         }
     }
 
-    /// False once nobody wants more.
+    /// Read all files. Returns false once the receiver is gone.
     pub fn run(mut self) -> bool {
         let inputs = self.inputs;
         for (file, input) in inputs.iter().enumerate() {
@@ -90,7 +91,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Add documents, and hand on what is full.
+    /// Add documents to the part, and send it when it is full.
     fn take(&mut self, file: usize, chunk: Vec<(usize, RecordResult)>, bytes: u64) -> bool {
         let (model, settings) = (self.model, self.settings);
         let read: Vec<_> = self.pool.install(|| {
@@ -112,7 +113,7 @@ impl Reader<'_> {
         !self.stop.load(Ordering::Relaxed)
     }
 
-    /// Hand the part on; the next one starts at `next`.
+    /// Send the part; the next one starts at `next`.
     fn flush(&mut self, next: Position, bytes: u64) -> bool {
         let mut part = std::mem::replace(&mut self.part, Prepared::empty(next));
         part.part.next = next;

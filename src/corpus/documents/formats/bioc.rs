@@ -125,10 +125,10 @@ impl Bioc {
             let infon = |key: &str| annotation.infons.iter().find(|(known, _)| known == key).map(|(_, value)| value);
             let kind = infon("type").cloned().unwrap_or_default();
             let identifiers = CONCEPT_KEYS.iter().find_map(|key| infon(key)).map(|field| concepts(field));
-            let hull = Span::new(spans[0].start, spans[spans.len() - 1].end);
+            let bounds = Span::bounding(&spans);
             let home = match self.passages[passage].duplicate {
                 false => Some(place_of[passage]),
-                true => document.passages.iter().position(|passage| passage.slice(hull).is_some()),
+                true => document.passages.iter().position(|passage| passage.slice(bounds).is_some()),
             };
             let slice = || spans.iter().filter_map(|&span| document.slice(span)).collect::<Vec<_>>().join(" ");
             let text = annotation.text.clone().filter(|text| !text.is_empty()).unwrap_or_else(slice);

@@ -134,8 +134,8 @@ pub(super) fn parse(record: Record) -> Result<Document> {
             );
             return Err(Error::corpus_line(&*record.path, row.line, message));
         };
-        let hull = spans[0];
-        let passage = match (hull.end < body_start, hull.start >= body_start) {
+        let bounds = spans[0];
+        let passage = match (bounds.end < body_start, bounds.start >= body_start) {
             (true, _) => Some(0),
             (_, true) => Some(1),
             _ => None,
@@ -155,7 +155,7 @@ pub(super) fn parse(record: Record) -> Result<Document> {
 fn argument_of(written: &str, document: &Document) -> Argument {
     let place = written.strip_prefix('@').and_then(|place| place.split_once('-'));
     let place = place.and_then(|(start, end)| Some((start.parse::<usize>().ok()?, end.parse::<usize>().ok()?)));
-    let at = |mention: &Mention| Some((mention.hull().start, mention.hull().end)) == place;
+    let at = |mention: &Mention| Some((mention.bounding_span().start, mention.bounding_span().end)) == place;
     match document.mentions.iter().position(at).filter(|_| place.is_some()) {
         Some(index) => Argument::Mention(index),
         None => Argument::Concept(written.to_owned()),
@@ -216,10 +216,10 @@ fn lines_of(document: &Document) -> Result<String> {
             let message = format!("mention {} stands in two passages, which PubTator's format cannot hold", mention.id);
             return Err(Error::corpus(format!("document {id}"), message));
         };
-        let hull = mention.hull();
+        let bounds = mention.bounding_span();
         let own = document.passages[passage].start;
-        let (start, end) = (hull.start - own + starts[passage], hull.end - own + starts[passage]);
-        let stands = line(document.slice(hull).unwrap_or_default());
+        let (start, end) = (bounds.start - own + starts[passage], bounds.end - own + starts[passage]);
+        let stands = line(document.slice(bounds).unwrap_or_default());
         let _ = write!(text, "{id}\t{start}\t{end}\t{stands}\t{}", line(&mention.kind));
         match mention.identifiers.is_empty() {
             true => text.push_str("\t-\n"),
@@ -233,8 +233,8 @@ fn lines_of(document: &Document) -> Result<String> {
             Argument::Mention(index) => {
                 let mention = &document.mentions[*index];
                 let (own, at) = mention.passage.map_or((0, 0), |p| (document.passages[p].start, starts[p]));
-                let hull = mention.hull();
-                format!("@{}-{}", hull.start - own + at, hull.end - own + at)
+                let bounds = mention.bounding_span();
+                format!("@{}-{}", bounds.start - own + at, bounds.end - own + at)
             }
             Argument::Concept(name) => name.clone(),
         };

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Fault, Global, GlobalRef, Heap, Pickle, Storage, Tensor, Value, refuse};
+use super::value::{Fault, Global, GlobalRef, Heap, Pickle, Storage, Tensor, Value, refuse};
 
 /// The state of a pickle that is being read.
 pub(super) struct Machine<'a> {

@@ -1,8 +1,8 @@
-//! The state of a training run on disk, so that a killed run goes on and ends with the same bits.
+//! Checkpoints of a training run on disk, so that a killed run resumes and ends with the same bits.
 //!
-//! All randomness is a function of (seed, step), so weights, moments, the history and the evaluations with the weights
-//! that did best are everything. The file also holds a fingerprint of what the run depends on; a state of another run is
-//! refused rather than continued.
+//! All randomness is a function of (seed, step). A checkpoint is therefore complete with weights,
+//! moments, the history, and the evaluations with the weights that did best. It also holds a
+//! fingerprint of what the run depends on: the checkpoint of another run is refused.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -11,21 +11,24 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::evaluation::Evaluations;
+use super::evaluation::{Evaluation, Evaluations};
+use super::progress::{Progress, StepRecord};
 use super::trainer::{Snapshot, Trainer};
-use super::{Evaluation, Progress, StepRecord, TrainingSettings};
 use crate::atomic;
+use crate::config::TrainingSettings;
+use crate::digest::hex;
 use crate::encode::Features;
 use crate::model::{Network, ParamSpec, Weights, checkpoint};
 use crate::ops::Ops;
 use crate::{Error, Result};
 
-/// Where and how often the state of a run is kept.
+/// Where and how often checkpoints of a run are saved.
 #[derive(Debug, Clone, Copy)]
-pub struct StatePlan<'a> {
-    /// The file. If it is there, the run goes on from it.
+pub struct CheckpointPlan<'a> {
+    /// The file. If it is there, the run resumes from it.
     pub path: &'a Path,
-    /// Steps between two writes; it is also written after the last step and when the run is stopped.
+    /// Steps between two writes; it is also written after the last step and when the run is
+    /// stopped.
     pub every: usize,
 }
 
@@ -45,16 +48,16 @@ struct Header {
     best: bool,
 }
 
-/// Keeps and restores the state of one run.
-pub struct Keeper {
+/// Saves and restores the checkpoint of one run.
+pub struct Checkpointer {
     path: PathBuf,
     every: usize,
     fingerprint: String,
 }
 
-impl Keeper {
+impl Checkpointer {
     pub fn new(
-        plan: StatePlan<'_>,
+        plan: CheckpointPlan<'_>,
         network: &Network,
         weights: &Weights,
         features: [&[Features]; 2],
@@ -71,17 +74,17 @@ impl Keeper {
         for values in &weights.values {
             hash.update(bytes(values));
         }
-        let fingerprint = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let fingerprint = hex(hash);
         Self { path: plan.path.to_path_buf(), every: plan.every.max(1), fingerprint }
     }
 
-    /// Whether the state is to be written after `step` steps.
+    /// Whether a checkpoint is due after `step` steps.
     pub fn due(&self, step: usize) -> bool {
         step.is_multiple_of(self.every)
     }
 
-    /// Write the state: complete or not at all, and never over a good one before the new one is whole.
-    pub fn keep<O: Ops>(&self, trainer: &Trainer<'_, O>, progress: &Progress) -> Result<()> {
+    /// Save a checkpoint, atomically.
+    pub fn save<O: Ops>(&self, trainer: &Trainer<'_, O>, progress: &Progress) -> Result<()> {
         let Progress { history, evaluations, .. } = progress;
         let snapshot = trainer.snapshot()?;
         let header = Header {
@@ -92,8 +95,8 @@ impl Keeper {
             evaluations: evaluations.records.clone(),
             best: evaluations.best.is_some(),
         };
-        let damaged = |e: &dyn std::fmt::Display| Error::checkpoint(&self.path, format!("cannot be written: {e}"));
-        let header = serde_json::to_string(&header).map_err(|e| damaged(&e))?;
+        let unwritable = |e: &dyn std::fmt::Display| Error::checkpoint(&self.path, format!("cannot be written: {e}"));
+        let header = serde_json::to_string(&header).map_err(|e| unwritable(&e))?;
         let mut tensors: Vec<(String, Vec<u8>, &ParamSpec)> = Vec::new();
         for (index, spec) in trainer.specs().iter().enumerate() {
             tensors.push((format!("value.{}", spec.name), bytes(&snapshot.params[index]), spec));
@@ -107,53 +110,33 @@ impl Keeper {
         }
         let views = tensors.iter().map(|(name, data, spec)| {
             let view = TensorView::new(Dtype::F32, spec.shape.clone(), data);
-            view.map(|view| (name.clone(), view)).map_err(|e| damaged(&e))
+            view.map(|view| (name.clone(), view)).map_err(|e| unwritable(&e))
         });
         let views = views.collect::<Result<Vec<_>>>()?;
-        // In a folder of its own: whatever a kill leaves half-written, the next run knows it by the folder's name.
-        let partial = self.partial();
-        let file = partial.join("state");
         let metadata = HashMap::from([(HEADER.to_string(), header)]);
-        let result = std::fs::create_dir_all(&partial)
-            .map_err(Error::io(&partial))
-            .and_then(|()| checkpoint::write_tensors(&file, views, metadata))
-            .and_then(|()| atomic::sync(&partial))
-            .and_then(|()| std::fs::rename(&file, &self.path).map_err(Error::io(&self.path)));
-        if let (Ok(()), Some(folder)) = (&result, partial.parent()) {
-            atomic::sync_names(folder);
-        }
-        // What is half-written is of no use; that it could not be removed matters less than the error itself.
-        let _ = std::fs::remove_dir_all(&partial);
-        result
+        atomic::write_file(&self.path, |file| checkpoint::write_tensors(file, views, metadata))
     }
 
-    /// Where the state is written before it takes the place of the old one.
-    fn partial(&self) -> PathBuf {
-        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        self.path.with_file_name(format!(".{name}.partial"))
-    }
-
-    /// Go on from the file, if there is one.
+    /// Resume from the file, if there is one.
     ///
     /// # Errors
-    /// [`Error::Config`] when it is the state of another run, [`Error::Checkpoint`] when it is damaged.
+    /// [`Error::Config`] when it belongs to another run, [`Error::Checkpoint`] when it is corrupt.
     pub fn restore<O: Ops>(&self, trainer: &mut Trainer<'_, O>, progress: &mut Progress) -> Result<()> {
-        // What a killed run had half-written; there is rarely anything, and nothing depends on its removal.
-        let _ = std::fs::remove_dir_all(self.partial());
+        atomic::discard_partial(&self.path);
         let data = match std::fs::read(&self.path) {
             Ok(data) => data,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             Err(source) => return Err(Error::Io { path: self.path.clone(), source }),
         };
-        let damaged = |what: &str| {
-            let message = format!("not a training state ({what}); delete it to start the run anew");
+        let corrupt = |what: &str| {
+            let message = format!("not a training checkpoint ({what}); delete it to start the run anew");
             Error::checkpoint(&self.path, message)
         };
-        let (_, metadata) = SafeTensors::read_metadata(&data).map_err(|e| damaged(&e.to_string()))?;
+        let (_, metadata) = SafeTensors::read_metadata(&data).map_err(|e| corrupt(&e.to_string()))?;
         let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(HEADER));
         let header: Header = header
             .and_then(|header| serde_json::from_str(header).ok())
-            .ok_or_else(|| damaged("its header is missing"))?;
+            .ok_or_else(|| corrupt("its header is missing"))?;
         if header.format != FORMAT || header.fingerprint != self.fingerprint {
             let message = format!(
                 "{} belongs to a run with other settings, data or encoder; give another file, or delete it to start anew",
@@ -162,13 +145,13 @@ impl Keeper {
             return Err(Error::config("state", message));
         }
         if usize::try_from(header.steps) != Ok(header.history.len()) {
-            return Err(damaged("its history is not that of its steps"));
+            return Err(corrupt("its history is not that of its steps"));
         }
-        let file = SafeTensors::deserialize(&data).map_err(|e| damaged(&e.to_string()))?;
+        let file = SafeTensors::deserialize(&data).map_err(|e| corrupt(&e.to_string()))?;
         let read = |name: String, spec: &ParamSpec| -> Result<Vec<f32>> {
-            let view = file.tensor(&name).map_err(|e| damaged(&e.to_string()))?;
+            let view = file.tensor(&name).map_err(|e| corrupt(&e.to_string()))?;
             if view.shape() != spec.shape || view.dtype() != Dtype::F32 {
-                return Err(damaged(&format!("{name} has another shape")));
+                return Err(corrupt(&format!("{name} has another shape")));
             }
             Ok(view.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
         };

@@ -1,5 +1,6 @@
-//! The one door between Python and the core: it releases the interpreter's lock while the core works, looks for Ctrl-C,
-//! and turns a panic into an exception, so that none ever reaches Python.
+//! The runtime guard between Python and the core. Every call into the core goes through it: it
+//! releases the interpreter's lock while the core works, handles Ctrl-C, and turns a panic into an
+//! exception.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
@@ -14,18 +15,18 @@ use pyo3::prelude::*;
 use super::error::internal;
 use crate::{Error, Result};
 
-/// How often Ctrl-C is looked for while the core has no news.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// How often signals are checked while the core reports nothing.
+const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The process that imported the extension.
-static HOME: OnceLock<u32> = OnceLock::new();
+static IMPORTED_BY: OnceLock<u32> = OnceLock::new();
 
 /// The process whose computations started candle's own threads; 0 before any.
-static COMPUTED: AtomicU32 = AtomicU32::new(0);
+static COMPUTED_IN: AtomicU32 = AtomicU32::new(0);
 
 /// Remember the process; called once, on import.
-pub fn settle() {
-    HOME.get_or_init(std::process::id);
+pub fn init() {
+    IMPORTED_BY.get_or_init(std::process::id);
 }
 
 /// Run `work`, which is short, without the interpreter's lock.
@@ -36,7 +37,7 @@ pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send
     py.detach(|| guarded(work))?.map_err(PyErr::from)
 }
 
-/// What long work came to: its result, and what was raised meanwhile.
+/// The result of long work, and what was raised meanwhile.
 pub struct Outcome<T> {
     /// The result; of work that was stopped early, what it had by then.
     pub value: T,
@@ -44,12 +45,14 @@ pub struct Outcome<T> {
     pub raised: Option<PyErr>,
 }
 
-/// Run long `work` in a thread of its own. `work` receives a function for its news, to be called often: it answers
-/// [`Error::Interrupted`] once the work should stop. Python lets only the calling thread handle signals, so that thread
-/// waits here, calls `report` with the news and handles Ctrl-C within [`PATIENCE`].
+/// Run long `work` in a thread of its own. `work` receives a callback for its events and must call
+/// it often: the callback returns [`Error::Interrupted`] once the work should stop. Python lets
+/// only the calling thread handle signals. That thread therefore waits here, calls `report` with
+/// each event, and handles Ctrl-C within [`SIGNAL_INTERVAL`].
 ///
 /// # Errors
-/// The core's error, or what was raised meanwhile if the core could make nothing of it; else as [`detached`].
+/// What was raised meanwhile, if the core has no result without the rest of its work; else as
+/// [`detached`].
 pub fn reporting<T: Send, N: Send>(
     py: Python<'_>,
     mut report: impl FnMut(Python<'_>, N) -> PyResult<()> + Send,
@@ -64,27 +67,27 @@ pub fn reporting<T: Send, N: Send>(
             let stop = &stop;
             let worker = scope.spawn(move || {
                 guarded(|| {
-                    work(&mut move |news| {
+                    work(&mut move |event| {
                         // The receiver outlives the worker.
-                        let _ = sender.send(news);
+                        let _ = sender.send(event);
                         if stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
                     })
                 })
             });
             loop {
-                let news = match receiver.recv_timeout(PATIENCE) {
-                    Ok(news) => Some(news),
+                let event = match receiver.recv_timeout(SIGNAL_INTERVAL) {
+                    Ok(event) => Some(event),
                     Err(RecvTimeoutError::Timeout) => None,
                     Err(RecvTimeoutError::Disconnected) => break,
                 };
                 if raised.is_some() {
                     continue;
                 }
-                let said = Python::attach(|py| {
+                let reported = Python::attach(|py| {
                     py.check_signals()?;
-                    news.map_or(Ok(()), |news| report(py, news))
+                    event.map_or(Ok(()), |event| report(py, event))
                 });
-                if let Err(error) = said {
+                if let Err(error) = reported {
                     raised = Some(error);
                     stop.store(true, Ordering::Relaxed);
                 }
@@ -99,7 +102,7 @@ pub fn reporting<T: Send, N: Send>(
     }
 }
 
-/// [`reporting`] for work that has nothing to show for itself when stopped early.
+/// [`reporting`] for work that has no result when stopped early.
 ///
 /// # Errors
 /// As [`reporting`], and what was raised meanwhile.
@@ -114,10 +117,10 @@ pub fn interruptible<T: Send>(
     }
 }
 
-/// Call `work`; a panic comes back as an exception.
+/// Call `work`; a panic becomes an exception.
 fn guarded<T: Send>(work: impl FnOnce() -> T + Send) -> PyResult<T> {
-    // Nothing that `work` had borrowed is looked at after a panic: the values are dropped with the error.
-    catch_unwind(AssertUnwindSafe(|| at_home(work))).unwrap_or_else(|payload| {
+    // Nothing that `work` borrows is used after a panic.
+    catch_unwind(AssertUnwindSafe(|| fork_safe(work))).unwrap_or_else(|payload| {
         let message = payload
             .downcast_ref::<String>()
             .map(String::as_str)
@@ -127,17 +130,17 @@ fn guarded<T: Send>(work: impl FnOnce() -> T + Send) -> PyResult<T> {
     })
 }
 
-/// candle, which computes the heads, keeps threads of its own for large tensors, for the life of a process and without a
-/// way to start them again. In the child of a process that had started them, the first large tensor would wait for ever.
-/// With `CANDLE_NUM_THREADS=1` it never starts any.
+/// candle, which computes the heads, has threads of its own for large tensors. They live as long as
+/// the process and cannot be started again: in the forked child of a process that had started them,
+/// the first large tensor would wait for ever. With `CANDLE_NUM_THREADS=1` candle starts none.
 fn refuse_after_fork() -> PyResult<()> {
     let this = std::process::id();
-    let before = COMPUTED.swap(this, Ordering::Relaxed);
+    let before = COMPUTED_IN.swap(this, Ordering::Relaxed);
     let alone = std::env::var("CANDLE_NUM_THREADS").is_ok_and(|threads| threads.trim() == "1");
     if before == 0 || before == this || alone {
         return Ok(());
     }
-    COMPUTED.store(before, Ordering::Relaxed);
+    COMPUTED_IN.store(before, Ordering::Relaxed);
     Err(PyRuntimeError::new_err(
         "biorel cannot compute in a forked process after its parent did: their threads are not there. Start processes with \
          multiprocessing.get_context(\"spawn\"), or set the environment variable CANDLE_NUM_THREADS=1 before biorel's \
@@ -145,10 +148,11 @@ fn refuse_after_fork() -> PyResult<()> {
     ))
 }
 
-/// After `os.fork` (multiprocessing's way on Linux until Python 3.14) rayon's own pool is there in name only: its threads
-/// stayed with the parent, and who gives it work waits for ever. There, `work` gets a pool for itself.
-fn at_home<T: Send>(work: impl FnOnce() -> T + Send) -> PyResult<T> {
-    if HOME.get().is_none_or(|home| *home == std::process::id()) {
+/// Run `work` on a pool that has threads. After `os.fork` (the default of multiprocessing on Linux
+/// until Python 3.14) the threads of rayon's global pool are only in the parent, and work given to
+/// it would wait for ever: `work` then gets a pool of its own.
+fn fork_safe<T: Send>(work: impl FnOnce() -> T + Send) -> PyResult<T> {
+    if IMPORTED_BY.get().is_none_or(|importer| *importer == std::process::id()) {
         return Ok(work());
     }
     let pool = rayon::ThreadPoolBuilder::new().build();

@@ -1,0 +1,124 @@
+//! The weight of every word of many instances, by the head's attention, the encoder's, or the
+//! gradient.
+
+use std::str::FromStr;
+
+use super::explain::{Explain, Explained};
+use super::words::{WordWeight, word_weights};
+use crate::encode::Instance;
+use crate::model::RelationModel;
+use crate::model::head::Weighs;
+use crate::ops::compute::Compute;
+use crate::predict::{OnBatch, Prediction, classify_instances};
+use crate::text::stem;
+use crate::{Error, Result};
+
+/// Whose weights a word has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WeightSource {
+    /// The head's attention over the last layer; only some heads have one.
+    Head,
+    /// The attention of `[CLS]` in the encoder's last layer.
+    Encoder,
+    /// `|gradient x input|`.
+    Gradient,
+}
+
+impl WeightSource {
+    /// All of them, in the order in which messages name them.
+    pub const ALL: [Self; 3] = [Self::Head, Self::Encoder, Self::Gradient];
+
+    /// The name as users write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Head => "head",
+            Self::Encoder => "encoder",
+            Self::Gradient => "gradient",
+        }
+    }
+}
+
+impl FromStr for WeightSource {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|source| source.name() == name).ok_or_else(|| {
+            let known = Self::ALL.map(Self::name).join(", ");
+            Error::config("kind", format!("`{name}` is not one of {known}"))
+        })
+    }
+}
+
+/// A word of an instance with its weight.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WordRow {
+    /// Index of the instance among those given.
+    pub instance: usize,
+    /// Index of the label that the instance is predicted to have.
+    pub predicted: usize,
+    /// The word.
+    pub word: WordWeight,
+    /// How many words the instance has.
+    pub words: usize,
+    /// Its Porter stem.
+    pub stem: String,
+}
+
+impl WordRow {
+    /// The weight against 1 / `words`, what each word of the instance would have if all were attended to alike.
+    pub fn relative(&self) -> f64 {
+        self.word.weight * self.words as f64
+    }
+}
+
+/// One row per word of every instance, in order. Instances that do not fit into the model's length
+/// have none.
+///
+/// # Errors
+/// [`Error::Config`] for the head's weights of a head that does not weigh words, and whatever
+/// `on_batch` returns.
+pub fn word_table(
+    model: &RelationModel,
+    instances: &[Instance],
+    source: WeightSource,
+    compute: Compute,
+    on_batch: OnBatch<'_>,
+) -> Result<Vec<WordRow>> {
+    let head = model.card.training.head;
+    if source == WeightSource::Head && head.weighs() != Weighs::Words {
+        let message = format!(
+            "`{head}` does not weigh words; attention and attention-no-cls do. For any head, kind=\"encoder\" gives the \
+             encoder's own attention and kind=\"gradient\" the gradient's"
+        );
+        return Err(Error::config("head", message));
+    }
+    // For each instance that fits: the predicted label, and the weights of its pieces.
+    let (encoded, pieces): (_, Vec<(usize, Vec<f32>)>) = match source {
+        WeightSource::Head => {
+            let (encoded, predictions) = classify_instances(model, instances, compute, on_batch)?;
+            let of = |one: Prediction| (one.label(), one.pieces.unwrap_or_default());
+            (encoded, predictions.into_iter().map(of).collect())
+        }
+        WeightSource::Encoder | WeightSource::Gradient => {
+            let encoded = compute.within(|| model.encode(instances))?;
+            let RelationModel { network, weights, .. } = model;
+            let explained = compute.execute(Explain { network, weights, features: &encoded.features, on_batch })?;
+            let shares = match source {
+                WeightSource::Encoder => Explained::encoder_shares,
+                _ => Explained::gradient_shares,
+            };
+            let of = |one: &Explained| (one.prediction.label(), shares(one));
+            (encoded, explained.iter().map(of).collect())
+        }
+    };
+    let mut rows = Vec::new();
+    for ((features, instance), (predicted, pieces)) in encoded.features.iter().zip(&encoded.kept).zip(&pieces) {
+        let weights = word_weights(features, &instances[*instance], pieces)?;
+        let words = weights.len();
+        rows.extend(weights.into_iter().map(|word| {
+            let stem = stem(&word.text);
+            WordRow { instance: *instance, predicted: *predicted, word, words, stem }
+        }));
+    }
+    Ok(rows)
+}

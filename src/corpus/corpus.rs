@@ -1,0 +1,121 @@
+//! A corpus in memory.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::report::{Finding, FindingKind, Report};
+use super::sentence::{Sentence, Split};
+use super::task::Task;
+use crate::{Error, Result};
+
+/// Settings of the readers; the default reads every corpus as its authors published it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReadOptions {
+    /// Which named splits to form. DDI: `full` (default) or `blue`. Other corpora have one form.
+    pub splits: Option<String>,
+    /// Table: the name of the user's column for each of ours (`entity1_start` -> `begin1`), where
+    /// they differ.
+    pub columns: BTreeMap<String, String>,
+    /// Table and documents: all labels in order; another one is an error. Without it they are
+    /// collected from the data.
+    pub labels: Option<Vec<String>>,
+    /// Table and documents: the label that means "no relation". Without it a label such as `false`
+    /// or `negative` is recognised; documents have `none` where there is no such label.
+    pub negative: Option<String>,
+    /// Table and documents: the name of the task, that of the format by default.
+    pub name: Option<String>,
+    /// Documents: the types of the first and the second argument of candidate pairs. Without it,
+    /// those of the relations.
+    pub pairs: Option<Vec<(String, String)>>,
+}
+
+/// A corpus in memory: its task, its splits, and what happened while it was read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Corpus {
+    /// `aimed`, `ddi`, `chemprot`, or the name of the user's table.
+    pub name: String,
+    /// Labels, negative label, averaging, candidate pairs.
+    pub task: Task,
+    /// The splits in their usual order.
+    pub splits: Vec<Split>,
+    /// The published fold of each document, where the file states one.
+    pub folds: Option<BTreeMap<String, usize>>,
+    /// What was lost, skipped or repaired while reading.
+    pub report: Report,
+}
+
+impl Corpus {
+    /// The corpus in bytes, for another process of the same version.
+    ///
+    /// # Errors
+    /// [`Error::Corpus`] when it cannot be written, which no reader's corpus causes.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self).map_err(|error| Error::corpus("corpus", format!("cannot be written: {error}")))
+    }
+
+    /// The corpus of [`Corpus::to_bytes`]; it is checked as if it had been read from files.
+    ///
+    /// # Errors
+    /// [`Error::Corpus`] for anything else.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let damaged = |error| Error::corpus("corpus", format!("was not written by this version of biorel: {error}"));
+        let corpus: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        corpus.check(Path::new("corpus"))?;
+        Ok(corpus)
+    }
+
+    /// The split of that name.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the names that exist.
+    pub fn split(&self, name: &str) -> Result<&Split> {
+        self.splits.iter().find(|split| split.name == name).ok_or_else(|| {
+            let known: Vec<_> = self.splits.iter().map(|split| split.name.as_str()).collect();
+            Error::config("split", format!("`{name}` is not a split of {}; it has {}", self.name, known.join(", ")))
+        })
+    }
+
+    /// All sentences of all splits, in order.
+    pub fn sentences(&self) -> impl Iterator<Item = &Sentence> {
+        self.splits.iter().flat_map(|split| &split.sentences)
+    }
+
+    /// Gold positives of a split that could not become a [`Pair`]: misses for corpus-level recall.
+    pub fn lost<'a>(&'a self, split: &'a str) -> impl Iterator<Item = &'a Finding> {
+        self.report.findings.iter().filter(move |f| f.kind == FindingKind::Lost && f.split.as_deref() == Some(split))
+    }
+
+    /// What all readers promise: identifiers are unique, every sentence passes its check, no split
+    /// is without pairs.
+    pub(super) fn check(&self, path: &Path) -> Result<()> {
+        let mut sentences = HashSet::new();
+        let mut pairs = HashSet::new();
+        for split in &self.splits {
+            if split.pairs() == 0 {
+                let message =
+                    format!("split `{}` has no candidate pair: there is nothing to learn or score", split.name);
+                return Err(Error::corpus(path, message));
+            }
+            for sentence in &split.sentences {
+                sentence.check()?;
+                if !sentences.insert(sentence.id.as_str()) {
+                    return Err(Error::corpus(path, format!("sentence id {} is there twice", sentence.id)));
+                }
+                for pair in &sentence.pairs {
+                    if pair.label >= self.task.labels.len() {
+                        return Err(Error::corpus(path, format!("pair {} has a label outside of the task", pair.id)));
+                    }
+                    if !pairs.insert(pair.id.as_str()) {
+                        return Err(Error::corpus(path, format!("pair id {} is there twice", pair.id)));
+                    }
+                }
+            }
+        }
+        if self.splits.is_empty() {
+            return Err(Error::corpus(path, "no sentence was found"));
+        }
+        Ok(())
+    }
+}

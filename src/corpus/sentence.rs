@@ -1,0 +1,168 @@
+//! Sentences with their entities and candidate pairs, and spans of characters.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// A half-open range of characters, `start <= i < end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Span {
+    /// First character.
+    pub start: usize,
+    /// One past the last character.
+    pub end: usize,
+}
+
+impl Span {
+    /// The span from `start` up to and without `end`.
+    pub fn new(start: usize, end: usize) -> Self {
+        Self { start, end }
+    }
+
+    /// Number of characters.
+    pub fn len(&self) -> usize {
+        self.end.saturating_sub(self.start)
+    }
+
+    /// Whether the span holds no character.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the two spans share a character.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.start < other.end && other.start < self.end
+    }
+
+    /// Whether the two spans share a character or stand directly side by side.
+    pub fn touches(&self, other: &Self) -> bool {
+        self.start <= other.end && other.start <= self.end
+    }
+
+    /// The smallest span that holds both.
+    pub fn union(&self, other: &Self) -> Self {
+        Self { start: self.start.min(other.start), end: self.end.max(other.end) }
+    }
+
+    /// The smallest span that holds all of `spans`; an empty one at 0 if there are none.
+    pub fn bounding(spans: &[Self]) -> Self {
+        spans.iter().copied().reduce(|bounding, span| bounding.union(&span)).unwrap_or(Self::new(0, 0))
+    }
+}
+
+/// A named mention in a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entity {
+    /// Identifier, unique in its sentence.
+    pub id: String,
+    /// Type as the corpus names it: `protein`, `drug`, `CHEMICAL`, `GENE-Y`, ...
+    pub kind: String,
+    /// The mention's text as the corpus states it.
+    pub text: String,
+    /// One or more segments, sorted; more than one for a discontinuous mention.
+    pub spans: Vec<Span>,
+}
+
+impl Entity {
+    /// From the first character of the first segment to the last character of the last one.
+    pub fn bounding_span(&self) -> Span {
+        Span::bounding(&self.spans)
+    }
+}
+
+/// A candidate relation between two entities of one sentence, with its gold label.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pair {
+    /// Identifier, unique in its corpus.
+    pub id: String,
+    /// Index of the first argument in [`Sentence::entities`].
+    pub entity1: usize,
+    /// Index of the second argument in [`Sentence::entities`].
+    pub entity2: usize,
+    /// Index into [`Task::labels`]. A pair with several gold labels gives several `Pair`s.
+    pub label: usize,
+    /// The row that states it, in a user's table.
+    pub row: Option<TableRow>,
+}
+
+/// Which row of a user's table states a pair. The order is that of the tables and of their rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TableRow {
+    /// Number of the table among those that were read together, from 0.
+    pub table: usize,
+    /// Number of the row in its table, from 0; a header is no row.
+    pub row: usize,
+}
+
+/// One sentence with its entities and its candidate pairs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sentence {
+    /// Identifier, unique in its corpus.
+    pub id: String,
+    /// Identifier of the document: the unit that cross-validation keeps together.
+    pub document: String,
+    /// The text that all spans index.
+    pub text: String,
+    /// The mentions, in the corpus's order.
+    pub entities: Vec<Entity>,
+    /// The candidate pairs, in the corpus's order.
+    pub pairs: Vec<Pair>,
+}
+
+impl Sentence {
+    /// Check what every later stage relies on: each entity has sorted, non-empty segments inside
+    /// the text, and each pair names two different entities. The readers guarantee it; sentences
+    /// that a user makes must pass it.
+    ///
+    /// # Errors
+    /// [`Error::Corpus`], naming the sentence and the entity or pair.
+    pub fn check(&self) -> Result<()> {
+        let fail = |message: String| Err(Error::corpus(format!("sentence {}", self.id), message));
+        let length = self.text.chars().count();
+        for (number, entity) in self.entities.iter().enumerate() {
+            let name =
+                if entity.id.is_empty() { format!("entities[{number}]") } else { format!("entity {}", entity.id) };
+            if entity.spans.is_empty() {
+                return fail(format!("{name} has no offsets"));
+            }
+            let mut last = 0;
+            for span in &entity.spans {
+                if span.start >= span.end {
+                    return fail(format!("{name}: start {} is not before end {}", span.start, span.end));
+                }
+                if span.end > length {
+                    return fail(format!("{name}: end {} is outside of the text ({length} characters)", span.end));
+                }
+                if span.start < last {
+                    return fail(format!("{name}: segments overlap or are not in order"));
+                }
+                last = span.end;
+            }
+        }
+        for pair in &self.pairs {
+            if pair.entity1 >= self.entities.len() || pair.entity2 >= self.entities.len() {
+                return fail(format!("pair {} names an entity that the sentence does not have", pair.id));
+            }
+            if pair.entity1 == pair.entity2 {
+                return fail(format!("pair {} has the same entity twice", pair.id));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A named part of a corpus: `train`, `dev`, `test`, or `all`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Split {
+    /// Its name.
+    pub name: String,
+    /// Its sentences, those without a pair included, in the corpus's order.
+    pub sentences: Vec<Sentence>,
+}
+
+impl Split {
+    /// Number of candidate pairs.
+    pub fn pairs(&self) -> usize {
+        self.sentences.iter().map(|sentence| sentence.pairs.len()).sum()
+    }
+}

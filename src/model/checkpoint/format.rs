@@ -1,0 +1,43 @@
+//! The formats of checkpoints, and what is kept of one besides the encoder.
+
+/// The weight file that biorel writes.
+pub const WEIGHTS_FILE: &str = "model.safetensors";
+
+/// How a checkpoint was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// safetensors.
+    Safetensors,
+    /// `torch.save` of torch 1.6 and newer: a zip archive.
+    PyTorch,
+    /// `torch.save` before 1.6: pickles in a row.
+    PyTorchLegacy,
+    /// TensorFlow 1: index and data files.
+    TensorFlow,
+    /// Flax: msgpack.
+    Flax,
+}
+
+impl Format {
+    /// A name for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Safetensors => "safetensors",
+            Self::PyTorch => "PyTorch",
+            Self::PyTorchLegacy => "PyTorch (legacy form)",
+            Self::TensorFlow => "TensorFlow",
+            Self::Flax => "Flax",
+        }
+    }
+}
+
+/// A tensor that the encoder does not compute with but that is saved again: transformers' pooler.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Extra {
+    /// Name without `bert.`.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Values.
+    pub values: Vec<f32>,
+}

@@ -1,0 +1,60 @@
+//! The encoder alone: the hidden states of texts, without a head.
+
+use super::batches::{OnBatch, in_batches};
+use crate::encode::{Batch, Features};
+use crate::model::encoder::{self, OutputSpec};
+use crate::model::{EncoderConfig, Pretrained, Weights};
+use crate::ops::Ops;
+use crate::ops::compute::{Compute, Job};
+use crate::{Error, Result};
+
+/// The last layer's hidden states of every text, each `(pieces, H)` in row-major order, `[CLS]` and
+/// `[SEP]` included.
+///
+/// # Errors
+/// [`Error::Config`] for a text that is too long for the encoder, and whatever `on_batch` returns.
+pub fn hidden_states(
+    encoder: &Pretrained,
+    texts: &[String],
+    compute: Compute,
+    on_batch: OnBatch<'_>,
+) -> Result<Vec<Vec<f32>>> {
+    let Pretrained { config, weights, tokenizer, .. } = encoder;
+    let longest = config.longest();
+    let pieces = |(index, text): (usize, &String)| {
+        let features = tokenizer.text_features(text)?;
+        match features.ids.len() {
+            pieces if pieces > longest => {
+                let message =
+                    format!("text {index} has {pieces} pieces, [CLS] and [SEP] included; this encoder takes {longest}");
+                Err(Error::config("texts", message))
+            }
+            _ => Ok(features),
+        }
+    };
+    let features = texts.iter().enumerate().map(pieces).collect::<Result<Vec<_>>>()?;
+    compute.execute(HiddenStates { config, weights, features: &features, on_batch })
+}
+
+struct HiddenStates<'a> {
+    config: &'a EncoderConfig,
+    weights: &'a Weights,
+    features: &'a [Features],
+    on_batch: OnBatch<'a>,
+}
+
+impl Job for HiddenStates<'_> {
+    type Output = Vec<Vec<f32>>;
+
+    fn run<O: Ops>(self, ops: &O) -> Result<Vec<Vec<f32>>> {
+        let specs = self.weights.specs.iter().zip(&self.weights.values);
+        let params = specs.map(|(spec, values)| ops.upload(values, &spec.shape)).collect::<Result<Vec<_>>>()?;
+        let pack = |chunk: &[&Features]| Batch::pack(chunk.iter().copied());
+        in_batches(self.features, pack, self.on_batch, |batch| {
+            let (encoded, _) = encoder::forward(ops, self.config, &params, batch, None, OutputSpec::TOKENS)?;
+            let values = ops.download(&encoded.last)?; // (T, H)
+            let hidden = self.config.hidden_size;
+            Ok(batch.cu_seqlens.windows(2).map(|w| values[w[0] * hidden..w[1] * hidden].to_vec()).collect())
+        })
+    }
+}

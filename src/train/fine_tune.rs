@@ -1,0 +1,138 @@
+//! The pipeline of a fine-tuning: sampling of negatives, word pieces, held-out data, head, loop,
+//! model.
+
+use super::checkpoint::CheckpointPlan;
+use super::evaluation::{Dev, Evaluation};
+use super::progress::StepRecord;
+use super::sampling::fewer_negatives;
+use super::schedule::Schedule;
+use super::training_loop::{Event, OnEvent, Trained, TrainingRun};
+use crate::config::TrainingSettings;
+use crate::corpus::Task;
+use crate::encode::{Instance, Marking};
+use crate::model::{Pretrained, RelationModel};
+use crate::ops::compute::Compute;
+use crate::{Error, Result};
+
+/// The labelled instances to train on.
+#[derive(Debug, Clone, Copy)]
+pub struct TrainingData<'a> {
+    /// The instances.
+    pub instances: &'a [Instance],
+    /// Their labels, and everything else that the model must know of the task.
+    pub task: &'a Task,
+    /// How their entities are marked; the model marks new sentences so.
+    pub marking: Marking,
+    /// SHA-256 of their content, which is saved with the model.
+    pub hash: Option<&'a str>,
+}
+
+/// Labelled instances of the same task to score on while training.
+#[derive(Debug, Clone, Copy)]
+pub struct HeldOut<'a> {
+    /// The instances.
+    pub instances: &'a [Instance],
+    /// Gold positives that never became instances, `(labels)`: misses.
+    pub lost: &'a [u64],
+}
+
+/// A fine-tuning, for [`fine_tune`].
+pub struct FineTune<'a> {
+    /// The encoder to start from.
+    pub encoder: &'a Pretrained,
+    /// Its name or path, which is saved with the model.
+    pub encoder_name: &'a str,
+    /// What to train on.
+    pub data: TrainingData<'a>,
+    /// What to score on while training, if anything.
+    pub held_out: Option<HeldOut<'a>>,
+    /// How to train.
+    pub settings: &'a TrainingSettings,
+    /// Engine, precision and threads.
+    pub compute: Compute,
+    /// Where a checkpoint is saved from which a killed run resumes, if it is to be saved.
+    pub checkpoint: Option<CheckpointPlan<'a>>,
+}
+
+/// How many of the training instances were used, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InstanceCounts {
+    /// Trained on.
+    pub trained: usize,
+    /// Of those, cut to a window.
+    pub cut: usize,
+    /// Dropped as too long.
+    pub dropped: usize,
+    /// Negatives that the settings leave out.
+    pub left_out: usize,
+}
+
+/// The result of [`fine_tune`].
+#[derive(Debug, Clone)]
+pub struct FineTuned {
+    /// The model, with the weights after step `step`.
+    pub model: RelationModel,
+    /// What became of the training instances.
+    pub counts: InstanceCounts,
+    /// The last finished step, or the one whose evaluation was best.
+    pub step: usize,
+    /// One record per finished step.
+    pub history: Vec<StepRecord>,
+    /// One record per evaluation on held-out data.
+    pub evaluations: Vec<Evaluation>,
+    /// Whether the caller stopped it before its end.
+    pub interrupted: bool,
+}
+
+/// Fine-tune an encoder with a new head. The same seed, settings, data and machine give the same
+/// bits.
+///
+/// # Errors
+/// [`Error::Config`] for settings out of range, a `max_length` beyond the encoder's, or data that
+/// does not fit them; [`Error::Training`] when loss or gradient are not finite; and whatever
+/// `on_event` returns. [`Error::Interrupted`] is no failure: it stops the run, and the model has
+/// the weights so far.
+pub fn fine_tune(run: FineTune<'_>, on_event: OnEvent<'_>) -> Result<FineTuned> {
+    let FineTune { encoder, encoder_name, data, held_out, settings, compute, checkpoint } = run;
+    let TrainingData { instances, task, marking, hash } = data;
+    let longest = encoder.config.longest();
+    if settings.max_length > longest {
+        let message = format!("{} is too long for this encoder; it takes {longest}", settings.max_length);
+        return Err(Error::config("max_length", message));
+    }
+    let encode = |items: &[Instance]| {
+        compute.within(|| encoder.tokenizer.encode_all(items, settings.max_length, settings.too_long))
+    };
+    let sampled =
+        settings.negatives.map(|n| fewer_negatives(instances, task.negative, n, settings.seed)).transpose()?;
+    let items = sampled.as_deref().unwrap_or(instances);
+    let encoded = encode(items)?;
+    let counts = InstanceCounts {
+        trained: encoded.features.len(),
+        cut: encoded.cut,
+        dropped: encoded.dropped.len(),
+        left_out: instances.len() - items.len(),
+    };
+    let dev_encoded = held_out.map(|held_out| encode(held_out.instances)).transpose()?;
+    let dev = dev_encoded.as_ref().zip(held_out).map(|(encoded, held_out)| {
+        let dropped = encoded.lost(task.labels.len(), task.negative);
+        let lost = held_out.lost.iter().zip(dropped).map(|(lost, dropped)| lost + dropped).collect();
+        Dev { features: &encoded.features, task, lost }
+    });
+    let (network, initial) = encoder.with_head(settings, task.labels.len())?;
+    let steps = Schedule::new(settings, encoded.features.len().max(1)).total();
+    on_event(Event::Started { steps })?;
+    let trained = compute.execute(TrainingRun {
+        network: &network,
+        weights: &initial,
+        features: &encoded.features,
+        settings,
+        dev,
+        checkpoint,
+        on_event,
+    })?;
+    let Trained { weights, step, history, evaluations, interrupted } = trained;
+    let origin = (encoder_name.to_owned(), hash.map(str::to_owned), step);
+    let model = RelationModel::new(encoder, network, weights, settings.clone(), (task.clone(), marking), origin);
+    Ok(FineTuned { model, counts, step, history, evaluations, interrupted })
+}

@@ -1,0 +1,249 @@
+//! The loop of a training run over its steps, evaluations and checkpoints.
+
+use std::time::Instant;
+
+use super::checkpoint::{CheckpointPlan, Checkpointer};
+use super::evaluation::{Dev, Evaluation};
+use super::progress::{PendingStep, Progress, StepRecord};
+use super::schedule::Schedule;
+use super::trainer::Trainer;
+use crate::config::{ClassWeights, TrainingSettings};
+use crate::encode::{Batch, Features};
+use crate::model::{Network, Weights};
+use crate::ops::Ops;
+use crate::ops::compute::Job;
+use crate::rng::{Purpose, Stream};
+use crate::{Error, Result};
+
+/// The result of a training run.
+#[derive(Debug, Clone)]
+pub struct Trained {
+    /// All parameters after step `step`.
+    pub weights: Weights,
+    /// The last finished step, or the one whose evaluation was best.
+    pub step: usize,
+    /// One record per finished step.
+    pub history: Vec<StepRecord>,
+    /// One record per evaluation on held-out data.
+    pub evaluations: Vec<Evaluation>,
+    /// Whether the caller stopped it before its end.
+    pub interrupted: bool,
+}
+
+/// What happens in a run, for its caller to follow.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Event {
+    /// The data is ready, and the run will take so many steps if nothing stops it.
+    Started {
+        /// Optimizer steps in all.
+        steps: usize,
+    },
+    /// A step was taken.
+    Step(StepRecord),
+    /// The weights were scored on held-out data.
+    Evaluated(Evaluation),
+    /// A batch of an evaluation was scored.
+    Evaluating,
+}
+
+/// Called with every event. Returning [`Error::Interrupted`] stops the run, which then returns what
+/// it has.
+pub type OnEvent<'a> = &'a mut (dyn FnMut(Event) -> Result<()> + Send);
+
+/// A training run on word pieces, for [`crate::ops::compute::Compute::execute`]. [`super::fine_tune`]
+/// makes one from instances.
+pub struct TrainingRun<'a> {
+    /// Architecture.
+    pub network: &'a Network,
+    /// Initial parameters of encoder and head, in the order of [`Network::specs`].
+    pub weights: &'a Weights,
+    /// Labelled instances.
+    pub features: &'a [Features],
+    /// How to train.
+    pub settings: &'a TrainingSettings,
+    /// Held-out instances to score while training.
+    pub dev: Option<Dev<'a>>,
+    /// Where a checkpoint is saved from which a killed run resumes, if it is to be saved.
+    pub checkpoint: Option<CheckpointPlan<'a>>,
+    /// Progress.
+    pub on_event: OnEvent<'a>,
+}
+
+impl Job for TrainingRun<'_> {
+    type Output = Trained;
+
+    fn run<O: Ops>(self, ops: &O) -> Result<Trained> {
+        train(ops, self)
+    }
+}
+
+/// Train on labelled instances.
+///
+/// # Errors
+/// [`Error::Config`] for settings out of range or no instances, [`Error::Training`] when loss or
+/// gradient are not finite, and whatever else `on_event` returns.
+pub fn train<O: Ops>(ops: &O, run: TrainingRun<'_>) -> Result<Trained> {
+    let TrainingRun { network, weights, features, settings, dev, checkpoint, on_event } = run;
+    settings.validate()?;
+    if features.is_empty() {
+        return Err(Error::config("train", "there are no training instances"));
+    }
+    match &dev {
+        Some(dev) => dev.validate()?,
+        None if settings.patience.is_some() || settings.evaluate_every.is_some() => {
+            let field = if settings.patience.is_some() { "patience" } else { "evaluate_every" };
+            return Err(Error::config(field, "needs held-out data to evaluate on: name a split as dev"));
+        }
+        None => {}
+    }
+    let schedule = Schedule::new(settings, features.len());
+    let class_weights = class_weights(settings, features, network.labels)?;
+    let mut trainer = Trainer::new(ops, network, weights, settings.clone(), class_weights)?;
+    let mut progress = Progress::default();
+    let held_out = dev.as_ref().map_or(&[][..], |dev| dev.features);
+    let checkpointer = checkpoint.map(|plan| Checkpointer::new(plan, network, weights, [features, held_out], settings));
+    if let Some(checkpointer) = &checkpointer {
+        checkpointer.restore(&mut trainer, &mut progress)?;
+    }
+    let plan = Plan { schedule, settings, features, dev, checkpointer };
+    let interrupted = match plan.run(&mut trainer, &mut progress, on_event) {
+        Ok(()) => false,
+        Err(Error::Interrupted) => {
+            progress.drain(0)?; // the weights have these steps in them
+            !matches!(plan.next(&progress), Next::End)
+        }
+        Err(error) => return Err(error),
+    };
+    if let Some(checkpointer) = &plan.checkpointer {
+        checkpointer.save(&trainer, &progress)?;
+    }
+    let Progress { history, evaluations, .. } = progress;
+    let (weights, step) = match (evaluations.best_step(), evaluations.best) {
+        (Some(step), Some(best)) => (best, step),
+        _ => (trainer.weights()?, history.len()),
+    };
+    Ok(Trained { weights, step, history, evaluations: evaluations.records, interrupted })
+}
+
+/// What comes next: a function of the progress alone, so that a run that was stopped resumes as if
+/// it never had been.
+enum Next<'a, 'b> {
+    Evaluate(&'b Dev<'a>),
+    Step(usize),
+    End,
+}
+
+struct Plan<'a> {
+    schedule: Schedule,
+    settings: &'a TrainingSettings,
+    features: &'a [Features],
+    dev: Option<Dev<'a>>,
+    checkpointer: Option<Checkpointer>,
+}
+
+impl<'a> Plan<'a> {
+    fn next(&self, progress: &Progress) -> Next<'a, '_> {
+        let step = progress.steps();
+        match &self.dev {
+            Some(dev) if step > 0 && self.schedule.evaluates(step) && !progress.evaluations.done(step) => {
+                Next::Evaluate(dev)
+            }
+            _ if step >= self.schedule.total() || progress.evaluations.exhausted(self.settings) => Next::End,
+            _ => Next::Step(step),
+        }
+    }
+
+    fn run<O: Ops>(&self, trainer: &mut Trainer<'_, O>, progress: &mut Progress, on_event: OnEvent<'_>) -> Result<()> {
+        let mut order: Option<(usize, Vec<usize>)> = None;
+        loop {
+            match self.next(progress) {
+                Next::Evaluate(dev) => {
+                    emit(progress.drain(0)?, progress, on_event)?;
+                    let at = (progress.history.len(), progress.history.last().map_or(0, |record| record.epoch));
+                    let evaluation = trainer.evaluate(dev, at, &mut |_| on_event(Event::Evaluating))?;
+                    let weights = || trainer.weights();
+                    let evaluation = progress.evaluations.push(evaluation, self.settings.keep, weights)?;
+                    on_event(Event::Evaluated(evaluation))?;
+                }
+                Next::Step(step) => {
+                    let pending = self.step(trainer, step, &mut order)?;
+                    progress.pending.push_back(pending);
+                    let due = self.checkpointer.as_ref().filter(|checkpointer| checkpointer.due(step + 1));
+                    let finished = progress.drain(if due.is_some() { 0 } else { trainer.max_in_flight() })?;
+                    if let Some(checkpointer) = due {
+                        checkpointer.save(trainer, progress)?;
+                    }
+                    emit(finished, progress, on_event)?;
+                }
+                Next::End => return emit(progress.drain(0)?, progress, on_event),
+            }
+        }
+    }
+
+    /// `order` is that of the epoch of the last step.
+    fn step<O: Ops>(
+        &self,
+        trainer: &mut Trainer<'_, O>,
+        step: usize,
+        order: &mut Option<(usize, Vec<usize>)>,
+    ) -> Result<PendingStep> {
+        let started = Instant::now();
+        let Self { schedule, settings, features, .. } = self;
+        let (epoch, range) = schedule.step(step);
+        let (_, order) = match order {
+            Some(order) if order.0 == epoch => order,
+            other => other.insert((epoch, shuffled(features.len(), settings.seed, epoch))),
+        };
+        let batches: Vec<Batch> = order[range]
+            .chunks(settings.batch_size)
+            .map(|chunk| trainer.network().pack(chunk.iter().map(|i| &features[*i])))
+            .collect();
+        let learning_rate = schedule.learning_rate(step);
+        let sums = trainer.step(&batches, learning_rate)?;
+        let record = StepRecord {
+            step: step + 1,
+            epoch: epoch + 1,
+            loss: f64::NAN, // it and the next are set when the step is done
+            gradient_norm: f64::NAN,
+            learning_rate,
+            instances: batches.iter().map(Batch::len).sum(),
+            tokens: batches.iter().map(Batch::tokens).sum(),
+            seconds: 0.0,
+        };
+        Ok(PendingStep { record, sums, started })
+    }
+}
+
+/// Report the last `count` steps.
+fn emit(count: usize, progress: &Progress, on_event: OnEvent<'_>) -> Result<()> {
+    let first = progress.history.len() - count;
+    progress.history[first..].iter().try_for_each(|record| on_event(Event::Step(*record)))
+}
+
+/// The order of the instances in an epoch: a function of the seed and the epoch alone.
+fn shuffled(instances: usize, seed: u64, epoch: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..instances).collect();
+    Stream::new(seed, Purpose::Shuffle, epoch as u32).shuffle(&mut order);
+    order
+}
+
+/// The weight of every label, from the settings and the training instances.
+fn class_weights(settings: &TrainingSettings, features: &[Features], labels: usize) -> Result<Option<Vec<f64>>> {
+    match &settings.class_weights {
+        None => Ok(None),
+        Some(ClassWeights::Given(weights)) if weights.len() == labels => Ok(Some(weights.clone())),
+        Some(ClassWeights::Given(weights)) => {
+            let message = format!("there are {} weights for {labels} labels", weights.len());
+            Err(Error::config("class_weights", message))
+        }
+        Some(ClassWeights::Balanced) => {
+            let mut counts = vec![0usize; labels];
+            for label in features.iter().filter_map(|f| f.label).filter(|label| *label < labels) {
+                counts[label] += 1;
+            }
+            // A label without instances never counts; its weight only has to be finite.
+            let weight = |count: &usize| features.len() as f64 / (labels * (*count).max(1)) as f64;
+            Ok(Some(counts.iter().map(weight).collect()))
+        }
+    }
+}
