@@ -1,7 +1,7 @@
 //! Scores by hand, as fractions, and against scikit-learn's (`tests/golden/metrics/make_golden.py`).
 
 use biorel::corpus::Averaging;
-use biorel::eval::{Confusion, FoldScores, Prf, Scores, Spread};
+use biorel::eval::{Confusion, MeanSd, Prf, Scores};
 use serde_json::Value;
 
 fn labels(names: &[&str]) -> Vec<String> {
@@ -125,26 +125,16 @@ fn what_cannot_be_counted_is_refused() {
     assert_eq!(refused(&[0, 1], &[0, 7]), "predicted: label 7 is not one of 0 to 1");
     assert!(example().with_lost(&[1, 0, 0, 0]).is_err(), "a lost negative");
     assert!(example().with_lost(&[0, 1]).is_err());
-    assert!(example().pool(&Confusion::new(&names, Some(0)).expect("labels")).is_err());
 }
 
 #[test]
-fn folds_are_averaged_and_pooled() {
-    let fold = |rows: &[&[u64]]| confusion(&["none", "a"], Some(0), rows);
-    let folds = [fold(&[&[8, 0], &[1, 1]]), fold(&[&[6, 2], &[0, 2]]), fold(&[&[9, 0], &[1, 0]])];
-    let scores = FoldScores::of(&folds).expect("folds");
-    // F1 of the folds: 2/3, 2/3, 0.
-    let [precision, recall, f1] = scores.spread(Averaging::Micro).expect("spread");
-    assert_close(precision.mean, (1.0 + 1.0 / 2.0 + 0.0) / 3.0, "mean precision");
-    assert_close(recall.mean, (1.0 / 2.0 + 1.0 + 0.0) / 3.0, "mean recall");
-    assert_close(f1.mean, 4.0 / 9.0, "mean F1");
+fn mean_and_sample_standard_deviation() {
+    let three = MeanSd::of(&[2.0 / 3.0, 2.0 / 3.0, 0.0]).expect("three values");
+    assert_close(three.mean, 4.0 / 9.0, "mean");
     // Variance: (2 (2/9)^2 + (4/9)^2) / 2 = 12/81.
-    assert_close(f1.sd.expect("sd"), (12.0_f64 / 81.0).sqrt(), "sd");
-    assert_prf(scores.pooled.micro, [3.0 / 5.0, 3.0 / 5.0, 3.0 / 5.0], "pooled");
-    assert_eq!(scores.pooled.instances, 30);
-    assert!(FoldScores::of(&[]).is_err());
-    assert_eq!(Spread::of(&[0.5]), Some(Spread { mean: 0.5, sd: None }));
-    assert_eq!(Spread::of(&[]), None);
+    assert_close(three.sd.expect("sd"), (12.0_f64 / 81.0).sqrt(), "sd");
+    assert_eq!(MeanSd::of(&[0.5]), Some(MeanSd { mean: 0.5, sd: None }));
+    assert_eq!(MeanSd::of(&[]), None);
 }
 
 #[test]

@@ -126,17 +126,6 @@ impl Confusion {
         Ok(self)
     }
 
-    /// Add another matrix of the same task: pooled scores over folds.
-    pub fn pool(&mut self, other: &Self) -> Result<()> {
-        if self.labels != other.labels || self.negative != other.negative {
-            return Err(Error::config("labels", "only matrices of the same labels can be pooled"));
-        }
-        for (total, more) in self.counts.iter_mut().zip(&other.counts).chain(self.lost.iter_mut().zip(&other.lost)) {
-            *total += more;
-        }
-        Ok(())
-    }
-
     /// The labels, in order.
     pub fn labels(&self) -> &[String] {
         &self.labels

@@ -1,13 +1,11 @@
-//! Scores: one confusion matrix per evaluation, everything else derived from it, and the protocol
-//! said beside it.
+//! Scores: one confusion matrix per evaluation, everything else derived from it, with its protocol.
 
 mod distributions;
-pub mod folds;
+mod mean_sd;
 pub mod metrics;
 pub mod paired;
 mod quantile;
 
-pub use folds::{FoldScores, Spread};
-pub(crate) use quantile::quantile;
-
+pub use mean_sd::MeanSd;
 pub use metrics::{ClassScore, Confusion, Prf, Scores};
+pub(crate) use quantile::quantile;

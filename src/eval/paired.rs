@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::distributions::{fair_coin_two_sided, student_two_sided};
-use super::folds::Spread;
+use super::mean_sd::MeanSd;
 use super::metrics::Confusion;
 use super::quantile::quantile;
 use crate::corpus::{Averaging, Task};
@@ -196,7 +196,7 @@ pub fn sign_test(first: &[f64], second: &[f64]) -> Result<Counted> {
 
 /// Confidence interval of a mean by Student's t; `None` for fewer than two values.
 pub fn t_interval(values: &[f64], level: f64) -> Option<[f64; 2]> {
-    let Spread { mean, sd } = Spread::of(values)?;
+    let MeanSd { mean, sd } = MeanSd::of(values)?;
     let n = values.len();
     let half = student_two_sided(level, n as u64 - 1) * sd? / (n as f64).sqrt();
     Some([mean - half, mean + half])

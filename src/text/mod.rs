@@ -2,4 +2,4 @@
 
 pub mod porter;
 
-pub use porter::{Porter, stem};
+pub use porter::stem;

@@ -1,10 +1,11 @@
 """Write corpora.json: a digest of NLTK's stems of every distinct word of AIMed, DDI-2013 and ChemProt.
 
-The corpora may not be copied into this project, so what is kept is, for each first letter, how many distinct words there
-are and a hash over all of them with their stems. A word is a run of ASCII letters and digits and of characters beyond
-ASCII, in small letters, without white space around it. The Rust test `tests/stems.rs` takes the words from the same files and compares.
+The corpora may not be copied into this project. So the file has, for each first letter, the number of distinct words
+and a hash of all of them with their stems. A word is a run of ASCII letters and digits and of non-ASCII characters, in
+lower case, without surrounding white space. The Rust test `tests/stems.rs` reads the words from the same files and
+compares.
 
-Run once, in an environment of its own: `pip install nltk==3.10.4 && python make_corpora.py CORPORA`.
+Run once, in its own environment: `pip install nltk==3.10.4 && python make_corpora.py CORPORA`.
 """
 
 import csv
@@ -41,17 +42,14 @@ def main():
     for text in texts(corpora):
         words.update(word.strip() for word in re.findall(r"[a-z0-9\u0080-\U0010ffff]+", text.lower()))
     words.discard("")
-    original, nltk = PorterStemmer(mode="ORIGINAL_ALGORITHM"), PorterStemmer()
+    stemmer = PorterStemmer()
     buckets = defaultdict(list)
     for word in sorted(words):
         buckets[word[0] if word[0].isascii() else "other"].append(word)
     golden = {}
     for first, members in sorted(buckets.items()):
-        entry = {"words": len(members)}
-        for name, stemmer in (("original", original), ("nltk", nltk)):
-            lines = "".join(f"{word}\t{stemmer.stem(word)}\n" for word in members)
-            entry[name] = hashlib.sha256(lines.encode()).hexdigest()[:16]
-        golden[first] = entry
+        lines = "".join(f"{word}\t{stemmer.stem(word)}\n" for word in members)
+        golden[first] = {"words": len(members), "digest": hashlib.sha256(lines.encode()).hexdigest()[:16]}
     path = pathlib.Path(__file__).with_name("corpora.json")
     path.write_text(json.dumps(golden, indent=0) + "\n", encoding="utf-8")
     print(len(words), "words,", len(buckets), "digests")
