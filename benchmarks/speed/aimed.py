@@ -1,6 +1,6 @@
-"""The AIMed data of the benchmarks, as the PyTorch baseline reads it: marked text, label and fold of every pair.
+"""AIMed for the PyTorch baseline: marked text, label and fold of every pair.
 
-It shares no code with biorel on purpose: agreement of the two is then a result, not an assumption.
+It deliberately shares no code with biorel, so that the agreement of the two is a result.
 """
 
 import csv
@@ -18,7 +18,7 @@ class Example:
 
 
 def anonymise(text: str, first: tuple[int, int], second: tuple[int, int], tag: str = "@PROTEIN$") -> str:
-    """Both mentions replaced by `tag`; where they overlap, the region that covers both becomes one `tag`."""
+    """Replace both mentions by `tag`; where they overlap, one `tag` replaces both."""
     (start1, end1), (start2, end2) = sorted([first, second])
     if start2 < end1:
         return text[:start1] + tag + text[max(end1, end2) :]
@@ -26,7 +26,7 @@ def anonymise(text: str, first: tuple[int, int], second: tuple[int, int], tag: s
 
 
 def read_pairs(path: Path) -> list[Example]:
-    """All pairs of aimed_pairs.tsv, in the file's order; a row that does not fit its header is an error."""
+    """All pairs of aimed_pairs.tsv, in file order; an invalid row is an error."""
     examples = []
     with open(path, encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True):

@@ -6,7 +6,7 @@
     python benchmarks/speed/baseline_measure.py reading
 
 `steps` are whole training steps of Hugging Face's BertModel with random weights on equally long sentences, which need no
-padding; `--precision bf16` is autocast. `gemm` are the products alone, of tensors that are in the precision already.
+padding; `--precision bf16` is autocast. `gemm` are the matrix products alone, of tensors already in that precision.
 """
 
 import argparse

@@ -173,7 +173,7 @@ def make_optimizer(model: nn.Module, lr: float, bias_correction: bool) -> torch.
     return optimizer
 
 
-# ---------------------------------------------------------------- the run
+# ---------------------------------------------------------------- training
 
 
 def minilm_folder() -> Path:

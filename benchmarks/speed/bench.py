@@ -1,14 +1,14 @@
-"""biorel beside PyTorch, transformers and ONNX Runtime: all measurements, part by part.
+"""biorel against PyTorch, transformers and ONNX Runtime: all measurements, part by part.
 
     BIOREL_CORPORA=... python benchmarks/speed/bench.py all --baseline .venv-bench/bin/python      # what `make bench` does
     python benchmarks/speed/bench.py train-minilm-f32 gemm --baseline ...                          # some parts, again
     python benchmarks/speed/bench.py list | report
 
-Run it with the Python that has biorel; `--baseline` is the one that has PyTorch (README.md). Within a part the programs take
-turns, each a process of its own, so that a machine whose speed drifts treats them alike; figures are medians of the
-repeats. A part leaves PART.json (every measurement) and PART.txt (its table) in benchmarks/results/bench; `all` leaves
-out the parts that have a result already, so a run that was stopped goes on; remove the file to measure again. `report`
-makes the summary, the plot and the tables of docs/performance.md from the files. Use a machine that does nothing else.
+Run it with the Python that has biorel; `--baseline` is the Python that has PyTorch (README.md). Within a part the programs
+take turns, each in its own process, so that drifting clock speeds affect all alike; figures are medians over the repeats.
+A part writes PART.json (every measurement) and PART.txt (its table) to benchmarks/results/bench. `all` skips parts that
+have a result, so an interrupted run resumes; delete a file to repeat its part. `report` writes the summary, the plot and
+the tables of docs/performance.md from the files. Use an otherwise idle machine.
 """
 
 import argparse
@@ -31,7 +31,7 @@ RESULTS = HERE.parent / "results" / "bench"
 
 
 def last_json(text: str) -> dict:
-    """The last line that is a JSON object."""
+    """The last line that is a JSON object, parsed."""
     for line in reversed(text.splitlines()):
         if line.startswith("{"):
             return json.loads(line)
@@ -70,7 +70,7 @@ def run(part: Part, context: Context, repeats: int | None, results: Path) -> Non
     table = "\n".join([*lines, "", *part.table(records), ""])
     results.mkdir(parents=True, exist_ok=True)
     (results / f"{part.name}.txt").write_text(table, encoding="utf-8")
-    # Last, because it is what says that the part is done.
+    # Last, because its presence marks the part as done.
     (results / f"{part.name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(table)
 
@@ -79,11 +79,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="+", help=f"all, list, report, or of {', '.join(PARTS)}")
     parser.add_argument("--baseline", help="the Python that has PyTorch")
-    parser.add_argument("--repeats", type=int, help="instead of each part's own number")
+    parser.add_argument("--repeats", type=int, help="overrides each part's number")
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="tiny sizes, to see that all of it runs, with results in .cache; the numbers mean nothing",
+        help="tiny sizes to check that everything runs; results go to .cache and mean nothing",
     )
     options = parser.parse_args()
     if options.parts == ["list"]:
@@ -96,7 +96,7 @@ def main() -> None:
     results = CACHE / "quick" if options.quick else RESULTS
     names = list(PARTS) if options.parts == ["all"] else options.parts
     if unknown := [name for name in names if name not in PARTS]:
-        parser.error(f"unknown part {', '.join(unknown)}; choose of {', '.join(PARTS)}")
+        parser.error(f"unknown part {', '.join(unknown)}; choose from {', '.join(PARTS)}")
     if options.baseline is None or "BIOREL_CORPORA" not in os.environ:
         parser.error("--baseline and BIOREL_CORPORA (the folder that holds aimed/aimed_pairs.tsv) are needed")
     if options.parts == ["all"]:

@@ -1,4 +1,4 @@
-"""Writes a BERT-base with random weights and MiniLM's vocabulary: for speed and memory, the values do not matter.
+"""Write a BERT-base with random weights and MiniLM's vocabulary; speed and memory do not depend on the values.
 
 python benchmarks/speed/bert_base.py FOLDER
 """

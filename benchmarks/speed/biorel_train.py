@@ -1,4 +1,4 @@
-"""The same training as baseline_train.py, with biorel: AIMed with one fold held out, and a log of the same form.
+"""The training of baseline_train.py with biorel: AIMed with one fold held out, and a log in the same format.
 
 BIOREL_CORPORA=... python benchmarks/speed/biorel_train.py --head attention --seed 1 --log run.jsonl
 """

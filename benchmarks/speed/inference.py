@@ -1,10 +1,10 @@
-"""Inference of MiniLM with one program: sentences a second, as one line of JSON. `bench.py inference` runs all of them in turn.
+"""Inference of MiniLM with one program: prints sentences per second as JSON. `bench.py inference` runs all in turn.
 
     python benchmarks/speed/inference.py "PyTorch fp32" --sentences 600
 
-Timed are word pieces and last hidden states of AIMed sentences that are spread over the corpus, after a warm-up on some of
-them; loading the model is not. The baselines read the sentences sorted by length in batches of 64, which is their best; biorel
-does as it does by itself.
+Timed are tokenisation and last hidden states of AIMed sentences spread over the corpus, after a warm-up; loading the model
+is not timed. The baselines read the sentences sorted by length in batches of 64, their best setting; biorel uses its
+defaults.
 """
 
 import argparse

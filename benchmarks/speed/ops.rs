@@ -1,9 +1,9 @@
-//! Every operation of a training step by itself, with the statistics of criterion: `cargo bench --bench ops [-- FILTER]`.
+//! Every operation of a training step alone, with the statistics of criterion: `cargo bench --bench ops [-- FILTER]`.
 //!
-//! MiniLM's sizes, 32 sentences of 12 to 128 word pieces, dropout 0.1. Throughput is in operations a second for products
-//! and attention (of the real sentences: no padding), for the rest in bytes of the operands, read once and written once.
-//! `BIOREL_BENCH_ENGINE` chooses the engine as `workload.rs` names them. `benchmarks/speed/bench.py ops` makes a table of the
-//! results, with the share of the fastest product.
+//! MiniLM's sizes, 32 sentences of 12 to 128 word pieces, dropout 0.1. Throughput is in operations per second for
+//! matrix products and attention (of the real sentences: no padding), otherwise in bytes of the operands, read once and
+//! written once. `BIOREL_BENCH_ENGINE` chooses the engine by its name in `workload.rs`. `benchmarks/speed/bench.py ops`
+//! tabulates the results, relative to the fastest matrix product.
 
 mod workload;
 

@@ -1,4 +1,4 @@
-"""The parts of bench.py: which programs each of them runs, and how its table is written."""
+"""The parts of bench.py: the programs that each runs, and its table."""
 
 import importlib.util
 import json
@@ -18,7 +18,7 @@ Records = dict[str, list[dict]]
 
 @dataclass(frozen=True)
 class Program:
-    """One of the programs that a part runs in turn; it prints a line of JSON, or `read` finds its result."""
+    """One of the programs that a part runs in turn. It prints a line of JSON, or `read` returns its result."""
 
     label: str
     command: list[str]
@@ -28,7 +28,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Part:
-    """A measurement with a result of its own."""
+    """A measurement with its own result."""
 
     name: str
     minutes: int  # on two cores
@@ -41,7 +41,7 @@ class Part:
 
 @dataclass
 class Context:
-    """The two Pythons, and how each program is called."""
+    """The two Python interpreters, and the command of each program."""
 
     python: str
     baseline: str
@@ -55,7 +55,7 @@ class Context:
         self.engines = ["f32", "bf16"] if compute.precision == "bf16" else ["f32"]
 
     def prepare(self) -> None:
-        """What must not be part of a measurement: compiling, and BERT-base's directory."""
+        """Work to be done before measuring: compile, and write BERT-base's directory."""
         cargo = [*CARGO, "--no-run"]
         subprocess.run(cargo, check=True, cwd=ROOT)
         subprocess.run([self.baseline, str(HERE / "bert_base.py"), str(CACHE / "bert-base")], check=True)
@@ -100,7 +100,7 @@ def medians(runs: list[dict], key: str) -> float:
 
 
 def speed_table(records: Records) -> list[str]:
-    """Sentences a second, memory, and how many times as fast each biorel is."""
+    """Sentences per second, memory, and the speed-up of each biorel."""
     ours = [label for label in records if label.startswith("biorel")]
     speeds = {label: medians(runs, "sentences_per_second") for label, runs in records.items()}
     head = f"{'':<46} {'sentences/s':>12} {'all repeats':>24} {'peak MB':>8}"
@@ -121,7 +121,7 @@ def memory_table(records: Records) -> list[str]:
 
 
 def gemm_table(records: Records) -> list[str]:
-    """GFLOP/s of both, and the share."""
+    """GFLOP/s of both, and their ratio."""
     rates: dict[tuple[str, str], dict[str, float]] = {}
     for label, runs in records.items():
         for index, row in enumerate(runs[0]["products"]):
@@ -155,7 +155,7 @@ def optimizer_table(records: Records) -> list[str]:
 
 
 def steps_table(records: Records) -> list[str]:
-    """Milliseconds of a step by size."""
+    """Milliseconds per step by size."""
     labels = list(records)
     lines = [f"{'ms a step: length x batch, threads':<36}" + "".join(f" {label:>14}" for label in labels)]
     for index, point in enumerate(records[labels[0]][0]["points"]):
@@ -189,7 +189,7 @@ def reading_table(records: Records) -> list[str]:
 
 
 def criterion(engine: str) -> dict:
-    """What criterion wrote of the last run: operation, seconds, throughput."""
+    """Results of criterion's last run: operation, seconds, throughput."""
     rows = []
     for file in sorted((ROOT / "target" / "criterion" / engine).glob("*/new/benchmark.json")):
         benchmark = json.loads(file.read_text())
@@ -222,7 +222,7 @@ def ops_table(records: Records) -> list[str]:
 
 
 def train(encoder: str, engine: str) -> Callable[[Context], list[Program]]:
-    """biorel in one precision, the baseline in the settings that people run and tune."""
+    """biorel in one precision, the baseline as commonly run and tuned."""
     steps = {"minilm": (16, 6), "base": (4, 2)}[encoder]
     settings = {
         "f32": [("fp32", "longest"), ("fp32", "max"), ("fp32", "grouped")],
@@ -232,7 +232,7 @@ def train(encoder: str, engine: str) -> Callable[[Context], list[Program]]:
     names = {"fp32": "fp32", "bf16": "bf16 autocast", "pure-bf16": "bf16"}
 
     def programs(context: Context) -> list[Program]:
-        # Where there are no instructions for bf16, biorel does not use it.
+        # Without bf16 instructions, biorel does not use bf16.
         own = engine if engine in context.engines else "f32"
         baselines = [
             context.baseline_train(
@@ -340,13 +340,13 @@ PARTS = {
         Part("train-base-f32", 6, "fine-tuning BERT-base (random weights), fp32", 2, train("base", "f32"), speed_table),
         Part("train-base-bf16", 6, "the same in bf16", 2, train("base", "bf16"), speed_table),
         Part("inference", 6, "hidden states of AIMed sentences, MiniLM", 3, inference, speed_table),
-        Part("gemm", 3, "products of the encoders' shapes against oneDNN", 3, gemm, gemm_table, done),
+        Part("gemm", 3, "matrix products of the encoders' shapes against oneDNN", 3, gemm, gemm_table, done),
         Part("optimizer", 2, "AdamW on BERT-base's parameters", 3, optimizer, optimizer_table, done),
         Part("heads", 3, "a step with each head", 1, heads, heads_table, done),
         Part("length", 5, "a step by length", 2, steps(by_length), steps_table, done),
         Part("batch-threads", 4, "a step by batch and threads", 2, steps(by_batch_and_threads), steps_table, done),
         Part("memory", 6, "peak memory of BERT-base", 1, memory, memory_table, done),
         Part("reading", 2, "reading and tokenising the corpora", 1, reading, reading_table, done),
-        Part("ops", 4, "every operation by itself (criterion)", 1, operations, ops_table, done),
+        Part("ops", 4, "every operation alone (criterion)", 1, operations, ops_table, done),
     ]
 }

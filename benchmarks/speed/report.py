@@ -1,4 +1,4 @@
-"""From the results of bench.py to the summary, the plot, and the tables in docs/performance.md. Nothing is typed by hand."""
+"""Write the summary, the plot and the tables in docs/performance.md from the results of bench.py."""
 
 import json
 import statistics
@@ -6,7 +6,7 @@ from pathlib import Path
 
 DOCS = Path(__file__).parents[2] / "docs" / "performance.md"
 BEGIN, END = "<!-- results: written by benchmarks/speed/bench.py report -->", "<!-- end of the results -->"
-# The work, the part, the engine, and how many times the tuned baseline biorel is meant to be.
+# The work, its part, and the target ratio of biorel to the tuned baseline.
 TRAINING = [
     ("MiniLM fine-tuning, fp32", "train-minilm-f32", 1.7),
     ("MiniLM fine-tuning, bf16", "train-minilm-bf16", 3.0),
@@ -17,7 +17,7 @@ Records = dict[str, list[dict]]
 
 
 def load(folder: Path) -> dict[str, dict]:
-    """The result of each part that has one."""
+    """The results by part."""
     return {file.stem: json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))}
 
 
@@ -31,7 +31,7 @@ def best(programs: Records, wanted: str) -> float:
 
 
 def summary(results: dict[str, dict]) -> list[list[str]]:
-    """Work, the baseline as people run it, the baseline tuned, biorel, and biorel over the tuned baseline."""
+    """Rows: work, baseline as commonly run, tuned baseline, biorel, and its ratios to both."""
     rows = []
     for work, part, aim in TRAINING:
         if part in results:
@@ -78,7 +78,7 @@ def block(folder: Path, part: str) -> list[str]:
 
 
 def draw(results: dict[str, dict], path: Path) -> None:
-    """Speeds of training and inference, time by length, and time by batch."""
+    """Plot speeds of training and inference, time by length, and time by batch."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -122,7 +122,7 @@ def draw(results: dict[str, dict], path: Path) -> None:
 
 
 def write(folder: Path) -> None:
-    """summary.txt and bench.png in the folder, and the part of docs/performance.md between the two marks."""
+    """Write summary.md and bench.png to the folder, and the part of docs/performance.md between the two marks."""
     results = load(folder)
     if not results:
         raise SystemExit(f"{folder} has no results: run the parts first")

@@ -1,8 +1,8 @@
-//! Where the time of one training step goes, operation by operation, against the time of its products alone.
+//! The time of each operation within a training step, and the time of its matrix products.
 //!
 //! `cargo bench --bench step -- [minilm|base] [steps] [f32|bf16|portable|avx2|avx512]`: random weights, 32 sentences of 12 to
-//! 128 word pieces, dropout 0.1. The engine is wrapped in one that times every call; of each call of a step the fastest over
-//! all steps counts, because another process can only make a call slower.
+//! 128 word pieces, dropout 0.1. A wrapper around the engine times every call; the fastest time of each call over
+//! all steps counts, because another process can only slow a call down.
 
 mod workload;
 

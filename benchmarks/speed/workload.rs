@@ -1,4 +1,4 @@
-//! What the Rust benchmarks compute on: encoders with random weights, and batches.
+//! Inputs of the Rust benchmarks: encoders with random weights, and batches.
 
 use biorel::encode::Batch;
 use biorel::model::EncoderConfig;
@@ -21,7 +21,7 @@ pub fn config(name: &str) -> EncoderConfig {
     serde_json::from_str(&json).unwrap()
 }
 
-/// The engine called `f32` or `bf16`, or the one in f32 that is held to an instruction set.
+/// The engine called `f32` or `bf16`, or the one in f32 with a fixed instruction set.
 pub fn engine(name: &str) -> Cpu {
     match name {
         "f32" => Cpu::new(),
@@ -46,7 +46,7 @@ pub fn sentences(vocabulary: usize, lengths: impl IntoIterator<Item = usize>) ->
     batch
 }
 
-/// 32 sentences with the spread of AIMed's: 12 to 128 word pieces, 56 on average.
+/// 32 sentences with lengths distributed like AIMed's: 12 to 128 word pieces, 56 on average.
 pub fn batch(vocabulary: usize) -> Batch {
     let mut stream = Stream::new(5, Purpose::Sample, 0);
     sentences(vocabulary, (0..32).map(|_| (52.0 * (0.45 * stream.normal()).exp()).clamp(12.0, 128.0) as usize))

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The correctness runs of the PyTorch baseline: heads cls and attention, seeds 1 2 3, AIMed without fold 0.
-# One single-threaded process per head, at the lowest priority: on a machine that others use, two threads of one
-# process wait for each other at every operation. A finished log is not run again. PRECISION is bf16 (autocast) or fp32,
-# which is the faster where the processor has no bf16 instructions.
+# One single-threaded process per head, at the lowest priority: on a shared machine, two threads of one process would wait
+# for each other at every operation. A finished log is not repeated. PRECISION is bf16 (autocast) or fp32, which is faster
+# on processors without bf16 instructions.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 : "${BIOREL_CORPORA:?set it to the folder of the corpora}"

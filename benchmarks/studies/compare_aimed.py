@@ -1,9 +1,9 @@
-"""Puts the AIMed runs of biorel beside those of PyTorch: a table, and a picture of the loss curves.
+"""Compare the AIMed runs of biorel with those of PyTorch: tables, and a plot of the loss curves.
 
     python benchmarks/studies/compare_aimed.py [benchmarks/results/aimed_fold0] [--picture loss.png]
 
-Reads `baseline-<head>-seed<k>.jsonl` and `biorel-<head>-<precision>-seed<k>.jsonl` (README.md has the format). A log without
-its `end` record is an unfinished run: it is named and left out.
+Reads `baseline-<head>-seed<k>.jsonl` and `biorel-<head>-<precision>-seed<k>.jsonl` (README.md has the format). A log without an
+`end` record is an unfinished run; it is named and skipped.
 """
 
 import argparse
@@ -17,17 +17,17 @@ from pathlib import Path
 class Run:
     """One finished training run."""
 
-    program: str  # "baseline", or "biorel f32" and "biorel bf16", whose products differ
+    program: str  # "baseline", or "biorel f32" and "biorel bf16", whose matrix products differ
     head: str
     seed: int
-    precision: str  # of the products
-    losses: list[float]  # one a step
+    precision: str  # of the matrix products
+    losses: list[float]  # one per step
     epoch_losses: list[float]
     scores: dict
 
 
 def read_run(path: Path) -> Run | None:
-    """The run of one log, or None where it has not ended."""
+    """The run of one log, or None if it is unfinished."""
     records = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         try:
@@ -58,8 +58,8 @@ def mean_sd(values: list[float], digits: int) -> str:
 
 
 def print_tables(runs: list[Run]) -> None:
-    """Every run, then mean and standard deviation over the seeds, then the difference with its standard error."""
-    print("| program | head | seed | products | P | R | F1 | mean loss of epochs 1, 2, ... |")
+    """Print every run, mean and sd over the seeds, and the difference with its standard error."""
+    print("| program | head | seed | precision | P | R | F1 | mean loss of epochs 1, 2, ... |")
     print("|---|---|---|---|---|---|---|---|")
     for run in runs:
         percent = [f"{100 * run.scores[name]:.1f}" for name in ("precision", "recall", "f1")]
@@ -91,7 +91,7 @@ def smooth(losses: list[float], width: int = 20) -> list[float]:
 
 
 def draw(runs: list[Run], path: Path) -> None:
-    """One panel a head, one line a run, a colour for each program."""
+    """Draw one panel per head, one line per run, one colour per program."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -116,7 +116,7 @@ def draw(runs: list[Run], path: Path) -> None:
         panel.legend()
         panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("training loss, mean of 20 steps")
-    figure.suptitle("AIMed, fold 0 held out, MiniLM; one line a seed")
+    figure.suptitle("AIMed, fold 0 held out, MiniLM; one line per seed")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     print(f"\nLoss curves: {path}")
@@ -125,7 +125,7 @@ def draw(runs: list[Run], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path(__file__).parents[1] / "results" / "aimed_fold0")
-    parser.add_argument("--picture", type=Path, help="where the picture goes; default: loss.png in the folder")
+    parser.add_argument("--picture", type=Path, help="file for the plot; default: loss.png in the folder")
     options = parser.parse_args()
     runs = []
     for path in sorted(options.folder.glob("*.jsonl")):
@@ -133,7 +133,7 @@ def main() -> None:
             continue
         run = read_run(path)
         if run is None:
-            print(f"{path.name}: not finished, left out")
+            print(f"{path.name}: unfinished, skipped")
         else:
             runs.append(run)
     if not runs:

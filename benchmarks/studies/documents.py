@@ -1,15 +1,15 @@
-"""Documents classified in a stream: documents/s, pairs/s and peak memory for 1,000, 10,000, 100,000 documents.
+"""Throughput and peak memory of a document stream, for 1,000, 10,000 and 100,000 documents.
 
     BIOREL_CORPORA=... python benchmarks/studies/documents.py --model DIR --output benchmarks/results/documents.txt
 
 The documents are ChemProt's abstracts with their entities, repeated under new identifiers, as PubTator files of 1,000
-documents. Each count is a process of its own; the clock starts when the model is loaded and stops when the last part is on
-disk. Without `--model`, MiniLM is fine-tuned for two steps first: its answers are worth nothing, its speed is that of any
-fine-tuned MiniLM. With `--small` it is a BERT of 2 layers of 128 with random weights and MiniLM's vocabulary, with which
-100,000 documents take minutes instead of hours: for memory and time against the count. Memory: when the model is loaded, the
-mean of the second quarter of the time and of the last one, the peak. It is flat when the last quarter has as much as the
-second, within what samples differ by; the peak is the largest of more samples the longer it runs. Time is linear when documents/s do not fall. The cost of all
-of PubMed is computed from the largest count.
+documents. Each count runs in its own process; timing starts when the model is loaded and stops when the last part is on
+disk. Without `--model`, MiniLM is fine-tuned for two steps first: its answers are useless, its speed is that of any
+fine-tuned MiniLM. `--small` uses a BERT of 2 layers of 128 with random weights and MiniLM's vocabulary, with which 100,000
+documents take minutes instead of hours: for memory and time against the count. Memory is reported after loading the model,
+as the mean of the second and of the last quarter of the time, and as the peak. It is flat if the last quarter equals the
+second, up to sampling noise; the peak is a maximum over more samples in longer runs. Time is linear if documents/s stays
+constant. The cost of all of PubMed is extrapolated from the largest count.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from runlog import commit, cpu_features, cpu_name, load_average
 
-# Abstracts in PubMed, about.
+# Approximate number of abstracts in PubMed.
 PUBMED = 36_000_000
 IN_A_FILE = 1000
 SPLITS = (
@@ -57,7 +57,7 @@ def abstracts(corpora: Path) -> Iterator[tuple[str, str, str, list[tuple[str, st
 
 
 def write_documents(corpora: Path, folder: Path, count: int) -> None:
-    """So many documents in files of `IN_A_FILE`."""
+    """Write `count` documents in files of `IN_A_FILE`."""
     endless = itertools.cycle(list(abstracts(corpora)))
     for first in range(0, count, IN_A_FILE):
         lines = []
@@ -71,7 +71,7 @@ def write_documents(corpora: Path, folder: Path, count: int) -> None:
 
 
 def make_model(folder: Path, small: bool) -> Path:
-    """A model for ChemProt's task, hardly trained."""
+    """A model for ChemProt's task, trained for two steps."""
     import biorel
 
     encoder = make_small_encoder(folder / "encoder") if small else "minilm"
@@ -112,15 +112,15 @@ def of_system(name: str) -> float:
 
 
 def peak_memory() -> float:
-    """MiB. Of this program: Linux's `ru_maxrss` would be that of its parent, if that is larger."""
+    """Peak memory of this program in MiB; Linux's `ru_maxrss` may include a larger parent."""
     peak = of_system("VmHWM")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 if math.isnan(peak) else peak
 
 
-class Course:
-    """Resident memory twice a second for as long as the block runs."""
+class MemoryOverTime:
+    """Samples the resident memory twice a second while the block runs."""
 
-    def __enter__(self) -> "Course":
+    def __enter__(self) -> "MemoryOverTime":
         self.samples = [of_system("VmRSS")]
         self.ended = threading.Event()
         self.watch = threading.Thread(target=self.sample)
@@ -142,13 +142,13 @@ class Course:
 
 
 def measure_here(options: argparse.Namespace) -> None:
-    """In a process of its own: print what was done, in which time, with which memory."""
+    """In its own process: print what was done, its time and its memory."""
     import biorel
 
     model = biorel.load(options.model, precision=options.precision, device=options.device, threads=options.threads)
     loaded = peak_memory()
     settings = {"format": options.format, "part_documents": options.part_documents}
-    with Course() as course:
+    with MemoryOverTime() as memory_over_time:
         started = time.perf_counter()
         found = biorel.predict_documents(model, options.only, options.result, **settings, progress=True)
         seconds = time.perf_counter() - started
@@ -156,7 +156,12 @@ def measure_here(options: argparse.Namespace) -> None:
     peak = peak_memory()
     size = sum(path.stat().st_size for path in (found.directory / "relations").iterdir())
     record = {"documents": found.documents, "failed": found.failed, "pairs": found.pairs, "seconds": seconds}
-    memory = {"loaded_mb": loaded, "second_mb": course.quarter(2), "last_mb": course.quarter(4), "peak_mb": peak}
+    memory = {
+        "loaded_mb": loaded,
+        "second_mb": memory_over_time.quarter(2),
+        "last_mb": memory_over_time.quarter(4),
+        "peak_mb": peak,
+    }
     print(json.dumps(record | memory | {"written_mb": size / 2**20}))
 
 

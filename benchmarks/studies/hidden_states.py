@@ -1,10 +1,10 @@
-"""biorel's last hidden states against transformers' on real sentences of mixed length, alone and packed; and those of
-a model that biorel fine-tuned and saved, opened with transformers' AutoModel and AutoTokenizer.
+"""Compare biorel's last hidden states with transformers' on real sentences of mixed length, alone and packed.
+
+Also those of a model that biorel fine-tuned and saved, opened with transformers' AutoModel and AutoTokenizer.
 
     BIOREL_CORPORA=... python benchmarks/studies/hidden_states.py
 
-Needs biorel in the baseline's environment. Exits with an error where the word pieces differ or a state differs by 1e-4
-or more.
+Needs biorel in the baseline's environment. Fails if the word pieces differ or a state differs by 1e-4 or more.
 """
 
 import csv

@@ -1,10 +1,10 @@
-"""The paper's tables and figures on the published corpora, with MiniLM and a schedule that fits a small machine.
+"""The paper's tables and figures on the published corpora, with MiniLM and a schedule for a small machine.
 
     BIOREL_CORPORA=... python benchmarks/studies/paper.py --directory runs/paper --output benchmarks/results/paper
 
-`biorel.reproduce` with the schedule below. Kill it whenever you like and start it again: it goes on where it stopped.
-Every start is written down with what it found finished. The directory also holds predictions, models and heat maps,
-which quote the corpora and stay out of the repository; `--output` gets tables, figures and `report.md`, without Fig. 3.
+Runs `biorel.reproduce` with the schedule below. A killed run resumes when started again. `starts.txt` records every start
+and the trials already finished. The directory also has predictions, models and heat maps, which quote the corpora and
+stay out of the repository; `--output` gets tables, figures and `report.md`, without Fig. 3.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from runlog import commit, cpu_features, cpu_name
 
 CORPORA = {"aimed": "aimed/aimed_pairs.tsv", "ddi": "ddi/DDICorpus-2013.zip", "chemprot": "chemprot"}
 ITEMS = ["table1", "table3", "table4", "table5", "figure4", "faithfulness"]
-# A fraction of an epoch, half of it related pairs: what two busy cores can do for seven heads in an hour or two.
+# A fraction of an epoch, half of it related pairs: one to two hours for seven heads on two busy cores.
 SCHEDULE = {"max_steps": 200, "batch_size": 16, "learning_rate": 8e-5, "negatives": 1.0, "freeze": 0}
 
 
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--items", nargs="+", default=ITEMS, choices=ITEMS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--folds", choices=["all", "first"], default="first", help="of AIMed's ten")
-    parser.add_argument("--jobs", type=int, help="trials at once")
+    parser.add_argument("--jobs", type=int, help="concurrent trials")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)
     options = parser.parse_args()
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def note_start(options: argparse.Namespace) -> None:
-    """When it was started, where, with what, and what there was."""
+    """Record time, machine, settings and the trials already finished."""
     found = []
     for name in options.corpora:
         trials = options.directory / "runs" / name / "trials.jsonl"
@@ -76,7 +76,7 @@ def note_start(options: argparse.Namespace) -> None:
 
 
 def publish(directory: Path, output: Path) -> None:
-    """What quotes no sentence of a corpus."""
+    """Copy the results that quote no sentence of a corpus."""
     names = ["report.md", *(path.name for path in [*directory.glob("*.csv"), *directory.glob("*.svg")])]
     for name in names:
         (output / name).write_bytes((directory / name).read_bytes())

@@ -1,8 +1,8 @@
-"""What `paper.py` has finished so far, without training anything: each head beside the printed figure, and paired tests.
+"""Tables of the trials that `paper.py` has finished, without training: each head next to the printed figure, paired tests.
 
     BIOREL_CORPORA=... python benchmarks/studies/paper_heads.py --directory runs/paper --output benchmarks/results/paper
 
-Also for a run that was stopped before all heads were through. Writes `heads.csv` and `paired.csv`.
+Works for an unfinished run too. Writes `heads.csv` and `paired.csv`.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main() -> None:
             name, Path(os.environ["BIOREL_CORPORA"]) / file, splits="blue" if name == "ddi" else None
         )
         comparison = finished(corpus, directory)
-        heads.append(beside_the_printed(comparison, name))
+        heads.append(next_to_the_printed(comparison, name))
         tests += [
             comparison.paired("attention", other, unit=unit).assign(corpus=name, against=other, unit=unit)
             for other in comparison.results["head"]
@@ -50,21 +50,21 @@ def main() -> None:
 
 
 def finished(corpus: biorel.Corpus, directory: Path) -> biorel.Comparison:
-    """The comparison of the heads and seeds that are there."""
+    """The comparison of the finished heads and seeds."""
     records = [json.loads(line) for line in (directory / "trials.jsonl").read_text().splitlines()]
     done = [record for record in records if record["status"] == "finished"]
     heads = [head for head in published.MODELS if head in {record["head"] for record in done}]
     seeds = sorted({record["seed"] for record in done})
-    whole = [head for head in heads if {record["seed"] for record in done if record["head"] == head} == set(seeds)]
+    complete = [head for head in heads if {record["seed"] for record in done if record["head"] == head} == set(seeds)]
     plan = json.loads((directory / "plan.json").read_text())
     folds: Literal["given"] | None = None if plan["folds"] is None else "given"
     if "train" not in corpus.splits and folds is None:
         corpus = corpus.fold(0)
     settings = {"folds": folds, "precision": plan["settings"]["precision"], "progress": False, **SCHEDULE}
-    return biorel.compare(corpus, directory=directory, heads=whole, seeds=seeds, **settings)
+    return biorel.compare(corpus, directory=directory, heads=complete, seeds=seeds, **settings)
 
 
-def beside_the_printed(comparison: biorel.Comparison, name: str) -> pd.DataFrame:
+def next_to_the_printed(comparison: biorel.Comparison, name: str) -> pd.DataFrame:
     rows = []
     for result in comparison.results.to_dict("records"):
         head = result["head"]

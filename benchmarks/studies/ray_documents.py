@@ -1,9 +1,9 @@
-"""The same documents here and on a Ray cluster: the same rows? How fast with one worker and with two? And with a node killed?
+"""Predict the same documents locally and on a Ray cluster: compare rows and speed, with one worker, two, and a killed node.
 
     BIOREL_CORPORA=... python benchmarks/studies/ray_documents.py --documents 10000 --output benchmarks/results/ray_documents.txt
 
-The cluster is two nodes on this machine, each with its own raylet: the driver's, which reads and writes, and one or two more
-with a worker of one thread each. The documents are those of documents.py, the model its small one (2 layers of 128).
+The cluster has two or three nodes on this machine, each with its own raylet: the driver's, which reads and writes, and one
+or two with a worker of one thread each. The documents are those of documents.py, the model its small one (2 layers of 128).
 """
 
 import argparse

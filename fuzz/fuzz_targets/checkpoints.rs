@@ -1,4 +1,4 @@
-//! Every format of weights: safetensors, PyTorch (zip and legacy), TensorFlow, Flax, in one file or in parts.
+//! Every format of weights: safetensors, PyTorch (zip and legacy), TensorFlow, Flax, in one file or sharded.
 #![no_main]
 
 use std::fs;

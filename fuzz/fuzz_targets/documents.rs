@@ -1,5 +1,5 @@
-//! Every reader of whole documents: PubTator, BioC in JSON and XML, brat, each also packed with gzip; as documents, as a corpus
-//! to train on, and written and read again.
+//! Every document reader: PubTator, BioC in JSON and XML, brat, each also with gzip; as documents, as a training corpus, and
+//! written and read back.
 #![no_main]
 
 use std::fs;

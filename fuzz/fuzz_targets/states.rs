@@ -1,4 +1,4 @@
-//! Training states: a run goes on from whatever lies at its place, or says why not, and what it comes to can be used.
+//! Training states: a run resumes from any file at its path or reports why not, and its result is usable.
 #![no_main]
 
 use std::collections::HashMap;

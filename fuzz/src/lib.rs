@@ -1,7 +1,7 @@
-//! What the targets share: an input as files in a folder of memory, and what must hold of everything that was read.
+//! Shared by the targets: an input as files in an in-memory folder, and invariants of everything that was read.
 //!
-//! An input is one byte that chooses what is read, and the contents of the files, with [`BETWEEN`] between them. All
-//! readers take paths, as users do; `fuzz/seeds.py` makes inputs of this form from the tests' data.
+//! An input is one byte that chooses the reader, and the contents of the files, separated by [`BETWEEN`]. All readers take
+//! paths, as users do; `fuzz/seeds.py` builds such inputs from the tests' data.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use biorel::corpus::Corpus;
 use biorel::encode::{Marking, instances};
 
-/// What stands between two files of one input.
+/// Separates two files of one input.
 pub const BETWEEN: &[u8] = b"\n=====\n";
 
-/// A folder of this process in `/dev/shm`, or where the system keeps temporary files.
+/// This process's folder in `/dev/shm`, or in the system's temporary directory.
 pub fn folder(name: &str) -> PathBuf {
     let memory = Path::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };

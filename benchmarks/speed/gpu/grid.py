@@ -1,11 +1,11 @@
-"""The paper's grid as one timed job: seven heads on three corpora, AIMed in its ten folds, several trials at once.
+"""The paper's grid as one timed job: seven heads on three corpora, AIMed in its ten folds, concurrent trials.
 
     BIOREL_CORPORA=... python benchmarks/speed/gpu/grid.py --directory runs/grid --jobs 6 --output benchmarks/results/gpu/grid
     python benchmarks/speed/gpu/grid.py --directory runs/toy --device cpu --jobs 2 --sample --folds 2 --max-steps 2 --output toy
 
 DDI and ChemProt are scored on their test split, as in the paper: 7 x (10 + 1 + 1) trials. Settings are the paper's unless
-the command says otherwise. Killed and started again it goes on where it stopped; `starts.jsonl` then has a line for each
-start with what it did in what time, and `grid.csv` has every head beside the printed figure.
+the command says otherwise. A killed run resumes when started again. `starts.jsonl` has a line for each start with its work
+and time, and `grid.csv` has every head next to the printed figure.
 """
 
 import argparse
@@ -30,14 +30,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--directory", type=Path, required=True, help="of the experiment")
     parser.add_argument("--output", type=Path, required=True, help="folder for the two tables")
-    parser.add_argument("--jobs", type=int, default=1, help="trials at once")
+    parser.add_argument("--jobs", type=int, default=1, help="concurrent trials")
     parser.add_argument("--encoder", default="minilm")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--corpora", nargs="+", default=list(FILES), choices=FILES)
     parser.add_argument("--heads", nargs="+", default=list(published.MODELS), choices=published.MODELS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--folds", type=int, help="AIMed in so many folds by document, not in its ten published ones")
+    parser.add_argument(
+        "--folds", type=int, help="number of folds of AIMed by document, instead of its ten published ones"
+    )
     parser.add_argument("--max-steps", type=int, help="of each training; without, the paper's epochs")
     parser.add_argument("--sample", action="store_true", help="the synthetic sample in place of the corpora")
     options = parser.parse_args()
@@ -67,7 +69,7 @@ def main() -> None:
         seconds = time.perf_counter() - started
         if len(comparison.failures):
             print(comparison.failures.to_string(), file=sys.stderr)
-        tables.append(beside_the_printed(comparison, name, options.sample))
+        tables.append(next_to_the_printed(comparison, name, options.sample))
         note(options, name, seconds, before, work(options.directory / name))
     table = pd.concat(tables)
     table.to_csv(options.output / "grid.csv", index=False)
@@ -82,7 +84,7 @@ def read(name: str, sample: bool) -> biorel.Corpus:
 
 
 def work(directory: Path) -> dict[str, float]:
-    """Finished trials with their steps and seconds, so that a start that goes on can tell its own share."""
+    """Finished trials with their steps and seconds, so that a resumed start can report its own share."""
     path = directory / "trials.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     records = [json.loads(line) for line in lines]
@@ -91,7 +93,7 @@ def work(directory: Path) -> dict[str, float]:
 
 
 def note(options: argparse.Namespace, name: str, seconds: float, before: dict, after: dict) -> None:
-    """What this start did. `trial_seconds` are those of all trials together: more than `seconds` where several ran at once."""
+    """Record this start. `trial_seconds` adds all trials: more than `seconds` with concurrent trials."""
     done = {key: after[key] - before[key] for key in after}
     devices = biorel.devices()
     record = {
@@ -113,7 +115,7 @@ def note(options: argparse.Namespace, name: str, seconds: float, before: dict, a
         print(json.dumps(record, default=str), file=file)
 
 
-def beside_the_printed(comparison: biorel.Comparison, name: str, sample: bool) -> pd.DataFrame:
+def next_to_the_printed(comparison: biorel.Comparison, name: str, sample: bool) -> pd.DataFrame:
     rows = []
     for result in comparison.results.to_dict("records"):
         ours = {key: round(100 * result[key], 1) for key in ("precision", "recall", "f1")}

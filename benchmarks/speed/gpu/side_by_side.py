@@ -1,10 +1,10 @@
-"""biorel and PyTorch on one GPU, side by side in one run: fine-tuning and inference, BERT-base and MiniLM.
+"""Compare biorel and PyTorch on one GPU: fine-tuning and inference, BERT-base and MiniLM.
 
     BIOREL_CORPORA=... python benchmarks/speed/gpu/side_by_side.py --baseline /tmp/baseline/bin/python --output benchmarks/results/gpu/side_by_side.txt
 
 Run it with the Python that has biorel and its CUDA part; `--baseline` is the one that has PyTorch (it may be the same).
-Every measurement is a process of its own, and the programs take turns. Memory is the most that nvidia-smi saw the GPU
-use while a process ran, less what it used before: the same for both programs, contexts and caches included.
+Every measurement is its own process, and the programs take turns. Memory is the peak that nvidia-smi reported during a
+process minus the memory used before, measured alike for both programs, including contexts and caches.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from runlog import commit, cpu_name
 
 HERE = Path(__file__).parent
 
-# Of the baseline: what a researcher's script has, and the best that PyTorch can do.
+# Baseline settings: a typical script's, and the fastest of PyTorch.
 TRAIN = [
     ["--precision", precision, "--padding", padding, "--compile", compiled]
     for precision, padding, compiled in [
@@ -45,13 +45,13 @@ SIZES = {"MiniLM": (6, 384, 1536), "BERT-base": (12, 768, 3072)}
 
 
 def used_memory() -> float:
-    """MB in use on the first GPU that this process may see."""
+    """MB in use on the first visible GPU."""
     command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0])
 
 
 def measure(command: list[str]) -> dict[str, Any]:
-    """What the program printed, and its peak memory on the GPU in MB."""
+    """The program's output and its peak GPU memory in MB."""
     before, most, done = used_memory(), 0.0, threading.Event()
 
     def watch() -> None:
@@ -72,11 +72,11 @@ def measure(command: list[str]) -> dict[str, Any]:
 
 
 def launches(command: list[str], steps: int) -> float | None:
-    """Kernels launched a step, by Nsight Systems if it is installed: a graph counts as one launch."""
+    """Kernel launches per step by Nsight Systems, if installed; a graph counts as one launch."""
     if shutil.which("nsys") is None:
         return None
     counts = []
-    for taken in (steps, 2 * steps):  # the difference leaves out what is done once
+    for taken in (steps, 2 * steps):  # the difference excludes one-time work
         with tempfile.TemporaryDirectory() as folder:
             report = str(Path(folder) / "report")
             profile = ["nsys", "profile", "--trace=cuda", "--output", report, *command, "--steps", str(taken)]
@@ -144,7 +144,7 @@ def main() -> None:
 def table(
     name: str, what: str, programs: dict[str, list[str]], results: dict[str, list[dict[str, Any]]], peak: float
 ) -> list[str]:
-    """One line per program; the share is that of the real tokens' products in the measured peak."""
+    """One line per program; the share is that of the real tokens' matrix products in the measured peak."""
     layers, hidden, inner = SIZES[name]
     per_token = 2 * layers * (4 * hidden**2 + 2 * hidden * inner) * (3 if what == "train" else 1)
     speeds = {

@@ -1,5 +1,5 @@
-//! Products of the shapes of MiniLM's and BERT-base's layers, as the engine computes them in a step: `y = x Wᵀ` forward,
-//! `dx = dy W` and `dW = dyᵀ x` backward, everything that a product needs included (packing, rounding to bf16).
+//! Matrix products of the shapes of MiniLM's and BERT-base's layers, as in a step: `y = x Wᵀ` forward, `dx = dy W` and
+//! `dW = dyᵀ x` backward, including packing and rounding to bf16.
 
 use biorel::ops::Ops;
 use biorel::rng::{Purpose, Stream};

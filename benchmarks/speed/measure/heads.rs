@@ -1,6 +1,6 @@
-//! What a head adds to the time of a training step. Whole steps (forward, backward, clipping, AdamW) with random weights,
-//! 32 sentences of 12 to 128 word pieces, dropout 0.1. Each round takes one step with every head, so that a machine whose
-//! speed drifts treats them alike; the share over the first is the median over the rounds.
+//! The cost of each head per training step. Whole steps (forward, backward, clipping, AdamW) with random weights,
+//! 32 sentences of 12 to 128 word pieces, dropout 0.1. Each round takes one step with every head, so that
+//! drifting clock speeds affect all alike; the ratio to the first head is the median over the rounds.
 
 use biorel::config::TrainingSettings;
 use biorel::model::{Network, Weights};

@@ -2,13 +2,13 @@
 //! line of JSON. `benchmarks/speed/bench.py` runs it in turn with the same measurement of PyTorch (`baseline_measure.py`).
 //!
 //! - `heads [encoder=minilm] [heads=cls,lstm] [steps=15]`: a training step with each head, in turn
-//! - `gemm [engine=f32]`: products of the encoders' shapes
+//! - `gemm [engine=f32]`: matrix products of the encoders' shapes
 //! - `optimizer`: AdamW on the parameters of BERT-base
 //! - `steps [encoder=minilm] [points=LENGTH:BATCH:THREADS,...] [repeats=3] [recompute=0]`: training steps of
 //!   other sizes
 //! - `reading`: reading, marking and tokenising the published corpora (`BIOREL_CORPORA`); packing of batches
 //!
-//! `engine=` is `f32` (what users run), `bf16`, or an instruction set to be held to: `portable`, `avx2`, `avx512`.
+//! `engine=` is `f32` (what users run), `bf16`, or an instruction set: `portable`, `avx2`, `avx512`.
 
 #[path = "../workload.rs"]
 mod workload;

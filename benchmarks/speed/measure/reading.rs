@@ -1,4 +1,4 @@
-//! From the published files to word pieces, and what packing a batch costs.
+//! Time from the published files to word pieces, and the cost of packing a batch.
 
 use std::path::PathBuf;
 

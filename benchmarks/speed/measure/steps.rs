@@ -1,5 +1,5 @@
-//! How the time of a training step grows with length, batch and threads: batches of equally long sentences, which a baseline
-//! need not pad either.
+//! Time of a training step by length, batch and threads, on batches of equally long sentences, which need no padding in the
+//! baseline either.
 
 use biorel::config::TrainingSettings;
 use biorel::model::{Network, Weights};

@@ -1,13 +1,12 @@
-"""Kill biorel with SIGKILL again and again, while it trains, compares, predicts and saves, and look at what is left.
+"""Kill biorel repeatedly with SIGKILL while it trains, compares, predicts and saves, and check what remains.
 
     python benchmarks/studies/reliability/kills.py --kills 1000 --seed 1
 
-Children are forked from this process, which has everything loaded, and killed at a random moment of their whole run. A
-killed training, comparison or prediction of documents is started again until it ends, and must end with the bits and rows
-of one that was never killed. A model that is saved over an earlier one must be one of the two, whole, at every moment; one
-that is saved under a new name is whole or not there. Each kind gets a quarter of the kills. Writes a line of JSON every ten
-kills, and the totals at the end; `half_written` counts the kills that hit a file or folder while it was written. Any
-difference is an error.
+Children are forked from this process, which has everything loaded, and killed at a random moment of their run. A killed
+training, comparison or document prediction is restarted until it ends, and must end with the bits and rows of an
+undisturbed run. A model saved over an earlier one must always be one of the two, complete; one saved under a new name must
+be complete or absent. Each kind gets a quarter of the kills. Prints a line of JSON every ten kills, and the totals at the
+end; `half_written` counts the kills during a write. Any difference is an error.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def digest(path: Path) -> str:
 
 
 class Campaign:
-    """Children, kills, and how long a child lives at most before it is killed."""
+    """Children, kills, and the longest life of a child before it is killed."""
 
     def __init__(self, seed: int, folder: Path) -> None:
         self.random = random.Random(seed)
@@ -66,31 +65,31 @@ class Campaign:
         self.stop = float("inf")
 
     def begin(self, name: str, kills: int, minutes: float, *kinds: str) -> dict[str, int]:
-        """The next kind: so many kills, or as many as the time allows. Returns its counts."""
+        """Start the next kind, with this many kills or as many as time allows. Returns its counts."""
         self.name, self.goal, self.stop = name, kills, time.monotonic() + minutes * 60
         self.counts = dict.fromkeys(["kills", "half_written", *kinds], 0)
         return self.counts
 
     def unfinished(self) -> set[tuple[Path, int]]:
-        """Half-written files and folders, and when they were changed."""
+        """Partially written files and folders, and when they changed."""
         return {(path, path.stat().st_mtime_ns) for path in self.folder.rglob(".*.partial*")}
 
-    def goes_on(self) -> bool:
-        """Whether there is more to kill."""
+    def continues(self) -> bool:
+        """Whether more kills are due."""
         return self.counts["kills"] < self.goal and time.monotonic() < self.stop
 
-    def until_it_ends(self, work: Callable[[], object], patience: float) -> float:
-        """Kill `work` and start it again until it ends; once enough were killed, it is left to end.
+    def run_to_end(self, work: Callable[[], object], patience: float) -> float:
+        """Kill and restart `work` until it ends; after enough kills it may end undisturbed.
 
-        Returns the patience for the next run: how long a run takes changes with what else the machine does.
+        Returns the patience for the next run, since a run's duration changes with the machine's load.
         """
         began = time.monotonic()
-        while not self.child(work, patience if self.goes_on() else None):
+        while not self.child(work, patience if self.continues() else None):
             pass
         return (patience + time.monotonic() - began) / 2
 
     def child(self, work: Callable[[], object], patience: float | None) -> bool:
-        """Run `work` in a child, and kill it after a random time below `patience`, if any; whether it ended by itself."""
+        """Run `work` in a child, and kill it after a random time below `patience`, if any; return whether it ended by itself."""
         before = self.unfinished()
         pid = os.fork()
         if pid == 0:
@@ -105,7 +104,7 @@ class Campaign:
                 os._exit(code)
         ends = os.pidfd_open(pid)
         select.select([ends], [], [], None if patience is None else self.random.random() * patience)
-        os.kill(pid, signal.SIGKILL)  # of one that has ended, nothing comes
+        os.kill(pid, signal.SIGKILL)  # no effect on a child that has ended
         os.close(ends)
         _, status = os.waitpid(pid, 0)
         killed = os.WIFSIGNALED(status)
@@ -119,18 +118,18 @@ class Campaign:
 
 
 def train(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: biorel.Encoder) -> None:
-    """Training with a state, and saving at its end."""
+    """Train with a state, and save at the end."""
 
     def work(name: str) -> None:
         run = biorel.finetune(corpus, encoder, state=folder / f"{name}.state", state_every=2, **TRAINING)
         run.model.save(folder / name)
 
     began = time.monotonic()
-    work("whole")
+    work("undisturbed")
     patience = time.monotonic() - began
-    wanted = digest(folder / "whole")
-    while campaign.goes_on():
-        patience = campaign.until_it_ends(lambda: work("killed"), patience)
+    wanted = digest(folder / "undisturbed")
+    while campaign.continues():
+        patience = campaign.run_to_end(lambda: work("killed"), patience)
         if digest(folder / "killed") != wanted:
             raise SystemExit("a killed training ended with other bits")
         campaign.counts["runs_with_the_same_bits"] += 1
@@ -139,7 +138,7 @@ def train(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: bior
 
 
 def compare(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: biorel.Encoder) -> None:
-    """A comparison in a directory."""
+    """Compare in a run directory."""
 
     def work(name: str) -> None:
         biorel.compare(corpus, directory=folder / name, encoders=[encoder], **GRID, **TRIALS)
@@ -147,17 +146,17 @@ def compare(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: bi
     def rows(name: str) -> list:
         lines = [json.loads(line) for line in (folder / name / "trials.jsonl").read_text().splitlines()]
         if len({line["trial"] for line in lines}) != len(lines):
-            raise SystemExit("a trial is there twice")
+            raise SystemExit("a trial occurs twice")
         for line in lines:
             line.pop("seconds")
         return [*sorted(lines, key=lambda line: line["trial"]), digest(folder / name / "predictions")]
 
     began = time.monotonic()
-    work("whole-runs")
+    work("undisturbed-runs")
     patience = time.monotonic() - began
-    wanted = rows("whole-runs")
-    while campaign.goes_on():
-        patience = campaign.until_it_ends(lambda: work("killed-runs"), patience)
+    wanted = rows("undisturbed-runs")
+    while campaign.continues():
+        patience = campaign.run_to_end(lambda: work("killed-runs"), patience)
         if rows("killed-runs") != wanted:
             raise SystemExit("a killed comparison ended with other rows")
         campaign.counts["runs_with_the_same_rows"] += 1
@@ -165,7 +164,7 @@ def compare(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: bi
 
 
 def write_documents(folder: Path, corpus: biorel.Corpus) -> None:
-    """Two PubTator files of sentences of the sample, whose longest words are the entities."""
+    """Write two PubTator files of sample sentences, whose longest words are the entities."""
     texts = corpus.sentences("train")["text"].tolist()
     folder.mkdir()
     for file in range(2):
@@ -188,7 +187,7 @@ def write_documents(folder: Path, corpus: biorel.Corpus) -> None:
 
 
 def predict(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: biorel.Encoder) -> None:
-    """A stream of documents into each format, parts of a few documents."""
+    """Stream documents into each format, in parts of a few documents."""
     run = biorel.finetune(corpus, encoder, max_length=96, max_steps=1, progress=False, threads=1)
     run.model.save(folder / "predictor")
     model = biorel.load(folder / "predictor", threads=1)
@@ -201,13 +200,13 @@ def predict(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: bi
     wanted, patience = {}, {}
     for format in FORMATS:
         began = time.monotonic()
-        work(f"whole-{format}", format)
+        work(f"undisturbed-{format}", format)
         patience[format] = time.monotonic() - began
-        wanted[format] = digest(folder / f"whole-{format}")
-    while campaign.goes_on():
+        wanted[format] = digest(folder / f"undisturbed-{format}")
+    while campaign.continues():
         for format in FORMATS:
             again = partial(work, "killed-relations", format)
-            patience[format] = campaign.until_it_ends(again, patience[format])
+            patience[format] = campaign.run_to_end(again, patience[format])
             # All files: relations, errors, the list of parts, the manifest.
             if digest(folder / "killed-relations") != wanted[format]:
                 raise SystemExit(f"a killed prediction ended with other rows ({format})")
@@ -216,14 +215,14 @@ def predict(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: bi
 
 
 def save(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: biorel.Encoder) -> None:
-    """Two models that take turns in one directory, and each also under a new name."""
+    """Save two models alternately in one directory, and each under a new name."""
     settings = {"max_length": 96, "max_steps": 1, "progress": False}
     models = [biorel.finetune(corpus, encoder, seed=seed, **settings).model for seed in (1, 2)]
-    whole = []
+    complete = []
     for number, model in enumerate(models):
         place = folder / f"{number}" / "model"
         model.save(place)
-        whole.append(digest(place))
+        complete.append(digest(place))
     target, new = folder / "turns" / "model", folder / "new"
     models[0].save(target)
 
@@ -232,18 +231,18 @@ def save(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: biore
             models[number % 2].save(target)
             models[number % 2].save(new / str(number))
 
-    while campaign.goes_on():
+    while campaign.continues():
         campaign.child(work, 0.3)
-        # A model that was moved aside would not be found here: where folders can be exchanged, there is none.
+        # Where directories can be exchanged atomically, no model is ever moved aside.
         found = digest(target)
-        if found not in whole:
+        if found not in complete:
             raise SystemExit("a killed save left a model that is neither")
-        campaign.counts["first" if found == whole[0] else "second"] += 1
+        campaign.counts["first" if found == complete[0] else "second"] += 1
         biorel.load(target)
         for path in new.iterdir() if new.exists() else ():
             if path.name.startswith("."):
                 continue
-            if digest(path) != whole[int(path.name) % 2]:
+            if digest(path) != complete[int(path.name) % 2]:
                 raise SystemExit("a killed save left half a model")
             campaign.counts["new"] += 1
         shutil.rmtree(new, ignore_errors=True)
@@ -252,7 +251,7 @@ def save(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: biore
                 shutil.rmtree(path)
 
 
-# The name of each kind, what it does, and what it counts besides kills.
+# Name, function and additional counts of each kind.
 KINDS = {
     "training": (train, ["runs_with_the_same_bits"]),
     "comparing": (compare, ["runs_with_the_same_rows"]),
@@ -266,7 +265,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=600, help="the longest it takes, about")
+    parser.add_argument("--minutes", type=float, default=600, help="approximate time limit")
     options = parser.parse_args()
     began = time.monotonic()
     found = {}

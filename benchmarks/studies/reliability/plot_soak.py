@@ -1,6 +1,6 @@
-"""Draw what `soak.py` wrote: `python benchmarks/studies/reliability/plot_soak.py soak.tsv docs/figures/soak.svg`.
+"""Plot the table of `soak.py`: `python benchmarks/studies/reliability/plot_soak.py soak.tsv docs/figures/soak.svg`.
 
-On white, with a border of its own, so that it reads the same on a light page and on a dark one.
+The background is white, so that it is readable on light and dark pages.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Train, predict, stream, save and load for a long time and watch the memory: it must not grow.
+"""Soak test: train, predict, stream, save and load for a long time; the memory must not grow.
 
     python benchmarks/studies/reliability/soak.py --minutes 60 --output soak.tsv
 
-Every round predicts sentences of changing number and length; other work comes up every so many rounds (`EVERY`). The table
-has seconds, what was done so far, and resident memory in MiB; it is written as it grows. The last line on standard error
-compares the last quarter with the second one: the first warms up. `plot_soak.py` draws the table.
+Every round predicts sentences of varying number and length; other work is due every few rounds (`EVERY`). The table has
+seconds, counts of the work so far, and resident memory in MiB; it is written continuously. The last line on standard error
+compares the last quarter with the second; the first is warm-up. `plot_soak.py` plots the table.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import biorel
 import pandas as pd
 from tiny_bert import write_encoder
 
-# Rounds between two of each, and seconds between two lines of the table.
+# Rounds between two executions of each task, and seconds between two rows of the table.
 EVERY = {"saves_and_loads": 10, "document_streams": 15, "trainings": 20, "corpora": 25, "comparisons": 100}
 INTERVAL = 5.0
 
@@ -39,7 +39,7 @@ def resident() -> float:
 
 
 class Soak:
-    """What is done again and again, each with fresh numbers."""
+    """The repeated tasks, each with new random numbers."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -115,7 +115,7 @@ def main() -> None:
     """Soak."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--busy", type=float, default=1.0, help="share of the time to work; the rest is slept")
+    parser.add_argument("--busy", type=float, default=1.0, help="share of the time to work; sleep for the rest")
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     memory = []
