@@ -64,7 +64,7 @@ pub enum Error {
     /// The caller asked to stop (Ctrl-C).
     #[error("interrupted")]
     Interrupted,
-    /// A tensor operation failed: a defect of this crate, not of the input.
+    /// A tensor operation failed: an internal error of this crate, not of the input.
     #[error("tensor operation failed: {0}")]
     Tensor(#[from] candle_core::Error),
 }

@@ -5,15 +5,15 @@
 //! printed:
 //!
 //! ```text
-//! corpus files -> Sentence -> Instance -> Features -> Batch (packed) -> Encoded -> Output -> Prediction -> Scores
-//!    corpus::      corpus::    encode::    encode::     encode::        model::    model::    predict::    eval::
-//!                                                                                    |
+//! corpus files -> Sentence -> Instance -> Features -> Batch -> EncoderOutput -> HeadOutput -> Prediction -> Scores
+//!    corpus::     corpus::    encode::    encode::   encode::      model::        model::     predict::     eval::
+//!                                                       (packed)                     |
 //!                                                                        word weights (attention::)
 //! ```
 //!
-//! Imports go down only: `py` on top of `attention` and `train`, those on `eval` and
-//! `predict`, those on `model`, then `ops` and `encode`,
-//! then `corpus` and `text`; `config`, `rng` and `error` are used everywhere.
+//! Imports go down only: `py` on top of `attention` and `train`, those on `eval` and `predict`, those
+//! on `model`, then `ops` and `encode`, then `corpus` and `text`; `config`, `rng` and `error` are used
+//! everywhere.
 
 #![warn(clippy::iter_over_hash_type)] // see clippy.toml
 

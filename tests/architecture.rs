@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// From the bottom up; what stands in one row does not know each other.
 const ORDER: &[&[&str]] = &[
     &["error"],
-    &["rng", "config", "atomic"],
+    &["rng", "config", "atomic", "digest"],
     &["ops", "corpus"],
     &["text"],
     &["encode"],

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use biorel::config::{HeadKind, TrainingSettings};
 use biorel::corpus::Span;
 use biorel::encode::{Batch, Features, Padding};
-use biorel::model::encoder::{self, OutputSpec, Pass};
+use biorel::model::encoder::{self, ForwardContext, OutputSpec};
 use biorel::model::head::Weighs;
 use biorel::model::{EncoderConfig, Loss, Network, ParamSpec};
 use biorel::ops::{Cpu, Ops, Reference};
@@ -114,8 +114,9 @@ fn logits_losses_and_gradients_of_every_head() {
         ] {
             assert_close(&format!("{head} {what}"), &wide(ours), &vector(theirs), 1e-6);
         }
-        let (loss, gradients) =
-            network.gradient(&ops, &params, &batch, &Pass::without_dropout(), &Loss::mean(batch.len())).unwrap();
+        let (loss, gradients) = network
+            .gradient(&ops, &params, &batch, &ForwardContext::without_dropout(), &Loss::mean(batch.len()))
+            .unwrap();
         assert_close(&format!("{head} loss"), &vector(&loss), &vector(&file["loss"]), EXACT);
         for (spec, gradient) in network.specs().iter().zip(&gradients) {
             let expected = vector(&parameter(&file, "grad.", spec));
@@ -159,8 +160,9 @@ fn heads_over_padding() {
                 weights.iter().zip(&batch.cu_seqlens).flat_map(|(row, start)| row[start + 1..start + 13].to_vec());
             assert_close(&format!("{head} attention"), &read.collect::<Vec<_>>(), &vector(&file["attention"]), EXACT);
         }
-        let (loss, gradients) =
-            network.gradient(&ops, &params, &batch, &Pass::without_dropout(), &Loss::mean(batch.len())).unwrap();
+        let (loss, gradients) = network
+            .gradient(&ops, &params, &batch, &ForwardContext::without_dropout(), &Loss::mean(batch.len()))
+            .unwrap();
         assert_close(&format!("{head} loss"), &vector(&loss), &vector(&file["loss"]), EXACT);
         for (spec, gradient) in network.specs().iter().zip(&gradients) {
             let expected = vector(&parameter(&file, "grad.", spec));
@@ -175,8 +177,9 @@ fn heads_over_padding() {
                 cpu.upload(&values, param.dims()).unwrap()
             })
             .collect();
-        let (cpu_loss, cpu_gradients) =
-            network.gradient(&cpu, &params, &batch, &Pass::without_dropout(), &Loss::mean(batch.len())).unwrap();
+        let (cpu_loss, cpu_gradients) = network
+            .gradient(&cpu, &params, &batch, &ForwardContext::without_dropout(), &Loss::mean(batch.len()))
+            .unwrap();
         assert_close(
             &format!("{head} loss on the CPU engine"),
             &[f64::from(cpu.download(&cpu_loss).unwrap()[0])],

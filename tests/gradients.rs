@@ -3,7 +3,7 @@
 
 use biorel::config::HeadKind;
 use biorel::encode::Batch;
-use biorel::model::encoder::{Frozen, Pass};
+use biorel::model::encoder::{ForwardContext, Frozen};
 use biorel::model::{EncoderConfig, Loss, Network, Weights};
 use biorel::ops::{Cpu, Ops, Reference};
 use biorel::rng::{Purpose, Stream};
@@ -45,7 +45,7 @@ const TOLERANCE: f64 = 1e-6;
 /// Elements checked of each parameter.
 const ELEMENTS: usize = 12;
 
-fn check(head: HeadKind, pass: &Pass, loss: &Loss<'_>) {
+fn check(head: HeadKind, pass: &ForwardContext, loss: &Loss<'_>) {
     let network = Network { encoder: config(), head, labels: 3, padding: None };
     let ops = Reference::new(Device::Cpu, DType::F64);
     let batch = batch();
@@ -85,14 +85,21 @@ fn check(head: HeadKind, pass: &Pass, loss: &Loss<'_>) {
 #[test]
 fn every_parameter_with_every_head() {
     for head in HeadKind::ALL {
-        check(head, &Pass::without_dropout(), &Loss::mean(3));
+        check(head, &ForwardContext::without_dropout(), &Loss::mean(3));
     }
 }
 
 /// Masks are a function of the step, so a loss with dropout can be differentiated like any other.
 #[test]
 fn every_parameter_with_dropout() {
-    let pass = Pass { seed: 3, step: 2, hidden: 0.2, attention: 0.3, head: 0.25, ..Pass::without_dropout() };
+    let pass = ForwardContext {
+        seed: 3,
+        step: 2,
+        hidden: 0.2,
+        attention: 0.3,
+        head: 0.25,
+        ..ForwardContext::without_dropout()
+    };
     for head in [HeadKind::Attention, HeadKind::LstmAllCls] {
         check(head, &pass, &Loss::mean(3));
     }
@@ -101,7 +108,7 @@ fn every_parameter_with_dropout() {
 #[test]
 fn weighted_and_focal_losses() {
     let loss = Loss { weights: Some(&[0.5, 2.0, 3.0]), focal_gamma: 2.0, total: 5.5 };
-    check(HeadKind::AttentionNoCls, &Pass::without_dropout(), &loss);
+    check(HeadKind::AttentionNoCls, &ForwardContext::without_dropout(), &loss);
 }
 
 /// Frozen parameters have no gradient, and the others the same one as without.
@@ -111,7 +118,7 @@ fn frozen_layers_leave_the_other_gradients_as_they_are() {
     let ops = Reference::new(Device::Cpu, DType::F64);
     let params = network.upload(&ops, &weights(&network)).unwrap();
     let gradients = |frozen| {
-        let pass = Pass { frozen, ..Pass::without_dropout() };
+        let pass = ForwardContext { frozen, ..ForwardContext::without_dropout() };
         network.gradient(&ops, &params, &batch(), &pass, &Loss::mean(3)).unwrap().1
     };
     let all = gradients(Frozen::new(None));
@@ -136,8 +143,15 @@ fn recomputed_layers_give_the_same_bits() {
     let params = network.upload(&ops, &weights(&network)).unwrap();
     for frozen in [Frozen::new(None), Frozen::new(Some(1))] {
         let gradients = |recompute| {
-            let pass = Pass { seed: 3, step: 2, hidden: 0.2, attention: 0.3, head: 0.25, ..Pass::without_dropout() };
-            let pass = Pass { frozen, recompute, ..pass };
+            let pass = ForwardContext {
+                seed: 3,
+                step: 2,
+                hidden: 0.2,
+                attention: 0.3,
+                head: 0.25,
+                ..ForwardContext::without_dropout()
+            };
+            let pass = ForwardContext { frozen, recompute, ..pass };
             let (loss, gradients) = network.gradient(&ops, &params, &batch(), &pass, &Loss::mean(3)).unwrap();
             let values = gradients.iter().map(|gradient| gradient.as_ref().map(|g| ops.download(g).unwrap()));
             (ops.download(&loss).unwrap(), values.collect::<Vec<_>>())

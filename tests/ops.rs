@@ -7,7 +7,7 @@
 mod suite;
 
 use biorel::encode::Batch;
-use biorel::model::encoder::{OutputSpec, Pass, forward};
+use biorel::model::encoder::{ForwardContext, OutputSpec, forward};
 use biorel::model::params::{ParamSpec, encoder_specs};
 use biorel::ops::cpu::SimdLevel;
 use biorel::ops::cpu::bf16::Bf16Isa;
@@ -223,18 +223,18 @@ fn what_cls_attends_to_does_not_depend_on_what_else_is_computed() {
             ops.upload(&ParamSpec { init, ..spec.clone() }.initial(3), &spec.shape).unwrap()
         })
         .collect();
-    let attention = |words, pass: Pass| {
+    let attention = |words, context: ForwardContext| {
         let spec = OutputSpec { tokens: words, ..OutputSpec::NOTHING };
-        let (_, tape) = forward(&ops, &config, &params, &batch, Some(&pass), spec).unwrap();
+        let (_, tape) = forward(&ops, &config, &params, &batch, Some(&context), spec).unwrap();
         vec![("attention".to_owned(), tape.unwrap().attention_of_cls(&ops, &config, &batch).unwrap())]
     };
-    let whole = attention(true, Pass::without_dropout());
+    let whole = attention(true, ForwardContext::without_dropout());
     for bounds in batch.cu_seqlens.windows(2) {
         let sum: f32 = whole[0].1[bounds[0]..bounds[1]].iter().sum();
         assert!((sum - 1.0).abs() < 1e-5);
     }
-    assert_close(&attention(false, Pass::without_dropout()), &whole, TOLERANCE, "cls alone");
-    let dropout = || Pass { seed: 4, attention: 0.5, ..Pass::without_dropout() };
+    assert_close(&attention(false, ForwardContext::without_dropout()), &whole, TOLERANCE, "cls alone");
+    let dropout = || ForwardContext { seed: 4, attention: 0.5, ..ForwardContext::without_dropout() };
     assert_close(&attention(false, dropout()), &attention(true, dropout()), TOLERANCE, "cls alone, dropout");
 }
 

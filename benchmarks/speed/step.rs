@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use biorel::Result;
-use biorel::model::encoder::{EncodedGradient, OutputSpec, Pass, backward, forward};
+use biorel::model::encoder::{EncoderGradient, ForwardContext, OutputSpec, backward, forward};
 use biorel::model::params::{Weights, encoder_specs};
 use biorel::ops::{
     AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, SavedAttentionOf,
@@ -193,13 +193,19 @@ fn main() {
     let mut totals = Vec::new();
     for step in 0..steps {
         let start = Instant::now();
-        let pass =
-            Pass { seed: 1, step: step as u32, hidden: 0.1, attention: 0.1, head: 0.1, ..Pass::without_dropout() };
+        let pass = ForwardContext {
+            seed: 1,
+            step: step as u32,
+            hidden: 0.1,
+            attention: 0.1,
+            head: 0.1,
+            ..ForwardContext::without_dropout()
+        };
         let (encoded, tape) = forward(&ops, &config, &params, &batch, Some(&pass), OutputSpec::TOKENS).unwrap();
         let last = ops.upload_candle(&ops.to_candle(&encoded.last).unwrap()).unwrap();
         drop((last, encoded));
         let last = upload(&upstream, &[batch.tokens(), config.hidden_size]);
-        let gradient = EncodedGradient { last, cls: vec![] };
+        let gradient = EncoderGradient { last, cls: vec![] };
         let gradients = backward(&ops, &config, &params, &batch, &pass, tape.unwrap(), gradient).unwrap();
         let gradients: Vec<_> = gradients.into_iter().flatten().collect();
         let norm = gradients.iter().map(|g| ops.sum_squares(g).unwrap()).sum::<f64>().sqrt();

@@ -40,6 +40,7 @@ pub use tags::{find_tags, is_marker, is_tag};
 pub use task::{Averaging, Task};
 
 use crate::{Error, Result};
+use documents::Format;
 
 /// Which format to read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,7 +133,9 @@ impl Corpus {
             CorpusKind::Ddi => ddi::read(paths, options)?,
             CorpusKind::Chemprot => chemprot::read(paths)?,
             CorpusKind::Table => table_files::read(paths, options)?,
-            CorpusKind::Pubtator | CorpusKind::Bioc | CorpusKind::Brat => documents::read(kind, paths, options)?,
+            CorpusKind::Pubtator => documents::read(kind.name(), &[Format::Pubtator], paths, options)?,
+            CorpusKind::Bioc => documents::read(kind.name(), &[Format::BiocJson, Format::BiocXml], paths, options)?,
+            CorpusKind::Brat => documents::read(kind.name(), &[Format::Brat], paths, options)?,
         };
         corpus.check(&paths[0])?;
         Ok(corpus)

@@ -9,9 +9,9 @@ use crate::ops::{AttentionShape, ClsAttention, Norm, Normed, Ops, SavedAttention
 use crate::rng::Dropout;
 use crate::{Error, Result};
 
-/// A training pass: where its dropout masks come from, and how often elements drop.
+/// How a training step runs the encoder: where its dropout masks come from, and how often elements drop.
 #[derive(Debug, Clone, Copy)]
-pub struct Pass {
+pub struct ForwardContext {
     /// The run's seed.
     pub seed: u64,
     /// Optimizer step.
@@ -24,7 +24,7 @@ pub struct Pass {
     pub attention: f32,
     /// Rate before the classifier.
     pub head: f32,
-    /// What is not trained: activations and gradients of it are neither kept nor computed.
+    /// What is not trained: its activations are not saved and its gradients not computed.
     pub frozen: Frozen,
     /// Keep only the inputs of the layers, and compute the rest again in the backward: less memory, a third more time,
     /// the same bits (Chen et al. 2016).
@@ -75,8 +75,8 @@ impl Site {
     }
 }
 
-impl Pass {
-    /// A pass that keeps its activations but drops nothing.
+impl ForwardContext {
+    /// A context that saves activations for the backward, but drops nothing.
     pub fn without_dropout() -> Self {
         Self {
             seed: 0,
@@ -128,25 +128,25 @@ impl OutputSpec {
 }
 
 /// What the encoder hands to a head.
-pub struct Encoded<B> {
+pub struct EncoderOutput<B> {
     /// Last layer, `(T, H)`, or `(sentences, H)` unless the [`OutputSpec`] needs [`OutputSpec::every_token`].
     pub last: B,
     /// The `[CLS]` vector of every layer's output, first to last, each `(sentences, H)`; empty if not asked for.
     pub cls: Vec<B>,
 }
 
-/// What [`forward`] returns: the states, and with a training pass the tape.
-pub type Forward<O> = (Encoded<<O as Ops>::Buffer>, Option<Tape<O>>);
+/// What [`forward`] returns: the states, and with a context the tape.
+pub type Forward<O> = (EncoderOutput<<O as Ops>::Buffer>, Option<Tape<O>>);
 
 /// Activations that the backward needs.
 pub struct Tape<O: Ops> {
     spec: OutputSpec,
     embeddings: Option<Normed<O::Buffer>>,
-    layers: Vec<Kept<O>>,
+    layers: Vec<SavedActivations<O>>,
 }
 
 /// What a layer leaves for the backward.
-enum Kept<O: Ops> {
+enum SavedActivations<O: Ops> {
     /// It is frozen.
     Nothing,
     /// What the others are computed from again, the same masks included.
@@ -172,7 +172,7 @@ impl<O: Ops> Tape<O> {
     /// # Errors
     /// When the engine fails; [`Error::Config`] for a tape without the last layer's queries and keys.
     pub fn attention_of_cls(&self, ops: &O, config: &EncoderConfig, batch: &Batch) -> Result<Vec<f32>> {
-        let Some(Kept::All(last)) = self.layers.last() else {
+        let Some(SavedActivations::All(last)) = self.layers.last() else {
             return Err(Error::config("checkpoint_layers", "the last layer is not on the tape"));
         };
         let heads = config.num_attention_heads;
@@ -210,14 +210,14 @@ impl<O: Ops> Tape<O> {
 }
 
 /// The gradient of a head with respect to what it was given.
-pub struct EncodedGradient<B> {
-    /// For the last layer, of the shape of [`Encoded::last`].
+pub struct EncoderGradient<B> {
+    /// For the last layer, of the shape of [`EncoderOutput::last`].
     pub last: B,
     /// For the `[CLS]` vector of every layer, or empty.
     pub cls: Vec<B>,
 }
 
-/// Encode a batch. With a `pass`, activations are kept for [`backward`]; without, they are dropped layer by layer.
+/// Encode a batch. With a `context`, activations are saved for [`backward`]; without, they are freed layer by layer.
 ///
 /// `params` are in the order of [`Layout`].
 ///
@@ -228,11 +228,11 @@ pub fn forward<O: Ops>(
     config: &EncoderConfig,
     params: &[O::Buffer],
     batch: &Batch,
-    pass: Option<&Pass>,
+    context: Option<&ForwardContext>,
     spec: OutputSpec,
 ) -> Result<Forward<O>> {
     check(config, batch)?;
-    let stack = Stack { ops, config, params, batch, pass, spec };
+    let stack = Stack { ops, config, params, batch, context, spec };
     let embedded = ops.embed(&batch.ids, &batch.positions, Layout::TABLES.map(|i| &params[i]))?;
     let embeddings = ops.add_norm(embedded, None, None, stack.norm((Layout::GAMMA, Layout::BETA)), None)?;
     let mut hidden = embeddings.out.clone(); // (T, H)
@@ -250,19 +250,19 @@ pub fn forward<O: Ops>(
                 false => ops.rows(&hidden, stack.first_tokens())?,
             });
         }
-        if let Some(pass) = pass {
+        if let Some(context) = context {
             tapes.push(match layer {
-                layer if layer < pass.frozen.layers => Kept::Nothing,
-                _ if pass.recompute => Kept::Input(kept.input),
-                _ => Kept::All(Box::new(kept)),
+                layer if layer < context.frozen.layers => SavedActivations::Nothing,
+                _ if context.recompute => SavedActivations::Input(kept.input),
+                _ => SavedActivations::All(Box::new(kept)),
             });
         }
     }
-    let tape = pass.map(|pass| {
-        let embeddings = (!pass.frozen.embeddings).then_some(embeddings);
+    let tape = context.map(|context| {
+        let embeddings = (!context.frozen.embeddings).then_some(embeddings);
         Tape { spec, embeddings, layers: tapes }
     });
-    Ok((Encoded { last: hidden, cls }, tape))
+    Ok((EncoderOutput { last: hidden, cls }, tape))
 }
 
 /// What the computation of a layer needs besides its input.
@@ -271,7 +271,7 @@ struct Stack<'a, O: Ops> {
     config: &'a EncoderConfig,
     params: &'a [O::Buffer],
     batch: &'a Batch,
-    pass: Option<&'a Pass>,
+    context: Option<&'a ForwardContext>,
     spec: OutputSpec,
 }
 
@@ -287,7 +287,7 @@ impl<'a, O: Ops> Stack<'a, O> {
     }
 
     fn dropout(&self, site: Site) -> Option<Dropout> {
-        self.pass.and_then(|pass| pass.dropout(site))
+        self.context.and_then(|context| context.dropout(site))
     }
 
     fn norm(&self, (gamma, beta): (usize, usize)) -> Norm<'a, O::Buffer> {
@@ -346,11 +346,11 @@ pub fn backward<O: Ops>(
     config: &EncoderConfig,
     params: &[O::Buffer],
     batch: &Batch,
-    pass: &Pass,
+    context: &ForwardContext,
     tape: Tape<O>,
-    gradient: EncodedGradient<O::Buffer>,
+    gradient: EncoderGradient<O::Buffer>,
 ) -> Result<Vec<Option<O::Buffer>>> {
-    let (mut gradients, embedded) = descend(ops, config, params, batch, pass, tape, gradient)?;
+    let (mut gradients, embedded) = descend(ops, config, params, batch, context, tape, gradient)?;
     if let Some(embedded) = embedded {
         let tables = Layout::TABLES.map(|i| &params[i]);
         let tables = ops.embed_backward(&batch.ids, &batch.positions, &embedded, tables)?;
@@ -371,10 +371,10 @@ pub fn input_gradient<O: Ops>(
     params: &[O::Buffer],
     batch: &Batch,
     tape: Tape<O>,
-    gradient: EncodedGradient<O::Buffer>,
+    gradient: EncoderGradient<O::Buffer>,
 ) -> Result<O::Buffer> {
-    let (_, embedded) = descend(ops, config, params, batch, &Pass::without_dropout(), tape, gradient)?;
-    let Some(embedded) = embedded else { unreachable!("nothing is frozen in such a pass") };
+    let (_, embedded) = descend(ops, config, params, batch, &ForwardContext::without_dropout(), tape, gradient)?;
+    let Some(embedded) = embedded else { unreachable!("nothing is frozen in such a context") };
     Ok(embedded)
 }
 
@@ -387,11 +387,11 @@ fn descend<O: Ops>(
     config: &EncoderConfig,
     params: &[O::Buffer],
     batch: &Batch,
-    pass: &Pass,
+    context: &ForwardContext,
     tape: Tape<O>,
-    gradient: EncodedGradient<O::Buffer>,
+    gradient: EncoderGradient<O::Buffer>,
 ) -> Result<Descent<O::Buffer>> {
-    let stack = Stack { ops, config, params, batch, pass: Some(pass), spec: tape.spec };
+    let stack = Stack { ops, config, params, batch, context: Some(context), spec: tape.spec };
     let mut gradients: Vec<Option<O::Buffer>> = vec![None; Layout::len(config.num_hidden_layers)];
     let store =
         |gradients: &mut [Option<O::Buffer>], (weight, bias): (usize, usize), values: (O::Buffer, O::Buffer)| {
@@ -401,9 +401,9 @@ fn descend<O: Ops>(
     let mut dh = gradient.last; // (T, H), or (sentences, H) above a layer of [CLS] alone
     for (layer, kept) in tape.layers.into_iter().enumerate().rev() {
         let tape = match kept {
-            Kept::Nothing => return Ok((gradients, None)),
-            Kept::Input(input) => stack.layer(layer, input)?,
-            Kept::All(tape) => *tape,
+            SavedActivations::Nothing => return Ok((gradients, None)),
+            SavedActivations::Input(input) => stack.layer(layer, input)?,
+            SavedActivations::All(tape) => *tape,
         };
         let at = Layout::layer(layer);
         if let Some(dcls) = gradient.cls.get(layer) {
@@ -412,7 +412,7 @@ fn descend<O: Ops>(
                 false => ops.add_rows(dh, stack.first_tokens(), dcls)?,
             };
         }
-        let mask = pass.dropout(Site::Output(layer));
+        let mask = context.dropout(Site::Output(layer));
         let d = ops.add_norm_backward(dh, &tape.output, &params[at.output_norm.0], mask.as_ref())?;
         store(&mut gradients, at.output_norm, (d.gamma, d.beta));
         let (d_activated, d_down) = ops.linear_backward(&tape.activated, &params[at.down.0], &d.branch, None)?;
@@ -422,12 +422,12 @@ fn descend<O: Ops>(
             ops.linear_backward(&tape.middle.out, &params[at.up.0], &d_up, Some(d.residual))?;
         store(&mut gradients, at.up, (d_up_weight, d_up_bias));
 
-        let mask = pass.dropout(Site::AttentionOut(layer));
+        let mask = context.dropout(Site::AttentionOut(layer));
         let d = ops.add_norm_backward(d_middle, &tape.middle, &params[at.attention_norm.0], mask.as_ref())?;
         store(&mut gradients, at.attention_norm, (d.gamma, d.beta));
         let (d_attended, d_out) = ops.linear_backward(&tape.attended, &params[at.attention_out.0], &d.branch, None)?;
         store(&mut gradients, at.attention_out, (d_out, d.bias));
-        let mask = pass.dropout(Site::Probabilities(layer));
+        let mask = context.dropout(Site::Probabilities(layer));
         let d_qkv_weights;
         (dh, d_qkv_weights) = match (tape.attention, stack.cls_alone(layer)) {
             (SavedAttention::Full { qkv, probabilities }, false) => {
@@ -446,7 +446,7 @@ fn descend<O: Ops>(
         store(&mut gradients, at.qkv, d_qkv_weights);
     }
     let Some(embeddings) = tape.embeddings else { return Ok((gradients, None)) };
-    if let Some(dropout) = pass.dropout(Site::Embeddings) {
+    if let Some(dropout) = context.dropout(Site::Embeddings) {
         dh = ops.dropout(dh, &dropout)?;
     }
     let d = ops.add_norm_backward(dh, &embeddings, &params[Layout::GAMMA], None)?;

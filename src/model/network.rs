@@ -4,7 +4,7 @@ use candle_core::{D, Tensor, Var};
 
 use crate::config::HeadKind;
 use crate::encode::{Batch, Features, Padding};
-use crate::model::encoder::{self, Encoded, EncodedGradient, Pass, Site};
+use crate::model::encoder::{self, EncoderGradient, EncoderOutput, ForwardContext, Site};
 use crate::model::head::{self, Head, HeadInput, HeadOutput, Parameters};
 use crate::model::params::{Layout, encoder_specs};
 use crate::model::{EncoderConfig, ParamSpec, Weights};
@@ -43,7 +43,7 @@ pub type Gradient<B> = (B, Vec<Option<B>>);
 /// What came out of a head, and the gradients of what went in.
 struct HeadBackward<B> {
     output: HeadOutput,
-    encoded: EncodedGradient<B>,
+    encoded: EncoderGradient<B>,
     weights: Vec<B>,
 }
 
@@ -97,7 +97,7 @@ impl Network {
         ops: &O,
         params: &[O::Buffer],
         batch: &Batch,
-        pass: &Pass,
+        context: &ForwardContext,
         loss: &Loss<'_>,
     ) -> Result<Gradient<O::Buffer>> {
         if batch.labels.len() != batch.len() {
@@ -107,8 +107,8 @@ impl Network {
             return Err(Error::config("label", format!("label {label} is not one of {} labels", self.labels)));
         }
         let spec = self.head.definition().reads;
-        let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(pass), spec)?;
-        let dropout = pass.dropout(Site::Head(self.encoder.num_hidden_layers));
+        let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(context), spec)?;
+        let dropout = context.dropout(Site::Head(self.encoder.num_hidden_layers));
         let mut value = None;
         let head = self.head_backward(ops, params, &encoded, batch, dropout, |logits| {
             let (loss, gradient) = ops.cross_entropy(&ops.upload_candle(&logits.detach())?, &batch.labels, loss)?;
@@ -116,8 +116,8 @@ impl Network {
             // The engine has the loss's gradient already: candle goes on from it.
             Ok((logits * ops.to_candle(&gradient)?)?.sum_all()?)
         })?;
-        let (Some(tape), Some(value)) = (tape, value) else { unreachable!("a training pass keeps its tape") };
-        let mut all = encoder::backward(ops, &self.encoder, params, batch, pass, tape, head.encoded)?;
+        let (Some(tape), Some(value)) = (tape, value) else { unreachable!("a forward with a context has a tape") };
+        let mut all = encoder::backward(ops, &self.encoder, params, batch, context, tape, head.encoded)?;
         all.extend(head.weights.into_iter().map(Some));
         Ok((value, all))
     }
@@ -127,9 +127,9 @@ impl Network {
     /// # Errors
     /// As [`Network::predict`].
     pub fn explain<O: Ops>(&self, ops: &O, params: &[O::Buffer], batch: &Batch) -> Result<Explanation> {
-        let (pass, spec) = (Pass::without_dropout(), self.head.definition().reads);
-        let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(&pass), spec)?;
-        let Some(tape) = tape else { unreachable!("a training pass keeps its tape") };
+        let (context, spec) = (ForwardContext::without_dropout(), self.head.definition().reads);
+        let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(&context), spec)?;
+        let Some(tape) = tape else { unreachable!("a forward with a context has a tape") };
         let attention_of_cls = tape.attention_of_cls(ops, &self.encoder, batch)?;
         let head = self.head_backward(ops, params, &encoded, batch, None, |logits| {
             let best = logits.argmax_keepdim(D::Minus1)?; // (n, 1)
@@ -151,7 +151,7 @@ impl Network {
         &self,
         ops: &O,
         params: &[O::Buffer],
-        encoded: &Encoded<O::Buffer>,
+        encoded: &EncoderOutput<O::Buffer>,
         batch: &Batch,
         dropout: Option<Dropout>,
         objective: impl FnOnce(&Tensor) -> Result<Tensor>,
@@ -195,7 +195,7 @@ impl Network {
             weights[bias] = ops.column_sum(&dz)?;
         }
         let cls = cls.iter().map(of).collect::<Result<Vec<_>>>()?;
-        Ok(HeadBackward { encoded: EncodedGradient { last, cls }, weights, output })
+        Ok(HeadBackward { encoded: EncoderGradient { last, cls }, weights, output })
     }
 
     fn head_params<'a, B>(&self, params: &'a [B]) -> &'a [B] {
@@ -216,7 +216,7 @@ impl Network {
         ops: &O,
         params: &[O::Buffer],
         head: &Head,
-        encoded: &Encoded<O::Buffer>,
+        encoded: &EncoderOutput<O::Buffer>,
         batch: &Batch,
     ) -> Result<HeadInput> {
         let own = self.head_params(params);

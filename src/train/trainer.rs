@@ -3,7 +3,7 @@
 use super::evaluation::{Dev, Evaluation};
 use crate::config::TrainingSettings;
 use crate::encode::Batch;
-use crate::model::encoder::{Frozen, Pass};
+use crate::model::encoder::{ForwardContext, Frozen};
 use crate::model::network::Gradient;
 use crate::model::params::Layout;
 use crate::model::{Network, ParamSpec, Weights};
@@ -113,7 +113,7 @@ impl<'a, O: Ops> Trainer<'a, O> {
         let loss = Loss { weights, focal_gamma: settings.focal_gamma, total };
         let mut sum: Option<Gradient<O::Buffer>> = None;
         for (micro, batch) in batches.iter().enumerate() {
-            let pass = Pass {
+            let pass = ForwardContext {
                 seed: settings.seed,
                 step: self.steps,
                 micro: micro as u32,

@@ -5,7 +5,7 @@
 
 use biorel::encode::Batch;
 use biorel::model::EncoderConfig;
-use biorel::model::encoder::{EncodedGradient, OutputSpec, Pass, backward, forward};
+use biorel::model::encoder::{EncoderGradient, ForwardContext, OutputSpec, backward, forward};
 use biorel::model::params::encoder_specs;
 use biorel::ops::{AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, Ops, Reference, StepResult, Update};
 use biorel::rng::{Dropout, Purpose, Stream};
@@ -352,7 +352,15 @@ pub fn encoder<O: Ops>(ops: &O, hidden: usize, heads: usize, lengths: &[usize], 
     }
     let up = |values: &[f32], shape: &[usize]| ops.upload(values, shape).unwrap();
     let params: Vec<_> = specs.iter().map(|spec| up(&spec.initial(3), &spec.shape)).collect();
-    let pass = Pass { seed: 4, step: 2, micro: 1, hidden: 0.1, attention: 0.2, head: 0.1, ..Pass::without_dropout() };
+    let pass = ForwardContext {
+        seed: 4,
+        step: 2,
+        micro: 1,
+        hidden: 0.1,
+        attention: 0.2,
+        head: 0.1,
+        ..ForwardContext::without_dropout()
+    };
     let spec = OutputSpec { tokens: words, cls_of_layers: true, ..OutputSpec::NOTHING };
     let (encoded, tape) = forward(ops, &config, &params, &batch, Some(&pass), spec).unwrap();
     let mut results = Results::new();
@@ -363,7 +371,7 @@ pub fn encoder<O: Ops>(ops: &O, hidden: usize, heads: usize, lengths: &[usize], 
     }
     let mut upstream = |rows: usize| up(&draws.normal(rows * hidden), &[rows, hidden]);
     let cls = (0..2).map(|_| upstream(lengths.len())).collect();
-    let gradient = EncodedGradient { last: upstream(if words { batch.tokens() } else { batch.len() }), cls };
+    let gradient = EncoderGradient { last: upstream(if words { batch.tokens() } else { batch.len() }), cls };
     let gradients = backward(ops, &config, &params, &batch, &pass, tape.unwrap(), gradient).unwrap();
     for (gradient, spec) in gradients.iter().flatten().zip(&specs) {
         collect(ops, &mut results, &format!("{case} gradient"), &[(&spec.name, gradient)]);

@@ -17,31 +17,29 @@ use super::inputs::{Format, Input, list_inputs};
 use super::records::Records;
 use super::sentences::DocumentSentence;
 use crate::corpus::{
-    Candidates, Corpus, CorpusKind, Finding, FindingKind, Pair, ReadOptions, Report, Sentence, Split, Task, table,
+    Candidates, Corpus, Finding, FindingKind, Pair, ReadOptions, Report, Sentence, Split, Task, table,
 };
 use crate::{Error, Result};
 
 /// The label of pairs without a relation, where the data names none.
 const NEGATIVE: &str = "none";
 
-/// Read files and folders. Every document must be readable.
-pub(in crate::corpus) fn read(kind: CorpusKind, paths: &[PathBuf], options: &ReadOptions) -> Result<Corpus> {
-    let format = match kind {
-        CorpusKind::Brat => Some(Format::Brat),
-        CorpusKind::Pubtator => Some(Format::Pubtator),
-        _ => None,
-    };
-    let (inputs, skipped) = list_inputs(paths, format)?;
+/// Read the files and folders of a corpus called `name`, which has files in `formats`. Every document must be readable.
+pub(in crate::corpus) fn read(
+    name: &str,
+    formats: &[Format],
+    paths: &[PathBuf],
+    options: &ReadOptions,
+) -> Result<Corpus> {
+    let only = if let [format] = formats { Some(*format) } else { None };
+    let (inputs, skipped) = list_inputs(paths, only)?;
     let skip = |path: &Path, reason: &str| Finding::new(FindingKind::Skipped, path.display().to_string(), reason);
     let mut findings: Vec<Finding> = skipped.iter().map(|(path, reason)| skip(path, reason)).collect();
-    let fits = |input: &Input| match kind {
-        CorpusKind::Bioc => matches!(input.format, Format::BiocJson | Format::BiocXml),
-        _ => true,
-    };
+    let fits = |input: &Input| formats.contains(&input.format);
     let (inputs, others): (Vec<Input>, Vec<Input>) = inputs.into_iter().partition(fits);
     findings.extend(others.iter().map(|input| skip(&input.path, "a file of another format")));
     if inputs.is_empty() {
-        return Err(Error::corpus(&paths[0], format!("no file in the format {} was found", kind.name())));
+        return Err(Error::corpus(&paths[0], format!("no file in the format {name} was found")));
     }
     let read = |input: &Input| -> Result<Vec<Document>> {
         Records::open(input)?.map(|record| record.and_then(Document::parse)).collect()
@@ -59,7 +57,7 @@ pub(in crate::corpus) fn read(kind: CorpusKind, paths: &[PathBuf], options: &Rea
         };
         splits[home].1.extend(part?);
     }
-    let mut corpus = of_documents(splits, options, kind.name(), &paths[0])?;
+    let mut corpus = of_documents(splits, options, name, &paths[0])?;
     findings.append(&mut corpus.report.findings);
     corpus.report.findings = findings;
     Ok(corpus)
