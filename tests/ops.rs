@@ -1,8 +1,9 @@
 //! Every engine against the reference engine, and the reference against finite differences.
 //!
-//! One suite for all engines: values and gradients of every operation, with and without dropout, on odd sizes.
-//! The expected values come from the reference in f64, so the tolerance is the engine's own rounding. It is stated
-//! relative to the largest expected value of the result (what f32 can promise of a sum), see [`TOLERANCE`].
+//! One suite for all engines: values and gradients of every operation, with and without dropout, on
+//! odd sizes. The expected values come from the reference in f64, so the tolerance is the engine's
+//! own rounding. It is stated relative to the largest expected value of the result (what f32 can
+//! promise of a sum), see [`TOLERANCE`].
 
 mod suite;
 
@@ -19,7 +20,8 @@ use suite::{
     small_config, small_encoders, suite, takes_empty_batches,
 };
 
-/// Largest difference of an f32 engine from the reference in f64, relative to the largest expected value (at least 1).
+/// Largest difference of an f32 engine from the reference in f64, relative to the largest expected
+/// value (at least 1).
 const TOLERANCE: f64 = 2e-6;
 
 /// The same for attention of first tokens: four products one after the other.
@@ -45,8 +47,8 @@ fn cpu_equals_the_reference_at_every_level() {
     }
 }
 
-/// Largest difference of a product in bf16, relative to the largest expected value (at least 1): factors have 8
-/// significant bits, so each is off by up to 2^-9.
+/// Largest difference of a product in bf16, relative to the largest expected value (at least 1):
+/// factors have 8 significant bits, so each is off by up to 2^-9.
 const BF16_TOLERANCE: f64 = 2e-2;
 
 /// Engines with products in bf16, by each unit of this machine.
@@ -147,8 +149,8 @@ fn a_whole_encoder_on_the_cpu_equals_the_reference() {
     }
 }
 
-/// A row of a product has the same bits in a product of few rows and in one of many, which takes another way to a weight
-/// with long rows.
+/// A row of a product has the same bits in a product of few rows and in one of many, which takes
+/// another way to a weight with long rows.
 #[test]
 fn rows_of_a_product_do_not_depend_on_how_many_there_are() {
     let mut draws = Draws::new(23);
@@ -167,8 +169,8 @@ fn rows_of_a_product_do_not_depend_on_how_many_there_are() {
     }
 }
 
-/// The last layer of the `[CLS]` tokens alone is the whole one's rows, but for rounding; and that of a sentence alone has the
-/// same bits as in a batch.
+/// The last layer of the `[CLS]` tokens alone is the whole one's rows, but for rounding; and that
+/// of a sentence alone has the same bits as in a batch.
 #[test]
 fn cls_alone_is_a_part_of_the_whole() {
     let config = small_config(136, 4, 1100);
@@ -208,8 +210,8 @@ fn cls_alone_is_a_part_of_the_whole() {
     }
 }
 
-/// What `[CLS]` attends to is the same whether the last layer computed it for `[CLS]` alone or for every token, and the
-/// dropout of a training pass does not show in it.
+/// What `[CLS]` attends to is the same whether the last layer computed it for `[CLS]` alone or for
+/// every token, and the dropout of a training pass does not show in it.
 #[test]
 fn what_cls_attends_to_does_not_depend_on_what_else_is_computed() {
     let config = small_config(48, 3, 40);
@@ -269,8 +271,8 @@ fn cpu_takes_empty_batches() {
     }
 }
 
-/// A function of a few tensors, as its operation and as the gradients that the operation's backward gives for the sum
-/// of its result times a fixed weight.
+/// A function of a few tensors, as its operation and as the gradients that the operation's backward
+/// gives for the sum of its result times a fixed weight.
 type Function = fn(&Reference, &[Tensor]) -> Tensor;
 type Backward = fn(&Reference, &[Tensor], &Tensor) -> Vec<Tensor>;
 

@@ -1,11 +1,10 @@
 //! The arithmetic of one AdamW step, shared by the engines.
 
-/// Everything that one AdamW step of one parameter needs besides its state and gradient.
+/// The numbers of an AdamW step of one parameter, besides its moments and gradient.
 ///
-/// With g the gradient times `clip`:
-/// `m <- b1 m + (1 - b1) g`, `v <- b2 v + (1 - b2) g²`,
-/// `w <- w - lr (c1 m / (sqrt(c2 v) + eps) + decay w)`,
-/// where `c1 = 1 / (1 - b1^t)` and `c2 = 1 / (1 - b2^t)` with bias correction and 1 without (BERT's optimizer).
+/// With g the gradient times `clip`: `m <- b1 m + (1 - b1) g`, `v <- b2 v + (1 - b2) g²`,
+/// `w <- w - lr (c1 m / (sqrt(c2 v) + eps) + decay w)`, where `c1 = 1 / (1 - b1^t)` and
+/// `c2 = 1 / (1 - b2^t)` with bias correction and 1 without (BERT's optimizer).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamWStep {
     /// Learning rate of this step and parameter.
@@ -16,15 +15,15 @@ pub struct AdamWStep {
     pub betas: [f64; 2],
     /// Added to the denominator.
     pub epsilon: f64,
-    /// What the gradient is multiplied by: the clipping factor.
+    /// The clipping factor, which multiplies the gradient.
     pub clip: f64,
     /// `c1` and `c2` above.
     pub corrections: [f64; 2],
 }
 
 impl AdamWStep {
-    /// `1 - b1` and `1 - b2`: subtracted in f64 and then rounded, as PyTorch and BERT's optimizer have it. In f32
-    /// `1 - 0.999` is 1.3e-5 too small.
+    /// `1 - b1` and `1 - b2`: subtracted in f64 and then rounded, as PyTorch and BERT's optimizer
+    /// have it. In f32 `1 - 0.999` is 1.3e-5 too small.
     pub fn complements(&self) -> [f32; 2] {
         self.betas.map(|b| (1.0 - b) as f32)
     }
@@ -47,7 +46,8 @@ impl AdamWStep {
 mod tests {
     use super::*;
 
-    /// PyTorch and BERT's optimizer subtract in f64: 0.001 and not `1f32 - 0.999f32`, which is 0.00099998713.
+    /// PyTorch and BERT's optimizer subtract in f64: 0.001 and not `1f32 - 0.999f32`, which is
+    /// 0.00099998713.
     #[test]
     fn complements_are_those_of_f64() {
         let betas = [0.9, 0.999];

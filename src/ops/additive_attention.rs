@@ -1,5 +1,5 @@
-//! Additive attention of a head over the words of each sentence (paper, equations 4-6): `a = softmax(h K)`,
-//! `s = sum_i a_i h_i`, with one vector K of size H.
+//! Additive attention of a head over the words of each sentence (paper, equations 4-6):
+//! `a = softmax(h K)`, `s = sum_i a_i h_i`, with one vector K of size H.
 
 use std::ops::Range;
 
@@ -9,13 +9,14 @@ use candle_nn::ops::softmax;
 use super::Ops;
 use crate::Result;
 
-/// Score of a token that is not to be attended: its weight becomes exactly 0.
+/// Score of a token outside the sentence: its weight becomes exactly 0.
 const OUTSIDE: f32 = -1e30;
 
-/// Summaries of the words of each sentence, `(n, H)`, and the weights, `(n, T)`, in candle's operations.
+/// Summaries of the words of each sentence, `(n, H)`, and the weights, `(n, T)`, in candle's
+/// operations.
 ///
-/// Every sentence sees the scores of all T tokens of the batch with those outside of it masked: the weighted sum is
-/// then one `(n, T) x (T, H)` product instead of n ragged ones.
+/// Every sentence sees the scores of all T tokens of the batch with those outside of it masked: the
+/// weighted sum is then one `(n, T) x (T, H)` product instead of n ragged ones.
 pub(super) fn attention_pooling<O: Ops + ?Sized>(
     ops: &O,
     last: &Tensor,

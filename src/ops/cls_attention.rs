@@ -1,4 +1,5 @@
-//! Attention of each sentence's first token alone: the specification, and what engines without a shorter way do.
+//! Attention of the first token of each sentence: the specification, which engines without a faster
+//! method call too.
 
 use super::shapes::internal_error;
 use super::{ClsAttention, Ops, SavedAttention, SavedAttentionOf};

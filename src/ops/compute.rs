@@ -15,7 +15,7 @@ pub trait Job: Send {
     /// Run on `ops`.
     ///
     /// # Errors
-    /// Whatever the computation returns.
+    /// Errors of the computation.
     fn run<O: Ops>(self, ops: &O) -> Result<Self::Output>;
 }
 
@@ -28,7 +28,7 @@ pub struct Compute {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Resolved {
-    /// In bf16 by the given unit, or in f32.
+    /// Matrix products in bf16 with the given instructions, or in f32.
     Cpu(Option<Bf16Isa>),
     Cuda {
         index: usize,
@@ -38,11 +38,11 @@ enum Resolved {
 }
 
 impl Compute {
-    /// `threads`: one per core if not given.
+    /// `threads`: `None` for one per core.
     ///
     /// # Errors
-    /// [`Error::Config`] for a number of threads that cannot be had, or a precision that the engine does not compute in;
-    /// [`Error::Device`] for a GPU that cannot be used.
+    /// [`Error::Config`] for a number of threads that cannot be started, or a precision that the
+    /// engine does not support; [`Error::Device`] for a GPU that cannot be used.
     pub fn new(backend: Backend, precision: Precision, threads: Option<usize>) -> Result<Self> {
         if let Some(threads) = threads
             && !(1..=1024).contains(&threads)
@@ -107,7 +107,7 @@ impl Compute {
     /// Run `job` on the engine, on its threads.
     ///
     /// # Errors
-    /// [`Error::Config`] when the threads cannot be had; whatever the job returns.
+    /// [`Error::Config`] when the threads cannot be started; errors of the job.
     pub fn execute<J: Job>(&self, job: J) -> Result<J::Output> {
         self.within(|| match self.backend {
             Resolved::Cpu(None) => job.run(&Cpu::new()),
@@ -117,10 +117,10 @@ impl Compute {
         })
     }
 
-    /// Run what comes before a job, such as tokenising, on the threads of this choice: a pool of their own.
+    /// Run work that precedes a job, such as tokenising, in a pool with as many threads.
     ///
     /// # Errors
-    /// [`Error::Config`] when the threads cannot be had; whatever the work returns.
+    /// [`Error::Config`] when the threads cannot be started; errors of the work.
     pub fn within<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let pool = ThreadPoolBuilder::new()
             .num_threads(self.threads.unwrap_or(0)) // 0: RAYON_NUM_THREADS, else one per core
@@ -133,10 +133,10 @@ impl Compute {
 
 #[cfg(feature = "cuda")]
 fn on_gpu<J: Job>(index: usize, bf16: bool, job: J) -> Result<J::Output> {
-    use super::cuda::device::Element;
+    use super::cuda::device::Dtype;
     use super::cuda::nvidia::driver;
     use super::cuda::{Cuda, Nvidia};
-    let ops = Cuda::new(Nvidia::open(index)?, if bf16 { Element::Bf16 } else { Element::F32 });
+    let ops = Cuda::new(Nvidia::open(index)?, if bf16 { Dtype::Bf16 } else { Dtype::F32 });
     job.run(&ops).map_err(|error| driver::explain(&Backend::Cuda(index).to_string(), error))
 }
 

@@ -1,16 +1,17 @@
-//! The cross-entropy that training minimises, and its gradient in closed form.
+//! The cross-entropy loss of training, and its gradient in closed form.
 
 use super::shapes::{expect, expect_inside, internal_error, matrix};
 use crate::Result;
 
-/// How an instance's cross-entropy counts.
+/// How the cross-entropy of an instance is weighted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Loss<'a> {
     /// Weight of each label; `None` for 1.
     pub weights: Option<&'a [f64]>,
-    /// Focal loss (Lin et al. 2017): the cross-entropy of an instance whose label has probability p counts `(1 - p)^gamma`.
+    /// Focal loss (Lin et al. 2017): the cross-entropy of an instance whose label has probability p
+    /// counts `(1 - p)^gamma`.
     pub focal_gamma: f64,
-    /// What the sum over the batch is divided by: the sum of the weights of all instances of the step.
+    /// The divisor of the sum over the batch: the sum of the weights of all instances of the step.
     pub total: f64,
 }
 
@@ -40,7 +41,8 @@ impl<'a> Loss<'a> {
 
     /// The loss of rows of logits and its gradient, in f64.
     ///
-    /// With p the softmax of a row, y its label and l = -log p_y: `loss = w (1 - p_y)^gamma l / total` and
+    /// With p the softmax of a row, y its label and l = -log p_y:
+    /// `loss = w (1 - p_y)^gamma l / total` and
     /// `dlogits_j = w (p_j - [j = y]) ((1 - p_y)^gamma + gamma p_y (1 - p_y)^(gamma - 1) l) / total`.
     pub(super) fn of_rows(&self, logits: &[f32], classes: usize, labels: &[u32]) -> (f64, Vec<f32>) {
         let mut loss = 0.0;

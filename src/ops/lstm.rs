@@ -1,7 +1,8 @@
-//! The LSTM recurrence: its specification, and the order in which engines read sequences of different lengths.
+//! The LSTM recurrence: its specification, and the order in which engines read sequences of
+//! different lengths.
 //!
-//! Gate order i, f, g, o as in PyTorch, one bias:
-//! `z_t = W_ih x_t + b + W_hh h_{t-1}`, `c_t = σ(f) c_{t-1} + σ(i) tanh(g)`, `h_t = σ(o) tanh(c_t)`.
+//! The gates are in PyTorch's order i, f, g, o, with one bias: `z_t = W_ih x_t + b + W_hh h_{t-1}`,
+//! `c_t = σ(f) c_{t-1} + σ(i) tanh(g)`, `h_t = σ(o) tanh(c_t)`.
 
 use std::ops::Range;
 
@@ -9,8 +10,8 @@ use candle_core::Tensor;
 
 use crate::Result;
 
-/// [`Ops::lstm`](super::Ops::lstm) by candle operations, one position after the other: the specification that
-/// engines are tested against, and whose gradient is candle's autograd.
+/// [`Ops::lstm`](super::Ops::lstm) by candle operations, one position after the other: the
+/// specification that engines are tested against, and whose gradient is candle's autograd.
 ///
 /// # Errors
 /// When a tensor operation fails.
@@ -32,8 +33,9 @@ pub fn lstm_reference(inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<us
     Ok(Tensor::cat(&states, 0)?)
 }
 
-/// Rows in step order: sequences are sorted by length, longest first, and stored step by step, so that the `n_t` sequences
-/// that still run at step t are contiguous rows, the first `n_t` of those of step t - 1.
+/// Rows in step order: sequences are sorted by length, longest first, and stored step by step, so
+/// that the `n_t` sequences that still run at step t are contiguous rows, the first `n_t` of those
+/// of step t - 1.
 #[derive(Debug, Clone)]
 pub(super) struct Schedule {
     /// For each sequence, longest first, its number in the caller's order.
@@ -80,7 +82,7 @@ impl Schedule {
         self.step(0).len()
     }
 
-    /// For each of `rows` rows of the caller, its row in step order, if it is part of a sequence.
+    /// For each of the caller's `rows` rows, its row in step order, if a sequence reads it.
     pub fn places(&self, rows: usize) -> Vec<Option<usize>> {
         let mut places = vec![None; rows];
         self.rows.iter().enumerate().for_each(|(place, row)| places[*row] = Some(place));

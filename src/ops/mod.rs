@@ -1,11 +1,13 @@
-//! The operations an encoder needs, forward and backward: the only door to numerics.
+//! The operations that an encoder needs, forward and backward. All numerics go through them.
 //!
-//! [`Ops`] is the contract. [`Reference`] states it with plain candle tensors and is the specification; [`Cpu`] is what
-//! users run. Every engine is held to the reference by the same tests (`tests/ops.rs`), and the reference to finite
-//! differences and to PyTorch. The encoder and its backward are written once over the trait.
+//! [`Ops`] is the contract. [`Reference`] implements it with plain candle tensors and is the
+//! specification; [`Cpu`] is what users run. The same tests compare every engine with the reference
+//! (`tests/ops.rs`), and the reference with finite differences and with PyTorch. The encoder and
+//! its backward are written once over the trait.
 //!
-//! Conventions. T tokens of all sentences of a batch in one row (no padding), H hidden size, N attention heads, D = H/N.
-//! Weights are `(out, in)`. An argument taken by value may be overwritten and reused by the engine.
+//! Conventions: T is the number of tokens of all sentences of a batch, packed in one row without
+//! padding; H is the hidden size, N the number of attention heads, D = H/N. Weights are
+//! `(out, in)`. An argument taken by value may be overwritten and reused by the engine.
 
 mod adamw;
 mod additive_attention;
@@ -43,7 +45,7 @@ pub struct Moments<B> {
     pub v: B,
 }
 
-/// One parameter's part in a step of the optimizer.
+/// What a step of the optimizer needs of one parameter.
 #[derive(Debug)]
 pub struct Update<'a, B> {
     /// The parameter.
@@ -52,11 +54,11 @@ pub struct Update<'a, B> {
     pub moments: &'a mut Moments<B>,
     /// Its gradient.
     pub gradient: &'a B,
-    /// What to do.
+    /// Learning rate, decay and the other numbers of the step.
     pub step: AdamWStep,
 }
 
-/// Output of [`Ops::add_norm`] with what its backward needs.
+/// The output of [`Ops::add_norm`] and the activations that its backward needs.
 #[derive(Debug, Clone)]
 pub struct Normed<B> {
     /// `gamma * normalized + beta`, `(T, H)`.
@@ -97,7 +99,7 @@ pub struct Norm<'a, B> {
 pub trait Ops: Send + Sync {
     /// A dense array of known shape on the engine's device. Cloning shares it.
     type Buffer: Clone + Send + Sync;
-    /// What [`Ops::attention`] keeps for its backward.
+    /// The activations that [`Ops::attention`] saves for its backward.
     type Probabilities: Send + Sync;
 
     /// The engine's name, for records of a run.
@@ -109,12 +111,13 @@ pub trait Ops: Send + Sync {
     fn download(&self, buffer: &Self::Buffer) -> Result<Vec<f32>>;
     /// A buffer of zeros.
     fn zeros(&self, shape: &[usize]) -> Result<Self::Buffer>;
-    /// The buffer as a candle tensor: the door to the heads.
+    /// The buffer as a candle tensor, for the heads.
     fn to_candle(&self, buffer: &Self::Buffer) -> Result<Tensor>;
-    /// A candle tensor as a buffer: the way back.
+    /// A buffer with the values of a candle tensor.
     fn upload_candle(&self, tensor: &Tensor) -> Result<Self::Buffer>;
 
-    /// Sum of word, position and type-0 embeddings: `(T, H)`. Tables: `(vocabulary, H)`, `(positions, H)`, `(types, H)`.
+    /// Sum of word, position and type-0 embeddings: `(T, H)`. Tables: `(vocabulary, H)`,
+    /// `(positions, H)`, `(types, H)`.
     fn embed(&self, ids: &[u32], positions: &[u32], tables: [&Self::Buffer; 3]) -> Result<Self::Buffer>;
     /// Gradients of the three tables, each of its table's shape; rows of equal ids are summed.
     fn embed_backward(
@@ -125,8 +128,8 @@ pub trait Ops: Send + Sync {
         tables: [&Self::Buffer; 3],
     ) -> Result<[Self::Buffer; 3]>;
 
-    /// `y = x Wᵀ (+ b)`: `(T, in)`, `(out, in)`, `(out)` to `(T, out)`. On a processor the bits of a row do not depend on the
-    /// other rows.
+    /// `y = x Wᵀ (+ b)`: `(T, in)`, `(out, in)`, `(out)` to `(T, out)`. On the CPU the bits of a
+    /// row do not depend on the other rows.
     fn linear(&self, x: &Self::Buffer, weight: &Self::Buffer, bias: Option<&Self::Buffer>) -> Result<Self::Buffer>;
     /// `dx = onto + dy W` and `dW = dyᵀ x`.
     fn linear_backward(
@@ -139,7 +142,8 @@ pub trait Ops: Send + Sync {
     /// Sum over the rows, `(T, n)` to `(n)`: the gradient of a bias.
     fn column_sum(&self, dy: &Self::Buffer) -> Result<Self::Buffer>;
 
-    /// `gelu(x + b)` with the error function, not its tanh approximation: `(T, F)`, `(F)` to `(T, F)`.
+    /// `gelu(x + b)` with the error function, not its tanh approximation: `(T, F)`, `(F)` to
+    /// `(T, F)`.
     fn bias_gelu(&self, x: &Self::Buffer, bias: &Self::Buffer) -> Result<Self::Buffer>;
     /// Gradients of `x` and of `b`.
     fn bias_gelu_backward(
@@ -167,17 +171,18 @@ pub trait Ops: Send + Sync {
         dropout: Option<&Dropout>,
     ) -> Result<NormGradients<Self::Buffer>>;
 
-    /// Multiply by the mask of `dropout`; its own backward. Element `row * H + column`.
+    /// Multiply by the mask of `dropout`. The operation is its own backward. The mask's element is
+    /// `row * H + column`.
     fn dropout(&self, x: Self::Buffer, dropout: &Dropout) -> Result<Self::Buffer>;
-    /// That mask as a candle tensor, `(rows, columns)`, for a head.
+    /// The same mask as a candle tensor, `(rows, columns)`, for a head.
     fn mask(&self, dropout: &Dropout, rows: usize, columns: usize) -> Result<Tensor> {
         let mut factors = vec![0.0; rows * columns];
         dropout.fill(0, &mut factors);
         self.to_candle(&self.upload(&factors, &[rows, columns])?)
     }
 
-    /// Scaled dot-product attention inside each sentence: `(T, 3H)` (queries, keys, values; each head by head) to
-    /// `(T, H)`. Dropout acts on the probabilities.
+    /// Scaled dot-product attention inside each sentence: `(T, 3H)` (queries, keys, values; each
+    /// head by head) to `(T, H)`. Dropout acts on the probabilities.
     fn attention(
         &self,
         qkv: &Self::Buffer,
@@ -194,8 +199,8 @@ pub trait Ops: Send + Sync {
         dropout: Option<&Dropout>,
     ) -> Result<Self::Buffer>;
 
-    /// What the first token of each sentence gets from a layer's attention, the projection to queries, keys and values
-    /// included: `(T, H)` to `(sentences, H)`.
+    /// Attention of the first token of each sentence, with the projection to queries, keys and
+    /// values: `(T, H)` to `(sentences, H)`.
     fn cls_attention(&self, of: &ClsAttention<'_, Self::Buffer>) -> Result<(Self::Buffer, SavedAttentionOf<Self>)>;
     /// Gradients of the input, `(T, H)`, the weight and the bias.
     fn cls_attention_backward(
@@ -205,15 +210,18 @@ pub trait Ops: Send + Sync {
         dy: &Self::Buffer,
     ) -> Result<[Self::Buffer; 3]>;
 
-    /// The last hidden state of each sequence of a head's LSTM, 0 for one without rows, differentiable by candle.
+    /// The last hidden state of each sequence of a head's LSTM, 0 for one without rows,
+    /// differentiable by candle.
     ///
-    /// `inputs`: `(T, 4H)`, the input product with its bias; `recurrent`: `W_hh`, `(4H, H)`; `sequences`: the rows of each
-    /// sequence, which may leave rows out. Returns `(sequences, H)`. See [`lstm::lstm_reference`].
+    /// `inputs`: `(T, 4H)`, the input product with its bias; `recurrent`: `W_hh`, `(4H, H)`;
+    /// `sequences`: the rows of each sequence, which may skip rows. Returns `(sequences, H)`. See
+    /// [`lstm::lstm_reference`].
     fn lstm(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor>;
 
-    /// A head's attention over the words of each sentence, differentiable by candle: `softmax(h K) h` of the last layer's
-    /// rows, `(T, H)`, with a vector K, `(1, H)`. Each range is the words of a sentence, at least one. Summaries,
-    /// `(n, H)`, and weights, `(n, T)`.
+    /// Attention pooling over the words of each sentence, for a head, differentiable by candle:
+    /// `softmax(h K) h` of the last layer's rows, `(T, H)`, with a vector K, `(1, H)`. Each range
+    /// holds the words of a sentence, at least one. Returns the summaries, `(n, H)`, and the
+    /// weights, `(n, T)`.
     fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)>;
 
     /// The given rows, `(T, H)` to `(rows, H)`.
@@ -223,7 +231,8 @@ pub trait Ops: Send + Sync {
     /// `a + b`.
     fn add(&self, a: Self::Buffer, b: &Self::Buffer) -> Result<Self::Buffer>;
 
-    /// The loss of logits, `(1)`, and its gradient: `(n, labels)`, `(n)` to `(n, labels)`. See [`Loss`].
+    /// The loss of logits, `(1)`, and its gradient: `(n, labels)`, `(n)` to `(n, labels)`. See
+    /// [`Loss`].
     fn cross_entropy(
         &self,
         logits: &Self::Buffer,
@@ -242,11 +251,12 @@ pub trait Ops: Send + Sync {
         step: &AdamWStep,
     ) -> Result<()>;
 
-    /// One step of AdamW on all parameters of a network, their gradients clipped together to a global norm of `max_norm`
-    /// (0: not at all): `clip` of each update is replaced. With a `loss`, `(1)`, or a norm that is not finite the
-    /// parameters stay as they are; the caller finds out when it asks what came out.
+    /// One step of AdamW on all parameters of a network. Their gradients are clipped together to a
+    /// global norm of `max_norm` (0: no clipping); the `clip` of each update is ignored. If the
+    /// `loss`, `(1)`, or the norm is not finite, the parameters do not change; the result tells the
+    /// caller.
     ///
-    /// An engine with a device of its own enqueues all of it and waits for nothing.
+    /// An engine with its own device enqueues the step without waiting for it.
     fn step(
         &self,
         loss: &Self::Buffer,
@@ -264,11 +274,11 @@ pub trait Ops: Send + Sync {
         Ok(Pending::ready(sums))
     }
 
-    /// How many steps the host should have enqueued behind one before it asks what came out of it.
+    /// How many later steps the host should enqueue before it waits for the result of one.
     fn max_in_flight(&self) -> usize {
         0
     }
 }
 
-/// [`SavedAttention`] of an engine.
+/// The [`SavedAttention`] of an engine.
 pub type SavedAttentionOf<O> = SavedAttention<<O as Ops>::Buffer, <O as Ops>::Probabilities>;

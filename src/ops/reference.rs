@@ -1,7 +1,8 @@
-//! The specification: every operation as plain candle tensor operations, in f32 or f64, on any device of candle's.
+//! The specification: every operation in plain candle tensor operations, in f32 or f64, on any of
+//! candle's devices.
 //!
-//! Written to be read. Each backward is the textbook derivative of the forward above it; none uses candle's autograd,
-//! so the two can be compared.
+//! It is written to be read. Each backward is the textbook derivative of the forward above it; none
+//! uses candle's autograd, so that the two can be compared.
 
 use std::ops::Range;
 
@@ -247,8 +248,9 @@ impl Ops for Reference {
         Ok((Tensor::cat(&outputs, 0)?, probabilities))
     }
 
-    /// With S the scores, P = softmax(S), M the mask, O = (P M) V:
-    /// `dV = (P M)ᵀ dO`, `dP = (dO Vᵀ) M`, `dS = P (dP - rowsum(P dP))`, `dQ = dS K / sqrt(D)`, `dK = dSᵀ Q / sqrt(D)`.
+    /// With S the scores, P = softmax(S), M the mask, O = (P M) V: `dV = (P M)ᵀ dO`,
+    /// `dP = (dO Vᵀ) M`, `dS = P (dP - rowsum(P dP))`, `dQ = dS K / sqrt(D)`,
+    /// `dK = dSᵀ Q / sqrt(D)`.
     fn attention_backward(
         &self,
         qkv: &Tensor,

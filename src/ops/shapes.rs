@@ -1,9 +1,9 @@
-//! Refusals of what does not fit, the same in every engine that computes with indices of its own.
+//! Checks of shapes and indices, shared by the engines that compute addresses from them.
 
 use super::attention::AttentionShape;
 use crate::{Error, Result};
 
-/// An error that a caller inside of the crate has made.
+/// An error that only a mistake inside this crate can cause.
 pub(super) fn internal_error(message: String) -> Error {
     Error::Tensor(candle_core::Error::Msg(message))
 }
@@ -16,7 +16,7 @@ pub(super) fn matrix(shape: &[usize]) -> Result<(usize, usize)> {
     }
 }
 
-/// Refuse another shape.
+/// Refuse any other shape.
 pub(super) fn expect(what: &str, found: &[usize], shape: &[usize]) -> Result<()> {
     if found == shape {
         return Ok(());

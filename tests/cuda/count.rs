@@ -1,8 +1,9 @@
-//! How many launches a step of training is, counted without computing it: a device that only counts. Launches cost the host
-//! 2.5 to 4 microseconds each, so they bound how fast small models train (benchmarks/speed/gpu/README.md).
+//! How many launches a step of training is, counted without computing it: a device that only
+//! counts. Launches cost the host 2.5 to 4 microseconds each, so they bound how fast small models
+//! train (benchmarks/speed/gpu/README.md).
 //!
-//! candle launches the heads' kernels by itself. Each makes a tensor, and so do views, which launch nothing: the number of
-//! tensors is what is counted, and more than there are launches.
+//! candle launches the heads' kernels by itself. Each makes a tensor, and so do views, which launch
+//! nothing: the number of tensors is what is counted, and more than there are launches.
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -109,7 +110,8 @@ fn encoder(name: &str) -> EncoderConfig {
     .unwrap()
 }
 
-/// What the third step of a training in bf16 enqueues, of 32 sentences of 47 pieces, and candle's tensors in it.
+/// What the third step of a training in bf16 enqueues, of 32 sentences of 47 pieces, and candle's
+/// tensors in it.
 fn step(encoder: EncoderConfig, head: HeadKind) -> (BTreeMap<&'static str, usize>, usize) {
     let (sentences, length) = (32, 47);
     let batch = Batch {
@@ -156,7 +158,8 @@ fn launches_of_a_step() {
     }
 }
 
-/// Of the encoder and the optimizer, and what the engine does for the head: more than this is a change worth knowing of.
+/// Of the encoder and the optimizer, and what the engine does for the head: more than this is a
+/// change worth knowing of.
 #[test]
 fn a_step_is_few_launches() {
     let (counts, _) = step(encoder("MiniLM"), HeadKind::Attention);

@@ -1,5 +1,6 @@
-//! A device of the CUDA engine that runs its kernels on the CPU: `shim/` compiled together with `src/ops/cuda/kernels/`
-//! by the system's C++ compiler into a library that is loaded here. Products are those of the `gemm` crate in f32.
+//! A device of the CUDA engine that runs its kernels on the CPU: `shim/` compiled together with
+//! `src/ops/cuda/kernels/` by the system's C++ compiler into a library that is loaded here.
+//! Products are those of the `gemm` crate in f32.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
@@ -36,8 +37,9 @@ fn compiler() -> String {
 }
 
 impl Shim {
-    /// The kernels as they are, compiled once; `None`, and a word about it, where there is no C++ compiler.
-    /// `BIOREL_HOST_FLAGS` are further flags of it: `make test-cuda-host` turns the sanitizers on.
+    /// The kernels as they are, compiled once; `None`, and a word about it, where there is no C++
+    /// compiler. `BIOREL_HOST_FLAGS` are further flags of it: `make test-cuda-host` turns the
+    /// sanitizers on.
     pub fn get() -> Option<Arc<Self>> {
         static SHIM: OnceLock<Option<Arc<Shim>>> = OnceLock::new();
         let compile = || match Command::new(compiler()).arg("--version").output() {
@@ -99,7 +101,7 @@ pub struct Host {
     waits: Mutex<Vec<usize>>,
 }
 
-/// What the host will ask for, and how much was enqueued before it.
+/// A copy to the host, and how much was enqueued before it.
 pub struct Readback {
     bytes: Vec<u8>,
     enqueued: usize,
@@ -124,7 +126,8 @@ impl Host {
         self.launches() + self.products()
     }
 
-    /// Every wait of the host until now: how much a GPU would still have had to do when it was over. With 0 it stood still.
+    /// Every wait of the host until now: how much a GPU would still have had to do when it was
+    /// over. With 0 it stood still.
     pub fn waits(&self) -> Vec<usize> {
         self.waits.lock().unwrap().clone()
     }

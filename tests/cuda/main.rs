@@ -1,7 +1,8 @@
-//! The CUDA engine without a GPU: the whole engine over a device that runs its kernels on the CPU (`host.rs`).
+//! The CUDA engine without a GPU: the whole engine over a device that runs its kernels on the CPU
+//! (`host.rs`).
 //!
-//! What cannot be seen here: speed, bank conflicts, races between blocks of one launch, the last digits of a GPU's exp2,
-//! exp and erf, the order of sums in its tensor cores, cublasLt, streams.
+//! What cannot be seen here: speed, bank conflicts, races between blocks of one launch, the last
+//! digits of a GPU's exp2, exp and erf, the order of sums in its tensor cores, cublasLt, streams.
 
 mod count;
 mod host;
@@ -23,9 +24,11 @@ use suite::{
     takes_empty_batches,
 };
 
-/// Largest difference from the reference in f64, relative to the largest expected value of a result (at least 1).
+/// Largest difference from the reference in f64, relative to the largest expected value of a result
+/// (at least 1).
 const F32_TOLERANCE: f64 = 5e-6;
-/// The same with bf16 products: factors have 8 significant bits, so each is off by up to 2^-9, and so is what comes out.
+/// The same with bf16 products: factors have 8 significant bits, so each is off by up to 2^-9, and
+/// so is what comes out.
 const BF16_TOLERANCE: f64 = 1.5e-2;
 /// The same where products follow each other.
 const BF16_CHAIN_TOLERANCE: f64 = 5e-2;
@@ -79,8 +82,8 @@ fn attention_of_every_head_size_equals_the_reference() {
     }
 }
 
-/// Blocks, and threads inside of a block, in another order: what comes out must not depend on it. Each array has memory of
-/// exactly its size here, and what is written behind it is noticed.
+/// Blocks, and threads inside of a block, in another order: what comes out must not depend on it.
+/// Each array has memory of exactly its size here, and what is written behind it is noticed.
 #[test]
 fn the_order_of_threads_changes_no_bit() {
     let Some(shim) = Shim::get() else { return };
@@ -106,7 +109,8 @@ fn a_whole_encoder_equals_the_reference() {
     assert_close(&small_encoders(&engine(shim, Dtype::Bf16, Schedule::Forward)), &expected, 5e-2, "bf16");
 }
 
-/// Values and both gradients of the recurrence, against candle's autograd through the step-by-step form.
+/// Values and both gradients of the recurrence, against candle's autograd through the step-by-step
+/// form.
 #[test]
 #[allow(clippy::single_range_in_vec_init)] // one sequence, not the numbers of a range
 fn the_lstm_equals_the_step_by_step_form() {
@@ -134,7 +138,8 @@ fn the_lstm_equals_the_step_by_step_form() {
     }
 }
 
-/// Values, weights and both gradients of a head's attention, against candle's autograd through the reference.
+/// Values, weights and both gradients of a head's attention, against candle's autograd through the
+/// reference.
 #[test]
 #[allow(clippy::single_range_in_vec_init)] // one sentence
 fn attention_over_words_equals_the_reference() {
@@ -171,7 +176,8 @@ fn attention_over_words_equals_the_reference() {
     }
 }
 
-/// What a function of two tensors gives, and the gradients of both where the third of the arguments comes back to it.
+/// What a function of two tensors gives, and the gradients of both where the third of the arguments
+/// comes back to it.
 fn differentiated(function: &dyn Fn(&Tensor, &Tensor) -> Tensor, arguments: &[Tensor; 3], dtype: DType) -> Results {
     let [first, second, upstream] = arguments.each_ref().map(|x| x.to_dtype(dtype).unwrap());
     let (first, second) = (Var::from_tensor(&first).unwrap(), Var::from_tensor(&second).unwrap());
@@ -186,8 +192,8 @@ fn differentiated(function: &dyn Fn(&Tensor, &Tensor) -> Tensor, arguments: &[Te
     vec![named("value", value), named("first", of(&first)), named("second", of(&second))]
 }
 
-/// Several arrays in one launch, clipped on the device, to the bit what `AdamWStep::apply` gives; products see the new
-/// weights.
+/// Several arrays in one launch, clipped on the device, to the bit what `AdamWStep::apply` gives;
+/// products see the new weights.
 #[test]
 fn adamw_of_many_arrays_is_exact() {
     let Some(shim) = Shim::get() else { return };

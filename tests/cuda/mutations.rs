@@ -1,5 +1,5 @@
-//! Faults sown into the kernels are found: what the other tests are worth. Each compiles the kernels anew, so these run in
-//! `make test-cuda-host` only, which `make test` runs.
+//! Mutation tests of the kernels: the other tests must notice each mutation. Each one compiles the
+//! kernels again, so they run only in `make test-cuda-host`, which `make test` includes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -42,7 +42,7 @@ const MUTATIONS: [(&str, &str, usize, &str); 16] = [
     ),
 ];
 
-/// The kernels with one fault in them.
+/// The kernels with one mutation.
 fn mutate(directory: &Path, (file, from, occurrence, to): (&str, &str, usize, &str)) {
     for entry in std::fs::read_dir(host::kernels()).unwrap() {
         let path = entry.unwrap().path();

@@ -1,4 +1,5 @@
-//! Ten steps of training with every head: the CUDA engine follows the CPU's, dropout included, and repeats itself.
+//! Ten steps of training with every head: the CUDA engine follows the CPU's, dropout included, and
+//! repeats itself.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use biorel::{Error, Result};
 use crate::engine as cuda;
 use crate::host::{Schedule, Shim};
 
-/// Two layers with two heads of 32, which run on the kernels for tensor cores where products are in bf16.
+/// Two layers with two heads of 32, which run on the kernels for tensor cores where products are in
+/// bf16.
 fn network(head: HeadKind) -> Network {
     let encoder: EncoderConfig = serde_json::from_str(
         r#"{"vocab_size": 30, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -108,8 +110,8 @@ fn training_repeats_itself_to_the_bit() {
     }
 }
 
-/// The host asks once a step what came out, of a step behind which more than a whole one is enqueued: a GPU never stands
-/// still for it.
+/// The host asks once a step what came out, of a step behind which more than a whole one is
+/// enqueued: a GPU never stands still for it.
 #[test]
 fn a_step_waits_for_nothing() {
     let Some(shim) = Shim::get() else { return };
@@ -119,7 +121,7 @@ fn a_step_waits_for_nothing() {
         let on_event = &mut |news| {
             if let Event::Step(record) = news {
                 waits = watched.device().waits();
-                // The last steps are asked for together.
+                // The results of the last steps are read together.
                 let asked = if record.step > 10 - MAX_IN_FLIGHT { 10 } else { record.step };
                 assert_eq!(waits.len(), asked, "{head}: a wait that is not for a step");
             }
@@ -134,7 +136,8 @@ fn a_step_waits_for_nothing() {
     }
 }
 
-/// Stopped while steps are under way, and called again: the weights and the history of a run that was not stopped.
+/// Stopped while steps are under way, and called again: the weights and the history of a run that
+/// was not stopped.
 #[test]
 fn a_stopped_run_goes_on_to_the_same_bits() {
     let Some(shim) = Shim::get() else { return };

@@ -1,8 +1,9 @@
-//! The CUDA engine on a GPU. Where there is none the tests are skipped, and the program says how many and why.
+//! The CUDA engine on a GPU. Where there is none the tests are skipped, and the program says how
+//! many and why.
 //!
-//! A program of its own rather than a harness of `#[test]`s: they share one GPU, and a skipped test should not count as
-//! one that passed. `tests/cuda/` runs the same cases on the CPU; what only a GPU shows is here: cuBLASLt, streams,
-//! pinned memory, concurrency.
+//! A program of its own rather than a harness of `#[test]`s: they share one GPU, and a skipped test
+//! should not count as one that passed. `tests/cuda/` runs the same cases on the CPU; what only a
+//! GPU shows is here: cuBLASLt, streams, pinned memory, concurrency.
 
 #[path = "../suite/mod.rs"]
 mod suite;
@@ -19,8 +20,8 @@ use suite::{
     assert_close, assert_each_close, exact, refuses_what_does_not_fit, small_encoders, suite, takes_empty_batches,
 };
 
-/// Largest difference from the reference in f64, relative to the largest expected value of a result (at least 1). The
-/// GPU's `expf` and `rsqrtf` are off by a few units in the last place.
+/// Largest difference from the reference in f64, relative to the largest expected value of a result
+/// (at least 1). The GPU's `expf` and `rsqrtf` are off by a few units in the last place.
 const F32_TOLERANCE: f64 = 1e-5;
 /// The same with bf16 products: an operand is off by up to 2^-9, and so is what comes out.
 const BF16_TOLERANCE: f64 = 2e-2;
@@ -37,7 +38,7 @@ const TESTS: [(&str, fn()); 10] = [
     ("two streams at once give the bits of one", two_streams_at_once),
     ("what is uploaded comes back, however much is under way", uploads),
     ("candle's tensors hold the same values", candle_tensors),
-    ("memory that is not there is an error that names the remedy", exhausted_memory),
+    ("an allocation that is too large is an error that names the remedy", exhausted_memory),
 ];
 
 fn main() -> ExitCode {

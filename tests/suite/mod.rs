@@ -1,7 +1,9 @@
-//! Every operation on every case, for any engine: what `tests/ops.rs` and `tests/cuda/` hold engines to the reference by.
+//! Every operation on every case, for any engine: what `tests/ops.rs` and `tests/cuda/` hold
+//! engines to the reference by.
 //!
-//! The expected values come from the reference in f64, so the tolerance is the engine's own rounding. It is stated relative
-//! to the largest expected value of the result (what f32 can promise of a sum).
+//! The expected values come from the reference in f64, so the tolerance is the engine's own
+//! rounding. It is stated relative to the largest expected value of the result (what f32 can
+//! promise of a sum).
 
 use biorel::encode::Batch;
 use biorel::model::EncoderConfig;
@@ -104,7 +106,8 @@ fn cross_entropy<O: Ops>(ops: &O, results: &mut Results, rows: usize, labels: us
     }
 }
 
-/// Two parameters clipped together. A loss or a gradient that is not finite leaves them as they are, and is reported.
+/// Two parameters clipped together. A loss or a gradient that is not finite leaves them as they
+/// are, and is reported.
 fn step<O: Ops>(ops: &O, results: &mut Results, max_norm: f64) {
     let mut draws = Draws::new(12);
     let sizes = [[3, 5], [1, 5000]];
@@ -296,8 +299,8 @@ fn update<O: Ops>(ops: &O, results: &mut Results, n: usize) {
     results.push((format!("sum of squares {n}"), vec![ops.sum_squares(&value).unwrap() as f32]));
 }
 
-/// [`assert_close`] with the first tolerance for single operations, and with the second for attention of first tokens, in which
-/// products follow each other.
+/// [`assert_close`] with the first tolerance for single operations, and with the second for
+/// attention of first tokens, in which products follow each other.
 pub fn assert_each_close(ours: Results, expected: &Results, tolerances: [f64; 2], engine: &str) {
     let single = |(name, _): &(String, Vec<f32>)| !name.starts_with("first attention");
     let (ours, expected): ([Results; 2], [Results; 2]) =
@@ -339,8 +342,8 @@ pub fn small_batch(draws: &mut Draws, config: &EncoderConfig, lengths: &[usize])
     batch
 }
 
-/// The last layer, or its `[CLS]` vectors alone, those of every layer, and all gradients of a small encoder, with dropout
-/// everywhere.
+/// The last layer, or its `[CLS]` vectors alone, those of every layer, and all gradients of a small
+/// encoder, with dropout everywhere.
 pub fn encoder<O: Ops>(ops: &O, hidden: usize, heads: usize, lengths: &[usize], words: bool) -> Results {
     let config = small_config(hidden, heads, 40);
     let mut draws = Draws::new(1);
@@ -379,7 +382,8 @@ pub fn encoder<O: Ops>(ops: &O, hidden: usize, heads: usize, lengths: &[usize], 
     results
 }
 
-/// [`encoder`] with sentences of a few lengths, once for the whole last layer and once for `[CLS]` alone.
+/// [`encoder`] with sentences of a few lengths, once for the whole last layer and once for `[CLS]`
+/// alone.
 pub fn small_encoders<O: Ops>(ops: &O) -> Results {
     [true, false].into_iter().flat_map(|words| encoder(ops, 24, 3, &[7, 1, 32, 18], words)).collect()
 }

@@ -1,7 +1,7 @@
 //! Attention: one task per sentence and head, whose scores stay in its core's cache.
 //!
-//! Kept for the backward: the probabilities before dropout, with the sign bit set where dropout zeroed one. So the
-//! backward neither recomputes scores and exponentials nor draws the masks again.
+//! The forward saves the probabilities before dropout, with the sign bit set where dropout zeroed
+//! one. So the backward recomputes neither scores nor exponentials nor masks.
 
 use rayon::prelude::*;
 
@@ -35,12 +35,14 @@ fn total(shape: AttentionShape<'_>) -> usize {
     sentences(shape).map(|(_, length, _)| shape.heads * length * stride(length)).sum()
 }
 
-/// Elements between two rows of a block: whole vectors, so that products need no special last columns.
+/// Elements between two rows of a block: whole vectors, so that products need no special last
+/// columns.
 pub(super) fn stride(length: usize) -> usize {
     length.next_multiple_of(LANES)
 }
 
-/// Rows of scores that are computed, turned into probabilities and used while they are in the nearest cache.
+/// Rows of scores that are computed, turned into probabilities and used while they are in the
+/// nearest cache.
 const QUERIES: usize = 8;
 
 /// One sentence and head.
@@ -179,7 +181,8 @@ fn forward(
 }
 
 kernel! {
-    /// Rows of `length` scores become probabilities; what lies between `length` and `stride` becomes 0.
+    /// Rows of `length` scores become probabilities; what lies between `length` and `stride`
+    /// becomes 0.
     pub(super) fn softmax_rows<A>(scores: &mut [f32], length: usize, stride: usize) {
         for row in scores.chunks_exact_mut(stride) {
             softmax::<A>(row, length);
@@ -188,8 +191,9 @@ kernel! {
 }
 
 kernel! {
-    /// Rows of `length` scores become probabilities, marked by their sign where dropout zeroes them; `dropped` those
-    /// after dropout. The first row's mask starts at element `start`, the next row's `step` further.
+    /// Rows of `length` scores become probabilities, marked by their sign where dropout zeroes
+    /// them; `dropped` those after dropout. The first row's mask starts at element `start`, the
+    /// next row's `step` further.
     pub(super) fn softmax_dropout<A>(
         scores: &mut [f32],
         dropped: &mut [f32],
@@ -212,9 +216,9 @@ kernel! {
 }
 
 kernel! {
-    /// From marked probabilities and the gradient of those after dropout: `dropped`, the probabilities after dropout,
-    /// and in place of `gradient` that of the scores. With M the mask, `dP = gradient M` and
-    /// `dS = P (dP - rowsum(P dP))`.
+    /// From marked probabilities and the gradient of those after dropout: `dropped`, the
+    /// probabilities after dropout, and in place of `gradient` that of the scores. With M the mask,
+    /// `dP = gradient M` and `dS = P (dP - rowsum(P dP))`.
     pub(super) fn scores_gradient<A>(marked: &[f32], scale: f32, dropped: &mut [f32], gradient: &mut [f32], stride: usize) {
         let rows = marked.chunks_exact(stride).zip(dropped.chunks_exact_mut(stride));
         for ((p, dropped), gradient) in rows.zip(gradient.chunks_exact_mut(stride)) {

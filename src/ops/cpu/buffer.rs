@@ -1,8 +1,8 @@
 //! Buffers of f32 from a pool, so that a training step allocates nothing after the first.
 //!
-//! A fresh large allocation costs a page fault for every 4 KB that is first touched: more than the arithmetic of an
-//! element-wise operation. Batches differ in their number of tokens, so a request is served by the smallest free block
-//! that fits and is at most half as large again.
+//! A fresh large allocation costs a page fault for every 4 KB that is first touched: more than the
+//! arithmetic of an element-wise operation. Batches differ in their number of tokens, so a request
+//! is served by the smallest free block that fits and is at most half as large again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -36,8 +36,8 @@ impl PoolState {
         self.peak = self.peak.max(self.live);
     }
 
-    /// Put a block back; what is more than a quarter above the peak goes back to the system, smallest blocks first,
-    /// because those serve the fewest requests.
+    /// Put a block back; what is more than a quarter above the peak goes back to the system,
+    /// smallest blocks first, because those serve the fewest requests.
     fn give(&mut self, block: Vec<f32>) -> Vec<Vec<f32>> {
         let mut surplus = Vec::new();
         self.live -= block.len();
@@ -55,7 +55,7 @@ impl PoolState {
     }
 }
 
-/// Where an engine's buffers come from and go back to.
+/// The pool of an engine's buffers.
 #[derive(Debug, Clone, Default)]
 pub struct Pool {
     state: Arc<Mutex<PoolState>>,
@@ -67,7 +67,7 @@ fn lock(state: &Mutex<PoolState>) -> MutexGuard<'_, PoolState> {
 }
 
 impl Pool {
-    /// A buffer with whatever values its memory had before.
+    /// A buffer of undefined content.
     pub fn uninit(&self, shape: &[usize]) -> Buffer {
         let len = shape.iter().product();
         Buffer { block: Arc::new(self.block(len)), len, shape: shape.into() }
@@ -118,9 +118,10 @@ impl Pool {
     }
 }
 
-/// A factor of a product in bf16, in tiles: `[outer / 16][inner / 32][tile]`, the rest filled with zeros. `outer` counts rows of a left factor
-/// or columns of a right one. In the tiles of a left factor the pairs of one row follow each other, `[16 rows][16 pairs]`;
-/// in those of a right factor the columns, `[16 pairs][16 columns]`.
+/// A factor of a product in bf16, in tiles: `[outer / 16][inner / 32][tile]`, the rest filled with
+/// zeros. `outer` counts rows of a left factor or columns of a right one. In the tiles of a left
+/// factor the pairs of one row follow each other, `[16 rows][16 pairs]`; in those of a right factor
+/// the columns, `[16 pairs][16 columns]`.
 #[derive(Debug, Clone)]
 pub(super) struct PackedOperand {
     pub words: Buffer,
@@ -128,8 +129,8 @@ pub(super) struct PackedOperand {
     pub inner: usize,
 }
 
-/// A weight in the form in which products read it, from its first product until it changes: the forward's and the
-/// backward's.
+/// A weight, packed for matrix products in bf16: for the forward and for the backward. It lasts
+/// from its first product until the weight changes.
 #[derive(Debug, Default)]
 pub(super) struct PackedWeight {
     pub forward: OnceLock<PackedOperand>,
@@ -154,7 +155,8 @@ impl Drop for Block {
     }
 }
 
-/// A dense array of f32 that starts at a cache line. Cloning shares it; nothing writes to a shared one.
+/// A dense array of f32 that starts at a cache line. Cloning shares it; nothing writes to a shared
+/// one.
 #[derive(Debug, Clone)]
 pub struct Buffer {
     block: Arc<Block>,
@@ -191,7 +193,7 @@ impl Buffer {
         write(self.values_mut().expect("the buffer was made, or made unique, just before"))
     }
 
-    /// The same values in a buffer that nothing shares: itself, or a copy.
+    /// The buffer itself if nothing shares it, else a copy.
     pub fn into_unique(mut self, pool: &Pool) -> Self {
         self.make_unique(pool);
         self

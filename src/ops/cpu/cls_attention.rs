@@ -1,15 +1,17 @@
-//! Attention of each sentence's first token alone, which is all that a head on `[CLS]` asks of the last layer.
+//! Attention of the first token of each sentence, which is all that a head on `[CLS]` reads from
+//! the last layer.
 //!
-//! With one query a sentence, no token needs a key or a value. Of one attention head, with query q, `k_i = W_k x_i + b_k`
-//! and `v_i = W_v x_i + b_v`:
+//! With one query a sentence, no token needs a key or a value. Of one attention head, with query q,
+//! `k_i = W_k x_i + b_k` and `v_i = W_v x_i + b_v`:
 //!
 //! ```text
 //! q k_i       = (W_kᵀ q) x_i + q b_k             the same q b_k for every i, which softmax does not see
 //! sum p_i v_i = W_v (sum p_i x_i) + (sum p_i) b_v
 //! ```
 //!
-//! Of the 6 T H² operations of the projection are left 4 T H N, and a few H² for each sentence; all in f32, whatever the
-//! precision of other products. The bias of the keys gets a gradient of exactly 0.
+//! The 6 T H² operations of the projection become 4 T H N, and a few H² for each sentence. All are
+//! in f32, whatever the precision of other products. The bias of the keys gets a gradient of
+//! exactly 0.
 
 use gemm::Parallelism;
 use rayon::prelude::*;
@@ -29,7 +31,7 @@ use crate::rng::Dropout;
 /// Sentences whose products are computed together.
 const PIECE: usize = 32;
 
-/// What of [`crate::ops::ClsAttention`] both passes read; the sizes have been checked.
+/// The arguments of [`crate::ops::ClsAttention`], with checked sizes.
 struct Pass<'a> {
     pub simd: Simd,
     pub pool: &'a Pool,
@@ -131,12 +133,14 @@ impl<'a> Pass<'a> {
         out
     }
 
-    /// A matrix of one value for each token and head, `(L, N)`, as one that has whole vectors in its rows, `(N, stride)`.
+    /// A matrix of one value for each token and head, `(L, N)`, as one that has whole vectors in
+    /// its rows, `(N, stride)`.
     fn by_token_to_by_head(&self, by_token: Matrix<'_, f32>, by_head: &mut [f32]) {
         small_matmul::transpose(self.simd, by_token, stride(by_token.rows()), by_head);
     }
 
-    /// `(N, stride)` products of each row of `by_head`, `(N, H)`, with each token. `scratch` of [`Self::scratch`].
+    /// `(N, stride)` products of each row of `by_head`, `(N, H)`, with each token. `scratch` of
+    /// [`Self::scratch`].
     fn dot_tokens(&self, by_head: &[f32], tokens: Matrix<'_, f32>, scratch: &mut [f32], out: &mut [f32]) {
         let (heads, wide, length) = (self.shape.heads, stride(self.shape.heads), tokens.rows());
         let (transposed, products) = scratch.split_at_mut(self.hidden * wide);
@@ -152,8 +156,8 @@ impl<'a> Pass<'a> {
         (self.hidden + length) * stride(self.shape.heads)
     }
 
-    /// `out = a b`, each row with the same bits whatever the others are. Where the `gemm` crate computes it, that takes rows
-    /// in pieces of one size, and never a row alone.
+    /// `out = a b`, each row with the same bits whatever the others are. Where the `gemm` crate
+    /// computes it, that takes rows in pieces of one size, and never a row alone.
     fn matmul(&self, out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: Matrix<'_, f32>) {
         for first in (0..a.rows()).step_by(PIECE) {
             let rows = first..a.rows().min(first + PIECE);
@@ -234,8 +238,8 @@ impl<'a> Pass<'a> {
         rows.collect()
     }
 
-    /// One sentence: from what its scores are products with, `(N, H)`, its probabilities, marked, `(L, N)`, its mean
-    /// input by those after dropout, `(N, H)`, and their sums, `(N)`.
+    /// One sentence: from what its scores are products with, `(N, H)`, its probabilities, marked,
+    /// `(L, N)`, its mean input by those after dropout, `(N, H)`, and their sums, `(N)`.
     fn attend(&self, of: Sentence, key_queries: &[f32], marked: &mut [f32], mean: &mut [f32], sums: &mut [f32]) {
         let (heads, stride) = (self.shape.heads, stride(of.length));
         let mut scratch = self.pool.uninit(&[2 * heads * stride + self.scratch(of.length)]);
@@ -352,8 +356,8 @@ impl<'a> Pass<'a> {
         });
     }
 
-    /// One sentence: gradients of its input, `(L, H)`, and of what its scores are products with, `(N, H)`; and the sums
-    /// of its probabilities after dropout, `(N)`.
+    /// One sentence: gradients of its input, `(L, H)`, and of what its scores are products with,
+    /// `(N, H)`; and the sums of its probabilities after dropout, `(N)`.
     fn attend_backward(
         &self,
         of: Sentence,
@@ -400,7 +404,7 @@ impl<'a> Pass<'a> {
     }
 }
 
-/// What the backward of a sentence reads of its rows.
+/// The rows of a sentence that its backward reads.
 struct Given<'a> {
     /// `(N, H)`.
     key_queries: &'a [f32],

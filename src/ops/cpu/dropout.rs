@@ -1,4 +1,4 @@
-//! Dropout masks: the numbers of [`crate::rng`], several blocks of Philox at a time.
+//! Dropout masks from the generator of [`crate::rng`], several blocks of Philox at a time.
 
 use rayon::prelude::*;
 
@@ -7,19 +7,20 @@ use super::engine::{Cpu, ELEMENTS};
 use super::simd::kernel;
 use crate::rng::Dropout;
 
-/// Blocks drawn together: two vectors of 64-bit lanes at AVX-512, so that one computes while the other waits.
+/// Blocks drawn together: two vectors of 64-bit lanes at AVX-512, so that one computes while the
+/// other waits.
 const MANY: usize = 16;
 /// Blocks drawn together at the end of a row.
 const FEW: usize = 8;
 
-/// A dropout with its constants at hand.
+/// A dropout with its constants precomputed.
 #[derive(Debug, Clone, Copy)]
 pub struct Mask {
     seed: u64,
     /// Site, step and micro-batch.
     counter: [u64; 3],
     threshold: u32,
-    /// What a kept element is multiplied by.
+    /// The factor of the elements that are kept.
     pub scale: f32,
 }
 
@@ -37,8 +38,9 @@ impl From<&Dropout> for Mask {
 impl Mask {
     /// The factors of the elements `4 * counter .. 4 * (counter + BLOCKS)`.
     ///
-    /// [`crate::rng::philox`] with each word in a 64-bit lane, whose upper half may hold anything: a product reads the
-    /// lower halves only and leaves both halves of its result in place, so that no lane is ever split or joined.
+    /// [`crate::rng::philox`] with each word in a 64-bit lane, whose upper half may hold anything:
+    /// a product reads the lower halves only and leaves both halves of its result in place, so that
+    /// no lane is ever split or joined.
     #[inline(always)]
     fn factors<const BLOCKS: usize>(&self, counter: u32, out: &mut [[f32; 4]; BLOCKS]) {
         const M0: u64 = 0xD251_1F53;
@@ -70,7 +72,7 @@ impl Mask {
         }
     }
 
-    /// The factors of the elements from `start` on: what [`Dropout::fill`] gives, bit for bit.
+    /// The factors of the elements from `start` on, bit for bit those of [`Dropout::fill`].
     #[inline(always)]
     pub fn fill_inline(&self, start: u64, out: &mut [f32]) {
         let mut counter = (start / 4) as u32;

@@ -9,7 +9,8 @@ use super::simd::kernel;
 use crate::Result;
 
 kernel! {
-    /// `gelu(x + b)` of rows as wide as `bias`. Error within 2e-7 |x + b| of the exact function, and f32 rounding.
+    /// `gelu(x + b)` of rows as wide as `bias`. Error within 2e-7 |x + b| of the exact function,
+    /// and f32 rounding.
     fn gelu_forward<A>(x: &[f32], bias: &[f32], out: &mut [f32]) {
         let width = bias.len().max(1);
         for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
@@ -22,7 +23,8 @@ kernel! {
 }
 
 kernel! {
-    /// `dy` becomes the gradient of `x`, `dy (Phi(z) + z phi(z))`; its columns are added onto `sums`.
+    /// `dy` becomes the gradient of `x`, `dy (Phi(z) + z phi(z))`; its columns are added onto
+    /// `sums`.
     fn gelu_backward<A>(x: &[f32], bias: &[f32], dy: &mut [f32], sums: &mut [f32]) {
         let width = bias.len().max(1);
         let sums = &mut sums[..bias.len()];

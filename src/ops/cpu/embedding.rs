@@ -1,5 +1,5 @@
-//! Embedding gather, and the scatter of its gradient: deterministic, because every row of a table is summed by one task
-//! in the order of the tokens.
+//! Sums of embeddings, and the scatter of their gradient. The scatter is deterministic, because one
+//! task sums each row of a table in the order of the tokens.
 
 use rayon::prelude::*;
 
@@ -14,7 +14,8 @@ use crate::ops::shapes::{expect_inside, internal_error};
 /// Rows of a table that one task fills.
 const ROWS: usize = 256;
 
-/// `word_table[ids[t]] + position_table[positions[t]] + type_table[0]` for every token. Ids must be inside of their tables.
+/// `word_table[ids[t]] + position_table[positions[t]] + type_table[0]` for every token. Ids must be
+/// inside of their tables.
 fn gather(simd: Simd, ids: &[u32], positions: &[u32], tables: [&[f32]; 3], width: usize, out: &mut [f32]) {
     let [word_table, position_table, type_table] = tables;
     let row = |table: &'_ [f32], index: u32| -> std::ops::Range<usize> {

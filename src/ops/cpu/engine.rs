@@ -46,7 +46,7 @@ impl Cpu {
         Ok(Self { simd, bf16: Some(products), pool: Pool::default() })
     }
 
-    /// An engine that is held to an instruction set; for tests. The `gemm` crate chooses its own.
+    /// An engine with a given instruction set, for tests. The `gemm` crate chooses its own.
     ///
     /// # Errors
     /// [`Error::Config`] when this machine lacks it.
@@ -61,7 +61,7 @@ impl Cpu {
         self.simd.level()
     }
 
-    /// Bytes in buffers that are in use, and in free ones that wait to be used again.
+    /// Bytes in buffers that are in use, and in free ones that can be reused.
     pub fn memory(&self) -> (usize, usize) {
         self.pool.bytes()
     }
@@ -71,7 +71,8 @@ impl Cpu {
         self.pool.trim();
     }
 
-    /// Sums over rows: `run` adds rows `first..` onto its piece's sums, `(width)`; pieces are added in order.
+    /// Sums over rows: `run` adds rows `first..` onto its piece's sums, `(width)`; pieces are added
+    /// in order.
     pub(super) fn sums<P: Send>(
         &self,
         pieces: impl IndexedParallelIterator<Item = P>,

@@ -12,7 +12,8 @@ use crate::ops::{Norm, NormGradients, Normed};
 use crate::rng::Dropout;
 
 kernel! {
-    /// `x`, the branch, becomes the normalized rows; `out` their affine image. `mask` has the first row's element.
+    /// `x`, the branch, becomes the normalized rows; `out` receives the scaled and shifted ones.
+    /// `mask` comes with the element of the first row.
     fn forward<A>(
         x: &mut [f32],
         bias: Option<&[f32]>,
@@ -59,8 +60,9 @@ kernel! {
 }
 
 kernel! {
-    /// With n the normalized row and g = dy * gamma: `dx = rstd (g - mean(g) - n mean(g n))` in place of `dy`; `branch`
-    /// becomes dx times the mask. Columns of `dy n`, `dy` and the branch's gradient are added onto `sums`, `(3, H)`.
+    /// With n the normalized row and g = dy * gamma: `dx = rstd (g - mean(g) - n mean(g n))` in
+    /// place of `dy`; `branch` becomes dx times the mask. Columns of `dy n`, `dy` and the branch's
+    /// gradient are added onto `sums`, `(3, H)`.
     fn backward<A>(
         dy: &mut [f32],
         normalized: &[f32],

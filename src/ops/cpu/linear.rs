@@ -11,7 +11,7 @@ use super::rows::rows;
 use super::small_matmul;
 use crate::Result;
 
-/// Elements of a product up to which the `gemm` crate takes a way of its own.
+/// The `gemm` crate has a special method for products with up to this many elements.
 const SMALL_PRODUCT: usize = 256;
 
 pub(super) fn linear(cpu: &Cpu, x: &Buffer, weight: &Buffer, bias: Option<&Buffer>) -> Result<Buffer> {
@@ -110,9 +110,10 @@ fn bf16_backward(
     products.matmul(dw, &left, &right, Start::Zero);
 }
 
-/// The transpose of a weight with long rows, for a product with many rows. The `gemm` crate gathers such a weight column by
-/// column, from addresses a power of two apart that share a few lines of the cache: 9 % slower with 1536 inputs and
-/// 384 outputs, 16 % with 3072 and 768. The bits of the product are the same.
+/// The transpose of a weight with long rows, for a product with many rows. The `gemm` crate gathers
+/// such a weight column by column, from addresses a power of two apart that share a few lines of
+/// the cache: 9 % slower with 1536 inputs and 384 outputs, 16 % with 3072 and 768. The bits of the
+/// product are the same.
 fn transposed(cpu: &Cpu, weight: &Buffer, rows: usize) -> Option<Buffer> {
     const MANY: usize = 256;
     let [outputs, inputs] = *weight.shape() else { return None };

@@ -1,7 +1,8 @@
-//! Vectorisable functions of one number and sums over a slice.
+//! Vectorisable scalar functions, and sums over a slice.
 //!
-//! Errors, measured by the tests below against f64 over the whole range used: [`exp`] 2e-7 relative, [`normal_cdf`] 2e-7
-//! absolute (so the error function behind it 4e-7), [`sigmoid`] 2e-7 and [`tanh`] 3e-7 relative.
+//! Errors, measured by the tests below against f64 over the whole range used: [`exp`] 2e-7
+//! relative, [`normal_cdf`] 2e-7 absolute (so the error function behind it 4e-7), [`sigmoid`] 2e-7
+//! and [`tanh`] 3e-7 relative.
 
 use super::simd::{Arithmetic, kernel};
 
@@ -36,8 +37,8 @@ pub fn sigmoid<A: Arithmetic>(x: f32) -> f32 {
     1.0 / (1.0 + exp::<A>(-x))
 }
 
-/// Hyperbolic tangent: `1 - 2 / (1 + e^2|x|)` with the sign of x, and near 0, where that loses all digits, the
-/// polynomial of Moshier's Cephes.
+/// Hyperbolic tangent: `1 - 2 / (1 + e^2|x|)` with the sign of x, and near 0, where that loses all
+/// digits, the polynomial of Moshier's Cephes.
 #[inline(always)]
 pub fn tanh<A: Arithmetic>(x: f32) -> f32 {
     const C: [f32; 5] = [-0.333_332_8, 0.133_314_42, -0.053_739_72, 0.020_639_09, -0.005_704_988_7];
@@ -56,8 +57,8 @@ pub fn tanh<A: Arithmetic>(x: f32) -> f32 {
 
 /// `(Phi(z), phi(z))`: the standard normal distribution function and its density.
 ///
-/// `1 - Phi(|z|) = e^(-z²/2) P(t)` with `t = 1 / (1 + 0.275 |z|)`, the form of Hastings (1955) with coefficients fitted
-/// anew for 5e-9; the exponential serves the density too.
+/// `1 - Phi(|z|) = e^(-z²/2) P(t)` with `t = 1 / (1 + 0.275 |z|)`, the form of Hastings (1955) with
+/// coefficients fitted anew for 5e-9; the exponential serves the density too.
 #[inline(always)]
 pub fn normal<A: Arithmetic>(z: f32) -> (f32, f32) {
     const C: [f32; 6] = [0.117_809_26, 0.042_111_43, 0.333_932_4, -0.330_993_5, 0.451_998_77, -0.114_858_34];
@@ -75,13 +76,15 @@ pub fn normal<A: Arithmetic>(z: f32) -> (f32, f32) {
     (cdf, DENSITY_AT_0 * bell)
 }
 
-/// Floats in the largest vector: partial results of a reduction, and the size of pieces without a last, shorter one.
+/// Floats in the largest vector: partial results of a reduction, and the size of pieces without a
+/// last, shorter one.
 pub const LANES: usize = 16;
 
 /// Combine partial results pairwise.
 ///
-/// In steps of constant size, because the compiler makes vector code of those only; and without `array::map` and the
-/// like here and in the kernels, because a call that is not inlined runs without the vector instructions.
+/// In steps of constant size, because the compiler makes vector code of those only; and without
+/// `array::map` and the like here and in the kernels, because a call that is not inlined runs
+/// without the vector instructions.
 #[inline(always)]
 fn collapse(lanes: &[f32; LANES], pair: impl Fn(f32, f32) -> f32) -> f32 {
     let (mut half, mut quarter) = ([0.0; 8], [0.0; 4]);
@@ -132,7 +135,8 @@ pub fn sum_of<const SLICES: usize>(x: [&[f32]; SLICES], f: impl Fn([f32; SLICES]
     collapse(&sums, |a, b| a + b)
 }
 
-/// `e^(x - max) / sum` of a row of whole vectors, of which the first `length` count; the others become 0.
+/// `e^(x - max) / sum` of a row of whole vectors, of which the first `length` count; the others
+/// become 0.
 #[inline(always)]
 pub fn softmax<A: Arithmetic>(row: &mut [f32], length: usize) {
     row[length..].fill(f32::NEG_INFINITY);
@@ -212,7 +216,8 @@ mod tests {
         SimdLevel::ALL.into_iter().filter_map(Simd::new)
     }
 
-    /// Phi in f64: the series 1/2 + phi(z) (z + z³/3 + z⁵/15 + ...) near 0, the continued fraction of the tail beyond.
+    /// Phi in f64: the series 1/2 + phi(z) (z + z³/3 + z⁵/15 + ...) near 0, the continued fraction
+    /// of the tail beyond.
     fn cdf(z: f64) -> f64 {
         let density = (-0.5 * z * z).exp() / (2.0 * std::f64::consts::PI).sqrt();
         if z.abs() < 3.0 {

@@ -1,4 +1,4 @@
-//! Matrix products on the CPU through the `gemm` crate, behind a safe, bounds-checked door.
+//! Matrix products on the CPU: a safe, bounds-checked interface to the `gemm` crate.
 
 use std::marker::PhantomData;
 
@@ -90,8 +90,8 @@ pub fn all_threads() -> Parallelism {
 
 /// A writable view of a row-major matrix whose rows start `stride` elements apart.
 ///
-/// Column blocks of one matrix interleave in memory, so they cannot be `&mut` slices; this type lends them out without
-/// overlap, which lets the heads of an attention write side by side.
+/// Column blocks of one matrix interleave in memory, so they cannot be `&mut` slices; this type
+/// lends them out without overlap, which lets the heads of an attention write side by side.
 pub struct MatrixMut<'a, T> {
     data: *mut T,
     rows: usize,
@@ -180,7 +180,8 @@ impl<'a, T> MatrixMut<'a, T> {
     }
 }
 
-/// `out = alpha a b + beta out`, `out` row-major with rows `stride` apart. `beta` 0 never reads `out`.
+/// `out = alpha a b + beta out`, `out` row-major with rows `stride` apart. `beta` 0 never reads
+/// `out`.
 pub fn matmul<T: Float>(
     out: &mut [T],
     stride: usize,
@@ -236,7 +237,7 @@ pub fn matmul_into<T: Float>(
     }
 }
 
-/// The two element types of the CPU engines.
+/// The element types of matrix products on the CPU.
 pub trait Float: Copy + Send + Sync + PartialEq + PartialOrd + std::fmt::Debug + 'static {
     /// 0.
     const ZERO: Self;

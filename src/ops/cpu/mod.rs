@@ -1,14 +1,15 @@
-//! The engine that users run, on all cores of the current rayon pool.
+//! The engine for the CPU, on all cores of the current rayon pool.
 //!
-//! Matrix products in f32 go to the `gemm` crate, which runs at the machine's peak in every orientation needed; those in bf16 to
-//! [`bf16`]. Everything else is in f32,
-//! fused into as few passes over memory as possible, vectorised ([`simd`]), and cut into fixed pieces that do not depend
-//! on the number of threads; partial sums are added in a fixed order. So the same input gives the same bits at any
-//! number of threads.
+//! Matrix products in f32 go to the `gemm` crate, which reaches the machine's peak in every
+//! orientation needed; those in bf16 go to [`bf16`]. Everything else is in f32, fused into as few
+//! passes over memory as possible, vectorised ([`simd`]), and cut into fixed pieces that do not
+//! depend on the number of threads; partial sums are added in a fixed order. So the same input
+//! gives the same bits with any number of threads.
 //!
-//! Tried, and no gain: cutting the rows of a product into tasks of our own instead of the crate's threads (2 % slower
-//! with one task a thread, 12 % with four: each packs the weights again); copying queries, keys and values of a head
-//! together before its products. `benchmarks/speed/step.rs` shows where the time of a step goes.
+//! Tried, and no gain: cutting the rows of a product into tasks of our own instead of the crate's
+//! threads (2 % slower with one task a thread, 12 % with four: each packs the weights again);
+//! copying queries, keys and values of a head together before its products.
+//! `benchmarks/speed/step.rs` shows where the time of a step goes.
 
 // Loops over an index are what the compiler turns into vector code when several slices are read at once.
 #![allow(clippy::needless_range_loop)]

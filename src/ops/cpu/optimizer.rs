@@ -1,4 +1,5 @@
-//! The optimizer's passes over all parameters: bound by memory, so each number is read and written once.
+//! The optimizer's passes over all parameters. They are bound by memory, so each element is read
+//! and written once.
 
 use rayon::prelude::*;
 

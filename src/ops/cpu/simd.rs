@@ -1,8 +1,8 @@
 //! One body per kernel, compiled for each instruction set and chosen at run time.
 //!
-//! A kernel is written as plain loops over slices that the compiler turns into vector code. [`kernel!`] compiles the
-//! same body with AVX-512, with AVX2 and FMA, and for the target's baseline (NEON on aarch64), so no arithmetic is
-//! written twice and no intrinsic is needed.
+//! A kernel is written as plain loops over slices that the compiler turns into vector code.
+//! `kernel!` compiles the same body with AVX-512, with AVX2 and FMA, and for the target's
+//! baseline (NEON on aarch64), so no arithmetic is written twice and no intrinsic is needed.
 
 /// An instruction set that kernels are compiled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +54,7 @@ impl SimdLevel {
     }
 }
 
-/// A level that this machine was seen to have: the proof that [`kernel!`] needs to run its code.
+/// A level that this machine was found to have. `kernel!` needs this proof to run its code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Simd(SimdLevel);
 
@@ -75,8 +75,8 @@ impl Simd {
     }
 }
 
-/// How `a * b + c` is computed: fused where the instruction exists, because `f32::mul_add` is a slow library call where
-/// it does not.
+/// How `a * b + c` is computed: fused where the instruction exists, because `f32::mul_add` is a
+/// slow library call where it does not.
 pub trait Arithmetic {
     /// `a * b + c`.
     fn madd(a: f32, b: f32, c: f32) -> f32;
@@ -109,7 +109,8 @@ pub type Baseline = Fused;
 #[cfg(not(target_arch = "aarch64"))]
 pub type Baseline = Plain;
 
-/// Define `fn name(simd: Simd, ...)` from `fn name<A>(...)`, whose body may use [`Arithmetic`] through `A`.
+/// Define `fn name(simd: Simd, ...)` from `fn name<A>(...)`, whose body may use [`Arithmetic`]
+/// through `A`.
 macro_rules! kernel {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<$A:ident>($($arg:ident: $type:ty),* $(,)?) $(-> $out:ty)? $body:block) => {
         $(#[$meta])*

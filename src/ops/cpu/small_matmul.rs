@@ -1,8 +1,10 @@
-//! Matrix products of attention's size: a few dozen rows and columns that are in the nearest caches already, where packing
-//! the operands as a large product does costs as much as the product.
+//! Matrix products of a few dozen rows and columns, as in attention. Their operands are in the
+//! nearest caches already; packing them, as a large product does, would cost as much as the
+//! product.
 //!
-//! `out = alpha a b` with up to 8 x 32 results in registers. Written once over a vector type; the intrinsics are needed
-//! because the compiler does not reliably keep such a block of results in registers by itself.
+//! `out = alpha a b` with up to 8 x 32 results in registers. Written once over a vector type; the
+//! intrinsics are needed because the compiler does not reliably keep such a block of results in
+//! registers by itself.
 
 use gemm::Parallelism;
 
@@ -33,7 +35,8 @@ pub fn small_matmul(simd: Simd, out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>
     }
 }
 
-/// Ask for all rows at once. They start a few kilobytes apart, which the processor does not foresee by itself.
+/// Prefetch all rows. They start a few kilobytes apart, which the hardware prefetcher does not
+/// predict.
 pub fn prefetch(x: Matrix<'_, f32>) {
     #[cfg(target_arch = "x86_64")]
     for row in 0..x.rows() {
@@ -47,7 +50,8 @@ pub fn prefetch(x: Matrix<'_, f32>) {
 }
 
 kernel! {
-    /// `(rows, columns)` to `(columns, stride)`, with zeros beyond `rows`. `stride` is a multiple of [`LANES`].
+    /// `(rows, columns)` to `(columns, stride)`, with zeros beyond `rows`. `stride` is a multiple
+    /// of [`LANES`].
     pub fn transpose<A>(x: Matrix<'_, f32>, stride: usize, out: &mut [f32]) {
         assert!(stride.is_multiple_of(LANES) && x.rows() <= stride, "stride of a transpose");
         let columns = x.columns();
@@ -81,8 +85,8 @@ kernel! {
 pub const TOGETHER: usize = 64;
 
 kernel! {
-    /// [`transpose`] of at most [`TOGETHER`] columns of a matrix whose rows are far apart, `stride` = `rows`: each line of the
-    /// cache is read once, and written once.
+    /// [`transpose`] of at most [`TOGETHER`] columns of a matrix whose rows are far apart, `stride`
+    /// = `rows`: each line of the cache is read once, and written once.
     pub fn transpose_far<A>(x: Matrix<'_, f32>, out: &mut [f32]) {
         let (rows, columns) = (x.rows(), x.columns());
         assert!(rows.is_multiple_of(LANES) && columns <= TOGETHER, "rows and columns of a transpose");
@@ -289,7 +293,8 @@ mod tests {
         }
     }
 
-    /// Every block shape, with strides and transposes, against sums of products of small integers, which are exact.
+    /// Every block shape, with strides and transposes, against sums of products of small integers,
+    /// which are exact.
     #[test]
     fn equals_the_sum_of_products() {
         let value = |i: usize| ((i * 37) % 11) as f32 - 5.0;

@@ -1,4 +1,5 @@
-//! A head's attention over the words of each sentence: two kernels in place of some fifty launches of candle's.
+//! Attention pooling over the words of each sentence: two kernels in place of some fifty launches
+//! by candle.
 
 use std::ops::Range;
 
@@ -12,10 +13,10 @@ use super::shapes::{expect, internal_error, matrix};
 use crate::Result;
 use crate::ops::Ops;
 
-/// Words of a sentence that the kernels' shared memory holds.
+/// Most words of a sentence, limited by the kernels' shared memory.
 const MOST_WORDS: usize = 6144;
 
-/// What the forward keeps for the backward.
+/// The activations that the forward saves for the backward.
 struct Saved<D: Device> {
     last: Buffer<D>,    // (T, H)
     key: Buffer<D>,     // (1, H)
@@ -86,7 +87,7 @@ fn backward<D: Device>(cuda: &Cuda<D>, saved: &Saved<D>, dout: &Buffer<D>) -> Re
     Ok((dx, dkey))
 }
 
-/// The attention as an operation that candle differentiates.
+/// Attention pooling as an operation that candle differentiates.
 pub(super) fn attention_pooling<D: Device>(
     cuda: &Cuda<D>,
     last: &Tensor,

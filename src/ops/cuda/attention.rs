@@ -1,4 +1,4 @@
-//! Attention: which of its kernels are launched, on what.
+//! Attention: the choice of its kernels, and their launches.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ use crate::rng::Dropout;
 /// Rows of a block of the kernels on tensor cores, and of those in f32.
 const TILE: usize = 64;
 const SMALL_TILE: usize = 32;
-/// The largest head of the kernels.
+/// The largest size of an attention head that the kernels support.
 const LARGEST_HEAD: usize = 128;
 
-/// What the forward keeps: its output and the logarithm of each softmax's denominator. The probabilities themselves are
-/// computed again.
+/// The forward's output and the logarithm of each softmax's denominator. The backward recomputes
+/// the probabilities from them.
 pub struct Probabilities<D: Device> {
     out: Buffer<D>,
     /// (tokens, heads)

@@ -1,8 +1,8 @@
 //! Arrays on the device, and the pool that their memory comes from.
 //!
-//! An array exists as f32, as bf16, or as both: the residual stream is read in f32 by the next LayerNorm and in bf16 by
-//! the next product, a weight in f32 by the optimizer and in bf16 by products. The form that is missing is made when it
-//! is first asked for, and kept.
+//! An array exists as f32, as bf16, or as both: the residual stream is read in f32 by the next
+//! LayerNorm and in bf16 by the next product, a weight in f32 by the optimizer and in bf16 by
+//! products. A missing form is made when it is first needed, and kept.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,8 +28,8 @@ fn lock<M>(state: &Mutex<PoolState<M>>) -> MutexGuard<'_, PoolState<M>> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Memory of a device, used again in the order of its queue: a block that is dropped may be handed out at once, because
-/// what is enqueued for its new owner runs after what was enqueued for the old one.
+/// Memory of a device, reused in the order of its queue: a dropped block may be handed out at once,
+/// because the work of its new owner runs after that of the old one.
 pub struct Pool<D: Device> {
     device: Arc<D>,
     state: Arc<Mutex<PoolState<D::Memory>>>,
@@ -43,8 +43,8 @@ impl<D: Device> Clone for Pool<D> {
 }
 
 impl<D: Device> Pool<D> {
-    /// Without `reuse` every block is allocated with exactly the bytes asked for and freed when dropped: what a memory
-    /// checker wants to see.
+    /// Without `reuse` every block has exactly the requested size and is freed when dropped, so
+    /// that a memory checker sees every access out of bounds.
     pub fn new(device: Arc<D>, reuse: bool) -> Self {
         let state = PoolState { free: BTreeMap::new(), idle: 0, live: 0, peak: 0 };
         Self { device, state: Arc::new(Mutex::new(state)), reuse }
@@ -104,8 +104,8 @@ impl<M> PoolState<M> {
         memory.map(|memory| (bytes, memory))
     }
 
-    /// Put a block back; what is more than a quarter above the peak is returned to be freed, smallest blocks first,
-    /// because those serve the fewest requests.
+    /// Put a block back; what is more than a quarter above the peak is returned to be freed,
+    /// smallest blocks first, because those serve the fewest requests.
     fn give(&mut self, bytes: usize, memory: M) -> Vec<M> {
         let mut surplus = Vec::new();
         self.live -= bytes;
@@ -158,7 +158,7 @@ pub struct Buffer<D: Device> {
 struct Forms<D: Device> {
     f32: OnceLock<Block<D>>,
     bf16: OnceLock<Block<D>>,
-    /// Whether what writes it is still to be enqueued.
+    /// Whether the kernel that writes it is still to be enqueued.
     pending: AtomicBool,
 }
 
@@ -197,7 +197,7 @@ impl<D: Device> Buffer<D> {
         let _ = self.form(element).set(block);
     }
 
-    /// Whether what writes it is still to be enqueued (`sums.rs`).
+    /// Whether the kernel that writes it is still to be enqueued (`reductions.rs`).
     pub fn is_pending(&self) -> bool {
         self.forms.pending.load(Ordering::Acquire)
     }

@@ -1,15 +1,14 @@
-//! A value that the engine computed for a head, as an operation that candle differentiates: it is handed to candle with its
-//! backward.
+//! An operation of candle whose value the engine has computed, so that candle can differentiate it.
 
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Shape, Storage, Tensor};
 
 use crate::Result;
 
-/// From the gradient of the value to those of the two arguments.
+/// Maps the gradient of the value to those of the two arguments.
 type Backward = dyn Fn(&Tensor) -> Result<(Tensor, Tensor)> + Send + Sync;
 
-/// A value that was computed outside of candle, and its backward.
+/// A value that was computed outside candle, and its backward.
 pub(super) struct Precomputed {
     name: &'static str,
     value: Tensor,

@@ -1,4 +1,4 @@
-//! What happens to every element alone: bias and GELU, forward and backward; sums.
+//! Operations on every element by itself: bias and GELU, forward and backward; sums.
 
 use super::buffer::Buffer;
 use super::device::{Device, argument};

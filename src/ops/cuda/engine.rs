@@ -1,4 +1,4 @@
-//! The engine: a device, a pool of its memory, and the element type of products.
+//! The engine: a device, a pool of its memory, and the element type of matrix products.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -11,12 +11,13 @@ use super::reductions::Reductions;
 use super::shapes::internal_error;
 use crate::Result;
 
-/// How many steps of training are enqueued behind one before the host asks what came out of it. With two the device has
-/// work while the host waits for one, packs the next batch and enqueues its step; more would only make it learn of an
-/// error later, and memory need not grow for it: it is used again in the order of the queue.
+/// How many steps of training are enqueued before the host waits for the result of the one before
+/// them. With two the device has work while the host waits, packs the next batch and enqueues its
+/// step. More would only delay the report of an error. Memory does not grow with them, because it
+/// is reused in the order of the queue.
 pub const MAX_IN_FLIGHT: usize = 2;
 
-/// f32 or bf16 products on a device. Cloning shares its pool of memory.
+/// The engine of a device, with matrix products in f32 or bf16. Cloning shares its pool of memory.
 pub struct Cuda<D: Device> {
     pub(super) device: Arc<D>,
     pub(super) pool: Pool<D>,
@@ -34,13 +35,13 @@ impl<D: Device> Clone for Cuda<D> {
 }
 
 impl<D: Device> Cuda<D> {
-    /// An engine on `device` whose products are of `products`.
+    /// An engine on `device` with matrix products in `dtype`.
     pub fn new(device: D, dtype: Dtype) -> Self {
         Self::with_reuse(device, dtype, true)
     }
 
-    /// As [`Cuda::new`]; without `reuse`, every array has memory of its own of exactly its size, which is slow and what a
-    /// memory checker wants to see.
+    /// As [`Cuda::new`]. Without `reuse` every array has its own allocation of exactly its size:
+    /// slow, but a memory checker then sees every access out of bounds.
     pub fn with_reuse(device: D, dtype: Dtype, reuse: bool) -> Self {
         let device = Arc::new(device);
         let pool = Pool::new(device.clone(), reuse);
@@ -57,7 +58,7 @@ impl<D: Device> Cuda<D> {
         self.dtype
     }
 
-    /// Bytes of device memory in arrays that are in use, and in free blocks that wait to be used again.
+    /// Bytes of device memory in arrays that are in use, and in free blocks that can be reused.
     pub fn memory(&self) -> (usize, usize) {
         self.pool.bytes()
     }
@@ -67,7 +68,7 @@ impl<D: Device> Cuda<D> {
         self.pool.trim();
     }
 
-    /// The form that only products read, or f32 where products do.
+    /// The form of arrays that only matrix products read.
     pub(super) fn between(&self) -> Forms {
         match self.dtype {
             Dtype::F32 => Forms::F32,
@@ -75,7 +76,7 @@ impl<D: Device> Cuda<D> {
         }
     }
 
-    /// The f32 form, and that of products too if it is another one.
+    /// The f32 form, and the form that matrix products read if it differs.
     pub(super) fn both(&self) -> Forms {
         match self.dtype {
             Dtype::F32 => Forms::F32,
@@ -99,7 +100,7 @@ impl<D: Device> Cuda<D> {
         Ok((buffer, form.f32))
     }
 
-    /// An existing form of an array, f32 if there is a choice.
+    /// An existing form of an array, f32 if it has both.
     pub(super) fn input(&self, x: &Buffer<D>) -> Result<Form> {
         if x.is_pending() {
             self.flush_reductions()?;
@@ -110,7 +111,7 @@ impl<D: Device> Cuda<D> {
         })
     }
 
-    /// Address of an array in `element`s, which are made now if they do not exist.
+    /// Address of an array's form in `element`s, which is made now if it does not exist.
     pub(super) fn address(&self, x: &Buffer<D>, element: Dtype) -> Result<u64> {
         if x.is_pending() {
             self.flush_reductions()?;
@@ -142,8 +143,8 @@ impl<D: Device> Cuda<D> {
     /// Launch a kernel; nothing to do for a grid without blocks.
     ///
     /// # Safety
-    /// As [`Device::launch`]: arguments of exactly the kernel's parameter types, whose addresses have room for what the
-    /// kernel reads and writes with this grid.
+    /// As [`Device::launch`]: arguments of exactly the kernel's parameter types, whose addresses
+    /// have room for what the kernel reads and writes with this grid.
     pub(super) unsafe fn launch(
         &self,
         kernel: &'static str,
@@ -160,7 +161,7 @@ impl<D: Device> Cuda<D> {
         unsafe { self.device.launch(&launch, arguments) }
     }
 
-    /// A product of dense matrices, also when an extent is 0.
+    /// A product of dense matrices, whose extents may be 0.
     ///
     /// # Safety
     /// As [`Device::gemm`].
@@ -184,7 +185,7 @@ impl<D: Device> Cuda<D> {
         Ok(Operand { address: self.address(x, self.dtype)?, transposed })
     }
 
-    /// An array of the same f32 values that nothing shares: itself, or a copy.
+    /// The array itself if nothing shares it, else a copy of its f32 values.
     pub(super) fn unique(&self, x: Buffer<D>) -> Result<(Buffer<D>, u64)> {
         if x.is_unique() && x.address(Dtype::Bf16).is_none() {
             let address = self.f32(&x)?;
@@ -211,7 +212,7 @@ impl<D: Device> Cuda<D> {
         Ok(self.reductions.add(partial, parts, outputs))
     }
 
-    /// Enqueue all sums over rows that wait.
+    /// Enqueue all pending sums over rows.
     fn flush_reductions(&self) -> Result<()> {
         self.reductions.flush(|items, blocks| {
             let list = self.send(items)?;

@@ -4,7 +4,7 @@ use super::device::Gpu;
 use crate::config::Backend;
 use crate::{Error, Result};
 
-/// The GPUs of this machine, in the driver's order; or why none can be used, and what to do about it.
+/// The GPUs of this machine, in the driver's order; or why none can be used, with the remedy.
 pub fn gpus() -> std::result::Result<Vec<Gpu>, String> {
     #[cfg(feature = "cuda")]
     return super::nvidia::driver::gpus();
@@ -12,7 +12,7 @@ pub fn gpus() -> std::result::Result<Vec<Gpu>, String> {
     Err("this build of biorel has no CUDA part".into())
 }
 
-/// That the GPU with this number can be used, and its name.
+/// The name of the GPU with this number, if it can be used.
 pub(in crate::ops) fn usable(index: usize) -> Result<String> {
     let device = Backend::Cuda(index).to_string();
     let gpus = gpus().map_err(|reason| Error::device(&device, reason))?;

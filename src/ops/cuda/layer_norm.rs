@@ -10,7 +10,8 @@ use crate::Result;
 use crate::ops::{Norm, NormGradients, Normed};
 use crate::rng::Dropout;
 
-/// Most blocks, and so partial sums, of the backward of a LayerNorm. A constant: the order of the sum depends on it.
+/// Most blocks, and so partial sums, of the backward of a LayerNorm. A constant: the order of the
+/// sum depends on it.
 const NORM_BLOCKS: usize = 256;
 /// Shared memory that every device gives without being asked.
 const SHARED: usize = 48 << 10;

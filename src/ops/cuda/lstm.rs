@@ -1,8 +1,9 @@
-//! The LSTM on the device: the recurrence of [`lstm`](crate::ops::lstm), one product and one kernel a step.
+//! The LSTM on the device: the recurrence of [`lstm`](crate::ops::lstm), one product and one kernel
+//! a step.
 //!
-//! Rows are in step order (longest sequence first, step by step), so each step's product reads and writes contiguous
-//! rows. Arrays of states and of gradients have one row more, of zeros: what sequences without rows end in, and what goes
-//! back to rows that no sequence reads.
+//! Rows are in step order (longest sequence first, step by step), so each step's product reads and
+//! writes contiguous rows. Arrays of states and of gradients have one more row, of zeros: the last
+//! state of sequences without rows, and the gradient of rows that no sequence reads.
 
 use std::ops::Range;
 
@@ -19,7 +20,7 @@ use crate::Result;
 use crate::ops::Ops;
 use crate::ops::lstm::Schedule;
 
-/// What the forward keeps for the backward, in step order.
+/// The activations that the forward saves for the backward, in step order.
 pub(super) struct Saved<D: Device> {
     order: Schedule,
     /// For each sequence of the caller, the row of its last state.
@@ -183,8 +184,7 @@ fn zero_row<D: Device>(cuda: &Cuda<D>, form: Form, row: usize, width: usize) -> 
     Ok(())
 }
 
-/// The recurrence as an operation that candle differentiates: computed here, and handed to candle as a known value
-/// with its backward.
+/// The recurrence as an operation that candle differentiates.
 pub(super) fn lstm<D: Device>(
     cuda: &Cuda<D>,
     inputs: &Tensor,

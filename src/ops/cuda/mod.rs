@@ -1,37 +1,40 @@
 //! The engine for NVIDIA GPUs: our own kernels (`kernels/`) and the device's matrix products.
 //!
-//! [`Cuda`] implements [`Ops`](super::Ops) over the trait [`Device`], so it is one engine on a GPU and on the CPU, where a
-//! device that compiles the same kernel sources with a C++ compiler (`tests/cuda/`) holds it to the reference engine.
+//! [`Cuda`] implements [`Ops`] over the trait [`Device`], so the same engine runs on a
+//! GPU and, in tests, on the CPU: `tests/cuda/` compiles the same kernels with a C++ compiler and
+//! compares the engine with the reference.
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `device.rs` | what the engine needs of a device |
-//! | `gpus.rs` | which GPUs there are, and whether one can be used |
+//! | `device.rs` | the interface of a device |
+//! | `gpus.rs` | the GPUs of this machine, and whether one can be used |
 //! | `buffer.rs` | arrays in f32, bf16 or both, and the pool of their memory |
-//! | `engine.rs` | [`Cuda`] itself: launches, conversions, products |
-//! | `parameters.rs`, `shapes.rs` | what kernels take; refusals of what does not fit |
+//! | `engine.rs` | [`Cuda`] itself: launches, conversions, matrix products |
+//! | `parameters.rs`, `shapes.rs` | parameters of kernels; checks of shapes |
 //! | `embedding.rs`, `rows.rs`, `linear.rs`, `elementwise.rs`, `layer_norm.rs`, `dropout.rs`, `attention.rs`, `cross_entropy.rs` | the operations of the encoder |
 //! | `attention_tiles.rs` | the work list of the attention kernels |
-//! | `reductions.rs` | sums over rows, whose second stages are one launch a step |
-//! | `lstm.rs`, `additive_attention.rs` | for heads: the LSTM, and attention over words, forward and backward |
-//! | `candle_op.rs` | how a head's autograd comes to them |
+//! | `reductions.rs` | sums over rows, with one launch a step for their second stages |
+//! | `lstm.rs`, `additive_attention.rs` | for heads: the LSTM and attention pooling, forward and backward |
+//! | `candle_op.rs` | the adapter to candle's autograd |
 //! | `optimizer.rs` | AdamW and norms over many arrays in one launch |
-//! | `nvidia/` | with the feature `cuda`: the device on a GPU, its matrix products, what the driver says |
-//! | `kernels/` | the kernels; `common.cuh` has the rules they keep, `all.cu` is what is compiled |
+//! | `nvidia/` | with the feature `cuda`: the device on a GPU, its matrix products, its errors |
+//! | `kernels/` | the kernels; `common.cuh` lists their rules, `all.cu` includes them all |
 //!
-//! The safety of every launch is the same argument: the argument list is the kernel's parameter list (named in the comment
-//! beside it), arrays have the shapes that were checked or made just before, indices were checked against their tables,
-//! and the grid is the one that the kernel's comment asks for.
+//! The safety of every launch is the same argument: the argument list is the kernel's parameter
+//! list (named in the comment beside it), arrays have the shapes that were checked or made just
+//! before, indices were checked against their tables, and the grid is the one that the kernel's
+//! comment asks for.
 //!
-//! Precision. With f32 products everything is f32. With bf16 products the operands of products and the tensors between
-//! them are bf16, sums are f32, and so are the residual stream and its gradient, statistics, master weights, gradients of
-//! weights and the optimizer's state.
+//! Precision. With f32 matrix products everything is f32. With bf16 products, their operands and
+//! the tensors between them are bf16; sums, the residual stream and its gradient, statistics,
+//! master weights, gradients of weights and the optimizer's state are f32.
 //!
-//! Deterministic. No atomics on floats, sums in an order that depends on shapes alone, dropout from the counter-based
-//! generator of `rng.rs`: the masks of the other engines.
+//! Deterministic. There are no atomics on floats, the order of sums depends on shapes alone, and
+//! dropout comes from the counter-based generator of `rng.rs`, so that its masks are those of the
+//! other engines.
 //!
-//! No call waits for the device but [`Ops::download`](super::Ops::download) and [`Ops::sum_squares`](super::Ops::sum_squares).
-//! So a step of training waits for nothing: what it came to is asked for when [`MAX_IN_FLIGHT`] more are enqueued.
+//! Only [`Ops::download`] and [`Ops::sum_squares`] wait for the device. A step of training waits
+//! for nothing: its result is read when [`MAX_IN_FLIGHT`] more are enqueued.
 
 mod additive_attention;
 mod attention;

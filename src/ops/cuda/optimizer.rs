@@ -1,5 +1,6 @@
-//! AdamW and sums of squares over many arrays in one launch: a network has hundreds, most of them small. The clipping factor
-//! stays on the device, so that a step is enqueued without a wait.
+//! AdamW and sums of squares over many arrays in one launch: a network has hundreds of arrays, most
+//! of them small. The clipping factor stays on the device, so that a step can be enqueued without a
+//! wait.
 
 use super::buffer::{Block, Buffer};
 use super::device::{Device, Dtype, argument};

@@ -1,6 +1,7 @@
-//! What kernels take: the two forms of an array, plain values as bytes, and the size of a grid.
+//! Parameters of kernels: the two forms of an array, plain values as bytes, the size of a grid.
 
-/// `In` and `Out` of the kernels: addresses of the two forms of an array, 0 for one that is not there.
+/// `In` and `Out` of the kernels: addresses of the two forms of an array, 0 for a form that does
+/// not exist.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub(super) struct Form {
@@ -20,12 +21,13 @@ pub(super) enum Forms {
     Both,
 }
 
-/// Kernels come in two forms: four elements at a time where rows allow it.
+/// The variant of a kernel, and how many elements it processes at a time: four where the width
+/// allows it.
 pub(super) fn by_width(width: usize, [four, one]: [&'static str; 2]) -> (&'static str, usize) {
     if width.is_multiple_of(4) { (four, 4) } else { (one, 1) }
 }
 
-/// Blocks that cover `n` things, `each` a block.
+/// Number of blocks that cover `n` items, `each` per block.
 pub(super) fn blocks(n: usize, each: usize) -> u32 {
     n.div_ceil(each) as u32
 }
@@ -44,13 +46,13 @@ unsafe impl Plain for f32 {}
 // SAFETY: numbers.
 unsafe impl Plain for f64 {}
 
-/// The bytes of plain values, as the device wants them.
+/// The bytes of plain values.
 pub(super) fn bytes_of<T: Plain>(values: &[T]) -> &[u8] {
     // SAFETY: the slice covers exactly `values`, which have no padding.
     unsafe { std::slice::from_raw_parts(values.as_ptr().cast::<u8>(), std::mem::size_of_val(values)) }
 }
 
-/// The same, to be written.
+/// The bytes of plain values, writable.
 pub(super) fn bytes_of_mut<T: Plain>(values: &mut [T]) -> &mut [u8] {
     // SAFETY: the slice covers exactly `values`, and any bytes are a value of a plain type.
     unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), std::mem::size_of_val(values)) }

@@ -1,6 +1,6 @@
-//! Sums over rows, the gradients of biases and LayerNorms, in two stages. The first leaves partial sums behind; the second
-//! waits until one of its results is read, and then one launch does it for all that wait: once a step instead of four times a
-//! layer. Their partial sums stay in memory until then, (parts, columns) each.
+//! Sums over rows, which are the gradients of biases and LayerNorms, in two stages. The first
+//! writes partial sums, (parts, columns). The second is deferred until one of its results is read;
+//! one launch then computes all pending ones: once a step instead of four times a layer.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -14,7 +14,7 @@ pub(super) const SUM_ROWS: usize = 16;
 /// Columns of one block of the second stage.
 const COLUMNS: usize = 32;
 
-/// A second stage that waits.
+/// A deferred second stage.
 struct PendingReduction<D: Device> {
     partial: Block<D>,
     parts: usize,
@@ -35,7 +35,7 @@ pub(super) struct Reduction {
 // SAFETY: four eight-byte numbers and four of four bytes: no padding.
 unsafe impl Plain for Reduction {}
 
-/// The second stages that wait.
+/// The deferred second stages.
 pub(super) struct Reductions<D: Device>(Mutex<Vec<PendingReduction<D>>>);
 
 impl<D: Device> Default for Reductions<D> {
@@ -45,8 +45,8 @@ impl<D: Device> Default for Reductions<D> {
 }
 
 impl<D: Device> Reductions<D> {
-    /// Sums of (parts, N * each) partial sums, which follow each other in the columns, to be computed when one of them is
-    /// read.
+    /// Defer the sums of (parts, N * each) partial sums, N results side by side, until one of them
+    /// is read.
     pub fn add<const N: usize>(&self, partial: Block<D>, parts: usize, outputs: [Buffer<D>; N]) -> [Buffer<D>; N] {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // What nobody can read any more need not be computed.
@@ -56,7 +56,8 @@ impl<D: Device> Reductions<D> {
         outputs
     }
 
-    /// Enqueue all that wait: `launch` is given the list for the kernel and the number of its blocks.
+    /// Enqueue all deferred sums. `launch` receives the list for the kernel and the number of its
+    /// blocks.
     pub fn flush(&self, launch: impl FnOnce(&[Reduction], u32) -> Result<()>) -> Result<()> {
         // Locked to the end: who finds nothing pending must find the sums enqueued.
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);

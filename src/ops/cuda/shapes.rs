@@ -1,4 +1,4 @@
-//! Refusals of what does not fit, before any address is computed from it.
+//! Checks of shapes and indices, before any address is computed from them.
 
 use super::buffer::Buffer;
 use super::device::Device;

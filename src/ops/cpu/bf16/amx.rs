@@ -172,8 +172,8 @@ fn remaining(size: usize, from: usize) -> usize {
 }
 
 /// # Safety
-/// The tile registers are configured; `left` and `right` each point to `depth` tiles, at least one; the corners to what
-/// [`Corner`] says.
+/// The tile registers are configured; `left` and `right` each point to `depth` tiles, at least one;
+/// the corners to what [`Corner`] says.
 unsafe fn two_by_two(left: [*const f32; 2], right: [*const f32; 2], depth: usize, corners: &[Corner; 4]) {
     // SAFETY: reads the tiles and writes the corners that the caller vouches for. The tile registers are ours.
     unsafe {

@@ -1,6 +1,7 @@
-//! AMX for tests on processors that lack it. Such a processor refuses the instructions with SIGILL; here the signal does
-//! what Intel's manual (volume 2, "LDTILECFG" to "TILESTORED") says of them. So the instructions themselves are tested,
-//! with their operands, and not a copy of them in another language. Their speed is not: a signal takes microseconds.
+//! An emulator of AMX, for tests on processors that lack it. Such a processor raises SIGILL; the
+//! signal handler here executes the instruction as Intel's manual specifies it (volume 2,
+//! "LDTILECFG" to "TILESTORED"). So the tests run the same machine code, with its operands. A
+//! signal takes microseconds: this says nothing about speed.
 
 use std::cell::UnsafeCell;
 use std::sync::OnceLock;
@@ -24,7 +25,7 @@ thread_local! {
         const { UnsafeCell::new(Tiles { configured: false, rows: [0; 8], line: [0; 8], words: [[[0; 16]; 16]; 8] }) };
 }
 
-/// From now on AMX instructions work, in all threads of this process.
+/// Install the signal handler: AMX instructions then work in all threads of this process.
 pub fn install() -> bool {
     static INSTALLED: OnceLock<bool> = OnceLock::new();
     *INSTALLED.get_or_init(|| {
@@ -53,7 +54,7 @@ extern "C" fn on_illegal(signal: c_int, _: *mut siginfo_t, context: *mut c_void)
     }
 }
 
-/// Do the instruction at `rip`; its length, or `None` when it is none of AMX.
+/// Execute the instruction at `rip`. Returns its length, or `None` when it does not belong to AMX.
 ///
 /// # Safety
 /// `rip` points to an instruction whose operands are valid.
@@ -119,7 +120,7 @@ unsafe fn execute(tiles: &mut Tiles, registers: &[i64; 23]) -> Option<usize> {
     }
 }
 
-/// `to += first second`, pairs of bf16 along the sum: those with even and those with odd numbers are added up apart.
+/// `to += first second`, over pairs of bf16. Even and odd elements are summed separately.
 fn dot_products(tiles: &mut Tiles, to: usize, first: usize, second: usize) {
     let (rows, pairs, columns) = (tiles.rows[first], tiles.line[first] / 4, tiles.line[second] / 4);
     assert!(tiles.rows[to] == rows && tiles.rows[second] == pairs && tiles.line[to] / 4 == columns, "shapes of tiles");
@@ -139,7 +140,8 @@ fn dot_products(tiles: &mut Tiles, to: usize, first: usize, second: usize) {
     }
 }
 
-/// An operand in memory: `base + index`, the scaled index apart, because it is the stride of a tile.
+/// An operand in memory: `base + index`, the scaled index apart, because it is the stride of a
+/// tile.
 struct Operand {
     base: i64,
     index: i64,

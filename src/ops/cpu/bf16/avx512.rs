@@ -1,4 +1,5 @@
-//! AVX-512: its dot product of pairs, its rounding and its shuffles, which the compiler does not find by itself.
+//! AVX-512: its dot product of pairs, its rounding and its shuffles, which the compiler does not
+//! find by itself.
 
 use std::arch::x86_64::*;
 
@@ -12,7 +13,8 @@ pub fn has_avx512() -> bool {
         && is_x86_feature_detected!("avx512bf16")
 }
 
-/// Rows that the AVX-512 unit computes at once; with three tiles of columns, 24 of the 32 registers hold sums.
+/// Rows that AVX-512 computes at once; with three tiles of columns, 24 of the 32 registers hold
+/// sums.
 const ROWS: usize = 8;
 
 /// # Safety
@@ -172,8 +174,9 @@ fn transpose_rows(rows: &[__m512; SIDE], out: &mut [f32; TILE]) {
     }
 }
 
-/// Pack the whole tiles of 16 rows, for machines with [`has_avx512`]; how many they are. The instruction rounds to nearest
-/// even as the plain code does, and takes numbers below 2^-126 as zeros, as the products do.
+/// Pack the whole tiles of 16 rows, for machines with [`has_avx512`], and return their number. The
+/// instruction rounds to nearest even as the plain code does, and treats numbers below 2^-126 as
+/// zeros, as the products do.
 pub fn whole_rows(x: Matrix<'_, f32>, transposed: bool, words: &mut [f32]) -> usize {
     let whole = x.columns() / DEPTH;
     assert!(has_avx512() && x.rows() == SIDE && x.column_stride() == 1 && whole * TILE <= words.len());

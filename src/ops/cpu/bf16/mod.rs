@@ -1,12 +1,13 @@
 //! Matrix products in bf16 with sums in f32, for processors that have instructions for them.
 //!
-//! Both factors are packed into tiles of 16 x 32 numbers, each tile 1 KB without a gap, whatever their orientation in
-//! memory: what an AMX tile register holds, and what the AVX-512 instruction reads in order. A weight stays packed until
-//! it changes (see [`PackedWeight`](super::buffer::PackedWeight)).
+//! Both operands are packed into contiguous tiles of 16 x 32 numbers (1 KB), whatever their
+//! orientation in memory. An AMX tile register holds such a tile, and the AVX-512 instruction reads
+//! it in order. A weight stays packed until it changes (see
+//! `PackedWeight` in `buffer.rs`).
 //!
-//! `out = left right`, cut into panels of columns whose part of `right` stays in the second-level cache, and each panel
-//! into pieces of rows. Every element of `out` is summed by one thread in one order, so the bits do not depend on the
-//! number of threads.
+//! `out = left right`, cut into panels of columns whose part of `right` stays in the second-level
+//! cache, and each panel into pieces of rows. Every element of `out` is summed by one thread in one
+//! order, so the bits do not depend on the number of threads.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -26,7 +27,7 @@ use super::buffer::{PackedOperand, Pool};
 use super::matmul::{Matrix, MatrixMut};
 use super::simd::{Simd, kernel};
 
-/// What multiplies.
+/// The instructions that compute matrix products in bf16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bf16Isa {
     /// Plain loops: correct everywhere, and slower than f32.
@@ -41,7 +42,7 @@ impl Bf16Isa {
     /// All of them, slowest first.
     pub const ALL: [Self; 3] = [Self::Portable, Self::Avx512, Self::Amx];
 
-    /// Whether this machine, and its operating system, has it.
+    /// Whether this machine and its operating system support them.
     pub fn is_available(self) -> bool {
         match self {
             Self::Portable => true,
@@ -69,22 +70,24 @@ impl Bf16Isa {
     }
 }
 
-/// A unit that this machine was seen to have, with the level of everything else.
+/// Instructions that this machine was found to have, and the instruction set of everything else.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bf16Matmul {
     isa: Bf16Isa,
     simd: Simd,
 }
 
-/// Bytes of a panel of the right factor: with what streams past it, well inside of a second-level cache.
+/// Bytes of a panel of the right operand: with the data that streams past it, it fits well into a
+/// second-level cache.
 const PANEL: usize = 384 << 10;
-/// Tiles side by side in a panel are a multiple of this: what each unit computes at once divides it.
+/// The number of tiles side by side in a panel is a multiple of this. Each instruction set computes
+/// a divisor of it at once.
 const ABREAST: usize = 6;
 /// Row blocks of one task at most; a panel is read once for each.
 const BLOCKS: usize = 8;
 
 impl Bf16Matmul {
-    /// `None` when this machine lacks the unit.
+    /// `None` when this machine lacks the instructions.
     pub(super) fn new(isa: Bf16Isa, simd: Simd) -> Option<Self> {
         isa.is_available().then_some(Self { isa, simd })
     }
@@ -93,22 +96,22 @@ impl Bf16Matmul {
         Packer { simd: self.simd, rounding: self.isa != Bf16Isa::Portable && Bf16Isa::Avx512.is_available() }
     }
 
-    /// Rows of `x` become rows of a left factor.
+    /// Rows of `x` become rows of a left operand.
     pub(super) fn left(self, pool: &Pool, x: Matrix<'_, f32>) -> PackedOperand {
         pack::along_rows(self.packer(), pool, x, false)
     }
 
-    /// Columns of `x` become rows of a left factor: the factor is the transpose of `x`.
+    /// Columns of `x` become rows of a left operand: the operand is the transpose of `x`.
     pub(super) fn left_transposed(self, pool: &Pool, x: Matrix<'_, f32>) -> PackedOperand {
         pack::along_columns(self.packer(), pool, x, true)
     }
 
-    /// Columns of `x` become columns of a right factor.
+    /// Columns of `x` become columns of a right operand.
     pub(super) fn right(self, pool: &Pool, x: Matrix<'_, f32>) -> PackedOperand {
         pack::along_columns(self.packer(), pool, x, false)
     }
 
-    /// Rows of `x` become columns of a right factor: the factor is the transpose of `x`.
+    /// Rows of `x` become columns of a right operand: the operand is the transpose of `x`.
     pub(super) fn right_transposed(self, pool: &Pool, x: Matrix<'_, f32>) -> PackedOperand {
         pack::along_rows(self.packer(), pool, x, true)
     }

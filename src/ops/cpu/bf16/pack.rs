@@ -1,8 +1,9 @@
 //! From f32 matrices to bf16 tiles, in all four orientations.
 //!
-//! The sum runs along the rows or along the columns of the matrix. Along the rows, the two numbers of a pair are
-//! neighbours; along the columns, they stand one above the other. Either way a block comes out as 16 x 16 words in one of
-//! the two orders that the factors need, and is transposed for the other.
+//! The sum runs along the rows or along the columns of the matrix. Along the rows, the two numbers
+//! of a pair are neighbours; along the columns, they stand one above the other. Either way a block
+//! comes out as 16 x 16 words in one of the two orders that the factors need, and is transposed for
+//! the other.
 
 use rayon::prelude::*;
 
@@ -11,7 +12,8 @@ use super::super::matmul::Matrix;
 use super::super::simd::{Simd, kernel};
 use super::tile::{DEPTH, SIDE, TILE, TOGETHER};
 
-/// Words of `[outer block][depth][TILE]`, written block by block in parallel: `write(first block, words)`.
+/// Words of `[outer block][depth][TILE]`, written block by block in parallel:
+/// `write(first block, words)`.
 fn packed(
     pool: &Pool,
     outer: usize,
@@ -28,14 +30,16 @@ fn packed(
     PackedOperand { words, outer, inner }
 }
 
-/// What packs: `rounding`, the processor's own instruction for it, takes the whole tiles, and plain code what is left.
+/// How to pack: with `rounding` the processor's instruction packs the whole tiles, and plain code
+/// the rest.
 #[derive(Debug, Clone, Copy)]
 pub struct Packer {
     pub simd: Simd,
     pub rounding: bool,
 }
 
-/// The sum runs along the rows of `x`, which become rows of a left factor or, `transposed`, columns of a right one.
+/// The sum runs along the rows of `x`, which become rows of a left factor or, `transposed`, columns
+/// of a right one.
 pub fn along_rows(packer: Packer, pool: &Pool, x: Matrix<'_, f32>, transposed: bool) -> PackedOperand {
     let transpose = transposed.then(|| transpose(packer.simd));
     packed(pool, x.rows(), x.columns(), 1, |block, words| {
@@ -49,7 +53,8 @@ pub fn along_rows(packer: Packer, pool: &Pool, x: Matrix<'_, f32>, transposed: b
     })
 }
 
-/// The sum runs along the columns of `x`, which become columns of a right factor or, `transposed`, rows of a left one.
+/// The sum runs along the columns of `x`, which become columns of a right factor or, `transposed`,
+/// rows of a left one.
 pub fn along_columns(packer: Packer, pool: &Pool, x: Matrix<'_, f32>, transposed: bool) -> PackedOperand {
     let transpose = transposed.then(|| transpose(packer.simd));
     packed(pool, x.columns(), x.rows(), TOGETHER, |block, words| {

@@ -10,7 +10,7 @@ fn transposed(x: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     (0..columns * rows).map(|at| x[at % rows * columns + at / rows]).collect()
 }
 
-/// The units of this machine, and AMX wherever its instructions can be put in words.
+/// The instruction sets of this machine, and AMX wherever it can be emulated.
 fn isas() -> impl Iterator<Item = Bf16Isa> {
     Bf16Isa::ALL.into_iter().filter(|isa| isa.is_available() || (*isa == Bf16Isa::Amx && amx_emulated()))
 }
@@ -25,8 +25,8 @@ fn amx_emulated() -> bool {
     false
 }
 
-/// Every unit of [`units`], every orientation of both factors and every start against sums in f64, to the rounding
-/// of the sums in f32; sizes with whole tiles, parts of tiles and single numbers.
+/// Every unit of [`units`], every orientation of both factors and every start against sums in f64,
+/// to the rounding of the sums in f32; sizes with whole tiles, parts of tiles and single numbers.
 #[test]
 fn products_of_all_orientations_equal_sums_in_f64() {
     let sizes =
@@ -100,8 +100,8 @@ fn factors_are_rounded_to_nearest_even() {
     assert!(low.is_nan());
 }
 
-/// The processor's own rounding packs the same bits as plain code; it takes numbers below 2^-126 as zeros, and a NaN stays
-/// one. Sizes with and without parts of tiles.
+/// The processor's own rounding packs the same bits as plain code; it takes numbers below 2^-126 as
+/// zeros, and a NaN stays one. Sizes with and without parts of tiles.
 #[test]
 fn rounding_in_hardware_equals_plain_code() {
     if !Bf16Isa::Avx512.is_available() {

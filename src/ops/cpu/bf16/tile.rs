@@ -1,4 +1,4 @@
-//! Tiles of bf16 numbers, and a part of a product of them: what every unit reads.
+//! Tiles of bf16 numbers, and a part of a product of them, for all instruction sets.
 
 use crate::ops::cpu::buffer::PackedOperand;
 
@@ -29,17 +29,18 @@ impl PackedOperand {
     }
 }
 
-/// What a product starts from.
+/// The initial value of the sums of a product.
 #[derive(Debug, Clone, Copy)]
 pub enum Start<'a> {
     Zero,
-    /// Each row from this one.
+    /// A bias: each row starts from this one.
     Bias(&'a [f32]),
-    /// From what is there.
+    /// The current content of the output.
     Accumulate,
 }
 
-/// A part of a product that one thread computes: blocks of rows from `block`, blocks of columns from `tile`.
+/// A part of a product that one thread computes: blocks of rows from `block`, blocks of columns
+/// from `tile`.
 pub struct Piece<'a> {
     pub left: &'a PackedOperand,
     pub right: &'a PackedOperand,
@@ -49,7 +50,7 @@ pub struct Piece<'a> {
 }
 
 impl Piece<'_> {
-    /// What the columns from `first` (counted in the piece) start from, where they share it.
+    /// The bias of the columns from `first` (counted in the piece), if there is one.
     pub fn start_row(&self, first: usize, width: usize) -> Option<&[f32]> {
         match self.start {
             Start::Bias(row) => Some(&row[self.tile * SIDE + first..][..width]),

@@ -1,4 +1,4 @@
-//! The arithmetic of a step in f32, vectorised, and in f64, as plain as can be: what gradients are tested in.
+//! The arithmetic of a step: vectorised in f32, and plain loops in f64, for the tests of gradients.
 
 use gemm::Parallelism;
 

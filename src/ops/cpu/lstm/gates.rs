@@ -1,6 +1,8 @@
-//! The gates of an LSTM for [`UNITS`] hidden units of some sequences at one step, forward and backward.
+//! The gates of an LSTM for [`UNITS`] hidden units of some sequences at one step, forward and
+//! backward.
 //!
-//! A row of pre-activations holds the units' four gates one after the other: i, f, g, o, each [`UNITS`] wide.
+//! A row of pre-activations holds the units' four gates one after the other: i, f, g, o, each
+//! [`UNITS`] wide.
 
 use super::super::math::{LANES, sigmoid, tanh};
 use super::super::matmul::{Matrix, MatrixMut};
@@ -9,11 +11,13 @@ use super::super::simd::kernel;
 /// Hidden units that are computed together: one vector at AVX-512.
 pub const UNITS: usize = LANES;
 
-/// One step of a block of units; each matrix has a row for each of the sequences that run at this step.
+/// One step of a block of units; each matrix has a row for each of the sequences that run at this
+/// step.
 pub struct Forward<'a, T> {
     /// The input product, `(n, 4 UNITS)`; becomes the activated gates.
     pub gates: MatrixMut<'a, T>,
-    /// The recurrent product, `(n, 4 UNITS)`, and the cells of the step before, `(n, UNITS)`; `None` at the first step.
+    /// The recurrent product, `(n, 4 UNITS)`, and the cells of the step before, `(n, UNITS)`;
+    /// `None` at the first step.
     pub before: Option<(Matrix<'a, T>, Matrix<'a, T>)>,
     /// Receives the cells, `(n, UNITS)`.
     pub cells: MatrixMut<'a, T>,

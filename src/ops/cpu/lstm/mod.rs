@@ -1,14 +1,16 @@
 //! The LSTM recurrence over sequences of different lengths as one operation with its own backward.
 //!
-//! Gate order i, f, g, o as in PyTorch, one bias:
-//! `z_t = W_ih x_t + b + W_hh h_{t-1}`, `c_t = σ(f) c_{t-1} + σ(i) tanh(g)`, `h_t = σ(o) tanh(c_t)`.
+//! The gates are in PyTorch's order i, f, g, o, with one bias: `z_t = W_ih x_t + b + W_hh h_{t-1}`,
+//! `c_t = σ(f) c_{t-1} + σ(i) tanh(g)`, `h_t = σ(o) tanh(c_t)`.
 //!
-//! The input product `W_ih x + b` of all steps is one product outside of this operation. Inside, the rows of a step are
-//! contiguous ([`Schedule`]), and the hidden units are cut into blocks of [`UNITS`]: a block has the weights of its four
-//! gates in one panel, so that a task computes its share of the step's product and the gates from it at once, and a step
-//! is one parallel loop over the blocks. The gates and cells are kept for the backward, which has the same form from the
-//! last step to the first; the gradient of `W_hh` is one product at the end. Hidden sizes are filled up with zeros to whole
-//! blocks, which stay 0. The blocks do not depend on the number of threads, and neither do the bits of the result.
+//! The input product `W_ih x + b` of all steps is one matrix product outside this operation.
+//! Inside, the rows of a step are contiguous (`Schedule`), and the hidden units are cut into
+//! blocks of `UNITS`: a block has the weights of its four gates in one panel, so that a task
+//! computes its share of the step's product and then its gates, and a step is one parallel loop
+//! over the blocks. The gates and cells are saved for the backward, which runs the same way from
+//! the last step to the first; the gradient of `W_hh` is one product at the end. Hidden sizes are
+//! padded with zeros to whole blocks; the padding stays 0. The blocks do not depend on the number
+//! of threads, and neither do the bits of the result.
 
 mod cell;
 mod gates;
@@ -30,8 +32,9 @@ use panels::Width;
 
 /// The last hidden state of each sequence, 0 for one without rows.
 ///
-/// `inputs`: `(T, 4H)`, the input product with its bias; `recurrent`: `W_hh`, `(4H, H)`; `sequences`: the rows of each
-/// sequence, which may leave rows out. Returns `(sequences, H)`. Differentiable in both tensors.
+/// `inputs`: `(T, 4H)`, the input product with its bias; `recurrent`: `W_hh`, `(4H, H)`;
+/// `sequences`: the rows of each sequence, which may skip rows. Returns `(sequences, H)`.
+/// Differentiable in both tensors.
 ///
 /// # Errors
 /// When the tensors are not on the CPU or not f32 or f64; when a sequence lies outside of the rows.
@@ -39,7 +42,7 @@ pub fn lstm(inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> 
     lstm_at(SimdLevel::detect(), inputs, recurrent, sequences)
 }
 
-/// [`lstm`] with an instruction set that it is held to; for tests.
+/// [`lstm`] with a given instruction set, for tests.
 ///
 /// # Errors
 /// As [`lstm`]; [`Error::Config`] when this machine lacks the instructions.
@@ -51,7 +54,7 @@ pub fn lstm_at(level: SimdLevel, inputs: &Tensor, recurrent: &Tensor, sequences:
     Ok(inputs.contiguous()?.apply_op2(&recurrent.contiguous()?, op)?)
 }
 
-/// What the forward leaves for the backward, rows in step order.
+/// The activations that the forward saves for the backward, rows in step order.
 struct Tape<T> {
     gates: Vec<T>,  // (T, 4H), activated, in blocks
     cells: Vec<T>,  // (T, H)
@@ -114,7 +117,8 @@ impl Recurrence {
         Tape { gates, cells, hidden }
     }
 
-    /// Gradients of the inputs (caller's order, `rows` rows) and of `W_hh`. `upstream`: `(sequences, H)`, caller's order.
+    /// Gradients of the inputs (caller's order, `rows` rows) and of `W_hh`. `upstream`:
+    /// `(sequences, H)`, caller's order.
     fn backward<T: Cell>(&self, tape: &Tape<T>, recurrent: &[T], rows: usize, upstream: &[T]) -> (Vec<T>, Vec<T>) {
         let (order, width) = (&self.order, self.width());
         let (h, z) = (width.full, 4 * width.full);
@@ -324,8 +328,8 @@ mod tests {
             .map(|x| x.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1().unwrap())
     }
 
-    /// Sequences with rows between them, of one step, without any; hidden sizes of less than a block, and of blocks and a
-    /// part.
+    /// Sequences with rows between them, of one step, without any; hidden sizes of less than a
+    /// block, and of blocks and a part.
     fn cases() -> Vec<(Vec<Range<usize>>, usize, usize)> {
         vec![
             (vec![0..3, 3..4, 4..9], 9, 5),

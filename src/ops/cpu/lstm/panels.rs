@@ -1,11 +1,11 @@
-//! The recurrent weight, and rows of gates, by blocks of units.
+//! The recurrent weight and rows of gates, rearranged by blocks of units.
 
 use rayon::prelude::*;
 
 use super::cell::Cell;
 use super::gates::UNITS;
 
-/// Sizes of a recurrence: H, and H filled up to whole blocks.
+/// Sizes of a recurrence: H, and H padded to whole blocks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Width {
     pub hidden: usize,
@@ -13,7 +13,8 @@ pub(super) struct Width {
 }
 
 impl Width {
-    /// From `(H)` to whole blocks: the values of a row of four gates as its blocks have them, zeros beyond H.
+    /// From `(H)` to whole blocks: the values of a row of four gates as its blocks have them, zeros
+    /// beyond H.
     pub fn into_blocks<T: Cell>(self, row: &[T], out: &mut [T]) {
         for (block, out) in out.chunks_exact_mut(4 * UNITS).enumerate() {
             for (gate, out) in out.chunks_exact_mut(UNITS).enumerate() {
@@ -25,7 +26,7 @@ impl Width {
         }
     }
 
-    /// The way back.
+    /// The inverse of [`Self::into_blocks`].
     pub fn out_of_blocks<T: Cell>(self, blocks: &[T], row: &mut [T]) {
         for (block, blocks) in blocks.chunks_exact(4 * UNITS).enumerate() {
             for (gate, values) in blocks.chunks_exact(UNITS).enumerate() {
@@ -53,7 +54,8 @@ impl Width {
         panels
     }
 
-    /// `W_hh` by blocks of the units that gradients go back to, each `(4H, UNITS)`, rows in the order of the blocks.
+    /// `W_hh` by blocks of the units that gradients go back to, each `(4H, UNITS)`, rows in the
+    /// order of the blocks.
     pub fn panels_backward<T: Cell>(self, recurrent: &[T]) -> Vec<T> {
         let mut panels = vec![T::ZERO; 4 * self.full * self.full];
         panels.par_chunks_mut((4 * self.full * UNITS).max(1)).enumerate().for_each(|(to, panel)| {

@@ -36,7 +36,7 @@ KERNEL(256, sum_squares, const Squared* items, int count, double* partial) {
     if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
 
-// What a step came to. The host reads it later.
+// The loss and the gradient of a step. The host reads it later.
 struct ClipFactor {
     double squares;
     float loss;

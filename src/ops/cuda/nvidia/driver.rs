@@ -8,7 +8,8 @@ use cudarc::driver::sys::{self, CUdevice_attribute, CUresult};
 use crate::Error;
 use crate::ops::cuda::device::Gpu;
 
-/// The CUDA version that the driver must support, as `cuDriverGetVersion` writes it, and the first driver that does.
+/// The CUDA version that the driver must support, as `cuDriverGetVersion` writes it, and the first
+/// driver that does.
 const CUDA: (i32, &str) = (13_000, "580");
 /// The first compute capability that the kernels run on: bf16 tensor cores.
 const CAPABILITY: (i32, i32) = (8, 0);

@@ -1,7 +1,8 @@
 //! Matrix products by cuBLASLt, planned once for each shape.
 //!
-//! cuBLASLt rather than candle's or cudarc's safe wrapper: it takes bf16 in and f32 out, adds a bias in the same pass,
-//! keeps true f32 (no TF32), and its plan can be kept: asking for one costs more than enqueueing a small product.
+//! cuBLASLt rather than candle's or cudarc's safe wrapper: it takes bf16 in and f32 out, adds a
+//! bias in the same pass, keeps true f32 (no TF32), and its plan can be kept: asking for one costs
+//! more than enqueueing a small product.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -66,7 +67,8 @@ impl CublasLt {
     /// Enqueue a product.
     ///
     /// # Safety
-    /// As [`Device::gemm`](super::super::Device::gemm); the stream must be the one that the workspace belongs to, and its context current.
+    /// As [`Device::gemm`](super::super::Device::gemm); the stream must be the one that the
+    /// workspace belongs to, and its context current.
     pub(super) unsafe fn enqueue(
         &mut self,
         device: &str,

@@ -1,21 +1,24 @@
 //! [`Device`] on an NVIDIA GPU, through cudarc and cuBLASLt.
 //!
-//! Why candle's CUDA device as well, when the encoder runs on our own kernels: heads are candle modules. On the CPU they
-//! would cost two copies of the hidden states across the bus and a wait for the GPU at every step, and an LSTM head's
-//! 20 GFLOP a step would take longer than the whole encoder on the GPU. With candle's device they stay where the states
-//! are, in the same stream, and a new head needs no kernel. The price: candle links libcuda and cuBLAS when the module is
+//! Why candle's CUDA device as well, when the encoder runs on our own kernels: heads are candle
+//! modules. On the CPU they would cost two copies of the hidden states across the bus and a wait
+//! for the GPU at every step, and an LSTM head's 20 GFLOP a step would take longer than the whole
+//! encoder on the GPU. With candle's device they stay where the states are, in the same stream, and
+//! a new head needs no kernel. The price: candle links libcuda and cuBLAS when the module is
 //! loaded, so the CUDA build is a module of its own (`cuda13/`).
 //!
-//! Everything runs in one explicit stream. candle's usual device takes the stream of the *calling thread*, which is
-//! another one on another thread, and then the order of the work is lost.
+//! Everything runs in one explicit stream. candle's usual device takes the stream of the *calling
+//! thread*, which is another one on another thread, and then the order of the work is lost.
 //!
-//! Trainings side by side on one GPU are one [`Nvidia`] each: a stream, handles, a workspace and staging memory of its own.
-//! They share the context, our kernels, and the driver's pool of memory, which gives to one stream what another has freed
-//! only when the other has come that far. candle's kernels are loaded by each: its device knows one stream only.
+//! Trainings side by side on one GPU are one [`Nvidia`] each: a stream, handles, a workspace and
+//! staging memory of its own. They share the context, our kernels, and the driver's pool of memory,
+//! which gives to one stream what another has freed only when the other has come that far. candle's
+//! kernels are loaded by each: its device knows one stream only.
 //!
-//! What the host waits for: [`Device::download`], [`Device::wait_for`] and [`Device::synchronize`]; copies of more than
-//! [`Staging::MOST`] bytes to the device, which a step of training does not make; and the first launch of a kernel, which
-//! loads it. What candle uploads for a head in a step is below the 64 KB up to which the driver copies and returns.
+//! What the host waits for: [`Device::download`], [`Device::wait_for`] and [`Device::synchronize`];
+//! copies of more than [`Staging::MOST`] bytes to the device, which a step of training does not
+//! make; and the first launch of a kernel, which loads it. What candle uploads for a head in a step
+//! is below the 64 KB up to which the driver copies and returns.
 
 pub(in crate::ops) mod driver;
 mod matmul;
@@ -38,14 +41,15 @@ use pinned::{Answer, PinnedSlot, Staging, locked};
 
 pub use pinned::Readback;
 
-/// SASS for compute capability 8.0 and 9.0, and PTX for what comes after, made by `build.rs`. The driver reads it in
-/// words of eight bytes.
+/// SASS for compute capability 8.0 and 9.0, and PTX for what comes after, made by `build.rs`. The
+/// driver reads it in words of eight bytes.
 #[repr(C, align(16))]
 struct Aligned<T: ?Sized>(T);
 static KERNELS: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin")));
 
-/// Scratch memory of matrix products. One for all of a stream: they run one after another in it. A size of our own, and a
-/// workspace of our own, are what NVIDIA asks for results that are the same bits each time.
+/// Scratch memory of matrix products. One for all of a stream: they run one after another in it. A
+/// size of our own, and a workspace of our own, are what NVIDIA asks for results that are the same
+/// bits each time.
 const WORKSPACE: usize = 32 << 20;
 
 /// Dynamic shared memory that a block may have without asking.
@@ -359,7 +363,8 @@ unsafe impl Send for Pool {}
 unsafe impl Sync for Pool {}
 
 impl Pool {
-    /// Keep what is freed for the next allocation: by default each wait gives it back to the system.
+    /// Keep what is freed for the next allocation: by default each wait gives it back to the
+    /// system.
     fn keep(device: sys::CUdevice) -> Answer<Self> {
         // SAFETY: the device is open; each value has its attribute's type (CUmemPool_attribute).
         unsafe {

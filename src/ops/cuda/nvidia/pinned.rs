@@ -1,4 +1,5 @@
-//! Pinned memory of the host, through which bytes go to a GPU and come back while the host computes.
+//! Pinned memory of the host, through which bytes go to a GPU and come back while the host
+//! computes.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -8,7 +9,8 @@ use cudarc::driver::{CudaEvent, CudaStream, PinnedHostSlice, sys};
 /// What the driver answers.
 pub(super) type Answer<T> = std::result::Result<T, DriverError>;
 
-/// The data behind the lock; a panic elsewhere leaves it whole: caches, and slots that are written before they are sent.
+/// The data behind the lock; a panic elsewhere leaves it whole: caches, and slots that are written
+/// before they are sent.
 pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
@@ -55,7 +57,8 @@ impl Drop for PinnedSlot {
     }
 }
 
-/// Pinned memory through which uploads go: the copy returns at once, and the caller's values may change.
+/// Pinned memory through which uploads go: the copy returns at once, and the caller's values may
+/// change.
 pub(super) struct Staging {
     slots: Vec<StagingSlot>,
     next: usize,
@@ -71,7 +74,8 @@ struct StagingSlot {
 unsafe impl Send for StagingSlot {}
 
 impl Staging {
-    /// Most identifiers, offsets and parameter lists of a step. Larger things, such as weights, are uploaded rarely.
+    /// Most identifiers, offsets and parameter lists of a step. Larger things, such as weights, are
+    /// uploaded rarely.
     const BYTES: usize = 64 << 10;
     /// The processor may be ahead of the GPU by this many uploads; a step makes about 20.
     const SLOTS: usize = 64;
