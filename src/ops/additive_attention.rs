@@ -15,8 +15,8 @@ const OUTSIDE: f32 = -1e30;
 /// Summaries of the words of each sentence, `(n, H)`, and the weights, `(n, T)`, in candle's
 /// operations.
 ///
-/// Every sentence sees the scores of all T tokens of the batch with those outside of it masked: the
-/// weighted sum is then one `(n, T) x (T, H)` product instead of n ragged ones.
+/// Every sentence sees the scores of all T tokens of the batch with the scores of other sentences
+/// masked: the weighted sum is then one `(n, T) x (T, H)` product instead of n ragged ones.
 pub(super) fn attention_pooling<O: Ops + ?Sized>(
     ops: &O,
     last: &Tensor,

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 
 /// A computation that any engine can run.
 pub trait Job: Send {
-    /// What it returns.
+    /// The result.
     type Output: Send;
     /// Run on `ops`.
     ///
@@ -19,7 +19,7 @@ pub trait Job: Send {
     fn run<O: Ops>(self, ops: &O) -> Result<Self::Output>;
 }
 
-/// What computes: an engine, the precision of its matrix products, and its threads.
+/// An engine, the precision of its matrix products, and its threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compute {
     backend: Resolved,

@@ -45,7 +45,7 @@ pub struct Moments<B> {
     pub v: B,
 }
 
-/// What a step of the optimizer needs of one parameter.
+/// One parameter in a step of the optimizer.
 #[derive(Debug)]
 pub struct Update<'a, B> {
     /// The parameter.

@@ -24,7 +24,7 @@ pub(super) fn expect(what: &str, found: &[usize], shape: &[usize]) -> Result<()>
     Err(internal_error(format!("{what} has the shape {found:?}, expected {shape:?}")))
 }
 
-/// Refuse an index that is outside of its table.
+/// Refuse an index outside its table.
 pub(super) fn expect_inside(what: &str, indices: impl IntoIterator<Item = usize>, rows: usize) -> Result<()> {
     match indices.into_iter().find(|index| *index >= rows) {
         Some(index) => Err(internal_error(format!("{what} {index} is outside of 0..{rows}"))),

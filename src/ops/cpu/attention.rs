@@ -181,8 +181,8 @@ fn forward(
 }
 
 kernel! {
-    /// Rows of `length` scores become probabilities; what lies between `length` and `stride`
-    /// becomes 0.
+    /// Rows of `length` scores become probabilities; the elements between `length` and `stride`
+    /// become 0.
     pub(super) fn softmax_rows<A>(scores: &mut [f32], length: usize, stride: usize) {
         for row in scores.chunks_exact_mut(stride) {
             softmax::<A>(row, length);

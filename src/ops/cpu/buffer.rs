@@ -36,8 +36,8 @@ impl PoolState {
         self.peak = self.peak.max(self.live);
     }
 
-    /// Put a block back; what is more than a quarter above the peak goes back to the system,
-    /// smallest blocks first, because those serve the fewest requests.
+    /// Put a block back. The memory that exceeds the peak by more than a quarter goes back to the
+    /// system, smallest blocks first, because those serve the fewest requests.
     fn give(&mut self, block: Vec<f32>) -> Vec<Vec<f32>> {
         let mut surplus = Vec::new();
         self.live -= block.len();
@@ -118,10 +118,10 @@ impl Pool {
     }
 }
 
-/// A factor of a product in bf16, in tiles: `[outer / 16][inner / 32][tile]`, the rest filled with
-/// zeros. `outer` counts rows of a left factor or columns of a right one. In the tiles of a left
-/// factor the pairs of one row follow each other, `[16 rows][16 pairs]`; in those of a right factor
-/// the columns, `[16 pairs][16 columns]`.
+/// An operand of a product in bf16, in tiles: `[outer / 16][inner / 32][tile]`, the rest filled
+/// with zeros. `outer` counts rows of a left operand or columns of a right one. In the tiles of a
+/// left operand the pairs of one row follow each other, `[16 rows][16 pairs]`; in those of a right
+/// factor the columns, `[16 pairs][16 columns]`.
 #[derive(Debug, Clone)]
 pub(super) struct PackedOperand {
     pub words: Buffer,

@@ -91,7 +91,7 @@ impl<'a> Pass<'a> {
         Matrix::new(&self.weight[row * self.hidden..], self.size(), self.hidden)
     }
 
-    /// A head's piece of the bias, `(D)`.
+    /// A head's part of the bias, `(D)`.
     fn biases(&self, part: Part, head: usize) -> &'a [f32] {
         &self.bias[part as usize * self.hidden + head * self.size()..][..self.size()]
     }
@@ -133,14 +133,14 @@ impl<'a> Pass<'a> {
         out
     }
 
-    /// A matrix of one value for each token and head, `(L, N)`, as one that has whole vectors in
-    /// its rows, `(N, stride)`.
+    /// Transpose a matrix with one value for each token and head, `(L, N)`, to rows of whole
+    /// vectors, `(N, stride)`.
     fn by_token_to_by_head(&self, by_token: Matrix<'_, f32>, by_head: &mut [f32]) {
         small_matmul::transpose(self.simd, by_token, stride(by_token.rows()), by_head);
     }
 
-    /// `(N, stride)` products of each row of `by_head`, `(N, H)`, with each token. `scratch` of
-    /// [`Self::scratch`].
+    /// Dot products of each row of `by_head`, `(N, H)`, with each token, `(N, stride)`. `scratch`
+    /// of [`Self::scratch`].
     fn dot_tokens(&self, by_head: &[f32], tokens: Matrix<'_, f32>, scratch: &mut [f32], out: &mut [f32]) {
         let (heads, wide, length) = (self.shape.heads, stride(self.shape.heads), tokens.rows());
         let (transposed, products) = scratch.split_at_mut(self.hidden * wide);
@@ -151,13 +151,13 @@ impl<'a> Pass<'a> {
         self.by_token_to_by_head(Matrix::strided(products, length, heads, wide), out);
     }
 
-    /// Elements that [`Self::dot_tokens`] works in.
+    /// Elements of the scratch memory of [`Self::dot_tokens`].
     fn scratch(&self, length: usize) -> usize {
         (self.hidden + length) * stride(self.shape.heads)
     }
 
-    /// `out = a b`, each row with the same bits whatever the others are. Where the `gemm` crate
-    /// computes it, that takes rows in pieces of one size, and never a row alone.
+    /// `out = a b`, where the bits of a row do not depend on the other rows. Where the `gemm` crate
+    /// computes the product, this needs pieces of one size, and never a single row.
     fn matmul(&self, out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: Matrix<'_, f32>) {
         for first in (0..a.rows()).step_by(PIECE) {
             let rows = first..a.rows().min(first + PIECE);
@@ -238,8 +238,9 @@ impl<'a> Pass<'a> {
         rows.collect()
     }
 
-    /// One sentence: from what its scores are products with, `(N, H)`, its probabilities, marked,
-    /// `(L, N)`, its mean input by those after dropout, `(N, H)`, and their sums, `(N)`.
+    /// One sentence: from its key queries, `(N, H)`, its probabilities with their signs as marks of
+    /// dropout, `(L, N)`, its inputs weighted by the probabilities after dropout, `(N, H)`, and the
+    /// sums of these, `(N)`.
     fn attend(&self, of: Sentence, key_queries: &[f32], marked: &mut [f32], mean: &mut [f32], sums: &mut [f32]) {
         let (heads, stride) = (self.shape.heads, stride(of.length));
         let mut scratch = self.pool.uninit(&[2 * heads * stride + self.scratch(of.length)]);
@@ -356,8 +357,8 @@ impl<'a> Pass<'a> {
         });
     }
 
-    /// One sentence: gradients of its input, `(L, H)`, and of what its scores are products with,
-    /// `(N, H)`; and the sums of its probabilities after dropout, `(N)`.
+    /// One sentence: gradients of its input, `(L, H)`, and of its key queries, `(N, H)`; and the
+    /// sums of its probabilities after dropout, `(N)`.
     fn attend_backward(
         &self,
         of: Sentence,

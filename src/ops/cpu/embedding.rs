@@ -15,7 +15,7 @@ use crate::ops::shapes::{expect_inside, internal_error};
 const ROWS: usize = 256;
 
 /// `word_table[ids[t]] + position_table[positions[t]] + type_table[0]` for every token. Ids must be
-/// inside of their tables.
+/// inside their tables.
 fn gather(simd: Simd, ids: &[u32], positions: &[u32], tables: [&[f32]; 3], width: usize, out: &mut [f32]) {
     let [word_table, position_table, type_table] = tables;
     let row = |table: &'_ [f32], index: u32| -> std::ops::Range<usize> {

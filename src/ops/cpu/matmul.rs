@@ -49,7 +49,7 @@ impl<'a, T> Matrix<'a, T> {
         self.column_stride
     }
 
-    /// The first element; every element of the view is inside of the data it was made from.
+    /// The first element; every element of the view lies inside the data that it was made from.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn start(self) -> *const T {
         self.data.as_ptr()
@@ -117,7 +117,7 @@ impl<'a, T> MatrixMut<'a, T> {
         Self::strided(data, rows, columns, columns)
     }
 
-    /// Blocks of `width` columns side by side; the last one takes what is left.
+    /// Blocks of `width` columns side by side; the last one holds the rest.
     pub fn split_columns(self, width: usize) -> impl Iterator<Item = MatrixMut<'a, T>> {
         let Self { data, rows, columns, stride, .. } = self;
         (0..columns).step_by(width.max(1)).map(move |first| {
@@ -128,7 +128,7 @@ impl<'a, T> MatrixMut<'a, T> {
         })
     }
 
-    /// Pieces of `height` rows, one below the other; the last one takes what is left.
+    /// Pieces of `height` rows, one below the other; the last one holds the rest.
     pub fn split_rows(self, height: usize) -> impl Iterator<Item = MatrixMut<'a, T>> {
         let Self { data, rows, columns, stride, .. } = self;
         (0..rows).step_by(height.max(1)).map(move |first| {
@@ -138,7 +138,7 @@ impl<'a, T> MatrixMut<'a, T> {
         })
     }
 
-    /// The first element; every element of the view is inside of the data it was made from.
+    /// The first element; every element of the view lies inside the data that it was made from.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn start_mut(&mut self) -> *mut T {
         self.data

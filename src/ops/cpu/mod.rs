@@ -6,10 +6,10 @@
 //! depend on the number of threads; partial sums are added in a fixed order. So the same input
 //! gives the same bits with any number of threads.
 //!
-//! Tried, and no gain: cutting the rows of a product into tasks of our own instead of the crate's
-//! threads (2 % slower with one task a thread, 12 % with four: each packs the weights again);
-//! copying queries, keys and values of a head together before its products.
-//! `benchmarks/speed/step.rs` shows where the time of a step goes.
+//! Tried without gain: to cut the rows of a product into our own tasks instead of the crate's
+//! threads (2 % slower with one task a thread, 12 % with four: each packs the weights again); to
+//! copy queries, keys and values of a head together before its products. `benchmarks/speed/step.rs`
+//! shows where the time of a step goes.
 
 // Loops over an index are what the compiler turns into vector code when several slices are read at once.
 #![allow(clippy::needless_range_loop)]

@@ -27,7 +27,7 @@ pub struct Probabilities<D: Device> {
     log_totals: Block<D>,
 }
 
-/// Which kernels an attention runs on, and what they need.
+/// The kernels of an attention, and their arguments.
 struct Plan<D: Device> {
     tiles: Arc<Tiles<D>>,
     tokens: usize,

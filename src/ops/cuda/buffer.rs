@@ -104,8 +104,8 @@ impl<M> PoolState<M> {
         memory.map(|memory| (bytes, memory))
     }
 
-    /// Put a block back; what is more than a quarter above the peak is returned to be freed,
-    /// smallest blocks first, because those serve the fewest requests.
+    /// Put a block back. The memory that exceeds the peak by more than a quarter is returned to be
+    /// freed, smallest blocks first, because those serve the fewest requests.
     fn give(&mut self, bytes: usize, memory: M) -> Vec<M> {
         let mut surplus = Vec::new();
         self.live -= bytes;

@@ -119,7 +119,7 @@ pub fn argument<T: Copy>(value: &T) -> *mut c_void {
     std::ptr::from_ref(value).cast_mut().cast()
 }
 
-/// A queue of work on a device with memory of its own.
+/// A queue of work on a device with its own memory.
 ///
 /// The methods that take addresses are `unsafe`: each address must be that of live memory of this
 /// device, with room for what is read or written there. The engine computes them from shapes that

@@ -89,7 +89,8 @@ fn scatter<D: Device>(cuda: &Cuda<D>, indices: &[u32], gradient: u64, table: &Bu
     Ok(out)
 }
 
-/// Refuse tables that do not fit together, and indices outside of them; the width of their rows.
+/// Refuse tables that do not fit together, and indices outside them. Returns the width of their
+/// rows.
 fn expect_tables<D: Device>(
     ids: &[u32],
     positions: &[u32],

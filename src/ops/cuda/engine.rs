@@ -234,7 +234,7 @@ impl<D: Device> Cuda<D> {
         Ok(block)
     }
 
-    /// Row numbers for a kernel.
+    /// Row indices for a kernel.
     pub(super) fn send_rows(&self, rows: &[usize]) -> Result<Block<D>> {
         let narrow =
             |row: &usize| u32::try_from(*row).map_err(|_| internal_error(format!("row {row} is out of range")));

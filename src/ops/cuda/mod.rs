@@ -4,7 +4,7 @@
 //! GPU and, in tests, on the CPU: `tests/cuda/` compiles the same kernels with a C++ compiler and
 //! compares the engine with the reference.
 //!
-//! | file | what is in it |
+//! | file | content |
 //! |---|---|
 //! | `device.rs` | the interface of a device |
 //! | `gpus.rs` | the GPUs of this machine, and whether one can be used |

@@ -37,7 +37,7 @@ struct Updated {
     decay: f32,
 }
 
-/// `Step` of the kernels: what all arrays of a launch share.
+/// `Step` of the kernels: the numbers that all arrays of a launch share.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(C)]
 struct Step {

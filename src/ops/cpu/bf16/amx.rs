@@ -166,14 +166,14 @@ unsafe fn by_twos(piece: &Piece<'_>, out: &mut MatrixMut<'_, f32>) {
     }
 }
 
-/// Up to a tile's side of what is left of `size` after `from`.
+/// The part of `size` after `from`, at most a tile's side.
 fn remaining(size: usize, from: usize) -> usize {
     size.saturating_sub(from).min(SIDE)
 }
 
 /// # Safety
 /// The tile registers are configured; `left` and `right` each point to `depth` tiles, at least one;
-/// the corners to what [`Corner`] says.
+/// the corners to memory as [`Corner`] describes it.
 unsafe fn two_by_two(left: [*const f32; 2], right: [*const f32; 2], depth: usize, corners: &[Corner; 4]) {
     // SAFETY: reads the tiles and writes the corners that the caller vouches for. The tile registers are ours.
     unsafe {

@@ -42,7 +42,7 @@ pub unsafe fn avx512(piece: &Piece<'_>, out: &mut MatrixMut<'_, f32>) {
 /// Up to [`ROWS`] rows from `top`, `TILES` tiles of columns from `first`.
 ///
 /// # Safety
-/// As [`avx512`]; `top` and `first` are inside of the piece.
+/// As [`avx512`]; `top` and `first` are inside the piece.
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn some_rows<const TILES: usize>(piece: &Piece<'_>, out: &mut MatrixMut<'_, f32>, top: usize, first: usize) {
     let depth = piece.left.depth();

@@ -74,7 +74,7 @@ fn products_of_all_orientations_equal_sums_in_f64() {
     }
 }
 
-/// Rounding is to nearest, ties to even; infinities and NaN stay what they are.
+/// Rounding is to nearest, ties to even; infinities and NaN are unchanged.
 #[test]
 fn factors_are_rounded_to_nearest_even() {
     let pool = Pool::default();

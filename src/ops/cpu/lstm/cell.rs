@@ -7,7 +7,7 @@ use super::super::simd::Simd;
 use super::super::small_matmul;
 use super::gates::{self, Backward, Forward, UNITS};
 
-/// A type of numbers that the recurrence runs in.
+/// An element type of the recurrence.
 pub(super) trait Cell: Float {
     /// `out = a b`, in the calling thread.
     fn matmul(simd: Simd, out: &mut MatrixMut<'_, Self>, a: Matrix<'_, Self>, b: Matrix<'_, Self>);

@@ -37,7 +37,7 @@ use panels::Width;
 /// Differentiable in both tensors.
 ///
 /// # Errors
-/// When the tensors are not on the CPU or not f32 or f64; when a sequence lies outside of the rows.
+/// When the tensors are not on the CPU or not f32 or f64; when a sequence lies outside the rows.
 pub fn lstm(inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
     lstm_at(SimdLevel::detect(), inputs, recurrent, sequences)
 }

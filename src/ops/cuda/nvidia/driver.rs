@@ -1,4 +1,4 @@
-//! What NVIDIA's driver says: which GPUs there are, and what an error of its means for the user.
+//! NVIDIA's driver: the GPUs of this machine, and the meaning of its errors for the user.
 
 use std::fmt::{Debug, Display};
 
@@ -17,7 +17,7 @@ const CAPABILITY: (i32, i32) = (8, 0);
 /// The GPUs of this machine, in the driver's order.
 ///
 /// # Errors
-/// Why none can be used, and what to do about it.
+/// The reason why none can be used, with the remedy.
 pub(in crate::ops) fn gpus() -> std::result::Result<Vec<Gpu>, String> {
     let mut version = 0;
     // SAFETY: writes one integer; allowed before `cuInit`.
@@ -58,7 +58,7 @@ fn gpu(index: i32) -> std::result::Result<Gpu, DriverError> {
     Ok(Gpu { name: result::device::get_name(device)?, memory, reason })
 }
 
-/// What an error of the driver means, and what to do about it.
+/// The meaning of an error of the driver, with the remedy.
 fn meaning(error: DriverError) -> String {
     let visible = match std::env::var("CUDA_VISIBLE_DEVICES") {
         Ok(value) => format!(", and CUDA_VISIBLE_DEVICES is \"{value}\""),
@@ -116,7 +116,7 @@ pub(in crate::ops::cuda) fn allocation(device: &str, bytes: usize, error: Driver
     Error::device(device, format!("{MEMORY}. Asked for: {} MB more{state}", megabytes(bytes)))
 }
 
-/// That the driver refused, and what was being done.
+/// An error of the driver, with the action that failed.
 pub(in crate::ops::cuda) fn refused(device: &str, doing: &str, error: DriverError) -> Error {
     Error::device(device, format!("{doing}: {}", meaning(error)))
 }

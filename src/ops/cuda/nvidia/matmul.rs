@@ -14,13 +14,13 @@ use super::super::device::{Dtype, Gemm};
 use super::driver;
 use crate::Result;
 
-/// What cuBLASLt answers.
+/// The result of a call of cuBLASLt.
 type Answer<T> = std::result::Result<T, CublasError>;
 
 /// Most plans that are kept. A step needs about ten, and other ones for another number of tokens.
 const PLANS: usize = 4096;
 
-/// What a plan depends on.
+/// The properties of a product that its plan depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     extents: [usize; 3],
@@ -129,7 +129,7 @@ impl Drop for CublasLt {
 /// A product's descriptors and the algorithm that cuBLASLt chose for them.
 struct Plan {
     product: sys::cublasLtMatmulDesc_t,
-    /// Of what cuBLASLt calls A, B, C and D: our B, our A, `onto` and the output.
+    /// The layouts of cuBLASLt's A, B, C and D: our B, our A, `onto` and the output.
     layouts: [sys::cublasLtMatrixLayout_t; 4],
     algorithm: sys::cublasLtMatmulAlgo_t,
 }

@@ -5,20 +5,20 @@
 //! for the GPU at every step, and an LSTM head's 20 GFLOP a step would take longer than the whole
 //! encoder on the GPU. With candle's device they stay where the states are, in the same stream, and
 //! a new head needs no kernel. The price: candle links libcuda and cuBLAS when the module is
-//! loaded, so the CUDA build is a module of its own (`cuda13/`).
+//! loaded, so the CUDA build is a separate module (`cuda13/`).
 //!
 //! Everything runs in one explicit stream. candle's usual device takes the stream of the *calling
 //! thread*, which is another one on another thread, and then the order of the work is lost.
 //!
 //! Trainings side by side on one GPU are one [`Nvidia`] each: a stream, handles, a workspace and
 //! staging memory of its own. They share the context, our kernels, and the driver's pool of memory,
-//! which gives to one stream what another has freed only when the other has come that far. candle's
-//! kernels are loaded by each: its device knows one stream only.
+//! which gives memory that one stream has freed to another only when the first has reached that
+//! point. candle's kernels are loaded by each: its device knows one stream only.
 //!
-//! What the host waits for: [`Device::download`], [`Device::wait_for`] and [`Device::synchronize`];
+//! The host waits for: [`Device::download`], [`Device::wait_for`] and [`Device::synchronize`];
 //! copies of more than [`Staging::MOST`] bytes to the device, which a step of training does not
-//! make; and the first launch of a kernel, which loads it. What candle uploads for a head in a step
-//! is below the 64 KB up to which the driver copies and returns.
+//! make; and the first launch of a kernel, which loads it. Candle's uploads for a head in a step
+//! are below the 64 KB up to which the driver copies and returns.
 
 pub(in crate::ops) mod driver;
 mod matmul;
@@ -41,14 +41,14 @@ use pinned::{Answer, PinnedSlot, Staging, locked};
 
 pub use pinned::Readback;
 
-/// SASS for compute capability 8.0 and 9.0, and PTX for what comes after, made by `build.rs`. The
-/// driver reads it in words of eight bytes.
+/// SASS for compute capability 8.0 and 9.0, and PTX for later ones, made by `build.rs`. The driver
+/// reads it in words of eight bytes.
 #[repr(C, align(16))]
 struct Aligned<T: ?Sized>(T);
 static KERNELS: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/kernels.fatbin")));
 
-/// Scratch memory of matrix products. One for all of a stream: they run one after another in it. A
-/// size of our own, and a workspace of our own, are what NVIDIA asks for results that are the same
+/// Scratch memory of matrix products. One for all of a stream: they run one after another in it.
+/// NVIDIA requires a workspace that the program itself allocates, of constant size, for the same
 /// bits each time.
 const WORKSPACE: usize = 32 << 20;
 
@@ -77,7 +77,8 @@ impl Drop for Module {
     }
 }
 
-/// What all streams of a GPU share. The module is dropped before what keeps its context alive.
+/// State that all streams of a GPU share. The module is dropped before what keeps its context
+/// alive.
 struct Shared {
     functions: Mutex<Functions>,
     module: Module,
@@ -111,7 +112,7 @@ impl Drop for Shared {
 
 /// A GPU and a stream on it.
 ///
-/// Fields are dropped in this order: what needs the context before what keeps it alive.
+/// Fields are dropped in this order, so that the context outlives everything that needs it.
 pub struct Nvidia {
     /// `cuda:0`.
     device: String,
@@ -131,7 +132,7 @@ impl Nvidia {
     /// The GPU with this number, counted as the driver does (`CUDA_VISIBLE_DEVICES` included).
     ///
     /// # Errors
-    /// [`Error::Device`] that says what is missing and what to do about it.
+    /// [`Error::Device`] that names what is missing and the remedy.
     pub fn open(index: usize) -> Result<Self> {
         let device = format!("cuda:{index}");
         super::gpus::usable(index)?;
@@ -341,7 +342,8 @@ impl Device for Nvidia {
 }
 
 impl Drop for Nvidia {
-    /// Wait, before what the stream may still use is freed. Nobody is left to tell of an error.
+    /// Wait before memory is freed that the stream may still use. An error here has no one to
+    /// report it to.
     fn drop(&mut self) {
         let _ = self.stream.synchronize();
         let handle = self.candle.cublas_handle();
@@ -363,8 +365,7 @@ unsafe impl Send for Pool {}
 unsafe impl Sync for Pool {}
 
 impl Pool {
-    /// Keep what is freed for the next allocation: by default each wait gives it back to the
-    /// system.
+    /// Keep freed memory for the next allocation: by default each wait returns it to the system.
     fn keep(device: sys::CUdevice) -> Answer<Self> {
         // SAFETY: the device is open; each value has its attribute's type (CUmemPool_attribute).
         unsafe {
@@ -379,7 +380,7 @@ impl Pool {
         }
     }
 
-    /// Give what nobody uses back to the system.
+    /// Return unused memory to the system.
     fn trim(&self) {
         // SAFETY: the pool is the device's own.
         let _ = unsafe { result::mem_pool::trim_to(self.0, 0) };

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::{CudaEvent, CudaStream, PinnedHostSlice, sys};
 
-/// What the driver answers.
+/// The result of a call of the driver.
 pub(super) type Answer<T> = std::result::Result<T, DriverError>;
 
 /// The data behind the lock; a panic elsewhere leaves it whole: caches, and slots that are written
@@ -79,7 +79,7 @@ impl Staging {
     const BYTES: usize = 64 << 10;
     /// The processor may be ahead of the GPU by this many uploads; a step makes about 20.
     const SLOTS: usize = 64;
-    /// What is longer does not go through here.
+    /// Longer uploads do not use the staging memory.
     pub const MOST: usize = Self::BYTES * Self::SLOTS / 2;
 
     pub fn new(stream: &CudaStream) -> Answer<Self> {
