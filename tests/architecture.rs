@@ -1,6 +1,7 @@
-//! The order of the folders of `src`: imports between them only go down (CONTRIBUTING.md draws them).
+//! The imports of `src`: those between folders only go down (CONTRIBUTING.md draws them), and those between files have no
+//! circle.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -121,4 +122,165 @@ fn every_form_of_import_is_seen() {
     let found: Vec<_> = imports(source).into_iter().collect();
     assert_eq!(found, ["error", "model", "ops", "rng", "train"]);
     assert!(!goes_down("corpus", "train") && !goes_down("train", "attention") && goes_down("train", "corpus"));
+}
+
+/// Names of a path from the top of the crate: a module, or an item of one.
+type Names = Vec<String>;
+
+/// The module of a file: `src/ops/cpu/mod.rs` is `ops::cpu`.
+fn module(path: &Path, src: &Path) -> Names {
+    let below = path.strip_prefix(src).unwrap().with_extension("");
+    let names: Names = below.iter().map(|name| name.to_str().unwrap().to_owned()).collect();
+    match names.split_last() {
+        Some((last, folder)) if last == "mod" || last == "lib" => folder.to_vec(),
+        _ => names,
+    }
+}
+
+/// The code of a file without comments and without its own tests.
+fn code(source: &str) -> String {
+    let lines: Vec<&str> = source.lines().map(|line| line.split("//").next().unwrap()).collect();
+    let code = lines.join("\n");
+    code.split("#[cfg(test)]\nmod tests").next().unwrap().to_owned()
+}
+
+/// `a::{b, c::{d, e as f}}` as `a::b`, `a::c::d`, `a::c::e`.
+fn expand(path: &str) -> Vec<String> {
+    let Some((before, rest)) = path.split_once('{') else {
+        return vec![path.split(" as ").next().unwrap().split_whitespace().collect()];
+    };
+    let (inner, before) = (rest.rsplit_once('}').map_or(rest, |(inner, _)| inner), before.trim());
+    let (mut depth, mut entries) = (0, vec![String::new()]);
+    for letter in inner.chars() {
+        match letter {
+            ',' if depth == 0 => entries.push(String::new()),
+            _ => {
+                depth += i32::from(letter == '{') - i32::from(letter == '}');
+                entries.last_mut().unwrap().push(letter);
+            }
+        }
+    }
+    let paths = entries.iter().filter(|entry| !entry.trim().is_empty());
+    paths.flat_map(|entry| expand(&format!("{before}{}", entry.trim()))).collect()
+}
+
+/// The paths that a file uses, and whether each is passed on (`pub use`): those of `use` declarations, and those in
+/// expressions that start with `crate::`, `super::` or `self::`.
+fn paths(code: &str) -> Vec<(bool, String)> {
+    let mut found = Vec::new();
+    let mut others = String::new();
+    for statement in code.split_inclusive(';') {
+        let start = statement.match_indices("use ").find(|(at, _)| {
+            let line = statement[..*at].rsplit('\n').next().unwrap().trim();
+            line.is_empty() || line == "pub" || (line.starts_with("pub(") && line.ends_with(')'))
+        });
+        match start {
+            Some((at, matched)) => {
+                let passed_on = statement[..at].trim_end().rsplit('\n').next().unwrap().trim_start().starts_with("pub");
+                let path = statement[at + matched.len()..].trim_end_matches(';');
+                found.extend(expand(path).into_iter().map(|path| (passed_on, path)));
+                others.push_str(&statement[..at]);
+            }
+            None => others.push_str(statement),
+        }
+    }
+    let part_of_path = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':';
+    let inline = others.split(|letter: char| !part_of_path(letter));
+    let inline = inline.filter(|path| ["crate::", "super::", "self::"].iter().any(|start| path.starts_with(start)));
+    found.extend(inline.map(|path| (false, path.to_owned())));
+    found
+}
+
+/// The imports between the files of a crate, by module; a name that a module passes on is that of its origin.
+fn graph(sources: &BTreeMap<Names, String>) -> BTreeMap<Names, BTreeSet<Names>> {
+    let absolute = |module: &Names, path: &str| -> Option<Names> {
+        let mut names: Vec<&str> = path.split("::").filter(|name| !name.is_empty()).collect();
+        let mut base = module.clone();
+        match names.first().copied() {
+            Some("crate") => base.clear(),
+            Some("super") => {
+                while names.get(1) == Some(&"super") {
+                    names.remove(0);
+                    base.pop();
+                }
+                base.pop();
+            }
+            Some("self") => {}
+            Some(child) => {
+                base.push(child.to_owned());
+                sources.contains_key(&base).then_some(())?;
+            }
+            None => return None,
+        }
+        base.extend(names[1..].iter().map(|name| (*name).to_owned()));
+        Some(base)
+    };
+    let mut uses: BTreeMap<&Names, Vec<(bool, Names)>> = BTreeMap::new();
+    let mut origins: BTreeMap<(Names, String), Names> = BTreeMap::new();
+    for (module, source) in sources {
+        for (passed_on, path) in paths(&code(source)) {
+            let Some(names) = absolute(module, &path) else { continue };
+            if let (true, Some(name)) = (passed_on, names.last()) {
+                origins.insert((module.clone(), name.clone()), names.clone());
+            }
+            uses.entry(module).or_default().push((passed_on, names));
+        }
+    }
+    let defined_in = |names: &Names| -> Names {
+        let mut names = names.clone();
+        for _ in 0..8 {
+            let known = (0..=names.len()).rev().find(|length| sources.contains_key(&names[..*length])).unwrap_or(0);
+            let origin = names.get(known).and_then(|name| origins.get(&(names[..known].to_vec(), name.clone())));
+            match origin.filter(|origin| **origin != names) {
+                Some(origin) => names.clone_from(origin),
+                None => return names[..known].to_vec(),
+            }
+        }
+        names
+    };
+    let imports = |module: &Names| {
+        let own = uses.get(module).into_iter().flatten().filter(|(passed_on, _)| !passed_on);
+        own.map(|(_, names)| defined_in(names)).filter(|other| other != module).collect()
+    };
+    sources.keys().map(|module| (module.clone(), imports(module))).collect()
+}
+
+/// The modules of a circle, if there is one: what remains when modules without imports are taken away again and again,
+/// and those that nobody imports.
+fn circle(mut graph: BTreeMap<Names, BTreeSet<Names>>) -> Vec<String> {
+    loop {
+        let imported: BTreeSet<Names> = graph.values().flatten().cloned().collect();
+        let known: BTreeSet<Names> = graph.keys().cloned().collect();
+        let before = graph.len();
+        graph.retain(|module, imports| imports.iter().any(|other| known.contains(other)) && imported.contains(module));
+        if graph.len() == before {
+            return graph.keys().map(|names| names.join("::")).collect();
+        }
+    }
+}
+
+#[test]
+fn imports_between_files_have_no_circle() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let sources = files(&src).into_iter().map(|file| (module(&file, &src), fs::read_to_string(&file).unwrap()));
+    assert_eq!(circle(graph(&sources.collect())), Vec::<String>::new());
+}
+
+#[test]
+fn a_circle_between_files_would_be_found() {
+    let modules = |files: &[(&str, &str)]| -> BTreeMap<Names, String> {
+        let names = |name: &str| name.split("::").filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        files.iter().map(|(name, source)| (names(name), (*source).to_owned())).collect()
+    };
+    let good = [
+        ("a", "mod b;\nmod c;\npub use b::{B, Other as O};\npub use self::c::C;"),
+        ("a::b", "use std::fs;\npub struct B;"),
+        ("a::c", "// use super::d::D;\nuse super::{\n    B,\n};\nfn f() -> crate::a::b::B { B }"),
+    ];
+    assert_eq!(circle(graph(&modules(&good))), Vec::<String>::new());
+    let mut bad = good;
+    bad[1].1 = "use super::C;";
+    assert_eq!(circle(graph(&modules(&bad))), ["a::b", "a::c"]);
+    bad[1].1 = "fn f() { super::c::g() }";
+    assert_eq!(circle(graph(&modules(&bad))), ["a::b", "a::c"]);
 }

@@ -20,6 +20,7 @@ mod sentences;
 mod statistics;
 mod table;
 mod table_files;
+mod table_row;
 mod tagged;
 mod tags;
 mod task;

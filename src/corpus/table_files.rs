@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::files::{Tree, has_extension, lines};
-use super::table::{Argument, OFFSETS, Place, Row, build};
+use super::table::build;
+use super::table_row::{Argument, OFFSETS, Place, Row};
 use super::{Corpus, ReadOptions, Span, TableRow};
 use crate::{Error, Result};
 

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use super::offsets::CharIndex;
-use super::table::{OFFSETS, Row};
+use super::table_row::{OFFSETS, Row};
 use super::tags::{find_tags, is_tag};
 use super::{Finding, FindingKind, Report, Span, Task};
 use crate::{Error, Result};
