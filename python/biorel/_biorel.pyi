@@ -41,6 +41,7 @@ __all__ = [
     "stem_contrasts",
     "stem_weights",
     "t_interval",
+    "write_directory",
     "write_documents",
 ]
 __version__: str
@@ -149,6 +150,7 @@ class DocumentReader:
 def list_inputs(
     paths: list[str], format: str | None
 ) -> tuple[list[tuple[PathLike[str], str]], list[tuple[PathLike[str], str]]]: ...
+def write_directory(directory: PathLike[str] | str, files: dict[str, bytes]) -> None: ...
 def write_documents(documents: list[Document], format: str) -> str: ...
 
 # File, line, document, reason.

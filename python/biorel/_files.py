@@ -1,4 +1,4 @@
-"""Files that are there complete or not at all, even if the machine stops."""
+"""Atomic writes, and locks: a file or directory is there complete or not at all, even if the machine stops."""
 
 from __future__ import annotations
 
@@ -6,47 +6,51 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from biorel import _biorel
 from biorel.errors import ConfigError
+from filelock import FileLock, Timeout
 
-try:
-    import fcntl
-except ImportError:  # Windows has no advisory locks of this kind; two runs in one directory are not noticed there.
-    fcntl = None  # type: ignore[assignment]
-
-LOCKS = fcntl is not None
 # How the name of a half-written file ends.
 PARTIAL = ".partial"
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to, under a hidden name beside; it gets its name at the end, or, after an error, is removed."""
-    beside = path.with_name(f".{path.name}{PARTIAL}")
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to, under a hidden name; it gets its name at the end, or, after an error, is removed."""
+    partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
-        with beside.open("wb") as file:
+        with partial.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        beside.replace(path)
+        partial.replace(path)
     except BaseException:  # Ctrl-C too
-        beside.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    sync_directory(path.parent)
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a whole file; bytes, or text in UTF-8 with the line ends it has."""
-    with whole_file(path) as file:
+def atomic_write(path: Path, content: str | bytes) -> None:
+    """Write a file atomically; bytes, or text in UTF-8 with the line ends it has."""
+    with atomic_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
-def sync_folder(folder: Path) -> None:
+def atomic_write_directory(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write a directory of files atomically, in the place of an earlier one.
+
+    The core exchanges the two directories in one step where the system can, as for the models that it saves.
+    """
+    _biorel.write_directory(path, dict(files))
+
+
+def sync_directory(directory: Path) -> None:
     """Make a renamed file survive a stop of the machine."""
-    if os.name == "nt":  # a folder cannot be opened there
+    if os.name == "nt":  # a directory cannot be opened there
         return
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -54,27 +58,21 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(file: Path, directory: Path) -> Iterator[None]:
-    """Hold a lock that ends with this process, however it ends."""
-    with file.open("ab") as lock:
-        if fcntl is not None:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                message = f"directory: another run is working in {directory}; wait for it, or give another directory"
-                raise ConfigError(message, "directory") from None
+def exclusive_lock(file: Path, directory: Path, field: str = "directory") -> Iterator[None]:
+    """Lock a directory by a file; the lock ends with this process, however it ends.
+
+    Raises
+    ------
+    ConfigError
+        When another process, or another part of this one, holds the lock.
+    """
+    lock = FileLock(file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        message = f"{field}: another run is working in {directory}; wait for it, or give another directory"
+        raise ConfigError(message, field) from None
+    try:
         yield
-
-
-def differences(found: Any, wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What differs, in words; nested mappings are named by their innermost key."""
-    if not isinstance(found, dict):
-        return [f"{prefix or 'another plan'} of another form"]
-    lines = []
-    for key in sorted({*found, *wanted}):
-        before, now = found.get(key), wanted.get(key)
-        if isinstance(before, dict) and isinstance(now, dict):
-            lines += differences(before, now, key)
-        elif before != now:
-            lines.append(f"{key} {before!r}, not {now!r}")
-    return lines
+    finally:
+        lock.release()

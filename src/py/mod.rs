@@ -11,6 +11,7 @@ mod documents;
 mod encoder;
 mod error;
 mod explain;
+mod files;
 mod instances;
 mod model;
 mod paired;
@@ -38,6 +39,8 @@ mod _biorel {
     use super::encoder::PyEncoder;
     #[pymodule_export]
     use super::explain::{attention, layer_weights, mask_words, rank_correlations};
+    #[pymodule_export]
+    use super::files::write_directory;
     #[pymodule_export]
     use super::instances::PyInstances;
     #[pymodule_export]

@@ -13,6 +13,7 @@ TOP = Path(__file__).parents[2] / "python" / "biorel"
 ORDER = [
     ["_biorel", "errors", "_types"],
     ["_extension", "_files", "_pickling"],
+    ["_journal"],
     ["data"],
     ["evaluation"],
     ["models"],

@@ -26,5 +26,5 @@ def test_corruption_is_an_error(files: Files, name: str) -> None:
 def test_a_manifest_of_an_unexpected_form(files: Files, manifest: str) -> None:
     (files.folder / "formed").mkdir(exist_ok=True)
     (files.folder / "formed" / "manifest.json").write_text(manifest)
-    with pytest.raises(biorel.ConfigError, match=r"manifest\.json is damaged"):
+    with pytest.raises(biorel.ConfigError, match=r"manifest\.json is corrupt"):
         files.stream(files.folder / "formed")

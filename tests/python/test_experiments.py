@@ -16,6 +16,7 @@ import biorel
 import numpy as np
 import pandas as pd
 import pytest
+from biorel._files import exclusive_lock
 from biorel.cli.main import main
 from biorel.evaluation import paired_tests
 from biorel.experiments import trial
@@ -214,21 +215,21 @@ def test_a_torn_line_is_reported_and_done_again(ddi: biorel.Corpus, encoder: bio
     assert table.read_bytes().count(b"\n") == 2
     for bad in (b"{]\n", b"[]\n", b"[" * 100_000 + b"\n"):
         table.write_bytes(bad + lines[1])
-        with pytest.raises(biorel.ConfigError, match=r"trials\.jsonl:1 is damaged"):
+        with pytest.raises(biorel.ConfigError, match=r"trials\.jsonl:1 is corrupt"):
             biorel.compare(ddi, **arguments)
     for bad in (b"[]", b"null", b"{", b"[" * 100_000):
         (tmp_path / "run" / "plan.json").write_bytes(bad)
-        with pytest.raises(biorel.ConfigError, match=r"plan\.json is damaged"):
+        with pytest.raises(biorel.ConfigError, match=r"plan\.json is corrupt"):
             biorel.compare(ddi, **arguments)
 
 
 def test_two_runs_do_not_share_a_directory(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
-    fcntl = pytest.importorskip("fcntl")
     (tmp_path / "run").mkdir()
-    with (tmp_path / "run" / "lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(biorel.ConfigError, match="another run is working"):
-            biorel.compare(ddi, encoders=[encoder], directory=tmp_path / "run", **SHORT)
+    with (
+        exclusive_lock(tmp_path / "run" / "lock", tmp_path),
+        pytest.raises(biorel.ConfigError, match="another run is working"),
+    ):
+        biorel.compare(ddi, encoders=[encoder], directory=tmp_path / "run", **SHORT)
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_shards_share_the_documents(
     assert sum(part.failed for part in parts) == 2
     assert max(part.documents for part in parts) - min(part.documents for part in parts) <= 3
     same(pd.concat([part.table() for part in parts], ignore_index=True), expected, order=False)
-    with pytest.raises(biorel.ConfigError, match=f"was begun with {shards} shards, not 1"):
+    with pytest.raises(biorel.ConfigError, match=f"was started with {shards} shards, not 1"):
         stream(model, folder, tmp_path / "out")
     with pytest.raises(biorel.ConfigError, match="shard: 3 of 2 does not exist"):
         stream(model, folder, tmp_path / "other", shard=(3, 2))
@@ -339,10 +339,9 @@ def test_a_directory_of_another_run_is_refused(model: biorel.RelationModel, fold
 
 
 def test_two_runs_do_not_write_at_once(model: biorel.RelationModel, folder: Path, tmp_path: Path) -> None:
-    pytest.importorskip("fcntl")
     plan = {"format": "jsonl"}
     first = PredictionDirectory(tmp_path / "out", plan, [(str(folder / "a.txt"), "pubtator")], (1, 1), {})
-    with first.held(), pytest.raises(biorel.ConfigError, match="another run is working"):
+    with first.locked(), pytest.raises(biorel.ConfigError, match="another run is working"):
         stream(model, folder / "a.txt", tmp_path / "out")
 
 
@@ -459,13 +458,13 @@ def test_a_file_that_breaks_off_or_vanishes_is_one_error(
     packed = gzip.compress((folder / "a.txt").read_bytes())
     (source / "b.txt.gz").write_bytes(packed[: len(packed) // 2])
     (source / "bb.txt").write_text("gone soon")
-    held = PredictionDirectory.held
+    lock = PredictionDirectory.locked
 
-    def held_then_gone(self: PredictionDirectory) -> Any:
+    def locked_then_gone(self: PredictionDirectory) -> Any:
         (source / "bb.txt").unlink(missing_ok=True)
-        return held(self)
+        return lock(self)
 
-    monkeypatch.setattr(PredictionDirectory, "held", held_then_gone)
+    monkeypatch.setattr(PredictionDirectory, "locked", locked_then_gone)
     (source / "notes.pdf").touch()
     with pytest.warns(UserWarning, match=r"1 files are not read, such as .*notes\.pdf"):
         found = stream(model, source, tmp_path / "out")
@@ -548,7 +547,7 @@ def test_the_command_line(
         ([*documents_in, *output, "--shard", "1of2"], "shard: `1of2` is not of the form 3/10"),
         ([*documents_in, *output, "--type", "Drug"], "type: `Drug` is not of the form THEIRS=OURS"),
         ([*documents_in, *output, "--format", "csv"], "format: `csv` is unknown; choose one of jsonl, tsv"),
-        ([*documents_in, *output, "--format", "tsv"], "was begun with format 'jsonl', not 'tsv'"),
+        ([*documents_in, *output, "--format", "tsv"], "was started with format 'jsonl', not 'tsv'"),
         (["x.jsonl", *output], "output: for sentences, a table goes to standard output"),
     ]:
         assert main([*command, *wrong]) == 1

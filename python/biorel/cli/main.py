@@ -18,7 +18,7 @@ from typing import Any
 
 import pandas as pd
 from biorel._biorel import __version__
-from biorel._files import write_whole
+from biorel._files import atomic_write
 from biorel.cli.config_file import Repeated, read_config
 from biorel.cli.demo import run_demo
 from biorel.data.corpus import Corpus, load_corpus
@@ -554,7 +554,7 @@ def _check_ending(path: str | None, option: str) -> None:
 
 
 def _write(table: pd.DataFrame, path: Path) -> None:
-    write_whole(path, _text(table, path.suffix[1:]))
+    atomic_write(path, _text(table, path.suffix[1:]))
     _say(f"written: {path}")
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 
 import pandas as pd
 from biorel import _biorel
-from biorel._files import write_whole
+from biorel._files import atomic_write
 from biorel._types import DocumentFormat, PathLike
 from biorel.errors import ConfigError, CorpusError
 
@@ -199,15 +199,15 @@ def write_documents(documents: Iterable[Document], path: PathLike, format: Docum
             raise ConfigError(message, "format")
         format = cast("DocumentFormat", found)
     if format != "brat":
-        write_whole(path, _biorel.write_documents([document._core for document in documents], format).encode())
+        atomic_write(path, _biorel.write_documents([document._core for document in documents], format))
         return
     path.mkdir(parents=True, exist_ok=True)
     for document in documents:
         if not document.id or "/" in document.id or "\\" in document.id or document.id.startswith("."):
             raise CorpusError(f"document {document.id!r}: its identifier cannot be the name of a file", document.id)
         # Bytes, so that no line end is changed.
-        write_whole(path / f"{document.id}.txt", document.text.encode())
-        write_whole(path / f"{document.id}.ann", _biorel.write_documents([document._core], "brat").encode())
+        atomic_write(path / f"{document.id}.txt", document.text)
+        atomic_write(path / f"{document.id}.ann", _biorel.write_documents([document._core], "brat"))
 
 
 def encodable(text: str, place: str) -> str:

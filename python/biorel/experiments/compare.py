@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from biorel._biorel import __version__
-from biorel._files import write_whole
+from biorel._files import atomic_write
 from biorel._types import By, Engine, Head, PathLike
 from biorel.data.corpus import Corpus, check_corpus
 from biorel.errors import ConfigError
@@ -138,7 +138,7 @@ def compare(
     }
     run = RunDirectory(directory, plan)
     names: dict[Trial, str] = {}
-    with run.held():
+    with run.locked():
         # Heads innermost: what is finished early can already be compared.
         cells = list(itertools.product(hashes, numbers, dict.fromkeys(seeds), dict.fromkeys(heads)))
         for encoder, fold, seed, head in cells:
@@ -182,7 +182,7 @@ def compare(
         compute = {"device": shared["device"], "precision": shared["precision"], "threads": settings.get("threads")}
         comparison = Comparison(corpus, shared, run, names, divided, compute=compute)
         for title, frame in (("trials", comparison.trials), ("results", comparison.results)):
-            write_whole(run.path / f"{title}.tsv", frame.to_csv(sep="\t", index=False))
+            atomic_write(run.path / f"{title}.tsv", frame.to_csv(sep="\t", index=False))
     return comparison
 
 

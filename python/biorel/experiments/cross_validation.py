@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 from biorel._biorel import __version__
-from biorel._files import write_whole
+from biorel._files import atomic_write
 from biorel._types import By, Engine, Head, PathLike, Row
 from biorel.data.corpus import Corpus, check_corpus
 from biorel.evaluation.scores import MEASURES, Scores, score_pooled
@@ -182,7 +182,7 @@ def cross_validate(
         kept = RunDirectory(directory, {**what, "encoder": loaded._core.hash, "settings": plan})
     call = {**settings, "precision": plan["precision"], "head": head, "seed": seed, "threads": threads}
     found: dict[int, tuple[Row, list[dict[str, Any]]]] = {}
-    with contextlib.nullcontext() if kept is None else kept.held():
+    with contextlib.nullcontext() if kept is None else kept.locked():
         tasks = []
         for number in divided.numbers:
             name = f"fold-{number}"
@@ -217,5 +217,5 @@ def cross_validate(
         result.leaks, result.leakage = leaks, leakage
         if kept is not None:
             for name, frame in (("folds", result.folds), ("scores", result.scores), ("pooled", result.pooled)):
-                write_whole(kept.path / f"{name}.tsv", frame.to_csv(sep="\t", index=False))
+                atomic_write(kept.path / f"{name}.tsv", frame.to_csv(sep="\t", index=False))
     return result

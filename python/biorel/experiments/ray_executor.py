@@ -9,14 +9,13 @@ on; elsewhere the trial begins anew. It comes to the same bits either way.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from biorel import _biorel
-from biorel._files import locked
+from biorel._files import atomic_write_directory, exclusive_lock
 from biorel._pickling import check_version
 from biorel.data.corpus import Corpus
 from biorel.errors import ConfigError
@@ -95,16 +94,7 @@ def _received(ray: Any, reference: Any, task: Task) -> Result:
     except ray.exceptions.RayError as error:  # the worker or its node died once too often, or the object store is full
         return error if isinstance(error, Exception) else RuntimeError(str(error))
     if task.model is not None and files is not None:
-        place = task.model
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=place.parent, prefix=f".{place.name}-") as folder:
-            beside = Path(folder) / "model"
-            beside.mkdir()
-            for name, content in files.items():
-                (beside / name).write_bytes(content)
-            if place.exists():
-                shutil.rmtree(place)
-            beside.rename(place)
+        atomic_write_directory(task.model, files)
     return result  # type: ignore[no-any-return]
 
 
@@ -133,7 +123,7 @@ def _work(order: _Order, source: Corpus | Folds, encoder: Encoder) -> tuple[Resu
             state = Path(order.state)
             # A worker that was given up may still be at it: then this one begins anew, without a state.
             with contextlib.suppress(ConfigError):
-                stack.enter_context(locked(state.with_suffix(".lock"), state))
+                stack.enter_context(exclusive_lock(state.with_suffix(".lock"), state))
                 task = task._replace(state=state)
         if not order.keep_model:
             return attempt(task), None

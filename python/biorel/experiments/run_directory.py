@@ -1,4 +1,4 @@
-"""A directory that keeps what a long experiment has finished, so that a killed one goes on where it stopped.
+"""A directory that keeps what a long experiment has finished, so that a killed one resumes where it stopped.
 
 ``plan.json`` says what is being done; a directory of another plan is refused. ``trials.jsonl`` has one line for each
 finished trial, appended and synced as a whole. ``predictions/`` has one file per trial, written before its line, and
@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from biorel._files import LOCKS, PARTIAL, differences, locked, sync_folder, write_whole
+from biorel._files import PARTIAL, atomic_write, exclusive_lock
+from biorel._journal import Journal
 from biorel._types import PathLike
 from biorel.errors import ConfigError
 
@@ -26,7 +27,7 @@ FORMAT = 1
 
 
 class RunDirectory:
-    """One experiment's directory, held by this process alone while it is open (``held``).
+    """One experiment's directory, which belongs to this process alone while it is locked.
 
     Parameters
     ----------
@@ -39,19 +40,24 @@ class RunDirectory:
     def __init__(self, path: PathLike, plan: Mapping[str, Any]) -> None:
         self.path = Path(path)
         self.plan = json.loads(json.dumps({"format": FORMAT, **plan}, default=os.fspath))
+        self._journal = Journal(
+            self.path / "plan.json",
+            self.path / "trials.jsonl",
+            field="directory",
+            remedy="delete that line, and its trial is done again",
+        )
         self.records: dict[str, dict[str, Any]] = {}
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[RunDirectory]:
+    def locked(self) -> Iterator[RunDirectory]:
         """Lock the directory, check its plan, and read what is finished."""
         (self.path / "predictions").mkdir(parents=True, exist_ok=True)
         (self.path / "states").mkdir(exist_ok=True)
-        with locked(self.path / "lock", self.path):
-            if LOCKS:
-                # Nobody else writes here now: what is half-written is a killed run's.
-                for path in (self.path / "states").iterdir():
-                    if path.suffix != ".state":
-                        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        with exclusive_lock(self.path / "lock", self.path):
+            # Nobody else writes here now: what is half-written is a killed run's.
+            for path in (self.path / "states").iterdir():
+                if path.suffix != ".state":
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
             self._check_plan()
             self._read()
             for trial in self.records:
@@ -71,13 +77,8 @@ class RunDirectory:
         """Keep what a trial came to; once this returns, it survives whatever happens to this process."""
         if predictions is not None:
             lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in predictions)
-            write_whole(self._predictions(trial), "".join(lines))
-        line = json.dumps({"trial": trial, **record}, ensure_ascii=False, allow_nan=False)
-        with (self.path / "trials.jsonl").open("ab", buffering=0) as file:
-            file.write(line.encode() + b"\n")
-            os.fsync(file.fileno())
-        sync_folder(self.path)
-        self.records[trial] = json.loads(line)
+            atomic_write(self._predictions(trial), "".join(lines))
+        self.records[trial] = self._journal.append({"trial": trial, **record})
         self.state(trial).unlink(missing_ok=True)
 
     def predictions(self, trial: str) -> list[dict[str, Any]]:
@@ -89,50 +90,31 @@ class RunDirectory:
         return self.path / "predictions" / f"{_file_name(trial)}.jsonl"
 
     def _check_plan(self) -> None:
-        file = self.path / "plan.json"
-        if not file.exists():
-            known = {"lock", "predictions", "states"}
-            others = sorted(entry.name for entry in self.path.iterdir() if entry.name not in known)
-            # A kill between making the directory and writing the plan leaves only what is known, or a partial plan.
-            if [name for name in others if not name.endswith(PARTIAL)]:
-                message = f"directory: {self.path} holds other things ({', '.join(others[:3])}); give a new directory"
-                raise ConfigError(message, "directory")
-            write_whole(file, json.dumps(self.plan, indent=1, ensure_ascii=False) + "\n")
+        found = self._journal.read_plan()
+        if found is not None:
+            self._journal.check_plan(found, self.plan)
             return
-        try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-            if not isinstance(found, dict):
-                raise ValueError("it is no object")
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(f"directory: {file} is damaged ({error}); give a new directory", "directory") from None
-        differing = differences(found, self.plan)
-        if differing:
-            message = (
-                f"directory: {self.path} was begun with {'; '.join(differing)}. Give the same again, or a new directory"
-            )
+        known = {"lock", "predictions", "states"}
+        others = sorted(entry.name for entry in self.path.iterdir() if entry.name not in known)
+        # A kill between making the directory and writing the plan leaves only what is known, or a partial plan.
+        if [name for name in others if not name.endswith(PARTIAL)]:
+            message = f"directory: {self.path} holds other things ({', '.join(others[:3])}); give a new directory"
             raise ConfigError(message, "directory")
+        self._journal.write_plan(self.plan)
 
     def _read(self) -> None:
-        self.records = {}
-        file = self.path / "trials.jsonl"
-        if not file.exists():
-            return
-        data = file.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
+        records, torn = self._journal.read(_check_record)
+        if torn:
             warnings.warn(
-                f"{file}: the last line was cut off when a run was killed; its trial is done again", stacklevel=6
+                f"{self._journal.lines}: the last line was cut off when a run was killed; its trial is done again",
+                stacklevel=6,
             )
-            with file.open("r+b") as torn:
-                torn.truncate(whole)
-                os.fsync(torn.fileno())
-        for number, line in enumerate(data[:whole].splitlines(), start=1):
-            try:
-                record = json.loads(line)
-                self.records[record["trial"]] = record
-            except (ValueError, KeyError, TypeError, RecursionError):
-                message = f"directory: {file}:{number} is damaged; delete that line, and its trial is done again"
-                raise ConfigError(message, "directory") from None
+        self.records = {record["trial"]: record for record in records}
+
+
+def _check_record(record: Any, _: int) -> None:
+    if not isinstance(record, dict) or not isinstance(record.get("trial"), str):
+        raise ValueError("it names no trial")
 
 
 def prediction_rows(predictions: pd.DataFrame) -> list[dict[str, Any]]:

@@ -177,7 +177,7 @@ def predict_documents(
     plan = {**settings, "model": model.identity, "model_hash": model.hash, "format": format}
     plan |= {"precision": model._compute.precision, "related_only": related_only, "threshold": threshold}
     directory = PredictionDirectory(output, plan, inputs, (number, shards), relation_columns(model.labels))
-    with directory.held():
+    with directory.locked():
         if not directory.complete:
             _stream(model, directory, inputs, settings, progress=progress)
             directory.finish([path for path, _ in skipped])

@@ -1,13 +1,13 @@
-"""A directory that a stream of predictions is written to, so that a killed run goes on without a row lost or doubled.
+"""A directory that a stream of predictions is written to, so that a killed run resumes without a row lost or doubled.
 
 ::
 
     manifest.json               what is being done; at the end also the totals
-    parts.jsonl                 a line for each part that is whole, and where the next one starts
+    parts.jsonl                 a line for each part that is complete, and where the next one starts
     errors.jsonl                a line for each document that could not be used
     relations/part-000000.jsonl ...
 
-A part is written beside its place, synced and renamed, then its errors are appended, then its line: the line makes it
+A part is written atomically, then its errors are appended, then its line: the line makes it
 count. What a killed run left behind without a line is done again, under the same name, and errors beyond the last
 line are cut off. Shards share the directory; each has files of its own, named after it.
 """
@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from biorel._files import differences, locked, sync_folder, whole_file, write_whole
+from biorel._files import atomic_file, atomic_write, exclusive_lock
+from biorel._journal import Journal, append_lines, truncate
 from biorel._types import PathLike
 from biorel.errors import ConfigError
 
@@ -39,7 +40,7 @@ _FORMAT = 1
 
 
 class PredictionDirectory:
-    """The directory, held by this process alone while it is open (``held``).
+    """The directory, which belongs to this process alone while it is locked.
 
     Parameters
     ----------
@@ -65,6 +66,12 @@ class PredictionDirectory:
         self.shard = shard
         self.format: str = plan["format"]
         self._suffix = "" if shard[1] == 1 else f"-{shard[0]:04d}-of-{shard[1]:04d}"
+        self._journal = Journal(
+            self.path / f"manifest{self._suffix}.json",
+            self.path / f"parts{self._suffix}.jsonl",
+            field="output",
+            remedy="give a new directory",
+        )
         self._inputs = inputs
         self._columns = columns
         self._parts: list[dict[str, Any]] = []
@@ -80,11 +87,11 @@ class PredictionDirectory:
         self.plan = json.loads(json.dumps({"version": _FORMAT, "shard": list(shard), **plan, "input": files}))
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[PredictionDirectory]:
-        """Lock this shard, check the plan, and find out what is whole."""
+    def locked(self) -> Iterator[PredictionDirectory]:
+        """Lock this shard, check the plan, and find out what is complete."""
         self._refuse_others()
         (self.path / "relations").mkdir(parents=True, exist_ok=True)
-        with locked(self.path / f"lock{self._suffix}", self.path):
+        with exclusive_lock(self.path / f"lock{self._suffix}", self.path, "output"):
             self._check_plan()
             self._read()
             yield self
@@ -98,7 +105,7 @@ class PredictionDirectory:
         return file, record
 
     def totals(self) -> dict[str, Any]:
-        """Sums over the parts that are whole."""
+        """Sums over the parts that are complete."""
         totals: dict[str, Any] = {"parts": len(self._parts), "bytes": 0, "counts": {}}
         for name in ("documents", "failed", "pairs", "rows"):
             totals[name] = sum(part[name] for part in self._parts)
@@ -130,7 +137,7 @@ class PredictionDirectory:
         size = _write(file, content, self.format)
         keys = ("file", "line", "document", "reason")
         lines = [json.dumps(dict(zip(keys, failure, strict=True)), ensure_ascii=False) for failure in failures]
-        errors = self._append(self._errors, lines)
+        errors = append_lines(self._errors, lines)
         record = {
             "part": number,
             "file": file.name,
@@ -144,16 +151,13 @@ class PredictionDirectory:
             "bytes": part.bytes,
             "errors": errors,
         }
-        line = json.dumps(record, ensure_ascii=False)
-        self._append(self._lines, [line])
-        self._parts.append(json.loads(line))
+        self._parts.append(self._journal.append(record))
 
     def finish(self, skipped: Sequence[str]) -> None:
         """Write the totals: the run is complete."""
         totals = self.totals() | {"skipped_files": len(skipped)}
-        if not self._errors.exists():
-            self._append(self._errors, [""])  # An empty file says that there were none.
-        self._write_manifest({**self.plan, "complete": True, "totals": totals})
+        append_lines(self._errors, [])  # an empty file says that there were none
+        self._journal.write_plan({**self.plan, "complete": True, "totals": totals})
         self.complete = True
 
     def table(self) -> pd.DataFrame:
@@ -181,39 +185,11 @@ class PredictionDirectory:
             table = pd.DataFrame(lines, columns=["file", "line", "document", "reason"])
             return table.astype({"line": "Int64"})
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
-            raise ConfigError(f"output: {self._errors} is damaged ({error})", "output") from None
-
-    @property
-    def _lines(self) -> Path:
-        return self.path / f"parts{self._suffix}.jsonl"
+            raise ConfigError(f"output: {self._errors} is corrupt ({error})", "output") from None
 
     @property
     def _errors(self) -> Path:
         return self.path / f"errors{self._suffix}.jsonl"
-
-    @property
-    def _manifest(self) -> Path:
-        return self.path / f"manifest{self._suffix}.json"
-
-    def _write_manifest(self, content: Mapping[str, Any]) -> None:
-        write_whole(self._manifest, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-
-    def _append(self, path: Path, lines: Sequence[str]) -> int:
-        """Append lines, synced, and return the size of the file."""
-        if not lines:
-            return path.stat().st_size if path.exists() else 0
-        text = "".join(f"{line}\n" for line in lines if line)
-        new = not path.exists()
-        with path.open("ab", buffering=0) as file:
-            # One call writes all, or the rest is cut off when the run goes on.
-            data = memoryview(text.encode())
-            while data:
-                data = data[file.write(data) :]
-            os.fsync(file.fileno())
-            size = file.tell()
-        if new:
-            sync_folder(path.parent)
-        return size
 
     def _refuse_others(self) -> None:
         """A directory that holds something else, or shares of another count, is not written to."""
@@ -229,7 +205,7 @@ class PredictionDirectory:
                 others.append(entry.name)
             elif int(match[3] or 1) != self.shard[1]:
                 message = (
-                    f"output: {self.path} was begun with {int(match[3] or 1)} shards, not {self.shard[1]}; "
+                    f"output: {self.path} was started with {int(match[3] or 1)} shards, not {self.shard[1]}; "
                     "give the same again, or a new directory"
                 )
                 raise ConfigError(message, "output")
@@ -238,42 +214,20 @@ class PredictionDirectory:
             raise ConfigError(message, "output")
 
     def _check_plan(self) -> None:
-        if not self._manifest.exists():
-            if self._lines.exists():
-                raise ConfigError(f"output: {self._manifest} is missing; give a new directory", "output")
-            self._write_manifest(self.plan)
+        found = self._journal.read_plan()
+        if found is None:
+            if self._journal.lines.exists():
+                raise ConfigError(f"output: {self._journal.plan} is missing; give a new directory", "output")
+            self._journal.write_plan(self.plan)
             return
-        try:
-            found = json.loads(self._manifest.read_text(encoding="utf-8"))
-            if not isinstance(found, dict):
-                raise ValueError("it is no object")
-            self.complete = bool(found.pop("complete", False))
-            found.pop("totals", None)
-        except (ValueError, RecursionError) as error:
-            raise ConfigError(
-                f"output: {self._manifest} is damaged ({error}); give a new directory", "output"
-            ) from None
-        if differing := differences(found, self.plan):
-            message = (
-                f"output: {self.path} was begun with {'; '.join(differing)}. Give the same again, or a new directory"
-            )
-            raise ConfigError(message, "output")
+        self.complete = bool(found.pop("complete", False))
+        found.pop("totals", None)
+        self._journal.check_plan(found, self.plan)
 
     def _read(self) -> None:
-        """Find the parts that are whole, and cut off what a killed run left unfinished."""
-        self._parts = []
-        data = self._lines.read_bytes() if self._lines.exists() else b""
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            _cut(self._lines, whole)
-        for number, line in enumerate(data[:whole].splitlines()):
-            try:
-                part = json.loads(line)
-                _check_part(part, number)
-            except (ValueError, RecursionError) as error:
-                message = f"output: {self._lines}:{number + 1} is damaged ({error}); give a new directory"
-                raise ConfigError(message, "output") from None
-            self._parts.append(part)
+        """Find the parts that are complete, and cut off what a killed run left unfinished."""
+        self._parts, _ = self._journal.read(_check_part)
+        for part in self._parts:
             file = self.path / "relations" / part["file"]
             if not file.exists() or file.stat().st_size != part["size"]:
                 message = f"output: {file} is missing or was changed since it was written; give a new directory"
@@ -284,7 +238,7 @@ class PredictionDirectory:
             message = f"output: {self._errors} is missing or was cut since it was written; give a new directory"
             raise ConfigError(message, "output")
         if size > errors:
-            _cut(self._errors, errors)
+            truncate(self._errors, errors)
         known = {part["file"] for part in self._parts}
         own = re.compile(rf"\.?part{self._suffix}-\d{{6,}}\..*")
         for entry in (self.path / "relations").iterdir():
@@ -339,33 +293,27 @@ def json_lines(table: pd.DataFrame) -> str:
 
     Not by ``to_json``: pandas' encoder, which is C, ends the process with a segmentation fault when Ctrl-C comes in it.
     """
-    whole = table.astype(object)
-    whole = whole.where(table.notna() & ~table.isin([math.inf, -math.inf]), None)
-    columns = [whole[name].tolist() for name in whole.columns]
+    values = table.astype(object)
+    values = values.where(table.notna() & ~table.isin([math.inf, -math.inf]), None)
+    columns = [values[name].tolist() for name in values.columns]
     encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
-    names = [str(name) for name in whole.columns]
+    names = [str(name) for name in values.columns]
     return "".join(encoder.encode(dict(zip(names, row, strict=True))) + "\n" for row in zip(*columns, strict=True))
 
 
 def _write(path: Path, content: pd.DataFrame | str, format: str) -> int:
-    """Write a part so that it is there complete or not at all; its size."""
+    """Write a part atomically; returns its size."""
     if isinstance(content, str):
-        write_whole(path, content.encode())
+        atomic_write(path, content)
     elif format == "jsonl":
-        write_whole(path, json_lines(content).encode())
+        atomic_write(path, json_lines(content))
     elif format == "tsv":
         text = content.to_csv(index=False, sep="\t")
         if "\r" in text:
             # Readers take a bare return for the end of a line unless it is quoted, and the writer quotes none.
             text = content.to_csv(index=False, sep="\t", quoting=csv.QUOTE_NONNUMERIC)
-        write_whole(path, text.encode())
+        atomic_write(path, text)
     else:
-        with whole_file(path) as file:
+        with atomic_file(path) as file:
             content.to_parquet(file, index=False)
     return path.stat().st_size
-
-
-def _cut(path: Path, size: int) -> None:
-    with path.open("r+b") as file:
-        file.truncate(size)
-        os.fsync(file.fileno())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from biorel._biorel import __version__
-from biorel._files import write_whole
+from biorel._files import atomic_write
 from biorel.plotting import close
 
 if TYPE_CHECKING:
@@ -91,14 +91,14 @@ class Report:
         """``report.html``, ``report.md``, a CSV file per table, and the pictures."""
         for section in self.sections:
             for name, table in section.tables.items():
-                write_whole(directory / f"{name}.csv", table.to_csv(index=False))
+                atomic_write(directory / f"{name}.csv", table.to_csv(index=False))
             for name, text in section.html.items():
                 page = f"<!doctype html><meta charset='utf-8'><style>{_STYLE}</style><body>{text}</body>\n"
-                write_whole(directory / f"{name}.html", page)
+                atomic_write(directory / f"{name}.html", page)
         for name, text in self._svg.items():
-            write_whole(directory / f"{name}.svg", text)
-        write_whole(directory / "report.md", self.markdown())
-        write_whole(directory / "report.html", self.html())
+            atomic_write(directory / f"{name}.svg", text)
+        atomic_write(directory / "report.md", self.markdown())
+        atomic_write(directory / "report.html", self.html())
 
 
 def _text(table: pd.DataFrame) -> pd.DataFrame:

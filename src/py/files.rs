@@ -1,0 +1,24 @@
+//! Directories of files that are written atomically.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+
+use super::runtime::detached;
+use crate::{Error, atomic};
+
+/// Write `files` (content by name) as `directory`, in the place of an earlier one; a kill leaves one or the other.
+#[pyfunction]
+pub fn write_directory(py: Python<'_>, directory: PathBuf, files: BTreeMap<String, PyBackedBytes>) -> PyResult<()> {
+    detached(py, || {
+        atomic::write_directory(&directory, |partial| {
+            files.iter().try_for_each(|(name, content)| {
+                let path = partial.join(name);
+                fs::write(&path, content).map_err(Error::io(&path))
+            })
+        })
+    })
+}
