@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 from biorel._biorel import __version__
-from biorel._files import atomic_write
 from biorel._types import By, Engine, Head, PathLike
 from biorel.data.corpus import Corpus, check_corpus
 from biorel.errors import ConfigError
 from biorel.experiments.comparison import Comparison, Trial
-from biorel.experiments.executor import carry_out, checked_jobs
+from biorel.experiments.executor import checked_jobs
 from biorel.experiments.folds import Folds, folds_of
 from biorel.experiments.leakage import count_leaks, find_leaks, warn_of_leaks
-from biorel.experiments.run_directory import RunDirectory, prediction_rows
-from biorel.experiments.trial import Task, checked_settings
+from biorel.experiments.run_directory import RunDirectory
+from biorel.experiments.runner import PlannedTrial, run_trials
+from biorel.experiments.trial import checked_settings
 from biorel.models.encoder import Encoder, load_encoder
-from tqdm.auto import tqdm
 
 
 def compare(
@@ -111,7 +110,7 @@ def compare(
             raise ConfigError(f"{field}: must be a list with at least one entry, not {values!r}", field)
     check_corpus(corpus)
     shared = checked_settings(settings, heads, seeds, folds=folds is not None or by is not None, engine=engine)
-    at_once, threads = checked_jobs(engine, jobs, settings, shared["device"])
+    concurrent, threads = checked_jobs(engine, jobs, settings, shared["device"])
     divided: Folds | None = None
     if folds is not None or by is not None:
         number = None if folds == "given" else folds
@@ -136,53 +135,39 @@ def compare(
         **({"folds": None} if divided is None else divided.plan()),
         "settings": shared,
     }
-    run = RunDirectory(directory, plan)
+    load = _encoder_loader({name: given for name, (given, _) in hashes.items()})
     names: dict[Trial, str] = {}
-    with run.locked():
-        # Heads innermost: what is finished early can already be compared.
-        cells = list(itertools.product(hashes, numbers, dict.fromkeys(seeds), dict.fromkeys(heads)))
-        for encoder, fold, seed, head in cells:
-            trial = Trial(encoder, head, seed, fold)
-            names[trial] = trial.name(hashes[encoder][1])
-        wanted = {}
-        for trial, name in names.items():
-            earlier = run.records.get(name)
-            model = run.model(name) if trial.head in kept_heads else None
-            if earlier is not None and earlier["status"] == "finished" and (model is None or model.exists()):
-                continue
-            if earlier is not None and earlier["status"] == "failed" and not retry_failed:
-                continue
-            wanted[name] = trial, model
-
-        def tasks() -> Iterator[Task]:
-            loaded: dict[str, Encoder] = {}
-            for name, (trial, model) in wanted.items():
-                if trial.encoder not in loaded:
-                    loaded = {trial.encoder: load_encoder(hashes[trial.encoder][0])}
-                call = {**settings, "precision": shared["precision"], "head": trial.head, "seed": trial.seed}
-                source = corpus if divided is None else divided
-                yield Task(
-                    name, source, trial.fold, loaded[trial.encoder], call | {"threads": threads}, run.state(name), model
-                )
-
-        results = carry_out(tasks(), engine=engine, jobs=at_once, plan=run.path / "plan.json", progress=progress)
-        bar = tqdm(
-            total=len(names), initial=len(names) - len(wanted), desc="trials", unit="trial", disable=not progress
+    planned: dict[str, PlannedTrial] = {}
+    # Heads innermost: what is finished early can already be compared.
+    for encoder, fold, seed, head in itertools.product(hashes, numbers, dict.fromkeys(seeds), dict.fromkeys(heads)):
+        trial = Trial(encoder, head, seed, fold)
+        names[trial] = name = trial.name(hashes[trial.encoder][1])
+        call = {
+            **settings,
+            "precision": shared["precision"],
+            "head": trial.head,
+            "seed": trial.seed,
+            "threads": threads,
+        }
+        source = corpus if divided is None else divided
+        planned[name] = PlannedTrial(
+            trial._asdict(), source, trial.fold, partial(load, trial.encoder), call, trial.head in kept_heads
         )
-        with contextlib.closing(results), bar:
-            for task, result in results:
-                trial, _ = wanted[task.name]
-                if isinstance(result, Exception):
-                    message = f"{type(result).__name__}: {result}"
-                    run.finish(task.name, {**trial._asdict(), "status": "failed", "error": message}, None)
-                else:
-                    record = {**trial._asdict(), "status": "finished", **result.record}
-                    run.finish(task.name, record, prediction_rows(result.predictions))
-                bar.update()
+    run = RunDirectory(directory, plan)
+    with run.locked():
+        run_trials(
+            planned,
+            run,
+            engine=engine,
+            jobs=concurrent,
+            unit="trial",
+            progress=progress,
+            record_failures=True,
+            retry_failed=retry_failed,
+        )
         compute = {"device": shared["device"], "precision": shared["precision"], "threads": settings.get("threads")}
         comparison = Comparison(corpus, shared, run, names, divided, compute=compute)
-        for title, frame in (("trials", comparison.trials), ("results", comparison.results)):
-            atomic_write(run.path / f"{title}.tsv", frame.to_csv(sep="\t", index=False))
+        run.write_tables(trials=comparison.trials, results=comparison.results)
     return comparison
 
 
@@ -195,3 +180,8 @@ def _encoder_hashes(encoders: Sequence[str | PathLike | Encoder]) -> dict[str, t
             raise ConfigError(f"encoders: `{name}` is there twice", "encoders")
         found[name] = given, load_encoder(given)._core.hash
     return found
+
+
+def _encoder_loader(encoders: Mapping[str, str | PathLike | Encoder]) -> Callable[[str], Encoder]:
+    """Load encoders by name; only the last one is kept in memory, since trials of one encoder follow each other."""
+    return lru_cache(maxsize=1)(lambda name: load_encoder(encoders[name]))

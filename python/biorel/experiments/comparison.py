@@ -71,7 +71,7 @@ class Comparison:
         self._names = names
         self._folds = folds
         self._compute = compute
-        self._division = None if folds is None else folds.in_words()
+        self._division = None if folds is None else folds.describe()
         rows = []
         for trial, name in names.items():
             record = {key: value for key, value in directory.records[name].items() if key != "trial"}

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import pandas as pd
 from biorel._biorel import __version__
-from biorel._files import atomic_write
 from biorel._types import By, Engine, Head, PathLike, Row
 from biorel.data.corpus import Corpus, check_corpus
 from biorel.evaluation.scores import MEASURES, Scores, score_pooled
-from biorel.experiments.executor import carry_out, checked_jobs
+from biorel.experiments.executor import checked_jobs
 from biorel.experiments.folds import Folds, folds_of
 from biorel.experiments.leakage import count_leaks, find_leaks, warn_of_leaks
-from biorel.experiments.run_directory import RunDirectory, prediction_rows, prediction_table
-from biorel.experiments.trial import Task, checked_settings
+from biorel.experiments.run_directory import RunDirectory, prediction_table
+from biorel.experiments.runner import MemoryStore, PlannedTrial, Store, run_trials
+from biorel.experiments.trial import checked_settings
 from biorel.models.encoder import Encoder, load_encoder
-from tqdm.auto import tqdm
 
 
 class CrossValidation:
-    """What a cross-validation came to. Made by ``cross_validate``.
+    """The result of a cross-validation. Made by ``cross_validate``.
 
     Attributes
     ----------
@@ -56,29 +54,18 @@ class CrossValidation:
         self.by = folds.by
         self.folds = pd.DataFrame(records)
         self.predictions = pd.concat(tables, ignore_index=True)
-        self.pooled = score_pooled(self.corpus, self.predictions, f"{folds.in_words()}, pooled")
+        self.pooled = score_pooled(self.corpus, self.predictions, f"{folds.describe()}, pooled")
         over = self.folds[list(MEASURES)]
         together = self.pooled.set_index("class").loc[self.corpus._core.task.headline, list(MEASURES)].astype(float)
         rows = pd.DataFrame([over.mean(), over.std(), together], index=["mean", "sd", "pooled"])
         self.scores = Scores(rows.rename_axis("over").reset_index())
-        self.scores.attrs["protocol"] = score_pooled(self.corpus, self.predictions, folds.in_words()).protocol
+        self.scores.attrs["protocol"] = score_pooled(self.corpus, self.predictions, folds.describe()).protocol
         self.protocols = {
-            "mean": score_pooled(self.corpus, self.predictions, f"mean of {folds.in_words()}").protocol,
+            "mean": score_pooled(self.corpus, self.predictions, f"mean of {folds.describe()}").protocol,
             "pooled": self.pooled.protocol,
         }
         self.leaks = pd.DataFrame()
         self.leakage = pd.DataFrame()
-
-    @property
-    def summary(self) -> Scores:
-        """The same as ``scores``.
-
-        Examples
-        --------
-        >>> validation.summary["over"].tolist()
-        ['mean', 'sd', 'pooled']
-        """
-        return self.scores
 
     def __repr__(self) -> str:
         """The headline score in both conventions, and its protocol."""
@@ -169,53 +156,33 @@ def cross_validate(
     """
     check_corpus(corpus)
     plan = checked_settings(settings, [head], [seed], folds=True, engine=engine) | {"head": head, "seed": seed}
-    at_once, threads = checked_jobs(engine, jobs, settings, plan["device"])
+    concurrent, threads = checked_jobs(engine, jobs, settings, plan["device"])
     divided = folds_of(corpus, folds, by, fold_seed)
     leaks = find_leaks(divided, threshold)
     leakage = count_leaks(leaks, divided.numbers)
     if divided.by == "instance":
         warn_of_leaks(leakage)
     loaded = load_encoder(encoder)
-    kept = None
+    store: Store = MemoryStore()
     if directory is not None:
         what = {"kind": "cross-validation", "biorel": __version__, "corpus": corpus._core.hash, **divided.plan()}
-        kept = RunDirectory(directory, {**what, "encoder": loaded._core.hash, "settings": plan})
+        store = RunDirectory(directory, {**what, "encoder": loaded._core.hash, "settings": plan})
     call = {**settings, "precision": plan["precision"], "head": head, "seed": seed, "threads": threads}
-    found: dict[int, tuple[Row, list[dict[str, Any]]]] = {}
-    with contextlib.nullcontext() if kept is None else kept.locked():
-        tasks = []
-        for number in divided.numbers:
-            name = f"fold-{number}"
-            if kept is not None and name in kept.records:
-                found[number] = dict(kept.records[name]), kept.predictions(name)
-                del found[number][0]["trial"]
-            else:
-                state = None if kept is None else kept.state(name)
-                tasks.append(Task(name, divided, number, loaded, call, state, None))
-        plan_file = None if kept is None else kept.path / "plan.json"
-        results = carry_out(iter(tasks), engine=engine, jobs=at_once, plan=plan_file, progress=progress)
-        bar = tqdm(total=len(divided.numbers), initial=len(found), desc="folds", unit="fold", disable=not progress)
-        with contextlib.closing(results), bar:
-            for task, made in results:
-                if isinstance(made, Exception):
-                    raise made
-                number = int(str(task.fold))
-                record, rows = {"fold": number, **made.record}, prediction_rows(made.predictions)
-                if kept is not None:
-                    kept.finish(task.name, record, rows)
-                found[number] = record, rows
-                bar.update()
-        records: list[Row] = []
-        tables: list[pd.DataFrame] = []
-        for number in divided.numbers:
-            record, rows = found[number]
-            records.append(record)
-            table = prediction_table(rows)
-            table.insert(0, "fold", number)
+    planned = {
+        f"fold-{number}": PlannedTrial({"fold": number}, divided, number, lambda: loaded, call)
+        for number in divided.numbers
+    }
+    with store.locked():
+        run_trials(
+            planned, store, engine=engine, jobs=concurrent, unit="fold", progress=progress, record_failures=False
+        )
+        records, tables = [], []
+        for name, trial in planned.items():
+            records.append({key: value for key, value in store.records[name].items() if key not in ("trial", "status")})
+            table = prediction_table(store.predictions(name))
+            table.insert(0, "fold", trial.fold)
             tables.append(table)
         result = CrossValidation(divided, {**plan, **divided.plan(), "encoder": loaded.name}, records, tables)
         result.leaks, result.leakage = leaks, leakage
-        if kept is not None:
-            for name, frame in (("folds", result.folds), ("scores", result.scores), ("pooled", result.pooled)):
-                atomic_write(kept.path / f"{name}.tsv", frame.to_csv(sep="\t", index=False))
+        store.write_tables(folds=result.folds, scores=result.scores, pooled=result.pooled)
     return result

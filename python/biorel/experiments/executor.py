@@ -1,4 +1,4 @@
-"""Trials carried out: one after another, several at once in this process, or on a Ray cluster."""
+"""Execute trials: one after another, several concurrently in this process, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from biorel.training.callbacks import Callback
 
 
 def checked_jobs(engine: str, jobs: int | None, settings: Mapping[str, Any], device: str) -> tuple[int, int | None]:
-    """Trials at once, and the processor threads of each (None: all).
+    """How many trials run concurrently, and the processor threads of each (None: all).
 
     Several trials on the processor share its threads; the results have the same bits for any number of threads.
     """
@@ -39,7 +39,7 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def carry_out(
+def execute(
     tasks: Iterator[Task], *, engine: str, jobs: int, plan: Path | None, progress: bool
 ) -> Generator[tuple[Task, Result]]:
     """Each task with its result, as they come; tasks are drawn when there is room for them.
@@ -51,7 +51,7 @@ def carry_out(
     engine : {"local", "ray"}
         Where.
     jobs : int
-        How many at once; 0, with Ray, for as many as the cluster takes.
+        How many concurrently; 0, with Ray, for as many as the cluster takes.
     plan : path, optional
         ``plan.json`` of the run's directory: a worker elsewhere that sees the same file there shares the directory.
     progress : bool
@@ -67,14 +67,14 @@ def carry_out(
 
         results = on_ray(tasks, jobs, plan)
     else:
-        results = _one_by_one(tasks, progress) if jobs == 1 else _at_once(tasks, jobs)
+        results = _sequentially(tasks, progress) if jobs == 1 else _concurrently(tasks, jobs)
     for task, result in results:
         if isinstance(result, OSError):
             raise result
         yield task, result
 
 
-def _one_by_one(tasks: Iterator[Task], progress: bool) -> Generator[tuple[Task, Result]]:
+def _sequentially(tasks: Iterator[Task], progress: bool) -> Generator[tuple[Task, Result]]:
     for task in tasks:
         yield task, attempt(task, progress=progress)
 
@@ -91,7 +91,7 @@ class _Stop(Callback):
             raise KeyboardInterrupt
 
 
-def _at_once(tasks: Iterator[Task], jobs: int) -> Generator[tuple[Task, Result]]:
+def _concurrently(tasks: Iterator[Task], jobs: int) -> Generator[tuple[Task, Result]]:
     """In threads: the core computes without Python's lock, and trials on a GPU share its context."""
     stopped = threading.Event()
     with ThreadPoolExecutor(jobs, thread_name_prefix="biorel-trial") as pool:

@@ -21,7 +21,7 @@ class Folds(NamedTuple):
         """The corpus as ``train`` and ``test``, with this fold held out."""
         return self.corpus.with_core(self.corpus._core.fold(number, len(self.numbers), self.by, self.seed))
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """As a protocol has it: ``10 folds by document``."""
         count = len(self.numbers)
         return f"{count} folds as the corpus gives them" if self.by == "given" else f"{count} folds by {self.by}"

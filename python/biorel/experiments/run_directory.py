@@ -65,6 +65,11 @@ class RunDirectory:
                 self.state(trial).unlink(missing_ok=True)
             yield self
 
+    @property
+    def plan_file(self) -> Path:
+        """What is being done."""
+        return self._journal.plan
+
     def state(self, trial: str) -> Path:
         """Where the training state of a trial is kept while it runs."""
         return self.path / "states" / f"{_file_name(trial)}.state"
@@ -74,7 +79,7 @@ class RunDirectory:
         return self.path / "models" / _file_name(trial)
 
     def finish(self, trial: str, record: Mapping[str, Any], predictions: list[dict[str, Any]] | None) -> None:
-        """Keep what a trial came to; once this returns, it survives whatever happens to this process."""
+        """Keep the result of a trial; once this returns, it survives whatever happens to this process."""
         if predictions is not None:
             lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in predictions)
             atomic_write(self._predictions(trial), "".join(lines))
@@ -85,6 +90,11 @@ class RunDirectory:
         """The predictions of a finished trial, a dict per instance."""
         with self._predictions(trial).open(encoding="utf-8") as file:
             return [json.loads(line) for line in file]
+
+    def write_tables(self, **tables: pd.DataFrame) -> None:
+        """Write tables for people to read, ``NAME.tsv``; nothing reads them back."""
+        for name, table in tables.items():
+            atomic_write(self.path / f"{name}.tsv", table.to_csv(sep="\t", index=False))
 
     def _predictions(self, trial: str) -> Path:
         return self.path / "predictions" / f"{_file_name(trial)}.jsonl"

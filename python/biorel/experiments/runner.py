@@ -123,7 +123,7 @@ def _is_done(name: str, trial: PlannedTrial, store: Store, retry_failed: bool) -
     record = store.records.get(name)
     if record is None:
         return False
-    if record["status"] == "failed":
+    if record.get("status") == "failed":
         return not retry_failed
     return not trial.keep_model or _exists(store.model(name))
 
