@@ -19,7 +19,9 @@ import biorel
 import numpy as np
 import pandas as pd
 import pytest
+from biorel import _journal
 from biorel.cli.main import main
+from biorel.prediction import output_directory
 from biorel.prediction.output_directory import PredictionDirectory
 
 KILLS = 3
@@ -199,7 +201,7 @@ def test_stopped_anywhere_it_goes_on(  # noqa: PLR0917
             calls += 1
             raise Killed
 
-    replace, append = Path.replace, PredictionDirectory._append
+    replace, append = Path.replace, _journal.append_lines
 
     def torn_replace(self: Path, target: Path) -> Path:
         if "relations" in str(target):
@@ -209,7 +211,7 @@ def test_stopped_anywhere_it_goes_on(  # noqa: PLR0917
             stop(place == "rename")
         return done
 
-    def torn_append(self: PredictionDirectory, path: Path, lines: list[str]) -> int:
+    def torn_append(path: Path, lines: list[str]) -> int:
         wanted = "errors" if path.name.startswith("errors") else "line"
         if lines and place == wanted:
             try:
@@ -218,11 +220,12 @@ def test_stopped_anywhere_it_goes_on(  # noqa: PLR0917
                 with path.open("ab") as file:  # half of it is on the disk
                     file.write(lines[0][: len(lines[0]) // 2].encode())
                 raise
-        return append(self, path, lines)
+        return append(path, lines)
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", torn_replace)
-        patched.setattr(PredictionDirectory, "_append", torn_append)
+        for module in (_journal, output_directory):
+            patched.setattr(module, "append_lines", torn_append)
         with contextlib.suppress(Killed):
             stream(model, folder, tmp_path / "out")
     assert calls >= min(moment, {"errors": 1}.get(place, 6))
