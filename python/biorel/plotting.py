@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from biorel._tables import require_columns
 from biorel.errors import ConfigError
 from biorel.training.run import Run
 
@@ -113,8 +114,7 @@ def plot_faithfulness(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     >>> biorel.plot_faithfulness(biorel.faithfulness(masked, samples=20)).get_xlabel()
     'words masked'
     """
-    if not {"words", "ranking", "drop", "low", "high"} <= set(table.columns):
-        raise ConfigError("table: must be what faithfulness gives", "table")
+    require_columns(table, ["words", "ranking", "drop", "low", "high"], "table", "give what faithfulness returns")
     if ax is None:
         _, ax = pyplot().subplots(figsize=(5, 3.5), layout="constrained")
     styles = {

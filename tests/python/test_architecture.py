@@ -12,7 +12,7 @@ TOP = Path(__file__).parents[2] / "python" / "biorel"
 # From the bottom up. A package imports from those before it and from itself; modules in one row do not know each other.
 ORDER = [
     ["_biorel", "errors", "_types"],
-    ["_extension", "_files", "_pickling"],
+    ["_extension", "_files", "_pickling", "_tables"],
     ["_journal"],
     ["data"],
     ["evaluation"],

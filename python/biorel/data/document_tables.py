@@ -80,16 +80,18 @@ def documents_from_rows(rows: pd.DataFrame) -> list[Document]:
     >>> biorel.documents_from_rows(rows)
     [Document('d1', 14 characters, 1 entities, 0 relations)]
     """
-    check_columns(rows.columns)
+    check_columns("rows", rows.columns)
     return [document_of_row(row, f"rows: row {number}") for number, row in enumerate(rows.to_dict("records"))]
 
 
-def check_columns(columns: Iterable[Any]) -> None:
-    """Raise when something that every document needs is missing."""
+def check_columns(
+    table: str, columns: Iterable[object], needed: Iterable[str] = ("document", "text", "entities")
+) -> None:
+    """Raise CorpusError when a table lacks a column; by default one that every document needs."""
     there = [str(name) for name in columns]
-    for name in ("document", "text", "entities"):
+    for name in needed:
         if name not in there:
-            raise CorpusError(f"rows: no column `{name}`; the columns are {', '.join(there)}", "rows")
+            raise CorpusError(f"{table}: no column `{name}`; the columns are {', '.join(there)}", table)
 
 
 def document_of_row(row: Mapping[Any, Any], place: str) -> Document:
@@ -214,10 +216,7 @@ def documents_from_tables(
 def _rows(table: str, frame: pd.DataFrame | None, needed: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if frame is None or len(frame) == 0:
         return
-    missing = [name for name in needed if name not in frame.columns]
-    if missing:
-        there = ", ".join(map(str, frame.columns))
-        raise CorpusError(f"{table}: no column `{missing[0]}`; the columns are {there}", table)
+    check_columns(table, frame.columns, needed)
     for number, row in enumerate(frame.to_dict("records")):
         place = f"{table}: row {number}"
         for name in needed:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from biorel import _biorel
+from biorel._tables import require_columns
 from biorel.errors import ConfigError
 from biorel.evaluation.scores import Scores
 
@@ -57,9 +58,7 @@ def faithfulness(masked: pd.DataFrame, *, samples: int = 10_000, level: float = 
     [[1, 'attention'], [1, 'encoder']]
     """
     needed = ["instance", "document", "ranking", "words", "pieces", "before", "drop", "changed", "matched_after"]
-    missing = [name for name in needed if name not in masked.columns]
-    if missing:
-        raise ConfigError(f"masked: has no column {', '.join(missing)}; give the table of mask_words()", "masked")
+    require_columns(masked, needed, "masked", "give the table of mask_words()")
     draws = _Draws(samples, level, seed)
     over_pieces, over_words = (
         ["over_random", "over_low", "over_high"],

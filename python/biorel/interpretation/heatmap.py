@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from biorel._tables import require_columns
 from biorel._types import PathLike
 from biorel.errors import ConfigError
 from biorel.plotting import ORANGE, close, named_rows, pyplot
@@ -232,10 +233,7 @@ def gallery(weights: pd.DataFrame, right: pd.DataFrame, wrong: pd.DataFrame, *, 
     """
     needed = ["id", "gold", "predicted", "probability"]
     for field, table in (("right", right), ("wrong", wrong)):
-        missing = [name for name in needed if name not in table.columns]
-        if missing:
-            message = f"{field}: has no column {', '.join(missing)}; give the table of predictions()"
-            raise ConfigError(message, field)
+        require_columns(table, needed, field, "give the table of predictions()")
     both = right[needed].merge(wrong[needed], on="id", suffixes=("", "_wrong"))
     both = both[both["id"].isin(weights["instance"])]
     if both.empty:

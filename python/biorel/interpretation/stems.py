@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from biorel import _biorel
+from biorel._tables import require_columns
 from biorel.errors import ConfigError
 
 # Words of grammar: the stop words of `stop_words="english"`.
@@ -276,10 +277,7 @@ def _counted(
 ) -> tuple[pd.DataFrame, str]:
     """The words that count, and the negative label."""
     needed = ["instance", "document", "word", "stem", "weight", "distance", "is_entity", "gold", "predicted"]
-    missing = [column for column in needed if column not in weights.columns]
-    if missing:
-        message = f"{name}: has no column {', '.join(missing)}; give the table of run.attention() or model.attention()"
-        raise ConfigError(message, name)
+    require_columns(weights, needed, name, "give the table of run.attention() or model.attention()")
     if "relative" not in weights.columns:
         words = weights.groupby("instance")["weight"].transform("size")
         weights = weights.assign(relative=weights["weight"] * words)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import pandas as pd
+from biorel._tables import markdown_table, markdown_text
 from biorel.errors import ConfigError
 from biorel.evaluation.scores import MEASURES
 from biorel.models.hub import ALIASES, CARD
@@ -160,10 +161,12 @@ def _metrics(table: pd.DataFrame, about: Mapping[str, Any], headline: str) -> li
 def _body(about: Mapping[str, Any], name: str, tables: list[pd.DataFrame], front: Mapping[str, Any]) -> list[str]:
     task, training = about["task"], about["training"]
     what = TASKS.get(task["name"], "relations between two entities of a sentence")
-    encoder = front.get("base_model") or f"a directory of the author, `{_plain(os.path.basename(about['encoder']))}`"
+    encoder = (
+        front.get("base_model") or f"a directory of the author, `{markdown_text(os.path.basename(about['encoder']))}`"
+    )
     negative = None if task["negative"] is None else task["labels"][task["negative"]]
     lines = [
-        f"# {_plain(Path(name).name)}",
+        f"# {markdown_text(Path(name).name)}",
         "",
         f"A classifier of {what} in biomedical sentences, fine-tuned with biorel {about['version']}: BERT with the "
         f"head `{training['head']}` of Su & Vijay-Shanker (BIBM 2020).",
@@ -182,8 +185,8 @@ def _body(about: Mapping[str, Any], name: str, tables: list[pd.DataFrame], front
         "",
         "## What it decides",
         "",
-        f"Labels: {', '.join(f'`{_plain(label)}`' for label in task['labels'])}."
-        + ("" if negative is None else f" `{_plain(negative)}` means that the sentence states no relation."),
+        f"Labels: {', '.join(f'`{markdown_text(label)}`' for label in task['labels'])}."
+        + ("" if negative is None else f" `{markdown_text(negative)}` means that the sentence states no relation."),
         "",
         *(_pair_line(rule) for rule in task["candidates"]["rules"]),
         f"Marking: `{about['marking']}`, {MARKINGS[about['marking']]}.",
@@ -192,7 +195,8 @@ def _body(about: Mapping[str, Any], name: str, tables: list[pd.DataFrame], front
         "",
     ]
     for table in tables:
-        lines += [f"{_plain(table.attrs['protocol'])}.", "", *_markdown(table), ""]
+        rows = ([_cell(value) for value in row] for row in table.itertuples(index=False))
+        lines += [f"{markdown_text(table.attrs['protocol'])}.", "", *markdown_table(table.columns, rows), ""]
     if not tables:
         lines += ["None were given when the model was saved (`model.save(..., scores=run.scores)`).", ""]
     lines += [
@@ -207,7 +211,7 @@ def _body(about: Mapping[str, Any], name: str, tables: list[pd.DataFrame], front
         "",
         "| setting | value |",
         "|---|---|",
-        *(f"| {setting} | {_plain(_value(value))} |" for setting, value in training.items()),
+        *(f"| {setting} | {markdown_text(_value(value))} |" for setting, value in training.items()),
         "",
         "## Limits",
         "",
@@ -220,7 +224,7 @@ def _body(about: Mapping[str, Any], name: str, tables: list[pd.DataFrame], front
         "",
         "## Licence",
         "",
-        f"`{_plain(str(front['license']))}`."
+        f"`{markdown_text(str(front['license']))}`."
         if front.get("license")
         else "Not stated. The terms of the encoder and of the training data bind whoever passes the model on.",
     ]
@@ -228,7 +232,7 @@ def _body(about: Mapping[str, Any], name: str, tables: list[pd.DataFrame], front
 
 
 def _pair_line(rule: Sequence[Sequence[str]]) -> str:
-    first, second = (", ".join(f"`{_plain(kind)}`" for kind in kinds) for kinds in rule)
+    first, second = (", ".join(f"`{markdown_text(kind)}`" for kind in kinds) for kinds in rule)
     return f"Pairs: a first entity of type {first}; a second of type {second}.\n"
 
 
@@ -242,24 +246,14 @@ def _example(task: Mapping[str, Any]) -> str:
     return json.dumps({"text": text, "entities": entities}, ensure_ascii=False)
 
 
-def _markdown(table: pd.DataFrame) -> list[str]:
-    def cell(value: Any) -> str:
-        if pd.isna(value):
-            return ""
-        return f"{value:.4f}" if isinstance(value, float) else _plain(str(value))
-
-    names = [_plain(str(name)) for name in table.columns]
-    rows = [" | ".join(cell(value) for value in row) for row in table.itertuples(index=False)]
-    return [f"| {' | '.join(names)} |", "|---" * len(names) + "|", *(f"| {row} |" for row in rows)]
+def _cell(value: Any) -> str:
+    if pd.isna(value):
+        return ""
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _plain(text: str) -> str:
-    """A name that stays in its cell and is no mark-up."""
-    return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
 
 
 def _yaml(value: Any, indent: int = 0) -> list[str]:

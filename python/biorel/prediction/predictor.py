@@ -116,7 +116,7 @@ class Predictor:
         return table_of(self._model(), documents_of(documents), settings, related=related, threshold=threshold)
 
     def _of_rows(self, rows: pd.DataFrame) -> pd.DataFrame:
-        check_columns(rows.columns)
+        check_columns("rows", rows.columns)
         made = []
         failures: list[tuple[str | None, str | None, str]] = []
         for row in rows.to_dict("records"):

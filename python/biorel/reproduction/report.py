@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from biorel._biorel import __version__
 from biorel._files import atomic_write
+from biorel._tables import markdown_table
 from biorel.plotting import close
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class Report:
             for note in section.notes:
                 lines += [note, ""]
             for table in section.tables.values():
-                lines += [_markdown(table), ""]
+                text = _text(table)
+                lines += [*markdown_table(text.columns, text.values.tolist()), ""]
             lines += [f"![{name}]({name}.svg)\n" for name in section.pictures]
             lines += [f"[{name}]({name}.html)\n" for name in section.html]
         return "\n".join(lines).rstrip() + "\n"
@@ -125,12 +127,6 @@ def _cell(value: Any, decimals: int) -> str:
     if isinstance(value, float):
         return f"{value:.{decimals}f}"
     return f"{value:,}" if isinstance(value, (int, np.integer)) else str(value)
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    text = _text(table)
-    rows = [list(text.columns), ["---"] * len(text.columns), *text.values.tolist()]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
 
 
 def _svg(axes: Axes) -> str:
