@@ -101,7 +101,7 @@ def states() -> None:
     }
     scores = {"step": 1, "epoch": 1, "loss": 0.7, "precision": 0.5, "recall": 0.5, "f1": 0.5, "best": True}
     for steps in (0, 1, 2):
-        header = {"format": 2, "fingerprint": "", "steps": steps, "best": False}
+        header = {"format": 3, "fingerprint": "", "steps": steps, "best": False}
         header["history"] = [step | {"step": number + 1, "seconds": 0.1} for number in range(steps)]
         header["evaluations"] = [scores | {"step": number + 1, "seconds": 0.1} for number in range(steps)]
         seed("states", 1, json.dumps(header).encode())

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
+use strum::{IntoStaticStr, VariantArray};
+
 use crate::{Error, Result};
 
 /// What the classifier reads (paper, section III-B). With `h_CLS` the last layer's `[CLS]` vector, `h_1..h_N` the last
@@ -115,8 +117,9 @@ impl FromStr for Backend {
 }
 
 /// In which numbers the large products are computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Precision {
     /// bf16 on a GPU, and where the processor has instructions for it, else f32.
     #[default]
@@ -127,29 +130,7 @@ pub enum Precision {
     Bf16,
 }
 
-impl Precision {
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        }
-    }
-}
-
-impl FromStr for Precision {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "auto" => Ok(Self::Auto),
-            "f32" => Ok(Self::F32),
-            "bf16" => Ok(Self::Bf16),
-            _ => Err(Error::config("precision", format!("`{name}` is unknown; choose one of auto, f32, bf16"))),
-        }
-    }
-}
+named!(Precision, "precision");
 
 /// What to do with an instance whose two entities, with all between them, do not fit into `max_length`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -165,42 +146,6 @@ pub enum TooLong {
     Join,
 }
 
-impl FromStr for TooLong {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "error" => Ok(Self::Error),
-            "drop" => Ok(Self::Drop),
-            "join" => Ok(Self::Join),
-            _ => Err(Error::config("too_long", format!("`{name}` is unknown; choose one of error, drop, join"))),
-        }
-    }
-}
-
-/// Which weights a run with held-out data returns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Keep {
-    /// Those of the best evaluation.
-    #[default]
-    Best,
-    /// Those after the last step.
-    Last,
-}
-
-impl FromStr for Keep {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "best" => Ok(Self::Best),
-            "last" => Ok(Self::Last),
-            _ => Err(Error::config("keep", format!("`{name}` is unknown; choose one of best, last"))),
-        }
-    }
-}
-
 /// Where code and paper differ, whose way is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -208,17 +153,6 @@ pub enum Compat {
     /// The paper's published code: every instance is padded to `max_length`, and the heads read all positions but the
     /// first and the last, `[SEP]` and padding included. The paper's text says that they read the words.
     Su2020,
-}
-
-impl FromStr for Compat {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "su2020" => Ok(Self::Su2020),
-            _ => Err(Error::config("compat", format!("`{name}` is unknown; there is su2020, or none"))),
-        }
-    }
 }
 
 /// How a model is fine-tuned.
@@ -243,54 +177,57 @@ pub struct TrainingSettings {
     pub seed: u64,
     /// Share of the steps during which the learning rate rises linearly from 0; it then falls linearly to 0: from the peak
     /// or, with `compat`, as BERT's own optimizer has it (see [`crate::train::Schedule::learning_rate`]).
-    pub warmup: f64,
+    pub warmup_ratio: f64,
     /// Decoupled weight decay; biases and LayerNorm parameters are exempt.
     pub weight_decay: f64,
     /// The gradient is scaled down to this global L2 norm; 0 turns clipping off.
     pub max_grad_norm: f64,
-    /// Adam's decay rates of the two moments.
-    pub betas: [f64; 2],
+    /// Adam's decay rate of the first moment.
+    pub adam_beta1: f64,
+    /// Adam's decay rate of the second moment.
+    pub adam_beta2: f64,
     /// Adam's epsilon.
-    pub epsilon: f64,
+    pub adam_epsilon: f64,
     /// Correct the moments' bias towards zero. BERT's own optimizer does not.
     pub bias_correction: bool,
     /// Dropout of hidden states and of attention probabilities; `None` takes the encoder's own rates.
     pub dropout: Option<f32>,
     /// Dropout before the classifier.
     pub head_dropout: f32,
-    /// Batches per optimizer step: a step sees `batch_size * accumulation` instances, in memory for `batch_size`.
-    pub accumulation: usize,
+    /// Batches per optimizer step: a step sees `batch_size` times this many instances, in the memory of `batch_size`.
+    pub gradient_accumulation_steps: usize,
     /// Weight of each label in the loss.
     pub class_weights: Option<ClassWeights>,
     /// Focal loss: instances whose label has probability p count `(1 - p)^focal_gamma`; 0 is plain cross-entropy.
     pub focal_gamma: f64,
     /// The learning rate of each layer is this times that of the layer above; 1 for one rate.
-    pub layer_decay: f64,
+    pub layerwise_lr_decay: f64,
     /// Freeze the embeddings and this many layers from the first; `None` trains everything.
     pub freeze: Option<usize>,
     /// Negative training instances per positive one, drawn by the seed; `None` keeps all.
-    pub negatives: Option<f64>,
+    pub negative_ratio: Option<f64>,
     /// Steps between two evaluations on held-out data; `None` evaluates at the end of each epoch.
-    pub evaluate_every: Option<usize>,
+    pub eval_steps: Option<usize>,
     /// Stop after this many evaluations in a row that were no better than the best.
     pub patience: Option<usize>,
-    /// Which weights are returned where there is held-out data.
-    pub keep: Keep,
+    /// With held-out data, return the weights of the best evaluation; otherwise those after the last step.
+    pub load_best_model: bool,
     /// Follow the reference code where it departs from the paper; `None` follows the paper.
     pub compat: Option<Compat>,
     /// Compute the layers' activations again in the backward instead of keeping them.
-    pub checkpoint_layers: bool,
+    pub gradient_checkpointing: bool,
     /// In which numbers the large products are computed; a finished run says which of the two it was.
     pub precision: Precision,
 }
 
-/// Weights of the labels in the loss.
+/// Weights of the labels in the loss. Written as `"balanced"`, or as the list of weights.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", expecting = "must be \"balanced\" or one number for each label")]
 pub enum ClassWeights {
     /// Inversely proportional to the label's frequency: `instances / (labels * count)`, as scikit-learn's.
     Balanced,
     /// One weight per label, in the task's order.
+    #[serde(untagged)]
     Given(Vec<f64>),
 }
 
@@ -305,25 +242,26 @@ impl Default for TrainingSettings {
             max_length: 128,
             too_long: TooLong::Join,
             seed: 1,
-            warmup: 0.1,
+            warmup_ratio: 0.1,
             weight_decay: 0.01,
             max_grad_norm: 1.0,
-            betas: [0.9, 0.999],
-            epsilon: 1e-6,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-6,
             bias_correction: false,
             dropout: None,
             head_dropout: 0.1,
-            accumulation: 1,
+            gradient_accumulation_steps: 1,
             class_weights: None,
             focal_gamma: 0.0,
-            layer_decay: 1.0,
+            layerwise_lr_decay: 1.0,
             freeze: None,
-            negatives: None,
-            evaluate_every: None,
+            negative_ratio: None,
+            eval_steps: None,
             patience: None,
-            keep: Keep::Best,
+            load_best_model: true,
             compat: None,
-            checkpoint_layers: false,
+            gradient_checkpointing: false,
             precision: Precision::Auto,
         }
     }
@@ -355,7 +293,12 @@ impl TrainingSettings {
             check(u32::try_from(steps).is_ok(), "max_steps", "below 2^32", &steps)?;
         }
         check((4..=512).contains(&self.max_length), "max_length", "from 4 to 512", &self.max_length)?;
-        check((0.0..=1.0).contains(&self.warmup), "warmup", "from 0 to 1 (a share of the steps)", &self.warmup)?;
+        check(
+            (0.0..=1.0).contains(&self.warmup_ratio),
+            "warmup_ratio",
+            "from 0 to 1 (a share of the steps)",
+            &self.warmup_ratio,
+        )?;
         check(
             finite(self.weight_decay) && (0.0..=1.0).contains(&self.weight_decay),
             "weight_decay",
@@ -368,36 +311,34 @@ impl TrainingSettings {
             "0 (no clipping) or positive",
             &self.max_grad_norm,
         )?;
-        for beta in self.betas {
-            check((0.0..1.0).contains(&beta), "betas", "from 0 to below 1", &beta)?;
+        for (beta, field) in [(self.adam_beta1, "adam_beta1"), (self.adam_beta2, "adam_beta2")] {
+            check((0.0..1.0).contains(&beta), field, "from 0 to below 1", &beta)?;
         }
-        check(finite(self.epsilon) && self.epsilon > 0.0, "epsilon", "positive", &self.epsilon)?;
+        let epsilon = self.adam_epsilon;
+        check(finite(epsilon) && epsilon > 0.0, "adam_epsilon", "positive", &epsilon)?;
         for (rate, field) in [(self.dropout.unwrap_or(0.0), "dropout"), (self.head_dropout, "head_dropout")] {
             check((0.0..1.0).contains(&rate), field, "from 0 to below 1", &rate)?;
         }
-        check((1..=65_536).contains(&self.accumulation), "accumulation", "from 1 to 65536", &self.accumulation)?;
+        let batches = self.gradient_accumulation_steps;
+        check((1..=65_536).contains(&batches), "gradient_accumulation_steps", "from 1 to 65536", &batches)?;
         check(
             self.focal_gamma == 0.0 || (1.0..=10.0).contains(&self.focal_gamma),
             "focal_gamma",
             "0 (off) or from 1 to 10",
             &self.focal_gamma,
         )?;
-        check(
-            self.layer_decay > 0.0 && self.layer_decay <= 1.0,
-            "layer_decay",
-            "above 0 and at most 1",
-            &self.layer_decay,
-        )?;
+        let decay = self.layerwise_lr_decay;
+        check(decay > 0.0 && decay <= 1.0, "layerwise_lr_decay", "above 0 and at most 1", &decay)?;
         if let Some(ClassWeights::Given(weights)) = &self.class_weights {
             for weight in weights {
                 check(finite(*weight) && *weight >= 0.0, "class_weights", "0 or positive", weight)?;
             }
             check(weights.iter().any(|w| *w > 0.0), "class_weights", "positive for at least one label", &"all zero")?;
         }
-        if let Some(negatives) = self.negatives {
-            check(finite(negatives) && negatives > 0.0, "negatives", "positive", &negatives)?;
+        if let Some(ratio) = self.negative_ratio {
+            check(finite(ratio) && ratio > 0.0, "negative_ratio", "positive", &ratio)?;
         }
-        for (count, field) in [(self.evaluate_every, "evaluate_every"), (self.patience, "patience")] {
+        for (count, field) in [(self.eval_steps, "eval_steps"), (self.patience, "patience")] {
             check(count != Some(0), field, "at least 1", &0)?;
         }
         Ok(())
@@ -442,22 +383,22 @@ mod tests {
         refused(TrainingSettings { epochs: 0, ..default() }, "epochs");
         refused(TrainingSettings { max_steps: Some(1 << 32), ..default() }, "max_steps");
         refused(TrainingSettings { max_length: 513, ..default() }, "max_length");
-        refused(TrainingSettings { warmup: 1.5, ..default() }, "warmup");
+        refused(TrainingSettings { warmup_ratio: 1.5, ..default() }, "warmup_ratio");
         refused(TrainingSettings { weight_decay: -0.1, ..default() }, "weight_decay");
         refused(TrainingSettings { max_grad_norm: f64::INFINITY, ..default() }, "max_grad_norm");
-        refused(TrainingSettings { betas: [0.9, 1.0], ..default() }, "betas");
-        refused(TrainingSettings { epsilon: 0.0, ..default() }, "epsilon");
+        refused(TrainingSettings { adam_beta2: 1.0, ..default() }, "adam_beta2");
+        refused(TrainingSettings { adam_epsilon: 0.0, ..default() }, "adam_epsilon");
         refused(TrainingSettings { dropout: Some(1.0), ..default() }, "dropout");
         refused(TrainingSettings { head_dropout: -0.1, ..default() }, "head_dropout");
-        refused(TrainingSettings { accumulation: 0, ..default() }, "accumulation");
+        refused(TrainingSettings { gradient_accumulation_steps: 0, ..default() }, "gradient_accumulation_steps");
         refused(TrainingSettings { focal_gamma: 0.5, ..default() }, "focal_gamma");
-        refused(TrainingSettings { layer_decay: 0.0, ..default() }, "layer_decay");
+        refused(TrainingSettings { layerwise_lr_decay: 0.0, ..default() }, "layerwise_lr_decay");
         let weights = |weights: &[f64]| Some(ClassWeights::Given(weights.to_vec()));
         refused(TrainingSettings { class_weights: weights(&[1.0, -1.0]), ..default() }, "class_weights");
         refused(TrainingSettings { class_weights: weights(&[0.0, 0.0]), ..default() }, "class_weights");
-        refused(TrainingSettings { negatives: Some(0.0), ..default() }, "negatives");
-        refused(TrainingSettings { negatives: Some(f64::NAN), ..default() }, "negatives");
-        refused(TrainingSettings { evaluate_every: Some(0), ..default() }, "evaluate_every");
+        refused(TrainingSettings { negative_ratio: Some(0.0), ..default() }, "negative_ratio");
+        refused(TrainingSettings { negative_ratio: Some(f64::NAN), ..default() }, "negative_ratio");
+        refused(TrainingSettings { eval_steps: Some(0), ..default() }, "eval_steps");
         refused(TrainingSettings { patience: Some(0), ..default() }, "patience");
     }
 }

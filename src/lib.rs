@@ -17,6 +17,9 @@
 
 #![warn(clippy::iter_over_hash_type)] // see clippy.toml
 
+#[macro_use]
+mod named;
+
 mod atomic;
 pub mod attention;
 pub mod config;

@@ -99,7 +99,8 @@ fn settings(head: HeadKind) -> TrainingSettings {
 #[test]
 fn from_a_table_to_a_model_that_classifies_and_explains_itself() {
     let here = Setting::new();
-    let settings = TrainingSettings { negatives: Some(2.0), max_steps: Some(150), ..settings(HeadKind::Attention) };
+    let settings =
+        TrainingSettings { negative_ratio: Some(2.0), max_steps: Some(150), ..settings(HeadKind::Attention) };
     let lost = vec![0; here.corpus.task.labels.len()];
     let run = FineTune { held_out: Some(HeldOut { instances: &here.test, lost: &lost }), ..here.run(&settings) };
     let mut events = Vec::new();

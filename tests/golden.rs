@@ -221,7 +221,7 @@ fn ten_steps<O: Ops>(ops: &O, network: &Network, file: &HashMap<String, Tensor>,
         TrainingSettings {
             head: network.head,
             learning_rate: 1e-3,
-            epsilon: if bias_correction { 1e-8 } else { 1e-6 },
+            adam_epsilon: if bias_correction { 1e-8 } else { 1e-6 },
             bias_correction,
             max_steps: Some(10),
             dropout: Some(0.0),

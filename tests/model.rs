@@ -209,7 +209,8 @@ fn directories_that_are_no_models() {
         assert!(message.contains(expected), "{message}");
     };
     broken("{", "", "not a model card");
-    broken("\"format\": 1", "\"format\": 2", "newer biorel");
+    broken("\"format\": 2", "\"format\": 3", "newer biorel");
+    broken("\"format\": 2", "\"format\": 1", "earlier biorel");
     broken("\"head\": \"lstm\"", "\"head\": \"attention\"", "head.attention.weight");
     broken("\"advise\",", "", "head.classifier.weight");
     broken("\"max_length\": 24", "\"max_length\": 0", "max_length");

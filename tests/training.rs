@@ -1,7 +1,7 @@
 //! The training loop: it learns, it repeats itself to the bit, it stops when asked, and it notices divergence.
 
 use biorel::Error;
-use biorel::config::{Backend, ClassWeights, HeadKind, Keep, Precision, TrainingSettings};
+use biorel::config::{Backend, ClassWeights, HeadKind, Precision, TrainingSettings};
 use biorel::corpus::{Span, Task};
 use biorel::encode::{Features, Instance};
 use biorel::model::head::Weighs;
@@ -261,7 +261,7 @@ fn accumulated_batches_are_one_large_batch() {
         class_weights: Some(ClassWeights::Balanced),
         ..settings(HeadKind::Attention)
     };
-    let parts = TrainingSettings { batch_size: 4, accumulation: 4, ..whole.clone() };
+    let parts = TrainingSettings { batch_size: 4, gradient_accumulation_steps: 4, ..whole.clone() };
     let [whole, parts] = [whole, parts].map(|s| train(Backend::Cpu, 2, &s, &mut |_| Ok(())).unwrap());
     for (a, b) in whole.history.iter().zip(&parts.history) {
         assert_eq!((a.instances, a.tokens), (b.instances, b.tokens));
@@ -296,14 +296,14 @@ fn frozen_parameters_stay_and_lower_layers_learn_slower() {
         trained.weights.values.iter().zip(&start.values).map(change).collect()
     };
     let plain =
-        TrainingSettings { max_steps: Some(4), warmup: 0.0, weight_decay: 0.0, ..settings(HeadKind::Attention) };
+        TrainingSettings { max_steps: Some(4), warmup_ratio: 0.0, weight_decay: 0.0, ..settings(HeadKind::Attention) };
     assert!(moved(&plain).iter().all(|change| *change > 0.0));
     let frozen = moved(&TrainingSettings { freeze: Some(1), ..plain.clone() });
     for (index, change) in frozen.iter().enumerate() {
         assert_eq!(*change > 0.0, index >= 17, "{} {change}", start.specs[index].name);
     }
     // Adam's steps have the size of the rate: the first layer and the embeddings move 100 and 10,000 times less.
-    let slow = moved(&TrainingSettings { layer_decay: 0.01, ..plain.clone() });
+    let slow = moved(&TrainingSettings { layerwise_lr_decay: 0.01, ..plain.clone() });
     let largest = |range: std::ops::Range<usize>| slow[range].iter().copied().fold(0.0, f64::max);
     let (embeddings, first, last, head) = (largest(0..5), largest(5..17), largest(17..29), largest(29..slow.len()));
     for (lower, upper) in [(embeddings, first), (first, last), (last, head)] {
@@ -386,7 +386,7 @@ fn divergence_names_the_step() {
     let mut settings = settings(HeadKind::Cls);
     settings.learning_rate = 1.0;
     settings.max_grad_norm = 0.0;
-    settings.warmup = 0.0;
+    settings.warmup_ratio = 0.0;
     let network = network(HeadKind::Cls);
     let mut weights = Weights::initial(network.specs(), 1);
     let last = weights.values.len() - 2;
@@ -467,7 +467,7 @@ fn the_best_weights_on_held_out_data_are_kept() {
     assert!((chosen.loss - loss / 100.0).abs() < 1e-9);
 
     // Evaluating changes nothing about the training; the last weights are those of a run without it.
-    let last = TrainingSettings { keep: Keep::Last, ..settings.clone() };
+    let last = TrainingSettings { load_best_model: false, ..settings.clone() };
     let with = train_with_dev(&last, None, &mut |_| false).unwrap();
     let (network, weights) = (network(last.head), Weights::initial(network(last.head).specs(), last.seed));
     let (train, on_event): (_, OnEvent<'_>) = (features(64, 0), &mut |_| Ok(()));
@@ -478,8 +478,7 @@ fn the_best_weights_on_held_out_data_are_kept() {
 
 #[test]
 fn training_stops_when_patience_is_exhausted() {
-    let settings =
-        TrainingSettings { evaluate_every: Some(2), patience: Some(3), max_steps: Some(400), ..dev_settings() };
+    let settings = TrainingSettings { eval_steps: Some(2), patience: Some(3), max_steps: Some(400), ..dev_settings() };
     let trained = train_with_dev(&settings, None, &mut |_| false).unwrap();
     assert!(trained.history.len() < 400 && !trained.interrupted);
     let [.., best, a, b, c] = &trained.evaluations[..] else { panic!("{:?}", trained.evaluations) };
@@ -490,10 +489,10 @@ fn training_stops_when_patience_is_exhausted() {
 #[test]
 fn a_run_stopped_around_an_evaluation_goes_on_to_the_same_bits() {
     let directory = tempfile::tempdir().unwrap();
-    for keep in [Keep::Best, Keep::Last] {
-        let settings = TrainingSettings { evaluate_every: Some(4), patience: Some(4), keep, ..dev_settings() };
+    for load_best_model in [true, false] {
+        let settings = TrainingSettings { eval_steps: Some(4), patience: Some(4), load_best_model, ..dev_settings() };
         let whole = train_with_dev(&settings, None, &mut |_| false).unwrap();
-        let path = directory.path().join(format!("{keep:?}"));
+        let path = directory.path().join(format!("{load_best_model}"));
         // Before, during and after evaluations, and between them.
         let mut seen = 0;
         let mut stops: Vec<Stop> = vec![
@@ -539,8 +538,8 @@ fn held_out_data_that_cannot_be_scored_is_refused() {
     assert!(refused(&default, Some(&unlabelled)).contains("dev: every instance needs"));
     let settings = TrainingSettings { patience: Some(1), ..default.clone() };
     assert!(refused(&settings, None).starts_with("patience: needs held-out data"));
-    let settings = TrainingSettings { evaluate_every: Some(1), ..default };
-    assert!(refused(&settings, None).starts_with("evaluate_every: needs held-out data"));
+    let settings = TrainingSettings { eval_steps: Some(1), ..default };
+    assert!(refused(&settings, None).starts_with("eval_steps: needs held-out data"));
 }
 
 #[test]
@@ -557,7 +556,7 @@ fn negatives_are_drawn_by_the_seed_and_positives_stay() {
     assert_eq!(draw(2.5, 1), drawn);
     assert_ne!(draw(2.5, 2), drawn);
     assert_eq!(draw(100.0, 1), all, "where there are not so many, all stay");
-    assert!(fewer_negatives(&all, None, 1.0, 1).unwrap_err().to_string().starts_with("negatives"));
+    assert!(fewer_negatives(&all, None, 1.0, 1).unwrap_err().to_string().starts_with("negative_ratio"));
 }
 
 fn blank() -> Instance {

@@ -27,7 +27,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--max-steps", type=int, help="stop after so many steps, without scores")
     parser.add_argument("--speed", type=int, help="measure so many steps after two to warm up")
-    parser.add_argument("--checkpoint-layers", action="store_true", help="compute activations twice to save memory")
+    parser.add_argument(
+        "--gradient-checkpointing", action="store_true", help="compute activations twice to save memory"
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
@@ -64,7 +66,7 @@ def main() -> None:
         max_length=options.max_length,
         max_steps=options.max_steps if options.speed is None else options.speed + 2,
         too_long="join",
-        checkpoint_layers=options.checkpoint_layers,
+        gradient_checkpointing=options.gradient_checkpointing,
         device=options.device,
         precision=options.precision,
         threads=options.threads,

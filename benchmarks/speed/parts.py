@@ -257,8 +257,8 @@ def inference(context: Context) -> list[Program]:
 def memory(context: Context) -> list[Program]:
     """AIMed in batches of 32, then 8 texts of 512 pieces."""
     ours = [context.biorel_train(engine, "base", 2) for engine in context.engines]
-    less = context.biorel_train("f32", "base", 2, "--checkpoint-layers")
-    ours.append(Program("biorel f32, checkpoint_layers", less.command))
+    less = context.biorel_train("f32", "base", 2, "--gradient-checkpointing")
+    ours.append(Program("biorel f32, gradient_checkpointing", less.command))
     baselines = [
         context.baseline_train("fp32", "base", 1),
         context.baseline_train("fp32, gradient checkpointing", "base", 1, "--gradient-checkpointing"),
@@ -270,7 +270,7 @@ def memory(context: Context) -> list[Program]:
     baseline_options = ["--encoder", "base", "--points", point, "--repeats", "1"]
     long = [
         context.measure("biorel f32, 8 x 512", "steps", *options),
-        context.measure("biorel f32, checkpoint_layers, 8 x 512", "steps", *options, "recompute=1"),
+        context.measure("biorel f32, gradient_checkpointing, 8 x 512", "steps", *options, "recompute=1"),
         context.baseline_measure("PyTorch fp32, 8 x 512", "steps", *baseline_options),
         context.baseline_measure(
             "PyTorch fp32, checkpointing, 8 x 512", "steps", *baseline_options, "--gradient-checkpointing"

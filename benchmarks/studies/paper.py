@@ -21,7 +21,7 @@ from runlog import commit, cpu_features, cpu_name
 CORPORA = {"aimed": "aimed/aimed_pairs.tsv", "ddi": "ddi/DDICorpus-2013.zip", "chemprot": "chemprot"}
 ITEMS = ["table1", "table3", "table4", "table5", "figure4", "faithfulness"]
 # A fraction of an epoch, half of it related pairs: one to two hours for seven heads on two busy cores.
-SCHEDULE = {"max_steps": 200, "batch_size": 16, "learning_rate": 8e-5, "negatives": 1.0, "freeze": 0}
+SCHEDULE = {"max_steps": 200, "batch_size": 16, "learning_rate": 8e-5, "negative_ratio": 1.0, "freeze": 0}
 
 
 def main() -> None:

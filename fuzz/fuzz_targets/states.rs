@@ -49,7 +49,7 @@ fn run(stop: bool) -> biorel::Result<Trained> {
     let settings = TrainingSettings {
         batch_size: 2,
         max_steps: Some(STEPS),
-        evaluate_every: Some(1),
+        eval_steps: Some(1),
         max_length: 8,
         ..TrainingSettings::default()
     };

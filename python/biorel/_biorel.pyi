@@ -306,8 +306,8 @@ def finetune(
     *,
     dev: tuple[Instances, list[int]] | None,
     compute: Compute,
-    state: str | None,
-    state_every: int,
+    checkpoint: str | None,
+    save_steps: int,
     report: Callable[[str, _Columns, int], None] | None,
 ) -> Outcome: ...
 def attention(model: Model, instances: Instances, kind: str, compute: Compute) -> _Columns: ...

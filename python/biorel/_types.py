@@ -9,7 +9,6 @@ Head: TypeAlias = Literal[
     "cls", "lstm", "attention", "lstm-no-cls", "attention-no-cls", "lstm-all-cls", "attention-all-cls"
 ]
 TooLong: TypeAlias = Literal["error", "drop", "join"]
-Keep: TypeAlias = Literal["best", "last"]
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 Marking: TypeAlias = Literal["typed", "blue", "markers"]

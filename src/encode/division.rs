@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use strum::{IntoStaticStr, VariantArray};
+
 use super::{Fold, Instance, Marking, folds_by_document, folds_by_instance, folds_given, instances};
 use crate::corpus::{Corpus, FindingKind, Pair, Sentence, Split};
 use crate::rng::{Purpose, Stream};
 use crate::{Error, Result};
 
 /// What stays together in a fold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum Unit {
     /// Documents: nothing of a test document is trained on.
     Document,
@@ -18,18 +21,7 @@ pub enum Unit {
     Instance,
 }
 
-impl std::str::FromStr for Unit {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "document" => Ok(Self::Document),
-            "given" => Ok(Self::Given),
-            "instance" => Ok(Self::Instance),
-            _ => Err(Error::config("by", format!("`{name}` is unknown; choose one of document, given, instance"))),
-        }
-    }
-}
+named!(Unit, "by");
 
 /// Form the named splits, each from the documents that are listed for it.
 pub fn divide(corpus: &Corpus, parts: &[(String, Vec<String>)]) -> Result<Corpus> {

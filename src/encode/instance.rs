@@ -10,19 +10,18 @@
 //! BLUE's ChemProt tags are positional: the mention that stands first is always `@CHEMICAL$` and the second `@GENE$`,
 //! whichever is which. And its text is in ASCII: mostly one character for one (α becomes `a`), as in its published files.
 
-use std::fmt;
-use std::str::FromStr;
-
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantArray};
 
 use super::{Copied, Instance};
 use crate::corpus::{Entity, Pair, Sentence, Span, Task};
 use crate::{Error, Result};
 
 /// How the two entities are shown to the encoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub enum Marking {
     /// The paper's anonymisation: each mention becomes the tag of its type.
     #[default]
@@ -33,36 +32,7 @@ pub enum Marking {
     Markers,
 }
 
-impl Marking {
-    /// All markings, in the order in which messages name them.
-    pub const ALL: [Self; 3] = [Self::Typed, Self::Blue, Self::Markers];
-
-    /// The name as users write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Typed => "typed",
-            Self::Blue => "blue",
-            Self::Markers => "markers",
-        }
-    }
-}
-
-impl fmt::Display for Marking {
-    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        formatter.write_str(self.name())
-    }
-}
-
-impl FromStr for Marking {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|marking| marking.name() == name).ok_or_else(|| {
-            let known = Self::ALL.map(Self::name).join(", ");
-            Error::config("marking", format!("`{name}` is not a marking; choose one of {known}"))
-        })
-    }
-}
+named!(Marking, "marking");
 
 /// The instance of a gold pair.
 ///

@@ -7,15 +7,16 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use serde_json::{Map, Value, json};
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::corpus::is_tag;
 use crate::{Error, Result};
 
 /// Whether a model tells `A` from `a`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum Casing {
     /// The text keeps its capitals.
     Cased,
@@ -24,14 +25,6 @@ pub enum Casing {
 }
 
 impl Casing {
-    /// `cased` or `uncased`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cased => "cased",
-            Self::Uncased => "uncased",
-        }
-    }
-
     /// What the pieces of a vocabulary show: in a cased one a good part of the pieces with letters has a capital
     /// (BioBERT 29 %), in an uncased one next to none (SciBERT 0.1 %). `None` where neither is clear.
     fn shown_by<'a>(pieces: impl IntoIterator<Item = &'a str>) -> Option<Self> {
@@ -52,17 +45,7 @@ impl Casing {
     }
 }
 
-impl FromStr for Casing {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "cased" => Ok(Self::Cased),
-            "uncased" => Ok(Self::Uncased),
-            _ => Err(Error::config("casing", format!("`{name}` is unknown; choose one of cased, uncased"))),
-        }
-    }
-}
+named!(Casing, "casing");
 
 /// The strings that a vocabulary uses for BERT's special tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -173,7 +173,7 @@ impl<O: Ops> Tape<O> {
     /// When the engine fails; [`Error::Config`] for a tape without the last layer's queries and keys.
     pub fn attention_of_cls(&self, ops: &O, config: &EncoderConfig, batch: &Batch) -> Result<Vec<f32>> {
         let Some(SavedActivations::All(last)) = self.layers.last() else {
-            return Err(Error::config("checkpoint_layers", "the last layer is not on the tape"));
+            return Err(Error::config("gradient_checkpointing", "the last layer is not on the tape"));
         };
         let heads = config.num_attention_heads;
         let qkv = match &last.attention {

@@ -10,6 +10,7 @@
 //! README.md            the model card for people and for the hub, where the caller wrote one
 //! ```
 
+use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -28,7 +29,7 @@ const CARD_FILE: &str = "biorel.json";
 /// The hub shows it as the model's page.
 const README_FILE: &str = "README.md";
 /// Version of the directory's layout; raised when an older reader would misread it.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// A pre-trained encoder with its tokenizer.
 #[derive(Debug, Clone)]
@@ -234,8 +235,15 @@ impl RelationModel {
         }
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
         let format = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|card| card["format"].as_u64());
-        if format.is_some_and(|format| format > u64::from(FORMAT)) {
-            return Err(Error::checkpoint(&path, "was written by a newer biorel; upgrade to read it"));
+        match format.map(|format| format.cmp(&u64::from(FORMAT))) {
+            Some(Ordering::Greater) => {
+                return Err(Error::checkpoint(&path, "was written by a newer biorel; upgrade to read it"));
+            }
+            Some(Ordering::Less) => {
+                let message = "was written by an earlier biorel, whose settings had other names; train the model again";
+                return Err(Error::checkpoint(&path, message));
+            }
+            Some(Ordering::Equal) | None => {}
         }
         let card: Card =
             serde_json::from_str(&text).map_err(|e| Error::checkpoint(&path, format!("not a model card: {e}")))?;

@@ -87,10 +87,10 @@ fn evaluation_columns<'py>(py: Python<'py>, evaluations: &[Evaluation]) -> PyRes
 
 /// Fine-tune `encoder` on `instances`. `report` is called with the kind of event (`start`, `step`,
 /// `evaluation`), its columns of one row each, and the steps in all. `dev` is what to score while
-/// training, with the gold positives of each label that never became instances. `state` is the file
-/// from which a killed run resumes, written every `state_every` steps.
+/// training, with the gold positives of each label that never became instances. `checkpoint` is the
+/// file from which a killed run resumes, written every `save_steps` steps.
 #[pyfunction]
-#[pyo3(signature = (encoder, name, instances, settings, *, dev, compute, state, state_every, report))]
+#[pyo3(signature = (encoder, name, instances, settings, *, dev, compute, checkpoint, save_steps, report))]
 #[expect(clippy::too_many_arguments, reason = "they are the call's own; the package has the readable form")]
 pub fn finetune(
     py: Python<'_>,
@@ -100,8 +100,8 @@ pub fn finetune(
     settings: &PySettings,
     dev: Option<(PyRef<'_, PyInstances>, Vec<u64>)>,
     compute: &PyCompute,
-    state: Option<PathBuf>,
-    state_every: usize,
+    checkpoint: Option<PathBuf>,
+    save_steps: usize,
     report: Option<Py<PyAny>>,
 ) -> PyResult<PyOutcome> {
     let mut steps = 0;
@@ -132,7 +132,7 @@ pub fn finetune(
             held_out: dev.as_ref().map(|(instances, lost)| HeldOut { instances, lost }),
             settings: &settings.0,
             compute: compute.0,
-            checkpoint: state.as_deref().map(|path| CheckpointPlan { path, every: state_every }),
+            checkpoint: checkpoint.as_deref().map(|path| CheckpointPlan { path, every: save_steps }),
         };
         fine_tune(run, on_event)
     })?;

@@ -35,7 +35,7 @@ pub struct CheckpointPlan<'a> {
 /// Key of the header's metadata that holds the [`Header`].
 const HEADER: &str = "biorel.training";
 /// Raised when the file's layout changes.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
@@ -137,12 +137,15 @@ impl Checkpointer {
         let header: Header = header
             .and_then(|header| serde_json::from_str(header).ok())
             .ok_or_else(|| corrupt("its header is missing"))?;
-        if header.format != FORMAT || header.fingerprint != self.fingerprint {
+        if header.format != FORMAT {
+            return Err(corrupt("another version of biorel wrote it"));
+        }
+        if header.fingerprint != self.fingerprint {
             let message = format!(
                 "{} belongs to a run with other settings, data or encoder; give another file, or delete it to start anew",
                 self.path.display()
             );
-            return Err(Error::config("state", message));
+            return Err(Error::config("checkpoint", message));
         }
         if usize::try_from(header.steps) != Ok(header.history.len()) {
             return Err(corrupt("its history is not that of its steps"));

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Keep, TrainingSettings};
+use crate::config::TrainingSettings;
 use crate::corpus::Task;
 use crate::encode::Features;
 use crate::eval::Confusion;
@@ -118,11 +118,11 @@ impl Evaluations {
     pub fn push(
         &mut self,
         mut evaluation: Evaluation,
-        keep: Keep,
+        load_best_model: bool,
         weights: impl FnOnce() -> Result<Weights>,
     ) -> Result<Evaluation> {
         evaluation.best = self.records.iter().all(|earlier| evaluation.better_than(earlier));
-        if evaluation.best && keep == Keep::Best {
+        if evaluation.best && load_best_model {
             self.best = Some(weights()?);
         }
         self.records.push(evaluation);
@@ -152,7 +152,7 @@ mod tests {
             let (f1, loss) = (*f1, *loss);
             let record = Evaluation { step, epoch: 1, loss, precision: f1, recall: f1, f1, best: false, seconds: 0.0 };
             let weights = || Ok(Weights { specs: vec![], values: vec![vec![step as f32]] });
-            all.push(record, Keep::Best, weights).unwrap();
+            all.push(record, true, weights).unwrap();
         }
         all
     }

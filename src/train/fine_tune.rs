@@ -104,7 +104,7 @@ pub fn fine_tune(run: FineTune<'_>, on_event: OnEvent<'_>) -> Result<FineTuned> 
         compute.within(|| encoder.tokenizer.encode_all(items, settings.max_length, settings.too_long))
     };
     let sampled =
-        settings.negatives.map(|n| fewer_negatives(instances, task.negative, n, settings.seed)).transpose()?;
+        settings.negative_ratio.map(|n| fewer_negatives(instances, task.negative, n, settings.seed)).transpose()?;
     let items = sampled.as_deref().unwrap_or(instances);
     let encoded = encode(items)?;
     let counts = InstanceCounts {

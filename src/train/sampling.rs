@@ -19,7 +19,7 @@ pub fn fewer_negatives(
     seed: u64,
 ) -> Result<Vec<Instance>> {
     let Some(negative) = negative else {
-        return Err(Error::config("negatives", "the task has no negative label"));
+        return Err(Error::config("negative_ratio", "the task has no negative label"));
     };
     let is_negative = |index: &usize| instances[*index].label == Some(negative);
     let (mut negatives, positives): (Vec<usize>, Vec<usize>) = (0..instances.len()).partition(is_negative);

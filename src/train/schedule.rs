@@ -13,16 +13,16 @@ pub struct Schedule {
     warmup: usize,
     peak: f64,
     reference: bool,
-    evaluate_every: Option<usize>,
+    eval_steps: Option<usize>,
 }
 
 impl Schedule {
     /// Plan a run over `instances` instances (at least one).
     pub fn new(settings: &TrainingSettings, instances: usize) -> Self {
-        let per_step = settings.batch_size.saturating_mul(settings.accumulation);
+        let per_step = settings.batch_size.saturating_mul(settings.gradient_accumulation_steps);
         let per_epoch = instances.div_ceil(per_step);
         let total = settings.max_steps.unwrap_or(per_epoch.saturating_mul(settings.epochs));
-        let warmup = (total as f64 * settings.warmup) as usize;
+        let warmup = (total as f64 * settings.warmup_ratio) as usize;
         Self {
             instances,
             per_step,
@@ -30,7 +30,7 @@ impl Schedule {
             warmup,
             peak: settings.learning_rate,
             reference: settings.compat == Some(Compat::Su2020),
-            evaluate_every: settings.evaluate_every,
+            eval_steps: settings.eval_steps,
         }
     }
 
@@ -54,7 +54,7 @@ impl Schedule {
     /// Whether held-out data is scored after `steps` steps: at the settings' interval or else at the end of each epoch, and
     /// always at the end.
     pub fn evaluates(&self, steps: usize) -> bool {
-        steps.is_multiple_of(self.evaluate_every.unwrap_or(self.steps_per_epoch())) || steps == self.total
+        steps.is_multiple_of(self.eval_steps.unwrap_or(self.steps_per_epoch())) || steps == self.total
     }
 
     /// The learning rate of a step counted from 0: rises from 0 over the W warm-up steps, then falls linearly towards 0,
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     fn settings() -> TrainingSettings {
-        TrainingSettings { batch_size: 4, epochs: 2, warmup: 0.25, learning_rate: 1.0, ..Default::default() }
+        TrainingSettings { batch_size: 4, epochs: 2, warmup_ratio: 0.25, learning_rate: 1.0, ..Default::default() }
     }
 
     #[test]

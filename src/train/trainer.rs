@@ -73,13 +73,14 @@ impl<'a, O: Ops> Trainer<'a, O> {
         self.steps += 1;
         let settings = &self.settings;
         let number = self.steps as i32;
+        let betas = [settings.adam_beta1, settings.adam_beta2];
         let step = AdamWStep {
             learning_rate,
             decay: settings.weight_decay,
-            betas: settings.betas,
-            epsilon: settings.epsilon,
+            betas,
+            epsilon: settings.adam_epsilon,
             clip: 1.0, // the engine finds it
-            corrections: settings.betas.map(|beta| match settings.bias_correction {
+            corrections: betas.map(|beta| match settings.bias_correction {
                 true => 1.0 / (1.0 - beta.powi(number)),
                 false => 1.0,
             }),
@@ -89,7 +90,7 @@ impl<'a, O: Ops> Trainer<'a, O> {
         let parameters = self.params.iter_mut().zip(&mut self.moments).zip(&gradients);
         for (index, ((value, moments), gradient)) in parameters.enumerate() {
             let (Some(gradient), Some(moments)) = (gradient, moments) else { continue };
-            let rate = settings.layer_decay.powi(Layout::depth(index, layers) as i32);
+            let rate = settings.layerwise_lr_decay.powi(Layout::depth(index, layers) as i32);
             let decay = if self.specs[index].decay { step.decay } else { 0.0 };
             let step = AdamWStep { learning_rate: learning_rate * rate, decay, ..step };
             updates.push(Update { value, moments, gradient, step });
@@ -121,7 +122,7 @@ impl<'a, O: Ops> Trainer<'a, O> {
                 attention: settings.dropout.unwrap_or(network.encoder.attention_probs_dropout_prob),
                 head: settings.head_dropout,
                 frozen: Frozen::new(settings.freeze),
-                recompute: settings.checkpoint_layers,
+                recompute: settings.gradient_checkpointing,
             };
             let (part, gradients) = network.gradient(*ops, &self.params, batch, &pass, &loss)?;
             sum = Some(match sum {

@@ -90,8 +90,8 @@ pub fn train<O: Ops>(ops: &O, run: TrainingRun<'_>) -> Result<Trained> {
     }
     match &dev {
         Some(dev) => dev.validate()?,
-        None if settings.patience.is_some() || settings.evaluate_every.is_some() => {
-            let field = if settings.patience.is_some() { "patience" } else { "evaluate_every" };
+        None if settings.patience.is_some() || settings.eval_steps.is_some() => {
+            let field = if settings.patience.is_some() { "patience" } else { "eval_steps" };
             return Err(Error::config(field, "needs held-out data to evaluate on: name a split as dev"));
         }
         None => {}
@@ -162,7 +162,7 @@ impl<'a> Plan<'a> {
                     let at = (progress.history.len(), progress.history.last().map_or(0, |record| record.epoch));
                     let evaluation = trainer.evaluate(dev, at, &mut |_| on_event(Event::Evaluating))?;
                     let weights = || trainer.weights();
-                    let evaluation = progress.evaluations.push(evaluation, self.settings.keep, weights)?;
+                    let evaluation = progress.evaluations.push(evaluation, self.settings.load_best_model, weights)?;
                     on_event(Event::Evaluated(evaluation))?;
                 }
                 Next::Step(step) => {

@@ -184,7 +184,7 @@ def test_a_stopped_cross_validation_goes_on(
         ({"threshold": 0.0}, "threshold"),
         ({"train": "all"}, "train: cannot be set here"),
         ({"dev": "dev"}, "dev: cannot be set here"),
-        ({"state": "x"}, "directory"),
+        ({"checkpoint": "x"}, "directory"),
         ({"epochs": 0}, "epochs"),
         ({"head": "cnn"}, "cnn"),
     ],

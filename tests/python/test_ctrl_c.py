@@ -115,7 +115,7 @@ def timed(work: Callable[[], object]) -> float:
 def test_training(ddi: biorel.Corpus, encoder: biorel.Encoder, interruptions: Interruptions, tmp_path: Path) -> None:
     def work(name: str) -> None:
         settings: dict[str, Any] = {"max_length": 96, "max_steps": 60, "seed": 3, "progress": False}
-        run = biorel.finetune(ddi, encoder, state=tmp_path / name / "state", state_every=2, **settings)
+        run = biorel.finetune(ddi, encoder, checkpoint=tmp_path / name / "state", save_steps=2, **settings)
         run.model.save(tmp_path / name / "model")
 
     for name in ("whole", "stopped"):
@@ -129,7 +129,7 @@ def test_training(ddi: biorel.Corpus, encoder: biorel.Encoder, interruptions: In
 def test_comparison(ddi: biorel.Corpus, encoder: biorel.Encoder, interruptions: Interruptions, tmp_path: Path) -> None:
     def work(name: str) -> pd.DataFrame:
         settings: dict[str, Any] = {"heads": ["cls", "attention"], "seeds": [1, 2], "max_length": 96, "max_steps": 12}
-        settings |= {"state_every": 3, "progress": False}
+        settings |= {"save_steps": 3, "progress": False}
         return biorel.compare(ddi, directory=tmp_path / name, encoders=[encoder], **settings).results
 
     wanted: list[pd.DataFrame] = []

@@ -161,7 +161,7 @@ def test_failures_are_recorded_and_not_fatal(ddi: biorel.Corpus, encoder: biorel
 SCRIPT = """
 import sys, biorel
 biorel.compare(biorel.load_sample("aimed"), encoders=[sys.argv[1]], seeds=[1, 2], folds=2, directory=sys.argv[2],
-               max_length=96, max_steps=20, learning_rate=1e-3, progress=False, state_every=2, threads=1)
+               max_length=96, max_steps=20, learning_rate=1e-3, progress=False, save_steps=2, threads=1)
 """
 
 
@@ -377,7 +377,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 encoder, directory, steps = sys.argv[1:]
 biorel.compare(
     biorel.load_sample("ddi"), directory=directory, heads=["cls", "attention"], encoders=[encoder], jobs=2,
-    max_steps=int(steps), max_length=96, state_every=10_000, progress=False,
+    max_steps=int(steps), max_length=96, save_steps=10_000, progress=False,
 )
 """
 

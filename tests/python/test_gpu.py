@@ -96,8 +96,8 @@ def test_a_stopped_run_goes_on_to_the_same_bits(ddi: biorel.Corpus, encoder: bio
     whole = short(ddi, encoder, device="cuda", head="lstm")
     state = tmp_path / "run.state"
     with pytest.raises(biorel.TrainingInterrupted):
-        short(ddi, encoder, device="cuda", head="lstm", state=state, callbacks=[Stop()])
-    resumed = short(ddi, encoder, device="cuda", head="lstm", state=state)
+        short(ddi, encoder, device="cuda", head="lstm", checkpoint=state, callbacks=[Stop()])
+    resumed = short(ddi, encoder, device="cuda", head="lstm", checkpoint=state)
     pd.testing.assert_frame_equal(resumed.history.drop(columns="seconds"), whole.history.drop(columns="seconds"))
     pd.testing.assert_frame_equal(resumed.predictions("test"), whole.predictions("test"))
 

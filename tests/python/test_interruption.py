@@ -28,7 +28,7 @@ import sys, biorel
 encoder, state, model = sys.argv[1:]
 run = biorel.finetune(
     biorel.load_sample("ddi"), encoder, head="lstm", max_length=96, max_steps=400, seed=3, progress=False,
-    state=state, state_every=2,
+    checkpoint=state, save_steps=2,
 )
 run.model.save(model)
 """

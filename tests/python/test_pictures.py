@@ -101,7 +101,7 @@ def test_bars_are_the_tables_values(weights: pd.DataFrame) -> None:
 
 def test_learning_curves(encoder: biorel.Encoder) -> None:
     run = biorel.finetune(
-        biorel.load_sample("chemprot"), encoder, dev="dev", max_steps=4, evaluate_every=2, max_length=96, progress=False
+        biorel.load_sample("chemprot"), encoder, dev="dev", max_steps=4, eval_steps=2, max_length=96, progress=False
     )
     axes = biorel.plot_history(run)
     lines: dict[Any, Any] = {line.get_label(): line for line in axes.get_lines()}

@@ -118,7 +118,7 @@ def test_killed_midway_the_scores_are_the_same(
     cluster: Any, node: Any, encoder: biorel.Encoder, tmp_path: Path, what: str
 ) -> None:
     corpus = biorel.load_sample("aimed")
-    settings = SETTINGS | {"head": "cls", "folds": 3, "max_steps": 150, "state_every": 5}
+    settings = SETTINGS | {"head": "cls", "folds": 3, "max_steps": 150, "save_steps": 5}
     here = biorel.cross_validate(corpus, encoder, **settings)
 
     def kill(worker: int) -> None:

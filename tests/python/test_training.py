@@ -91,9 +91,9 @@ def test_precision_is_stated_and_chosen(ddi: biorel.Corpus, encoder: biorel.Enco
     np.testing.assert_allclose(bf16, f32, atol=0.02)
     assert (bf16 != f32).any()
     # A run that was begun in one is not continued in the other.
-    short(ddi, encoder, precision="f32", state=tmp_path / "state")
+    short(ddi, encoder, precision="f32", checkpoint=tmp_path / "state")
     with pytest.raises(biorel.BiorelError, match="other settings"):
-        short(ddi, encoder, precision="bf16", state=tmp_path / "state")
+        short(ddi, encoder, precision="bf16", checkpoint=tmp_path / "state")
     with pytest.raises(biorel.ConfigError, match="precision.*f16"):
         short(ddi, encoder, precision="f16")
     with pytest.raises(biorel.ConfigError, match="precision.*reference"):
@@ -135,23 +135,23 @@ def test_the_same_seed_gives_the_same_bits(ddi: biorel.Corpus, encoder: biorel.E
         ("batch_size", 0),
         ("batch_size", -1),
         ("epochs", 2.5),
-        ("max_steps", 0),
+        ("max_steps", -1),
         ("max_length", 3),
         ("max_length", 128),  # longer than the tiny encoder's positions
         ("too_long", "cut"),
         ("seed", -1),
-        ("warmup", 2.0),
+        ("warmup_ratio", 2.0),
         ("weight_decay", -1.0),
         ("max_grad_norm", -1.0),
-        ("betas", (0.9, 1.0)),
-        ("epsilon", 0.0),
+        ("adam_beta1", 1.0),
+        ("adam_epsilon", 0.0),
         ("dropout", 1.0),
         ("head_dropout", -0.5),
-        ("negatives", 0.0),
-        ("evaluate_every", 0),
-        ("evaluate_every", 5),  # without dev
+        ("negative_ratio", 0.0),
+        ("eval_steps", 0),
+        ("eval_steps", 5),  # without dev
         ("patience", 2),  # without dev
-        ("keep", "first"),
+        ("load_best_model", "no"),
         ("dev", "train"),
         ("dev", "development"),
         ("callbacks", [print]),
@@ -208,16 +208,16 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     with monkeypatch.context() as patch:
         patch.setattr(progress, "tqdm", Impatient)
         with pytest.raises(biorel.TrainingInterrupted) as stopped:
-            short(ddi, encoder, max_steps=12, state=state, state_every=3, progress=True)
+            short(ddi, encoder, max_steps=12, checkpoint=state, save_steps=3, progress=True)
     assert stopped.value.run.interrupted
     assert 5 < len(stopped.value.run.history) <= 12
-    run = short(ddi, encoder, max_steps=12, state=state)
+    run = short(ddi, encoder, max_steps=12, checkpoint=state)
     assert run.history["step"].tolist() == list(range(1, 13))
     run.model.save(tmp_path / "resumed")
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "resumed")]
     assert files[0] == files[1]
     with pytest.raises(biorel.ConfigError, match="other settings"):
-        short(ddi, encoder, max_steps=13, state=state)
+        short(ddi, encoder, max_steps=13, checkpoint=state)
 
 
 def test_labels_can_be_weighted(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
@@ -225,7 +225,15 @@ def test_labels_can_be_weighted(ddi: biorel.Corpus, encoder: biorel.Encoder) -> 
     weights = dict.fromkeys(ddi.labels, 2.0)
     assert short(ddi, encoder, class_weights={"effect": 1.0}).history["loss"].tolist() == plain.tolist()
     assert short(ddi, encoder, class_weights=weights | {"effect": 0.5}).history["loss"][0] != plain[0]
-    short(ddi, encoder, class_weights="balanced", accumulation=2, focal_gamma=2.0, layer_decay=0.9, freeze=1)
+    short(
+        ddi,
+        encoder,
+        class_weights="balanced",
+        gradient_accumulation_steps=2,
+        focal_gamma=2.0,
+        layerwise_lr_decay=0.9,
+        freeze=1,
+    )
     for wrong in ({"efect": 1.0}, "even", {"effect": -1.0}):
         with pytest.raises(biorel.ConfigError, match="class_weights"):
             short(ddi, encoder, class_weights=wrong)
@@ -287,7 +295,7 @@ def test_what_the_progress_bar_raises_is_raised(
 
 def test_the_best_model_on_dev_is_kept(encoder: biorel.Encoder) -> None:
     corpus = biorel.load_sample("chemprot")
-    settings: dict[str, Any] = {"max_steps": 12, "learning_rate": 3e-3, "evaluate_every": 3}
+    settings: dict[str, Any] = {"max_steps": 12, "learning_rate": 3e-3, "eval_steps": 3}
     run = short(corpus, encoder, dev="dev", **settings)
     evaluations = run.evaluations
     assert evaluations["step"].tolist() == [3, 6, 9, 12]
@@ -300,15 +308,15 @@ def test_the_best_model_on_dev_is_kept(encoder: biorel.Encoder) -> None:
     assert run.settings["dev"] == "dev"
     assert json.loads(run.model._core.card)["steps"] == run.step
     # Without dev, or when the last are asked for, the weights are those of the last step.
-    last = short(corpus, encoder, dev="dev", keep="last", **settings)
-    plain = short(corpus, encoder, **{**settings, "evaluate_every": None})
+    last = short(corpus, encoder, dev="dev", load_best_model=False, **settings)
+    plain = short(corpus, encoder, **{**settings, "eval_steps": None})
     assert (last.step, plain.step) == (12, 12)
     assert plain.evaluations.empty
     pd.testing.assert_frame_equal(last.predictions(), plain.predictions())
 
 
 def test_patience_stops_early(encoder: biorel.Encoder) -> None:
-    settings: dict[str, Any] = {"max_steps": 100, "learning_rate": 1e-9, "evaluate_every": 1, "patience": 3}
+    settings: dict[str, Any] = {"max_steps": 100, "learning_rate": 1e-9, "eval_steps": 1, "patience": 3}
     run = short(biorel.load_sample("chemprot"), encoder, dev="dev", head_dropout=0.0, **settings)
     assert len(run.history) < 100
     assert not run.interrupted
@@ -318,11 +326,11 @@ def test_patience_stops_early(encoder: biorel.Encoder) -> None:
 def test_fewer_negatives(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
     labels = ddi.instances("train")["label"]
     positives = int((labels != "false").sum())
-    run = short(ddi, encoder, negatives=0.5, max_steps=None, epochs=1)
+    run = short(ddi, encoder, negative_ratio=0.5, max_steps=None, epochs=1)
     left = positives + round(0.5 * positives)
     assert run.counts == {"trained": left, "cut": 0, "dropped": 0, "left_out": len(labels) - left}
     assert run.history["instances"].sum() == left
-    again = short(ddi, encoder, negatives=0.5, max_steps=None, epochs=1)
+    again = short(ddi, encoder, negative_ratio=0.5, max_steps=None, epochs=1)
     assert run.history["loss"].tolist() == again.history["loss"].tolist()
 
 
@@ -358,7 +366,7 @@ class Recorder(Callback):
 
 def test_callbacks_are_told_everything(encoder: biorel.Encoder) -> None:
     recorder = Recorder()
-    settings: dict[str, Any] = {"max_steps": 4, "evaluate_every": 2, "keep": "last"}
+    settings: dict[str, Any] = {"max_steps": 4, "eval_steps": 2, "load_best_model": False}
     run = short(biorel.load_sample("chemprot"), encoder, dev="dev", callbacks=[recorder], **settings)
     kinds = [kind for kind, _ in recorder.told]
     assert kinds == ["start", "step", "step", "evaluation", "step", "step", "evaluation", "end"]
@@ -373,14 +381,14 @@ def test_a_callback_that_fails_stops_the_run(ddi: biorel.Corpus, encoder: biorel
     recorders = [Recorder(), Recorder(stop_at=2)]
     state = tmp_path / "run.state"
     with pytest.raises(ZeroDivisionError, match="no room"):
-        short(ddi, encoder, max_steps=500, callbacks=recorders, state=state)
+        short(ddi, encoder, max_steps=500, callbacks=recorders, checkpoint=state)
     for recorder in recorders:
         assert recorder.told[-1] == ("error", "ZeroDivisionError('no room on the tracker')")
         assert ("step", 3) not in [(kind, row["step"]) for kind, row in recorder.told if kind == "step"]
     # A run that goes on tells only what is new.
     recorder = Recorder(stop_at=40)
     with pytest.raises(ZeroDivisionError):
-        short(ddi, encoder, max_steps=500, callbacks=[recorder], state=state)
+        short(ddi, encoder, max_steps=500, callbacks=[recorder], checkpoint=state)
     assert recorder.told[1][1]["step"] > 2
 
 
@@ -430,7 +438,7 @@ def test_padding_as_the_published_code_has_it(ddi: biorel.Corpus, encoder: biore
 
 
 def test_checkpointed_layers_give_the_same_bits(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
-    runs = [short(ddi, encoder, checkpoint_layers=checkpoint) for checkpoint in (False, True)]
+    runs = [short(ddi, encoder, gradient_checkpointing=checkpoint) for checkpoint in (False, True)]
     kept, again = (run.history.drop(columns="seconds") for run in runs)
     pd.testing.assert_frame_equal(kept, again, check_exact=True)
     pd.testing.assert_frame_equal(runs[0].predictions(), runs[1].predictions(), check_exact=True)

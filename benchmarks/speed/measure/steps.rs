@@ -12,8 +12,8 @@ pub fn measure(options: &Options) -> Value {
     let encoder = workload::config(options.get("encoder", "minilm"));
     let repeats = options.number("repeats", "3");
     let ops = options.engine();
-    let checkpoint_layers = options.get("recompute", "0") == "1";
-    let settings = TrainingSettings { dropout: Some(0.1), checkpoint_layers, ..Default::default() };
+    let gradient_checkpointing = options.get("recompute", "0") == "1";
+    let settings = TrainingSettings { dropout: Some(0.1), gradient_checkpointing, ..Default::default() };
     let network = Network { encoder, head: settings.head, labels: 2, padding: None };
     let mut trainer = Trainer::new(&ops, &network, &Weights::initial(network.specs(), 1), settings, None).unwrap();
     let mut rows = Vec::new();

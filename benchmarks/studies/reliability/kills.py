@@ -38,7 +38,7 @@ from tiny_bert import write_encoder
 
 TRAINING = {"head": "lstm", "max_length": 96, "max_steps": 40, "seed": 3, "progress": False, "threads": 1}
 GRID = {"heads": ["cls", "attention"], "seeds": [1, 2], "progress": False}
-TRIALS = {"max_length": 96, "max_steps": 10, "state_every": 2, "threads": 1}
+TRIALS = {"max_length": 96, "max_steps": 10, "save_steps": 2, "threads": 1}
 # Documents in each file, and how many in a part; every eleventh is bad.
 DOCUMENTS, PART = 44, 3
 FORMATS = ("jsonl", "parquet", "tsv", "bioc-json", "pubtator")
@@ -121,7 +121,7 @@ def train(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: bior
     """Train with a state, and save at the end."""
 
     def work(name: str) -> None:
-        run = biorel.finetune(corpus, encoder, state=folder / f"{name}.state", state_every=2, **TRAINING)
+        run = biorel.finetune(corpus, encoder, checkpoint=folder / f"{name}.state", save_steps=2, **TRAINING)
         run.model.save(folder / name)
 
     began = time.monotonic()

@@ -94,8 +94,8 @@ class Soak:
             head=head,
             max_length=96,
             max_steps=steps,
-            state=state,
-            state_every=2,
+            checkpoint=state,
+            save_steps=2,
             progress=False,
         )
         state.unlink()

@@ -47,37 +47,40 @@ _SETTINGS: dict[str, Any] = {
     "max_length": int,
     "too_long": str,
     "seed": int,
-    "warmup": float,
+    "warmup_ratio": float,
     "weight_decay": float,
     "max_grad_norm": float,
-    "betas": {"type": float, "nargs": 2, "metavar": ("B1", "B2")},
-    "epsilon": float,
+    "adam_beta1": float,
+    "adam_beta2": float,
+    "adam_epsilon": float,
     "bias_correction": {"action": argparse.BooleanOptionalAction},
     "dropout": float,
     "head_dropout": float,
-    "accumulation": int,
+    "gradient_accumulation_steps": int,
     "class_weights": {"nargs": "+", "metavar": "LABEL=WEIGHT", "help": "weight of labels in the loss, or: balanced"},
     "focal_gamma": float,
-    "layer_decay": float,
+    "layerwise_lr_decay": float,
     "freeze": int,
-    "negatives": float,
+    "negative_ratio": float,
     "dev": {"metavar": "SPLIT", "help": "score this split while training; the best model on it is kept"},
-    "evaluate_every": int,
+    "eval_steps": int,
     "patience": int,
-    "keep": str,
+    "load_best_model": {"action": argparse.BooleanOptionalAction},
     "compat": str,
-    "checkpoint_layers": {"action": argparse.BooleanOptionalAction},
-    "state": str,
-    "state_every": int,
+    "gradient_checkpointing": {"action": argparse.BooleanOptionalAction},
+    "checkpoint": str,
+    "save_steps": int,
     "device": str,
     "precision": str,
     "threads": int,
 }
 # With folds or several heads the training state lies in the experiment's directory.
-_COMPARE_SETTINGS = {name: kind for name, kind in _SETTINGS.items() if name not in ("state", "head", "seed")}
+_COMPARE_SETTINGS = {name: kind for name, kind in _SETTINGS.items() if name not in ("checkpoint", "head", "seed")}
 # A fold has no split to evaluate on while training.
 _FOLD_SETTINGS = {
-    name: kind for name, kind in _SETTINGS.items() if name not in ("state", "dev", "evaluate_every", "patience", "keep")
+    name: kind
+    for name, kind in _SETTINGS.items()
+    if name not in ("checkpoint", "dev", "eval_steps", "patience", "load_best_model")
 }
 
 

@@ -268,7 +268,7 @@ class Comparison:
 
     def _untrained(self, trial: Trial, part: Corpus) -> RelationModel:
         """The model of a trial with its initial weights: of the data it takes the labels alone."""
-        nothing = dict.fromkeys(["dev", "evaluate_every", "patience", "negatives", "class_weights"])
+        nothing = dict.fromkeys(["dev", "eval_steps", "patience", "negative_ratio", "class_weights"])
         given: Any = {**self.settings, **self._compute, **nothing, "head": trial.head, "seed": trial.seed}
         del given["max_steps"]
         return finetune(part, trial.encoder, train=["test"], test=None, max_steps=0, progress=False, **given).model

@@ -23,7 +23,7 @@ from biorel._journal import Journal
 from biorel._types import PathLike
 from biorel.errors import ConfigError
 
-FORMAT = 1
+FORMAT = 2
 
 
 class RunDirectory:
@@ -102,6 +102,9 @@ class RunDirectory:
     def _check_plan(self) -> None:
         found = self._journal.read_plan()
         if found is not None:
+            if found.get("format") != FORMAT:
+                message = f"directory: {self.path} was written by another version of biorel; give a new directory"
+                raise ConfigError(message, "directory")
             self._journal.check_plan(found, self.plan)
             return
         known = {"lock", "predictions", "states"}

@@ -26,7 +26,7 @@ from biorel.training.finetune import finetune
 from biorel.training.run import Run
 
 # Settings that change nothing about the results.
-_INDIFFERENT = ("threads", "progress", "state", "state_every", "checkpoint_layers")
+_INDIFFERENT = ("threads", "progress", "checkpoint", "save_steps", "gradient_checkpointing")
 # What an experiment decides by itself.
 _OURS = {
     "corpus": "it is the first argument",
@@ -36,7 +36,7 @@ _OURS = {
     "train": "the folds, or the corpus's own train split, say what is trained on",
     "test": "the folds, or the corpus's own test split, say what is scored",
     "callbacks": "they follow a single run",
-    "state": "give `directory` instead, which keeps the training state too",
+    "checkpoint": "give `directory` instead, which keeps the training state too",
     "progress": "it has its own argument",
 }
 
@@ -53,7 +53,7 @@ def checked_settings(
             raise ConfigError(f"{name}: cannot be set here; {_OURS[name]}", name)
     if folds and settings.get("dev") is not None:
         raise ConfigError("dev: cannot be set here; with folds there are no splits but train and test", "dev")
-    for name in ("evaluate_every", "patience"):
+    for name in ("eval_steps", "patience"):
         if settings.get(name) is not None and settings.get("dev") is None:
             raise ConfigError(f"{name}: needs held-out data to evaluate on: name a split as dev", name)
     full = {name: settings.get(name, known[name].default) for name in known if name not in _OURS}
@@ -81,7 +81,7 @@ def run_trial(
 ) -> tuple[Run, Row, pd.DataFrame]:
     """Fine-tune on ``train``, score on ``test``: the run, its headline scores, its predictions."""
     began = time.monotonic()
-    run = finetune(corpus, encoder, state=state, progress=progress, **settings)
+    run = finetune(corpus, encoder, checkpoint=state, progress=progress, **settings)
     predictions = run.predictions("test")
     record = {**headline(run.scores, corpus), "train": len(corpus.instances("train")), "test": len(predictions)}
     record |= {"steps": len(run.history), "seconds": round(time.monotonic() - began, 3)}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from biorel import _biorel
-from biorel._types import Device, Head, Keep, Marking, PathLike, Precision, TooLong
+from biorel._types import Device, Head, Marking, PathLike, Precision, TooLong
 from biorel.data.corpus import Corpus, check_corpus
 from biorel.errors import ConfigError
 from biorel.models.devices import choose
@@ -35,29 +35,30 @@ def finetune(
     max_length: int = 128,
     too_long: TooLong = "join",
     seed: int = 1,
-    warmup: float = 0.1,
+    warmup_ratio: float = 0.1,
     weight_decay: float = 0.01,
     max_grad_norm: float = 1.0,
-    betas: tuple[float, float] = (0.9, 0.999),
-    epsilon: float = 1e-6,
+    adam_beta1: float = 0.9,
+    adam_beta2: float = 0.999,
+    adam_epsilon: float = 1e-6,
     bias_correction: bool = False,
     dropout: float | None = None,
     head_dropout: float = 0.1,
-    accumulation: int = 1,
+    gradient_accumulation_steps: int = 1,
     class_weights: Literal["balanced"] | Mapping[str, float] | None = None,
     focal_gamma: float = 0.0,
-    layer_decay: float = 1.0,
+    layerwise_lr_decay: float = 1.0,
     freeze: int | None = None,
-    negatives: float | None = None,
-    evaluate_every: int | None = None,
+    negative_ratio: float | None = None,
+    eval_steps: int | None = None,
     patience: int | None = None,
-    keep: Keep = "best",
+    load_best_model: bool = True,
     compat: Literal["su2020"] | None = None,
-    checkpoint_layers: bool = False,
+    gradient_checkpointing: bool = False,
     precision: Precision = "auto",
     callbacks: Sequence[Callback] = (),
-    state: PathLike | None = None,
-    state_every: int = 100,
+    checkpoint: PathLike | None = None,
+    save_steps: int = 100,
     device: Device = "auto",
     threads: int | None = None,
     progress: bool = True,
@@ -78,7 +79,7 @@ def finetune(
     train : str or sequence of str
         The split, or the splits together, to learn from.
     dev : str, optional
-        A split to score while training; the model is then the one that did best on it (`keep`).
+        A split to score while training; the model is then the one that did best on it (`load_best_model`).
     test : str or None
         The split to score; None, or a corpus without it, scores nothing.
     marking : {"typed", "blue", "markers"}
@@ -100,18 +101,20 @@ def finetune(
         entity and leave out what lies between; leave it out and count it, a positive one as a miss; or stop.
     seed : int
         Seed of the head's initial weights, the order of the instances, and dropout.
-    warmup : float
+    warmup_ratio : float
         Share of the steps during which the learning rate rises from 0 to its peak; from there it falls linearly to 0,
         as transformers' ``get_linear_schedule_with_warmup`` has it. BERT's own optimizer, and with it the paper's code,
         goes on at ``learning_rate * (1 - t / T)`` after the warm-up: ``compat="su2020"`` does. The default is at each
-        step 1 / (1 - `warmup`) times as high, 1.11 times with 0.1.
+        step 1 / (1 - `warmup_ratio`) times as high, 1.11 times with 0.1.
     weight_decay : float
         Decoupled weight decay; biases and LayerNorm are exempt.
     max_grad_norm : float
         The gradient is scaled down to this norm; 0 turns clipping off.
-    betas : tuple of float
-        Adam's decay rates of the two moments.
-    epsilon : float
+    adam_beta1 : float
+        Adam's decay rate of the first moment.
+    adam_beta2 : float
+        Adam's decay rate of the second moment.
+    adam_epsilon : float
         Adam's epsilon.
     bias_correction : bool
         Correct the moments' bias towards zero; BERT's own optimizer does not.
@@ -119,30 +122,30 @@ def finetune(
         Dropout inside the encoder; by default its own rates.
     head_dropout : float
         Dropout before the classifier.
-    accumulation : int
-        Batches per optimizer step: a step sees ``batch_size * accumulation`` instances, in the memory of `batch_size`.
+    gradient_accumulation_steps : int
+        Batches per optimizer step: a step sees `batch_size` times this many instances, in the memory of `batch_size`.
     class_weights : "balanced" or mapping of str to float, optional
         Weight of each label in the loss; ``balanced`` is inversely proportional to its frequency. Labels that the
         mapping does not name weigh 1.
     focal_gamma : float
         Focal loss: an instance whose label has probability p counts ``(1 - p) ** focal_gamma``; 0 is cross-entropy.
-    layer_decay : float
+    layerwise_lr_decay : float
         The learning rate of each layer is this times that of the layer above; 1 for one rate.
     freeze : int, optional
         Freeze the embeddings and this many layers from the first; 0 freezes the embeddings alone.
-    negatives : float, optional
+    negative_ratio : float, optional
         Train on this many negative instances for each positive one, drawn by `seed`; all by default.
-    evaluate_every : int, optional
+    eval_steps : int, optional
         Steps between two evaluations on `dev`; by default it is scored at the end of each epoch, and always at the end.
     patience : int, optional
         Stop after this many evaluations in a row of which none was better than the best before.
-    keep : {"best", "last"}
-        With `dev`, which weights the model has: those of the highest F1 on it (of equals, the lower loss), or the last.
+    load_best_model : bool
+        With `dev`, the model has the weights of the highest F1 on it (of equals, the lower loss); otherwise the last.
     compat : "su2020" or None
         ``su2020`` follows the paper's published code where it departs from the paper: every instance is padded to
         `max_length`, and the heads read ``[SEP]`` and the padding as if they were words. Slow; to see what that is
         worth. Word weights are then shares of what the words got.
-    checkpoint_layers : bool
+    gradient_checkpointing : bool
         Keep only the inputs of the encoder's layers and compute the rest again in the backward: less memory, more
         time, the same bits.
     precision : {"auto", "f32", "bf16"}
@@ -151,11 +154,11 @@ def finetune(
         instructions for it and on a GPU, else f32; ``run.settings["precision"]`` says which it was.
     callbacks : sequence of Callback
         Told of every step and evaluation; see ``biorel.callbacks``.
-    state : path, optional
-        A file that keeps the state of the run. If it is there, the run goes on from it, to the same bits as a run that
-        was never stopped; the state of a run with other settings, data or encoder is refused.
-    state_every : int
-        Steps between two writes of `state`; it is also written when the run ends or is stopped.
+    checkpoint : path, optional
+        A file for the training checkpoint. If it exists, the run resumes from it, to the same bits as a run that was
+        never stopped; the checkpoint of a run with other settings, data or encoder is refused.
+    save_steps : int
+        Steps between two writes of `checkpoint`; it is also written when the run ends or is stopped.
     device : str
         What computes, ``auto``, ``cpu``, ``cuda`` or ``cuda:1``. ``cuda`` is an NVIDIA GPU, with biorel's CUDA part;
         ``auto`` is the first GPU if there is one that can be used, else the processor, and ``run.settings["device"]``
@@ -206,25 +209,26 @@ def finetune(
         "max_length": max_length,
         "too_long": too_long,
         "seed": seed,
-        "warmup": warmup,
+        "warmup_ratio": warmup_ratio,
         "weight_decay": weight_decay,
         "max_grad_norm": max_grad_norm,
-        "betas": betas,
-        "epsilon": epsilon,
+        "adam_beta1": adam_beta1,
+        "adam_beta2": adam_beta2,
+        "adam_epsilon": adam_epsilon,
         "bias_correction": bias_correction,
         "dropout": dropout,
         "head_dropout": head_dropout,
-        "accumulation": accumulation,
+        "gradient_accumulation_steps": gradient_accumulation_steps,
         "class_weights": _label_weights(class_weights, corpus.labels),
         "focal_gamma": focal_gamma,
-        "layer_decay": layer_decay,
+        "layerwise_lr_decay": layerwise_lr_decay,
         "freeze": freeze,
-        "negatives": negatives,
-        "evaluate_every": evaluate_every,
+        "negative_ratio": negative_ratio,
+        "eval_steps": eval_steps,
         "patience": patience,
-        "keep": keep,
+        "load_best_model": load_best_model,
         "compat": compat,
-        "checkpoint_layers": checkpoint_layers,
+        "gradient_checkpointing": gradient_checkpointing,
         "precision": compute.precision,
     }
     core_settings = _biorel.Settings(settings)
@@ -249,8 +253,8 @@ def finetune(
             core_settings,
             dev=held_out,
             compute=compute,
-            state=None if state is None else os.fspath(state),
-            state_every=state_every,
+            checkpoint=None if checkpoint is None else os.fspath(checkpoint),
+            save_steps=save_steps,
             report=reporter.tell,
         )
         _warn_of_losses(outcome.counts, max_length)

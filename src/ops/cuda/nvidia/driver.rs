@@ -100,8 +100,8 @@ fn meaning(error: DriverError) -> String {
 }
 
 const MEMORY: &str = "the memory of the GPU is exhausted. Fewer trainings at once (a smaller jobs=), a smaller batch_size \
-                      (accumulation= keeps the size of the step), a smaller max_length or checkpoint_layers=True need \
-                      less; nvidia-smi shows what else uses it";
+                      (gradient_accumulation_steps= keeps the size of the step), a smaller max_length or \
+                      gradient_checkpointing=True need less; nvidia-smi shows what else uses it";
 
 /// That there is not enough memory for `bytes` more, or why they could not be had.
 pub(in crate::ops::cuda) fn allocation(device: &str, bytes: usize, error: DriverError) -> Error {
