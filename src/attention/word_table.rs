@@ -65,7 +65,8 @@ pub struct WordRow {
 }
 
 impl WordRow {
-    /// The weight against 1 / `words`, what each word of the instance would have if all were attended to alike.
+    /// The weight against 1 / `words`, what each word of the instance would have if all were
+    /// attended to alike.
     pub fn relative(&self) -> f64 {
         self.word.weight * self.words as f64
     }

@@ -1,7 +1,8 @@
-//! From the attention over word pieces to the attention over words (the paper's Fig. 3 and Table V).
+//! From the attention over word pieces to the attention over words (the paper's Fig. 3 and Table
+//! V).
 //!
-//! A word's weight is the sum of its pieces' weights: the model's attention is a distribution over pieces, and the sums
-//! are the same distribution over words.
+//! A word's weight is the sum of its pieces' weights: the model's attention is a distribution over
+//! pieces, and the sums are the same distribution over words.
 
 use std::ops::Range;
 
@@ -25,18 +26,19 @@ pub struct WordWeight {
     pub weight: f64,
     /// Its word pieces.
     pub pieces: usize,
-    /// Distance in words to the first and second entity: 0 inside, 1 next to it. Punctuation marks and entity markers are
-    /// not counted as words on the way, so `increased` is 2 from the entity in `increased by ( @DRUG$`.
+    /// Distance in words to the first and second entity: 0 inside, 1 next to it. Punctuation marks
+    /// and entity markers are not counted as words on the way, so `increased` is 2 from the entity
+    /// in `increased by ( @DRUG$`.
     pub distance: [u32; 2],
     /// Whether the word is part of an entity.
     pub is_entity: bool,
 }
 
-/// The weight of each word of an instance, from the weights of its pieces: one for each piece between `[CLS]` and `[SEP]`,
-/// or one for each piece with `[CLS]` and `[SEP]` at 0.
+/// The weight of each word of an instance, from the weights of its pieces: one for each piece
+/// between `[CLS]` and `[SEP]`, or one for each piece with `[CLS]` and `[SEP]` at 0.
 ///
-/// The weights must be a distribution: none negative or NaN, and a sum of 1 up to the rounding of f32 or bf16 (1 %),
-/// which is divided out.
+/// The weights must be a distribution: none negative or NaN, and a sum of 1 up to the rounding of
+/// f32 or bf16 (1 %), which is divided out.
 pub fn word_weights(features: &Features, instance: &Instance, piece_weights: &[f32]) -> Result<Vec<WordWeight>> {
     let fail = |message: String| Error::corpus(format!("instance {}", instance.id), message);
     let pieces = features.ids.len();
@@ -106,8 +108,8 @@ fn runs_of(words: &[Option<u32>]) -> Option<Vec<(u32, Range<usize>)>> {
     Some(runs)
 }
 
-/// Where a word stands in the sentence: where its ends were copied from or, if an end was rewritten (`TNFα` as `TNFa`),
-/// where the copied text beside it was.
+/// Where a word stands in the sentence: where its ends were copied from or, if an end was rewritten
+/// (`TNFα` as `TNFa`), where the copied text beside it was.
 fn original_of(instance: &Instance, word: &WordWeight) -> Option<Span> {
     let Span { start, end } = word.span;
     let rewritten = !word.is_entity && !is_marker(&word.text);
@@ -124,7 +126,8 @@ fn original_of(instance: &Instance, word: &WordWeight) -> Option<Span> {
     (place.start < place.end).then_some(place)
 }
 
-/// Count, from the entity outwards on both sides, the words that a reader would count, those between two windows too.
+/// Count, from the entity outwards on both sides, the words that a reader would count, those
+/// between two windows too.
 fn measure_distances(words: &mut [WordWeight], text: &[char], entity: Span, side: usize) {
     let before = words.iter().take_while(|word| word.span.end <= entity.start).count();
     let inside = words.iter().skip(before).take_while(|word| word.span.start < entity.end).count();

@@ -1,6 +1,6 @@
 //! One confusion matrix, and every score derived from it.
 //!
-//! The field's papers mean different things by "F1": micro over the positive classes (DDI,
+//! Papers of the field mean different things by "F1": micro over the positive classes (DDI,
 //! ChemProt), the positive class alone (AIMed), macro (BLUE's DDI). All are here, none is called
 //! just "F1", and [`Scores::protocol`] says which is meant. They equal scikit-learn's with
 //! `zero_division=0` to 1e-12 (`tests/golden/metrics`).
@@ -25,9 +25,9 @@ pub struct Confusion {
 /// Precision, recall and their harmonic mean; a quotient with denominator 0 is 0.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Prf {
-    /// Of what was predicted, the share that is right.
+    /// The share of predictions that are right.
     pub precision: f64,
-    /// Of what is there, the share that was found.
+    /// The share of gold pairs that were found.
     pub recall: f64,
     /// Harmonic mean of the two.
     pub f1: f64,
@@ -44,13 +44,13 @@ pub struct ClassScore {
     pub prf: Prf,
     /// How many gold pairs have it, lost ones included.
     pub support: u64,
-    /// How many predictions are of it.
+    /// How many predictions have it.
     pub predicted: u64,
-    /// How many predictions of it are right.
+    /// How many of these are right.
     pub correct: u64,
 }
 
-/// Everything that a confusion matrix says.
+/// All scores of a confusion matrix.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scores {
     /// One for each label, in the task's order.
@@ -203,7 +203,7 @@ impl Scores {
         }
     }
 
-    /// What the F1 of this averaging is, for print beside it: `micro-F1 over the 4 positive
+    /// A description of this averaging's F1, to print beside it: `micro-F1 over the 4 positive
     /// classes, test, 5,716 pairs`. `split` names the data: `test`, `10 folds, pooled`.
     pub fn protocol(&self, averaging: Averaging, split: &str) -> String {
         let has_negative = self.classes.iter().any(|class| class.negative);

@@ -110,8 +110,8 @@ pub(crate) fn read(head: HeadKind, batch: &Batch, output: &HeadOutput) -> Result
     Ok(probabilities.into_iter().enumerate().map(prediction).collect())
 }
 
-/// The weights of a sentence's pieces, 0 at `[CLS]` and `[SEP]`. Where the head read `[SEP]` and
-/// padding too, what it gave to the words, as shares of that.
+/// The weights of a sentence's pieces, 0 at `[CLS]` and `[SEP]`. Where the head also reads `[SEP]`
+/// and padding, the weights of the words, normalised to sum to 1.
 fn of_words(weights: &[f32], batch: &Batch, row: usize) -> Vec<f32> {
     let mut weights = weights[..batch.pieces(row)].to_vec();
     if batch.valid_lengths.is_some() {

@@ -1,4 +1,4 @@
-//! Tables for Python: a dict of columns, which the package makes a DataFrame of.
+//! Tables for Python: dicts of columns, from which the package makes DataFrames.
 
 use numpy::PyArray1;
 use pyo3::prelude::*;
@@ -55,7 +55,7 @@ impl<'py> Columns<'py> {
         Ok(self)
     }
 
-    /// A column of truth values.
+    /// A column of booleans.
     pub fn truths(self, name: &str, values: impl IntoIterator<Item = bool>) -> PyResult<Self> {
         self.0.set_item(name, PyArray1::from_iter(self.0.py(), values))?;
         Ok(self)

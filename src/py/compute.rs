@@ -1,4 +1,4 @@
-//! What computes, chosen once and handed to every call that computes.
+//! Device, precision and threads, chosen once and passed to every call that computes.
 
 use pyo3::prelude::*;
 

@@ -15,7 +15,7 @@ use super::runtime::detached;
 use crate::corpus::{Averaging, Columns as Table, Corpus, CorpusKind, ReadOptions, Sentence, Split, Task};
 use crate::encode::{Leakage, divide, fold_numbers, hold_out};
 
-/// What is decided about a pair, and how it is scored.
+/// A classification task: its labels, and how it is scored.
 #[pyclass(frozen, name = "Task", module = "biorel._biorel")]
 pub struct PyTask(pub Arc<Task>);
 
@@ -120,7 +120,7 @@ impl PyCorpus {
         detached(py, || Corpus::from_bytes(bytes)).map(Self::of)
     }
 
-    /// All of it, for another process.
+    /// The corpus in bytes, for another process.
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         detached(py, || self.0.to_bytes()).map(|bytes| PyBytes::new(py, &bytes))
     }
@@ -204,12 +204,12 @@ impl PyCorpus {
         detached(py, || PyInstances::of_splits(&self.0, &splits, marking))
     }
 
-    /// New splits from whole documents.
+    /// New splits by document.
     fn divide(&self, py: Python<'_>, parts: Vec<(String, Vec<String>)>) -> PyResult<Self> {
         detached(py, || divide(&self.0, &parts)).map(Self::of)
     }
 
-    /// One fold held out.
+    /// A split into training and test data, with one fold held out.
     fn fold(&self, py: Python<'_>, index: i64, folds: i64, by: &str, seed: u64) -> PyResult<Self> {
         let unit = by.parse()?;
         detached(py, || hold_out(&self.0, index, folds, unit, seed)).map(Self::of)
@@ -273,7 +273,7 @@ where
     values.extract().map(Some).map_err(|_| refuse())
 }
 
-/// A column that must be there.
+/// A required column.
 fn needed<'py, T>(columns: &Bound<'py, PyDict>, name: &str) -> PyResult<Vec<T>>
 where
     Vec<T>: for<'a> FromPyObject<'a, 'py>,
@@ -283,7 +283,7 @@ where
     column(columns, name)?.ok_or_else(refuse)
 }
 
-/// What the row of an average is called.
+/// The name of an average's row.
 pub fn row_name(averaging: Averaging) -> &'static str {
     match averaging {
         Averaging::Micro => "micro",

@@ -131,7 +131,8 @@ impl PyDocument {
 /// A file with its format, or with the reason why it is not read.
 type NamedFile = (PathBuf, &'static str);
 
-/// Files and folders to (path, format) in a fixed order, and (path, reason) of what is not read.
+/// The files under some paths in a fixed order as (path, format), and those that are not read as
+/// (path, reason).
 #[pyfunction]
 pub fn list_inputs(
     py: Python<'_>,
@@ -149,7 +150,7 @@ pub fn inputs_of(inputs: Vec<(PathBuf, String)>) -> PyResult<Vec<Input>> {
     inputs.into_iter().map(input).collect()
 }
 
-/// Documents of files one after the other. After an error, the next call goes on behind the
+/// The documents of files one by one. After an error, the next call continues with the next
 /// document.
 #[pyclass(frozen, name = "DocumentReader", module = "biorel._biorel")]
 pub struct PyDocumentReader(Mutex<Reader>);

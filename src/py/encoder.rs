@@ -27,7 +27,7 @@ impl PyEncoder {
         detached(py, || Pretrained::open(&directory, casing)).map(|encoder| Self(Arc::new(encoder)))
     }
 
-    /// Write it into a directory that is there, as files that `open` reads.
+    /// Write it into an existing directory, as files that `open` reads.
     fn save(&self, py: Python<'_>, directory: PathBuf) -> PyResult<()> {
         detached(py, || self.0.save(&directory))
     }
@@ -38,8 +38,8 @@ impl PyEncoder {
         serde_json::to_string(&self.0.config).map_err(|e| super::error::internal(&e.to_string()))
     }
 
-    /// SHA-256 of the sizes, the casing and every weight: which encoder it is, wherever it was read
-    /// from.
+    /// SHA-256 of the sizes, the casing and every weight. It does not depend on where the encoder
+    /// was read from.
     #[getter]
     fn hash(&self, py: Python<'_>) -> PyResult<String> {
         detached(py, || Ok(self.0.content_hash()))

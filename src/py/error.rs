@@ -39,7 +39,8 @@ impl From<Error> for PyErr {
     }
 }
 
-/// The operating system's words, without the number that Rust appends and Python prints itself.
+/// The operating system's message, without the error number that Rust appends and Python prints
+/// itself.
 fn reason(source: &std::io::Error) -> String {
     let text = source.to_string();
     match text.find(" (os error") {

@@ -1,6 +1,6 @@
 //! The Python extension `biorel._biorel`: thin classes around the core's types, one file per topic.
 //!
-//! Tables cross the border as columns (numpy arrays and lists); the Python package makes DataFrames
+//! Tables are passed as columns (numpy arrays and lists); the Python package makes DataFrames
 //! of them. Every call that computes or reads goes through [`runtime`], and every error through
 //! [`error`].
 

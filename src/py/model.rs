@@ -85,7 +85,8 @@ impl PyModel {
         Ok(Self(Arc::new(model)))
     }
 
-    /// Where `load` reads from: the directory, or what a killed save had moved aside.
+    /// Where `load` reads from: the directory, or the earlier model if a killed save had moved it
+    /// aside.
     #[staticmethod]
     fn place(directory: PathBuf) -> PathBuf {
         RelationModel::place(&directory)
@@ -117,7 +118,7 @@ impl PyModel {
         serde_json::to_string(&self.0.card).map_err(|e| super::error::internal(&e.to_string()))
     }
 
-    /// SHA-256 of all that decides what it predicts.
+    /// SHA-256 of everything that its predictions depend on.
     #[getter]
     fn hash(&self, py: Python<'_>) -> PyResult<String> {
         detached(py, || Ok(self.0.content_hash()))

@@ -48,7 +48,8 @@ pub fn mcnemar(
     detached(py, || paired::mcnemar(&task.0, &gold, &first, &second)).map(counts)
 }
 
-/// McNemar's test over units: the first and second count units, and a note of how few differ is the least p.
+/// McNemar's test over units: the first and second count units, and a note of how few differ is the
+/// least p.
 #[pyfunction]
 #[pyo3(signature = (task, gold, first, second, unit, *, samples, seed))]
 #[expect(clippy::too_many_arguments, reason = "they are the call's own; the package has the readable form")]

@@ -81,7 +81,8 @@ pub fn py_stem_contrasts<'py>(
     Ok(columns.finish())
 }
 
-/// Mean, standard deviation and the ends of the interval of values of which some are of the same document.
+/// Mean, standard deviation and the ends of the interval of values of which some are of the same
+/// document.
 #[pyfunction(name = "bootstrap_mean")]
 #[pyo3(signature = (values, documents, *, samples, level, seed))]
 pub fn py_bootstrap_mean(

@@ -18,7 +18,7 @@ use crate::corpus::Task;
 use crate::corpus::documents::{Document, Format, Predicted, relation_lines, write_collection, write_document};
 use crate::predict::stream::{self, Part, Position, Row, Stream, StreamSettings};
 
-/// How often Ctrl-C is looked for while the next part is computed.
+/// How often signals are checked while the next part is computed.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// A running prediction over files.
@@ -73,7 +73,7 @@ impl PyStream {
         }
     }
 
-    /// Stop, and wait until all threads have.
+    /// Stop, and wait for all threads to end.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         detached(py, || {
             if let Ok(mut stream) = self.stream.lock() {
@@ -84,7 +84,7 @@ impl PyStream {
     }
 }
 
-/// A type that the model does not know would silently give no pairs.
+/// Refuse renamed types that the model does not know: they would silently form no pairs.
 fn check_types(task: &Task, settings: &StreamSettings) -> PyResult<()> {
     for (theirs, ours) in &settings.types {
         if !task.candidates.know(ours) {
@@ -132,13 +132,13 @@ impl PyPart {
         self.part.failures.iter().map(failure).collect()
     }
 
-    /// How often something was left out or read otherwise.
+    /// How often something was left out or repaired, by reason.
     #[getter]
     fn counts(&self) -> BTreeMap<String, usize> {
         self.part.counts.clone()
     }
 
-    /// Where the next part starts: file, documents of it that are done.
+    /// Where the next part starts: the file, and how many of its documents are done.
     #[getter]
     fn next(&self) -> (usize, usize) {
         (self.part.next.file, self.part.next.record)
@@ -232,7 +232,7 @@ impl PyPart {
 }
 
 impl PyPart {
-    /// Whether a pair is in a relation, with enough probability.
+    /// Whether a pair is predicted to be in a relation, with at least the threshold's probability.
     fn is_related(&self, row: &Row, label: Option<usize>, threshold: f32) -> bool {
         let (Some(label), Some(probabilities)) = (label, &row.probabilities) else { return false };
         Some(label) != self.task.negative && probabilities[label] >= threshold

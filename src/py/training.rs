@@ -27,10 +27,10 @@ pub struct PyOutcome {
     /// negatives `left_out`.
     #[pyo3(get)]
     counts: BTreeMap<&'static str, usize>,
-    /// Names of the tensors that the encoder did not bring.
+    /// Names of the parameters that were initialised rather than read: the head's.
     #[pyo3(get)]
     initialised: Vec<String>,
-    /// The step that the model's weights are of.
+    /// The step after which the model has its weights.
     #[pyo3(get)]
     step: usize,
     /// What stopped the run before its last step.
@@ -86,9 +86,10 @@ fn evaluation_columns<'py>(py: Python<'py>, evaluations: &[Evaluation]) -> PyRes
 }
 
 /// Fine-tune `encoder` on `instances`. `report` is called with the kind of event (`start`, `step`,
-/// `evaluation`), its columns of one row each, and the steps in all. `dev` is what to score while
-/// training, with the gold positives of each label that never became instances. `checkpoint` is the
-/// file from which a killed run resumes, written every `save_steps` steps.
+/// `evaluation`), its columns of one row each, and the steps in all. `dev` are the instances to
+/// evaluate on while training, with the number of gold positives of each label that never became
+/// instances. `checkpoint` is the file from which a killed run resumes, written every `save_steps`
+/// steps.
 #[pyfunction]
 #[pyo3(signature = (encoder, name, instances, settings, *, dev, compute, checkpoint, save_steps, report))]
 #[expect(clippy::too_many_arguments, reason = "they are the call's own; the package has the readable form")]

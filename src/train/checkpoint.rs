@@ -27,7 +27,7 @@ use crate::{Error, Result};
 pub struct CheckpointPlan<'a> {
     /// The file. If it is there, the run resumes from it.
     pub path: &'a Path,
-    /// Steps between two writes; it is also written after the last step and when the run is
+    /// Steps between two saves. A checkpoint is also saved after the last step and when the run is
     /// stopped.
     pub every: usize,
 }

@@ -1,4 +1,5 @@
-//! Scores on held-out data while training: which step's weights are kept, and when to stop.
+//! Evaluation on held-out data while training: it decides which step's weights are kept, and when
+//! to stop early.
 
 use std::time::Instant;
 
@@ -20,16 +21,16 @@ pub struct Dev<'a> {
     pub features: &'a [Features],
     /// Labels, and the averaging of the score that decides.
     pub task: &'a Task,
-    /// Gold positives that never became instances, by label: misses.
+    /// Gold positives that never became instances, `(labels)`. They count as misses.
     pub lost: Vec<u64>,
 }
 
 /// Scores on the held-out data after some step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
-    /// Optimizer steps taken before.
+    /// Optimizer steps taken before the evaluation.
     pub step: usize,
-    /// The epoch that this step was of, counted from 1.
+    /// Epoch of that step, counted from 1.
     pub epoch: usize,
     /// Mean cross-entropy, unweighted.
     pub loss: f64,
@@ -39,14 +40,14 @@ pub struct Evaluation {
     pub recall: f64,
     /// F1 in the task's averaging.
     pub f1: f64,
-    /// Whether no evaluation before was as good.
+    /// Whether no earlier evaluation was as good.
     pub best: bool,
     /// Wall-clock time of the evaluation.
     pub seconds: f64,
 }
 
 impl Evaluation {
-    /// A higher F1 is better. Of equals the lower loss: in the first steps a model often finds
+    /// A higher F1 is better. Ties go to the lower loss: in the first steps a model often finds
     /// nothing, and F1 is 0.
     fn better_than(&self, other: &Self) -> bool {
         self.f1 > other.f1 || (self.f1 == other.f1 && self.loss < other.loss)
@@ -82,7 +83,8 @@ impl Dev<'_> {
         for (item, prediction) in self.features.iter().zip(&predictions) {
             let Some(gold) = item.label else { unreachable!("validated") };
             confusion.add(gold, prediction.label(), 1)?;
-            // A probability that is 0 in f32 is below 2^-149; the loss stays finite.
+            // A probability that underflows to 0 in f32 is below 2^-149. Taking that keeps the loss
+            // finite.
             loss -= f64::from(prediction.probabilities[gold].max(f32::from_bits(1))).ln();
         }
         let scores = confusion.with_lost(&self.lost)?.scores();
@@ -114,7 +116,8 @@ impl Evaluations {
         self.records.last().is_some_and(|last| last.step >= step)
     }
 
-    /// Add an evaluation; `weights` are downloaded if they are the best so far and are to be kept.
+    /// Add an evaluation. `weights` is called if they are the best so far and the best are to be
+    /// kept.
     pub fn push(
         &mut self,
         mut evaluation: Evaluation,
@@ -129,8 +132,8 @@ impl Evaluations {
         Ok(evaluation)
     }
 
-    /// Whether the last evaluations, as many as the settings' patience, were no better than one
-    /// before.
+    /// Whether the settings' patience is exhausted: as many evaluations in a row did not improve on
+    /// the best.
     pub fn exhausted(&self, settings: &TrainingSettings) -> bool {
         let since_best = self.records.iter().rev().take_while(|evaluation| !evaluation.best).count();
         settings.patience.is_some_and(|patience| since_best >= patience)

@@ -1,5 +1,5 @@
-//! Fewer negatives: corpora of relations have four to six times as many pairs without a relation as
-//! with one.
+//! Undersampling of negatives: relation corpora have four to six times as many pairs without a
+//! relation as with one.
 
 use std::collections::HashSet;
 
@@ -7,8 +7,8 @@ use crate::encode::Instance;
 use crate::rng::{Purpose, Stream};
 use crate::{Error, Result};
 
-/// All positives, and `per_positive` negatives for each of them, drawn without replacement; in
-/// their order. Where there are not so many, all negatives stay.
+/// All positives, and `per_positive` negatives for each, drawn without replacement. The order
+/// stays. If there are fewer negatives than that, all stay.
 ///
 /// # Errors
 /// [`Error::Config`] for a task without a negative label.

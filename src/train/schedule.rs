@@ -51,18 +51,19 @@ impl Schedule {
         (epoch, start..(start + self.per_step).min(self.instances))
     }
 
-    /// Whether held-out data is scored after `steps` steps: at the settings' interval or else at the end of each epoch, and
-    /// always at the end.
+    /// Whether held-out data is scored after `steps` steps: at the settings' interval or else at
+    /// the end of each epoch, and always at the end.
     pub fn evaluates(&self, steps: usize) -> bool {
         steps.is_multiple_of(self.eval_steps.unwrap_or(self.steps_per_epoch())) || steps == self.total
     }
 
-    /// The learning rate of a step counted from 0: rises from 0 over the W warm-up steps, then falls linearly towards 0,
-    /// which it would reach at T, one step after the last.
+    /// The learning rate of a step counted from 0: rises from 0 over the W warm-up steps, then
+    /// falls linearly towards 0, which it would reach at T, one step after the last.
     ///
-    /// By default it falls from the peak, `peak (T - t) / (T - W)`, as transformers' linear schedule does. BERT's optimizer,
-    /// which the paper's code takes, decays from the first step on and only replaces the warm-up steps: `peak (1 - t / T)`
-    /// after them, with a drop to `1 - W / T` of the peak.
+    /// By default it falls from the peak, `peak (T - t) / (T - W)`, as transformers' linear
+    /// schedule does. BERT's optimizer, which the paper's code takes, decays from the first step on
+    /// and only replaces the warm-up steps: `peak (1 - t / T)` after them, with a drop to `1 - W /
+    /// T` of the peak.
     pub fn learning_rate(&self, step: usize) -> f64 {
         let falling = if self.reference { self.total } else { self.total - self.warmup };
         if step < self.warmup {

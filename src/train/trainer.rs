@@ -11,7 +11,7 @@ use crate::ops::{AdamWStep, Loss, Moments, Ops, Pending, StepResult, Update};
 use crate::predict::OnBatch;
 use crate::{Error, Result};
 
-/// A network on an engine with its optimizer: takes one step at a time.
+/// A network on an engine with its optimizer.
 pub struct Trainer<'a, O: Ops> {
     ops: &'a O,
     network: &'a Network,
@@ -35,10 +35,11 @@ pub struct Snapshot {
 }
 
 impl<'a, O: Ops> Trainer<'a, O> {
-    /// Bring `weights` onto the engine, with moments of zero.
+    /// Upload `weights` to the engine, with moments of zero.
     ///
     /// # Errors
-    /// [`Error::Config`] when more layers are to be frozen than there are; when the engine refuses.
+    /// [`Error::Config`] when more layers are to be frozen than the encoder has; errors of the
+    /// engine.
     pub fn new(
         ops: &'a O,
         network: &'a Network,
@@ -60,13 +61,13 @@ impl<'a, O: Ops> Trainer<'a, O> {
         Ok(Self { ops, network, settings, class_weights, specs: weights.specs.clone(), params, moments, steps: 0 })
     }
 
-    /// One optimizer step on the instances of all `batches` together: their loss, and the
-    /// gradient's global norm before clipping. On an engine with a device of its own the step is
-    /// only enqueued, and both are there later.
+    /// One optimizer step on the instances of all `batches` together. Returns their loss, and the
+    /// gradient's global norm before clipping. On a GPU the step is only enqueued, and the result
+    /// is pending.
     ///
     /// # Errors
-    /// When the engine fails. Asking for the result is [`Error::Training`] when either is not
-    /// finite; the step has then left the weights as they were.
+    /// Errors of the engine. The pending result is [`Error::Training`] when loss or norm is not
+    /// finite; the step has then left the weights unchanged.
     pub fn step(&mut self, batches: &[Batch], learning_rate: f64) -> Result<Pending<StepResult>> {
         let (loss, gradients) = self.gradient(batches)?;
         let ops = self.ops;
@@ -108,7 +109,7 @@ impl<'a, O: Ops> Trainer<'a, O> {
             Some(weights) => labels().filter_map(|label| weights.get(*label as usize)).sum(),
             None => batches.iter().map(Batch::len).sum::<usize>() as f64,
         };
-        // A step whose instances all have weight 0 has no gradient rather than an undefined one.
+        // Where all instances of a step have weight 0, the gradient is 0 rather than undefined.
         let total = if total > 0.0 { total } else { 1.0 };
         let weights = self.class_weights.as_deref();
         let loss = Loss { weights, focal_gamma: settings.focal_gamma, total };
@@ -139,7 +140,7 @@ impl<'a, O: Ops> Trainer<'a, O> {
         sum.ok_or_else(|| Error::config("batch_size", "a step needs at least one batch"))
     }
 
-    /// See [`Ops::ahead`].
+    /// See [`Ops::max_in_flight`].
     pub fn max_in_flight(&self) -> usize {
         self.ops.max_in_flight()
     }
@@ -154,18 +155,18 @@ impl<'a, O: Ops> Trainer<'a, O> {
         &self.settings
     }
 
-    /// Score the parameters as they are now on held-out data; `at` is the step and the epoch.
+    /// Score the current parameters on held-out data. `at` is the step and the epoch.
     ///
     /// # Errors
-    /// When the engine fails, and whatever `on_batch` returns.
+    /// Errors of the engine, and whatever `on_batch` returns.
     pub fn evaluate(&self, dev: &Dev<'_>, at: (usize, usize), on_batch: OnBatch<'_>) -> Result<Evaluation> {
         dev.evaluate(self.ops, self.network, &self.params, at, on_batch)
     }
 
-    /// The parameters as they are now.
+    /// The current parameters.
     ///
     /// # Errors
-    /// When the engine fails.
+    /// Errors of the engine.
     pub fn weights(&self) -> Result<Weights> {
         let values = self.params.iter().map(|param| self.ops.download(param)).collect::<Result<Vec<_>>>()?;
         Ok(Weights { specs: self.specs.clone(), values })
@@ -179,7 +180,7 @@ impl<'a, O: Ops> Trainer<'a, O> {
     /// Everything that the next step depends on.
     ///
     /// # Errors
-    /// When the engine fails.
+    /// Errors of the engine.
     pub fn snapshot(&self) -> Result<Snapshot> {
         let moments = self.moments.iter().map(|moments| match moments {
             Some(Moments { m, v }) => Ok(Some([self.ops.download(m)?, self.ops.download(v)?])),
@@ -188,10 +189,10 @@ impl<'a, O: Ops> Trainer<'a, O> {
         Ok(Snapshot { params: self.weights()?.values, moments: moments.collect::<Result<_>>()?, steps: self.steps })
     }
 
-    /// Go on from a snapshot of a trainer of the same network and settings.
+    /// Resume from a snapshot of a trainer of the same network and settings.
     ///
     /// # Errors
-    /// When the engine fails.
+    /// Errors of the engine.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
         for (index, spec) in self.specs.iter().enumerate() {
             self.params[index] = self.ops.upload(&snapshot.params[index], &spec.shape)?;
@@ -204,7 +205,7 @@ impl<'a, O: Ops> Trainer<'a, O> {
     }
 }
 
-/// Refuse a step that led nowhere.
+/// Refuse a loss or gradient norm that is not finite.
 fn finite(sums: StepResult, step: usize, learning_rate: f64) -> Result<StepResult> {
     let StepResult { loss, norm } = sums;
     if loss.is_finite() && norm.is_finite() {
@@ -221,7 +222,6 @@ fn finite(sums: StepResult, step: usize, learning_rate: f64) -> Result<StepResul
 fn trained(settings: &TrainingSettings, network: &Network, count: usize) -> impl Iterator<Item = bool> {
     let layers = network.encoder.num_hidden_layers;
     let frozen = settings.freeze;
-    // Depth counts from the head down: the first n layers and the embeddings lie deeper than layers
-    // - n.
+    // Depth counts from the head down: frozen are the depths greater than (layers - n).
     (0..count).map(move |index| frozen.is_none_or(|n| Layout::depth(index, layers) <= layers.saturating_sub(n)))
 }

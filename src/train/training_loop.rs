@@ -46,12 +46,12 @@ pub enum Event {
     Evaluating,
 }
 
-/// Called with every event. Returning [`Error::Interrupted`] stops the run, which then returns what
-/// it has.
+/// Called with every event. Returning [`Error::Interrupted`] stops the run, which then returns its
+/// result so far.
 pub type OnEvent<'a> = &'a mut (dyn FnMut(Event) -> Result<()> + Send);
 
-/// A training run on word pieces, for [`crate::ops::compute::Compute::execute`]. [`super::fine_tune`]
-/// makes one from instances.
+/// A training run on word pieces, for [`crate::ops::compute::Compute::execute`].
+/// [`super::fine_tune`] makes one from instances.
 pub struct TrainingRun<'a> {
     /// Architecture.
     pub network: &'a Network,
@@ -125,8 +125,8 @@ pub fn train<O: Ops>(ops: &O, run: TrainingRun<'_>) -> Result<Trained> {
     Ok(Trained { weights, step, history, evaluations: evaluations.records, interrupted })
 }
 
-/// What comes next: a function of the progress alone, so that a run that was stopped resumes as if
-/// it never had been.
+/// What the run does next. It depends on the progress alone, so that a stopped run resumes as if it
+/// had not been stopped.
 enum Next<'a, 'b> {
     Evaluate(&'b Dev<'a>),
     Step(usize),
@@ -180,7 +180,7 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// `order` is that of the epoch of the last step.
+    /// Take a step. `order` is the order of the instances in the epoch of the last step.
     fn step<O: Ops>(
         &self,
         trainer: &mut Trainer<'_, O>,

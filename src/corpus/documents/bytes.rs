@@ -1,4 +1,4 @@
-//! A file byte by byte, for what cuts it into documents.
+//! A file byte by byte, for the splitters.
 
 use std::io::{self, Read};
 
@@ -60,8 +60,8 @@ impl Bytes {
         }
         if !self.started {
             self.started = true;
-            // A byte order mark is no text. (A first read of fewer than three bytes has none worth
-            // the trouble.)
+            // Skip a byte order mark. (One that is cut by a first read of fewer than three bytes is
+            // not recognised.)
             if self.buffer[..self.end].starts_with(b"\xef\xbb\xbf") {
                 self.at = 3;
                 return if self.at == self.end { self.fill() } else { Ok(true) };
@@ -70,8 +70,8 @@ impl Bytes {
         Ok(self.end > 0)
     }
 
-    /// Append the next line with its end; false at the end of the file. Of a line beyond the limit
-    /// only so much is kept that the caller sees it.
+    /// Append the next line with its end; false at the end of the file. A line beyond the limit is
+    /// cut right behind it, so that the caller notices.
     pub(super) fn line_into(&mut self, line: &mut Vec<u8>) -> std::result::Result<bool, Stop> {
         loop {
             if self.at == self.end && !self.fill()? {

@@ -1,6 +1,6 @@
-//! The documents of a BioC-JSON file one by one, found by brackets alone: elements of the list
-//! `documents` (or PubTator's `PubTator3`) of a collection, elements of a list, or whole values,
-//! one after the other.
+//! Splits a BioC-JSON file into its documents, found by brackets alone. They are the elements of a
+//! collection's list `documents` (or PubTator's `PubTator3`), the elements of a list, or values one
+//! after the other.
 
 use std::mem;
 use std::sync::Arc;

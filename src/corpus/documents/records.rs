@@ -1,5 +1,5 @@
-//! The bytes of one document after the other, without understanding them, so that a file of any
-//! size is read in bounded memory, and documents that are done already are passed over quickly.
+//! Splits a file into the bytes of its documents without parsing them, so that a file of any size
+//! is read in bounded memory, and documents that are done already are skipped quickly.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -20,11 +20,11 @@ pub struct Record {
     pub line: usize,
     /// Its format.
     pub format: Format,
-    /// The document as it stands in the file; brat's annotation.
+    /// The document as it is in the file; for brat, the annotation.
     pub raw: Vec<u8>,
-    /// brat's text.
+    /// For brat, the text.
     pub text: Option<Vec<u8>>,
-    /// What stands before the first document of the file.
+    /// The file before its first document.
     pub header: Arc<str>,
 }
 
@@ -39,10 +39,11 @@ impl Record {
     }
 }
 
-/// A record, or why there is none: a document that is too large, or a file that cannot be read on.
+/// A record, or why there is none: the document is too large, or the rest of the file cannot be
+/// read.
 pub type RecordResult = Result<Record>;
 
-/// The records of one file. After a file that cannot be read on, there is nothing more.
+/// The records of one file. After an error that concerns the rest of the file, the iterator ends.
 pub struct Records {
     path: Arc<Path>,
     format: Format,
@@ -77,12 +78,12 @@ impl Records {
         Ok(Self { path, format: input.format, source, read })
     }
 
-    /// How many bytes of the file have been read, packed as they are.
+    /// How many bytes of the file have been read, before decompression.
     pub fn bytes_read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// Records of bytes in memory; brat has two files and is not read so.
+    /// Records of bytes in memory, for formats of one file.
     #[cfg(test)]
     pub(super) fn of(format: Format, content: &[u8]) -> Self {
         let reader = Box::new(io::Cursor::new(content.to_vec()));
@@ -117,7 +118,7 @@ impl Records {
             Stop::Io(line, error) => {
                 self.source = Source::Ended;
                 match error.kind() {
-                    // A damaged archive, not a failing disk.
+                    // A corrupt archive, not a failing disk.
                     io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
                         let message = format!("the compressed file is damaged here ({error}); what follows is lost");
                         Error::corpus_line(&*self.path, line, message)

@@ -1,5 +1,5 @@
-//! The `<document>` elements of a BioC-XML file one by one, found by tags alone. What stands around
-//! them, a document type included, is not looked at.
+//! Splits a BioC-XML file into its `<document>` elements, found by tags alone. Everything around
+//! them, including a document type, is skipped.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ pub(super) struct Splitter {
     first: bool,
 }
 
-/// What stands in the header at most; no collection has more to say about itself.
+/// Longest header that is kept. No collection's is as long.
 const HEADER_LIMIT: usize = 1 << 16;
 
 impl Splitter {
@@ -19,7 +19,7 @@ impl Splitter {
         Self { bytes, header: "".into(), first: true }
     }
 
-    /// What stands before the first document.
+    /// The file before its first document.
     pub(super) fn header(&self) -> Arc<str> {
         self.header.clone()
     }
@@ -66,7 +66,7 @@ impl Splitter {
                 }
             }
             if depth == 0 {
-                // Between documents nothing is kept, and of the header what a header may have.
+                // Nothing between documents is kept, and the header only up to its limit.
                 if !self.first || kept.len() > HEADER_LIMIT {
                     kept.clear();
                 }

@@ -10,15 +10,16 @@ use crate::model::RelationModel;
 use crate::predict::Prediction;
 use crate::{Error, Result};
 
-/// A part on its way to the engine.
+/// A part to be classified.
 pub(super) struct Prepared {
     pub part: Part,
-    /// Of the rows that fit; `fits[i]` is the row of `features[i]`.
+    /// Word pieces of the rows that fit into the model's length; `fits[i]` is the row of
+    /// `features[i]`.
     pub features: Vec<Features>,
     fits: Vec<usize>,
 }
 
-/// One document on its way.
+/// The pairs of one document, to be classified.
 pub(super) struct Read {
     document: Document,
     pub rows: Vec<Row>,
@@ -26,7 +27,7 @@ pub(super) struct Read {
     counts: BTreeMap<String, usize>,
 }
 
-/// Types of the files and the model's names for them.
+/// The files' entity types and the model's names for them.
 struct Types<'a> {
     given: &'a BTreeMap<String, String>,
     known: BTreeSet<&'a str>,
@@ -39,7 +40,8 @@ impl<'a> Types<'a> {
         Self { given, known }
     }
 
-    /// The model's name: the given one, the same, or the only one that differs in capitals alone.
+    /// The model's name of a type: the given one, the same name, or the only one that differs in
+    /// case alone.
     fn resolve(&self, kind: &'a str) -> &'a str {
         if let Some(given) = self.given.get(kind) {
             return given;
@@ -96,7 +98,8 @@ pub(super) fn prepare(document: Document, model: &RelationModel, settings: &Stre
             model.tokenizer.features(&instance, card.training.max_length, card.training.too_long)
         };
         let encoded = encode().map_err(|error| match error {
-            // Its place is the instance, which the user has never seen.
+            // The error names the instance, which the user does not know; the document is what they
+            // can look up.
             Error::Corpus { message, .. } => fail(message),
             error => error,
         })?;
