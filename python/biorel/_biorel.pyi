@@ -71,6 +71,7 @@ class ReadOptions:
         labels: list[str] | None = None,
         negative: str | None = None,
         pairs: list[tuple[str, str]] | None = None,
+        skip_errors: bool = False,
     ) -> ReadOptions: ...
 
 @final

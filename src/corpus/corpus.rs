@@ -26,6 +26,8 @@ pub struct ReadOptions {
     pub negative: Option<String>,
     /// Table and documents: the name of the task, that of the format by default.
     pub name: Option<String>,
+    /// Documents in files: leave out those that cannot be read, and report them; otherwise they are errors.
+    pub skip_errors: bool,
     /// Documents: the types of the first and the second argument of candidate pairs. Without it,
     /// those of the relations.
     pub pairs: Option<Vec<(String, String)>>,

@@ -120,11 +120,12 @@ impl Corpus {
             ("negative", own, options.negative.is_some()),
             ("name", own, options.name.is_some()),
             ("pairs", kind.is_documents(), options.pairs.is_some()),
+            ("errors", kind.is_documents(), options.skip_errors),
         ];
         if let Some((field, ..)) = given.into_iter().find(|(_, applies, given)| *given && !applies) {
             let message = match field {
                 "columns" => format!("only a table has it; {} defines its own", kind.name()),
-                "pairs" => format!("only documents (pubtator, bioc, brat) have it, not {}", kind.name()),
+                "pairs" | "errors" => format!("only documents (pubtator, bioc, brat) have it, not {}", kind.name()),
                 _ => format!("only a table and documents have it; {} defines its own", kind.name()),
             };
             return Err(Error::config(field, message));

@@ -59,15 +59,16 @@ pub struct PyReadOptions(ReadOptions);
 #[pymethods]
 impl PyReadOptions {
     #[new]
-    #[pyo3(signature = (*, splits=None, columns=BTreeMap::new(), labels=None, negative=None, pairs=None))]
+    #[pyo3(signature = (*, splits=None, columns=BTreeMap::new(), labels=None, negative=None, pairs=None, skip_errors=false))]
     fn new(
         splits: Option<String>,
         columns: BTreeMap<String, String>,
         labels: Option<Vec<String>>,
         negative: Option<String>,
         pairs: Option<Vec<(String, String)>>,
+        skip_errors: bool,
     ) -> Self {
-        Self(ReadOptions { splits, columns, labels, negative, pairs, ..ReadOptions::default() })
+        Self(ReadOptions { splits, columns, labels, negative, pairs, skip_errors, ..ReadOptions::default() })
     }
 }
 

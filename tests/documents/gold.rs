@@ -9,7 +9,7 @@ fn corpus(kind: CorpusKind, path: &str, options: ReadOptions) -> Corpus {
 }
 
 /// First and second argument, label, of each pair of a split.
-fn pairs(corpus: &Corpus, split: &str) -> Vec<(String, String, String)> {
+pub(super) fn pairs(corpus: &Corpus, split: &str) -> Vec<(String, String, String)> {
     let sentences = corpus.split(split).unwrap().sentences.iter();
     let show = |sentence: &biorel::corpus::Sentence| -> Vec<(String, String, String)> {
         let text = |entity: usize| sentence.entities[entity].text.clone();
@@ -19,12 +19,12 @@ fn pairs(corpus: &Corpus, split: &str) -> Vec<(String, String, String)> {
     sentences.flat_map(show).collect()
 }
 
-fn is(found: &[(String, String, String)], expected: &[(&str, &str, &str)]) {
+pub(super) fn is(found: &[(String, String, String)], expected: &[(&str, &str, &str)]) {
     let found: Vec<_> = found.iter().map(|(a, b, c)| (a.as_str(), b.as_str(), c.as_str())).collect();
     assert_eq!(found, expected);
 }
 
-fn findings(corpus: &Corpus) -> Vec<(&'static str, &str, &str)> {
+pub(super) fn findings(corpus: &Corpus) -> Vec<(&'static str, &str, &str)> {
     let all = corpus.report.findings.iter();
     all.map(|found| (found.kind.name(), found.id.as_str(), found.reason.as_str())).collect()
 }

@@ -1,6 +1,7 @@
 //! Whole documents: what is read from hand-written files of each format, what is refused, what is written.
 
 mod bad_input;
+mod field;
 mod gold;
 mod reading;
 mod round_trip;

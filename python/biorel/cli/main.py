@@ -278,6 +278,8 @@ def _add_corpus(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("corpus", help="format: aimed, ddi, chemprot, table, pubtator, bioc, brat")
     parser.add_argument("path", nargs="+", help="folder, file(s) or .zip")
     parser.add_argument("--splits", help="ddi: full or blue")
+    help_text = "pubtator, bioc, brat: leave out documents that cannot be read, and say which"
+    parser.add_argument("--errors", choices=["raise", "skip"], default="raise", help=help_text)
 
 
 def _add_folds(parser: argparse.ArgumentParser) -> None:
@@ -328,7 +330,7 @@ def _add_format(parser: argparse.ArgumentParser) -> None:
 
 
 def _read(options: argparse.Namespace) -> Corpus:
-    corpus = load_corpus(options.corpus, options.path, splits=options.splits)
+    corpus = load_corpus(options.corpus, options.path, splits=options.splits, errors=options.errors)
     for line in corpus.summary:
         _say(line)
     return corpus

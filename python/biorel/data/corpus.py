@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pandas as pd
 from biorel import _biorel
@@ -274,6 +274,7 @@ def load_corpus(
     labels: Sequence[str] | None = None,
     negative: str | None = None,
     pairs: Sequence[tuple[str, str]] | None = None,
+    errors: Literal["raise", "skip"] = "raise",
 ) -> Corpus:
     """Read a corpus from its original files.
 
@@ -287,7 +288,8 @@ def load_corpus(
         ``documents``: the same from ``Document`` objects.
     source : path, sequence of paths, DataFrame, or iterable of Document
         A folder, a file, several files, or a ``.zip``, which is read in place (documents: unpacked, but for gzip). The
-        words ``train``, ``dev`` and ``test`` in names of document files or their folders say the split.
+        words ``train``, ``dev`` and ``test`` in names of document files or their folders say the split. Files of a
+        folder that hold no documents are left out, which ``Corpus.findings`` says.
     splits : {"full", "blue"}, optional
         DDI only: the release's own train and test (default), or the train / dev / test of the BLUE benchmark.
     columns : mapping of str to str, optional
@@ -299,6 +301,9 @@ def load_corpus(
     pairs : sequence of (str, str), optional
         Documents only: types of the first and the second argument of candidate pairs, as in
         ``[("Chemical", "Gene")]``. Without it, those that some relation has.
+    errors : {"raise", "skip"}
+        Documents in files only: what happens with one that cannot be read. ``skip`` leaves it out, and
+        ``Corpus.findings`` has its place and the reason.
 
     Returns
     -------
@@ -320,12 +325,15 @@ def load_corpus(
     >>> corpus.labels
     ['false', 'mechanism', 'effect', 'advise', 'int']
     """
+    if errors not in ("raise", "skip"):
+        raise ConfigError(f"errors: `{errors}` is unknown; choose raise or skip", "errors")
     options = _biorel.ReadOptions(
         splits=splits,
         columns={} if isinstance(source, pd.DataFrame) else dict(columns or {}),
         labels=None if labels is None else list(labels),
         negative=negative,
         pairs=None if pairs is None else [(first, second) for first, second in pairs],
+        skip_errors=errors == "skip",
     )
     if name == "documents":
         if isinstance(source, (str, os.PathLike, pd.DataFrame)):

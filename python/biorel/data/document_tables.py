@@ -109,7 +109,7 @@ def document_of_row(row: Mapping[Any, Any], place: str) -> Document:
         places = sorted(_span(segment, len(text), where) for segment in segments)
         concept = entity.get("concept") or ""
         identifier = entity.get("id") or f"T{number + 1}"
-        mentions.append((str(identifier), entity["type"], [one for one in str(concept).split(";") if one], places))
+        mentions.append((str(identifier), entity["type"], [str(concept)] if concept else [], places))
     passages = []
     for number, passage in enumerate(_items(row.get("passages"))):
         start, end = _span(passage, len(text), f"{place}: passages[{number}]", empty=True)
@@ -193,7 +193,7 @@ def documents_from_tables(
         given = row.get("id")
         identifier = f"T{len(own) + 1}" if given is None or pd.isna(given) else str(given)
         concept = row.get("concept")
-        concepts = str(concept).split(";") if concept is not None and not pd.isna(concept) and concept != "" else []
+        concepts = [str(concept)] if concept is not None and not pd.isna(concept) and concept != "" else []
         kind = str(row["type"])
         _, _, segments = own.setdefault(identifier, (kind, concepts, []))
         segments.append((start, end))

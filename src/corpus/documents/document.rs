@@ -117,7 +117,8 @@ pub struct Predicted<'a> {
 }
 
 impl Document {
-    /// A document that was not read from a file. Texts and passages of mentions are filled in from their spans.
+    /// A document that was not read from a file. Texts and passages of mentions are filled in from their spans, and a
+    /// single identifier is split where it names several concepts, as in files.
     ///
     /// # Errors
     /// As [`Document::check`].
@@ -125,6 +126,7 @@ impl Document {
         let origin = Origin { path: "documents".into(), ..Origin::default() };
         let mut document = Self { id, passages, mentions, relations, findings: Vec::new(), origin };
         document.check()?;
+        document.split_single_identifiers();
         let Self { passages, mentions, .. } = &mut document;
         let texts: Vec<_> = passages.iter().map(|passage| (passage.start, CharIndex::new(&passage.text))).collect();
         let slice = |(start, index): &(usize, CharIndex<'_>), span: Span| -> Option<String> {
@@ -208,18 +210,4 @@ impl Document {
     pub(super) fn note(&mut self, kind: FindingKind, id: &str, reason: &str) {
         self.findings.push(Finding::new(kind, format!("{}.{id}", self.id), reason));
     }
-}
-
-/// The concepts of an identifier field: `D003000;D006973`, `D003000|D006973` and `123,456` are two each; what only says
-/// that there is none is none.
-pub(super) fn concepts(field: &str) -> Vec<String> {
-    let none = ["", "-", "-1", "None", "none", "null", "*"];
-    let parts = field.split([';', '|', ',']).map(str::trim).filter(|part| !none.contains(part));
-    let mut found: Vec<String> = Vec::new();
-    for part in parts {
-        if !found.iter().any(|known| known == part) {
-            found.push(part.to_owned());
-        }
-    }
-    found
 }

@@ -24,7 +24,8 @@ use crate::{Error, Result};
 /// The label of pairs without a relation, where the data names none.
 const NEGATIVE: &str = "none";
 
-/// Read the files and folders of a corpus called `name`, which has files in `formats`. Every document must be readable.
+/// Read the files and folders of a corpus called `name`, which has files in `formats`. A document
+/// that cannot be read is an error, or is left out and reported, as the options say.
 pub(in crate::corpus) fn read(
     name: &str,
     formats: &[Format],
@@ -41,10 +42,14 @@ pub(in crate::corpus) fn read(
     if inputs.is_empty() {
         return Err(Error::corpus(&paths[0], format!("no file in the format {name} was found")));
     }
-    let read = |input: &Input| -> Result<Vec<Document>> {
-        Records::open(input)?.map(|record| record.and_then(Document::parse)).collect()
+    let read = |input: &Input| -> Vec<Result<Document>> {
+        match Records::open(input) {
+            Ok(records) => records.map(|record| record.and_then(Document::parse)).collect(),
+            Err(error) => vec![Err(error)],
+        }
     };
-    let parts: Vec<Result<Vec<Document>>> = inputs.par_iter().map(read).collect();
+    let parts: Vec<Vec<Result<Document>>> = inputs.par_iter().map(read).collect();
+    let mut ids = HashSet::new();
     let mut splits: Vec<(String, Vec<Document>)> = Vec::new();
     for (part, input) in parts.into_iter().zip(&inputs) {
         let name = split_of(&input.path, paths);
@@ -55,7 +60,17 @@ pub(in crate::corpus) fn read(
                 splits.len() - 1
             }
         };
-        splits[home].1.extend(part?);
+        for document in part {
+            let document = document.and_then(|document| match ids.insert(document.id.clone()) {
+                true => Ok(document),
+                false => Err(twice(&document)),
+            });
+            match document {
+                Ok(document) => splits[home].1.push(document),
+                Err(error) if options.skip_errors => findings.push(left_out(&input.path, &error).within(name)),
+                Err(error) => return Err(error),
+            }
+        }
     }
     let mut corpus = of_documents(splits, options, name, &paths[0])?;
     findings.append(&mut corpus.report.findings);
@@ -72,9 +87,8 @@ pub(in crate::corpus) fn of_documents(
 ) -> Result<Corpus> {
     let documents = || splits.iter().flat_map(|(_, documents)| documents);
     let mut ids = HashSet::new();
-    if let Some(twice) = documents().find(|document| !ids.insert(document.id.as_str())) {
-        let message = format!("document {} is there twice", twice.id);
-        return Err(Error::corpus_line(&twice.origin.path, twice.origin.line, message));
+    if let Some(again) = documents().find(|document| !ids.insert(document.id.as_str())) {
+        return Err(twice(again));
     }
     let formed: Vec<Formed> = documents().map(Formed::of).collect();
     let mut task = task(&splits, options, name)?;
@@ -104,6 +118,23 @@ pub(in crate::corpus) fn of_documents(
     let known = ["train", "dev", "test"];
     read.sort_by_key(|split| known.iter().position(|name| *name == split.name).unwrap_or(known.len()));
     Ok(Corpus { name: task.name.clone(), task, splits: read, folds: None, report })
+}
+
+fn twice(document: &Document) -> Error {
+    let message = format!("document {} is there twice", document.id);
+    Error::corpus_line(&document.origin.path, document.origin.line, message)
+}
+
+/// What is reported of a document that cannot be read: its place and why.
+fn left_out(path: &Path, error: &Error) -> Finding {
+    let (place, message) = match error {
+        Error::Corpus { path, line, message } => {
+            let line = line.map(|line| format!(":{line}")).unwrap_or_default();
+            (format!("{}{line}", path.display()), message.clone())
+        }
+        other => (path.display().to_string(), other.to_string()),
+    };
+    Finding::new(FindingKind::Skipped, place, format!("a document that cannot be read: {message}"))
 }
 
 /// The split of a file, by the words of its own name, then of its folders below the given path.
@@ -187,13 +218,7 @@ impl<'a> Formed<'a> {
     fn mentions(&self, argument: &Argument) -> Vec<usize> {
         match argument {
             Argument::Mention(index) => vec![*index],
-            Argument::Concept(name) => {
-                // PubTator's export writes `Chemical|MESH:D001241`.
-                let bare = name.rsplit('|').next().unwrap_or(name);
-                let mentions = self.document.mentions.iter().enumerate();
-                let stands = |known: &String| known == name || known == bare;
-                mentions.filter(|(_, mention)| mention.identifiers.iter().any(stands)).map(|(index, _)| index).collect()
-            }
+            Argument::Concept(name) => self.document.standing_for(name),
         }
     }
 
@@ -214,7 +239,7 @@ impl<'a> Formed<'a> {
         for (sentence, pairs) in self.sentences.iter().zip(&candidates) {
             known.extend(pairs.iter().map(|&(a, b)| (sentence.mentions[a], sentence.mentions[b])));
         }
-        let mut labels: HashMap<(usize, usize), Vec<usize>> = HashMap::new();
+        let mut labels: HashMap<(usize, usize), Vec<(usize, &Relation)>> = HashMap::new();
         for (relation, pairs) in std::mem::take(&mut self.gold) {
             let id = format!("{}.{}", self.document.id, relation.id);
             let label = task.label(&relation.kind).ok_or_else(|| {
@@ -229,29 +254,44 @@ impl<'a> Formed<'a> {
             let negative = Some(label) == task.negative;
             let lost = if negative { FindingKind::Skipped } else { FindingKind::Lost };
             if pairs.is_empty() {
-                let reason = match relation.arguments.iter().any(|argument| self.mentions(argument).is_empty()) {
-                    true => "a gold relation of a concept without a mention",
-                    false => "a gold relation without two mentions in one sentence",
+                let [first, second] = relation.arguments.each_ref().map(|argument| self.mentions(argument));
+                let reason = if first.is_empty() || second.is_empty() {
+                    "a gold relation of a concept without a mention"
+                } else if first.iter().any(|mention| second.contains(mention)) {
+                    "a gold relation of two concepts that share a mention, and no other sentence"
+                } else {
+                    "a gold relation without two mentions in one sentence"
                 };
                 self.findings.push(note(lost, reason));
                 continue;
             }
-            let (mut formed, mut turned, mut again) = (0, false, false);
+            let (mut formed, mut turned, mut before, mut same) = (0, false, None, false);
             for (first, second) in pairs {
                 let key = [(first, second), (second, first)].into_iter().find(|key| known.contains(key));
-                let Some(key) = key else { continue };
-                formed += 1;
                 let (one, other) = self.kinds(first, second);
+                let Some(key) = key else {
+                    same |= task.candidates.allow(one, other) || task.candidates.allow(other, one);
+                    continue;
+                };
+                formed += 1;
                 turned |= key != (first, second) && task.candidates.allow(one, other);
                 let own = labels.entry(key).or_default();
-                again |= own.contains(&label);
-                if !own.contains(&label) {
-                    own.push(label);
+                match own.iter().find(|(known, _)| *known == label) {
+                    Some((_, other)) => before = before.or(Some(*other)),
+                    None => own.push((label, relation)),
                 }
             }
             match formed {
+                // Of types that are candidates only the same mention listed twice forms no pair.
+                0 if same => self.findings.push(note(lost, "a gold relation of a mention with itself, listed twice")),
                 0 => self.findings.push(note(lost, "a gold relation between types that are no candidates")),
-                _ if again => self.findings.push(note(FindingKind::Skipped, "the same gold relation is stated twice")),
+                _ if let Some(other) = before => {
+                    let (kind, reason) = match said_twice(other, relation) {
+                        true => (FindingKind::Skipped, "the same gold relation is stated twice"),
+                        false => (FindingKind::Repaired, SHARED),
+                    };
+                    self.findings.push(note(kind, reason));
+                }
                 _ if turned => {
                     let reason = "both orders of its types are candidates: its direction is not kept";
                     self.findings.push(note(FindingKind::Repaired, reason));
@@ -270,8 +310,8 @@ impl<'a> Formed<'a> {
                         let label = task.negative.unwrap_or_default();
                         sentence.pairs.push(Pair { id, entity1, entity2, label, row: None });
                     }
-                    Some(&[label]) => sentence.pairs.push(Pair { id, entity1, entity2, label, row: None }),
-                    Some(several) => sentence.pairs.extend(several.iter().map(|&label| Pair {
+                    Some(&[(label, _)]) => sentence.pairs.push(Pair { id, entity1, entity2, label, row: None }),
+                    Some(several) => sentence.pairs.extend(several.iter().map(|&(label, _)| Pair {
                         id: format!("{id}.{}", task.labels[label]),
                         entity1,
                         entity2,
@@ -284,6 +324,16 @@ impl<'a> Formed<'a> {
         }
         Ok((sentences, self.findings))
     }
+}
+
+/// What is reported of a relation whose pair has its label from another one: two concepts of one composite mention.
+const SHARED: &str =
+    "a mention in it stands for several concepts: one of its pairs has the same label by another relation";
+
+/// Whether two relations of one label name the same arguments.
+fn said_twice(one: &Relation, other: &Relation) -> bool {
+    let [first, second] = &other.arguments;
+    one.arguments == [first.clone(), second.clone()] || one.arguments == [second.clone(), first.clone()]
 }
 
 #[cfg(test)]

@@ -145,7 +145,11 @@ fn walk(
         } else {
             match guess(&path) {
                 Some(found) if format.is_none_or(|wanted| wanted == found) => {
-                    inputs.push(Input { path, format: found })
+                    let input = Input { path, format: found };
+                    match holds_documents(&input) {
+                        true => inputs.push(input),
+                        false => skipped.push((input.path, "not a file of documents, by its first lines")),
+                    }
                 }
                 Some(_) => skipped.push((path, "a file of another format")),
                 None => skipped.push((path, "not a file of documents, by its name")),
@@ -195,5 +199,65 @@ impl Read for Counted {
         let count = self.file.read(buffer)?;
         self.read.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
+    }
+}
+
+/// How much of a file is looked at.
+const HEAD: u64 = 1 << 16;
+
+/// Whether a file that lies in a folder looks like one of its format: a `readme.txt` beside PubTator files does not. Its
+/// first bytes decide, so that a file of documents with a fault in it is still read, and its fault told. An empty one does, and one that cannot be opened: its reader says why.
+fn holds_documents(input: &Input) -> bool {
+    let mut head = Vec::new();
+    let read = open(&input.path, Arc::default()).map(|file| file.take(HEAD).read_to_end(&mut head));
+    let head = String::from_utf8_lossy(&head);
+    if !matches!(read, Ok(Ok(_))) || head.trim().is_empty() {
+        return true;
+    }
+    let has = |words: &[&str]| words.iter().any(|word| head.contains(word));
+    match input.format {
+        Format::Pubtator => is_pubtator(head.trim_start_matches('\u{feff}')),
+        Format::BiocJson => has(&["\"passages\"", "\"documents\"", "\"PubTator3\""]),
+        Format::BiocXml => has(&["<collection", "<passage"]),
+        // No other file is called so.
+        Format::Brat => true,
+    }
+}
+
+/// The first line is `id|t|...` or `id|a|...`, or has the tabs of a mention or relation.
+fn is_pubtator(head: &str) -> bool {
+    let line = head.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let title = line.split_once('|').is_some_and(|(id, rest)| !id.contains('\t') && rest.starts_with(['t', 'a']));
+    (title && line.matches('|').count() > 1) || line.matches('\t').count() > 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_head_says_what_a_file_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let holds = |name: &str, format: Format, content: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            holds_documents(&Input { path, format })
+        };
+        for (content, is) in [
+            ("\n1|t|Title\n", true),
+            ("\u{feff}1|t|Title\n", true),
+            ("1|a|Text\n", true),
+            ("1\t0\t3\tabc\tX\n", true),
+            ("", true),
+            ("These files are described elsewhere.\n", false),
+            ("| a | table |\n", false),
+            ("PMID\tsplit\n1\ttrain\n", false),
+        ] {
+            assert_eq!(holds("a.txt", Format::Pubtator, content), is, "{content:?}");
+        }
+        assert!(holds("a.xml", Format::BiocXml, "<collection><document></collection>"));
+        assert!(!holds("b.xml", Format::BiocXml, "<document id=\"DDI.d1\"><sentence/></document>"));
+        assert!(holds("a.json", Format::BiocJson, "{\"documents\": [{\"id\": 1"));
+        assert!(!holds("b.json", Format::BiocJson, "{\"name\": \"settings\"}"));
     }
 }

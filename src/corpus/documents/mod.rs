@@ -19,6 +19,7 @@
 //!   sentences forms no pair, and is reported.
 
 mod bytes;
+mod concepts;
 mod document;
 mod formats;
 mod gold;

@@ -3,6 +3,9 @@
 use crate::corpus::Span;
 use crate::corpus::offsets::CharIndex;
 
+/// What is reported of a mention that [`Converter::fit_apart`] found.
+pub(super) const APART: &str = "one location over a mention in several segments; they are found by its text";
+
 /// What offsets count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
@@ -11,17 +14,29 @@ pub(super) enum Unit {
     Utf16,
     /// As C and UTF-8 tools count.
     Bytes,
+    /// Characters of the text as XML writes it: `&apos;` is six.
+    Escaped,
+    /// The same, where quotes are not escaped.
+    EscapedMarkup,
 }
 
 impl Unit {
-    /// In the order in which they are tried.
+    /// What any format may count, in the order in which they are tried.
     pub(super) const ALL: [Self; 3] = [Self::Characters, Self::Utf16, Self::Bytes];
+    /// What only BioC was found to count, whose files are XML first.
+    pub(super) const ESCAPED: [Self; 2] = [Self::Escaped, Self::EscapedMarkup];
 
     fn width(self, character: char) -> usize {
         match self {
             Self::Characters => 1,
             Self::Utf16 => character.len_utf16(),
             Self::Bytes => character.len_utf8(),
+            Self::Escaped | Self::EscapedMarkup => match character {
+                '&' => "&amp;".len(),
+                '<' | '>' => "&lt;".len(),
+                '"' | '\'' if self == Self::Escaped => "&quot;".len(),
+                _ => 1,
+            },
         }
     }
 
@@ -39,6 +54,9 @@ impl Unit {
             Self::Characters => None,
             Self::Utf16 => Some("offsets count UTF-16 code units; converted to characters"),
             Self::Bytes => Some("offsets count UTF-8 bytes; converted to characters"),
+            Self::Escaped | Self::EscapedMarkup => {
+                Some("offsets count characters of escaped XML; converted to characters of the text")
+            }
         }
     }
 }
@@ -52,7 +70,12 @@ pub(super) struct Converter<'a> {
 
 impl<'a> Converter<'a> {
     pub(super) fn new(text: &'a str, unit: Unit) -> Self {
-        let starts = (unit != Unit::Characters && !text.is_ascii()).then(|| {
+        let same = match unit {
+            Unit::Characters => true,
+            Unit::Utf16 | Unit::Bytes => text.is_ascii(),
+            Unit::Escaped | Unit::EscapedMarkup => !text.contains(['&', '<', '>', '"', '\'']),
+        };
+        let starts = (!same).then(|| {
             let mut at = 0;
             let mut starts: Vec<usize> = Vec::with_capacity(text.len() + 1);
             for character in text.chars() {
@@ -66,7 +89,7 @@ impl<'a> Converter<'a> {
     }
 
     /// The character at an offset; `None` outside of the text or inside a character.
-    fn character(&self, offset: usize) -> Option<usize> {
+    pub(super) fn character(&self, offset: usize) -> Option<usize> {
         match &self.starts {
             Some(starts) => starts.binary_search(&offset).ok(),
             None => Some(offset).filter(|&offset| offset <= self.index.len()),
@@ -103,6 +126,50 @@ impl<'a> Converter<'a> {
         holds.then_some(spans)
     }
 
+    /// The segments of a mention whose one location holds more than it: `alpha blockers` in `alpha and beta blockers`.
+    /// It starts and ends as the location does, and is cut once, between words of the text on one side at least; or
+    /// it is some of the location's words.
+    pub(super) fn fit_apart(&self, (start, end): (usize, usize), mention: &str) -> Option<Vec<Span>> {
+        let (spans, slices) = self.spans(&[(start, end)])?;
+        let [Span { start, end }] = spans.as_slice() else { return None };
+        let text: Vec<char> = slices[0].chars().collect();
+        let words: Vec<char> = mention.chars().collect();
+        if words.len() >= text.len() || mention.trim() != mention {
+            return None;
+        }
+        let same = |(a, b): (&char, &char)| a == b || (a.is_whitespace() && b.is_whitespace());
+        let first = text.iter().zip(&words).take_while(|&pair| same(pair)).count();
+        let last = text.iter().rev().zip(words.iter().rev()).take_while(|&pair| same(pair)).count();
+        // Between the words of the mention if that can be.
+        let cuts = (1..words.len()).filter(|&cut| cut <= first && words.len() - cut <= last);
+        let is_border = |a: char, b: char| !(a.is_alphanumeric() && b.is_alphanumeric());
+        let borders = |cut: usize| {
+            let gap = text.len() - (words.len() - cut);
+            let outer = [is_border(text[cut - 1], text[cut]), is_border(text[gap - 1], text[gap])];
+            usize::from(outer[0]) + usize::from(outer[1]) + usize::from(is_border(words[cut - 1], words[cut]))
+        };
+        let best = cuts.map(|cut| (borders(cut), cut)).max().filter(|(borders, _)| *borders > 0);
+        if let Some((_, cut)) = best {
+            let segments = [(0, cut), (text.len() - (words.len() - cut), text.len())];
+            return Some(segments.map(|(from, to)| trim(&text, from, to, *start)).to_vec());
+        }
+        // Some of its words, in order, the first and the last among them.
+        let mut segments: Vec<Span> = Vec::new();
+        let mut wanted = mention.split_whitespace().peekable();
+        let mut at = 0;
+        for word in slices[0].split_whitespace() {
+            let length = word.chars().count();
+            at += text[at..].iter().take_while(|c| c.is_whitespace()).count();
+            if wanted.peek() == Some(&word) {
+                wanted.next();
+                segments.push(Span::new(start + at, start + at + length));
+            }
+            at += length;
+        }
+        let whole = segments.first()?.start == *start && segments.last()?.end == *end;
+        (whole && wanted.peek().is_none()).then_some(segments)
+    }
+
     /// What stands at the segments, for messages.
     pub(super) fn found(&self, segments: &[(usize, usize)]) -> String {
         match self.spans(segments) {
@@ -110,6 +177,14 @@ impl<'a> Converter<'a> {
             None => format!("which is no range of the text's {} characters", self.index.len()),
         }
     }
+}
+
+/// A stretch of a text without the blanks at its ends, moved by `start`.
+fn trim(text: &[char], from: usize, to: usize, start: usize) -> Span {
+    let blanks = |mut part: std::slice::Iter<char>| part.position(|c| !c.is_whitespace()).unwrap_or_default();
+    let (before, after) =
+        (blanks(text[from..to].iter()), text[from..to].iter().rev().take_while(|c| c.is_whitespace()));
+    Span::new(start + from + before, start + to - after.count())
 }
 
 /// The offsets as they are written, for messages.
@@ -144,6 +219,31 @@ mod tests {
         assert!(converter.fit(&[(3, 3)], None).is_none());
         assert!(converter.fit(&[(20, 30)], None).is_none());
         assert!(converter.fit(&[], None).is_none());
+    }
+
+    #[test]
+    fn escaped_characters_count_as_they_are_written() {
+        let text = "R&D's \"x\" < y";
+        for (unit, at) in [(Unit::Escaped, 31), (Unit::EscapedMarkup, 16)] {
+            let found = Converter::new(text, unit).fit(&[(at, at + 1)], Some("y"));
+            assert_eq!(found, Some(vec![Span::new(12, 13)]), "{unit:?}");
+        }
+    }
+
+    #[test]
+    fn one_location_over_a_mention_in_segments() {
+        let apart = |text: &str, mention: &str| {
+            let found = Converter::new(text, Unit::Characters).fit_apart((0, text.chars().count()), mention);
+            found.map(|spans| spans.iter().map(|span| (span.start, span.end)).collect::<Vec<_>>())
+        };
+        assert_eq!(apart("alpha and beta blockers", "alpha blockers"), Some(vec![(0, 5), (15, 23)]));
+        assert_eq!(apart("α- and β-blockers", "α-blockers"), Some(vec![(0, 2), (9, 17)]));
+        assert_eq!(apart("pre- and postoperative pain", "preoperative pain"), Some(vec![(0, 3), (13, 27)]));
+        assert_eq!(apart("breast or ovarian and colon cancer", "breast colon cancer"), Some(vec![(0, 6), (22, 34)]));
+        assert_eq!(apart("a bb cc dd ee", "a cc ee"), Some(vec![(0, 1), (5, 7), (11, 13)]));
+        for (text, mention) in [("alpha and beta", "alpha gamma"), ("abcde", "ade"), ("abc", "abc"), ("a b", "")] {
+            assert_eq!(apart(text, mention), None, "{text}: {mention}");
+        }
     }
 
     proptest::proptest! {

@@ -7,67 +7,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::corpus::documents::document::{Argument, Document, Mention, Passage, Predicted, Relation, concepts};
-use crate::corpus::documents::offsets::{Converter, Unit, written};
+use super::bioc_places::{Place, Places, locate};
+use super::bioc_record::{Annotation, Bioc, BiocRelation};
+use crate::corpus::documents::concepts::split_fields;
+use crate::corpus::documents::document::{Argument, Document, Mention, Passage, Predicted, Relation};
 use crate::corpus::{FindingKind, Span};
 use crate::{Error, Result};
 
-/// Infons of an annotation that hold a concept, in the order in which they are looked for.
-const CONCEPT_KEYS: [&str; 12] = [
-    "identifier",
-    "Identifier",
-    "concept_id",
-    "normalized_id",
-    "MESH",
-    "MeSH",
-    "NCBI_Gene",
-    "NCBI GENE",
-    "NCBI Gene",
-    "OMIM",
-    "ChEBI",
-    "NCBI_Taxonomy",
-];
-
 /// Offsets beyond this are not of a document, and sums of them could overflow.
 const OFFSET_LIMIT: usize = 1 << 40;
-
-/// A document as BioC has it.
-#[derive(Default)]
-pub(super) struct Bioc {
-    pub(super) id: String,
-    pub(super) passages: Vec<BiocPassage>,
-    pub(super) annotations: Vec<Annotation>,
-    pub(super) relations: Vec<BiocRelation>,
-}
-
-/// A passage with text, or a sentence.
-pub(super) struct BiocPassage {
-    pub(super) kind: String,
-    pub(super) offset: usize,
-    pub(super) text: String,
-    pub(super) sentence: bool,
-    /// Its text is also that of its sentences, which count.
-    pub(super) duplicate: bool,
-}
-
-pub(super) struct Annotation {
-    pub(super) id: String,
-    pub(super) infons: Vec<(String, String)>,
-    /// Offset and length.
-    pub(super) segments: Vec<(usize, usize)>,
-    pub(super) text: Option<String>,
-    /// The passage in which it stands.
-    pub(super) passage: Option<usize>,
-    /// Where it stands in the record, for messages.
-    pub(super) at: usize,
-}
-
-pub(super) struct BiocRelation {
-    pub(super) id: String,
-    pub(super) infons: Vec<(String, String)>,
-    pub(super) nodes: Vec<String>,
-    pub(super) at: usize,
-}
 
 impl Bioc {
     /// The document; `fail` makes an error at a place of the record.
@@ -76,23 +24,15 @@ impl Bioc {
         if let Some(passage) = self.passages.iter().find(|passage| passage.offset > OFFSET_LIMIT) {
             return Err(fail(0, format!("document {}: a passage at {} cannot be", self.id, passage.offset)));
         }
-        let ascii = self.passages.iter().all(|passage| passage.text.is_ascii());
-        let mut found = self.locate(Unit::Characters);
-        let mut unit = Unit::Characters;
-        if !ascii && found.iter().any(|place| matches!(place, Place::Wrong(_))) {
-            for other in [Unit::Utf16, Unit::Bytes] {
-                let all = self.locate(other);
-                if !all.iter().any(|place| matches!(place, Place::Wrong(_))) {
-                    (found, unit) = (all, other);
-                    break;
-                }
-            }
-        }
-        if let Some(reason) = unit.reason() {
+        let Places { found, starts, reason } = locate(&self);
+        if let Some(reason) = reason {
             document.note(FindingKind::Repaired, "offsets", reason);
         }
-        // In characters a passage starts earlier by what its predecessors have more in the unit of the file.
-        let starts = self.starts(unit);
+        let fields = self.annotations.iter().map(Annotation::concept_field).collect::<Vec<String>>();
+        let named = self.relations.iter().flat_map(|relation| {
+            relation.nodes.iter().chain(relation.infons.iter().map(|(_, value)| value)).map(String::as_str)
+        });
+        let concepts = split_fields(&fields, &named.collect::<Vec<_>>());
         let mut place_of: Vec<usize> = Vec::new();
         for (passage, &start) in self.passages.iter().zip(&starts) {
             place_of.push(document.passages.len());
@@ -102,13 +42,18 @@ impl Bioc {
             }
         }
         let mut known: HashSet<String> = HashSet::new();
-        for (annotation, place) in self.annotations.iter().zip(found) {
+        for ((annotation, place), identifiers) in self.annotations.iter().zip(found).zip(concepts) {
             let id = match annotation.id.is_empty() {
                 true => format!("T{}", document.mentions.len() + 1),
                 false => annotation.id.clone(),
             };
             let (passage, spans) = match place {
-                Place::At(passage, spans) => (passage, spans),
+                Place::At(passage, spans, reason) => {
+                    if let Some(reason) = reason {
+                        document.note(FindingKind::Repaired, &id, reason);
+                    }
+                    (passage, spans)
+                }
                 Place::Nowhere => {
                     document.note(FindingKind::Skipped, &id, "an annotation without a location");
                     continue;
@@ -122,9 +67,7 @@ impl Bioc {
             }
             let start = starts[passage];
             let spans: Vec<Span> = spans.iter().map(|span| Span::new(span.start + start, span.end + start)).collect();
-            let infon = |key: &str| annotation.infons.iter().find(|(known, _)| known == key).map(|(_, value)| value);
-            let kind = infon("type").cloned().unwrap_or_default();
-            let identifiers = CONCEPT_KEYS.iter().find_map(|key| infon(key)).map(|field| concepts(field));
+            let kind = annotation.infon("type").unwrap_or_default().to_owned();
             let bounds = Span::bounding(&spans);
             let home = match self.passages[passage].duplicate {
                 false => Some(place_of[passage]),
@@ -132,69 +75,12 @@ impl Bioc {
             };
             let slice = || spans.iter().filter_map(|&span| document.slice(span)).collect::<Vec<_>>().join(" ");
             let text = annotation.text.clone().filter(|text| !text.is_empty()).unwrap_or_else(slice);
-            let identifiers = identifiers.unwrap_or_default();
             document.mentions.push(Mention { id, kind, text, identifiers, spans, passage: home });
         }
         for relation in &self.relations {
             self.relation(relation, &mut document).map_err(|message| fail(relation.at, message))?;
         }
         Ok(document)
-    }
-
-    /// Where each passage starts, in characters.
-    fn starts(&self, unit: Unit) -> Vec<usize> {
-        let mut order: Vec<usize> = (0..self.passages.len()).collect();
-        order.sort_by_key(|&index| (self.passages[index].offset, index));
-        let (mut starts, mut surplus) = (vec![0; self.passages.len()], 0);
-        for index in order {
-            let passage = &self.passages[index];
-            starts[index] = passage.offset.saturating_sub(surplus);
-            if !passage.duplicate {
-                surplus += unit.length(&passage.text) - Unit::Characters.length(&passage.text);
-            }
-        }
-        starts
-    }
-
-    fn locate(&self, unit: Unit) -> Vec<Place> {
-        let converters: Vec<Converter> =
-            self.passages.iter().map(|passage| Converter::new(&passage.text, unit)).collect();
-        let place = |annotation: &Annotation| {
-            if annotation.segments.is_empty() {
-                return Place::Nowhere;
-            }
-            let text = annotation.text.as_deref().filter(|text| !text.is_empty());
-            let within = |passage: usize| {
-                let from = self.passages[passage].offset;
-                let segment = |&(offset, length): &(usize, usize)| {
-                    let start = offset.checked_sub(from)?;
-                    Some((start, start.checked_add(length)?))
-                };
-                annotation.segments.iter().map(segment).collect::<Option<Vec<_>>>()
-            };
-            // Its own passage; where the passage only holds sentences, the sentence that fits.
-            let homes: Vec<usize> = match annotation.passage {
-                Some(passage) => vec![passage],
-                None => (0..self.passages.len()).collect(),
-            };
-            for &home in &homes {
-                if let Some(spans) = within(home).and_then(|segments| converters[home].fit(&segments, text)) {
-                    return Place::At(home, spans);
-                }
-            }
-            let segments: Vec<(usize, usize)> =
-                annotation.segments.iter().map(|&(offset, length)| (offset, offset.saturating_add(length))).collect();
-            let found = match homes.as_slice() {
-                [home] => match within(*home) {
-                    Some(segments) => converters[*home].found(&segments),
-                    None => format!("which is before its passage, which starts at {}", self.passages[*home].offset),
-                },
-                _ => "which fits no passage".to_owned(),
-            };
-            let text = text.map(|text| format!(", but its text is `{text}`")).unwrap_or_default();
-            Place::Wrong(format!("has offsets {}, {found}{text}", written(&segments)))
-        };
-        self.annotations.iter().map(place).collect()
     }
 
     /// Add a relation, or note why not.
@@ -205,9 +91,7 @@ impl Bioc {
             return Err(format!("document {}: relation {id} has no infon `type`", self.id));
         };
         let arguments = if nodes.is_empty() {
-            let known = |value: &String| {
-                document.mentions.iter().any(|mention| concepts(value).iter().any(|c| mention.identifiers.contains(c)))
-            };
+            let known = |value: &String| !document.standing_for(value).is_empty();
             let named = [["entity1", "entity2"], ["Arg1", "Arg2"], ["role1", "role2"]];
             let named = named.iter().find_map(|[first, second]| Some([infon(first)?, infon(second)?]));
             let others: Vec<&String> = infons.iter().map(|(_, value)| value).filter(|value| known(value)).collect();
@@ -232,9 +116,7 @@ impl Bioc {
                         Ok(Argument::Concept(name.clone()))
                     }
                     // PubTator's relations name concepts here too.
-                    (None, _) if document.mentions.iter().any(|mention| mention.identifiers.contains(name)) => {
-                        Ok(Argument::Concept(name.clone()))
-                    }
+                    (None, _) if !document.standing_for(name).is_empty() => Ok(Argument::Concept(name.clone())),
                     (None, _) => Err(format!("document {}: relation {id} names {name}, which is not there", self.id)),
                     (Some(_), Some(_)) => Err(format!(
                         "document {}: relation {id} names {name}, which is the identifier of two annotations",
@@ -246,22 +128,6 @@ impl Bioc {
         };
         document.relations.push(Relation { id: id.clone(), kind, arguments });
         Ok(())
-    }
-}
-
-/// Where an annotation is.
-enum Place {
-    /// In a passage, at these characters of it.
-    At(usize, Vec<Span>),
-    /// The file does not say.
-    Nowhere,
-    /// Not where the file says.
-    Wrong(String),
-}
-
-impl PartialEq for Place {
-    fn eq(&self, other: &Self) -> bool {
-        std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 }
 

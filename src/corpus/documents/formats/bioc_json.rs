@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::bioc::{Annotation, Bioc, BiocPassage, BiocRelation, arguments, fresh_ids, infons_of, named};
+use super::bioc::{arguments, fresh_ids, infons_of, named};
+use super::bioc_record::{Annotation, Bioc, BiocPassage, BiocRelation};
 use crate::corpus::Span;
 use crate::corpus::documents::document::{Document, Mention, Origin, Predicted};
 use crate::corpus::documents::inputs::Format;

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use roxmltree::Node;
 
-use super::bioc::{Annotation, Bioc, BiocPassage, BiocRelation, arguments, fresh_ids, infons_of, named};
+use super::bioc::{arguments, fresh_ids, infons_of, named};
+use super::bioc_record::{Annotation, Bioc, BiocPassage, BiocRelation};
 use crate::corpus::documents::document::{Document, Origin, Predicted};
 use crate::corpus::documents::inputs::Format;
 use crate::corpus::documents::records::Record;

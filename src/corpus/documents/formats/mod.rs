@@ -2,6 +2,8 @@
 
 mod bioc;
 mod bioc_json;
+mod bioc_places;
+mod bioc_record;
 mod bioc_xml;
 mod brat;
 mod pubtator;

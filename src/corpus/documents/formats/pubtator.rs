@@ -12,15 +12,16 @@
 //! BioRED does, it may have more columns, which are not read either. `@12-19` as an argument is the mention at those
 //! characters: what is written where a mention has no identifier.
 
-use crate::corpus::FindingKind;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::corpus::documents::document::{Argument, Document, Mention, Origin, Passage, Predicted, Relation, concepts};
+use crate::corpus::documents::concepts::split_fields;
+use crate::corpus::documents::document::{Argument, Document, Mention, Origin, Passage, Predicted, Relation};
 use crate::corpus::documents::inputs::Format;
-use crate::corpus::documents::offsets::{Converter, Unit, written};
+use crate::corpus::documents::offsets::{APART, Converter, Unit, written};
 use crate::corpus::documents::records::Record;
 use crate::corpus::files::lines;
+use crate::corpus::{FindingKind, Span};
 use crate::{Error, Result};
 
 /// A line about a mention.
@@ -29,7 +30,7 @@ struct Row<'a> {
     segment: (usize, usize),
     text: &'a str,
     kind: &'a str,
-    identifiers: Vec<String>,
+    concepts: &'a str,
 }
 
 pub(super) fn parse(record: Record) -> Result<Document> {
@@ -72,7 +73,7 @@ pub(super) fn parse(record: Record) -> Result<Document> {
                 segment: (start, end),
                 text: cells[3],
                 kind: cells[4].trim(),
-                identifiers: concepts(cells.get(5).copied().unwrap_or_default()),
+                concepts: cells.get(5).copied().unwrap_or_default(),
             }),
             (None, _) if cells.len() >= 4 && !cells[1].trim().is_empty() => {
                 relations.push((cells[1].trim(), [cells[2].trim(), cells[3].trim()]));
@@ -113,6 +114,14 @@ pub(super) fn parse(record: Record) -> Result<Document> {
             }
         }
     }
+    let mut apart = Vec::new();
+    if found.contains(&None) {
+        let converter = Converter::new(&text, Unit::Characters);
+        for ((number, row), place) in rows.iter().enumerate().zip(&mut found).filter(|(_, place)| place.is_none()) {
+            *place = converter.fit_apart(row.segment, row.text);
+            apart.push(number);
+        }
+    }
     let body_start = title.chars().count() + 1;
     let passage =
         |kind: &str, start, text: &str| Passage { kind: kind.into(), start, text: text.into(), sentence: false };
@@ -124,7 +133,10 @@ pub(super) fn parse(record: Record) -> Result<Document> {
     if let Some(reason) = unit.reason() {
         document.note(FindingKind::Repaired, "offsets", reason);
     }
-    for (index, (row, spans)) in rows.iter().zip(found).enumerate() {
+    let fields: Vec<String> = rows.iter().map(|row| row.concepts.to_owned()).collect();
+    let arguments: Vec<&str> = relations.iter().flat_map(|(_, arguments)| *arguments).collect();
+    let concepts = split_fields(&fields, &arguments);
+    for (index, ((row, spans), identifiers)) in rows.iter().zip(found).zip(concepts).enumerate() {
         let Some(spans) = spans else {
             let found = Converter::new(&text, Unit::Characters).found(&[row.segment]);
             let message = format!(
@@ -134,13 +146,16 @@ pub(super) fn parse(record: Record) -> Result<Document> {
             );
             return Err(Error::corpus_line(&*record.path, row.line, message));
         };
-        let bounds = spans[0];
+        let bounds = Span::bounding(&spans);
         let passage = match (bounds.end < body_start, bounds.start >= body_start) {
             (true, _) => Some(0),
             (_, true) => Some(1),
             _ => None,
         };
-        let (kind, text, identifiers) = (row.kind.to_owned(), row.text.to_owned(), row.identifiers.clone());
+        if apart.contains(&index) {
+            document.note(FindingKind::Repaired, &format!("T{}", index + 1), APART);
+        }
+        let (kind, text) = (row.kind.to_owned(), row.text.to_owned());
         document.mentions.push(Mention { id: format!("T{}", index + 1), kind, text, identifiers, spans, passage });
     }
     for (index, (kind, arguments)) in relations.into_iter().enumerate() {

@@ -1,0 +1,156 @@
+//! Which concepts of a database a field of identifiers names.
+//!
+//! A composite mention names several: `D006470|D003556` in BC5CDR, `7157,7158` in BioRED, `MESH:D1;MESH:D2` elsewhere. The
+//! same signs stand inside of one identifier too: tmVar writes a sequence variant as `p|SUB|Q|192|R`, `c|DEL||32` or
+//! `rs121913377;HGVS:p.V600E;CorrespondingGene:673`. Split there, two variants would share the part `R`, and a relation of
+//! the one would become one of the other. So a field is split only where its parts are identifiers, and never in a form
+//! of tmVar; an argument of a relation is looked for as a whole before its parts are.
+
+use std::collections::HashSet;
+
+use super::document::{Argument, Document, Mention};
+
+/// Signs between the identifiers of a composite mention.
+const SEPARATORS: [char; 3] = [';', '|', ','];
+
+/// What says that there is no identifier.
+const NONE: [&str; 7] = ["", "-", "-1", "None", "none", "null", "*"];
+
+/// What stands before a value in tmVar's lists of what is known about one variant.
+const VARIANT_KEYS: [&str; 7] =
+    ["tmVar:", "HGVS:", "VariantGroup:", "CorrespondingGene:", "CorrespondingSpecies:", "RS#:", "CA#:"];
+
+/// Split the fields of a document's mentions into identifiers. A part counts as an identifier if the file uses it as
+/// one (alone, or as an argument of a relation), or has the form of one.
+pub(super) fn split_fields(fields: &[String], arguments: &[&str]) -> Vec<Vec<String>> {
+    let used: HashSet<&str> = fields.iter().map(|field| field.trim()).chain(arguments.iter().copied()).collect();
+    fields.iter().map(|field| split(field, &|part| used.contains(part))).collect()
+}
+
+/// The identifiers of one field.
+fn split(field: &str, used: &dyn Fn(&str) -> bool) -> Vec<String> {
+    let field = field.trim();
+    if NONE.contains(&field) {
+        return Vec::new();
+    }
+    let named = |parts: Vec<&str>| -> Vec<String> {
+        let mut found: Vec<String> = Vec::new();
+        for part in parts.into_iter().filter(|part| !NONE.contains(part)) {
+            if !found.iter().any(|known| known == part) {
+                found.push(part.to_owned());
+            }
+        }
+        found
+    };
+    if is_variant(field) {
+        // A list of variants is one; what tmVar says about one variant is not.
+        let parts: Vec<&str> = field.split([';', ',']).map(str::trim).collect();
+        let several = parts.iter().all(|part| is_piped_variant(part));
+        return if several { named(parts) } else { vec![field.to_owned()] };
+    }
+    let parts: Vec<&str> = field.split(SEPARATORS).map(str::trim).collect();
+    let composite = parts.iter().any(|part| !NONE.contains(part) && used(part))
+        || parts.iter().all(|part| NONE.contains(part) || is_accession(part));
+    if composite { named(parts) } else { vec![field.to_owned()] }
+}
+
+/// Whether a field is in a form that tmVar has for one variant.
+fn is_variant(field: &str) -> bool {
+    is_piped_variant(field)
+        || VARIANT_KEYS.iter().any(|key| field.split(';').any(|part| part.trim_start().starts_with(key)))
+}
+
+/// `p|SUB|Q|192|R`, `c|Allele|K|223`, `|DEL|5|A`: the sequence in at most one letter, what happened, and where.
+fn is_piped_variant(field: &str) -> bool {
+    let Some((sequence, rest)) = field.split_once('|') else { return false };
+    sequence.chars().count() <= 1
+        && !sequence.starts_with(|c: char| c.is_numeric())
+        && rest.starts_with(|c: char| c.is_alphabetic())
+}
+
+/// `D006470`, `MESH:D006470`, `7157`, `rs1052133`, `CVCL_0224`, `GO:0006915`: a word with a digit in it.
+fn is_accession(part: &str) -> bool {
+    part.chars().any(|c| c.is_ascii_digit())
+        && part.chars().all(|c| c.is_alphanumeric() || matches!(c, ':' | '_' | '.' | '-' | '+' | '/' | '#'))
+}
+
+impl Document {
+    /// Split the identifiers that are the only one of their mention.
+    pub(super) fn split_single_identifiers(&mut self) {
+        let field = |mention: &Mention| match mention.identifiers.as_slice() {
+            [only] => only.clone(),
+            _ => String::new(),
+        };
+        let fields: Vec<String> = self.mentions.iter().map(field).collect();
+        let named =
+            self.relations.iter().flat_map(|relation| &relation.arguments).filter_map(|argument| match argument {
+                Argument::Concept(name) => Some(name.as_str()),
+                Argument::Mention(_) => None,
+            });
+        let split = split_fields(&fields, &named.collect::<Vec<_>>());
+        for (mention, identifiers) in self.mentions.iter_mut().zip(split).filter(|(_, found)| !found.is_empty()) {
+            mention.identifiers = identifiers;
+        }
+    }
+
+    /// The mentions that an argument of a relation names: those with this identifier; else, as PubTator's export
+    /// writes `Chemical|MESH:D001241`, with the one behind the type; else, where the argument is a list, those that stand
+    /// for all of it.
+    pub(super) fn standing_for(&self, argument: &str) -> Vec<usize> {
+        let with = |wanted: &[String]| -> Vec<usize> {
+            let stands = |identifiers: &[String]| wanted.iter().all(|one| identifiers.contains(one));
+            let mentions = self.mentions.iter().enumerate();
+            let found = mentions.filter(|(_, mention)| !wanted.is_empty() && stands(&mention.identifiers));
+            found.map(|(index, _)| index).collect()
+        };
+        let known = |part: &str| self.mentions.iter().any(|mention| mention.identifiers.iter().any(|one| one == part));
+        let argument = argument.trim();
+        let bare = argument.split_once('|').map_or("", |(_, bare)| bare);
+        let wholes = [argument, bare].map(|whole| vec![whole.to_owned()]);
+        let lists = [argument, bare].map(|list| split(list, &known));
+        let tried = wholes.into_iter().chain(lists).map(|wanted| with(&wanted));
+        tried.into_iter().find(|found| !found.is_empty()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(fields: &[&str], arguments: &[&str]) -> Vec<Vec<String>> {
+        let fields: Vec<String> = fields.iter().map(|field| (*field).to_owned()).collect();
+        split_fields(&fields, arguments)
+    }
+
+    #[test]
+    fn composite_mentions_are_split() {
+        let found = fields(&["D006470|D003556", "7157,7158", "MESH:D000001; MESH:D000002", "D1|-|D1", "-", ""], &[]);
+        let expected: [&[&str]; 6] =
+            [&["D006470", "D003556"], &["7157", "7158"], &["MESH:D000001", "MESH:D000002"], &["D1"], &[], &[]];
+        assert_eq!(found, expected);
+        // Words without a digit are identifiers where the file uses one as such.
+        assert_eq!(fields(&["fever;cough"], &[]), [["fever;cough"]]);
+        assert_eq!(fields(&["fever;cough"], &["cough"]), [["fever", "cough"]]);
+        assert_eq!(fields(&["fever;cough", "fever"], &[]), [vec!["fever", "cough"], vec!["fever"]]);
+    }
+
+    #[test]
+    fn variants_are_one_identifier() {
+        for variant in [
+            "p|SUB|Q|192|R",
+            "c|Allele|K|223",
+            "p|Allele|R|192",
+            "c|DEL||32",
+            "c|DEL888|C",
+            "g|SUB|G|135|C",
+            "|SUB|A|5|G",
+            "c|INS|1,5|T",
+            "rs121913377;HGVS:p.V600E;CorrespondingGene:673",
+            "tmVar:p|SUB|V|600|E;HGVS:p.V600E;VariantGroup:0;CorrespondingGene:673;RS#:113488022",
+        ] {
+            assert_eq!(fields(&[variant, "R", "5"], &["192", "32"])[0], [variant]);
+        }
+        assert_eq!(fields(&["p|SUB|A|1|T,p|SUB|G|2|R"], &[]), [["p|SUB|A|1|T", "p|SUB|G|2|R"]]);
+        assert_eq!(fields(&["rs1;rs2"], &[]), [["rs1", "rs2"]]);
+    }
+}
