@@ -118,11 +118,11 @@ fn offsets_of_escaped_xml_are_taken_back_to_the_text() {
 fn a_mention_that_fits_nowhere_stops_or_leaves_out_its_document() {
     let path = data("field/unfit.xml");
     let error = read(CorpusKind::Bioc, &path, false).unwrap_err().to_string();
-    assert!(error.contains("unfit.xml:11: document e5: annotation 0 has offsets 3-12"), "{error}");
+    assert!(error.contains("unfit.xml:15: document e5: annotation 0 has offsets 3-12"), "{error}");
     let corpus = read(CorpusKind::Bioc, &path, true).unwrap();
     assert_eq!(corpus.statistics()[0].documents, 1);
     let left = corpus.report.findings.iter().find(|finding| finding.kind.name() == "skipped").unwrap();
-    assert!(left.id.ends_with("unfit.xml:11") && left.split.as_deref() == Some("all"), "{left:?}");
+    assert!(left.id.ends_with("unfit.xml:15") && left.split.as_deref() == Some("all"), "{left:?}");
     assert!(left.reason.starts_with("a document that cannot be read: document e5: annotation 0"), "{left:?}");
 }
 
