@@ -150,8 +150,10 @@ pub enum TooLong {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compat {
-    /// The paper's published code: every instance is padded to `max_length`, and the heads read all positions but the
-    /// first and the last, `[SEP]` and padding included. The paper's text says that they read the words.
+    /// The paper's published code. Every instance is padded to `max_length`, and the heads read all positions but the
+    /// first and the last, `[SEP]` and padding included, where the paper's text says that they read the words; `cls` goes
+    /// through BERT's tanh pooler; LSTMs start with Keras's initial values; the learning rate after the warm-up is BERT's
+    /// `lr (1 - t / T)`.
     Su2020,
 }
 

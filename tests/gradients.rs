@@ -2,7 +2,7 @@
 //! All elements of the small parameters; of the larger ones a random choice.
 
 use biorel::config::HeadKind;
-use biorel::encode::Batch;
+use biorel::encode::{Batch, Padding};
 use biorel::model::encoder::{ForwardContext, Frozen};
 use biorel::model::{EncoderConfig, Loss, Network, Weights};
 use biorel::ops::{Cpu, Ops, Reference};
@@ -46,10 +46,14 @@ const TOLERANCE: f64 = 1e-6;
 const ELEMENTS: usize = 12;
 
 fn check(head: HeadKind, pass: &ForwardContext, loss: &Loss<'_>) {
-    let network = Network { encoder: config(), head, labels: 3, padding: None };
+    check_network(&Network { encoder: config(), head, labels: 3, padding: None }, pass, loss);
+}
+
+fn check_network(network: &Network, pass: &ForwardContext, loss: &Loss<'_>) {
+    let head = network.head;
     let ops = Reference::new(Device::Cpu, DType::F64);
     let batch = batch();
-    let weights = weights(&network);
+    let weights = weights(network);
     let params = network.upload(&ops, &weights).unwrap();
     let (_, gradients) = network.gradient(&ops, &params, &batch, pass, loss).unwrap();
     assert_eq!(gradients.len(), weights.specs.len());
@@ -87,6 +91,41 @@ fn every_parameter_with_every_head() {
     for head in HeadKind::ALL {
         check(head, &ForwardContext::without_dropout(), &Loss::mean(3));
     }
+}
+
+/// The heads of the paper's code: `cls` behind the pooler, and LSTMs with Keras's initial values.
+#[test]
+fn every_parameter_with_the_heads_of_the_papers_code() {
+    let padding = Some(Padding { length: 9, id: 0 });
+    for head in [HeadKind::Cls, HeadKind::Lstm, HeadKind::LstmAllCls] {
+        let network = Network { encoder: config(), head, labels: 3, padding };
+        let pooler = network.head_specs().iter().filter(|spec| spec.name.contains("pooler")).count();
+        assert_eq!(pooler, if head == HeadKind::Cls { 2 } else { 0 });
+        check_network(&network, &ForwardContext::without_dropout(), &Loss::mean(3));
+    }
+}
+
+/// Logits behind the pooler: `C tanh(W h + b) + c`, with the `h_CLS` that `cls` classifies without one.
+#[test]
+fn the_pooler_is_a_tanh_layer() {
+    let plain = Network { encoder: config(), head: HeadKind::Cls, labels: 3, padding: None };
+    let pooled = Network { padding: Some(Padding { length: 9, id: 0 }), ..plain.clone() };
+    let ops = Reference::new(Device::Cpu, DType::F64);
+    let weights = weights(&pooled);
+    let params = pooled.upload(&ops, &weights).unwrap();
+    let encoder = params.len() - 4; // pooler and classifier
+    // The plain head with an identity for its classifier gives h_CLS itself.
+    let states = Network { labels: 6, ..plain };
+    let identity = Tensor::eye(6, DType::F64, &Device::Cpu).unwrap();
+    let zeros = Tensor::zeros(6, DType::F64, &Device::Cpu).unwrap();
+    let own = [&params[..encoder], &[identity, zeros]].concat();
+    let h = states.predict(&ops, &own, &batch()).unwrap().logits;
+    let [w, b, c, d] = &params[encoder..] else { panic!("four parameters") };
+    let linear = |x: &Tensor, w: &Tensor, b: &Tensor| x.matmul(&w.t().unwrap()).unwrap().broadcast_add(b).unwrap();
+    let expected = linear(&linear(&h, w, b).tanh().unwrap(), c, d);
+    let logits = pooled.predict(&ops, &params, &batch()).unwrap().logits;
+    let difference = (expected - logits).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
+    assert!(difference < 1e-12, "{difference}");
 }
 
 /// Masks are a function of the step, so a loss with dropout can be differentiated like any other.

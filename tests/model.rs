@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use biorel::Error;
-use biorel::config::{Backend, HeadKind, Precision, TooLong, TrainingSettings};
+use biorel::config::{Backend, Compat, HeadKind, Precision, TooLong, TrainingSettings};
 use biorel::corpus::{Entity, Pair, Sentence, Span, Task};
 use biorel::encode::{Features, Marking, mark};
 use biorel::model::checkpoint::{self, Extra};
@@ -46,6 +46,31 @@ fn model(directory: &Path, head: HeadKind) -> RelationModel {
     };
     let (network, weights) = pretrained.with_head(&training, task.labels.len()).unwrap();
     RelationModel::new(&pretrained, network, weights, training, (task, Marking::Typed), ("tiny".into(), None, 0))
+}
+
+/// The pooler of the paper's code is that of the checkpoint, and is saved and read again.
+#[test]
+fn the_pooler_starts_as_the_checkpoint_has_it() {
+    let directory = tempfile::tempdir().unwrap();
+    encoder(directory.path());
+    let pretrained = Pretrained::open(directory.path(), None).unwrap();
+    let training =
+        TrainingSettings { head: HeadKind::Cls, max_length: 24, compat: Some(Compat::Su2020), ..Default::default() };
+    let task = Task::ddi();
+    let (network, weights) = pretrained.with_head(&training, task.labels.len()).unwrap();
+    let stored: Vec<f32> = (0..64).map(|i| i as f32).collect();
+    assert_eq!(weights.get("head.pooler.weight").unwrap(), stored);
+    assert_eq!(weights.get("head.pooler.bias").unwrap(), &stored[..8]);
+    let model =
+        RelationModel::new(&pretrained, network, weights, training, (task, Marking::Typed), ("tiny".into(), None, 0));
+    model.save(&directory.path().join("model")).unwrap();
+    let loaded = RelationModel::load(&directory.path().join("model")).unwrap();
+    assert_eq!(loaded.weights, model.weights);
+    // Without a pooler in the checkpoint it is drawn like any other weight.
+    let (network, without) = Pretrained { extras: vec![], ..pretrained }.with_head(&model.card.training, 5).unwrap();
+    let drawn = without.get("head.pooler.weight").unwrap();
+    assert!(drawn.iter().all(|x| x.abs() <= 0.04) && drawn.iter().any(|x| *x != 0.0));
+    assert_eq!(network.head_specs()[0].name, "head.pooler.weight");
 }
 
 fn features(model: &RelationModel) -> Vec<Features> {

@@ -2,10 +2,10 @@
 
 use candle_core::{D, Tensor, Var};
 
-use crate::config::HeadKind;
+use crate::config::{Compat, HeadKind};
 use crate::encode::{Batch, Features, Padding};
 use crate::model::encoder::{self, EncoderGradient, EncoderOutput, ForwardContext, Site};
-use crate::model::head::{self, Head, HeadInput, HeadOutput, Parameters};
+use crate::model::head::{self, Definition, Head, HeadInput, HeadOutput, Parameters};
 use crate::model::params::{Layout, encoder_specs};
 use crate::model::{EncoderConfig, ParamSpec, Weights};
 use crate::ops::{Loss, Ops};
@@ -21,7 +21,8 @@ pub struct Network {
     pub head: HeadKind,
     /// Number of labels.
     pub labels: usize,
-    /// Pad every sentence, so that the head reads `[SEP]` and padding; `None` for the paper's text.
+    /// The head of the paper's code ([`Compat::Su2020`]): every sentence is padded, so that it reads `[SEP]` and padding, and
+    /// it starts as there; `None` for the paper's text.
     pub padding: Option<Padding>,
 }
 
@@ -48,6 +49,10 @@ struct HeadBackward<B> {
 }
 
 impl Network {
+    fn definition(&self) -> &'static Definition {
+        self.head.definition(self.padding.map(|_| Compat::Su2020))
+    }
+
     /// A batch as this network reads it.
     pub fn pack<'a>(&self, features: impl IntoIterator<Item = &'a Features>) -> Batch {
         match self.padding {
@@ -65,7 +70,7 @@ impl Network {
 
     /// The head's parameters in order.
     pub fn head_specs(&self) -> Vec<ParamSpec> {
-        head::specs(self.head, self.encoder.hidden_size, self.labels)
+        head::specs(self.definition(), self.encoder.hidden_size, self.labels)
     }
 
     /// The values on an engine, in order.
@@ -82,7 +87,7 @@ impl Network {
     /// # Errors
     /// As [`encoder::forward`] and [`Head::forward`].
     pub fn predict<O: Ops>(&self, ops: &O, params: &[O::Buffer], batch: &Batch) -> Result<HeadOutput> {
-        let spec = self.head.definition().reads;
+        let spec = self.definition().reads;
         let (encoded, _) = encoder::forward(ops, &self.encoder, params, batch, None, spec)?;
         let head = self.build_head(self.head_tensors(ops, params)?)?;
         head.forward(ops, &self.head_input(ops, params, &head, &encoded, batch)?, None)
@@ -106,7 +111,7 @@ impl Network {
         if let Some(label) = batch.labels.iter().find(|label| **label as usize >= self.labels) {
             return Err(Error::config("label", format!("label {label} is not one of {} labels", self.labels)));
         }
-        let spec = self.head.definition().reads;
+        let spec = self.definition().reads;
         let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(context), spec)?;
         let dropout = context.dropout(Site::Head(self.encoder.num_hidden_layers));
         let mut value = None;
@@ -127,7 +132,7 @@ impl Network {
     /// # Errors
     /// As [`Network::predict`].
     pub fn explain<O: Ops>(&self, ops: &O, params: &[O::Buffer], batch: &Batch) -> Result<Explanation> {
-        let (context, spec) = (ForwardContext::without_dropout(), self.head.definition().reads);
+        let (context, spec) = (ForwardContext::without_dropout(), self.definition().reads);
         let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(&context), spec)?;
         let Some(tape) = tape else { unreachable!("a forward with a context has a tape") };
         let attention_of_cls = tape.attention_of_cls(ops, &self.encoder, batch)?;
@@ -176,7 +181,7 @@ impl Network {
             }
         };
         let mut weights = weights.iter().map(of).collect::<Result<Vec<_>>>()?;
-        let every_token = self.head.definition().reads.every_token();
+        let every_token = self.definition().reads.every_token();
         let rows = if every_token { batch.tokens() } else { batch.len() };
         let mut last = match &last {
             Some(last) => of(last)?,
@@ -208,7 +213,7 @@ impl Network {
 
     /// The head with these parameters. They change with every step and it is a handful of pointers: it is built anew.
     fn build_head(&self, tensors: Vec<Tensor>) -> Result<Head> {
-        Head::new(self.head, self.encoder.hidden_size, self.labels, &Parameters::with_values(tensors))
+        Head::new(self.definition(), self.encoder.hidden_size, self.labels, &Parameters::with_values(tensors))
     }
 
     fn head_input<O: Ops>(
@@ -222,7 +227,7 @@ impl Network {
         let own = self.head_params(params);
         let projection =
             |[weight, bias]: [usize; 2]| ops.to_candle(&ops.linear(&encoded.last, &own[weight], Some(&own[bias]))?);
-        let spec = self.head.definition().reads;
+        let spec = self.definition().reads;
         let cls = || match spec.every_token() {
             true => ops.to_candle(&ops.rows(&encoded.last, &batch.cu_seqlens[..batch.len()])?),
             false => ops.to_candle(&encoded.last),

@@ -13,6 +13,9 @@ pub enum Init {
     Candle(candle_nn::Init),
     /// Normal with this standard deviation, redrawn outside of two (BERT's initializer).
     TruncatedNormal(f64),
+    /// A matrix with orthonormal columns, `(rows, columns)` with at least as many rows: a Gaussian one made orthogonal, which
+    /// is uniform over all of them (Saxe et al. 2014). Keras's start of recurrent weights, transposed as ours are.
+    Orthogonal,
     /// LSTM bias: 1 for the forget gate, 0 for the others (Jozefowicz et al. 2015), gate order i, f, g, o.
     ForgetGate,
 }
@@ -24,6 +27,11 @@ impl Init {
     pub const ZERO: Self = Self::Candle(candle_nn::init::ZERO);
     /// Ones.
     pub const ONE: Self = Self::Candle(candle_nn::init::ONE);
+
+    /// Uniform from `-bound` to `bound`.
+    pub const fn within(bound: f64) -> Self {
+        Self::Candle(candle_nn::Init::Uniform { lo: -bound, up: bound })
+    }
 
     /// The values of a parameter of this shape, in row-major order. candle would draw them from a generator of the
     /// process, which cannot be seeded on a CPU; here they are a function of `stream`.
@@ -39,6 +47,7 @@ impl Init {
                     }
                 }
             }),
+            Self::Orthogonal => orthogonal(shape, stream),
             Self::ForgetGate => (0..n).map(|i| if i * 4 / n == 1 { 1.0 } else { 0.0 }).collect(),
             Self::Candle(candle_nn::Init::Const(value)) => vec![value as f32; n],
             Self::Candle(candle_nn::Init::Uniform { lo, up }) => {
@@ -57,6 +66,26 @@ impl Init {
             }
         }
     }
+}
+
+/// Gram and Schmidt's orthogonalisation of a Gaussian matrix, each column twice, so that rounding leaves nothing of the
+/// earlier ones; in f64.
+fn orthogonal(shape: &[usize], stream: &mut Stream) -> Vec<f32> {
+    let [rows, columns] = shape else { return vec![0.0; shape.iter().product()] };
+    let mut basis: Vec<Vec<f64>> = Vec::with_capacity(*columns);
+    for _ in 0..*columns {
+        let mut column: Vec<f64> = (0..*rows).map(|_| stream.normal()).collect();
+        for _ in 0..2 {
+            for other in &basis {
+                let share: f64 = column.iter().zip(other).map(|(x, y)| x * y).sum();
+                column.iter_mut().zip(other).for_each(|(x, y)| *x -= share * y);
+            }
+        }
+        let length = column.iter().map(|x| x * x).sum::<f64>().sqrt();
+        column.iter_mut().for_each(|x| *x /= length);
+        basis.push(column);
+    }
+    (0..*rows).flat_map(|row| basis.iter().map(move |column| column[row] as f32)).collect()
 }
 
 impl Default for Init {
@@ -279,6 +308,17 @@ mod tests {
             assert!((spread - sd).abs() <= 0.02 * sd, "{init:?}: standard deviation {spread}");
             assert!(values.iter().all(|x| f64::from(x.abs()) <= bound + 1e-6), "{init:?}");
         }
+    }
+
+    #[test]
+    fn orthogonal_columns_have_length_one() {
+        let values = ParamSpec::new("weight_hh", &[64, 16], Init::Orthogonal).initial(1);
+        let column = |at: usize| values.iter().skip(at).step_by(16);
+        for (i, j) in (0..16).flat_map(|i| (0..=i).map(move |j| (i, j))) {
+            let product: f64 = column(i).zip(column(j)).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
+            assert!((product - f64::from(u8::from(i == j))).abs() < 1e-6, "columns {i} and {j}: {product}");
+        }
+        assert!(column(0).any(|x| *x < 0.0) && column(0).any(|x| *x > 0.0));
     }
 
     #[test]

@@ -84,7 +84,16 @@ impl Pretrained {
         let padding = padding_of(settings, &self.tokenizer)?;
         let network = Network { encoder: self.config.clone(), head: settings.head, labels, padding };
         let mut weights = self.weights.clone();
-        weights.extend(Weights::initial(network.head_specs(), settings.seed));
+        let mut head = Weights::initial(network.head_specs(), settings.seed);
+        for (spec, values) in head.specs.iter().zip(&mut head.values) {
+            // The pooler of the paper's code is BERT's own, where the checkpoint has one.
+            let stored = spec.name.strip_prefix("head.pooler.").map(|part| format!("pooler.dense.{part}"));
+            let extra = stored.and_then(|name| self.extras.iter().find(|extra| extra.name == name));
+            if let Some(extra) = extra.filter(|extra| extra.shape == spec.shape) {
+                values.clone_from(&extra.values);
+            }
+        }
+        weights.extend(head);
         Ok((network, weights))
     }
 }

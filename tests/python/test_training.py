@@ -429,12 +429,24 @@ def test_padding_as_the_published_code_has_it(ddi: biorel.Corpus, encoder: biore
     loaded = biorel.load(tmp_path / "model")
     assert loaded.card["training"]["compat"] == "su2020"
     pd.testing.assert_frame_equal(loaded.predictions(ddi), padded.predictions())
-    # [CLS] alone does not see the padding.
-    runs = [biorel.finetune(ddi, encoder, head="cls", dropout=0.0, compat=way, **settings) for way in ("su2020", None)]
-    np.testing.assert_allclose(runs[0].history["loss"], runs[1].history["loss"], rtol=1e-4)
+    # [CLS] does not see the padding, and goes through the pooler.
+    pooled = biorel.finetune(ddi, encoder, head="cls", compat="su2020", **settings)
+    assert "head.pooler.weight" in pooled.report["initialised"]
     wrong: Any = "su2021"
     with pytest.raises(biorel.ConfigError, match="compat: `su2021` is unknown"):
         biorel.finetune(ddi, encoder, compat=wrong, **settings)
+
+
+@pytest.mark.parametrize("compat", [None, "su2020"])
+def test_the_learning_rate_of_every_step(compat: Any, ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+    steps, warm, peak = 20, 2, 2e-5
+    run = biorel.finetune(
+        ddi, encoder, head="cls", compat=compat, max_steps=steps, batch_size=2, max_length=96, progress=False
+    )
+    end = 1 if compat else 1 / (1 - warm / steps)  # BERT's optimizer, and transformers' schedule
+    expected = [peak * (t / warm if t < warm else end * (1 - t / steps)) for t in range(steps)]
+    np.testing.assert_allclose(run.history["learning_rate"], expected, rtol=1e-12)
+    assert run.settings["schedule"] == ("bert" if compat else "linear")
 
 
 def test_checkpointed_layers_give_the_same_bits(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:

@@ -1,7 +1,11 @@
-//! The last layer's `[CLS]` vector by itself: the customary way of fine-tuning BERT (paper, section III-A).
+//! The last layer's `[CLS]` vector by itself: the customary way of fine-tuning BERT (paper, section III-A). The paper's
+//! code passes it through BERT's pooler, `tanh(W h_CLS + b)`, which starts as the checkpoint has it.
 
-use super::{Definition, HeadInput, HeadOps, Pooled, Pooling, Weighs};
+use candle_nn::Linear;
+
+use super::{Definition, HeadInput, HeadOps, Pooled, Pooling, Weighs, linear_by_rows};
 use crate::Result;
+use crate::model::Init;
 use crate::model::encoder::OutputSpec;
 
 pub(super) const CLS: Definition = Definition {
@@ -10,6 +14,27 @@ pub(super) const CLS: Definition = Definition {
     width: |hidden| hidden,
     build: |_, _| Ok(Box::new(Cls)),
 };
+
+/// The same behind the pooler, as the paper's code has it.
+pub(super) const POOLED_CLS: Definition = Definition {
+    build: |vb, hidden| {
+        let vb = vb.pp("pooler");
+        let weight = vb.get_with_hints((hidden, hidden), "weight", Init::WEIGHT)?;
+        let bias = vb.get_with_hints(hidden, "bias", Init::ZERO)?;
+        Ok(Box::new(PooledCls(Linear::new(weight, Some(bias)))))
+    },
+    ..CLS
+};
+
+struct PooledCls(Linear);
+
+impl Pooling for PooledCls {
+    fn forward(&self, _: &dyn HeadOps, input: &HeadInput, alone: bool) -> Result<Pooled> {
+        let cls = HeadInput::part(&input.cls)?; // (n, H)
+        let rows = if alone { 1 } else { cls.dim(0)? };
+        Ok(Pooled { vectors: linear_by_rows(&self.0, cls, rows)?.tanh()?, weights: None })
+    }
+}
 
 struct Cls;
 

@@ -18,7 +18,7 @@ pub(super) const LSTM: Definition = Definition {
     reads: OutputSpec { cls: true, ..INPUT_PRODUCT },
     weighs: Weighs::Nothing,
     width: |hidden| 2 * hidden,
-    build: |vb, hidden| Ok(Box::new(OverWords(Lstm::new(&vb, hidden)?))),
+    build: |vb, hidden| Ok(Box::new(OverWords(Lstm::new(&vb, hidden, customary(hidden))?))),
 };
 
 /// `[LSTM(h_1..h_N)]`.
@@ -29,8 +29,25 @@ pub(super) const LSTM_ALL_CLS: Definition = Definition {
     reads: OutputSpec { cls_of_layers: true, ..OutputSpec::NOTHING },
     weighs: Weighs::Nothing,
     width: |hidden| hidden,
-    build: |vb, hidden| Ok(Box::new(OverLayers(Lstm::new(&vb, hidden)?))),
+    build: |vb, hidden| Ok(Box::new(OverLayers(Lstm::new(&vb, hidden, customary(hidden))?))),
 };
+
+/// The three as the paper's code starts them: Keras's defaults.
+pub(super) const KERAS_LSTM: Definition =
+    Definition { build: |vb, hidden| Ok(Box::new(OverWords(Lstm::new(&vb, hidden, keras(hidden))?))), ..LSTM };
+pub(super) const KERAS_LSTM_NO_CLS: Definition = Definition { build: KERAS_LSTM.build, ..LSTM_NO_CLS };
+pub(super) const KERAS_LSTM_ALL_CLS: Definition =
+    Definition { build: |vb, hidden| Ok(Box::new(OverLayers(Lstm::new(&vb, hidden, keras(hidden))?))), ..LSTM_ALL_CLS };
+
+/// Initial values of the input's and the recurrent weights: uniform within 1/sqrt(H), customary for recurrent weights.
+fn customary(hidden: usize) -> [Init; 2] {
+    [Init::within(1.0 / (hidden as f64).sqrt()); 2]
+}
+
+/// Keras: Glorot's uniform over the matrix of all gates, `(H, 4H)`, and orthogonal; its bias opens the forget gate too.
+fn keras(hidden: usize) -> [Init; 2] {
+    [Init::within((6.0 / (5 * hidden) as f64).sqrt()), Init::Orthogonal]
+}
 
 struct Lstm {
     /// To the gates i, f, g, o: `(4H, H)`, `(4H)`.
@@ -40,13 +57,10 @@ struct Lstm {
 }
 
 impl Lstm {
-    fn new(vb: &VarBuilder<'_>, hidden: usize) -> candle_core::Result<Self> {
+    fn new(vb: &VarBuilder<'_>, hidden: usize, init: [Init; 2]) -> candle_core::Result<Self> {
         let vb = vb.pp("lstm");
-        // Uniform within 1/sqrt(H), the customary start of recurrent weights.
-        let bound = 1.0 / (hidden as f64).sqrt();
-        let init = Init::Candle(candle_nn::Init::Uniform { lo: -bound, up: bound });
-        let input = vb.get_with_hints((4 * hidden, hidden), "weight_ih", init)?;
-        let recurrent = vb.get_with_hints((4 * hidden, hidden), "weight_hh", init)?;
+        let input = vb.get_with_hints((4 * hidden, hidden), "weight_ih", init[0])?;
+        let recurrent = vb.get_with_hints((4 * hidden, hidden), "weight_hh", init[1])?;
         let bias = vb.get_with_hints(4 * hidden, "bias", Init::ForgetGate)?;
         Ok(Self { input: Linear::new(input, Some(bias)), recurrent })
     }

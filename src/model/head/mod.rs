@@ -21,7 +21,7 @@ use std::ops::Range;
 use candle_core::Tensor;
 use candle_nn::{Linear, Module};
 
-use crate::config::HeadKind;
+use crate::config::{Compat, HeadKind};
 use crate::model::encoder::OutputSpec;
 use crate::model::{Init, ParamSpec};
 use crate::ops::Ops;
@@ -54,22 +54,26 @@ pub enum Weighs {
 }
 
 impl HeadKind {
-    /// The head itself.
-    pub fn definition(self) -> &'static Definition {
-        match self {
-            Self::Cls => &cls::CLS,
-            Self::Lstm => &lstm::LSTM,
-            Self::Attention => &attention::ATTENTION,
-            Self::LstmNoCls => &lstm::LSTM_NO_CLS,
-            Self::AttentionNoCls => &attention::ATTENTION_NO_CLS,
-            Self::LstmAllCls => &lstm::LSTM_ALL_CLS,
-            Self::AttentionAllCls => &attention::ATTENTION_ALL_CLS,
+    /// The head itself, in the paper's text or in its code.
+    pub fn definition(self, compat: Option<Compat>) -> &'static Definition {
+        match (self, compat) {
+            (Self::Cls, None) => &cls::CLS,
+            (Self::Cls, Some(Compat::Su2020)) => &cls::POOLED_CLS,
+            (Self::Lstm, None) => &lstm::LSTM,
+            (Self::Lstm, Some(Compat::Su2020)) => &lstm::KERAS_LSTM,
+            (Self::LstmNoCls, None) => &lstm::LSTM_NO_CLS,
+            (Self::LstmNoCls, Some(Compat::Su2020)) => &lstm::KERAS_LSTM_NO_CLS,
+            (Self::LstmAllCls, None) => &lstm::LSTM_ALL_CLS,
+            (Self::LstmAllCls, Some(Compat::Su2020)) => &lstm::KERAS_LSTM_ALL_CLS,
+            (Self::Attention, _) => &attention::ATTENTION,
+            (Self::AttentionNoCls, _) => &attention::ATTENTION_NO_CLS,
+            (Self::AttentionAllCls, _) => &attention::ATTENTION_ALL_CLS,
         }
     }
 
     /// What the head's attention weights are for.
     pub fn weighs(self) -> Weighs {
-        self.definition().weighs
+        self.definition(None).weighs
     }
 }
 
@@ -165,8 +169,7 @@ impl Head {
     ///
     /// # Errors
     /// [`Error::Tensor`] when the parameters have values of other shapes.
-    pub fn new(kind: HeadKind, hidden: usize, labels: usize, parameters: &Parameters) -> Result<Self> {
-        let definition = kind.definition();
+    pub fn new(definition: &Definition, hidden: usize, labels: usize, parameters: &Parameters) -> Result<Self> {
         let vb = parameters.builder().pp("head");
         let pooling = (definition.build)(vb.clone(), hidden)?;
         let vb = vb.pp("classifier");
@@ -206,10 +209,10 @@ impl Head {
 }
 
 /// The head's parameters in order; the classifier's two are last.
-pub fn specs(kind: HeadKind, hidden: usize, labels: usize) -> Vec<ParamSpec> {
+pub fn specs(definition: &Definition, hidden: usize, labels: usize) -> Vec<ParamSpec> {
     let parameters = Parameters::default();
-    if let Err(error) = Head::new(kind, hidden, labels, &parameters) {
-        unreachable!("declaring the parameters of `{kind}` computes nothing that could fail: {error}");
+    if let Err(error) = Head::new(definition, hidden, labels, &parameters) {
+        unreachable!("declaring the parameters of a head computes nothing that could fail: {error}");
     }
     parameters.declared().drain(..).collect()
 }
@@ -237,7 +240,9 @@ mod tests {
 
     #[test]
     fn parameters_are_declared_once_and_in_order() {
-        let names = |kind| specs(kind, 6, 3).into_iter().map(|spec| (spec.name, spec.shape)).collect::<Vec<_>>();
+        let names = |kind: HeadKind| {
+            specs(kind.definition(None), 6, 3).into_iter().map(|spec| (spec.name, spec.shape)).collect::<Vec<_>>()
+        };
         let own = |names: &[(&str, &[usize])]| {
             names.iter().map(|(name, shape)| (format!("head.{name}"), shape.to_vec())).collect::<Vec<_>>()
         };
@@ -246,7 +251,7 @@ mod tests {
         assert_eq!(names(HeadKind::Lstm), own(&[&lstm[..], &classifier].concat()));
         let attention = [("attention.weight", &[1, 6][..]), ("classifier.weight", &[3, 6]), ("classifier.bias", &[3])];
         assert_eq!(names(HeadKind::AttentionAllCls), own(&attention));
-        let decay = specs(HeadKind::Lstm, 6, 3).iter().map(|spec| spec.decay).collect::<Vec<_>>();
+        let decay = specs(HeadKind::Lstm.definition(None), 6, 3).iter().map(|spec| spec.decay).collect::<Vec<_>>();
         assert_eq!(decay, [true, true, false, true, false]);
     }
 
@@ -254,7 +259,12 @@ mod tests {
     fn values_of_another_shape_are_refused() {
         let values = |shapes: &[&[usize]]| {
             let zeros = |shape: &&[usize]| Tensor::zeros(*shape, DType::F32, &Device::Cpu).unwrap();
-            Head::new(HeadKind::Cls, 6, 3, &Parameters::with_values(shapes.iter().map(zeros).collect()))
+            Head::new(
+                HeadKind::Cls.definition(None),
+                6,
+                3,
+                &Parameters::with_values(shapes.iter().map(zeros).collect()),
+            )
         };
         assert!(values(&[&[3, 6], &[3]]).is_ok());
         for (shapes, named) in [(&[&[3, 5][..], &[3]][..], "head.classifier.weight"), (&[&[3, 6]], "classifier.bias")] {
