@@ -55,6 +55,7 @@ def test_a_runs_card_has_its_scores_and_settings(run: biorel.Run, tmp_path: Path
         "Optimizer steps: 4",
         "`mechanism`",
         f"large products in {run.settings['precision']}",
+        "linear rise over the first 0.1 of the steps, then linear fall from the peak to 0",
         'model = biorel.load("ddi-attention")',
     ):
         assert said in text, said
