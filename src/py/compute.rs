@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 
-use super::settings::count;
+use super::error::ConfigError;
 use crate::ops::compute::Compute;
 use crate::ops::cuda::Gpu;
 
@@ -16,7 +16,8 @@ impl PyCompute {
     #[new]
     #[pyo3(signature = (device, precision, threads))]
     fn new(device: &str, precision: &str, threads: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        let threads = threads.map(|threads| count("threads", threads)).transpose()?;
+        // Too large or negative for a count is out of range too, in the words of `Compute::new`.
+        let threads = threads.map(|value| value.extract::<usize>().map_err(|_| out_of_range(value))).transpose()?;
         Ok(Self(Compute::new(device.parse()?, precision.parse()?, threads)?))
     }
 
@@ -43,6 +44,11 @@ impl PyCompute {
     fn instructions(&self) -> String {
         self.0.instructions()
     }
+}
+
+fn out_of_range(threads: &Bound<'_, PyAny>) -> PyErr {
+    let shown = threads.repr().map_or_else(|_| "a value without a repr".into(), |repr| repr.to_string());
+    ConfigError::new_err((format!("threads: {shown} is out of range; it must be from 1 to 1024"), "threads"))
 }
 
 /// Name, bytes of memory, and why it cannot be used, of every GPU; or why there is none.

@@ -38,12 +38,6 @@ impl PySettings {
     }
 }
 
-/// A whole number from 0, for the setting `field`.
-pub fn count(field: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
-    let setting = Setting { field: field.into(), value: value.clone() };
-    usize::deserialize(setting).map_err(Refused::into_py)
-}
-
 /// A value, and the name of the setting that it is for.
 struct Setting<'py> {
     field: String,

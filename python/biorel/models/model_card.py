@@ -207,7 +207,7 @@ def _body(about: Mapping[str, Any], name: str, tables: list[pd.DataFrame], front
         if about["data"]
         else "- Training data: its hash is not known",
         f"- Optimizer steps: {about['steps']:,}",
-        f"- Learning rate: linear rise over the first {training['warmup']:g} of the steps, then "
+        f"- Learning rate: linear rise over the first {training['warmup_ratio']:g} of the steps, then "
         + ("BERT's `lr (1 - t / T)`" if training.get("compat") == "su2020" else "linear fall from the peak to 0"),
         f"- Numbers: large products in {training['precision']}, everything else in f32",
         "",
