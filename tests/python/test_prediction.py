@@ -521,7 +521,7 @@ def test_spacy_documents_are_classified(model: biorel.RelationModel) -> None:
     assert len(biorel.predict_documents(model, [])) == 0  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="source must be paths, or hold Document or spaCy Doc objects, not int"):
         biorel.predict_documents(model, [1])
-    with pytest.raises(biorel.ConfigError, match="a stream that can go on reads files"):
+    with pytest.raises(biorel.ConfigError, match="a stream that can resume reads files"):
         biorel.predict_documents(model, docs, "out")
 
 

@@ -94,7 +94,7 @@ def test_text_is_escaped() -> None:
     assert not re.search("<script|<b>|<i>|a < b|x > y", page)
     assert "&lt;script&gt;" in page
     assert "| a\\|b |  | 3 |" in report.markdown()
-    assert "| <script> | 0.5000 | 1,200 |" in report.markdown()
+    assert "| &lt;script> | 0.5000 | 1,200 |" in report.markdown()
 
 
 def test_a_column_has_as_many_decimals_in_every_row() -> None:

@@ -12,9 +12,10 @@ from biorel._biorel import __version__
 from biorel._types import By, Engine, Head, PathLike
 from biorel.data.corpus import Corpus, check_corpus
 from biorel.errors import ConfigError
-from biorel.experiments.comparison import Comparison, Trial
+from biorel.experiments.comparison import Comparison
 from biorel.experiments.executor import checked_jobs
 from biorel.experiments.folds import Folds, folds_of
+from biorel.experiments.grid import Grid, Trial
 from biorel.experiments.leakage import count_leaks, find_leaks, warn_of_leaks
 from biorel.experiments.run_directory import RunDirectory
 from biorel.experiments.runner import PlannedTrial, run_trials
@@ -39,9 +40,9 @@ def compare(
     progress: bool = True,
     **settings: Any,
 ) -> Comparison:
-    """Fine-tune every head with every encoder, seed and fold, in a directory from which a killed run goes on.
+    """Fine-tune every head with every encoder, seed and fold, in a directory from which a killed run resumes.
 
-    Call it again with the same arguments to go on, or with more heads, encoders or seeds to extend the comparison:
+    Call it again with the same arguments to resume, or with more heads, encoders or seeds to extend the comparison:
     what is finished is not done again.
 
     Parameters
@@ -68,12 +69,12 @@ def compare(
         Keep the models, of all heads or of some, for ``Comparison.model``. A trial that has finished without is
         done again, to the same bits.
     jobs : int, optional
-        How many trials to do at once: one by default, with Ray as many as the cluster takes. On the processor they
+        How many trials to run at a time: one by default, with Ray as many as the cluster takes. On the processor they
         share its threads, or have `threads` each; on a GPU they share it. The results are the same.
     engine : {"local", "ray"}
         Where: in this process; or as tasks of a Ray cluster (``pip install "biorel[ray]"``): the one that this process
         is connected to (``ray.init``), or that RAY_ADDRESS names, or else one on this machine. A task takes `threads`
-        processors (1 by default), with ``device="cuda"`` one GPU; if its worker or node dies, it is begun again. All
+        processors (1 by default), with ``device="cuda"`` one GPU; if its worker or node dies, it is started again. All
         nodes need the same version of biorel.
     progress : bool
         Show progress bars.
@@ -89,7 +90,7 @@ def compare(
     ------
     ConfigError
         For a setting out of range, an encoder that cannot be found, or a directory of another experiment. A trial that
-        fails later is recorded and the others go on; only what the operating system refuses (a full disk) stops them.
+        fails later is recorded and the others run; only what the operating system refuses (a full disk) stops them.
 
     Warns
     -----
@@ -166,7 +167,7 @@ def compare(
             retry_failed=retry_failed,
         )
         compute = {"device": shared["device"], "precision": shared["precision"], "threads": settings.get("threads")}
-        comparison = Comparison(corpus, shared, run, names, divided, compute=compute)
+        comparison = Comparison(Grid(corpus, run, names, divided), shared, compute=compute)
         run.write_tables(trials=comparison.trials, results=comparison.results)
     return comparison
 

@@ -113,15 +113,15 @@ def cross_validate(
     threshold : float
         Sentences whose sets of words have at least this Jaccard index are near-duplicates.
     directory : path, optional
-        Keeps every finished fold and the training state of the running one: a killed cross-validation goes on from
-        there, and comes to the same results as one that was never stopped.
+        Keeps every finished fold and the training state of the running one: a killed cross-validation resumes
+        from there, with the same results as one that was never stopped.
     jobs : int, optional
-        How many folds to do at once: one by default, with Ray as many as the cluster takes. On the processor they
+        How many folds to run at a time: one by default, with Ray as many as the cluster takes. On the processor they
         share its threads, or have `threads` each; on a GPU they share it. The results are the same.
     engine : {"local", "ray"}
         Where: in this process; or as tasks of a Ray cluster (``pip install "biorel[ray]"``): the one that this process
         is connected to (``ray.init``), or that RAY_ADDRESS names, or else one on this machine. A task takes `threads`
-        processors (1 by default), with ``device="cuda"`` one GPU; if its worker or node dies, it is begun again. All
+        processors (1 by default), with ``device="cuda"`` one GPU; if its worker or node dies, it is started again. All
         nodes need the same version of biorel.
     progress : bool
         Show progress bars.

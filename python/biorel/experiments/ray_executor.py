@@ -2,8 +2,8 @@
 
 The driver alone writes the run's directory. A worker gets the corpus and the encoder through Ray's object store and
 sends back scores, predictions and, where it is to be kept, the model's files. Where a worker sees the run's directory
-(one machine, or a shared file system) it keeps the training state there, so that a trial whose worker or node died goes
-on; elsewhere the trial begins anew. It comes to the same bits either way.
+(one machine, or a shared file system) it keeps the training state there, so that a trial whose worker or node died
+resumes; elsewhere the trial starts anew. The bits are the same either way.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from biorel.experiments.folds import Folds
 from biorel.experiments.trial import Done, Result, Task, attempt
 from biorel.models.encoder import Encoder
 
-# How often a trial is begun again whose worker or node died.
+# How often a trial is started again whose worker or node died.
 RETRIES = 3
 
 
@@ -38,7 +38,7 @@ def library() -> Any:
 
 
 def on_ray(tasks: Iterator[Task], jobs: int, plan: Path | None) -> Generator[tuple[Task, Result]]:
-    """Each task with its result, as they come; at most `jobs` at once, or as many as the cluster takes (0)."""
+    """Each task with its result, as they come; at most `jobs` concurrently, or as many as the cluster takes (0)."""
     ray = library()
     if not ray.is_initialized():
         ray.init(log_to_driver=False)  # RAY_ADDRESS says where a cluster is; without it, one on this machine
@@ -121,7 +121,7 @@ def _work(order: _Order, source: Corpus | Folds, encoder: Encoder) -> tuple[Resu
     with contextlib.ExitStack() as stack:
         if order.state is not None and order.plan is not None and _sees(order.plan, order.plan_content):
             state = Path(order.state)
-            # A worker that was given up may still be at it: then this one begins anew, without a state.
+            # A worker that was given up may still be at it: then this one starts anew, without a state.
             with contextlib.suppress(ConfigError):
                 stack.enter_context(exclusive_lock(state.with_suffix(".lock"), state))
                 task = task._replace(state=state)

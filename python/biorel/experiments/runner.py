@@ -92,7 +92,7 @@ def run_trials(
     progress : bool
         Show progress bars.
     record_failures : bool
-        Record an error of a trial and go on with the others; else it is raised.
+        Record an error of a trial and continue with the others; else it is raised.
     retry_failed : bool
         Run trials again whose failure was recorded earlier.
 

@@ -107,7 +107,7 @@ class Task(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What a trial came to."""
+    """The result of a trial."""
 
     record: Row
     predictions: pd.DataFrame

@@ -82,9 +82,9 @@ def predict_documents(
     r"""Classify every pair of entities of documents whose types can stand in a relation.
 
     With `output` the documents are read, classified and written in a stream: memory is bounded by the size of a part,
-    whatever the number of documents. Parts appear whole; killed at any moment and called again, the run goes on behind
-    the last whole part, and no row is lost or doubled. A document that cannot be used is a line of ``errors.jsonl``
-    and stops nothing.
+    whatever the number of documents. Parts are written atomically; killed at any moment and called again, the run
+    resumes behind the last complete part, and no row is lost or doubled. A document that cannot be used is a line of
+    ``errors.jsonl`` and stops nothing.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def predict_documents(
         documents = read_documents(source, input_format) if from_files else documents_of(source)  # type: ignore[arg-type]
         return table_of(model, documents, settings, related=related_only, threshold=threshold)
     if not from_files:
-        message = "source: a stream that can go on reads files; leave `output` out and write the table yourself"
+        message = "source: a stream that can resume reads files; leave `output` out and write the table yourself"
         raise ConfigError(message, "source")
     if format not in (*FORMATS, "same"):
         raise ConfigError(f"format: `{format}` is unknown; choose one of {', '.join(FORMATS)}, same", "format")
@@ -241,7 +241,7 @@ def _stream(
             rates = {f"{name}/s": f"{count / seconds:,.1f}" for name, count in new.items()}
             bar.set_postfix(rates | {"failed": directory.totals()["failed"]})
     finally:
-        # After Ctrl-C too: the directory can be gone on with.
+        # After Ctrl-C too: a later run can resume.
         stream.close()
         bar.close()
 

@@ -139,8 +139,8 @@ class Predictor:
         bad = pd.DataFrame(failures, columns=["file", "document", "error"])
         kinds: dict[str, Any] = {"text": object, "offset": "Int64", "number": float}
         types = {name: kinds[kind] for name, kind in self._columns().items()}
-        whole = [one.reindex(columns=list(types)).astype(types) for one in (table, bad)]
-        return pd.concat(whole, ignore_index=True).assign(model=model.identity)
+        parts = [one.reindex(columns=list(types)).astype(types) for one in (table, bad)]
+        return pd.concat(parts, ignore_index=True).assign(model=model.identity)
 
     def _model(self) -> RelationModel:
         if isinstance(self.model, RelationModel):

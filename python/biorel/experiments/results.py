@@ -1,0 +1,54 @@
+"""The results of a comparison: one row per encoder and head, over folds or seeds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from biorel import _biorel
+from biorel.evaluation.scores import MEASURES, Scores, score_pooled
+from biorel.experiments.grid import Grid, Trial
+
+
+def summarize(grid: Grid) -> Scores:
+    """Means, spread and intervals of the finished trials; see ``Comparison.results``."""
+    trials = grid.records()
+    rows = []
+    by_fold = grid.folds is not None
+    for encoder, head in dict.fromkeys((trial.encoder, trial.head) for trial in grid.trials):
+        group = trials[(trials["encoder"] == encoder) & (trials["head"] == head)]
+        done = group[group["status"] == "finished"]
+        values = done.groupby("fold" if by_fold else "seed")["f1"].mean()
+        low, high = _biorel.t_interval(values.tolist(), 0.95) or (None, None)
+        row = {"encoder": encoder, "head": head, "trials": len(done), "failed": len(group) - len(done)}
+        row |= {name: done[name].mean() for name in MEASURES}
+        row |= {"sd": values.std(), "low": low, "high": high}
+        if by_fold:
+            row["pooled_f1"] = _pooled(grid, encoder, head)
+        rows.append(row)
+    floats = [*MEASURES, "sd", "low", "high", *(["pooled_f1"] if by_fold else [])]
+    results = Scores(pd.DataFrame(rows).astype(dict.fromkeys(floats, float)))
+    finished = grid.finished()
+    what = "nothing has finished"
+    if finished:
+        first = finished[0]
+        tables = [grid.predictions(t) for t in finished if t._replace(fold=None) == first._replace(fold=None)]
+        what = grid.protocol(pd.concat(tables), "mean")
+    over = "folds, each the mean of its seeds; training data overlap, so the interval is somewhat too narrow"
+    results.attrs["protocol"] = f"{what}; sd and 95 % t interval over the {over if by_fold else 'seeds'}"
+    return results
+
+
+def _pooled(grid: Grid, encoder: str, head: str) -> float | None:
+    """Over the seeds that have all folds."""
+    folds = {trial.fold for trial in grid.trials}
+    by_seed: dict[int, list[Trial]] = {}
+    for trial in grid.finished(encoder, head):
+        by_seed.setdefault(trial.seed, []).append(trial)
+    values: list[float] = []
+    for trials in by_seed.values():
+        if {trial.fold for trial in trials} == folds:
+            scores = score_pooled(grid.corpus, pd.concat([grid.predictions(trial) for trial in trials]), "pooled")
+            pooled: Any = scores.set_index("class").loc[grid.corpus._core.task.headline, "f1"]
+            values.append(float(pooled))
+    return sum(values) / len(values) if values else None
