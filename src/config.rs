@@ -10,9 +10,11 @@ use strum::{IntoStaticStr, VariantArray};
 use crate::{Error, Result};
 
 /// What the classifier reads (paper, section III-B). With `h_CLS` the last layer's `[CLS]` vector, `h_1..h_N` the last
-/// layer's vectors of the word pieces between `[CLS]` and `[SEP]`, and `s` a summary of a sequence:
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// layer's vectors of the word pieces between `[CLS]` and `[SEP]`, and `s` a summary of a sequence, in the order of the
+/// paper's Table III:
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum HeadKind {
     /// `h_CLS` ("BioBERT").
     Cls,
@@ -30,48 +32,7 @@ pub enum HeadKind {
     AttentionAllCls,
 }
 
-impl HeadKind {
-    /// All heads, in the order of the paper's Table III.
-    pub const ALL: [Self; 7] = [
-        Self::Cls,
-        Self::Lstm,
-        Self::Attention,
-        Self::LstmNoCls,
-        Self::AttentionNoCls,
-        Self::LstmAllCls,
-        Self::AttentionAllCls,
-    ];
-
-    /// The name that users write.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Cls => "cls",
-            Self::Lstm => "lstm",
-            Self::Attention => "attention",
-            Self::LstmNoCls => "lstm-no-cls",
-            Self::AttentionNoCls => "attention-no-cls",
-            Self::LstmAllCls => "lstm-all-cls",
-            Self::AttentionAllCls => "attention-all-cls",
-        }
-    }
-}
-
-impl fmt::Display for HeadKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for HeadKind {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|head| head.name() == name).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            Error::config("head", format!("`{name}` is not a head; choose one of {names}"))
-        })
-    }
-}
+named!(HeadKind, "head");
 
 /// Which implementation of [`crate::ops::Ops`] computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "CORPORA",
+    "HEADS",
     "Compute",
     "Corpus",
     "Document",
@@ -44,6 +46,8 @@ __all__ = [
     "write_directory",
     "write_documents",
 ]
+CORPORA: tuple[str, ...]
+HEADS: tuple[str, ...]
 __version__: str
 
 _Columns = dict[str, Any]

@@ -88,8 +88,9 @@ pub fn word_table(
     let head = model.card.training.head;
     if source == WeightSource::Head && head.weighs() != Weighs::Words {
         let message = format!(
-            "`{head}` does not weigh words; attention and attention-no-cls do. For any head, kind=\"encoder\" gives the \
-             encoder's own attention and kind=\"gradient\" the gradient's"
+            "`{head}` does not weigh words; choose one that does ({}). For any head, kind=\"encoder\" gives the \
+             encoder's own attention and kind=\"gradient\" the gradient's",
+            Weighs::Words.heads()
         );
         return Err(Error::config("head", message));
     }

@@ -16,6 +16,7 @@ use rayon::prelude::*;
 
 use super::files::{Tree, has_extension, lines};
 use super::offsets::CharIndex;
+use super::reader::Reader;
 use super::sentences::split_sentences;
 use super::{Corpus, Entity, Finding, FindingKind, Pair, Report, Sentence, Span, Split, Task};
 use crate::{Error, Result};
@@ -23,8 +24,10 @@ use crate::{Error, Result};
 /// The three tables that a split needs.
 const TABLES: [&str; 3] = ["abstracts", "entities", "gold_standard"];
 
+pub(super) const READER: Reader = Reader { takes: &[], read: |_, paths, _| read(paths) };
+
 /// Read folders, archives, or all files by name.
-pub(super) fn read(paths: &[PathBuf]) -> Result<Corpus> {
+fn read(paths: &[PathBuf]) -> Result<Corpus> {
     let trees = paths.iter().map(|path| Tree::open(path)).collect::<Result<Vec<_>>>()?;
     let mut report = Report::default();
     let mut found: BTreeMap<(usize, usize), (&Tree, &String)> = BTreeMap::new();

@@ -17,6 +17,7 @@ use roxmltree::Node;
 
 use super::files::{Tree, has_extension};
 use super::offsets::{CharIndex, Convention, hold, to_spans};
+use super::reader::Reader;
 use super::xml::{self, File, RawEntity, children};
 use super::{Corpus, Entity, Finding, FindingKind, Pair, ReadOptions, Report, Sentence, Span, Split, Task, ddi_blue};
 use crate::{Error, Result};
@@ -60,8 +61,10 @@ struct Contents {
     findings: Vec<Finding>,
 }
 
+pub(super) const READER: Reader = Reader { takes: &["splits"], read: |_, paths, options| read(paths, options) };
+
 /// Read the release and form the splits.
-pub(super) fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Corpus> {
+fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Corpus> {
     let blue = match options.splits.as_deref() {
         None | Some("full") => false,
         Some("blue") => true,

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::files::{Tree, has_extension, lines};
+use super::reader::Reader;
 use super::table::build;
 use super::table_row::{Argument, OFFSETS, Place, Row};
 use super::{Corpus, ReadOptions, Span, TableRow};
@@ -16,8 +17,11 @@ const NEEDED: [&str; 2] = ["text", "label"];
 const OPTIONAL: [&str; 9] =
     ["id", "document", "sentence", "entity1", "entity2", "entity1_type", "entity2_type", "split", "fold"];
 
+pub(super) const READER: Reader =
+    Reader { takes: &["columns", "labels", "negative", "name"], read: |_, paths, options| read(paths, options) };
+
 /// Read one or several tables. Where several files have no `split` column, each is a split of its file's name.
-pub(super) fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Corpus> {
+fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Corpus> {
     let known: Vec<&str> = NEEDED.into_iter().chain(OFFSETS).chain(OPTIONAL).collect();
     if let Some(unknown) = options.columns.keys().find(|ours| !known.contains(&ours.as_str())) {
         let known = known.join(", ");

@@ -13,15 +13,18 @@ use rayon::prelude::*;
 use super::files::{Tree, has_extension};
 use super::offsets::{CharIndex, Convention, hold, to_spans};
 use super::pairs_tsv::SPLIT;
+use super::reader::Reader;
 use super::xml::{self, File, RawEntity, children};
 use super::{Candidates, Corpus, Entity, Finding, FindingKind, Pair, Report, Sentence, Split, Task, pairs_tsv};
 use crate::{Error, Result};
+
+pub(super) const READER: Reader = Reader { takes: &[], read: |_, paths, _| read(paths) };
 
 /// Read XML files, folders or archives of them, or the flat table of pairs.
 ///
 /// A folder that holds a table of pairs and XML is read from the table, which states the published folds; the XML files
 /// are then reported as skipped.
-pub(super) fn read(paths: &[PathBuf]) -> Result<Corpus> {
+fn read(paths: &[PathBuf]) -> Result<Corpus> {
     let trees = paths.iter().map(|path| Tree::open(path)).collect::<Result<Vec<_>>>()?;
     let files = |extension: &str| -> Vec<(&Tree, &String)> {
         let all = trees.iter().flat_map(|tree| tree.names().iter().map(move |name| (tree, name)));

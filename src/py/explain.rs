@@ -55,8 +55,8 @@ pub fn attention<'py>(
     Ok(columns.finish())
 }
 
-/// Rows of the instances that were classified, and the attention of the `attention-all-cls` head
-/// over the layers, (instances, layers).
+/// Rows of the instances that were classified, and the attention over the layers of a head that weighs them,
+/// (instances, layers).
 #[pyfunction]
 #[expect(clippy::type_complexity, reason = "named once, here")]
 pub fn layer_weights<'py>(
@@ -67,7 +67,8 @@ pub fn layer_weights<'py>(
 ) -> PyResult<(Vec<usize>, Vec<usize>, Bound<'py, PyArray2<f32>>)> {
     let head = model.0.card.training.head;
     if head.weighs() != Weighs::Layers {
-        let message = format!("head: `{head}` does not weigh layers; attention-all-cls does");
+        let message =
+            format!("head: `{head}` does not weigh layers; choose one that does ({})", Weighs::Layers.heads());
         return Err(ConfigError::new_err((message, "head")));
     }
     let (encoded, predictions) = model.run(py, instances, compute)?;

@@ -23,6 +23,10 @@ mod stream;
 mod training;
 
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use crate::config::HeadKind;
+use crate::corpus::CorpusKind;
 
 /// The compiled core of biorel. Use the package `biorel`, which documents and completes it.
 #[pymodule(gil_used = true)]
@@ -61,6 +65,8 @@ mod _biorel {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         runtime::init();
+        module.add("HEADS", PyTuple::new(module.py(), HeadKind::ALL.map(HeadKind::name))?)?;
+        module.add("CORPORA", PyTuple::new(module.py(), CorpusKind::ALL.map(CorpusKind::name))?)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

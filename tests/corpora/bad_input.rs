@@ -92,10 +92,13 @@ fn settings_that_do_not_belong() {
     let with = |kind, options: ReadOptions| Corpus::read(kind, &[data("ddi")], &options).unwrap_err().to_string();
     let splits = |name: &str| ReadOptions { splits: Some(name.into()), ..Default::default() };
     contains(&with(CorpusKind::Ddi, splits("half")), &["splits: `half`", "choose full or blue"]);
-    contains(&with(CorpusKind::Chemprot, splits("blue")), &["splits", "only ddi"]);
+    contains(&with(CorpusKind::Chemprot, splits("blue")), &["splits", "it is for ddi"]);
     contains(&with(CorpusKind::Ddi, splits("blue")), &["needs the whole of DDIExtraction 2013", "0 of its 942"]);
     let labels = ReadOptions { labels: Some(vec!["a".into(), "b".into()]), ..Default::default() };
-    contains(&with(CorpusKind::Ddi, labels), &["labels: only a table and documents have it", "ddi defines its own"]);
+    contains(
+        &with(CorpusKind::Ddi, labels),
+        &["labels: ddi does not take it", "it is for table, pubtator, bioc, brat"],
+    );
     let error = "bioinfer".parse::<CorpusKind>().unwrap_err().to_string();
     contains(&error, &["`bioinfer`", "aimed, ddi, chemprot, table"]);
     let corpus = read(CorpusKind::Ddi, data("ddi")).unwrap();

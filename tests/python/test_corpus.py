@@ -12,7 +12,13 @@ from typing import Any
 import biorel
 import pandas as pd
 import pytest
+from biorel import _biorel
 from biorel._types import Marking
+
+
+def test_every_format_is_described() -> None:
+    for name in _biorel.CORPORA:
+        assert f"``{name}``" in (biorel.load_corpus.__doc__ or ""), name
 
 
 def counts(corpus: biorel.Corpus) -> dict[str, int]:

@@ -16,6 +16,7 @@ import biorel
 import numpy as np
 import pandas as pd
 import pytest
+from biorel import _biorel
 from biorel._types import Head
 from biorel.training import progress
 from biorel.training.callbacks import Callback
@@ -98,6 +99,12 @@ def test_precision_is_stated_and_chosen(ddi: biorel.Corpus, encoder: biorel.Enco
         short(ddi, encoder, precision="f16")
     with pytest.raises(biorel.ConfigError, match="precision.*reference"):
         short(ddi, encoder, precision="bf16", device="reference")
+
+
+def test_heads_are_those_of_the_extension() -> None:
+    assert get_args(Head) == _biorel.HEADS
+    for head in _biorel.HEADS:
+        assert f"``{head}``" in (biorel.finetune.__doc__ or ""), head
 
 
 @pytest.mark.parametrize("head", get_args(Head))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from biorel._biorel import __version__
+from biorel._biorel import CORPORA, __version__
 from biorel._files import atomic_write
 from biorel.cli.config_file import Repeated, read_config
 from biorel.cli.demo import run_demo
@@ -275,7 +275,7 @@ def _add_engine(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def _add_corpus(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("corpus", help="format: aimed, ddi, chemprot, table, pubtator, bioc, brat")
+    parser.add_argument("corpus", help=f"format: {', '.join(CORPORA)}")
     parser.add_argument("path", nargs="+", help="folder, file(s) or .zip")
     parser.add_argument("--splits", help="ddi: full or blue")
     help_text = "pubtator, bioc, brat: leave out documents that cannot be read, and say which"

@@ -239,7 +239,7 @@ class RelationModel:
         --------
         >>> model.layer_weights(biorel.load_sample("ddi"), "test")
         Traceback (most recent call last):
-        biorel.errors.ConfigError: head: `attention` does not weigh layers; attention-all-cls does
+        biorel.errors.ConfigError: head: `attention` does not weigh layers; choose one that does (attention-all-cls)
         """
         instances = self._instances(corpus, split)
         kept, labels, weights = _biorel.layer_weights(self._core, instances, self._compute)

@@ -16,6 +16,7 @@ use super::document::{Argument, Document, Relation};
 use super::inputs::{Format, Input, list_inputs};
 use super::records::Records;
 use super::sentences::DocumentSentence;
+use crate::corpus::reader::Reader;
 use crate::corpus::{
     Candidates, Corpus, Finding, FindingKind, Pair, ReadOptions, Report, Sentence, Split, Task, table,
 };
@@ -24,14 +25,19 @@ use crate::{Error, Result};
 /// The label of pairs without a relation, where the data names none.
 const NEGATIVE: &str = "none";
 
+pub(in crate::corpus) const PUBTATOR: Reader =
+    reader(|name, paths, options| read(name, &[Format::Pubtator], paths, options));
+pub(in crate::corpus) const BRAT: Reader = reader(|name, paths, options| read(name, &[Format::Brat], paths, options));
+pub(in crate::corpus) const BIOC: Reader =
+    reader(|name, paths, options| read(name, &[Format::BiocJson, Format::BiocXml], paths, options));
+
+const fn reader(read: fn(&str, &[PathBuf], &ReadOptions) -> Result<Corpus>) -> Reader {
+    Reader { takes: &["labels", "negative", "name", "pairs", "errors"], read }
+}
+
 /// Read the files and folders of a corpus called `name`, which has files in `formats`. A document
 /// that cannot be read is an error, or is left out and reported, as the options say.
-pub(in crate::corpus) fn read(
-    name: &str,
-    formats: &[Format],
-    paths: &[PathBuf],
-    options: &ReadOptions,
-) -> Result<Corpus> {
+fn read(name: &str, formats: &[Format], paths: &[PathBuf], options: &ReadOptions) -> Result<Corpus> {
     let only = if let [format] = formats { Some(*format) } else { None };
     let (inputs, skipped) = list_inputs(paths, only)?;
     let skip = |path: &Path, reason: &str| Finding::new(FindingKind::Skipped, path.display().to_string(), reason);

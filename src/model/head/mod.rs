@@ -53,6 +53,14 @@ pub enum Weighs {
     Layers,
 }
 
+impl Weighs {
+    /// The names of the heads that do, for messages.
+    pub fn heads(self) -> String {
+        let heads = HeadKind::ALL.into_iter().filter(|head| head.weighs() == self);
+        heads.map(HeadKind::name).collect::<Vec<_>>().join(", ")
+    }
+}
+
 impl HeadKind {
     /// The head itself, in the paper's text or in its code.
     pub fn definition(self, compat: Option<Compat>) -> &'static Definition {

@@ -1,0 +1,68 @@
+//! The formats of corpora.
+
+use strum::{IntoStaticStr, VariantArray};
+
+use super::corpus::ReadOptions;
+use super::reader::Reader;
+use super::{chemprot, ddi, documents, table_files, unified};
+use crate::{Error, Result};
+
+/// Which format to read, in the order in which messages name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
+pub enum CorpusKind {
+    /// AIMed and other corpora in the unified PPI XML form, or the flat `aimed_pairs.tsv`.
+    Aimed,
+    /// DDIExtraction 2013.
+    Ddi,
+    /// ChemProt, BioCreative VI track 5.
+    Chemprot,
+    /// A user's own pairs: TSV, CSV or JSONL.
+    Table,
+    /// Documents in PubTator's text format, with relations.
+    Pubtator,
+    /// Documents in BioC (XML or JSON), with relations.
+    Bioc,
+    /// Documents in brat's standoff format, with relations.
+    Brat,
+}
+
+named!(CorpusKind, "corpus");
+
+impl CorpusKind {
+    pub(super) fn reader(self) -> &'static Reader {
+        match self {
+            Self::Aimed => &unified::READER,
+            Self::Ddi => &ddi::READER,
+            Self::Chemprot => &chemprot::READER,
+            Self::Table => &table_files::READER,
+            Self::Pubtator => &documents::PUBTATOR,
+            Self::Bioc => &documents::BIOC,
+            Self::Brat => &documents::BRAT,
+        }
+    }
+
+    /// Refuse options that mean nothing to the format.
+    pub(super) fn check(self, options: &ReadOptions) -> Result<()> {
+        let ReadOptions { splits, columns, labels, negative, name, pairs, skip_errors } = options;
+        let given = [
+            ("splits", splits.is_some()),
+            ("columns", !columns.is_empty()),
+            ("labels", labels.is_some()),
+            ("negative", negative.is_some()),
+            ("name", name.is_some()),
+            ("pairs", pairs.is_some()),
+            ("errors", *skip_errors),
+        ];
+        let takes = |kind: Self, field| kind.reader().takes.contains(&field);
+        match given.into_iter().find(|(field, given)| *given && !takes(self, *field)) {
+            None => Ok(()),
+            Some((field, _)) => {
+                let others = Self::ALL.into_iter().filter(|kind| takes(*kind, field));
+                let others: Vec<_> = others.map(Self::name).collect();
+                let message = format!("{self} does not take it; leave it out (it is for {})", others.join(", "));
+                Err(Error::config(field, message))
+            }
+        }
+    }
+}
