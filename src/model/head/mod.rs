@@ -129,7 +129,7 @@ pub struct HeadInput {
     pub cls_of_layers: Vec<Tensor>,
     /// The linear map of the last layer, `(T, width)`.
     pub projection: Option<Tensor>,
-    /// Where each sentence cu_seqlens, and T at the end: `(n + 1)`.
+    /// Where each sentence starts, and T at the end: `(n + 1)`.
     pub cu_seqlens: Vec<usize>,
 }
 
