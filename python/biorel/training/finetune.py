@@ -145,10 +145,10 @@ def finetune(
         ``su2020`` follows the paper's published code where it departs from the paper or the paper is silent: every
         instance is padded to `max_length`, and the heads read ``[SEP]`` and the padding as if they were words; ``cls``
         goes through BERT's tanh pooler, which starts as the checkpoint has it; LSTMs start with Keras's values
-        (Glorot's uniform and orthogonal); the learning rate falls as in BERT's optimizer (see `warmup_ratio`).
-        That code's README takes ``batch_size=16``. Padding makes it slow. Word weights are then shares of what the words
-        got. Three things differ from that code: its LSTM has Keras's hard sigmoid for its gates, it truncates long
-        sentences at the end, and it leaves out the last, smaller batch of an epoch.
+        (Glorot's uniform and orthogonal); the learning rate falls as in BERT's optimizer (see `warmup_ratio`). That
+        code's README takes ``batch_size=16``. Slow; to see what that is worth. Word weights are then shares of what
+        the words got. It is not followed in three things: its LSTM has Keras's hard sigmoid for its gates, long
+        sentences lose their end, and the last, smaller batch of an epoch is left out.
     gradient_checkpointing : bool
         Keep only the inputs of the encoder's layers and compute the rest again in the backward: less memory, more
         time, the same bits.
