@@ -10,7 +10,7 @@ Head: TypeAlias = Literal[
 ]
 TooLong: TypeAlias = Literal["error", "drop", "join"]
 
-PathLike: TypeAlias = "str | os.PathLike[str]"
+PathLike: TypeAlias = str | os.PathLike[str]
 Marking: TypeAlias = Literal["typed", "blue", "markers"]
 By: TypeAlias = Literal["document", "given", "instance"]
 

@@ -7,8 +7,8 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString};
 use serde::Deserialize;
-use serde::de::value::{MapDeserializer, SeqDeserializer};
-use serde::de::{Deserializer, Error, IntoDeserializer, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqDeserializer};
+use serde::de::{DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, Visitor};
 use serde::forward_to_deserialize_any;
 
 use super::error::ConfigError;
@@ -23,10 +23,9 @@ impl PySettings {
     /// From the keyword arguments of `finetune`; those that are missing have their defaults.
     #[new]
     fn new(values: &Bound<'_, PyDict>) -> PyResult<Self> {
-        let settings = values.iter().map(|(key, value)| Ok((key.extract()?, value)));
-        let settings: Vec<(String, _)> = settings.collect::<PyResult<_>>()?;
-        let settings = settings.into_iter().map(|(field, value)| (field.clone(), Setting { field, value }));
-        let settings = TrainingSettings::deserialize(MapDeserializer::new(settings)).map_err(Refused::into_py)?;
+        let values = values.iter().map(|(field, value)| Ok((field.extract()?, value)));
+        let values = Values { left: values.collect::<PyResult<Vec<_>>>()?.into_iter(), current: None };
+        let settings = TrainingSettings::deserialize(MapAccessDeserializer::new(values)).map_err(Refused::into_py)?;
         settings.validate()?;
         Ok(Self(settings))
     }
@@ -38,39 +37,42 @@ impl PySettings {
     }
 }
 
-/// A value, and the name of the setting that it is for.
-struct Setting<'py> {
-    field: String,
-    value: Bound<'py, PyAny>,
+/// The settings that are still to be read, and the one whose key has been.
+struct Values<'py> {
+    left: std::vec::IntoIter<(String, Bound<'py, PyAny>)>,
+    current: Option<(String, Bound<'py, PyAny>)>,
 }
 
-impl Setting<'_> {
-    /// The error of a value that is not what the setting takes.
-    fn refuse(&self, wanted: &str) -> Refused {
-        let shown = self.value.repr().map_or_else(|_| "a value without a repr".into(), |repr| repr.to_string());
-        Refused { field: self.field.clone(), message: format!("{wanted}, not {shown}") }
+impl<'de> MapAccess<'de> for Values<'_> {
+    type Error = Refused;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Refused> {
+        self.current = self.left.next();
+        self.current.as_ref().map(|(field, _)| seed.deserialize(field.as_str().into_deserializer())).transpose()
     }
 
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Refused> {
+        let (field, value) = self.current.take().ok_or_else(|| Refused::custom("has no value"))?;
+        seed.deserialize(Value(&value)).map_err(|error| error.of(&field, &value))
+    }
+}
+
+/// The value of a setting.
+struct Value<'a, 'py>(&'a Bound<'py, PyAny>);
+
+impl Value<'_, '_> {
     /// The value as a `T`. True and False, numbers to Python, are none here.
-    fn number<'a, T: FromPyObject<'a, 'a>>(&'a self, wanted: &str) -> Result<T, Refused> {
-        let number = if self.value.is_instance_of::<PyBool>() { None } else { self.value.extract().ok() };
-        number.ok_or_else(|| self.refuse(wanted))
+    fn number<T: for<'a> FromPyObject<'a, 'a>>(&self, wanted: &str) -> Result<T, Refused> {
+        let number = if self.0.is_instance_of::<PyBool>() { None } else { self.0.extract().ok() };
+        number.ok_or_else(|| Refused::custom(wanted))
     }
 }
 
-impl IntoDeserializer<'_, Refused> for Setting<'_> {
-    type Deserializer = Self;
-
-    fn into_deserializer(self) -> Self {
-        self
-    }
-}
-
-impl<'de> Deserializer<'de> for Setting<'_> {
+impl<'de> Deserializer<'de> for Value<'_, '_> {
     type Error = Refused;
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        visitor.visit_bool(self.value.extract().map_err(|_| self.refuse("must be True or False"))?)
+        visitor.visit_bool(self.0.extract().map_err(|_| Refused::custom("must be True or False"))?)
     }
 
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
@@ -86,7 +88,7 @@ impl<'de> Deserializer<'de> for Setting<'_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        if self.value.is_none() { visitor.visit_none() } else { visitor.visit_some(self) }
+        if self.0.is_none() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -95,19 +97,18 @@ impl<'de> Deserializer<'de> for Setting<'_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Refused> {
-        match self.value.extract::<String>() {
+        match self.0.extract::<String>() {
             Ok(name) if variants.contains(&name.as_str()) => visitor.visit_enum(name.into_deserializer()),
-            _ => Err(self.refuse(&format!("must be one of {}", variants.join(", ")))),
+            _ => Err(Refused::custom(format!("must be one of {}", variants.join(", ")))),
         }
     }
 
     /// For the weights of labels, which are a name or a list.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
-        if self.value.is_instance_of::<PyString>() {
-            visitor.visit_string(self.value.extract().map_err(|_| self.refuse("must be a string"))?)
-        } else if let Ok(values) = self.value.extract::<Vec<Bound<'_, PyAny>>>() {
-            let values = values.into_iter().map(|value| Setting { field: self.field.clone(), value });
-            visitor.visit_seq(SeqDeserializer::new(values))
+        if self.0.is_instance_of::<PyString>() {
+            visitor.visit_string(self.0.extract().map_err(|_| Refused::custom("must be text"))?)
+        } else if let Ok(values) = self.0.extract::<Vec<Bound<'_, PyAny>>>() {
+            visitor.visit_seq(SeqDeserializer::new(values.iter().map(Value)))
         } else {
             self.deserialize_f64(visitor)
         }
@@ -119,6 +120,14 @@ impl<'de> Deserializer<'de> for Setting<'_> {
     }
 }
 
+impl IntoDeserializer<'_, Refused> for Value<'_, '_> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
 /// Why a setting cannot be used.
 #[derive(Debug)]
 struct Refused {
@@ -127,6 +136,12 @@ struct Refused {
 }
 
 impl Refused {
+    /// With the setting and its value, which a deserializer does not know.
+    fn of(self, field: &str, value: &Bound<'_, PyAny>) -> Self {
+        let shown = value.repr().map_or_else(|_| "a value without a repr".into(), |repr| repr.to_string());
+        Self { field: field.into(), message: format!("{}, not {shown}", self.message) }
+    }
+
     fn into_py(self) -> PyErr {
         ConfigError::new_err((self.to_string(), self.field))
     }

@@ -214,7 +214,7 @@ def test_the_help_describes_every_setting(capsys: pytest.CaptureFixture[str]) ->
             main([command, "--help"])
         text = " ".join(capsys.readouterr().out.split())
         assert "--learning-rate LEARNING_RATE Peak learning rate (default: 2e-05)" in text
-        assert "do not fit: join, drop, error (default: join)" in text
+        assert "do not fit: error, drop, join (default: join)" in text
         assert "`" not in text
         # An option is followed by words, not by the next option.
         options = text.split("options:")[1]

@@ -20,6 +20,7 @@ from biorel import _biorel
 from biorel._types import Head
 from biorel.training import progress
 from biorel.training.callbacks import Callback
+from biorel.training.finetune import CORE_SETTINGS
 from tiny_bert import write_encoder
 from tqdm import tqdm
 
@@ -63,11 +64,6 @@ def test_the_defaults_are_the_papers(ddi: biorel.Corpus, encoder: biorel.Encoder
     settings = inspect.signature(biorel.finetune).parameters
     stated = {name: settings[name].default for name in ("learning_rate", "batch_size", "epochs", "max_length")}
     assert stated == {"learning_rate": 2e-5, "batch_size": 32, "epochs": 10, "max_length": 128}
-    # What the core takes when nothing is said is what the signature says.
-    core = json.loads(biorel._biorel.Settings({}).json)
-    for name, value in core.items():
-        default = settings[name].default
-        assert default == (tuple(value) if isinstance(value, list) else value), name
 
 
 def test_precision_is_stated_and_chosen(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
@@ -178,6 +174,43 @@ def test_settings_out_of_range_are_named(
     named = {"train": "split", "dev": "split", "test": "split"}.get(setting, setting)
     assert raised.value.field in (setting, named)
     assert str(raised.value.field) in str(raised.value)
+
+
+def test_the_core_and_the_signature_declare_the_same_settings(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+    parameters = inspect.signature(biorel.finetune).parameters
+    assert {name: parameters[name].default for name in CORE_SETTINGS} == CORE_SETTINGS
+    # Every parameter reaches the core: the settings of a run are those that were given.
+    given = {"learning_rate": 1e-3, "adam_beta1": 0.8, "patience": None, "freeze": 1, "bias_correction": True}
+    settings = short(ddi, encoder, **given).settings
+    assert settings.items() >= given.items()
+    assert settings.keys() > CORE_SETTINGS.keys()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("learning_rate", "high", "learning_rate: must be a number, not 'high'"),
+        ("learning_rate", True, "learning_rate: must be a number, not True"),
+        ("epochs", 2.5, "epochs: must be a whole number from 0, not 2.5"),
+        ("batch_size", -1, "batch_size: must be a whole number from 0, not -1"),
+        ("bias_correction", "no", "bias_correction: must be True or False, not 'no'"),
+        ("too_long", "cut", "too_long: must be one of error, drop, join, not 'cut'"),
+        ("compat", 7, "compat: must be one of su2020, not 7"),
+        ("class_weights", "even", "class_weights: must be \"balanced\" or one number for each label, not 'even'"),
+    ],
+)
+def test_a_setting_of_another_type_says_what_it_must_be(
+    ddi: biorel.Corpus, encoder: biorel.Encoder, setting: str, value: object, message: str
+) -> None:
+    with pytest.raises(biorel.ConfigError) as raised:
+        short(ddi, encoder, **{setting: value})
+    assert (str(raised.value), raised.value.field) == (message, setting)
+
+
+def test_numbers_of_numpy_are_numbers(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+    settings: dict[str, Any] = {"seed": np.int64(3), "max_steps": np.int32(1), "learning_rate": np.float32(1e-3)}
+    run = short(ddi, encoder, **settings, bias_correction=np.bool_(True), class_weights={"effect": np.float64(2)})
+    assert run.model.card["training"]["seed"] == 3
 
 
 def test_an_unknown_setting_is_a_type_error(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:

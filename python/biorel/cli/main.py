@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pandas as pd
 from biorel._biorel import CORPORA, __version__
@@ -36,52 +36,15 @@ from biorel.training.callbacks import MLflow, TensorBoard, WandB
 from biorel.training.finetune import finetune
 from biorel.training.run import TrainingInterrupted
 
-# The settings of `finetune` that are options here: the type of what is typed, or all that argparse is told.
-_SETTINGS: dict[str, Any] = {
-    "head": str,
-    "marking": str,
-    "learning_rate": float,
-    "batch_size": int,
-    "epochs": int,
-    "max_steps": int,
-    "max_length": int,
-    "too_long": str,
-    "seed": int,
-    "warmup_ratio": float,
-    "weight_decay": float,
-    "max_grad_norm": float,
-    "adam_beta1": float,
-    "adam_beta2": float,
-    "adam_epsilon": float,
-    "bias_correction": {"action": argparse.BooleanOptionalAction},
-    "dropout": float,
-    "head_dropout": float,
-    "gradient_accumulation_steps": int,
-    "class_weights": {"nargs": "+", "metavar": "LABEL=WEIGHT", "help": "weight of labels in the loss, or: balanced"},
-    "focal_gamma": float,
-    "layerwise_lr_decay": float,
-    "freeze": int,
-    "negative_ratio": float,
-    "dev": {"metavar": "SPLIT", "help": "score this split while training; the best model on it is kept"},
-    "eval_steps": int,
-    "patience": int,
-    "load_best_model": {"action": argparse.BooleanOptionalAction},
-    "compat": str,
-    "gradient_checkpointing": {"action": argparse.BooleanOptionalAction},
-    "checkpoint": str,
-    "save_steps": int,
-    "device": str,
-    "precision": str,
-    "threads": int,
-}
-# With folds or several heads the training state lies in the experiment's directory.
-_COMPARE_SETTINGS = {name: kind for name, kind in _SETTINGS.items() if name not in ("checkpoint", "head", "seed")}
+# Parameters of `finetune` that are no settings: the commands have arguments of their own for them.
+_ARGUMENTS = ("corpus", "encoder", "train", "test", "callbacks", "progress")
+_SETTINGS = [name for name in inspect.signature(finetune).parameters if name not in _ARGUMENTS]
+# With folds or several heads the training checkpoints are in the experiment's directory.
+_COMPARE_SETTINGS = [name for name in _SETTINGS if name not in ("checkpoint", "head", "seed")]
 # A fold has no split to evaluate on while training.
-_FOLD_SETTINGS = {
-    name: kind
-    for name, kind in _SETTINGS.items()
-    if name not in ("checkpoint", "dev", "eval_steps", "patience", "load_best_model")
-}
+_FOLD_SETTINGS = [
+    name for name in _SETTINGS if name not in ("checkpoint", "dev", "eval_steps", "patience", "load_best_model")
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -288,34 +251,53 @@ def _add_folds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fold-seed", type=int, default=1, help="seed of the division (default: 1)")
 
 
-def _add_settings(parser: argparse.ArgumentParser, settings: dict[str, Any]) -> None:
-    defaults = inspect.signature(finetune).parameters
+def _add_settings(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
+    """Options for settings of training: type and default from `finetune`'s signature, help from its docstring."""
+    parameters = inspect.signature(finetune).parameters
+    hints = get_type_hints(finetune)
     texts = _descriptions()
-    for name, kind in settings.items():
-        default = defaults[name].default
-        told = kind if isinstance(kind, dict) else {"type": kind}
-        text = texts[name] if default in (None, False) else f"{texts[name]} (default: {default})"
-        told = {"help": text.replace("%", "%%"), "default": default} | told
-        parser.add_argument(f"--{name.replace('_', '-')}", **told)
+    for name in names:
+        default = parameters[name].default
+        choices = _choices(hints[name])
+        text = f"{texts[name]}: {', '.join(choices)}" if choices else texts[name]
+        if name == "class_weights":
+            option: dict[str, Any] = {"nargs": "+", "metavar": "LABEL=WEIGHT"}
+            text = "weight of labels in the loss, or: balanced"
+        else:
+            option = _option(hints[name])
+        text = text if default in (None, False) else f"{text} (default: {default})"
+        parser.add_argument(f"--{name.replace('_', '-')}", default=default, help=text.replace("%", "%%"), **option)
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
+def _option(hint: Any) -> dict[str, Any]:
+    """What argparse needs to know about a type. The allowed values are checked with the setting, not here."""
+    kinds = get_args(hint) or (hint,)
+    if bool in kinds:
+        return {"action": argparse.BooleanOptionalAction}
+    return {"type": next((kind for kind in (int, float) if kind in kinds), str)}
+
+
+def _choices(hint: Any) -> list[str]:
+    """The strings that a type allows, where it lists them."""
+    if get_origin(hint) is Literal:
+        return list(get_args(hint))
+    return [choice for kind in get_args(hint) for choice in _choices(kind)]
 
 
 def _descriptions() -> dict[str, str]:
     """The first sentence about each parameter of `finetune`, from its docstring."""
     texts: dict[str, str] = {}
-    choices: dict[str, str] = {}
     name = ""
     for line in inspect.cleandoc(finetune.__doc__ or "").splitlines():
-        if match := re.match(r"(\w+) : (.*)", line):
+        if match := re.match(r"(\w+) : ", line):
             name = match[1]
-            if match[2].startswith("{"):
-                choices[name] = ": " + ", ".join(re.findall('"(.*?)"', match[2]))
         elif line.startswith("    ") and name:
             texts[name] = f"{texts.get(name, '')} {line.strip()}".strip()
         elif not line.startswith(" "):
             name = ""
-    first = {name: re.split(r"(?<=[a-z0-9`])[.;:] ", text)[0].rstrip(".") for name, text in texts.items()}
-    return {name: text.replace("`", "") + choices.get(name, "") for name, text in first.items()}
+    first = {name: re.split(r"(?<=[a-z0-9`)])[.;:] ", text)[0].rstrip(".:") for name, text in texts.items()}
+    return {name: text.replace("`", "") for name, text in first.items()}
 
 
 def _add_model(parser: argparse.ArgumentParser) -> None:

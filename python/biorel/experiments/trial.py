@@ -6,7 +6,6 @@ Cross-validation and comparison are made of these.
 from __future__ import annotations
 
 import inspect
-import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from biorel.experiments.folds import Folds
 from biorel.models.devices import choose
 from biorel.models.encoder import Encoder
 from biorel.training.callbacks import Callback
-from biorel.training.finetune import finetune
+from biorel.training.finetune import CORE_SETTINGS, finetune
 from biorel.training.run import Run
 
 # Settings that change nothing about the results.
@@ -68,7 +67,7 @@ def checked_settings(
     if compute is not None and compute.device.startswith("cuda"):
         full["device"] = compute.device  # a comparison that began on a GPU is not continued on the processor
     # The weights of labels are checked with the corpus, by `finetune`.
-    core = json.loads(_biorel.Settings({}).json).keys() - {"class_weights"}
+    core = CORE_SETTINGS.keys() - {"class_weights"}
     values = {name: value for name, value in full.items() if name in core}
     for head in heads:
         for seed in seeds:

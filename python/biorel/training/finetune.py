@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,9 @@ from biorel.models.relation_model import RelationModel
 from biorel.training.callbacks import Callback
 from biorel.training.progress import Reporter
 from biorel.training.run import Run, TrainingInterrupted
+
+# The settings that the core checks, with its defaults. They are declared there and in the signature below.
+CORE_SETTINGS: dict[str, Any] = json.loads(_biorel.Settings({}).json)
 
 
 def finetune(
@@ -202,39 +206,11 @@ def finetune(
        step  epoch  instances
     0     1      1         32
     """
+    given = locals()
     check_corpus(corpus)
     compute = choose(device, precision, threads)
-    settings: dict[str, Any] = {
-        "head": head,
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "epochs": epochs,
-        "max_steps": max_steps,
-        "max_length": max_length,
-        "too_long": too_long,
-        "seed": seed,
-        "warmup_ratio": warmup_ratio,
-        "weight_decay": weight_decay,
-        "max_grad_norm": max_grad_norm,
-        "adam_beta1": adam_beta1,
-        "adam_beta2": adam_beta2,
-        "adam_epsilon": adam_epsilon,
-        "bias_correction": bias_correction,
-        "dropout": dropout,
-        "head_dropout": head_dropout,
-        "gradient_accumulation_steps": gradient_accumulation_steps,
-        "class_weights": _label_weights(class_weights, corpus.labels),
-        "focal_gamma": focal_gamma,
-        "layerwise_lr_decay": layerwise_lr_decay,
-        "freeze": freeze,
-        "negative_ratio": negative_ratio,
-        "eval_steps": eval_steps,
-        "patience": patience,
-        "load_best_model": load_best_model,
-        "compat": compat,
-        "gradient_checkpointing": gradient_checkpointing,
-        "precision": compute.precision,
-    }
+    settings = {name: given[name] for name in CORE_SETTINGS}
+    settings |= {"class_weights": _label_weights(class_weights, corpus.labels), "precision": compute.precision}
     core_settings = _biorel.Settings(settings)
     train_splits = [train] if isinstance(train, str) else list(train)
     test_split = _test_split(corpus, train_splits, test)
