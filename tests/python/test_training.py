@@ -473,7 +473,7 @@ def test_padding_as_the_published_code_has_it(ddi: biorel.Corpus, encoder: biore
     pooled = biorel.finetune(ddi, encoder, head="cls", compat="su2020", **settings)
     assert "head.pooler.weight" in pooled.report["initialised"]
     wrong: Any = "su2021"
-    with pytest.raises(biorel.ConfigError, match="compat: `su2021` is unknown"):
+    with pytest.raises(biorel.ConfigError, match="compat: must be one of su2020"):
         biorel.finetune(ddi, encoder, compat=wrong, **settings)
 
 
