@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::ops::ATTENTION_STRIDE;
 use crate::{Error, Result};
 
-/// Sizes and rates of a BERT encoder. Unknown keys of the file are kept, so that a saved encoder loses nothing.
+/// Sizes and rates of a BERT encoder. Unknown keys of the file are kept, so that a saved encoder
+/// loses nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EncoderConfig {
     /// Architecture; only `bert` is supported.
@@ -67,7 +68,7 @@ fn epsilon() -> f64 {
     1e-12
 }
 
-/// Whether a key says more than that something is absent.
+/// Whether a key says more than that a part is absent.
 fn is_set(value: &serde_json::Value) -> bool {
     use serde_json::Value;
     match value {
@@ -82,7 +83,8 @@ impl EncoderConfig {
     /// Read `config.json` (or the original release's `bert_config.json`) of a model directory.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] when the directory holds neither, or the file is not a BERT configuration.
+    /// [`Error::Checkpoint`] when the directory holds neither, or the file is not a BERT
+    /// configuration.
     pub fn open(directory: &Path) -> Result<Self> {
         let names = ["config.json", "bert_config.json"];
         let Some(path) = names.iter().map(|name| directory.join(name)).find(|path| path.is_file()) else {
@@ -96,7 +98,8 @@ impl EncoderConfig {
         Ok(config)
     }
 
-    /// Refuse what the encoder cannot compute, and sizes no BERT has (before anything is allocated).
+    /// Refuse what the encoder cannot compute, and sizes no BERT has (before anything is
+    /// allocated).
     ///
     /// # Errors
     /// [`Error::Checkpoint`] naming `path` and the key.
@@ -112,7 +115,8 @@ impl EncoderConfig {
             let kind = &self.position_embedding_type;
             return refuse(format!("position_embedding_type `{kind}` is not supported; only `absolute` is"));
         }
-        // Of a decoder, or with heads cut off, the weights have the same names and sizes and mean another computation.
+        // The weights of a decoder, or with pruned heads, have the same names and sizes but mean
+        // another computation.
         for key in ["is_decoder", "add_cross_attention", "is_encoder_decoder", "pruned_heads", "quantization_config"] {
             if let Some(value) = self.other.get(key).filter(|value| is_set(value)) {
                 let message =

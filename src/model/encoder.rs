@@ -1,6 +1,7 @@
 //! BERT over packed sentences (Devlin et al. 2019), forward and backward written out over [`Ops`].
 //!
-//! Explicit rather than by autograd: every saved activation and every gradient is visible here, once, for all engines.
+//! It does not use autograd: every saved activation and every gradient is visible here, once, for
+//! all engines.
 
 use crate::encode::Batch;
 use crate::model::EncoderConfig;
@@ -9,99 +10,9 @@ use crate::ops::{AttentionShape, ClsAttention, Norm, Normed, Ops, SavedAttention
 use crate::rng::Dropout;
 use crate::{Error, Result};
 
-/// How a training step runs the encoder: where its dropout masks come from, and how often elements drop.
-#[derive(Debug, Clone, Copy)]
-pub struct ForwardContext {
-    /// The run's seed.
-    pub seed: u64,
-    /// Optimizer step.
-    pub step: u32,
-    /// Micro-batch within the step.
-    pub micro: u32,
-    /// Rate for hidden states.
-    pub hidden: f32,
-    /// Rate for attention probabilities.
-    pub attention: f32,
-    /// Rate before the classifier.
-    pub head: f32,
-    /// What is not trained: its activations are not saved and its gradients not computed.
-    pub frozen: Frozen,
-    /// Keep only the inputs of the layers, and compute the rest again in the backward: less memory, a third more time,
-    /// the same bits (Chen et al. 2016).
-    pub recompute: bool,
-}
+pub use super::context::{ForwardContext, Frozen, Site};
 
-/// The lower part of the encoder that stays as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Frozen {
-    /// Whether the embeddings are frozen.
-    pub embeddings: bool,
-    /// How many layers are frozen, from the first; more than 0 only with the embeddings.
-    pub layers: usize,
-}
-
-impl Frozen {
-    /// `None`: nothing; `Some(n)`: the embeddings and the first n layers.
-    pub fn new(layers: Option<usize>) -> Self {
-        Self { embeddings: layers.is_some(), layers: layers.unwrap_or(0) }
-    }
-}
-
-/// The dropouts of the network. Each has a number of its own in the counter of the random numbers.
-#[derive(Debug, Clone, Copy)]
-pub enum Site {
-    /// After the embeddings' LayerNorm.
-    Embeddings,
-    /// Attention probabilities of a layer.
-    Probabilities(usize),
-    /// Attention output of a layer.
-    AttentionOut(usize),
-    /// Feed-forward output of a layer.
-    Output(usize),
-    /// Before the classifier, above a number of layers.
-    Head(usize),
-}
-
-impl Site {
-    fn number(self) -> u32 {
-        let number = match self {
-            Self::Probabilities(layer) => 4 * layer,
-            Self::AttentionOut(layer) => 4 * layer + 1,
-            Self::Output(layer) => 4 * layer + 2,
-            Self::Embeddings => 3,
-            Self::Head(layers) => 4 * layers,
-        };
-        number as u32
-    }
-}
-
-impl ForwardContext {
-    /// A context that saves activations for the backward, but drops nothing.
-    pub fn without_dropout() -> Self {
-        Self {
-            seed: 0,
-            step: 0,
-            micro: 0,
-            hidden: 0.0,
-            attention: 0.0,
-            head: 0.0,
-            frozen: Frozen::default(),
-            recompute: false,
-        }
-    }
-
-    /// The mask at `site`; `None` when nothing drops there.
-    pub fn dropout(&self, site: Site) -> Option<Dropout> {
-        let rate = match site {
-            Site::Embeddings | Site::AttentionOut(_) | Site::Output(_) => self.hidden,
-            Site::Probabilities(_) => self.attention,
-            Site::Head(_) => self.head,
-        };
-        (rate > 0.0).then(|| Dropout { rate, seed: self.seed, site: site.number(), step: self.step, micro: self.micro })
-    }
-}
-
-/// Which of its outputs the encoder is asked for, by a head or by who wants its states.
+/// The outputs that a head or another caller requests of the encoder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutputSpec {
     /// The last layer's `[CLS]` vectors, `(n, H)`.
@@ -110,15 +21,16 @@ pub struct OutputSpec {
     pub tokens: bool,
     /// The `[CLS]` vector of every layer's output, each `(n, H)`.
     pub cls_of_layers: bool,
-    /// A linear map of the last layer, `(T, width)`, by the names of its weight and bias among the head's parameters: a
-    /// product as large as the encoder's own, so the engine computes it and its backward.
+    /// A linear map of the last layer, `(T, width)`, by the names of its weight and bias among the
+    /// head's parameters. The engine computes it and its backward, because it is as large as the
+    /// encoder's own products.
     pub projection: Option<[&'static str; 2]>,
 }
 
 impl OutputSpec {
-    /// Nothing; for `..` in specifications of something.
+    /// Nothing: the base of other specifications.
     pub const NOTHING: Self = Self { cls: false, tokens: false, cls_of_layers: false, projection: None };
-    /// The whole last layer and nothing else.
+    /// The last layer of every token.
     pub const TOKENS: Self = Self { tokens: true, ..Self::NOTHING };
 
     /// Whether the last layer is computed for every token, or for `[CLS]` alone.
@@ -127,11 +39,12 @@ impl OutputSpec {
     }
 }
 
-/// What the encoder hands to a head.
+/// The encoder's output, which a head reads.
 pub struct EncoderOutput<B> {
-    /// Last layer, `(T, H)`, or `(sentences, H)` unless the [`OutputSpec`] needs [`OutputSpec::every_token`].
+    /// Last layer, `(T, H)`, or `(sentences, H)` without [`OutputSpec::every_token`].
     pub last: B,
-    /// The `[CLS]` vector of every layer's output, first to last, each `(sentences, H)`; empty if not asked for.
+    /// The `[CLS]` vector of every layer's output, first to last, each `(sentences, H)`; empty if
+    /// not requested.
     pub cls: Vec<B>,
 }
 
@@ -145,16 +58,17 @@ pub struct Tape<O: Ops> {
     layers: Vec<SavedActivations<O>>,
 }
 
-/// What a layer leaves for the backward.
+/// What a layer saves for the backward.
 enum SavedActivations<O: Ops> {
-    /// It is frozen.
+    /// Nothing: the layer is frozen.
     Nothing,
-    /// What the others are computed from again, the same masks included.
+    /// Its input, from which the backward computes the others again, with the same masks.
     Input(O::Buffer),
     All(Box<LayerTape<O>>),
 }
 
-/// From `attended` on the rows are those of `[CLS]` alone, `(sentences, ..)`, where [`Stack::cls_alone`] says so.
+/// Where [`Stack::cls_alone`] holds, `attended` and what follows have rows for `[CLS]` alone,
+/// `(sentences, ..)`.
 struct LayerTape<O: Ops> {
     input: O::Buffer, // (T, H)
     attention: SavedAttentionOf<O>,
@@ -166,11 +80,12 @@ struct LayerTape<O: Ops> {
 }
 
 impl<O: Ops> Tape<O> {
-    /// What each sentence's `[CLS]` attends to in the last layer, mean of the attention heads, `(T)`: a distribution over
-    /// the tokens of each sentence, 0 at padding.
+    /// The attention of each sentence's `[CLS]` in the last layer, mean of the attention heads,
+    /// `(T)`: a distribution over the tokens of each sentence, 0 at padding.
     ///
     /// # Errors
-    /// When the engine fails; [`Error::Config`] for a tape without the last layer's queries and keys.
+    /// When the engine fails; [`Error::Config`] for a tape without the last layer's queries and
+    /// keys.
     pub fn attention_of_cls(&self, ops: &O, config: &EncoderConfig, batch: &Batch) -> Result<Vec<f32>> {
         let Some(SavedActivations::All(last)) = self.layers.last() else {
             return Err(Error::config("gradient_checkpointing", "the last layer is not on the tape"));
@@ -209,7 +124,7 @@ impl<O: Ops> Tape<O> {
     }
 }
 
-/// The gradient of a head with respect to what it was given.
+/// The gradient of a head with respect to the encoder's output.
 pub struct EncoderGradient<B> {
     /// For the last layer, of the shape of [`EncoderOutput::last`].
     pub last: B,
@@ -217,12 +132,14 @@ pub struct EncoderGradient<B> {
     pub cls: Vec<B>,
 }
 
-/// Encode a batch. With a `context`, activations are saved for [`backward`]; without, they are freed layer by layer.
+/// Encode a batch. With a `context`, activations are saved for [`backward`]; without, they are
+/// freed layer by layer.
 ///
 /// `params` are in the order of [`Layout`].
 ///
 /// # Errors
-/// [`Error::Config`] when a sentence is longer than the encoder's positions or an id outside of its vocabulary.
+/// [`Error::Config`] when a sentence is longer than the encoder's positions or an id outside of its
+/// vocabulary.
 pub fn forward<O: Ops>(
     ops: &O,
     config: &EncoderConfig,
@@ -265,7 +182,7 @@ pub fn forward<O: Ops>(
     Ok((EncoderOutput { last: hidden, cls }, tape))
 }
 
-/// What the computation of a layer needs besides its input.
+/// The common arguments of the layers.
 struct Stack<'a, O: Ops> {
     ops: &'a O,
     config: &'a EncoderConfig,
@@ -280,8 +197,9 @@ impl<'a, O: Ops> Stack<'a, O> {
         &self.batch.cu_seqlens[..self.batch.len()]
     }
 
-    /// Whether a layer goes on with the `[CLS]` tokens alone behind its attention. From there on no token reads another, so
-    /// the last layer leaves out what nobody asked for: three quarters of its products.
+    /// Whether a layer continues with the `[CLS]` tokens alone after its attention. There tokens no
+    /// longer read each other, so the last layer can omit tokens that were not requested, which
+    /// saves three quarters of its products.
     fn cls_alone(&self, layer: usize) -> bool {
         !self.spec.every_token() && layer + 1 == self.config.num_hidden_layers
     }
@@ -294,7 +212,7 @@ impl<'a, O: Ops> Stack<'a, O> {
         Norm { gamma: &self.params[gamma], beta: &self.params[beta], eps: self.config.layer_norm_eps }
     }
 
-    /// The attention of a layer of `[CLS]` alone.
+    /// The attention of the `[CLS]` tokens alone.
     fn first_attention<'b>(
         &'b self,
         (weight, bias): (usize, usize),
@@ -337,7 +255,8 @@ impl<'a, O: Ops> Stack<'a, O> {
     }
 }
 
-/// Gradients of all encoder parameters, in the order of [`Layout`]; `None` for those that are frozen.
+/// Gradients of all encoder parameters, in the order of [`Layout`]; `None` for those that are
+/// frozen.
 ///
 /// # Errors
 /// When an operation of the engine fails.
@@ -378,7 +297,8 @@ pub fn input_gradient<O: Ops>(
     Ok(embedded)
 }
 
-/// Gradients of all parameters above the embeddings, and of the embedded tokens, `(T, H)`, unless those are frozen.
+/// Gradients of all parameters above the embeddings, and of the embedded tokens, `(T, H)`, unless
+/// those are frozen.
 type Descent<B> = (Vec<Option<B>>, Option<B>);
 
 /// From the head down to the embeddings.
@@ -454,7 +374,7 @@ fn descend<O: Ops>(
     Ok((gradients, Some(d.branch)))
 }
 
-/// Refuse a batch that would index outside of the embedding tables.
+/// Refuse a batch that would index outside the embedding tables.
 fn check(config: &EncoderConfig, batch: &Batch) -> Result<()> {
     if batch.longest() > config.longest() {
         let message =

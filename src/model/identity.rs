@@ -1,4 +1,4 @@
-//! Which model or encoder it is: a hash over everything that decides its results.
+//! The identity of a model or encoder: a hash over everything that determines its results.
 
 use sha2::{Digest, Sha256};
 
@@ -6,8 +6,8 @@ use super::{EncoderConfig, Pretrained, RelationModel};
 use crate::digest::hex;
 
 impl RelationModel {
-    /// SHA-256, in hexadecimal, of task, marking, settings, architecture, vocabulary and parameters. It is the same
-    /// before and after saving, wherever the model lies.
+    /// SHA-256, in hexadecimal, of task, marking, settings, architecture, vocabulary and
+    /// parameters. It is the same before and after saving, and in any directory.
     pub fn content_hash(&self) -> String {
         let mut hash = Sha256::new();
         let mut feed = |bytes: &[u8]| {
@@ -15,7 +15,7 @@ impl RelationModel {
             hash.update(bytes);
         };
         let card = &self.card;
-        // Saving adds the labels to what a configuration says besides the sizes; none of that decides anything.
+        // Saving adds the labels to the other keys of a configuration; those do not affect results.
         let sizes = EncoderConfig { other: serde_json::Map::new(), ..self.network.encoder.clone() };
         let parts = [
             serde_json::to_vec(&card.task),
@@ -23,7 +23,7 @@ impl RelationModel {
             serde_json::to_vec(&card.training),
             serde_json::to_vec(&sizes),
         ];
-        // Plain structures always serialise; if one ever does not, its absence still gives a stable hash.
+        // Plain structures always serialise; without one the hash would still be stable.
         parts.iter().for_each(|part| feed(part.as_deref().unwrap_or_default()));
         for id in 0..self.tokenizer.vocab_size() as u32 {
             feed(self.tokenizer.token(id).unwrap_or_default().as_bytes());
@@ -40,7 +40,8 @@ impl RelationModel {
 }
 
 impl Pretrained {
-    /// SHA-256, in hexadecimal, of the sizes, the casing and every weight: which encoder it is, wherever it was read from.
+    /// SHA-256, in hexadecimal, of the sizes, the casing and every weight: the identity of an
+    /// encoder, in any format.
     pub fn content_hash(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(format!("{:?} {}", self.config, self.tokenizer.casing().name()));

@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod config;
+mod context;
 pub mod encoder;
 pub mod head;
 mod identity;

@@ -26,22 +26,25 @@ pub struct Network {
     pub padding: Option<Padding>,
 }
 
-/// What [`Network::explain`] says of a batch of T tokens.
+/// The result of [`Network::explain`] for a batch of T tokens.
 #[derive(Debug)]
 pub struct Explanation {
     /// Logits, and the head's attention weights if it has any.
     pub output: HeadOutput,
-    /// For each token, the gradient of the logit of its sentence's predicted label with respect to the token's embedding,
-    /// times its word embedding, `(T)`: positive where the token speaks for the label, to first order.
+    /// For each token, the gradient of the logit of its sentence's predicted label with respect to
+    /// the token's embedding, times its word embedding, `(T)`: positive where the token supports
+    /// the label, to first order.
     pub gradient_times_input: Vec<f32>,
-    /// For each token, how much its sentence's `[CLS]` attends to it in the last layer, mean of the heads, `(T)`.
+    /// For each token, the attention that its sentence's `[CLS]` gives it in the last layer, mean
+    /// of the heads, `(T)`.
     pub attention_of_cls: Vec<f32>,
 }
 
-/// A loss, `(1)`, and its gradient with respect to every parameter, in order; `None` for frozen ones.
+/// A loss, `(1)`, and its gradient with respect to every parameter, in order; `None` for frozen
+/// ones.
 pub type Gradient<B> = (B, Vec<Option<B>>);
 
-/// What came out of a head, and the gradients of what went in.
+/// The output of a head, and the gradients of its input and its parameters.
 struct HeadBackward<B> {
     output: HeadOutput,
     encoded: EncoderGradient<B>,
@@ -93,7 +96,8 @@ impl Network {
         head.forward(ops, &self.head_input(ops, params, &head, &encoded, batch)?, None)
     }
 
-    /// The loss of a batch and its gradient. Nothing waits for a device: the loss is on the engine.
+    /// The loss of a batch and its gradient. Neither waits for a device: the loss stays on the
+    /// engine.
     ///
     /// # Errors
     /// As [`Network::predict`]; [`Error::Config`] when labels are missing or unknown.
@@ -118,7 +122,7 @@ impl Network {
         let head = self.head_backward(ops, params, &encoded, batch, dropout, |logits| {
             let (loss, gradient) = ops.cross_entropy(&ops.upload_candle(&logits.detach())?, &batch.labels, loss)?;
             value = Some(loss);
-            // The engine has the loss's gradient already: candle goes on from it.
+            // The engine has computed the gradient of the loss; candle continues from it.
             Ok((logits * ops.to_candle(&gradient)?)?.sum_all()?)
         })?;
         let (Some(tape), Some(value)) = (tape, value) else { unreachable!("a forward with a context has a tape") };
@@ -127,7 +131,7 @@ impl Network {
         Ok((value, all))
     }
 
-    /// Predict a batch, without dropout, and say what each of its tokens contributed.
+    /// Predict a batch, without dropout, and measure what each of its tokens contributed.
     ///
     /// # Errors
     /// As [`Network::predict`].
@@ -150,8 +154,9 @@ impl Network {
         Ok(Explanation { output: head.output, gradient_times_input, attention_of_cls })
     }
 
-    /// The head forward and, from a scalar `objective` of the logits, backward: candle's autograd, with the head's
-    /// parameters and what it reads as leaves. The head's projection of the last layer is the engine's.
+    /// The head's forward and, from a scalar `objective` of the logits, its backward by candle's
+    /// autograd. The leaves are the head's parameters and its input. The engine computes the
+    /// projection of the last layer.
     fn head_backward<O: Ops>(
         &self,
         ops: &O,
@@ -177,7 +182,7 @@ impl Network {
         let of = |var: &Var| -> Result<O::Buffer> {
             match gradients.get(var) {
                 Some(gradient) => ops.upload_candle(gradient),
-                None => ops.upload_candle(&var.zeros_like()?), // what the head did not read
+                None => ops.upload_candle(&var.zeros_like()?), // unused by the head
             }
         };
         let mut weights = weights.iter().map(of).collect::<Result<Vec<_>>>()?;
@@ -211,7 +216,8 @@ impl Network {
         self.head_params(params).iter().map(|p| ops.to_candle(p)).collect()
     }
 
-    /// The head with these parameters. They change with every step and it is a handful of pointers: it is built anew.
+    /// The head with these parameters. It is built in every step, because they change and building
+    /// is cheap.
     fn build_head(&self, tensors: Vec<Tensor>) -> Result<Head> {
         Head::new(self.definition(), self.encoder.hidden_size, self.labels, &Parameters::with_values(tensors))
     }

@@ -6,7 +6,8 @@ use candle_nn::init::NormalOrUniform;
 use crate::model::EncoderConfig;
 use crate::rng::{Purpose, Stream};
 
-/// The initial values of a parameter that no checkpoint gives: the hints of the heads' `VarBuilder`.
+/// The initial values of a parameter that no checkpoint gives: the hints of the heads'
+/// `VarBuilder`.
 #[derive(Debug, Clone, Copy)]
 pub enum Init {
     /// One of candle-nn's initialisers.
@@ -113,7 +114,7 @@ pub struct ParamSpec {
     pub decay: bool,
 }
 
-/// How a parameter started is not part of what it is.
+/// Specifications are equal whatever the initial values are.
 impl PartialEq for ParamSpec {
     fn eq(&self, other: &Self) -> bool {
         (&self.name, &self.shape, self.decay) == (&other.name, &other.shape, other.decay)
@@ -146,7 +147,7 @@ impl ParamSpec {
         self.shape.iter().product()
     }
 
-    /// Initial values: a function of the seed and the parameter's name alone, not of what else is initialized.
+    /// Initial values: a function of the seed and the parameter's name alone.
     pub fn initial(&self, seed: u64) -> Vec<f32> {
         // FNV-1a of the name: separates the streams of the parameters.
         let index = self.name.bytes().fold(0x811c_9dc5u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
@@ -156,8 +157,8 @@ impl ParamSpec {
 
 /// Parameters of the encoder in order; [`Layout`] gives their indices.
 ///
-/// Queries, keys and values are one parameter `attention.self.qkv.*` of 3H rows, so that they are one product; files
-/// hold the three that transformers expects (see `checkpoint`).
+/// Queries, keys and values are one parameter `attention.self.qkv.*` of 3H rows, for a single
+/// product; files hold the three that transformers expects (see `checkpoint`).
 pub fn encoder_specs(config: &EncoderConfig) -> Vec<ParamSpec> {
     let (h, f) = (config.hidden_size, config.intermediate_size);
     let embeddings = "embeddings";
@@ -188,7 +189,7 @@ pub fn encoder_specs(config: &EncoderConfig) -> Vec<ParamSpec> {
     specs
 }
 
-/// Where each parameter of the encoder stands in [`encoder_specs`].
+/// The index of each parameter of the encoder in [`encoder_specs`].
 #[derive(Debug, Clone, Copy)]
 pub struct Layout;
 
@@ -213,8 +214,8 @@ impl Layout {
         }
     }
 
-    /// How deep parameter `index` of a network with `layers` layers lies: 0 for the head, 1 for the last layer, ...,
-    /// `layers + 1` for the embeddings.
+    /// The depth of parameter `index` in a network with `layers` layers: 0 for the head, 1 for the
+    /// last layer, ..., `layers + 1` for the embeddings.
     pub fn depth(index: usize, layers: usize) -> usize {
         match index.checked_sub(5) {
             None => layers + 1,

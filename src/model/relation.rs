@@ -1,13 +1,14 @@
-//! Models on disk: a pre-trained encoder as it is published, and a relation model as it is saved.
+//! Models on disk: a pre-trained encoder as published, and a relation model as saved.
 //!
-//! A saved relation model is a directory that transformers opens as an encoder (`AutoModel`, `AutoTokenizer`):
+//! A saved relation model is a directory that transformers opens as an encoder (`AutoModel`,
+//! `AutoTokenizer`):
 //!
 //! ```text
 //! config.json          the encoder's configuration, with id2label
 //! model.safetensors    encoder (transformers' names), pooler if there was one, head.*
 //! tokenizer.json, tokenizer_config.json, vocab.txt
 //! biorel.json          task, labels, marking, training settings, hash of the training data
-//! README.md            the model card for people and for the hub, where the caller wrote one
+//! README.md            the model card for people and for the hub, if the caller wrote one
 //! ```
 
 use std::cmp::Ordering;
@@ -44,15 +45,16 @@ pub struct Pretrained {
     pub weights: Weights,
     /// The pooler, kept for the saved model.
     pub extras: Vec<Extra>,
-    /// What the weight file held besides.
+    /// Used, unused and missing tensors of the weight file.
     pub report: LoadReport,
 }
 
 impl Pretrained {
-    /// Open a model directory. `casing` is given only to overrule what the directory's files say.
+    /// Open a model directory. `casing` overrides what the directory's files say.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] naming the file or tensor; also when the vocabulary does not fit the word embedding.
+    /// [`Error::Checkpoint`] naming the file or tensor; also when the vocabulary does not fit the
+    /// word embedding.
     pub fn open(directory: &Path, casing: Option<Casing>) -> Result<Self> {
         if !directory.is_dir() {
             let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no such directory");
@@ -65,7 +67,7 @@ impl Pretrained {
         Ok(Self { directory: directory.to_path_buf(), config, tokenizer, weights, extras, report })
     }
 
-    /// Write the encoder as files that [`Pretrained::open`] reads, into a directory that is there.
+    /// Write the encoder as files that [`Pretrained::open`] reads, into an existing directory.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -76,10 +78,12 @@ impl Pretrained {
         checkpoint::write(&directory.join(WEIGHTS_FILE), &self.weights, &self.extras)
     }
 
-    /// The network with a new head, and its parameters: the encoder's and freshly drawn ones for the head.
+    /// The network with a new head, and its parameters: the encoder's and freshly drawn ones for
+    /// the head.
     ///
     /// # Errors
-    /// [`Error::Config`] when the reference code's padding is asked for and the vocabulary has no `[PAD]`.
+    /// [`Error::Config`] when the reference code's padding is asked for and the vocabulary has no
+    /// `[PAD]`.
     pub fn with_head(&self, settings: &TrainingSettings, labels: usize) -> Result<(Network, Weights)> {
         let padding = padding_of(settings, &self.tokenizer)?;
         let network = Network { encoder: self.config.clone(), head: settings.head, labels, padding };
@@ -106,7 +110,8 @@ fn padding_of(settings: &TrainingSettings, tokenizer: &Tokenizer) -> Result<Opti
     }
 }
 
-/// A vocabulary larger than the word embedding would index outside of it; a smaller one is padding, as many models have.
+/// Refuse a vocabulary larger than the word embedding, which it would index outside. Many models
+/// have a smaller one and padding rows.
 fn check_vocabulary(directory: &Path, tokenizer: &Tokenizer, config: &EncoderConfig) -> Result<()> {
     if tokenizer.vocab_size() <= config.vocab_size {
         return Ok(());
@@ -119,7 +124,7 @@ fn check_vocabulary(directory: &Path, tokenizer: &Tokenizer, config: &EncoderCon
     Err(Error::checkpoint(directory, message))
 }
 
-/// What a relation model knows about itself besides its parameters.
+/// The description of a relation model besides its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Card {
     /// Layout of the directory.
@@ -130,7 +135,7 @@ pub struct Card {
     pub task: Task,
     /// How entities are marked.
     pub marking: Marking,
-    /// How it was trained; `head` and `max_length` also say how it predicts.
+    /// How it was trained; prediction uses `head` and `max_length` too.
     pub training: TrainingSettings,
     /// Name or path of the encoder it started from.
     pub encoder: String,
@@ -143,7 +148,7 @@ pub struct Card {
 /// A fine-tuned relation classifier: everything that prediction needs.
 #[derive(Debug, Clone)]
 pub struct RelationModel {
-    /// What it knows about itself.
+    /// Its description.
     pub card: Card,
     /// Architecture.
     pub network: Network,
@@ -171,7 +176,7 @@ impl RelationModel {
         Self { card, network, weights, extras, tokenizer }
     }
 
-    /// The word pieces of instances, at most as many for each as the model was trained with.
+    /// The word pieces of instances, truncated to the length that the model was trained with.
     ///
     /// # Errors
     /// As [`Tokenizer::encode_all`].
@@ -179,7 +184,7 @@ impl RelationModel {
         self.tokenizer.encode_all(instances, self.card.training.max_length, self.card.training.too_long)
     }
 
-    /// Write the model as a directory. It appears complete or not at all, also in the place of an earlier model.
+    /// Write the model as a directory, atomically; an earlier model in its place is replaced.
     ///
     /// # Errors
     /// [`Error::Config`] when `directory` exists and is not an earlier biorel model, [`Error::Io`].
@@ -187,7 +192,7 @@ impl RelationModel {
         self.save_with(directory, None)
     }
 
-    /// As [`RelationModel::save`], with the text of a README beside the model.
+    /// As [`RelationModel::save`], with the text of a README in the directory.
     ///
     /// # Errors
     /// As [`RelationModel::save`].
@@ -217,8 +222,8 @@ impl RelationModel {
         checkpoint::write(&directory.join(WEIGHTS_FILE), &self.weights, &self.extras)
     }
 
-    /// Where [`RelationModel::load`] reads from: `directory`, or, if nothing is there, an earlier model that a killed save
-    /// had moved aside.
+    /// Where [`RelationModel::load`] reads from: `directory`, or, if there is none, an earlier
+    /// model that a killed save had moved aside.
     pub fn place(directory: &Path) -> PathBuf {
         atomic::find(directory)
     }
@@ -226,7 +231,7 @@ impl RelationModel {
     /// Read a model that [`RelationModel::save`] wrote.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] when the directory is not a relation model or damaged, [`Error::Io`].
+    /// [`Error::Checkpoint`] when the directory is not a relation model or corrupt, [`Error::Io`].
     pub fn load(directory: &Path) -> Result<Self> {
         let directory = &Self::place(directory);
         let path = directory.join(CARD_FILE);

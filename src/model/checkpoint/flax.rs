@@ -1,4 +1,6 @@
 //! `flax_model.msgpack`: nested maps of names, with arrays as extension 1: shape, type and bytes.
+//!
+//! The reader is ours: it skips over the bytes of arrays, which crates for msgpack would read.
 
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -102,7 +104,7 @@ impl<R: Read + Seek> Msgpack<'_, R> {
         String::from_utf8(text).or_else(|_| invalid("a name is not UTF-8"))
     }
 
-    /// An array: another msgpack value of three: shape, type, bytes. Its bytes are skipped.
+    /// An array: a msgpack list of shape, type and bytes. The bytes are skipped.
     fn extension(&mut self, name: String, size: u64) -> std::io::Result<()> {
         let [kind] = self.array()?;
         let start = self.reader.stream_position()?;
@@ -134,7 +136,7 @@ impl<R: Read + Seek> Msgpack<'_, R> {
         };
         let offset = self.reader.stream_position()?;
         if offset.checked_add(bytes) != start.checked_add(size) {
-            return invalid(format!("`{}` has another length than declared", name.escape_debug()));
+            return invalid(format!("`{}` does not have its declared length", name.escape_debug()));
         }
         self.reader.seek(SeekFrom::Start(offset + bytes))?;
         self.found.push((name, dtype, shape, (offset, bytes)));
@@ -151,6 +153,6 @@ impl<R: Read + Seek> Msgpack<'_, R> {
             0xcf => self.number::<8>()?,
             _ => return invalid("a size is no number"),
         };
-        usize::try_from(number).or_else(|_| invalid("a size is absurd"))
+        usize::try_from(number).or_else(|_| invalid("a size is out of range"))
     }
 }

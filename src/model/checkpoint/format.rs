@@ -1,9 +1,9 @@
-//! The formats of checkpoints, and what is kept of one besides the encoder.
+//! The formats of checkpoints, and the tensors kept besides the encoder's.
 
 /// The weight file that biorel writes.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
 
-/// How a checkpoint was written.
+/// The format of a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// safetensors.

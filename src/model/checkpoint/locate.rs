@@ -12,11 +12,11 @@ const SHARDED: &str = "model.safetensors.index.json";
 const TORCH: &str = "pytorch_model.bin";
 const TORCH_SHARDED: &str = "pytorch_model.bin.index.json";
 const FLAX: &str = "flax_model.msgpack";
-/// Longest index of shards that is looked at.
+/// Longest index of shards that is read.
 const LONGEST_INDEX: u64 = 64 << 20;
 
-/// List the tensors of a directory's weights. Of several formats the first counts: safetensors, `pytorch_model.bin`,
-/// TensorFlow, Flax; within the first two a single file before a sharded one.
+/// List the tensors of a directory's weights. Of several formats the first is used: safetensors,
+/// `pytorch_model.bin`, TensorFlow, Flax; within the first two a single file before a sharded one.
 pub(super) fn open(directory: &Path) -> Result<Contents> {
     let there = |name: &str| Some(directory.join(name)).filter(|path| path.is_file());
     if let Some(path) = there(WEIGHTS_FILE) {
@@ -53,7 +53,8 @@ fn one(format: Format, path: &Path, list: List) -> Result<Contents> {
     Ok(contents)
 }
 
-/// The shards that an index names, as transformers writes it: `weight_map` gives the file of each tensor.
+/// The shards that an index names, as transformers writes it: `weight_map` gives the file of each
+/// tensor.
 fn sharded(format: Format, directory: &Path, index: &Path, list: List) -> Result<Contents> {
     #[derive(serde::Deserialize)]
     struct Index {
@@ -83,13 +84,14 @@ fn sharded(format: Format, directory: &Path, index: &Path, list: List) -> Result
     }
     for (tensor, file) in &weights.weight_map {
         if !contents.tensors.contains_key(tensor) {
-            return Err(Error::tensor(index, tensor, format!("is not in `{file}`, where the index has it")));
+            return Err(Error::tensor(index, tensor, format!("is not in `{file}`, although the index says so")));
         }
     }
     Ok(contents)
 }
 
-/// The index of the directory's TensorFlow checkpoint. Of several, the file `checkpoint` says which is meant.
+/// The index of the directory's TensorFlow checkpoint. Of several, the file `checkpoint` names the
+/// current one.
 fn tensorflow_index(directory: &Path) -> Result<Option<PathBuf>> {
     let entries = std::fs::read_dir(directory).map_err(Error::io(directory))?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path()).map_err(Error::io(directory)));

@@ -7,12 +7,16 @@
 //! | TensorFlow | `*.index` and `*.data-*`, with `bert_config.json` | `tensorflow`, `table` |
 //! | Flax | `flax_model.msgpack` | `flax` |
 //!
-//! Every reader lists the tensors of its file ([`stored::Contents`]); `names` gives them transformers' names; here they
-//! are compared with what the configuration asks for, and only then are values read, one tensor at a time. Queries, keys
-//! and values are joined into one parameter, and split again when written. Nothing is ignored silently: what a file holds
-//! and the encoder does not use is reported, and what the encoder needs and the file lacks is an error.
+//! Every reader lists the tensors of its file ([`stored::Contents`]) and `names` gives them
+//! transformers' names. This module compares them with the configuration and only then reads
+//! values, one tensor at a time. Queries, keys and values are joined into one parameter, and split
+//! again when written. Nothing is ignored silently: tensors that the encoder does not use are
+//! reported, and tensors that it needs and the file lacks are an error.
+//!
+//! The readers other than safetensors' are ours: each needs a small part of its format, must report
+//! the file and tensor of every fault, and must stay within bounds on hostile files
+//! (`tests/checkpoint`, `fuzz`).
 
-mod crc32c;
 mod flax;
 mod format;
 mod locate;
@@ -36,7 +40,7 @@ use stored::{Contents, Dtype};
 pub use format::{Extra, Format, WEIGHTS_FILE};
 pub use safetensors::{write, write_tensors};
 
-/// What was read, what was left, and what was not there.
+/// Which tensors were used, unused and missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoadReport {
     /// The file that was read; of several, their index.
@@ -45,20 +49,22 @@ pub struct LoadReport {
     pub format: Format,
     /// Tensors that were used, under their names in the file.
     pub used: Vec<String>,
-    /// What the file holds and the encoder has no use for, under its names in the file: other heads, position ids,
-    /// optimizer slots, counters.
+    /// Tensors that the encoder does not use, under their names in the file: other heads, position
+    /// ids, optimizer slots, counters.
     pub unused: Vec<String>,
-    /// Tensors that transformers' `BertModel` has and the file lacks. The encoder does without: the pooler.
+    /// Tensors of transformers' `BertModel` that the file lacks and the encoder does not need: the
+    /// pooler.
     pub missing: Vec<String>,
 }
 
 /// Read the encoder of a model directory, and the parameters of a head if `head` names any.
 ///
-/// Of several formats in the directory the first counts: safetensors, `pytorch_model.bin`, TensorFlow, Flax.
+/// Of several formats in the directory the first counts: safetensors, `pytorch_model.bin`,
+/// TensorFlow, Flax.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] when there are no weights, when a file is damaged or asks for anything but tensors, and when the
-/// tensors do not fit the configuration; [`Error::Io`].
+/// [`Error::Checkpoint`] when there are no weights, when a file is corrupt or asks for anything but
+/// tensors, and when the tensors do not fit the configuration; [`Error::Io`].
 pub fn read(directory: &Path, config: &EncoderConfig, head: &[ParamSpec]) -> Result<(Weights, Vec<Extra>, LoadReport)> {
     let contents = locate::open(directory)?;
     let mut selection =
@@ -68,7 +74,7 @@ pub fn read(directory: &Path, config: &EncoderConfig, head: &[ParamSpec]) -> Res
     let h = config.hidden_size;
     let pooler = [("pooler.dense.weight", vec![h, h]), ("pooler.dense.bias", vec![h])];
 
-    // Everything is compared with the configuration before any value is read.
+    // Compare everything with the configuration before reading any value.
     let mut missing = Vec::new();
     let mut parameters = Vec::with_capacity(specs.len());
     for spec in &specs {
@@ -85,10 +91,10 @@ pub fn read(directory: &Path, config: &EncoderConfig, head: &[ParamSpec]) -> Res
         return Err(selection.lacks(&missing));
     }
     let mut absent = Vec::new();
-    let mut kept = Vec::new();
+    let mut found = Vec::new();
     for (name, shape) in pooler {
         match selection.take(name, &shape)? {
-            Some(part) => kept.push((name, shape, part)),
+            Some(part) => found.push((name, shape, part)),
             None => absent.push(name.to_string()),
         }
     }
@@ -103,7 +109,7 @@ pub fn read(directory: &Path, config: &EncoderConfig, head: &[ParamSpec]) -> Res
         values.push(joined);
     }
     let mut extras = Vec::new();
-    for (name, shape, part) in kept {
+    for (name, shape, part) in found {
         let mut values = Vec::new();
         contents.read(&part.original, &part.stored, &mut values)?;
         extras.push(Extra { name: name.into(), shape, values });
@@ -130,7 +136,7 @@ struct Selection<'a> {
 }
 
 impl Selection<'_> {
-    /// Choose the tensor `name` if it is there, checking its shape and type.
+    /// Choose the tensor `name` if the file has it, checking its shape and type.
     fn take(&mut self, name: &str, shape: &[usize]) -> Result<Option<Named>> {
         let Some(named) = self.named.remove(name) else { return Ok(None) };
         let integers = matches!(named.stored.dtype, Dtype::Other(_));
@@ -144,8 +150,8 @@ impl Selection<'_> {
         Ok(Some(named))
     }
 
-    /// Tensors may share bytes, as tied weights do; parameters of an encoder that take more than the files have are a
-    /// trap.
+    /// Tensors may share bytes, as tied weights do. An encoder whose parameters take more bytes
+    /// than the files have is an attempt to exhaust memory.
     fn check_sizes(&self) -> Result<()> {
         let there = self.contents.files.iter().fold(0u64, |sum, file| sum.saturating_add(file.len));
         if self.bytes <= there {

@@ -19,18 +19,18 @@ use crate::model::ParamSpec;
 pub(super) struct Named {
     /// Its name in the file.
     pub(super) original: String,
-    /// Where it lies, axes in transformers' order.
+    /// Its position, axes in transformers' order.
     pub(super) stored: Stored,
 }
 
-/// The tensors of a checkpoint by canonical name. Where two have the same one, the plainer spelling counts; the other is
-/// then not used, and reported.
+/// The tensors of a checkpoint by canonical name. Where two tensors have the same one, the shorter
+/// original name is used and the other is reported as unused.
 pub(super) fn canonical(contents: &Contents) -> BTreeMap<String, Named> {
     let mut named: BTreeMap<String, Named> = BTreeMap::new();
     for (original, stored) in &contents.tensors {
         let Some((name, kernel)) = rename(contents.format, original) else { continue };
-        let plainer = |other: &Named| other.original.len() <= original.len();
-        if named.get(&name).is_some_and(plainer) {
+        let shorter = |other: &Named| other.original.len() <= original.len();
+        if named.get(&name).is_some_and(shorter) {
             continue;
         }
         let stored = if kernel { stored.clone().transposed() } else { stored.clone() };
@@ -39,7 +39,7 @@ pub(super) fn canonical(contents: &Contents) -> BTreeMap<String, Named> {
     named
 }
 
-/// The canonical name, and whether it is a kernel whose axes are the other way round; nothing for optimizer slots.
+/// The canonical name, and whether it is a kernel with reversed axes; `None` for optimizer slots.
 fn rename(format: Format, original: &str) -> Option<(String, bool)> {
     let (dotted, kernel) = match format {
         Format::Safetensors | Format::PyTorch | Format::PyTorchLegacy => (original.to_string(), false),
@@ -60,7 +60,8 @@ fn rename(format: Format, original: &str) -> Option<(String, bool)> {
     Some((name, kernel))
 }
 
-/// The last parts of optimizer slots and counters, which hang below the variable that they belong to.
+/// The last parts of the names of optimizer slots and counters, below the variable that they belong
+/// to.
 const SLOTS: [&str; 7] = ["adam_m", "adam_v", "Adam", "Adam_1", "LAMB", "LAMB_1", "BERTAdam"];
 
 fn tensorflow(original: &str) -> Option<(String, bool)> {
@@ -83,7 +84,8 @@ fn tensorflow(original: &str) -> Option<(String, bool)> {
     })
 }
 
-/// The names and shapes under which a parameter is stored: three for queries, keys and values, else one.
+/// The names and shapes under which a parameter is stored: three for queries, keys and values, else
+/// one.
 pub(super) fn stored_names(spec: &ParamSpec) -> Vec<(String, Vec<usize>)> {
     if !spec.name.contains(".self.qkv.") {
         return vec![(spec.name.clone(), spec.shape.clone())];

@@ -1,8 +1,9 @@
-//! `pytorch_model.bin`: what `torch.save` writes, in its two forms.
+//! `pytorch_model.bin`, as `torch.save` writes it, in its two forms.
 //!
-//! **zip** (torch 1.6 and newer): `NAME/data.pkl` is the pickle, `NAME/data/KEY` the bytes of each storage, stored without
-//! compression. **Legacy** (before 1.6): five pickles in a row (magic number, protocol, system, object, keys of the
-//! storages) and then each storage: 8 bytes with its number of elements, and the elements.
+//! **zip** (torch 1.6 and newer): `NAME/data.pkl` is the pickle, `NAME/data/KEY` the bytes of each
+//! storage, stored without compression. **Legacy** (before 1.6): five pickles in a row (magic
+//! number, protocol, system, object, keys of the storages) and then each storage: 8 bytes with its
+//! number of elements, and the elements.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::BufReader;
@@ -17,13 +18,13 @@ use crate::{Error, Result};
 
 const MAGIC: i128 = 0x1950_a86a_20f9_469c_fc6c;
 const PROTOCOL: i128 = 1001;
-/// Where training scripts put the parameters when they save more than these.
+/// Where training scripts put the parameters when they save other state too.
 const NESTED: [&str; 3] = ["state_dict", "model_state_dict", "model"];
 
-/// Where a storage lies: position and bytes.
-type Places<'a> = HashMap<&'a str, (u64, u64)>;
+/// The position and size of each storage, in bytes.
+type Locations<'a> = HashMap<&'a str, (u64, u64)>;
 
-/// What a file holds: tensors, and the names of entries that are none.
+/// The contents of a file: tensors, and the names of other entries.
 #[derive(Default)]
 struct Listed {
     tensors: Vec<(String, Stored)>,
@@ -62,27 +63,27 @@ fn refused(path: &Path, fault: Fault) -> Error {
 fn list_zip(file: &DataFile, index: usize) -> Result<Listed> {
     let path = &file.path;
     let mut archive =
-        ZipArchive::new(BufReader::new(file.reader())).map_err(|e| file.damaged(format!("not a zip archive ({e})")))?;
+        ZipArchive::new(BufReader::new(file.reader())).map_err(|e| file.corrupt(format!("not a zip archive ({e})")))?;
     let mut members: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for member in 0..archive.len() {
-        let member = archive.by_index_raw(member).map_err(|e| file.damaged(format!("not a zip archive ({e})")))?;
-        let name = member.name().map_err(|e| file.damaged(format!("not a zip archive ({e})")))?.into_owned();
+        let member = archive.by_index_raw(member).map_err(|e| file.corrupt(format!("not a zip archive ({e})")))?;
+        let name = member.name().map_err(|e| file.corrupt(format!("not a zip archive ({e})")))?.into_owned();
         if member.compression() != CompressionMethod::Stored || member.encrypted() {
             let message = format!("its member `{name}` is compressed or encrypted, as torch.save never does; not read");
             return Err(Error::checkpoint(path, message));
         }
-        let place = member.data_start().map(|start| (start, member.size()));
+        let location = member.data_start().map(|start| (start, member.size()));
         let Some((start, size)) =
-            place.filter(|(start, size)| start.checked_add(*size).is_some_and(|end| end <= file.len))
+            location.filter(|(start, size)| start.checked_add(*size).is_some_and(|end| end <= file.len))
         else {
-            return Err(file.damaged(format!("member `{name}` lies outside of the file")));
+            return Err(file.corrupt(format!("member `{name}` lies outside of the file")));
         };
         members.insert(name, (start, size));
     }
-    // In the archive's one folder; TorchScript and other users of zip archives have deeper ones.
-    let roots = members.iter().filter_map(|(name, place)| Some((name.strip_suffix("data.pkl")?, *place)));
+    // In the archive's single folder; TorchScript and others nest deeper.
+    let roots = members.iter().filter_map(|(name, location)| Some((name.strip_suffix("data.pkl")?, *location)));
     let mut roots = roots.filter(|(root, _)| root.is_empty() || root.find('/') == Some(root.len() - 1));
-    let Some((root, place)) = roots.next() else {
+    let Some((root, location)) = roots.next() else {
         return Err(Error::checkpoint(path, "is a zip archive without a data.pkl, so torch.save did not write it"));
     };
     if let Some((start, size)) = members.get(&format!("{root}byteorder"))
@@ -90,11 +91,12 @@ fn list_zip(file: &DataFile, index: usize) -> Result<Listed> {
     {
         return Err(Error::checkpoint(path, "was written on a big-endian machine; save it again on another one"));
     }
-    let bytes = file.slice(place.0, bounded(path, place.1)?)?;
+    let bytes = file.slice(location.0, bounded(path, location.1)?)?;
     let pickle = pickle::read(&bytes).map_err(|fault| refused(path, fault))?;
     let data = format!("{root}data/");
-    let places = members.iter().filter_map(|(name, place)| Some((name.strip_prefix(&data)?, *place))).collect();
-    list_tensors((path, index), &pickle.heap, pickle.root, &places)
+    let locations =
+        members.iter().filter_map(|(name, location)| Some((name.strip_prefix(&data)?, *location))).collect();
+    list_tensors((path, index), &pickle.heap, pickle.root, &locations)
 }
 
 fn bounded(path: &Path, size: u64) -> Result<u64> {
@@ -105,7 +107,7 @@ fn bounded(path: &Path, size: u64) -> Result<u64> {
 }
 
 fn list_legacy(file: &DataFile, index: usize) -> Result<Listed> {
-    // Nothing says how long the pickles are: look at more of the file until they fit.
+    // The length of the pickles is not stored: read more of the file until they fit.
     let mut window = 1 << 18;
     loop {
         let bytes = file.slice(0, file.len.min(window))?;
@@ -159,30 +161,34 @@ fn list_storages((file, index): (&DataFile, usize), legacy: &Legacy<'_>) -> Resu
     for storage in &legacy.object.heap.storages {
         declared.insert(storage.key, (storage.elements, storage.dtype.size()));
     }
-    let mut places = Places::new();
+    let mut locations = Locations::new();
     let mut at = legacy.end as u64;
     for key in &legacy.keys {
         let Some((elements, size)) = declared.get(key) else {
-            return Err(file.damaged(format!("storage `{}` has no type", key.escape_debug())));
+            return Err(file.corrupt(format!("storage `{}` has no type", key.escape_debug())));
         };
         let count: [u8; 8] = file.slice(at, 8)?.try_into().unwrap_or_default();
         if u64::from_le_bytes(count) != *elements as u64 {
-            return Err(file.damaged(format!("storage `{}` has another size than declared", key.escape_debug())));
+            return Err(file.corrupt(format!("storage `{}` has another size than declared", key.escape_debug())));
         }
         let end = (*elements as u64).checked_mul(*size as u64).and_then(|bytes| (at + 8).checked_add(bytes));
         let Some(end) = end.filter(|end| *end <= file.len) else {
-            return Err(
-                file.damaged(format!("storage `{}` of {elements} elements goes on after the end", key.escape_debug()))
-            );
+            return Err(file
+                .corrupt(format!("storage `{}` of {elements} elements continues beyond the end", key.escape_debug())));
         };
-        places.insert(key, (at + 8, end - at - 8));
+        locations.insert(key, (at + 8, end - at - 8));
         at = end;
     }
-    list_tensors((&file.path, index), &legacy.object.heap, legacy.object.root, &places)
+    list_tensors((&file.path, index), &legacy.object.heap, legacy.object.root, &locations)
 }
 
 /// List every tensor of the saved dict, or of the dict of parameters inside it.
-fn list_tensors((path, file): (&Path, usize), heap: &Heap<'_>, root: Value<'_>, places: &Places<'_>) -> Result<Listed> {
+fn list_tensors(
+    (path, file): (&Path, usize),
+    heap: &Heap<'_>,
+    root: Value<'_>,
+    locations: &Locations<'_>,
+) -> Result<Listed> {
     let mut listed = Listed::default();
     let has_tensors =
         |value: &Value<'_>| heap.dict(*value).is_some_and(|dict| dict.iter().any(|(_, v)| heap.tensor(*v).is_some()));
@@ -206,7 +212,7 @@ fn list_tensors((path, file): (&Path, usize), heap: &Heap<'_>, root: Value<'_>, 
             continue;
         };
         let storage = tensor.storage;
-        let Some((start, bytes)) = places.get(storage.key) else {
+        let Some((start, bytes)) = locations.get(storage.key) else {
             let message = format!("its storage `{}` is not in the file", storage.key.escape_debug());
             return Err(Error::tensor(path, name, message));
         };
@@ -226,7 +232,7 @@ fn list_tensors((path, file): (&Path, usize), heap: &Heap<'_>, root: Value<'_>, 
             offset: start + offset.min(*bytes),
             checksum: None,
         };
-        // Inside the part of the storage that is its own, which is inside the file.
+        // The tensor must lie in its own part of the storage, which lies in the file.
         let room = (storage.view.1 as u64).saturating_sub(tensor.offset as u64).saturating_mul(size);
         if offset > *bytes || !stored.fits(room.min(bytes - offset)) {
             let message = format!("shape {:?} goes beyond its storage of {} elements", tensor.shape, storage.elements);

@@ -39,7 +39,7 @@ pub(super) fn list(contents: &mut Contents, path: &Path) -> Result<()> {
     }
     let index = contents.files.len();
     contents.files.push(file);
-    // In the order of their names, so that a file with several faults is refused for the same one each time.
+    // In the order of their names, so that a file with several faults always gives the same error.
     for (name, info) in header.tensors().into_iter().collect::<BTreeMap<_, _>>() {
         let offset = start + info.data_offsets.0 as u64;
         contents.insert(name, Stored::row_major(dtype(info.dtype), info.shape.clone(), index, offset))?;
@@ -53,12 +53,12 @@ fn dtype(dtype: tensor::Dtype) -> Dtype {
         tensor::Dtype::F32 => Dtype::F32,
         tensor::Dtype::F16 => Dtype::F16,
         tensor::Dtype::BF16 => Dtype::Bf16,
-        // The header's positions are checked already; those of less than a byte have no size of their own.
+        // The header's positions are checked already; types of less than a byte have size 0.
         other => Dtype::Other(other.bitsize() / 8),
     }
 }
 
-/// A tensor to be written: its bytes are made when its turn comes.
+/// A tensor to write; its bytes are made when they are written.
 struct Part<'a> {
     shape: Vec<usize>,
     values: &'a [f32],
@@ -102,8 +102,9 @@ pub fn write(path: &Path, weights: &Weights, extras: &[Extra]) -> Result<()> {
 
 /// Write any tensors as one safetensors file.
 ///
-/// The crate writes a temporary file that only its owner may read and renames it; this gives it the permissions that an
-/// ordinary new file would have, so that others can read a model in a shared folder.
+/// The crate writes a temporary file that only its owner may read and renames it; this gives it the
+/// permissions that an ordinary new file would have, so that others can read a model in a shared
+/// folder.
 ///
 /// # Errors
 /// As [`write`].

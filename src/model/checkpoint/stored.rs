@@ -1,8 +1,9 @@
-//! What a checkpoint holds, whatever its format: for each tensor its type, its shape, and where its bytes lie.
+//! The contents of a checkpoint of any format: the type, shape and position of each tensor.
 //!
-//! A format's reader only lists tensors; values are read one tensor at a time when the encoder asks for them. So other
-//! heads and optimizer slots cost nothing, and no second copy of the model is ever in memory. [`Contents::insert`] is
-//! the one door through which every tensor comes: nothing is declared there that does not lie inside its file.
+//! A format's reader only lists tensors; values are read one tensor at a time when the encoder asks
+//! for them. So other heads and optimizer slots cost nothing, and no second copy of the model is
+//! ever in memory. Every tensor passes [`Contents::insert`], the single entry point, which refuses
+//! tensors that do not lie inside their file.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
 
-use super::crc32c;
 use super::format::Format;
 use crate::{Error, Result};
 
@@ -26,7 +26,8 @@ pub(super) enum Dtype {
     F16,
     /// bfloat16.
     Bf16,
-    /// Integers and whatever else no parameter is made of, of this many bytes (0 where it does not matter).
+    /// Integers and other types that parameters never have, of this many bytes (0 where it does not
+    /// matter).
     Other(usize),
 }
 
@@ -42,7 +43,7 @@ impl Dtype {
     }
 }
 
-/// One tensor in a file. Nothing of it has been read yet.
+/// One tensor in a file, not read yet.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Stored {
     /// Type of the elements.
@@ -55,7 +56,7 @@ pub(super) struct Stored {
     pub(super) file: usize,
     /// Position in the file of the element at index 0.
     pub(super) offset: u64,
-    /// CRC-32C of its bytes, where the format keeps one.
+    /// CRC-32C of its bytes, where the format stores one.
     pub(super) checksum: Option<u32>,
 }
 
@@ -66,7 +67,8 @@ impl Stored {
         Self { dtype, shape, strides, file, offset, checksum: None }
     }
 
-    /// The same bytes seen with the axes reversed: how a `(in, out)` kernel becomes a `(out, in)` weight.
+    /// The same bytes seen with the axes reversed: how a `(in, out)` kernel becomes a `(out, in)`
+    /// weight.
     pub(super) fn transposed(mut self) -> Self {
         self.shape.reverse();
         self.strides.reverse();
@@ -78,7 +80,7 @@ impl Stored {
         self.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d))
     }
 
-    /// Elements from the first to the last that lies furthest, both included.
+    /// Elements from the first to the furthest, both included.
     fn extent(&self) -> Option<usize> {
         if self.shape.contains(&0) {
             return Some(0);
@@ -93,7 +95,8 @@ impl Stored {
         bytes.is_some_and(|bytes| bytes as u64 <= room)
     }
 
-    /// Bytes that its values take in the file. Counted when it was inserted, so it does not overflow.
+    /// Bytes that its values take in the file. Counted when it was inserted, so it does not
+    /// overflow.
     pub(super) fn bytes(&self) -> u64 {
         self.elements().unwrap_or(0) as u64 * self.dtype.size() as u64
     }
@@ -139,7 +142,8 @@ impl DataFile {
         read.map_err(Error::io(&self.path))
     }
 
-    /// `len` bytes from `offset`; an error, before anything is allocated, where the file does not hold them.
+    /// `len` bytes from `offset`; an error, before anything is allocated, where the file does not
+    /// hold them.
     pub(super) fn slice(&self, offset: u64, len: u64) -> Result<Vec<u8>> {
         match (offset.checked_add(len), usize::try_from(len)) {
             (Some(end), Ok(size)) if end <= self.len => {
@@ -147,7 +151,7 @@ impl DataFile {
                 self.read_at(offset, &mut bytes)?;
                 Ok(bytes)
             }
-            _ => Err(self.damaged(format!("ends before byte {}", offset.saturating_add(len)))),
+            _ => Err(self.corrupt(format!("ends before byte {}", offset.saturating_add(len)))),
         }
     }
 
@@ -157,12 +161,12 @@ impl DataFile {
     }
 
     /// An error about this file.
-    pub(super) fn damaged(&self, what: impl std::fmt::Display) -> Error {
-        Error::checkpoint(&self.path, format!("{what}; the file is damaged or incomplete: fetch it again"))
+    pub(super) fn corrupt(&self, what: impl std::fmt::Display) -> Error {
+        Error::checkpoint(&self.path, format!("{what}; the file is corrupt or incomplete: fetch it again"))
     }
 }
 
-/// What a checkpoint holds.
+/// The contents of a checkpoint.
 #[derive(Debug)]
 pub(super) struct Contents {
     /// How it was written.
@@ -173,12 +177,12 @@ pub(super) struct Contents {
     pub(super) files: Vec<DataFile>,
     /// Tensors by their names in the file.
     pub(super) tensors: BTreeMap<String, Stored>,
-    /// Entries that are no tensors, such as the epoch of a training script.
+    /// Entries other than tensors, such as the epoch of a training script.
     pub(super) others: Vec<String>,
 }
 
 impl Contents {
-    /// Nothing yet.
+    /// Without tensors.
     pub(super) fn new(format: Format, path: &Path) -> Self {
         Self { format, path: path.to_path_buf(), files: Vec::new(), tensors: BTreeMap::new(), others: Vec::new() }
     }
@@ -188,12 +192,12 @@ impl Contents {
         let Some(file) = self.files.get(stored.file) else {
             return Err(Error::tensor(&self.path, name, "is said to be in a file that this checkpoint does not have"));
         };
-        // More elements than are in the file: repeated by strides of zero, which no parameter is.
+        // Strides of zero would repeat elements, which no parameter does.
         let distinct =
             stored.elements().is_some_and(|elements| stored.extent().is_some_and(|extent| elements <= extent));
         if !distinct || stored.offset > file.len || !stored.fits(file.len - stored.offset) {
             let message = format!(
-                "shape {:?} needs more bytes than the file holds; the file is damaged or incomplete: fetch it again",
+                "shape {:?} needs more bytes than the file holds; the file is corrupt or incomplete: fetch it again",
                 stored.shape
             );
             return Err(Error::tensor(&file.path, name, message));
@@ -219,26 +223,27 @@ impl Contents {
             gather(&run, &stored.shape, &stored.strides, values);
         }
         if let Some((at, value)) = values[start..].iter().enumerate().find(|(_, value)| !value.is_finite()) {
-            let message = format!("value {at} is {value}; the file is damaged or its training diverged");
+            let message = format!("value {at} is {value}; the file is corrupt or its training diverged");
             return Err(Error::tensor(&file.path, name, message));
         }
         Ok(())
     }
 }
 
-/// Read `elements` neighbouring elements in pieces, so that the file's bytes and the values are never both whole.
+/// Read `elements` adjacent elements in pieces: the file's bytes and all values are never in memory
+/// together.
 fn read_run(file: &DataFile, name: &str, stored: &Stored, elements: usize, values: &mut Vec<f32>) -> Result<()> {
     const PIECE: usize = 1 << 18;
     let size = stored.dtype.size();
     let mut left = elements * size;
     let mut buffer = vec![0u8; left.min(PIECE)];
-    let (mut offset, mut crc) = (stored.offset, crc32c::Crc32c::default());
+    let (mut offset, mut crc) = (stored.offset, 0);
     values.reserve(elements);
     while left > 0 {
         let piece = &mut buffer[..left.min(PIECE)];
         file.read_at(offset, piece)?;
         if stored.checksum.is_some() {
-            crc.update(piece);
+            crc = crc32c::crc32c_append(crc, piece);
         }
         match stored.dtype {
             Dtype::F32 => values.extend(piece.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b))),
@@ -251,8 +256,8 @@ fn read_run(file: &DataFile, name: &str, stored: &Stored, elements: usize, value
         left -= piece.len();
     }
     match stored.checksum {
-        Some(expected) if expected != crc.value() => {
-            let message = "its bytes do not fit their checksum; the file is damaged: fetch it again";
+        Some(expected) if expected != crc => {
+            let message = "its bytes do not match their checksum; the file is corrupt: fetch it again";
             Err(Error::tensor(&file.path, name, message))
         }
         _ => Ok(()),

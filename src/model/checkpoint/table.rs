@@ -1,11 +1,12 @@
-//! The sorted table of LevelDB, in which TensorFlow keeps the index of a checkpoint, and the protocol-buffer fields of
-//! its entries.
+//! The sorted table of LevelDB, in which TensorFlow keeps the index of a checkpoint, and the
+//! protocol-buffer fields of its entries.
 //!
-//! A table is a row of blocks, each with a byte for its compression and a checksum, then a footer that points to the
-//! index block, whose values point to the data blocks. Inside a block each key says how much of the key before it is
-//! repeated.
+//! A table is a sequence of blocks, each followed by a byte for its compression and a checksum, and
+//! a footer that points to the index block, whose values point to the data blocks. Inside a block
+//! each key says how much of the previous key it repeats. The reader is ours: LevelDB's crates open
+//! databases, not a single table, and the entries need four kinds of protocol-buffer field.
 
-use super::crc32c::{self, Crc32c};
+use crc32c::{crc32c, crc32c_append};
 
 const MAGIC: u64 = 0xdb47_7524_8b80_fb57;
 const FOOTER: usize = 48;
@@ -32,7 +33,7 @@ pub(super) fn for_each(
     let mut read_up_to = 0;
     while let Some(value) = entries.next()? {
         let handle = Handle::read(&mut Bytes(value))?;
-        // In order and apart, as they were written: no block is read twice.
+        // In order and disjoint, as they were written: no block is read twice.
         if handle.offset < read_up_to {
             return Err("has blocks that overlap".into());
         }
@@ -57,12 +58,12 @@ struct Handle {
 impl Handle {
     fn read(bytes: &mut Bytes<'_>) -> Result<Self> {
         let mut position =
-            || usize::try_from(bytes.varint()?).map_err(|_| "has a block at an absurd place".to_string());
+            || usize::try_from(bytes.varint()?).map_err(|_| "has a block at a position out of range".to_string());
         Ok(Self { offset: position()?, size: position()? })
     }
 }
 
-/// The contents of a block, after its checksum was found right.
+/// The contents of a block whose checksum is correct.
 fn block(table: &[u8], handle: Handle) -> Result<&[u8]> {
     let end = handle.offset.checked_add(handle.size);
     let (Some(data), Some(trailer)) = (
@@ -72,11 +73,9 @@ fn block(table: &[u8], handle: Handle) -> Result<&[u8]> {
         return Err("has a block outside of the file".into());
     };
     let (kind, checksum) = trailer.split_at(1);
-    let mut crc = Crc32c::default();
-    crc.update(data);
-    crc.update(kind);
-    if crc32c::unmask(checksum.try_into().map(u32::from_le_bytes).unwrap_or_default()) != crc.value() {
-        return Err("has a block that does not fit its checksum".into());
+    let expected = unmask(checksum.try_into().map(u32::from_le_bytes).unwrap_or_default());
+    if crc32c_append(crc32c(data), kind) != expected {
+        return Err("has a block that does not match its checksum".into());
     }
     match kind {
         [0] => Ok(data),
@@ -92,7 +91,7 @@ struct Entries<'a> {
 
 impl<'a> Entries<'a> {
     fn new(block: &'a [u8]) -> Result<Self> {
-        // Behind the entries: positions where keys start anew, and their number.
+        // After the entries: the positions of keys that repeat nothing, and their number.
         let body = block.split_last_chunk::<4>().and_then(|(body, restarts)| {
             let restarts = usize::try_from(u32::from_le_bytes(*restarts)).ok()?;
             body.get(..body.len().checked_sub(restarts.checked_mul(4)?)?)
@@ -107,12 +106,18 @@ impl<'a> Entries<'a> {
         }
         let (shared, own, size) = (self.rest.varint()?, self.rest.varint()?, self.rest.varint()?);
         if shared > self.key.len() as u64 || shared.saturating_add(own) > LONGEST_KEY as u64 {
-            return Err("has an entry whose name makes no sense".into());
+            return Err("has an entry with a malformed name".into());
         }
         self.key.truncate(shared as usize);
         self.key.extend(self.rest.take(own)?);
         self.rest.take(size).map(Some)
     }
+}
+
+/// CRC-32C is stored "masked", rotated and shifted, so that checksums of data that holds checksums
+/// stay sound.
+pub(super) fn unmask(masked: u32) -> u32 {
+    masked.wrapping_sub(0xa282_ead8).rotate_right(17)
 }
 
 /// Bytes that are read from the front.
@@ -169,6 +174,6 @@ pub(super) enum Field<'a> {
     Fixed(u32),
     /// A message or a string.
     Message(&'a [u8]),
-    /// Eight bytes, which no field here has.
+    /// Eight bytes; none of the fields here is one.
     Other,
 }

@@ -1,17 +1,18 @@
-//! TensorFlow checkpoints (`NAME.index`, `NAME.data-00000-of-00001`), as BERT, BioBERT and BlueBERT were first released.
+//! TensorFlow checkpoints (`NAME.index`, `NAME.data-00000-of-00001`), as BERT, BioBERT and BlueBERT
+//! were first released.
 //!
-//! The index is a sorted table (see `table`). Under the empty key it says how many data files there are; under the name of
-//! each variable: type, shape, data file, position, size and checksum. `NAME.meta`, the graph, is not needed.
+//! The index is a sorted table (see `table`). The empty key holds the number of data files; the
+//! name of each variable holds its type, shape, data file, position, size and checksum.
+//! `NAME.meta`, the graph, is not needed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::crc32c::unmask;
 use super::stored::{Contents, DataFile, Dtype, Stored};
-use super::table::{self, Bytes, Field};
+use super::table::{self, Bytes, Field, unmask};
 use crate::{Error, Result};
 
-/// Longest index that is looked at. BioBERT's takes 23 KB.
+/// Longest index that is read. BioBERT's takes 23 KB.
 const LONGEST_INDEX: u64 = 16 << 20;
 /// Most data files.
 const MOST_SHARDS: u64 = 1024;
@@ -27,7 +28,7 @@ pub(super) fn list(contents: &mut Contents, path: &Path) -> Result<()> {
     let mut entries: Vec<(String, Entry)> = Vec::new();
     let listed = table::for_each(&bytes, |key, value| {
         if key.is_empty() {
-            header = Some(Header::read(value).map_err(|what| index.damaged(what))?);
+            header = Some(Header::read(value).map_err(|what| index.corrupt(what))?);
             return Ok(());
         }
         let name = String::from_utf8_lossy(key).into_owned();
@@ -35,15 +36,15 @@ pub(super) fn list(contents: &mut Contents, path: &Path) -> Result<()> {
         entries.push((name, entry));
         Ok(())
     });
-    listed.map_err(|what| index.damaged(what))??;
-    let Some(header) = header else { return Err(index.damaged("has no header")) };
+    listed.map_err(|what| index.corrupt(what))??;
+    let Some(header) = header else { return Err(index.corrupt("has no header")) };
     if header.big_endian {
         return Err(Error::checkpoint(path, "was written on a big-endian machine; save it again on another one"));
     }
     if header.shards == 0 || header.shards > MOST_SHARDS {
-        return Err(index.damaged(format!("names {} data files", header.shards)));
+        return Err(index.corrupt(format!("names {} data files", header.shards)));
     }
-    // Only the data files that hold something are opened.
+    // Open only data files that are referred to.
     let mut opened: BTreeMap<u64, usize> = BTreeMap::new();
     for (name, entry) in entries {
         let file = match opened.get(&entry.shard) {
@@ -72,7 +73,7 @@ pub(super) fn list(contents: &mut Contents, path: &Path) -> Result<()> {
 fn open_shard(index: &Path, entry: &Entry, shards: u64) -> Result<DataFile> {
     let shard = entry.shard;
     if shard >= shards {
-        return Err(Error::checkpoint(index, format!("refers to data file {shard} of {shards}; the index is damaged")));
+        return Err(Error::checkpoint(index, format!("refers to data file {shard} of {shards}; the index is corrupt")));
     }
     let path = index.with_extension(format!("data-{shard:05}-of-{shards:05}"));
     if !path.is_file() {
@@ -147,7 +148,7 @@ fn read_shape(message: &[u8]) -> std::result::Result<Vec<usize>, String> {
         let (mut fields, mut size) = (Bytes(dim), 0);
         while let Some(field) = fields.field()? {
             if let (1, Field::Number(number)) = field {
-                size = usize::try_from(number).map_err(|_| "has an absurd shape")?;
+                size = usize::try_from(number).map_err(|_| "has a size out of range")?;
             }
         }
         shape.push(size);
@@ -166,7 +167,7 @@ fn dtype_of(number: u64) -> Dtype {
         3 | 22 => Dtype::Other(4),
         5 | 17 => Dtype::Other(2),
         4 | 6 | 10 => Dtype::Other(1),
-        // Text and what else has no fixed size: never a parameter.
+        // Text and other types without a fixed size: never a parameter.
         _ => Dtype::Other(0),
     }
 }

@@ -1,5 +1,5 @@
-//! Additive attention (paper, equations 4-6): `a = softmax(h K)`, `s = sum_i a_i h_i`, with one vector K of size H, over
-//! the words of a sentence or over the layers' `[CLS]` vectors.
+//! Additive attention (paper, equations 4-6): `a = softmax(h K)`, `s = sum_i a_i h_i`, with one
+//! vector K of size H, over the words of a sentence or over the layers' `[CLS]` vectors.
 
 use candle_core::{D, Tensor};
 use candle_nn::ops::softmax;

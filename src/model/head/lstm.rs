@@ -1,5 +1,5 @@
-//! The last state of a one-directional LSTM with H units (paper, equations 1-3), over the words of a sentence or over
-//! the layers' `[CLS]` vectors, first layer to last.
+//! The last state of a one-directional LSTM with H units (paper, equations 1-3), over the words of
+//! a sentence or over the layers' `[CLS]` vectors, first layer to last.
 
 use candle_core::Tensor;
 use candle_nn::Linear;

@@ -1,15 +1,20 @@
-//! What the classifier reads (paper, section III-B): candle-nn modules, differentiated by candle's autograd.
+//! The heads (paper, section III-B): candle-nn modules, differentiated by candle's autograd.
 //!
 //! ```text
-//! cls                [h_CLS]                         lstm-all-cls       [LSTM over the layers' h_CLS]
-//! lstm               [h_CLS ; LSTM(h_1..h_N)]        attention-all-cls  [attention over the layers' h_CLS]
+//! cls                [h_CLS]
+//! lstm               [h_CLS ; LSTM(h_1..h_N)]
 //! attention          [h_CLS ; attention(h_1..h_N)]
 //! lstm-no-cls        [LSTM(h_1..h_N)]
 //! attention-no-cls   [attention(h_1..h_N)]
+//! lstm-all-cls       [LSTM over the layers' h_CLS]
+//! attention-all-cls  [attention over the layers' h_CLS]
 //! ```
-//! followed by dropout and one linear layer. `h_1..h_N` excludes `[CLS]`, `[SEP]` and padding (which never exists here).
 //!
-//! A head is one [`Definition`]: a constant in the file of its family, joined by the `match` of [`HeadKind::definition`].
+//! Dropout and one linear layer, the classifier, follow. `h_1..h_N` excludes `[CLS]` and `[SEP]`;
+//! packed batches have no padding.
+//!
+//! A head is one [`Definition`]: a constant in the file of its family, joined by the `match` of
+//! [`HeadKind::definition`].
 
 mod attention;
 mod cls;
@@ -34,7 +39,7 @@ pub use parameters::{Parameters, VarBuilder};
 pub struct Definition {
     /// What it reads of the encoder.
     pub reads: OutputSpec,
-    /// What its attention weights are for.
+    /// What its attention weights are distributed over.
     pub weighs: Weighs,
     /// Length of the vectors that the classifier gets, for hidden size H.
     width: fn(usize) -> usize,
@@ -79,20 +84,21 @@ impl HeadKind {
         }
     }
 
-    /// What the head's attention weights are for.
+    /// What the head's attention weights are distributed over.
     pub fn weighs(self) -> Weighs {
         self.definition(None).weighs
     }
 }
 
-/// The module of a head below its classifier: from the encoder's output to one vector for each sentence.
+/// The module of a head below its classifier: from the encoder's output to one vector for each
+/// sentence.
 trait Pooling: Send + Sync {
-    /// With `alone`, a sentence's bits must not depend on what else is in its batch: how a product of several rows adds
-    /// up depends on how many there are.
+    /// With `alone`, a sentence's bits must not depend on what else is in its batch: how a product
+    /// of several rows adds up depends on how many there are.
     fn forward(&self, ops: &dyn HeadOps, input: &HeadInput, alone: bool) -> Result<Pooled>;
 }
 
-/// What a [`Pooling`] returns.
+/// The output of a [`Pooling`].
 struct Pooled {
     /// What the classifier reads, `(n, width)`.
     vectors: Tensor,
@@ -100,7 +106,8 @@ struct Pooled {
     weights: Option<Tensor>,
 }
 
-/// The engine's own operations for heads, on candle tensors that have a gradient. All else is candle's.
+/// The engine's own operations for heads, on candle tensors that have a gradient. All else is
+/// candle's.
 trait HeadOps {
     /// See [`Ops::lstm`].
     fn lstm(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor>;
@@ -118,7 +125,7 @@ impl<O: Ops> HeadOps for O {
     }
 }
 
-/// What a head reads, as its [`OutputSpec`] says; what it does not name is `None` or empty.
+/// The input of a head. Parts that its [`OutputSpec`] does not name are `None` or empty.
 #[derive(Debug, Clone)]
 pub struct HeadInput {
     /// The last layer's `[CLS]` vectors, `(n, H)`.
@@ -134,7 +141,7 @@ pub struct HeadInput {
 }
 
 impl HeadInput {
-    /// A part of the input that the head cannot do without.
+    /// A part of the input that the head requires.
     fn part(part: &Option<Tensor>) -> Result<&Tensor> {
         let missing = "the input lacks a part that the head's definition names";
         part.as_ref().ok_or_else(|| Error::Tensor(candle_core::Error::Msg(missing.into())))
@@ -154,13 +161,13 @@ impl HeadInput {
     }
 }
 
-/// What a head returns.
+/// The output of a head.
 #[derive(Debug, Clone)]
 pub struct HeadOutput {
     /// `(n, labels)`.
     pub logits: Tensor,
-    /// Attention weights, if the head has any: `(n, T)` over the batch's tokens, each row zero outside of its sentence
-    /// and at `[CLS]` and `[SEP]`; `(n, L)` for a head that weighs layers.
+    /// Attention weights, if the head has any: `(n, T)` over the batch's tokens, each row zero
+    /// outside of its sentence and at `[CLS]` and `[SEP]`; `(n, L)` for a head that weighs layers.
     pub weights: Option<Tensor>,
 }
 
@@ -173,7 +180,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// The head for hidden size `hidden`. Building it takes microseconds and copies nothing.
+    /// The head for hidden size `hidden`. Building it copies no values.
     ///
     /// # Errors
     /// [`Error::Tensor`] when the parameters have values of other shapes.
@@ -204,7 +211,8 @@ impl Head {
             let message = format!("instance {empty} of the batch has no word piece between [CLS] and [SEP]");
             return Err(Error::config("text", message));
         }
-        // On a GPU one product is a launch and n are n; its libraries' own sums depend on the batch anyway.
+        // On a GPU one product is a launch and n are n; its libraries' own sums depend on the batch
+        // anyway.
         let alone = dropout.is_none() && self.classifier.weight().device().is_cpu();
         let Pooled { mut vectors, weights } = self.pooling.forward(ops, input, alone)?;
         let (n, width) = vectors.dims2()?;
@@ -225,7 +233,7 @@ pub fn specs(definition: &Definition, hidden: usize, labels: usize) -> Vec<Param
     parameters.declared().drain(..).collect()
 }
 
-/// A linear layer, on so many rows of x at a time (see [`Pooling::forward`]).
+/// A linear layer, on `rows` rows of x at a time (see [`Pooling::forward`]).
 fn linear_by_rows(linear: &Linear, x: &Tensor, rows: usize) -> Result<Tensor> {
     let all = x.dim(0)?;
     if all <= rows {

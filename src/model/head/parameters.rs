@@ -1,7 +1,8 @@
 //! The parameters of a head as candle-nn's `VarBuilder` hands them out.
 //!
-//! A backend of our own, because `VarMap` draws from a generator that cannot be seeded on a CPU and forgets the order
-//! in which its variables were declared. Files, the optimizer and the engines need names, order and seed.
+//! A backend of our own, because `VarMap` draws from a generator that cannot be seeded on a CPU and
+//! forgets the order in which its variables were declared. Files, the optimizer and the engines
+//! need names, order and seed.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,8 +11,8 @@ use candle_nn::var_builder::{Backend, VarBuilderArgs};
 
 use crate::model::{Init, ParamSpec};
 
-/// candle-nn's builder of variables, with [`Init`] for hints, so that BERT's truncated normal and the bias of a forget
-/// gate can be asked for as well as candle-nn's own initialisers.
+/// candle-nn's builder of variables, with [`Init`] for hints, so that BERT's truncated normal and
+/// the bias of a forget gate can be asked for as well as candle-nn's own initialisers.
 pub type VarBuilder<'a> = VarBuilderArgs<'a, &'a Parameters>;
 
 /// Parameters in the order in which a head declares them.

@@ -1,4 +1,4 @@
-//! The stack machine that follows a pickle's instructions: data in, data out.
+//! The stack machine that executes a pickle's instructions: data in, data out.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ pub(super) struct Machine<'a> {
     input: &'a [u8],
     at: usize,
     stack: Vec<Value<'a>>,
-    /// Heights of the stack where `MARK` stood.
+    /// Heights of the stack at each `MARK`.
     marks: Vec<usize>,
     memo: HashMap<u32, Value<'a>>,
     heap: Heap<'a>,
@@ -21,17 +21,18 @@ impl<'a> Machine<'a> {
         Self { input, at: 0, stack: Vec::new(), marks: Vec::new(), memo: HashMap::new(), heap: Heap::default() }
     }
 
-    /// The pickle with the result that the last instruction gave.
+    /// The pickle, with the result of the last instruction.
     pub(super) fn finish(self, root: Value<'a>) -> Pickle<'a> {
         Pickle { root, heap: self.heap, length: self.at }
     }
 
-    /// Follow one instruction; the last one gives the result.
+    /// Execute one instruction; the last one returns the result.
     pub(super) fn step(&mut self) -> Result<Option<Value<'a>>, Fault> {
         let [code] = self.array()?;
         match code {
             b'.' => return self.pop().map(Some),
-            // PROTO: the instructions tell by themselves whether they are known. FRAME: only a hint for buffering.
+            // PROTO needs no check: unknown instructions are refused one by one. FRAME is a hint
+            // for buffering.
             0x80 => drop(self.array::<1>()?),
             0x95 => drop(self.array::<8>()?),
             b'(' => self.marks.push(self.stack.len()),
@@ -126,7 +127,7 @@ impl<'a> Machine<'a> {
             }
             b'b' => {
                 let [object, state] = self.pair()?;
-                // Only torch's `_metadata` (version numbers of modules) comes this way.
+                // Only torch's `_metadata` (version numbers of modules) takes this path.
                 if !matches!((object, state), (Value::Dict(_), Value::Dict(_))) {
                     return refuse("sets the state of an object that is no dict");
                 }
@@ -190,7 +191,7 @@ impl<'a> Machine<'a> {
     }
 
     fn pop(&mut self) -> Result<Value<'a>, Fault> {
-        // What lies below a mark belongs to what is built around it.
+        // The values below a mark belong to the enclosing object.
         if self.marks.last().is_some_and(|mark| self.stack.len() <= *mark) {
             return refuse("takes from an empty stack");
         }
@@ -255,14 +256,14 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// What a call of one of the allowed names would give.
+    /// The result that a call of one of the allowed names would have.
     fn reduce(&mut self, callable: Value<'a>, arguments: Value<'a>) -> Result<Value<'a>, Fault> {
         let (Value::Global(GlobalRef(global)), Some(arguments)) = (callable, self.heap.sequence(arguments)) else {
             return refuse("calls what is no function");
         };
         match (global, arguments) {
             (Global::OrderedDict, []) => Ok(self.heap.new_dict(Vec::new())),
-            // Python 2 gives the entries as a list of lists.
+            // Python 2 passes the entries as a list of lists.
             (Global::OrderedDict, [entries]) => {
                 let pair = |value: &Value<'a>| match self.heap.sequence(*value) {
                     Some([key, value]) => Ok((*key, *value)),

@@ -1,9 +1,12 @@
-//! A reader of the few pickles that torch writes for tensors. It builds data and never calls anything.
+//! A reader of the few pickles that torch writes for tensors. It builds data and never calls
+//! anything. It is ours because crates that read pickles do not bound time, memory and names as
+//! this one does.
 //!
-//! A pickle is a program for a small stack machine, and Python's own reader will import and call whatever it names. This
-//! one knows the instructions that build numbers, text, tuples, lists and dicts, and the handful of names in [`Global`];
-//! at the first other instruction or name it stops with an error that says which. Values are small and refer to each
-//! other by index, so nothing recurses, nothing is copied deeply, and memory is bounded by [`MAX_STEPS`].
+//! A pickle is a program for a small stack machine, and Python's own reader will import and call
+//! whatever it names. This one knows the instructions that build numbers, text, tuples, lists and
+//! dicts, and the handful of names in [`Global`]; at the first other instruction or name it stops
+//! with an error that says which. Values are small and refer to each other by index, so nothing
+//! recurses, nothing is copied deeply, and memory is bounded by [`MAX_STEPS`].
 
 mod machine;
 mod value;
@@ -13,9 +16,9 @@ use value::refuse;
 
 pub(super) use value::{Fault, Heap, Pickle, Value};
 
-/// Longest pickle that is looked at. BERT's take 100 KB.
+/// Longest pickle that is read. BERT's take 100 KB.
 pub(super) const MAX_BYTES: u64 = 16 << 20;
-/// Most instructions that are followed. BERT-large takes 15,000.
+/// Most instructions that are executed. BERT-large takes 15,000.
 const MAX_STEPS: usize = 250_000;
 
 /// Read the pickle at the start of `input`.
@@ -89,7 +92,8 @@ mod tests {
 
     #[test]
     fn loops_and_depth_cost_nothing() {
-        // A list that holds itself, and tuples nested as deep as the limits allow: nothing recurses.
+        // A list that holds itself, and tuples nested as deep as the limits allow: nothing
+        // recurses.
         assert!(read(b"]q\x00h\x00a.").is_ok());
         let mut deep = b"N".to_vec();
         deep.extend(std::iter::repeat_n(0x85, MAX_STEPS - 10));

@@ -5,9 +5,9 @@ use crate::model::checkpoint::stored::Dtype;
 /// Why a pickle was not read.
 #[derive(Debug, PartialEq)]
 pub(in crate::model::checkpoint) enum Fault {
-    /// It goes on after the end of the bytes.
+    /// It continues beyond the end of the bytes.
     End,
-    /// It does something that no tensor needs, or makes no sense.
+    /// It does something that no tensor needs, or is malformed.
     Refused(String),
 }
 
@@ -56,7 +56,7 @@ impl Global {
     }
 }
 
-/// A value; what does not fit in a few bytes is in the [`Heap`].
+/// A value; larger ones are in the [`Heap`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::model::checkpoint) enum Value<'a> {
     /// `None`
@@ -79,7 +79,7 @@ pub(in crate::model::checkpoint) enum Value<'a> {
     Storage(usize),
 }
 
-/// Keeps [`Global`] out of what other modules can match on.
+/// Hides [`Global`] from other modules.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::model::checkpoint) struct GlobalRef(pub(super) Global);
 
@@ -90,9 +90,9 @@ pub(in crate::model::checkpoint) struct Storage<'a> {
     pub(in crate::model::checkpoint) dtype: Dtype,
     /// Its name.
     pub(in crate::model::checkpoint) key: &'a str,
-    /// Elements that the whole of it is said to have.
+    /// Its declared number of elements.
     pub(in crate::model::checkpoint) elements: usize,
-    /// The part that is meant, in elements: start and length.
+    /// The part that a view covers, in elements: start and length.
     pub(in crate::model::checkpoint) view: (usize, usize),
 }
 
@@ -109,7 +109,7 @@ pub(in crate::model::checkpoint) struct Tensor<'a> {
     pub(in crate::model::checkpoint) strides: Vec<usize>,
 }
 
-/// What a pickle built.
+/// The objects that a pickle built.
 #[derive(Debug, Default)]
 pub(in crate::model::checkpoint) struct Heap<'a> {
     pub(super) sequences: Vec<Vec<Value<'a>>>,
@@ -157,10 +157,10 @@ impl<'a> Heap<'a> {
 /// A finished pickle.
 #[derive(Debug)]
 pub(in crate::model::checkpoint) struct Pickle<'a> {
-    /// The object it is about.
+    /// Its object.
     pub(in crate::model::checkpoint) root: Value<'a>,
-    /// Everything it refers to.
+    /// All objects that it refers to.
     pub(in crate::model::checkpoint) heap: Heap<'a>,
-    /// Bytes that it took.
+    /// Its length in bytes.
     pub(in crate::model::checkpoint) length: usize,
 }
