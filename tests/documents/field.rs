@@ -146,5 +146,5 @@ fn files_without_documents_are_skipped_in_folders_and_refused_by_name() {
     assert_eq!(found[1], "a document that cannot be read: document 7001 is there twice");
     let options = ReadOptions { skip_errors: true, ..ReadOptions::default() };
     let error = Corpus::read(CorpusKind::Ddi, &[stray], &options).unwrap_err().to_string();
-    assert_eq!(error, "errors: only documents (pubtator, bioc, brat) have it, not ddi");
+    assert_eq!(error, "errors: ddi does not take it; leave it out (it is for pubtator, bioc, brat)");
 }

@@ -212,7 +212,7 @@ def test_corpora_of_documents(encoder: biorel.Encoder, tmp_path: Path) -> None:
     assert table[["entity1", "entity2"]].values.tolist() == [["DRGA", "PGX strongly"]]
     with pytest.raises(biorel.ConfigError, match='"documents" takes Document objects'):
         biorel.load_corpus("documents", DATA / "brat")
-    with pytest.raises(biorel.ConfigError, match="only documents"):
+    with pytest.raises(biorel.ConfigError, match="pairs: ddi does not take it"):
         biorel.load_corpus("ddi", biorel.sample_path("ddi"), pairs=[("a", "b")])
 
 

@@ -142,5 +142,5 @@ def test_what_cannot_be_read_stops_or_is_listed(tmp_path: Path) -> None:
     assert "2" in set(skipped.sentences("all")["document"])
     with pytest.raises(biorel.ConfigError, match="choose raise or skip"):
         biorel.load_corpus("pubtator", tmp_path, errors="ignore")  # type: ignore[arg-type]
-    with pytest.raises(biorel.ConfigError, match="errors: only documents"):
+    with pytest.raises(biorel.ConfigError, match="errors: ddi does not take it"):
         biorel.load_corpus("ddi", biorel.sample_path("ddi"), errors="skip")
