@@ -79,7 +79,11 @@ def configs() -> None:
 def documents() -> None:
     """Of every format, to be written again and to be trained on."""
     found = DATA / "documents"
-    files = [[0, found / "pubtator" / "odd.txt"], [1, found / "bioc" / "export.json"], [2, found / "bioc" / "odd.xml"]]
+    files = [
+        [0, found / "pubtator" / "edge_cases.txt"],
+        [1, found / "bioc" / "export.json"],
+        [2, found / "bioc" / "edge_cases.xml"],
+    ]
     files += [[3, file, file.with_suffix(".txt")] for file in sorted((found / "brat").rglob("*.ann"))]
     for choice, *contents in files:
         seed("documents", choice, *contents)

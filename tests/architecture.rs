@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// From the bottom up; what stands in one row does not know each other.
 const ORDER: &[&[&str]] = &[
     &["error"],
-    &["rng", "config", "atomic", "digest"],
+    &["rng", "config", "atomic", "digest", "named"],
     &["ops", "corpus"],
     &["text"],
     &["encode"],

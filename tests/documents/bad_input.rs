@@ -34,7 +34,7 @@ fn starts(message: &str, expected: &str) {
 
 #[test]
 fn pubtator() {
-    let change = |from, to| changed("pubtator/odd.txt", "a.txt", from, to);
+    let change = |from, to| changed("pubtator/edge_cases.txt", "a.txt", from, to);
     starts(
         &change("\t53\t64\tbrady", "\t54\t65\tbrady"),
         "a.txt:6: document 9000001: a mention has offsets 54-65, which is `radycardia.`, but its text is `bradycardia`",
@@ -64,7 +64,7 @@ fn pubtator() {
 
 #[test]
 fn bioc_xml() {
-    let change = |from, to| changed("bioc/odd.xml", "a.xml", from, to);
+    let change = |from, to| changed("bioc/edge_cases.xml", "a.xml", from, to);
     starts(
         &change("offset=\"49\"", "offset=\"50\""),
         "a.xml:6: document bx1: annotation 4 has offsets 50-54, which is `IN1.`, but its text is `KIN1`",
@@ -149,7 +149,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
     #[test]
     fn damage_is_an_error_and_never_a_panic(at in 0.0..1.0_f64, byte in any::<u8>(), cut in any::<bool>(), which in 0_usize..3) {
-        let (file, name) = [("pubtator/odd.txt", "a.txt"), ("bioc/odd.xml", "a.xml"), ("bioc/export.json", "a.json")][which];
+        let (file, name) = [("pubtator/edge_cases.txt", "a.txt"), ("bioc/edge_cases.xml", "a.xml"), ("bioc/export.json", "a.json")][which];
         let mut content = std::fs::read(data(file)).unwrap();
         let place = ((content.len() - 1) as f64 * at) as usize;
         if cut { content.truncate(place) } else { content[place] = byte }

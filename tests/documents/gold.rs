@@ -63,14 +63,14 @@ fn labels_negative_and_types_can_be_given() {
         pairs: Some(vec![("Chemical".into(), "Chemical".into()), ("Chemical".into(), "Disease".into())]),
         ..ReadOptions::default()
     };
-    let given = corpus(CorpusKind::Pubtator, "pubtator/odd.txt", options.clone());
+    let given = corpus(CorpusKind::Pubtator, "pubtator/edge_cases.txt", options.clone());
     assert_eq!((given.name.as_str(), given.task.negative), ("cdr", Some(0)));
     assert_eq!(given.task.labels, ["no", "CID", "Association"]);
     assert_eq!(pairs(&given, "all").len(), 7, "two pairs of chemicals more");
     let few = ReadOptions { labels: Some(vec!["CID".into()]), ..ReadOptions::default() };
-    let error = Corpus::read(CorpusKind::Pubtator, &[data("pubtator/odd.txt")], &few).unwrap_err().to_string();
+    let error = Corpus::read(CorpusKind::Pubtator, &[data("pubtator/edge_cases.txt")], &few).unwrap_err().to_string();
     assert!(
-        error.contains("odd.txt:23: relation 9000004.R1 has the type `Association`; the labels are none, CID"),
+        error.contains("edge_cases.txt:23: relation 9000004.R1 has the type `Association`; the labels are none, CID"),
         "{error}"
     );
     let wrong = ReadOptions { pairs: options.pairs, ..ReadOptions::default() };

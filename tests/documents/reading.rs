@@ -39,7 +39,7 @@ fn concept(name: &str) -> Argument {
 
 #[test]
 fn pubtator() {
-    let all = documents(&data("pubtator/odd.txt"));
+    let all = documents(&data("pubtator/edge_cases.txt"));
     assert_eq!(all.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["9000001", "9000002", "9000003", "9000004"]);
     is(
         &all[0],
@@ -80,7 +80,7 @@ fn pubtator() {
 
 #[test]
 fn bioc_xml() {
-    let all = documents(&data("bioc/odd.xml"));
+    let all = documents(&data("bioc/edge_cases.xml"));
     assert_eq!(all.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["bx1", "bx2", "bx3"]);
     is(
         &all[0],
@@ -181,8 +181,8 @@ fn brat() {
 #[test]
 fn line_ends_byte_order_marks_gzip_and_byte_offsets() {
     let folder = tempfile::tempdir().unwrap();
-    let plain = documents(&data("pubtator/odd.txt"));
-    let text = std::fs::read_to_string(data("pubtator/odd.txt")).unwrap();
+    let plain = documents(&data("pubtator/edge_cases.txt"));
+    let text = std::fs::read_to_string(data("pubtator/edge_cases.txt")).unwrap();
     let content = |documents: &[Document]| -> Vec<Document> {
         let bare = |one: &Document| Document { origin: Default::default(), ..one.clone() };
         documents.iter().map(bare).collect()

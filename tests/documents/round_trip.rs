@@ -36,8 +36,8 @@ fn again(
 }
 
 const HAND_WRITTEN: [(&str, Format); 5] = [
-    ("pubtator/odd.txt", Format::Pubtator),
-    ("bioc/odd.xml", Format::BiocXml),
+    ("pubtator/edge_cases.txt", Format::Pubtator),
+    ("bioc/edge_cases.xml", Format::BiocXml),
     ("bioc/export.json", Format::BiocJson),
     ("brat/train", Format::Brat),
     ("brat/test", Format::Brat),
@@ -69,7 +69,7 @@ fn every_hand_written_file_comes_back() {
 #[test]
 fn a_relation_is_not_added_to_one_of_two_annotations_of_a_name() {
     for (name, file, format) in
-        [("a.xml", "bioc/odd.xml", Format::BiocXml), ("a.json", "bioc/export.json", Format::BiocJson)]
+        [("a.xml", "bioc/edge_cases.xml", Format::BiocXml), ("a.json", "bioc/export.json", Format::BiocJson)]
     {
         let folder = tempfile::tempdir().unwrap();
         let text = std::fs::read_to_string(data(file)).unwrap();
@@ -114,8 +114,8 @@ fn returns_at_the_end_of_a_pubtator_document_stay() {
 #[test]
 fn the_header_of_a_collection_stays() {
     for (file, format, part) in [
-        ("bioc/odd.xml", Format::BiocXml, "<key>odd.key</key><infon key=\"of\">tests</infon>"),
-        ("bioc/odd.xml", Format::BiocXml, "<!DOCTYPE collection SYSTEM \"BioC.dtd\">"),
+        ("bioc/edge_cases.xml", Format::BiocXml, "<key>odd.key</key><infon key=\"of\">tests</infon>"),
+        ("bioc/edge_cases.xml", Format::BiocXml, "<!DOCTYPE collection SYSTEM \"BioC.dtd\">"),
     ] {
         let read = documents(&data(file));
         let text = write_collection(format, &read[0].origin.header, &[]);
@@ -159,7 +159,7 @@ fn concept_pairs(document: &Document) -> usize {
 
 #[test]
 fn lines_are_one_for_each_relation_of_two_concepts() {
-    let document = &documents(&data("pubtator/odd.txt"))[0];
+    let document = &documents(&data("pubtator/edge_cases.txt"))[0];
     let one = |mentions, probability| Predicted { label: "CID", mentions, probability, model: "m@12" };
     let lines = relation_lines(document, &[one([1, 3], 0.5), one([2, 3], 0.75), one([6, 7], 0.625)], "\n");
     assert_eq!(

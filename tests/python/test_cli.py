@@ -70,8 +70,8 @@ def test_sentences_hold_any_character_and_must_be_utf8(
 ) -> None:
     entities = [{"start": 0, "end": 3, "type": "drug"}, {"start": 10, "end": 13, "type": "drug"}]
     line = json.dumps({"text": "aaa \u2028\x85\x1c\x0bx bbb", "entities": entities}, ensure_ascii=False)
-    (tmp_path / "odd.jsonl").write_text(line + "\n", encoding="utf-8")
-    assert main(["predict", str(saved / "model"), str(tmp_path / "odd.jsonl"), "--format", "jsonl"]) == 0
+    (tmp_path / "edge_cases.jsonl").write_text(line + "\n", encoding="utf-8")
+    assert main(["predict", str(saved / "model"), str(tmp_path / "edge_cases.jsonl"), "--format", "jsonl"]) == 0
     assert json.loads(capsys.readouterr().out)["entity2"] == "bbb"
     (tmp_path / "latin.jsonl").write_bytes(line.encode() + b"\n\xff\n")
     (tmp_path / "deep.jsonl").write_text("[" * 100_000)

@@ -61,7 +61,7 @@ def test_instances_are_marked(ddi: biorel.Corpus, marking: Marking) -> None:
     assert table["id"].is_unique
 
 
-def test_a_discontinuous_mention_is_read_whole(ddi: biorel.Corpus) -> None:
+def test_a_discontinuous_mention_is_read_completely(ddi: biorel.Corpus) -> None:
     mentions = set(ddi.instances("train")["entity2"]) | set(ddi.instances("train")["entity1"])
     assert "peripheral velorin blockers" in mentions
 

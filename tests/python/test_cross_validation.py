@@ -135,7 +135,7 @@ def test_mean_and_pooled(validation: biorel.CrossValidation, aimed: biorel.Corpu
     assert validation.leakage["documents"].tolist() == [0, 0, 0]
 
 
-def test_a_stopped_cross_validation_goes_on(
+def test_a_stopped_cross_validation_resumes(
     aimed: biorel.Corpus,
     encoder: biorel.Encoder,
     validation: biorel.CrossValidation,

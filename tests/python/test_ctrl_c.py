@@ -118,11 +118,11 @@ def test_training(ddi: biorel.Corpus, encoder: biorel.Encoder, interruptions: In
         run = biorel.finetune(ddi, encoder, checkpoint=tmp_path / name / "state", save_steps=2, **settings)
         run.model.save(tmp_path / name / "model")
 
-    for name in ("whole", "stopped"):
+    for name in ("undisturbed", "stopped"):
         (tmp_path / name).mkdir()
-    seconds = timed(lambda: work("whole"))
+    seconds = timed(lambda: work("undisturbed"))
     again_until_it_ends(interruptions, lambda: work("stopped"), seconds, tmp_path / "stopped")
-    assert content(tmp_path / "stopped" / "model") == content(tmp_path / "whole" / "model")
+    assert content(tmp_path / "stopped" / "model") == content(tmp_path / "undisturbed" / "model")
     assert {path.name for path in (tmp_path / "stopped").iterdir()} == {"state", "model"}
 
 
@@ -133,10 +133,10 @@ def test_comparison(ddi: biorel.Corpus, encoder: biorel.Encoder, interruptions: 
         return biorel.compare(ddi, directory=tmp_path / name, encoders=[encoder], **settings).results
 
     wanted: list[pd.DataFrame] = []
-    seconds = timed(lambda: wanted.append(work("whole")))
+    seconds = timed(lambda: wanted.append(work("undisturbed")))
     again_until_it_ends(interruptions, lambda: work("stopped"), seconds, tmp_path / "stopped")
     pd.testing.assert_frame_equal(work("stopped"), wanted[0])
-    assert content(tmp_path / "stopped" / "predictions") == content(tmp_path / "whole" / "predictions")
+    assert content(tmp_path / "stopped" / "predictions") == content(tmp_path / "undisturbed" / "predictions")
 
 
 def sentences(corpus: biorel.Corpus, count: int) -> list[dict[str, Any]]:
@@ -165,9 +165,9 @@ def test_prediction_of_documents(
             run.model, tmp_path / "all.txt", output, format=format, part_documents=3, progress=False
         )
 
-    seconds = timed(lambda: work("whole"))
+    seconds = timed(lambda: work("undisturbed"))
     again_until_it_ends(interruptions, lambda: work("stopped"), seconds, tmp_path / "stopped")
-    assert content(tmp_path / "stopped") == content(tmp_path / "whole")
+    assert content(tmp_path / "stopped") == content(tmp_path / "undisturbed")
 
 
 def test_saving(run: biorel.Run, interruptions: Interruptions, tmp_path: Path) -> None:

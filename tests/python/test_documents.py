@@ -1,4 +1,4 @@
-"""Whole documents in Python: against the `bioc` library, from tables and spaCy, as corpora."""
+"""Documents in Python: against the `bioc` library, from tables and spaCy, as corpora."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def places(document: biorel.Document) -> list[tuple[str, int, int]]:
 
 
 def test_bioc_xml_is_read_as_the_library_reads_it() -> None:
-    with (DATA / "bioc" / "odd.xml").open(encoding="utf-8") as file:
+    with (DATA / "bioc" / "edge_cases.xml").open(encoding="utf-8") as file:
         theirs = {document.id: document for document in biocxml.load(file).documents}
-    ours = {document.id: document for document in biorel.read_documents(DATA / "bioc" / "odd.xml")}
+    ours = {document.id: document for document in biorel.read_documents(DATA / "bioc" / "edge_cases.xml")}
     assert ours.keys() == theirs.keys()
     document = theirs["bx1"]
     found = [
@@ -40,10 +40,10 @@ def test_bioc_xml_is_read_as_the_library_reads_it() -> None:
 
 def test_pubtator_is_read_as_the_library_reads_it() -> None:
     # The library knows neither relations of more columns, nor mentions without an identifier, nor a missing abstract.
-    text = (DATA / "pubtator" / "odd.txt").read_text(encoding="utf-8").split("\n\n")[0]
+    text = (DATA / "pubtator" / "edge_cases.txt").read_text(encoding="utf-8").split("\n\n")[0]
     text = text.replace("Placebol\tChemical\n", "Placebol\tChemical\t-\n")
     [theirs] = pubtator.loads(text)
-    ours = next(biorel.read_documents(DATA / "pubtator" / "odd.txt"))
+    ours = next(biorel.read_documents(DATA / "pubtator" / "edge_cases.txt"))
     assert ours.text == theirs.text.replace("\n", " ")
     assert ours.entities[["start", "end", "text", "type"]].values.tolist() == [
         [one.start, one.end, one.text, one.type] for one in theirs.annotations
@@ -81,8 +81,8 @@ def _parts(document: biorel.Document) -> tuple[object, ...]:
 
 def test_what_is_written_as_it_was_read_is_the_same(tmp_path: Path) -> None:
     for source, target in [
-        ("pubtator/odd.txt", "a.txt"),
-        ("bioc/odd.xml", "a.xml"),
+        ("pubtator/edge_cases.txt", "a.txt"),
+        ("bioc/edge_cases.xml", "a.xml"),
         ("bioc/export.json", "a.json"),
         ("brat/train", "brat"),
     ]:
@@ -205,7 +205,10 @@ def test_corpora_of_documents(encoder: biorel.Encoder, tmp_path: Path) -> None:
     assert brat.statistics()["lost"].tolist() == [1, 0]
     given = biorel.load_corpus("pubtator", DATA / "pubtator", negative="no", pairs=[("Chemical", "Disease")])
     assert given.labels == ["no", "Association", "CID"]
-    assert biorel.load_corpus("bioc", DATA / "bioc" / "odd.xml").labels == ["none", "binds", "inhibits", "three"][:3]
+    assert (
+        biorel.load_corpus("bioc", DATA / "bioc" / "edge_cases.xml").labels
+        == ["none", "binds", "inhibits", "three"][:3]
+    )
     run = biorel.finetune(brat, encoder, max_length=96, max_steps=2, progress=False)
     run.model.save(tmp_path / "model")
     table = biorel.predict_documents(biorel.load(tmp_path / "model"), DATA / "brat" / "test")

@@ -95,7 +95,7 @@ def test_directories_that_hold_no_encoder(tmp_path: Path) -> None:
         biorel.load_encoder(encoder)
 
 
-def test_damaged_encoders(tmp_path: Path) -> None:
+def test_corrupt_encoders(tmp_path: Path) -> None:
     wrong = write_encoder(tmp_path / "shape", encoder__layer__0__output__dense__weight=np.ones((3, 3), np.float32))
     with pytest.raises(biorel.CheckpointError, match="shape") as raised:
         biorel.load_encoder(wrong)

@@ -167,7 +167,7 @@ biorel.compare(biorel.load_sample("aimed"), encoders=[sys.argv[1]], seeds=[1, 2]
 
 def test_killed_at_any_moment_it_comes_to_the_same(encoder: biorel.Encoder, tmp_path: Path) -> None:
     numbers = random.Random(11)
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    killed, whole = tmp_path / "killed", tmp_path / "undisturbed"
     settings = {"max_length": 96, "max_steps": 20, "learning_rate": 1e-3, "progress": False}
     grid = {"encoders": [encoder.name], "seeds": [1, 2], "folds": 2}
     kills = 0

@@ -87,7 +87,7 @@ def test_a_saved_model_moves(
     pd.testing.assert_frame_equal(moved, expected, rtol=1e-3, atol=1e-5)
 
 
-def test_a_stopped_run_goes_on_to_the_same_bits(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_to_the_same_bits(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
     class Stop(biorel.Callback):
         def on_step(self, row: dict[str, float]) -> None:
             if row["step"] == 4:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 
-def test_a_corpus_arrives_whole(ddi: biorel.Corpus) -> None:
+def test_a_corpus_is_pickled_completely(ddi: biorel.Corpus) -> None:
     again = pickle.loads(pickle.dumps(ddi))
     assert again._core.hash == ddi._core.hash
     assert again.name == ddi.name
@@ -66,7 +66,7 @@ def test_another_version_is_refused(kind: str, ddi: biorel.Corpus, run: biorel.R
         type(given).__new__(type(given)).__setstate__(state)
 
 
-def test_a_damaged_corpus_is_refused(ddi: biorel.Corpus) -> None:
+def test_a_corrupt_corpus_is_refused(ddi: biorel.Corpus) -> None:
     content = ddi._core.to_bytes()
     with pytest.raises(biorel.CorpusError, match="was not written by this version"):
         biorel._biorel.Corpus.from_bytes(content[:-10])

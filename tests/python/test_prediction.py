@@ -168,7 +168,7 @@ def test_shards_share_the_documents(
         stream(model, folder, tmp_path / "other", shard=(3, 2))
 
 
-def test_many_files_are_dealt_out_whole(model: biorel.RelationModel, expected: pd.DataFrame, tmp_path: Path) -> None:
+def test_many_files_are_sharded_by_file(model: biorel.RelationModel, expected: pd.DataFrame, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for number, document in enumerate(documents()):
         biorel.write_documents([document], tmp_path / "in" / f"{number:02}.txt")
@@ -183,7 +183,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("moment", range(1, 14, 2))
 @pytest.mark.parametrize("place", ["write", "rename", "errors", "line"])
-def test_stopped_anywhere_it_goes_on(  # noqa: PLR0917
+def test_it_resumes_wherever_it_was_stopped(  # noqa: PLR0917
     model: biorel.RelationModel,
     folder: Path,
     expected: pd.DataFrame,
@@ -272,7 +272,7 @@ def test_killed_and_called_again_it_gives_the_same_bytes(
 ) -> None:
     saved = tmp_path / "tiny"
     model.save(saved)
-    assert start(saved, larger, tmp_path / "whole").wait() == 0
+    assert start(saved, larger, tmp_path / "undisturbed").wait() == 0
     output = tmp_path / "killed"
     moments = random.Random(7)
     for _ in range(KILLS):
@@ -289,11 +289,11 @@ def test_killed_and_called_again_it_gives_the_same_bytes(
     def content(directory: Path) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in (directory / "relations").iterdir()}
 
-    assert content(output) == content(tmp_path / "whole")
+    assert content(output) == content(tmp_path / "undisturbed")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_ctrl_c_leaves_a_state_that_goes_on(model: biorel.RelationModel, larger: Path, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_a_state_that_resumes(model: biorel.RelationModel, larger: Path, tmp_path: Path) -> None:
     saved = tmp_path / "tiny"
     model.save(saved)
     # A shell starts what runs in its background with SIGINT ignored, and its children inherit that.
@@ -478,7 +478,7 @@ def test_a_file_that_breaks_off_or_vanishes_is_one_error(
     assert found.documents >= 20
 
 
-def test_a_full_disk_stops_the_run_and_it_goes_on(
+def test_a_full_disk_stops_the_run_and_it_resumes(
     model: biorel.RelationModel, folder: Path, expected: pd.DataFrame, tmp_path: Path
 ) -> None:
     resource = pytest.importorskip("resource", reason="limits of file sizes are POSIX's")

@@ -103,7 +103,7 @@ def test_a_comparison_comes_to_the_same(
     assert again.trials["status"].tolist() == ["finished"] * 4
 
 
-def test_a_failed_trial_is_recorded_and_the_others_go_on(
+def test_a_failed_trial_is_recorded_and_the_others_continue(
     cluster: Any, ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path
 ) -> None:
     settings = SETTINGS | {"max_steps": 2, "max_length": 10, "too_long": "error"}

@@ -103,7 +103,7 @@ def test_a_column_has_as_many_decimals_in_every_row() -> None:
     assert lines[-3:] == ["| 0.50 | 0.5000 |", "| 61.25 | 0.0612 |", "|  | 0.0000 |"]
 
 
-def test_an_interrupted_call_goes_on(
+def test_an_interrupted_call_resumes(
     made: biorel.Reproduction, samples: dict[str, biorel.Corpus], options: dict[str, Any]
 ) -> None:
     path = made.directory / "runs" / "ddi" / "trials.jsonl"

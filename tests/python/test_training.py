@@ -234,7 +234,7 @@ def test_a_corpus_without_a_train_split_says_what_to_do(encoder: biorel.Encoder)
     assert "F1 of the positive class `positive`" in run.scores.protocol
 
 
-def test_a_stopped_run_goes_on_to_the_same_bits(
+def test_a_stopped_run_resumes_to_the_same_bits(
     ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Impatient(tqdm):  # type: ignore[type-arg]
@@ -244,7 +244,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
             return super().update(n)
 
     state = tmp_path / "state"
-    short(ddi, encoder, max_steps=12).model.save(tmp_path / "whole")
+    short(ddi, encoder, max_steps=12).model.save(tmp_path / "undisturbed")
     with monkeypatch.context() as patch:
         patch.setattr(progress, "tqdm", Impatient)
         with pytest.raises(biorel.TrainingInterrupted) as stopped:
@@ -254,7 +254,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     run = short(ddi, encoder, max_steps=12, checkpoint=state)
     assert run.history["step"].tolist() == list(range(1, 13))
     run.model.save(tmp_path / "resumed")
-    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "resumed")]
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("undisturbed", "resumed")]
     assert files[0] == files[1]
     with pytest.raises(biorel.ConfigError, match="other settings"):
         short(ddi, encoder, max_steps=13, checkpoint=state)
