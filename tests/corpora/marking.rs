@@ -67,7 +67,7 @@ fn names_are_read_and_written() {
         assert_eq!(marking.to_string().parse::<Marking>().unwrap(), marking);
     }
     let error = "anonymised".parse::<Marking>().unwrap_err().to_string();
-    assert_eq!(error, "marking: `anonymised` is not a marking; choose one of typed, blue, markers");
+    assert_eq!(error, "marking: `anonymised` is unknown; choose one of typed, blue, markers");
 }
 
 #[test]
