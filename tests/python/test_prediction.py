@@ -460,7 +460,7 @@ def test_a_file_that_breaks_off_or_vanishes_is_one_error(
         (source / name).write_bytes((folder / name).read_bytes())
     packed = gzip.compress((folder / "a.txt").read_bytes())
     (source / "b.txt.gz").write_bytes(packed[: len(packed) // 2])
-    (source / "bb.txt").write_text("gone soon")
+    (source / "bb.txt").write_text("7|t|Gone soon.\n7|a|\n")
     lock = PredictionDirectory.locked
 
     def locked_then_gone(self: PredictionDirectory) -> Any:
