@@ -24,7 +24,7 @@ ABOUT: dict[str, Any] = {
     "version": "0.1.0",
     "task": {"name": "mine", "labels": ["no", "yes"], "negative": 0, "candidates": {"rules": [[["a"], ["b"]]]}},
     "marking": "typed",
-    "training": {"head": "cls", "max_length": 96, "precision": "f32"},
+    "training": {"head": "cls", "max_length": 96, "precision": "f32", "warmup_ratio": 0.1},
     "encoder": "biobert",
     "data": "0" * 64,
     "steps": 4,
