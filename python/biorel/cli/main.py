@@ -369,7 +369,7 @@ def _finetune(options: argparse.Namespace) -> None:
 
 
 def _report(report: dict[str, Any]) -> list[str]:
-    """Where the weights came from, in words."""
+    """Describe where the weights came from."""
     lines = [f"encoder: {len(report['used'])} tensors of {report['path']} ({report['format']})"]
     for kind, what in (
         ("unused", "in the file and not used"),

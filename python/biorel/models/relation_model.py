@@ -485,7 +485,7 @@ def load(
     ConfigError
         When it is neither a directory nor a model of the hub that can be fetched; the message says why.
     CheckpointError
-        When it is not a relation model, or damaged; the message names the file or tensor.
+        When it is not a relation model, or corrupt; the message names the file or tensor.
 
     Examples
     --------

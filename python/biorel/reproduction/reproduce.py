@@ -1,4 +1,4 @@
-"""The paper's tables and figures, made again and put beside the printed ones."""
+"""Reproduce the paper's tables and figures, next to the printed ones."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ PRESETS = {
 
 
 class Reproduction:
-    """What was made again. Made by ``reproduce``.
+    """Reproduced tables and figures. Returned by ``reproduce``.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Reproduction:
         By name: ``table1``, ``table3``, ...
     directory : pathlib.Path
         Where it lies: ``report.html``, which needs no other file, ``report.md``, one CSV file per table, the pictures,
-        and a run directory per corpus, from which an interrupted call goes on.
+        and a run directory per corpus, from which an interrupted call resumes.
     """
 
     def __init__(self, report: Report, directory: Path) -> None:

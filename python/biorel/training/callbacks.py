@@ -29,7 +29,7 @@ class Callback:
     """What a fine-tuning tells; override what you need.
 
     All methods are called in the thread that called ``finetune``. An exception that one raises stops the training
-    within a step and comes out of ``finetune``. A run that goes on from a state file tells only what is new: its
+    within a step and comes out of ``finetune``. A run that resumes from a checkpoint reports only what is new: its
     first step then has a higher number.
     """
 
