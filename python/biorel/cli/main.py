@@ -31,7 +31,8 @@ from biorel.models.encoder import load_encoder
 from biorel.models.relation_model import load
 from biorel.prediction.documents import DocumentPredictions, predict_documents
 from biorel.prediction.output_directory import FORMATS, json_lines
-from biorel.reproduction.reproduce import PRESETS, reproduce
+from biorel.reproduction.reproduce import reproduce
+from biorel.reproduction.study import PRESETS
 from biorel.training.callbacks import MLflow, TensorBoard, WandB
 from biorel.training.finetune import finetune
 from biorel.training.run import TrainingInterrupted

@@ -1,1 +1,1 @@
-"""The paper's tables and figures, computed again."""
+"""The paper's tables and figures, reproduced."""

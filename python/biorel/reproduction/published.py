@@ -19,7 +19,7 @@ class Figures(NamedTuple):
 # The paper's name of each corpus's task.
 TASKS = {"aimed": "PPI", "ddi": "DDI", "chemprot": "ChemProt"}
 
-# Our name of each head to the paper's of the model.
+# Our name of each head: the paper's name of the model.
 MODELS = {
     "cls": "BioBERT",
     "lstm": "+LSTM_LL",
@@ -90,7 +90,7 @@ ENCODERS = {
     },
 }
 
-# Table I, with the two rows that are swapped in print put right: pairs of each split. Of PPI (AIMed) it has the total.
+# Table I: pairs of each split, with the two rows corrected that are swapped in print; for PPI (AIMed) only the total.
 PAIRS = {
     "aimed": {"all": 5_834},
     "ddi": {"train": 18_779, "dev": 7_244, "test": 5_761},
@@ -106,8 +106,8 @@ STEMS = {
 # Fig. 4: the stems compared between related and unrelated pairs.
 COMPARED = {"aimed": ["associ", "interact"], "ddi": ["decreas", "inhibit"], "chemprot": ["stimul", "regul"]}
 
-# Words that state a relation, as Porter stems: what the corpora's annotation guidelines name when they define their
-# relations, and derivations of these. Drawn up for this project, before any model was looked at; the paper has no list.
+# Porter stems of words that state a relation: those that the corpora's annotation guidelines use to define their
+# relations, and derivations of these. Compiled for this project before looking at any model; the paper has no list.
 TRIGGERS = {
     "aimed": frozenset(
         """interact bind bound associ complex heterodim homodim dimer form recruit phosphoryl activ inhibit regul

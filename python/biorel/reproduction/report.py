@@ -1,4 +1,4 @@
-"""A report of tables and pictures: Markdown, CSV, and one HTML file that needs no other."""
+"""A report of tables and figures: Markdown, CSV, and one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ img { background: white; max-width: 100% }
 
 @dataclass
 class Section:
-    """A title, what must be known to read what follows, tables by name, pictures by name, and HTML by name."""
+    """A title, notes, and tables, pictures and HTML by name."""
 
     title: str
     notes: list[str]
@@ -44,7 +44,7 @@ class Section:
 
 
 class Report:
-    """Sections below a title and a few sentences."""
+    """A title, a few sentences, and sections."""
 
     def __init__(self, title: str, head: list[str], sections: list[Section]) -> None:
         self.title = title
@@ -53,7 +53,7 @@ class Report:
         self._svg = {name: _svg(axes) for part in sections for name, axes in part.pictures.items()}
 
     def markdown(self) -> str:
-        """All tables; pictures are named."""
+        """The report with all tables, and links to the pictures."""
         lines = [f"# {self.title}", "", " ".join(self.head), ""]
         for section in self.sections:
             lines += [f"## {section.title}", ""]
@@ -67,7 +67,7 @@ class Report:
         return "\n".join(lines).rstrip() + "\n"
 
     def html_body(self) -> str:
-        """HTML without its head, as a notebook shows it."""
+        """The body of the HTML page, which notebooks display."""
         parts = [f"<h1>{html.escape(self.title)}</h1>", f"<p>{html.escape(' '.join(self.head))}</p>"]
         for section in self.sections:
             parts.append(f"<h2>{html.escape(section.title)}</h2>")
@@ -82,7 +82,7 @@ class Report:
         return "\n".join(parts)
 
     def html(self) -> str:
-        """A whole page."""
+        """The complete HTML page."""
         title = html.escape(self.title)
         head = (
             f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title}</title><style>{_STYLE}</style>"
@@ -104,18 +104,18 @@ class Report:
 
 
 def _text(table: pd.DataFrame) -> pd.DataFrame:
-    """Every cell as it is to be read."""
+    """Format every cell."""
     return pd.DataFrame({name: _column(table[name].tolist()) for name in table.columns})
 
 
 def _column(values: list[Any]) -> list[str]:
-    """Fractions with as many decimals in every row: two in percent or minutes, four in shares."""
+    """Format a column; all fractions have the same number of decimals: four if all are below 1, else two."""
     fractions = [abs(value) for value in values if isinstance(value, float) and not pd.isna(value)]
     return [_cell(value, 2 if max(fractions, default=0) >= 1 else 4) for value in values]
 
 
 def _html(table: pd.DataFrame) -> str:
-    """With spaces for the underscores of the headings, so that long ones break."""
+    """The table in HTML; headings have spaces for underscores, so that long ones wrap."""
     return _text(table).rename(columns=lambda name: str(name).replace("_", " ")).to_html(index=False, border=0)
 
 
@@ -130,7 +130,7 @@ def _cell(value: Any, decimals: int) -> str:
 
 
 def _svg(axes: Axes) -> str:
-    """The picture on white, so that it is legible on any page, without what comes before its <svg>."""
+    """The picture as an <svg> element, on white, so that it is legible on any page."""
     figure: Any = axes.figure
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
