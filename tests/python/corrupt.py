@@ -17,7 +17,7 @@ from random import Random
 from typing import Any
 
 import biorel
-from biorel.cli.main import _parse, main
+from biorel.cli.main import main, parse
 from edge_case_texts import EDGE_CASES
 
 PIECES = [
@@ -137,7 +137,7 @@ def config(files: Files, numbers: Random) -> None:
     path.write_bytes(corrupt(CONFIG.encode(), numbers))
     # argparse refuses a value with SystemExit.
     with contextlib.suppress(biorel.BiorelError, SystemExit), contextlib.redirect_stderr(io.StringIO()):
-        _parse(["finetune", "ddi", "corpus", "--config", str(path)])
+        parse(["finetune", "ddi", "corpus", "--config", str(path)])
 
 
 def stream(files: Files, numbers: Random) -> None:

@@ -113,11 +113,18 @@ def test_bad_input_exits_with_1_and_one_line(
     assert "Traceback" not in captured.err
 
 
-def test_a_command_that_is_not_understood_exits_with_2() -> None:
+def test_an_invalid_command_exits_with_2() -> None:
     for arguments in (["finetun"], ["finetune", "ddi"], ["finetune", "ddi", SAMPLE, "--learning-rat", "1"], []):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         assert stopped.value.code == 2
+
+
+def test_errors_show_the_usage_of_their_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["predict", "model", "--bogus"], ["predict", "model", "a", "b"], ["predict"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert capsys.readouterr().err.startswith("usage: biorel predict [-h]")
 
 
 def test_a_configuration_file(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,14 +150,14 @@ def test_a_configuration_file(saved: Path, tmp_path: Path, capsys: pytest.Captur
         """
     )
     model = tmp_path / "model"
-    typed = ["--learning-rate", "1e-4", "--output", str(model), "--class-weights", "effect=3", "--no-bias-correction"]
+    options = ["--learning-rate", "1e-4", "--output", str(model), "--class-weights", "effect=3", "--no-bias-correction"]
     assert main(["finetune", "--config", str(config), "--output", str(tmp_path / "first"), "--learning-rate", "1"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[0])["class"] == "false"
     training = biorel.load(tmp_path / "first").card["training"]
     assert (training["head"], training["adam_beta1"], training["bias_correction"]) == ("cls", 0.8, True)
     assert training["class_weights"] == [1.0, 1.0, 2.0, 1.0, 0.5]
-    # What is typed comes first.
-    assert main(["finetune", "--config", str(config), *typed]) == 0
+    # The command line takes precedence.
+    assert main(["finetune", "--config", str(config), *options]) == 0
     training = biorel.load(model).card["training"]
     assert (training["learning_rate"], training["bias_correction"]) == (1e-4, False)
     assert training["class_weights"] == [1.0, 1.0, 3.0, 1.0, 1.0]
@@ -168,11 +175,11 @@ def test_a_configuration_file(saved: Path, tmp_path: Path, capsys: pytest.Captur
         ("path = []", "path must have at least one"),
         ("format = 'xlsx'", "format must be one of table, tsv, csv, jsonl"),
         ("no-progress = 'yes'", "no-progress must be true or false"),
-        ("class-weights = ['effect:2']", "class_weights: `effect:2` is neither balanced nor"),
+        ("class-weights = ['effect:2']", "class_weights: `effect:2` is neither `balanced` nor"),
         ("[class-weights]\neffect = 'much'", "class-weights.effect must be a number"),
     ],
 )
-def test_a_configuration_file_that_is_wrong(
+def test_errors_of_a_configuration_file(
     text: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "run.toml"

@@ -546,7 +546,7 @@ def test_the_command_line(
     for wrong, message in [
         ([], "give either sentences (JSON lines) or --input"),
         (["x.jsonl", *documents_in], "give either sentences (JSON lines) or --input"),
-        (documents_in, "say with --output in which directory"),
+        (documents_in, "name the directory for the relations with --output"),
         ([*documents_in, *output, "--shard", "1of2"], "shard: `1of2` is not of the form 3/10"),
         ([*documents_in, *output, "--type", "Drug"], "type: `Drug` is not of the form THEIRS=OURS"),
         ([*documents_in, *output, "--format", "csv"], "format: `csv` is unknown; choose one of jsonl, tsv"),

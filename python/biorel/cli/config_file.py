@@ -1,14 +1,14 @@
-"""Options of the command line from a TOML file: its keys are the options' names, and an unknown one is an error."""
+"""Options from a TOML file. Its keys are the names of a command's options; unknown keys are errors."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from biorel.cli.options import Repeated
 from biorel.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -17,30 +17,16 @@ else:
     import tomli as tomllib
 
 
-class Repeated(argparse.Action):
-    """Like argparse's ``append``, but what is typed replaces the default rather than being added to it."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        """Add one value."""
-        before = getattr(namespace, self.dest)
-        setattr(namespace, self.dest, [values] if before is self.default else [*before, values])
-
-
 def read_config(path: Path, command: argparse.ArgumentParser) -> None:
-    """Make the file's values the defaults of a command's options.
+    """Make the values of a file the defaults of a command's options.
 
     Parameters
     ----------
     path : Path
-        A TOML file, such as ``head = "lstm"`` or ``learning-rate = 5e-5`` in a line; ``_`` does as well as ``-``.
+        A TOML file with lines such as ``head = "lstm"`` and ``learning-rate = 5e-5``; ``learning_rate`` is the same
+        key.
     command : argparse.ArgumentParser
-        Whose options they are. What the file has need not be typed.
+        The command. Options that the file sets are no longer required on the command line.
 
     Raises
     ------

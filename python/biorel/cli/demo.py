@@ -1,14 +1,18 @@
-"""What ``biorel demo`` and ``make demo`` show: the whole way on the synthetic sample, in a few minutes on a laptop."""
+"""``biorel demo`` and ``make demo``: from a corpus to stems on the synthetic sample, in a few minutes on a laptop."""
 
 from __future__ import annotations
 
+import argparse
+
 import pandas as pd
+from biorel.cli.options import Commands, add_command
+from biorel.cli.output import say
 from biorel.data.sample import load_sample
 from biorel.interpretation.stems import top_stems
 from biorel.training.finetune import finetune
 from biorel.training.run import Run
 
-# Sentences that are in no split of the sample; the names are as invented as there.
+# Sentences that are in no split of the sample. Their names are invented, too.
 SENTENCES = [
     ("Tamoquidol increases the plasma concentration of brelozine.", ["Tamoquidol", "brelozine"]),
     ("Patients who take tamoquidol should avoid brelozine.", ["tamoquidol", "brelozine"]),
@@ -18,6 +22,20 @@ SENTENCES = [
     ),
     ("Tamoquidol did not change the clearance of brelozine.", ["Tamoquidol", "brelozine"]),
 ]
+
+
+def add_demo(commands: Commands) -> None:
+    """Add the command ``demo``."""
+    parser = add_command(commands, "demo", _demo, "fine-tune on the synthetic sample and show the results")
+    parser.add_argument("--max-steps", type=int, help="stop after this many steps")
+    parser.add_argument("--output", metavar="DIR", help="directory for the model")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    run = run_demo(max_steps=options.max_steps)
+    if options.output:
+        run.model.save(options.output)
+        say(f"model saved to {options.output}")
 
 
 def demo_sentences() -> list[dict[str, object]]:
@@ -31,12 +49,12 @@ def demo_sentences() -> list[dict[str, object]]:
 
 
 def run_demo(*, max_steps: int | None = None) -> Run:
-    """Fine-tune the attention head on the synthetic sample and print what a researcher would look at.
+    """Fine-tune the attention head on the synthetic sample and print scores, predictions and stems.
 
     Parameters
     ----------
     max_steps : int, optional
-        Stop after this many steps; for a quick look.
+        Stop after this many steps, for a quick run.
 
     Returns
     -------
@@ -54,7 +72,7 @@ def run_demo(*, max_steps: int | None = None) -> Run:
     _show(corpus.statistics()[["split", "documents", "sentences", "pairs", *corpus.labels]])
 
     print("\nFine-tuning the attention head on MiniLM ...")
-    # Far from the paper's settings (2e-5, 10 epochs): few short sentences want a higher rate and fewer passes.
+    # Not the paper's settings (2e-5, 10 epochs): few short sentences need a higher rate and fewer passes.
     run = finetune(corpus, "minilm", head="attention", learning_rate=2e-4, epochs=5, max_steps=max_steps)
     print()
     _show(run.epochs.round(3))

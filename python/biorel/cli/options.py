@@ -1,0 +1,102 @@
+"""Options that several commands share, and how a command is added."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from biorel._biorel import CORPORA
+from biorel.cli.output import say
+from biorel.data.corpus import Corpus, load_corpus
+from biorel.models.relation_model import RelationModel, load
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+class Repeated(argparse.Action):
+    """Like argparse's ``append``, but values on the command line replace the default instead of being added to it."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Add one value."""
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [values] if before is self.default else [*before, values])
+
+
+def add_command(
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], None], text: str
+) -> argparse.ArgumentParser:
+    """A new command, which `run` executes."""
+    parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    parser.set_defaults(run=run)
+    text = "TOML file of options; options on the command line take precedence"
+    parser.add_argument("--config", metavar="FILE", help=text)
+    return parser
+
+
+def add_corpus(parser: argparse.ArgumentParser) -> None:
+    """The arguments that `read_corpus` reads."""
+    parser.add_argument("corpus", help=f"format: {', '.join(CORPORA)}")
+    parser.add_argument("path", nargs="+", help="folder, file(s) or .zip")
+    parser.add_argument("--splits", help="ddi: full or blue")
+    text = "pubtator, bioc, brat: raise stops at an unreadable document, skip reports it (default: raise)"
+    parser.add_argument("--errors", choices=["raise", "skip"], default="raise", help=text)
+
+
+def read_corpus(options: argparse.Namespace) -> Corpus:
+    """The corpus of the command line; what its reader left out or changed goes to standard error."""
+    corpus = load_corpus(options.corpus, options.path, splits=options.splits, errors=options.errors)
+    for line in corpus.summary:
+        say(line)
+    return corpus
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The arguments that `load_model` reads."""
+    parser.add_argument("model", help="directory of a saved model")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
+    parser.add_argument("--precision", default="auto", help="auto, f32 or bf16 (default: auto)")
+    parser.add_argument("--threads", type=int, help="processor threads (default: all)")
+
+
+def load_model(options: argparse.Namespace) -> RelationModel:
+    """The model of the command line."""
+    return load(options.model, device=options.device, precision=options.precision, threads=options.threads)
+
+
+def add_split(parser: argparse.ArgumentParser) -> None:
+    """Which split of the corpus."""
+    parser.add_argument("--split", default="test", help="split of the corpus (default: test)")
+
+
+def add_encoder(parser: argparse.ArgumentParser) -> None:
+    """Which encoder is fine-tuned."""
+    parser.add_argument("--encoder", default="minilm", help="alias, hub id or directory (default: minilm)")
+
+
+def add_folds(parser: argparse.ArgumentParser) -> None:
+    """How a corpus is divided into folds."""
+    text = "number of folds (default: 10 in cross-validation, or as many as the corpus defines)"
+    parser.add_argument("--folds", type=int, help=text)
+    text = "what stays in one fold: document, given (the corpus's own folds) or instance"
+    parser.add_argument("--by", help=text)
+    parser.add_argument("--fold-seed", type=int, default=1, help="seed of the folds (default: 1)")
+
+
+def add_execution(parser: argparse.ArgumentParser, what: str) -> None:
+    """Where trials or folds run, and how many of them concurrently."""
+    parser.add_argument("--jobs", type=int, metavar="N", help=f"run N {what} concurrently (default: 1)")
+    text = f"where {what} run: local, or ray for a cluster (default: local)"
+    parser.add_argument("--engine", choices=["local", "ray"], default="local", help=text)
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """The format of the table on standard output."""
+    text = "format of the output (default: table)"
+    parser.add_argument("--format", choices=["table", "tsv", "csv", "jsonl"], default="table", help=text)

@@ -1,0 +1,47 @@
+"""What the command line writes: tables to standard output or a file, messages to standard error."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+from biorel._files import atomic_write
+from biorel.errors import ConfigError
+from biorel.evaluation.scores import Scores
+from biorel.prediction.output_directory import json_lines
+
+
+def print_table(table: pd.DataFrame, style: str) -> None:
+    """Print a table: aligned, or as ``tsv``, ``csv`` or ``jsonl``; scores come with their protocol."""
+    if style == "table":
+        print(table.to_string(index=False, na_rep=""))
+        if isinstance(table, Scores):
+            print(table.protocol)
+    else:
+        print(_text(table, style), end="")
+        if isinstance(table, Scores):
+            say(table.protocol)
+
+
+def check_suffix(path: str | None, option: str) -> None:
+    """Raise ConfigError for a file of a format that `write_table` does not write, before hours of work."""
+    if path is not None and Path(path).suffix not in (".tsv", ".csv", ".jsonl"):
+        raise ConfigError(f"{option}: `{path}` must end in .tsv, .csv or .jsonl", option)
+
+
+def write_table(table: pd.DataFrame, path: str) -> None:
+    """Write a table in the format of the file's suffix."""
+    atomic_write(Path(path), _text(table, Path(path).suffix[1:]))
+    say(f"written: {path}")
+
+
+def say(message: str) -> None:
+    """Print a message to standard error."""
+    print(message, file=sys.stderr)
+
+
+def _text(table: pd.DataFrame, style: str) -> str:
+    if style == "jsonl":
+        return json_lines(table)
+    return str(table.to_csv(index=False, sep="," if style == "csv" else "\t"))

@@ -1,0 +1,89 @@
+"""Options for the settings of training, derived from the signature and the docstring of ``finetune``."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+from collections.abc import Iterable
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from biorel.errors import ConfigError
+from biorel.training.finetune import finetune
+
+_PARAMETERS = inspect.signature(finetune).parameters
+# Parameters of `finetune` that are no settings: the commands have arguments of their own for them.
+_ARGUMENTS = ("corpus", "encoder", "train", "test", "callbacks", "progress")
+SETTINGS = [name for name in _PARAMETERS if name not in _ARGUMENTS]
+# With folds or several heads the training checkpoints are in the experiment's directory.
+COMPARE_SETTINGS = [name for name in SETTINGS if name not in ("checkpoint", "head", "seed")]
+# A fold has no split to evaluate on while training.
+FOLD_SETTINGS = [
+    name for name in SETTINGS if name not in ("checkpoint", "dev", "eval_steps", "patience", "load_best_model")
+]
+
+
+def add_settings(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
+    """Options for settings: type and default from `finetune`'s signature, help from its docstring."""
+    hints = get_type_hints(finetune)
+    texts = _descriptions()
+    for name in names:
+        default = _PARAMETERS[name].default
+        choices = _choices(hints[name])
+        text = f"{texts[name]}: {', '.join(choices)}" if choices else texts[name]
+        if name == "class_weights":
+            option: dict[str, Any] = {"nargs": "+", "metavar": "LABEL=WEIGHT"}
+            text = "weights of labels in the loss, or balanced"
+        else:
+            option = _option(hints[name])
+        text = text if default in (None, False) else f"{text} (default: {default})"
+        parser.add_argument(f"--{name.replace('_', '-')}", default=default, help=text.replace("%", "%%"), **option)
+    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+
+
+def settings_from(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
+    """The values of the named options, as functions such as `finetune` take them."""
+    values = {name: getattr(options, name) for name in names}
+    weights = values.get("class_weights")
+    if isinstance(weights, list):
+        values["class_weights"] = "balanced" if weights == ["balanced"] else dict(map(_label_weight, weights))
+    return values
+
+
+def _label_weight(text: str) -> tuple[str, float]:
+    label, _, weight = text.rpartition("=")
+    try:
+        return label, float(weight)
+    except ValueError:
+        message = f"class_weights: `{text}` is neither `balanced` nor a label with its weight, such as mechanism=2.5"
+        raise ConfigError(message, "class_weights") from None
+
+
+def _option(hint: Any) -> dict[str, Any]:
+    """What argparse needs to know about a type. The allowed values are checked with the setting, not here."""
+    kinds = get_args(hint) or (hint,)
+    if bool in kinds:
+        return {"action": argparse.BooleanOptionalAction}
+    return {"type": next((kind for kind in (int, float) if kind in kinds), str)}
+
+
+def _choices(hint: Any) -> list[str]:
+    """The strings that a type allows, where it lists them."""
+    if get_origin(hint) is Literal:
+        return list(get_args(hint))
+    return [choice for kind in get_args(hint) for choice in _choices(kind)]
+
+
+def _descriptions() -> dict[str, str]:
+    """The first sentence about each parameter of `finetune`, from its docstring."""
+    texts: dict[str, str] = {}
+    name = ""
+    for line in inspect.cleandoc(finetune.__doc__ or "").splitlines():
+        if match := re.match(r"(\w+) : ", line):
+            name = match[1]
+        elif line.startswith("    ") and name:
+            texts[name] = f"{texts.get(name, '')} {line.strip()}".strip()
+        elif not line.startswith(" "):
+            name = ""
+    first = {name: re.split(r"(?<=[a-z0-9`)])[.;:] ", text)[0].rstrip(".:") for name, text in texts.items()}
+    return {name: text.replace("`", "") for name, text in first.items()}

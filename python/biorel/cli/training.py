@@ -1,0 +1,81 @@
+"""The command that trains: ``finetune``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from biorel.cli.options import Commands, Repeated, add_command, add_corpus, add_encoder, add_format, read_corpus
+from biorel.cli.output import check_suffix, print_table, say, write_table
+from biorel.cli.settings import SETTINGS, add_settings, settings_from
+from biorel.models.encoder import load_encoder
+from biorel.training.callbacks import MLflow, TensorBoard, WandB
+from biorel.training.finetune import finetune
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands of this file."""
+    text = "fine-tune an encoder on a corpus, score it, save the model"
+    parser = add_command(commands, "finetune", _finetune, text)
+    add_corpus(parser)
+    add_encoder(parser)
+    parser.add_argument("--output", metavar="DIR", help="directory for the model")
+    parser.add_argument("--train", action=Repeated, metavar="SPLIT", help="split to train on; may be repeated")
+    parser.add_argument("--test", metavar="SPLIT", help="split to score (default: test)")
+    text = "write the predictions on the test split (.tsv, .csv, .jsonl)"
+    parser.add_argument("--predictions", metavar="FILE", help=text)
+    text = "write the loss, the learning rate, ... of each step (.tsv, .csv, .jsonl)"
+    parser.add_argument("--history", metavar="FILE", help=text)
+    text = "write the scores on the dev split during training (.tsv, .csv, .jsonl)"
+    parser.add_argument("--evaluations", metavar="FILE", help=text)
+    parser.add_argument("--tensorboard", metavar="DIR", help="log to TensorBoard")
+    parser.add_argument("--mlflow", metavar="EXPERIMENT", help="log to MLflow")
+    parser.add_argument("--wandb", metavar="PROJECT", help="log to Weights & Biases")
+    text = "casing of the encoder, where its files do not define it"
+    parser.add_argument("--casing", choices=["cased", "uncased"], help=text)
+    text = "score fold N and train on the others, for a corpus without a train split"
+    parser.add_argument("--fold", type=int, metavar="N", help=text)
+    add_settings(parser, SETTINGS)
+    add_format(parser)
+
+
+def _finetune(options: argparse.Namespace) -> None:
+    for option in ("predictions", "history", "evaluations"):
+        check_suffix(getattr(options, option), option)
+    corpus = read_corpus(options)
+    if options.fold is not None:
+        corpus = corpus.fold(options.fold)
+    settings = settings_from(options, SETTINGS)
+    splits: dict[str, Any] = {"train": options.train or "train"} | ({"test": options.test} if options.test else {})
+    trackers = [(options.tensorboard, TensorBoard), (options.mlflow, MLflow), (options.wandb, WandB)]
+    callbacks = [make(where) for where, make in trackers if where is not None]
+    encoder = load_encoder(options.encoder, casing=options.casing)
+    run = finetune(corpus, encoder, **splits, **settings, callbacks=callbacks, progress=not options.no_progress)
+    for line in [*_describe_report(run.report), f"trained in {run.settings['precision']}"]:
+        say(line)
+    if options.output:
+        run.save(options.output)
+        say(f"model saved to {options.output}")
+    if options.history:
+        write_table(run.history, options.history)
+    if options.evaluations:
+        write_table(run.evaluations, options.evaluations)
+    if run.test is None:
+        say("the corpus has no test split; nothing was scored")
+        return
+    if options.predictions:
+        write_table(run.predictions(), options.predictions)
+    print_table(run.scores, options.format)
+
+
+def _describe_report(report: dict[str, Any]) -> list[str]:
+    """Describe where the weights came from."""
+    lines = [f"encoder: {len(report['used'])} tensors of {report['path']} ({report['format']})"]
+    for kind, what in (
+        ("unused", "in the file but not used"),
+        ("missing", "not in the file and not needed"),
+        ("initialised", "newly initialised"),
+    ):
+        if report[kind]:
+            lines.append(f"encoder: {what}: {', '.join(report[kind])}")
+    return lines
