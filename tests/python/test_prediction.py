@@ -308,7 +308,7 @@ def test_ctrl_c_leaves_a_state_that_resumes(model: biorel.RelationModel, larger:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert b"call it again" in said
+    assert b"run the same command again" in said
     done = lines(tmp_path / "out")
     assert 3 <= done < 80
     assert main(command[3:]) == 0

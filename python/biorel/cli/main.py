@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except KeyboardInterrupt:
         if getattr(options, "input", None):
-            say("stopped; the same command resumes it")
+            say("stopped; run the same command again to resume")
         return 130
     except BrokenPipeError:
         # The reader of our output has gone; there is no one to report to.
