@@ -48,21 +48,21 @@ def test_a_runs_card_has_its_scores_and_settings(run: biorel.Run, tmp_path: Path
     [f1] = [result for result in card.data.eval_results if result.metric_type == "f1"]
     assert f1.metric_value == pytest.approx(headline["f1"], abs=1e-6)
     assert f1.dataset_type == "ddi"
-    for said in (
+    for expected in (
         run.scores.protocol,
         run.model.card["data"],
         "| learning_rate | 0.001 |",
         "Optimizer steps: 4",
         "`mechanism`",
-        f"large products in {run.settings['precision']}",
+        f"large matrix products in {run.settings['precision']}",
         "linear rise over the first 0.1 of the steps, then linear fall from the peak to 0",
         'model = biorel.load("ddi-attention")',
     ):
-        assert said in text, said
+        assert expected in text, expected
     assert biorel.load(tmp_path / "ddi-attention").labels == run.model.labels
 
 
-def test_the_three_lines_run(run: biorel.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_runs(run: biorel.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run.save(tmp_path / "saved")
     monkeypatch.chdir(tmp_path)
     [code] = re.findall(r"```python\n(.*?)```", (tmp_path / "saved" / "README.md").read_text("utf-8"), re.DOTALL)
@@ -73,22 +73,22 @@ def test_the_three_lines_run(run: biorel.Run, tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", ["ddi", "aimed", "chemprot"])
-def test_no_text_of_the_corpus_is_in_it(name: str, encoder: biorel.Encoder, tmp_path: Path) -> None:
+def test_the_card_has_no_text_of_the_corpus(name: str, encoder: biorel.Encoder, tmp_path: Path) -> None:
     corpus = biorel.load_sample(name)
     part = corpus if "train" in corpus.splits else corpus.fold(0)
     run = biorel.finetune(part, encoder, max_length=96, max_steps=1, progress=False)
     run.save(tmp_path / "model")
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
     words = re.findall(r"\w+", card.lower())
-    said = {tuple(words[at : at + 4]) for at in range(len(words))}
+    in_card = {tuple(words[at : at + 4]) for at in range(len(words))}
     for split in part.splits:
         for text in part.instances(split)["text"]:
             found = re.findall(r"\w+", text.lower())
-            shared = {tuple(found[at : at + 4]) for at in range(len(found) - 3)} & said
+            shared = {tuple(found[at : at + 4]) for at in range(len(found) - 3)} & in_card
             assert not shared, (text, shared)
 
 
-def test_spread_is_reported(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+def test_scores_of_several_runs_are_reported(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
     comparison = biorel.compare(
         ddi,
         directory=tmp_path / "runs",
@@ -119,7 +119,7 @@ def test_spread_is_reported(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_pat
     assert "2 folds by document" in text
 
 
-def test_a_score_never_stands_alone(run: biorel.Run, tmp_path: Path) -> None:
+def test_scores_need_their_protocol(run: biorel.Run, tmp_path: Path) -> None:
     for scores in (pd.DataFrame({"class": ["micro"], "f1": [0.9]}), [{"f1": 0.9}]):
         with pytest.raises(biorel.ConfigError, match="protocol"):
             run.model.save(tmp_path / "model", scores=scores)
@@ -146,7 +146,7 @@ def test_a_loaded_model_keeps_its_card(run: biorel.Run, tmp_path: Path) -> None:
         biorel.load(tmp_path / "first")
 
 
-def test_base_model_is_an_id_of_the_hub_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_base_model_is_an_id_of_the_hub_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models" / "mine").mkdir(parents=True)
     for encoder, wanted in (
@@ -182,7 +182,7 @@ def test_base_model_is_an_id_of_the_hub_or_nothing(tmp_path: Path, monkeypatch: 
         "",
     ],
 )
-def test_odd_names_stay_what_they_are(name: str) -> None:
+def test_yaml_and_markdown_escape_names(name: str) -> None:
     task = {**ABOUT["task"], "name": name, "labels": [name, "other"]}
     scores = biorel.Scores({"class": [name, "micro"], "f1": [0.5, 0.25]})
     scores.attrs["protocol"] = f"micro-F1 {name}"
@@ -200,7 +200,7 @@ def test_odd_names_stay_what_they_are(name: str) -> None:
 
 
 class FakeApi:
-    """What the hub is asked for; the folder is read while it is there."""
+    """Records requests to the hub, with the uploaded files."""
 
     calls: ClassVar[list[tuple[str, dict[str, Any]]]] = []
     files: ClassVar[dict[str, bytes]] = {}
@@ -239,7 +239,7 @@ def test_a_model_is_pushed(run: biorel.Run, monkeypatch: pytest.MonkeyPatch, tmp
     card = FakeApi.files["README.md"].decode()
     assert front_matter(card)["license"] == "mit"
     assert run.scores.protocol in card
-    # A model that was saved, its card edited, and pushed later says the name under which it is found.
+    # The card of a saved model names the repository to which it is pushed later.
     biorel.load(tmp_path / "model").push_to_hub("me/other")
     assert 'model = biorel.load("me/other")' in FakeApi.files["README.md"].decode()
     FakeApi.error = PermissionError("403 forbidden")
@@ -298,7 +298,7 @@ print(json.dumps(found))
     assert "training.log" not in fetched
 
 
-def test_a_path_is_never_looked_for_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_not_requested_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for place in (tmp_path / "none", Path("models/none"), "./models/none", "none", "a/b/c", str(tmp_path / "none")):
         with pytest.raises(FileNotFoundError):

@@ -1,20 +1,24 @@
-"""The model card: a README.md that says what a model is, how it was made and scored, and how it is used.
+"""The model card: a README.md with a model's task, usage, scores, training and limits.
 
-Its front matter has the fields that the Hugging Face hub reads. Nothing of the text of a corpus stands in it: labels,
-types of entities, hashes and numbers do.
+``model_card.md`` is the template of its body. Its front matter has the fields that the Hugging Face hub reads. It has
+labels, entity types, hashes and numbers, but no text of a corpus.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import Any, TypeAlias
 
 import pandas as pd
+import yaml
 from biorel._tables import markdown_table, markdown_text
 from biorel.errors import ConfigError
 from biorel.evaluation.scores import MEASURES
@@ -25,7 +29,7 @@ ReportedScores: TypeAlias = "pd.DataFrame | Sequence[pd.DataFrame]"
 
 MINILM_HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
 LONGEST_CARD = 4 << 20  # bytes
-# The tasks of the published corpora, which are in English; what language a user's own table is in only the user knows.
+# The tasks of the published corpora, which are in English. The language of a user's own table is not known.
 TASKS = {
     "ppi": "protein-protein interactions",
     "ddi": "drug-drug interactions",
@@ -34,7 +38,7 @@ TASKS = {
 MARKINGS = {
     "typed": "each of the two entities is replaced by the tag of its type (`@DRUG$`)",
     "blue": "the two entities are replaced by tags, by the rules of the BLUE benchmark",
-    "markers": "the two entities stay and stand between markers",
+    "markers": "each of the two entities is kept, between markers",
 }
 _LOADING = re.compile(r"^model = biorel\.load\(.*\)", re.MULTILINE)
 
@@ -47,20 +51,20 @@ def write_card(
     scores: ReportedScores | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> str:
-    """The text of a model card.
+    """Write a model card.
 
     Parameters
     ----------
     about : mapping
         ``RelationModel.card``.
     name : str
-        What ``biorel.load`` takes: a directory's name, or ``owner/name``.
+        The argument of ``biorel.load``: a directory's name, or ``owner/name``.
     headline : str
-        The row of a table of scores that the task goes by.
+        The row of a table of scores by which the task is reported.
     scores : DataFrame or sequence of DataFrame, optional
         Tables with their protocol in ``attrs``.
     metadata : mapping, optional
-        Fields of the front matter, instead of or besides ours.
+        Fields of the front matter, which replace or add to the others.
 
     Returns
     -------
@@ -69,19 +73,14 @@ def write_card(
     """
     tables = _tables(scores)
     front = _front_matter(about, name, [_metrics(table, about, headline) for table in tables])
-    for field, value in (metadata or {}).items():
-        try:
-            json.dumps(value)
-        except (TypeError, ValueError) as error:
-            raise ConfigError(f"metadata: `{field}` cannot be written as YAML ({error})", "metadata") from None
-        front[field] = value
+    front |= {field: _plain(field, value) for field, value in (metadata or {}).items()}
     front = {field: value for field, value in front.items() if value is not None}
-    parts = ["---", *_yaml(front), "---", "", *_body(about, name, tables, front)]
-    return "\n".join(parts) + "\n"
+    fields = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=math.inf)
+    return f"---\n{fields}---\n\n{_body(about, name, tables, front)}"
 
 
 def read_card(directory: Path) -> str | None:
-    """The README of a model's directory, if there is one; it is for people, and never keeps a model from being used."""
+    """The README of a model's directory, if there is one. A bad one is no error: the model does not need it."""
     readme = directory / CARD
     if not readme.is_file():
         return None
@@ -104,7 +103,7 @@ def _tables(scores: ReportedScores | None) -> list[pd.DataFrame]:
         if not isinstance(table, pd.DataFrame) or not table.attrs.get("protocol"):
             message = (
                 "scores: must be tables with their protocol, such as run.scores, comparison.results or "
-                "cross_validation.scores; a score without its protocol says nothing"
+                "cross_validation.scores"
             )
             raise ConfigError(message, "scores")
     return tables
@@ -112,9 +111,15 @@ def _tables(scores: ReportedScores | None) -> list[pd.DataFrame]:
 
 def _front_matter(about: Mapping[str, Any], name: str, metrics: list[list[dict[str, Any]]]) -> dict[str, Any]:
     task = about["task"]["name"]
-    data = {"name": task, "type": task}
-    kind = {"type": "text-classification", "name": "relation extraction"}
-    results = [{"task": kind, "dataset": data, "metrics": found} for found in metrics if found]
+    results = [
+        {
+            "task": {"type": "text-classification", "name": "relation extraction"},
+            "dataset": {"name": task, "type": task},
+            "metrics": found,
+        }
+        for found in metrics
+        if found
+    ]
     return {
         "language": "en" if task in TASKS else None,
         "license": None,
@@ -128,7 +133,7 @@ def _front_matter(about: Mapping[str, Any], name: str, metrics: list[list[dict[s
 
 
 def base_model(encoder: str) -> str | None:
-    """The encoder's id on the hub, where its name has one: a directory of this machine has none."""
+    """The encoder's id on the hub, if it has one; a local directory has none."""
     if encoder == "minilm":
         return MINILM_HUB_ID
     if encoder in ALIASES:
@@ -139,7 +144,7 @@ def base_model(encoder: str) -> str | None:
 
 
 def _metrics(table: pd.DataFrame, about: Mapping[str, Any], headline: str) -> list[dict[str, Any]]:
-    """The figures that the hub shows: of the headline row, of the mean, of this model's head."""
+    """The scores that the hub shows: of the headline row, the mean over folds, or this model's head."""
     if "class" in table.columns:
         rows = table[table["class"] == headline]
     elif "over" in table.columns:
@@ -158,88 +163,65 @@ def _metrics(table: pd.DataFrame, about: Mapping[str, Any], headline: str) -> li
     ]
 
 
-def _body(about: Mapping[str, Any], name: str, tables: list[pd.DataFrame], front: Mapping[str, Any]) -> list[str]:
+def _body(about: Mapping[str, Any], name: str, tables: list[pd.DataFrame], front: Mapping[str, Any]) -> str:
     task, training = about["task"], about["training"]
-    what = TASKS.get(task["name"], "relations between two entities of a sentence")
     encoder = (
-        front.get("base_model") or f"a directory of the author, `{markdown_text(os.path.basename(about['encoder']))}`"
+        front.get("base_model")
+        or f"a local directory of the author, `{markdown_text(os.path.basename(about['encoder']))}`"
     )
-    negative = None if task["negative"] is None else task["labels"][task["negative"]]
-    lines = [
-        f"# {markdown_text(Path(name).name)}",
-        "",
-        f"A classifier of {what} in biomedical sentences, fine-tuned with biorel {about['version']}: BERT with the "
-        f"head `{training['head']}` of Su & Vijay-Shanker (BIBM 2020).",
-        "",
-        "## How to use it",
-        "",
-        "```python",
-        "import biorel",
-        "",
-        f"model = biorel.load({json.dumps(name)})",
-        f"model.predict([{_example(task)}])",
-        "```",
-        "",
-        "The entities are given, with their types and their characters in the sentence; the model decides about every "
-        "pair of them. `biorel.load_encoder` and transformers' `AutoModel` open the same directory as an encoder.",
-        "",
-        "## What it decides",
-        "",
-        f"Labels: {', '.join(f'`{markdown_text(label)}`' for label in task['labels'])}."
-        + ("" if negative is None else f" `{markdown_text(negative)}` means that the sentence states no relation."),
-        "",
-        *(_pair_line(rule) for rule in task["candidates"]["rules"]),
-        f"Marking: `{about['marking']}`, {MARKINGS[about['marking']]}.",
-        "",
-        "## Scores",
-        "",
-    ]
-    for table in tables:
-        rows = ([_cell(value) for value in row] for row in table.itertuples(index=False))
-        lines += [f"{markdown_text(table.attrs['protocol'])}.", "", *markdown_table(table.columns, rows), ""]
+    values = {
+        "title": markdown_text(Path(name).name),
+        "what": TASKS.get(task["name"], "relations between two entities of a sentence"),
+        "version": about["version"],
+        "head": training["head"],
+        "name": json.dumps(name),
+        "example": _example(task),
+        "labels": _code(task["labels"]),
+        "negative": "",
+        "pairs": "".join(map(_pair_rule, task["candidates"]["rules"])),
+        "marking": about["marking"],
+        "marking_rule": MARKINGS[about["marking"]],
+        "scores": "\n\n".join(map(_score_table, tables)),
+        "encoder": encoder,
+        "data": "hash unknown",
+        "steps": f"{about['steps']:,}",
+        "warmup_ratio": f"{training['warmup_ratio']:g}",
+        "decay": "linear fall from the peak to 0",
+        "precision": training["precision"],
+        "settings": "\n".join(f"| {setting} | {markdown_text(_value(value))} |" for setting, value in training.items()),
+        "max_length": training["max_length"],
+        "licence": "Not stated. The terms of the encoder and of the training data apply to distribution.",
+    }
+    if task["negative"] is not None:
+        values["negative"] = f" {_code([task['labels'][task['negative']]])} means that the sentence states no relation."
     if not tables:
-        lines += ["None were given when the model was saved (`model.save(..., scores=run.scores)`).", ""]
-    lines += [
-        "## How it was made",
-        "",
-        f"- Encoder: {encoder}",
-        f"- Training data: SHA-256 `{about['data']}` of what was trained on (texts, entities, labels, in order)"
-        if about["data"]
-        else "- Training data: its hash is not known",
-        f"- Optimizer steps: {about['steps']:,}",
-        f"- Learning rate: linear rise over the first {training['warmup_ratio']:g} of the steps, then "
-        + ("BERT's `lr (1 - t / T)`" if training.get("compat") == "su2020" else "linear fall from the peak to 0"),
-        f"- Numbers: large products in {training['precision']}, everything else in f32",
-        "",
-        "| setting | value |",
-        "|---|---|",
-        *(f"| {setting} | {markdown_text(_value(value))} |" for setting, value in training.items()),
-        "",
-        "## Limits",
-        "",
-        "- It reads one sentence at a time, and does not find entities itself.",
-        f"- It reads at most {training['max_length']} word pieces of a sentence, in windows around the two entities.",
-        "- It has learned the annotation rules, the domain and the errors of its training data. Scores on that corpus "
-        "say little about other texts.",
-        "- Its probabilities are not calibrated.",
-        "- What it finds is what a sentence seems to say, not what is true. It is not for decisions about patients.",
-        "",
-        "## Licence",
-        "",
-        f"`{markdown_text(str(front['license']))}`."
-        if front.get("license")
-        else "Not stated. The terms of the encoder and of the training data bind whoever passes the model on.",
-    ]
-    return lines
+        values["scores"] = "None were passed when the model was saved (`model.save(..., scores=run.scores)`)."
+    if about["data"]:
+        values["data"] = f"SHA-256 `{about['data']}` of the training instances (texts, entities, labels, in order)"
+    if training.get("compat") == "su2020":
+        values["decay"] = "BERT's `lr (1 - t / T)`"
+    if front.get("license"):
+        values["licence"] = f"{_code([str(front['license'])])}."
+    template = Template(files("biorel.models").joinpath("model_card.md").read_text(encoding="utf-8"))
+    return template.substitute(values)
 
 
-def _pair_line(rule: Sequence[Sequence[str]]) -> str:
-    first, second = (", ".join(f"`{markdown_text(kind)}`" for kind in kinds) for kinds in rule)
-    return f"Pairs: a first entity of type {first}; a second of type {second}.\n"
+def _code(names: Sequence[str]) -> str:
+    return ", ".join(f"`{markdown_text(name)}`" for name in names)
+
+
+def _pair_rule(rule: Sequence[Sequence[str]]) -> str:
+    return f"Pairs: a first entity of type {_code(rule[0])}; a second of type {_code(rule[1])}.\n\n"
+
+
+def _score_table(table: pd.DataFrame) -> str:
+    rows = ([_cell(value) for value in row] for row in table.itertuples(index=False))
+    lines = [f"{markdown_text(table.attrs['protocol'])}.", "", *markdown_table(table.columns, rows)]
+    return "\n".join(lines)
 
 
 def _example(task: Mapping[str, Any]) -> str:
-    """A call with invented entities of types that the model knows."""
+    """A sentence with invented entities of types that the model knows."""
     rules = task["candidates"]["rules"]
     kinds = [rules[0][0][0], rules[0][1][0]] if rules and all(rules[0]) else ["TYPE", "TYPE"]
     text = "Aaa increases the level of bbb."
@@ -258,37 +240,9 @@ def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _yaml(value: Any, indent: int = 0) -> list[str]:
-    """Mappings, lists and scalars in YAML's block form; written here because it needs no package."""
-    pad = "  " * indent
-    lines = []
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            nested = isinstance(inner, (Mapping, list, tuple)) and len(inner)
-            lines += [f"{pad}{_scalar(str(key))}:" + ("" if nested else f" {_scalar(inner)}")]
-            if nested:
-                lines += _yaml(inner, indent + 1)
-    else:
-        for inner in value:
-            if isinstance(inner, (Mapping, list, tuple)) and len(inner):
-                first, *rest = _yaml(inner, indent + 1)
-                lines += [f"{pad}- {first.lstrip()}", *rest]
-            else:
-                lines.append(f"{pad}- {_scalar(inner)}")
-    return lines
-
-
-def _scalar(value: Any) -> str:
-    """A scalar; a JSON string is one of YAML too, but for characters that YAML does not let stand as they are."""
-    plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z][A-Za-z0-9_./-]*", value)
-    # Words that YAML reads as something else are quoted too.
-    if plain and value.lower() not in ("null", "true", "false", "yes", "no", "on", "off", "y", "n"):
-        return str(value)
-    text = json.dumps(value, ensure_ascii=False)
-    return re.sub(
-        r"[^\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]", _escape, text
-    )
-
-
-def _escape(found: re.Match[str]) -> str:
-    return f"\\U{ord(found.group()):08x}"
+def _plain(field: str, value: Any) -> Any:
+    """The value in Python's plain types, which is what YAML can express."""
+    try:
+        return json.loads(json.dumps(value))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"metadata: `{field}` cannot be written as YAML ({error})", "metadata") from None
