@@ -1,4 +1,4 @@
-"""The choice of a device where there is no GPU; tests/python/test_gpu.py is where there is one."""
+"""The choice of a device without a GPU; `test_gpu.py` has the tests with one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from biorel.models.devices import choose
 NO_GPU = not biorel.devices().query("device != 'cpu'")["available"].any()
 
 
-def test_the_processor_is_always_there() -> None:
+def test_the_processor_is_always_listed() -> None:
     devices = biorel.devices()
     assert devices.columns.tolist() == ["device", "name", "memory", "available", "reason"]
     processor = devices.iloc[0]
@@ -19,12 +19,12 @@ def test_the_processor_is_always_there() -> None:
     assert processor["name"]
     assert processor["memory"] > 2**28
     assert processor["available"]
-    # What cannot be used says why, and only that.
+    # Only unusable devices have a reason.
     assert ((devices["reason"] == "") == devices["available"]).all()
 
 
 @pytest.mark.skipif(not NO_GPU, reason="there is a GPU")
-def test_a_gpu_that_cannot_be_used_says_why(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+def test_the_error_for_an_unusable_gpu_says_why(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
     reason = biorel.devices().iloc[1]["reason"]
     for call in (
         lambda: biorel.finetune(ddi, encoder, device="cuda:1", progress=False),

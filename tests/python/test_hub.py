@@ -1,4 +1,4 @@
-"""Encoders by name: the real huggingface_hub against a small hub on this machine."""
+"""Encoders by name: the real huggingface_hub against a small local hub."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """Serves folders as models, as the hub does, and writes down what was asked for."""
+    """Serves folders as models, as the hub does, and records the requests."""
 
     def __init__(self) -> None:
         self.models: dict[str, Path] = {}
-        self.asked: list[str] = []
-        self.cut: str | None = None  # a file whose transfer breaks off in the middle
+        self.requests: list[str] = []
+        self.cut: str | None = None  # a file whose transfer stops in the middle
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -44,7 +44,7 @@ class Hub:
 
     def answer(self, request: BaseHTTPRequestHandler, *, body: bool) -> None:
         path = request.path.split("?")[0].strip("/")
-        self.asked.append(f"{request.command} {path}")
+        self.requests.append(f"{request.command} {path}")
         for hub_id, folder in self.models.items():
             if path in (f"api/models/{hub_id}", f"api/models/{hub_id}/revision/main"):
                 files = [{"rfilename": str(p.relative_to(folder))} for p in sorted(folder.rglob("*")) if p.is_file()]
@@ -80,7 +80,7 @@ class Hub:
 def hub(tmp_path: Path) -> Iterator[Hub]:
     hub = Hub()
     folder = write_encoder(tmp_path / "published")
-    (folder / "flax_model.msgpack").write_bytes(b"another form of the weights")
+    (folder / "flax_model.msgpack").write_bytes(b"another format of the weights")
     (folder / "pytorch_model.bin").write_bytes(b"a third one")
     (folder / "README.md").write_text("# A model")
     (folder / "onnx").mkdir()
@@ -95,7 +95,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 
 
 def load(name: str, tmp_path: Path, url: str, **environment: str) -> str:
-    """What a fresh Python with this cache says of `load_encoder(name)`: the encoder, or its error."""
+    """The output of `load_encoder(name)` in a new process with this cache: the encoder, or its error."""
     code = f"""
 import biorel
 try:
@@ -110,60 +110,60 @@ except biorel.BiorelError as error:
     return done.stdout.strip()
 
 
-def test_a_model_is_fetched_once(hub: Hub, tmp_path: Path) -> None:
-    said = load("tiny/bert", tmp_path, hub.url)
-    assert said.startswith("Encoder('tiny/bert', 2 layers x 32")
-    files = {line.rsplit("/", 1)[1] for line in hub.asked if "/resolve/" in line}
+def test_a_model_is_downloaded_once(hub: Hub, tmp_path: Path) -> None:
+    output = load("tiny/bert", tmp_path, hub.url)
+    assert output.startswith("Encoder('tiny/bert', 2 layers x 32")
+    files = {line.rsplit("/", 1)[1] for line in hub.requests if "/resolve/" in line}
     assert files == {"config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors"}
-    hub.asked.clear()
-    assert load("tiny/bert", tmp_path, hub.url) == said
-    assert hub.asked == []
-    # Offline, what is in the cache is there, and what is not says so.
-    assert load("tiny/bert", tmp_path, hub.url, HF_HUB_OFFLINE="1") == said
+    hub.requests.clear()
+    assert load("tiny/bert", tmp_path, hub.url) == output
+    assert hub.requests == []
+    # Offline, the cached model loads, and the error for another one says why.
+    assert load("tiny/bert", tmp_path, hub.url, HF_HUB_OFFLINE="1") == output
     message = load("other/bert", tmp_path, hub.url, HF_HUB_OFFLINE="1")
     assert message.startswith(
         "ConfigError encoder: `other/bert` is not a directory here, and other/bert is not complete"
     )
     assert "OfflineModeIsEnabled" in message
     assert "give its directory" in message
-    assert hub.asked == []
+    assert hub.requests == []
 
 
 def test_an_incomplete_cache_is_completed(hub: Hub, tmp_path: Path) -> None:
     hub.cut = "model.safetensors"
     message = load("tiny/bert", tmp_path, hub.url)
-    assert "tiny/bert is not complete in the cache, and cannot be fetched" in message
+    assert "tiny/bert is not complete in the cache, and cannot be downloaded" in message
     hub.cut = None
     assert load("tiny/bert", tmp_path, hub.url).startswith("Encoder('tiny/bert'")
-    # A file that was deleted from the cache, with its link left behind.
+    # A file was deleted from the cache, but not the link to it.
     [link] = (tmp_path / "home").rglob("snapshots/*/vocab.txt")
     link.resolve().unlink()
     assert load("tiny/bert", tmp_path, hub.url).startswith("Encoder('tiny/bert'")
     hub.server.shutdown()
     link.unlink()
     hub.server.server_close()
-    assert "cannot be fetched" in load("tiny/bert", tmp_path, hub.url)
+    assert "cannot be downloaded" in load("tiny/bert", tmp_path, hub.url)
 
 
-def test_what_the_hub_refuses_is_said_in_words(hub: Hub, tmp_path: Path) -> None:
+def test_errors_of_the_hub_are_explained(hub: Hub, tmp_path: Path) -> None:
     message = load("tiny/bort", tmp_path, hub.url)
     assert "the hub has no model tiny/bort, or it is private" in message
     assert "tiny/bert has no revision `v2` on the hub" in load("tiny/bert@v2", tmp_path, hub.url)
     assert load("tiny/bert@main", tmp_path, hub.url).startswith("Encoder('tiny/bert@main'")
-    assert "not a name that the hub could have" in load("tiny/be rt", tmp_path, hub.url)
+    assert "not a valid name on the hub" in load("tiny/be rt", tmp_path, hub.url)
     (hub.models["tiny/bert"] / "config.json").rename(tmp_path / "config.json")
-    message = load("tiny/bert", tmp_path / "anew", hub.url)
+    message = load("tiny/bert", tmp_path / "empty", hub.url)
     assert message.startswith("CheckpointError tiny/bert holds no config.json or bert_config.json")
 
 
-def test_an_alias_carries_its_casing(hub: Hub, tmp_path: Path) -> None:
+def test_an_alias_defines_the_casing(hub: Hub, tmp_path: Path) -> None:
     message = load("biobert", tmp_path, hub.url)
     assert message.startswith("CheckpointError")
     assert "casing `cased` was asked for, but the pieces of the vocabulary are uncased" in message
-    assert any(line.endswith("dmis-lab/biobert-v1.1/resolve/main/vocab.txt") for line in hub.asked)
+    assert any(line.endswith("dmis-lab/biobert-v1.1/resolve/main/vocab.txt") for line in hub.requests)
 
 
-def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_huggingface_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for name in ("scibert", "allenai/scibert_scivocab_uncased"):
         with pytest.raises(biorel.ConfigError, match=r'pip install "biorel\[hub\]"') as raised:
@@ -171,7 +171,7 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
         assert raised.value.field == "encoder"
 
 
-def test_one_form_of_the_weights_is_chosen() -> None:
+def test_one_format_of_the_weights_is_chosen() -> None:
     always = ["config.json", "vocab.txt"]
     shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"]
     torch = ["pytorch_model.bin"]

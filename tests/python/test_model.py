@@ -35,7 +35,7 @@ def test_every_typed_pair_is_predicted(run: biorel.Run) -> None:
     assert (probabilities.idxmax(axis=1).str.removeprefix("p_") == table["relation"]).all()
 
 
-def test_the_same_alone_and_among_others(run: biorel.Run) -> None:
+def test_other_sentences_do_not_affect_a_prediction(run: biorel.Run) -> None:
     others = [{"text": "a b " * n, "entities": [{"start": 0, "end": 1, "type": "drug"}] * 2} for n in range(1, 12)]
     alone = run.model.predict([SENTENCE])
     among = run.model.predict([*others, SENTENCE, *others])
@@ -43,7 +43,7 @@ def test_the_same_alone_and_among_others(run: biorel.Run) -> None:
     pd.testing.assert_frame_equal(alone, among, rtol=0, atol=1e-5)
 
 
-def test_a_dataframe_will_do(run: biorel.Run) -> None:
+def test_sentences_as_a_dataframe(run: biorel.Run) -> None:
     pd.testing.assert_frame_equal(run.model.predict(pd.DataFrame([SENTENCE])), run.model.predict([SENTENCE]))
 
 
@@ -55,7 +55,7 @@ def test_nothing_to_predict(run: biorel.Run) -> None:
         assert list(table.columns) == list(columns)
 
 
-def test_types_that_the_model_does_not_know(run: biorel.Run) -> None:
+def test_unknown_types(run: biorel.Run) -> None:
     entities = [*SENTENCE["entities"], {"start": 0, "end": 4, "type": "disease"}]
     with pytest.warns(UserWarning, match="1 of type 'disease'"):
         table = run.model.predict([SENTENCE | {"entities": entities}])
@@ -78,7 +78,7 @@ def test_types_that_the_model_does_not_know(run: biorel.Run) -> None:
         ("ab", "must be a dict"),
     ],
 )
-def test_sentences_that_cannot_be_used(run: biorel.Run, sentence: Any, words: str) -> None:
+def test_errors_of_sentences(run: biorel.Run, sentence: Any, words: str) -> None:
     with pytest.raises(biorel.CorpusError, match=words):
         run.model.predict([sentence])
 
@@ -97,7 +97,7 @@ def test_a_saved_model_is_the_same_model(run: biorel.Run, tmp_path: Path) -> Non
     assert loaded.card == run.model.card
     assert loaded.card["training"]["learning_rate"] == 1e-3
     assert len(loaded.card["data"]) == 64
-    # What transformers looks for.
+    # What transformers reads.
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["architectures"] == ["BertModel"]
     assert config["id2label"]["0"] == "false"
@@ -118,7 +118,7 @@ def test_saving_again_replaces_an_earlier_model_and_nothing_else(run: biorel.Run
         run.model.save(tmp_path / "file" / "model")
 
 
-def test_directories_that_hold_no_model(run: biorel.Run, tmp_path: Path) -> None:
+def test_directories_without_a_model(run: biorel.Run, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         biorel.load(tmp_path / "nowhere")
     with pytest.raises(biorel.CheckpointError, match="not a model that biorel saved"):

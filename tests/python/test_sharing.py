@@ -36,7 +36,7 @@ def front_matter(card: str) -> dict[str, Any]:
     return dict(yaml.safe_load(card.split("---\n")[1]))
 
 
-def test_a_runs_card_has_its_scores_and_settings(run: biorel.Run, tmp_path: Path) -> None:
+def test_the_card_of_a_run_has_its_scores_and_settings(run: biorel.Run, tmp_path: Path) -> None:
     run.save(tmp_path / "ddi-attention", metadata={"license": "cc-by-nc-4.0", "datasets": ["me/corpus"]})
     text = (tmp_path / "ddi-attention" / "README.md").read_text(encoding="utf-8")
     card = huggingface_hub.ModelCard(text)
@@ -251,7 +251,7 @@ def test_a_model_is_pushed(run: biorel.Run, monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(FakeApi, "error", None)
 
 
-def test_without_the_library(run: biorel.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_huggingface_hub(run: biorel.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(biorel.ConfigError, match=r'pip install "biorel\[hub\]"') as raised:
         run.model.push_to_hub("me/model")
@@ -293,9 +293,9 @@ print(json.dumps(found))
     assert model == repr(run.model)
     assert bert.startswith("CheckpointError me/bert holds no biorel.json: it is not a relation model")
     assert none.startswith("ConfigError directory: `me/none` is not a directory here, and the hub has no model me/none")
-    fetched = {line.rsplit("/", 1)[1] for line in hub.asked if line.startswith("GET me/ddi/resolve")}
-    assert {"biorel.json", "README.md", "model.safetensors", "config.json"} <= fetched
-    assert "training.log" not in fetched
+    downloaded = {line.rsplit("/", 1)[1] for line in hub.requests if line.startswith("GET me/ddi/resolve")}
+    assert {"biorel.json", "README.md", "model.safetensors", "config.json"} <= downloaded
+    assert "training.log" not in downloaded
 
 
 def test_paths_are_not_requested_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from biorel import _biorel
 from biorel._pickling import VERSION, check_version
 from biorel._types import By, Marking, PathLike
 from biorel.data.documents import Document
+from biorel.data.labelled import Labelled
 from biorel.errors import ConfigError, CorpusError
 
 
@@ -22,11 +23,13 @@ def check_corpus(corpus: object) -> None:
         raise TypeError(f"corpus must be a Corpus, not {kind}; read it with biorel.load_corpus(name, path)")
 
 
-class Corpus:
+class Corpus(Labelled):
     """A corpus in memory: its task, its splits, and what happened while it was read.
 
     Made by ``load_corpus``. It does not change; ``divide`` and ``fold`` give new ones.
     """
+
+    _core: _biorel.Corpus
 
     def __init__(self, core: _biorel.Corpus, rows: pd.Index | None = None) -> None:
         self._core = core
@@ -48,16 +51,6 @@ class Corpus:
     def name(self) -> str:
         """``aimed``, ``ddi``, ``chemprot``, or the name of your table."""
         return self._core.name
-
-    @property
-    def labels(self) -> list[str]:
-        """All labels, in the order of every table."""
-        return self._core.task.labels
-
-    @property
-    def negative(self) -> str | None:
-        """The label that means "no relation", if there is one."""
-        return self._core.task.negative
 
     @property
     def splits(self) -> list[str]:

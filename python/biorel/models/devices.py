@@ -1,4 +1,4 @@
-"""What can compute: the processor, and NVIDIA's GPUs where biorel's CUDA part is installed."""
+"""Devices: the processor, and NVIDIA GPUs where biorel's CUDA part is installed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from biorel.errors import DeviceError
 
 
 def devices() -> pd.DataFrame:
-    """The devices of this machine, and why one that you may miss cannot be used.
+    """The devices of this machine, with the reason why one cannot be used.
 
     Returns
     -------
     pandas.DataFrame
-        ``device`` (what `device=` takes), ``name``, ``memory`` (bytes, as far as known), ``available``, and ``reason``:
-        empty, or what is missing and what to do about it.
+        ``device`` (the value for `device=`), ``name``, ``memory`` (bytes, if known), ``available``, and ``reason``:
+        empty, or what is missing, with its remedy.
 
     Examples
     --------
@@ -36,7 +36,7 @@ def devices() -> pd.DataFrame:
 
 
 def choose(device: str, precision: str, threads: int | None) -> _biorel.Compute:
-    """What computes; an error for a device that cannot, which says why."""
+    """Choose device, precision and threads; the error for an unusable device says why."""
     try:
         return _biorel.Compute(device, precision, threads)
     except DeviceError as error:

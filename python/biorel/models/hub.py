@@ -1,4 +1,4 @@
-"""Encoders and models from and to the Hugging Face hub, through ``huggingface_hub`` and its cache."""
+"""Download of encoders and models from the Hugging Face hub, and upload, through ``huggingface_hub`` and its cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from biorel.errors import CheckpointError, ConfigError
 
 
 class Published(NamedTuple):
-    """An encoder of the field under its name on the hub, and what its files do not always say: its casing."""
+    """A published encoder: its id on the hub, and its casing, which its files do not always define."""
 
     hub_id: str
     casing: str
@@ -31,21 +31,21 @@ ALIASES = {
 }
 CONFIGS = ("config.json", "bert_config.json")
 VOCABULARIES = ("tokenizer.json", "vocab.txt")
-BESIDE = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-# What makes a model's repository a relation model of biorel, and its card.
+TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+# The file that identifies a relation model of biorel, and its card.
 MODEL_FILE, CARD = "biorel.json", "README.md"
 
 
 def could_be_hub_id(name: str) -> bool:
-    """Whether a name that is no directory has the form ``owner/name``, perhaps with a revision."""
+    """Whether a name that is not a directory has the form ``owner/name``, with or without a revision."""
     return name.partition("@")[0].count("/") == 1 and not name.startswith(("/", ".", "~")) and "\\" not in name
 
 
 def fetch_model(directory: str | os.PathLike[str]) -> Path:
-    """The directory of a saved relation model: the one that is given, or of a model of the hub in its cache."""
+    """The directory of a saved relation model: the given one, or that of a model in the hub's cache."""
     path = Path(directory)
     name = os.fspath(directory)
-    # A path is meant as a path; only a str can be a name.
+    # A Path is never a name of the hub; only a str can be.
     if _biorel.Model.place(name).exists() or not isinstance(directory, str) or not could_be_hub_id(name):
         return path
     hub_id, _, revision = name.partition("@")
@@ -61,26 +61,26 @@ def push(
     revision: str | None,
     commit_message: str | None,
 ) -> str:
-    """Upload a folder as a model of the hub, in one commit; returns the commit's address."""
+    """Upload a folder to a model repository of the hub in one commit; return the commit's URL."""
     try:
         import huggingface_hub  # noqa: PLC0415  (an extra)
     except ImportError as error:
-        message = 'repo_id: to push a model needs huggingface_hub: run `pip install "biorel[hub]"`'
+        message = 'repo_id: pushing a model needs huggingface_hub: run `pip install "biorel[hub]"`'
         raise ConfigError(message, "repo_id") from error
     api = huggingface_hub.HfApi(token=token, library_name="biorel", library_version=__version__)
     try:
-        made = api.create_repo(repo_id, repo_type="model", private=private, exist_ok=True)
+        created = api.create_repo(repo_id, repo_type="model", private=private, exist_ok=True)
         commit = api.upload_folder(
             # The hub adds the owner to a name that has none.
-            repo_id=made.repo_id,
+            repo_id=created.repo_id,
             repo_type="model",
             folder_path=folder,
             revision=revision,
             commit_message=commit_message or f"Model saved by biorel {__version__}",
         )
-    except Exception as error:  # of the hub's library, or of the one that it reaches the network with
+    except Exception as error:  # of huggingface_hub or its HTTP client
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
-            raise  # the machine's own
+            raise  # of this machine
         said = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         message = f"repo_id: `{repo_id}` cannot be pushed to: {type(error).__name__}: {said}"
         raise ConfigError(message, "repo_id") from error
@@ -88,22 +88,22 @@ def push(
 
 
 def fetch(name: str, hub_id: str, revision: str | None, *, model: bool = False) -> Path:
-    """The directory of a model in the hub's cache; what is not there is downloaded.
+    """The directory of a model in the hub's cache; missing files are downloaded.
 
-    A model that is complete in the cache is used as it is, without a look at the network; a newer version on the hub is
-    fetched when the cached one is deleted, or named by its revision. Of the weights only one form is fetched, in the
-    core's order: safetensors, PyTorch, TensorFlow, Flax.
+    A model that is complete in the cache is used without access to the network. To get a newer version from the hub,
+    delete the cached one or name the revision. Only one format of the weights is downloaded, in the core's order of
+    preference: safetensors, PyTorch, TensorFlow, Flax.
 
     Parameters
     ----------
     name : str
-        What the user wrote, for messages.
+        The name that the user gave, for messages.
     hub_id : str
         ``owner/name`` on the hub.
     revision : str or None
         A branch, tag or commit.
     model : bool
-        Whether a relation model of biorel is meant, not an encoder.
+        Whether it is a relation model of biorel, not an encoder.
 
     Returns
     -------
@@ -113,16 +113,16 @@ def fetch(name: str, hub_id: str, revision: str | None, *, model: bool = False) 
     Raises
     ------
     ConfigError
-        When there is no such model, it cannot be reached, or ``huggingface_hub`` is not installed.
+        When there is no such model, it cannot be downloaded, or ``huggingface_hub`` is not installed.
     CheckpointError
-        When the repository does not hold a BERT in a form that can be read.
+        When the repository has no BERT in a readable format.
 
     Examples
     --------
     >>> from biorel.models import hub
     >>> hub.fetch("nobody/nothing at all", "nobody/nothing at all", None)
     Traceback (most recent call last):
-    biorel.errors.ConfigError: encoder: `nobody/nothing at all` is not a directory here, and not a name that the hub ...
+    biorel.errors.ConfigError: encoder: `nobody/nothing at all` is not a directory here, and not a valid name on ...
     """
     field = "directory" if model else "encoder"
     needed = (MODEL_FILE,) if model else ()
@@ -130,8 +130,8 @@ def fetch(name: str, hub_id: str, revision: str | None, *, model: bool = False) 
         import huggingface_hub  # noqa: PLC0415  (an extra)
     except ImportError as error:
         message = (
-            f"{field}: `{name}` is not a directory here, and to fetch {hub_id} from the hub needs huggingface_hub: run "
-            '`pip install "biorel[hub]"`, or download the model and give its directory'
+            f"{field}: `{name}` is not a directory here, and downloading {hub_id} from the hub needs huggingface_hub: "
+            'run `pip install "biorel[hub]"`, or download the model and give its directory'
         )
         raise ConfigError(message, field) from error
     try:
@@ -143,14 +143,14 @@ def fetch(name: str, hub_id: str, revision: str | None, *, model: bool = False) 
         paths = [huggingface_hub.hf_hub_download(hub_id, file, revision=revision) for file in files]
     except CheckpointError:
         raise
-    except Exception as error:  # of the hub's library, or of the one that it reaches the network with
+    except Exception as error:  # of huggingface_hub or its HTTP client
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
-            raise  # the machine's own: a full disk, a folder that cannot be written
+            raise  # of this machine: a full disk, a folder without write permission
         problem = _problem(error, hub_id, revision)
         raise ConfigError(f"{field}: `{name}` is not a directory here, and {problem}", field) from error
     folder = Path(paths[0]).parent
     if not _complete(folder, needed):
-        raise CheckpointError(f"{folder}: {hub_id} changed on the hub while it was fetched; try again")
+        raise CheckpointError(f"{folder}: {hub_id} changed on the hub during the download; try again")
     return folder
 
 
@@ -160,49 +160,49 @@ def _problem(error: Exception, hub_id: str, revision: str | None) -> str:
     shown = hub_id if revision is None else f"{hub_id}, revision {revision},"
     said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     if isinstance(error, errors.HFValidationError):
-        return f"not a name that the hub could have ({said})"
+        return f"not a valid name on the hub ({said})"
     if isinstance(error, errors.GatedRepoError):
-        return f"{shown} is only for those who accept its terms: do so on its page of the hub, then `hf auth login`"
+        return f"access to {shown} requires accepting its terms: do so on its page on the hub, then run `hf auth login`"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{hub_id} has no revision `{revision}` on the hub"
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"the hub has no model {hub_id}, or it is private and you are not logged in (`hf auth login`)"
     return (
-        f"{shown} is not complete in the cache, and cannot be fetched ({type(error).__name__}: {said}). Fetch it where "
-        "there is a network, or download the model and give its directory"
+        f"{shown} is not complete in the cache, and cannot be downloaded ({type(error).__name__}: {said}). Retry with "
+        "network access, or download the model and give its directory"
     )
 
 
 def needed_files(hub_id: str, files: Iterable[str], needed: Sequence[str] = ()) -> list[str]:
-    """Of a repository's files those that make an encoder, with one form of its weights, and those `needed` besides."""
-    there = sorted(file for file in files if "/" not in file)
+    """The files of a repository that an encoder needs, with one format of its weights, and those in `needed`."""
+    present = sorted(file for file in files if "/" not in file)
     for file in needed:
-        if file not in there:
-            hint = "; an encoder is fine-tuned first, see biorel.finetune" if set(CONFIGS) & set(there) else ""
+        if file not in present:
+            hint = "; an encoder is fine-tuned first, see biorel.finetune" if set(CONFIGS) & set(present) else ""
             raise CheckpointError(f"{hub_id} holds no {file}: it is not a relation model that biorel saved{hint}")
-    config = [file for file in CONFIGS if file in there]
-    vocabulary = [file for file in VOCABULARIES if file in there]
-    weights = next((found for found in _weight_forms(there) if found), [])
+    config = [file for file in CONFIGS if file in present]
+    vocabulary = [file for file in VOCABULARIES if file in present]
+    weights = next((found for found in _weight_forms(present) if found), [])
     for found, what in ((config, CONFIGS), (vocabulary, VOCABULARIES), (weights, ("weights of a BERT",))):
         if not found:
-            listed = ", ".join(there[:12]) or "nothing"
+            listed = ", ".join(present[:12]) or "nothing"
             raise CheckpointError(f"{hub_id} holds no {' or '.join(what)} at its top; it holds {listed}")
-    beside = [file for file in (*BESIDE, *((*needed, CARD) if needed else ())) if file in there]
-    return [*config, *vocabulary, *beside, *weights]
+    others = [file for file in (*TOKENIZER_FILES, *((*needed, CARD) if needed else ())) if file in present]
+    return [*config, *vocabulary, *others, *weights]
 
 
-def _weight_forms(there: list[str]) -> Iterable[list[str]]:
-    """Every form that weights can have, the core's first choice first; empty where it is not there."""
+def _weight_forms(present: list[str]) -> Iterable[list[str]]:
+    """The files of each format of weights, in the core's order of preference; an empty list for a missing format."""
 
     def matching(pattern: str) -> list[str]:
-        return [file for file in there if fnmatch.fnmatchcase(file, pattern)]
+        return [file for file in present if fnmatch.fnmatchcase(file, pattern)]
 
     for single, index, shards in (
         ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors"),
         ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"),
     ):
         yield matching(single)
-        yield [index, *matching(shards)] if index in there and matching(shards) else []
+        yield [index, *matching(shards)] if index in present and matching(shards) else []
     for index in matching("*.index"):
         data = matching(f"{index.removesuffix('.index')}.data-*")
         yield [index, *data] if data else []
@@ -210,7 +210,7 @@ def _weight_forms(there: list[str]) -> Iterable[list[str]]:
 
 
 def _cached(hub: Any, hub_id: str, revision: str | None, needed: Sequence[str]) -> Path | None:
-    """The model's directory in the cache, if all of it is there."""
+    """The model's directory in the cache, if it is complete."""
     for file in CONFIGS:
         path = hub.try_to_load_from_cache(hub_id, file, revision=revision)
         if isinstance(path, str) and _complete(Path(path).parent, needed):
@@ -220,11 +220,11 @@ def _cached(hub: Any, hub_id: str, revision: str | None, needed: Sequence[str]) 
 
 def _complete(folder: Path, needed: Sequence[str]) -> bool:
     # A broken link is a file whose content was deleted from the cache: it does not exist.
-    there = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
-    if not set(CONFIGS) & set(there) or not set(VOCABULARIES) & set(there) or not set(needed) <= set(there):
+    present = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
+    if not set(CONFIGS) & set(present) or not set(VOCABULARIES) & set(present) or not set(needed) <= set(present):
         return False
-    weights = next((found for found in _weight_forms(there) if found), [])
+    weights = next((found for found in _weight_forms(present) if found), [])
     for index in (file for file in weights if file.endswith(".index.json")):
         named = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values()
-        return set(named) <= set(there)
+        return set(named) <= set(present)
     return bool(weights)

@@ -1,4 +1,4 @@
-"""Fine-tuned relation models: ask them, score them, look into them, save them."""
+"""Fine-tuned relation models: prediction, scores, saving and loading."""
 
 from __future__ import annotations
 
@@ -14,44 +14,33 @@ import numpy as np
 import pandas as pd
 from biorel import _biorel
 from biorel._pickling import VERSION, check_version, files_of, opened
-from biorel._types import Device, Kind, PathLike, Precision
-from biorel.data.corpus import Corpus, check_corpus
-from biorel.errors import ConfigError
+from biorel._types import Device, PathLike, Precision
+from biorel.data.corpus import Corpus
 from biorel.evaluation.scores import Scores, score_predictions
 from biorel.models.devices import choose
+from biorel.models.explanations import Explanations
 from biorel.models.hub import fetch_model, push
 from biorel.models.model_card import ReportedScores, read_card, rename_in_card, write_card
 from biorel.models.sentences import checked_sentences
 
 
-class RelationModel:
-    """A fine-tuned relation classifier: encoder, head, labels, and how entities are marked.
+class RelationModel(Explanations):
+    """A fine-tuned relation classifier: encoder, head, labels and entity marking.
 
-    Made by ``finetune`` (``run.model``) or ``load``.
+    Created by ``finetune`` (``run.model``) or ``load``.
     """
 
     def __init__(
         self, core: _biorel.Model, compute: _biorel.Compute, *, name: str | None = None, readme: str | None = None
     ) -> None:
-        self._core = core
-        self._compute = compute
+        super().__init__(core, compute)
         self._name = name
         self._hash: str | None = None
-        self._readme = readme  # of the directory that it was loaded from, with whatever its author wrote into it
-
-    @property
-    def labels(self) -> list[str]:
-        """All labels, in the order of the probability columns."""
-        return self._core.task.labels
-
-    @property
-    def negative(self) -> str | None:
-        """The label that means "no relation", if there is one."""
-        return self._core.task.negative
+        self._readme = readme  # of the directory from which it was loaded; its author may have changed it
 
     @property
     def head(self) -> str:
-        """Which of the paper's heads classifies."""
+        """The paper's head that classifies."""
         return self._core.head
 
     @property
@@ -61,47 +50,47 @@ class RelationModel:
 
     @property
     def card(self) -> dict[str, Any]:
-        """What is saved with the model: task, labels, marking, training settings, encoder, hash of the data."""
+        """The metadata that is saved: task, labels, marking, training settings, encoder, hash of the data."""
         return cast("dict[str, Any]", json.loads(self._core.card))
 
     @property
     def hash(self) -> str:
-        """SHA-256 of all that decides what it predicts: the same before and after saving, wherever it lies."""
+        """SHA-256 of everything that determines predictions: the same before and after saving, in any directory."""
         if self._hash is None:
             self._hash = self._core.hash
         return self._hash
 
     @property
     def identity(self) -> str:
-        """Name (that of its directory, else of its task) and the first digits of its hash, as tables have it."""
+        """Name (of its directory, else of its task) and the first digits of its hash, as tables show it."""
         return f"{self._name or self._core.task.name}@{self.hash[:12]}"
 
     def predict(self, sentences: Sequence[Mapping[str, Any]] | pd.DataFrame) -> pd.DataFrame:
-        """Classify every pair of entities whose types can stand in a relation.
+        """Classify every pair of entities whose types can be related.
 
         Parameters
         ----------
         sentences : sequence of dict, or DataFrame
             Each with ``text`` and ``entities``, a list of dicts with ``start`` and ``end`` (characters, end-exclusive)
-            and ``type`` (as in the training corpus: ``drug``, ``protein``, ``CHEMICAL``, ...), and optionally ``id``;
-            the sentence may have an ``id`` too.
+            and ``type`` (as in the training corpus: ``drug``, ``protein``, ``CHEMICAL``, ...). Sentences and entities
+            may have an ``id``.
 
         Returns
         -------
         pandas.DataFrame
             One row per pair: ``sentence``; ``entity1``, ``type1``, ``start1``, ``end1``, and the same for the second;
-            ``relation``, its ``probability``, and one column ``p_<label>`` per label. A sentence is classified alike
-            alone and among others.
+            ``relation``, its ``probability``, and one column ``p_<label>`` per label. The other sentences do not affect
+            the classification of a sentence.
 
         Raises
         ------
         CorpusError
-            When a sentence lacks something or an offset is outside its text; the message names the sentence.
+            When a field is missing or an offset is outside the text; the message names the sentence.
 
         Warns
         -----
         UserWarning
-            When entities have a type that the model does not know; they form no pairs.
+            When entities have an unknown type; they form no pairs.
 
         Examples
         --------
@@ -118,7 +107,7 @@ class RelationModel:
         return pd.DataFrame(columns).join(self._decisions(predicted, "relation"))
 
     def predictions(self, corpus: Corpus, split: str = "test") -> pd.DataFrame:
-        """Classify the candidate pairs of a corpus's split.
+        """Classify the candidate pairs of a split of a corpus.
 
         Parameters
         ----------
@@ -130,9 +119,9 @@ class RelationModel:
         Returns
         -------
         pandas.DataFrame
-            One row per pair: as ``Corpus.instances``, with ``label`` called ``gold``, and ``predicted``, its
-            ``probability``, and one column ``p_<label>`` per label. A pair that was dropped because its entities lie
-            too far apart has no prediction.
+            One row per pair: the columns of ``Corpus.instances``, with ``label`` renamed to ``gold``; ``predicted``,
+            its ``probability``, and one column ``p_<label>`` per label. A pair that was dropped because its entities
+            are too far apart has no prediction.
 
         Examples
         --------
@@ -146,20 +135,18 @@ class RelationModel:
         return table.join(self._decisions(predicted, "predicted"))
 
     def evaluate(self, corpus: Corpus, split: str = "test") -> Scores:
-        """Score the model on a corpus's split.
+        """Score the model on a split of a corpus.
 
         Parameters
         ----------
-        corpus : Corpus
-            A corpus with the same labels.
-        split : str
-            One of its splits.
+        corpus, split
+            As ``predictions`` takes them.
 
         Returns
         -------
         Scores
-            A DataFrame with one row per class and per average; the protocol is printed with it and in ``.attrs``. Gold
-            positives that could not become an instance count as misses.
+            A DataFrame with one row per class and per average. The protocol is printed with it and is in ``.attrs``.
+            Gold positives that could not become an instance count as misses.
 
         Examples
         --------
@@ -168,159 +155,6 @@ class RelationModel:
         'micro-F1 over the 4 positive classes, test, 142 pairs'
         """
         return score_predictions(self.predictions(corpus, split), corpus, split)
-
-    def attention(self, corpus: Corpus, split: str = "test", *, kind: Kind = "head") -> pd.DataFrame:
-        """The weight of each word of each pair's sentence: what the model looked at.
-
-        Parameters
-        ----------
-        corpus : Corpus
-            A corpus with the same labels.
-        split : str
-            One of its splits.
-        kind : {"head", "encoder", "gradient"}
-            Whose weights. ``head``: those of an attention head, which the paper reads. ``encoder``: what ``[CLS]``
-            attends to in the encoder's last layer, mean of the attention heads. ``gradient``: the gradient of the
-            predicted label's logit times the word embedding, without its sign. The last two are there for every head.
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row per word: ``instance``, ``row`` (of your own table, as in ``Corpus.instances``), ``document``,
-            ``word``, ``stem``, ``weight`` (its pieces' together; an instance's words sum to 1), ``relative`` (the
-            weight times the number of words of the instance: 1 where all are looked at alike), ``pieces`` (how many
-            word pieces it has), ``distance`` (in words, to the nearer entity; 0 is the entity itself), ``distance1``
-            and ``distance2`` (to either entity), ``is_entity``, ``start`` and ``end`` in the marked text,
-            ``original_start`` and ``original_end`` in the sentence (missing for tags, which stand nowhere in it),
-            ``gold``, ``predicted``. ``attrs["negative"]`` is the label of pairs without a relation. All of it goes to
-            Arrow as it is: ``table.to_parquet(path)`` where pyarrow is installed.
-
-        Raises
-        ------
-        ConfigError
-            When the head does not weigh words; ``attention`` and ``attention-no-cls`` do.
-
-        Examples
-        --------
-        >>> weights = model.attention(biorel.load_sample("ddi"), "test")
-        >>> weights.groupby("instance")["weight"].sum().round(6).unique().tolist()
-        [1.0]
-        """
-        columns = _biorel.attention(self._core, self._instances(corpus, split), kind, self._compute)
-        table = corpus.name_rows(pd.DataFrame(columns))
-        for name in ("original_start", "original_end"):
-            table[name] = table[name].astype("Int64")
-        table.attrs["negative"] = self._core.task.negative
-        table.attrs["kind"] = kind
-        return table
-
-    def layer_weights(self, corpus: Corpus, split: str = "test") -> pd.DataFrame:
-        """The weight of each layer's ``[CLS]`` vector: what the head ``attention-all-cls`` looked at.
-
-        Parameters
-        ----------
-        corpus : Corpus
-            A corpus with the same labels.
-        split : str
-            One of its splits.
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row per instance: ``instance``, ``document``, ``gold``, ``predicted``, and ``layer_1`` to ``layer_<L>``,
-            which sum to 1; the first layer is the one above the embeddings.
-
-        Raises
-        ------
-        ConfigError
-            When the head is another one.
-
-        Examples
-        --------
-        >>> model.layer_weights(biorel.load_sample("ddi"), "test")
-        Traceback (most recent call last):
-        biorel.errors.ConfigError: head: `attention` does not weigh layers; choose one that does (attention-all-cls)
-        """
-        instances = self._instances(corpus, split)
-        kept, labels, weights = _biorel.layer_weights(self._core, instances, self._compute)
-        table = pd.DataFrame(instances.columns())[["id", "document", "label"]].iloc[kept].reset_index(drop=True)
-        table.columns = pd.Index(["instance", "document", "gold"])
-        table["predicted"] = [self.labels[label] for label in labels]
-        for layer in range(weights.shape[1]):
-            table[f"layer_{layer + 1}"] = weights[:, layer]
-        return table
-
-    def mask_words(
-        self,
-        corpus: Corpus,
-        split: str = "test",
-        *,
-        words: Sequence[int] = (1, 3, 5),
-        draws: int = 10,
-        related: bool = True,
-        limit: int | None = 500,
-        seed: int = 1,
-    ) -> pd.DataFrame:
-        """Mask the words that got the most attention and predict again, to see whether the decision depends on them.
-
-        The words are replaced by ``[MASK]``; entities and punctuation stay. For comparison as many words are masked
-        that the encoder's own attention, the gradient, or chance puts first; and, as attended words are longer than
-        others, random words of as many word pieces as each ranking masks. ``biorel.faithfulness`` sums it up.
-
-        Parameters
-        ----------
-        corpus : Corpus
-            A corpus with the same labels.
-        split : str
-            One of its splits.
-        words : sequence of int
-            How many words to mask.
-        draws : int
-            Over how many draws the random words are averaged.
-        related : bool
-            Only pairs that are predicted to be related: what is "not there" can hardly be masked away.
-        limit : int or None
-            At most so many instances, drawn by `seed`; None for all.
-        seed : int
-            Seed of the draws.
-
-        Returns
-        -------
-        pandas.DataFrame
-            One row per instance, ranking and number of words: ``instance``, ``document``, ``gold``, ``predicted``;
-            ``ranking`` (``attention``, where the head weighs words; ``encoder``, ``gradient``, ``random``); ``words``
-            and ``masked``, which is less where an instance has no more; how many ``pieces`` that were; probability of
-            the predicted label ``before`` and ``after``, their difference ``drop``, and whether the decision
-            ``changed`` (a share, for random words); ``matched_after`` and ``matched_changed``, the same where random
-            words of as many pieces are masked, the last of them perhaps in part (missing for ``random``).
-
-        Raises
-        ------
-        ConfigError
-            For numbers out of range, or a vocabulary without ``[MASK]``.
-
-        Examples
-        --------
-        >>> table = model.mask_words(biorel.load_sample("ddi"), words=[2], limit=3, related=False)
-        >>> table["ranking"].tolist()[:4]
-        ['attention', 'encoder', 'gradient', 'random']
-        """
-        counts = list(words)
-        if limit is not None and limit < 1:
-            raise ConfigError(f"limit: must be at least 1, not {limit}", "limit")
-        columns = _biorel.mask_words(
-            self._core,
-            self._instances(corpus, split),
-            words=counts,
-            draws=draws,
-            seed=seed,
-            related=related,
-            limit=limit,
-            compute=self._compute,
-        )
-        table = pd.DataFrame(columns)
-        table.insert(list(table.columns).index("changed"), "drop", table["before"] - table["after"])
-        return table
 
     def save(
         self,
@@ -331,32 +165,32 @@ class RelationModel:
     ) -> None:
         """Save the model as a directory, which ``load`` reads and transformers' ``AutoModel`` opens as an encoder.
 
-        The directory appears complete or not at all. Its README.md is a model card: task, labels, scores with their
-        protocol, hash of the training data, settings, limits, and how to use it; nothing of the corpus's text.
+        The directory is written atomically. Its README.md is a model card: task, labels, scores with their protocol,
+        hash of the training data, settings, limitations and usage; no text of the corpus.
 
         Parameters
         ----------
         directory : path
-            A new directory, or an earlier model of biorel, which is replaced.
+            A new directory, or one with an earlier model of biorel, which is replaced.
         scores : DataFrame or sequence of DataFrame, optional
-            What the card reports: ``run.scores``, ``cross_validation.scores``, ``comparison.results``, or several.
-            ``Run.save`` gives its own.
+            Scores for the card: ``run.scores``, ``cross_validation.scores``, ``comparison.results``, or several.
+            ``Run.save`` passes its own.
         metadata : mapping, optional
-            Fields of the card's front matter, instead of or besides those that are known: ``license``, ``datasets``
-            (ids on the hub), ``language``, ``base_model``, ``tags``, ... A licence is not guessed: the terms of the
-            encoder and of the corpus bind you too.
+            Fields of the card's front matter, which replace or add to the known ones: ``license``, ``datasets`` (ids on
+            the hub), ``language``, ``base_model``, ``tags``, ... No licence is guessed: the terms of the encoder and of
+            the corpus apply to you too.
 
         Raises
         ------
         ConfigError
-            When the directory holds something else, or a table of scores has no protocol.
+            When the directory contains something else, or a table of scores has no protocol.
         OSError
-            When it cannot be written; nothing is left behind.
+            When it cannot be written; no partial directory is left behind.
 
         Notes
         -----
-        A model that was loaded keeps its README.md as it is there, with what its author changed in it, unless `scores`
-        or `metadata` are given: then a new one is written.
+        A loaded model keeps its README.md, with its author's changes, unless `scores` or `metadata` are given: then a
+        new one is written.
 
         Examples
         --------
@@ -378,29 +212,29 @@ class RelationModel:
         revision: str | None = None,
         commit_message: str | None = None,
     ) -> str:
-        """Upload the model to the Hugging Face hub, from which ``load`` takes it by name.
+        """Upload the model to the Hugging Face hub, from which ``load`` loads it by name.
 
-        Needs ``pip install "biorel[hub]"``, and ``hf auth login`` or a `token`.
+        Requires ``pip install "biorel[hub]"``, and ``hf auth login`` or a `token`.
 
         Parameters
         ----------
         repo_id : str
-            ``owner/name``. It is made if it is not there; files of the same names are replaced, in a new commit.
+            ``owner/name``. A missing repository is created; files with the same names are replaced, in a new commit.
         scores, metadata
             As ``save`` takes them.
         private : bool, optional
-            Whether only you can see it. Has no effect on a repository that is there already.
+            Whether only you can see it. Has no effect on an existing repository.
         token : str or bool, optional
-            Of the hub; by default the one that you are logged in with.
+            Token of the hub; by default the one with which you are logged in.
         revision : str, optional
-            A branch that is there; the main one by default.
+            An existing branch; the main one by default.
         commit_message : str, optional
-            By default one that names biorel and its version.
+            By default, a message with biorel's version.
 
         Returns
         -------
         str
-            The commit's address.
+            The URL of the commit.
 
         Raises
         ------
@@ -423,10 +257,6 @@ class RelationModel:
             return rename_in_card(self._readme, name)
         return write_card(self.card, name=name, headline=self._core.task.headline, scores=scores, metadata=metadata)
 
-    def _instances(self, corpus: Corpus, split: str) -> _biorel.Instances:
-        check_corpus(corpus)
-        return self._core.instances(corpus._core, [split])
-
     def _decisions(self, predicted: _biorel.Predicted, name: str) -> pd.DataFrame:
         labels = np.array(self.labels, dtype=object)
         best = predicted.probabilities.argmax(axis=1)
@@ -437,14 +267,14 @@ class RelationModel:
         return table
 
     def __getstate__(self) -> dict[str, Any]:
-        """All of it, for a process with the same version of biorel."""
+        """The complete model, for a process with the same version of biorel."""
         compute = (self._compute.device, self._compute.precision, self._compute.threads)
         files = files_of(lambda place: self._core.save(os.fspath(place), ""))
         names = {"name": self._name, "readme": self._readme}
         return {"version": VERSION, "compute": compute, "files": files, **names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Read and check what the other process sent; it computes on the same kind of device, in the same numbers."""
+        """Read and check the state from the other process; device and precision are the same."""
         check_version(state["version"])
         core = opened(state["files"], lambda place: _biorel.Model.load(os.fspath(place)))
         RelationModel.__init__(self, core, choose(*state["compute"]), name=state["name"], readme=state["readme"])
@@ -459,17 +289,18 @@ class RelationModel:
 def load(
     directory: PathLike, *, device: Device = "auto", precision: Precision = "auto", threads: int | None = None
 ) -> RelationModel:
-    """Load a model that ``RelationModel.save`` wrote, or that ``push_to_hub`` put on the hub.
+    """Load a model that ``RelationModel.save`` wrote or ``push_to_hub`` uploaded.
 
     Parameters
     ----------
     directory : path or str
-        The model's directory; or ``owner/name`` on the Hugging Face hub, with ``@revision`` behind it if need be, which
-        is fetched once and then read from the hub's cache (``pip install "biorel[hub]"``). A directory comes first.
+        The model's directory; or ``owner/name`` on the Hugging Face hub, optionally with ``@revision``, which is
+        downloaded once and then read from the hub's cache (``pip install "biorel[hub]"``). An existing directory takes
+        precedence.
     device : str
-        What computes, as ``finetune`` takes it. It need not be that of the training.
+        The device, as ``finetune`` takes it. It may differ from that of the training.
     precision : {"auto", "f32", "bf16"}
-        As ``finetune`` takes it. It need not be that of the training.
+        As ``finetune`` takes it. It may differ from that of the training.
     threads : int, optional
         Processor threads; all by default.
 
@@ -481,11 +312,11 @@ def load(
     Raises
     ------
     FileNotFoundError
-        When there is no such directory, and it could not be a name of the hub.
+        When there is no such directory, and the name cannot be one of the hub.
     ConfigError
-        When it is neither a directory nor a model of the hub that can be fetched; the message says why.
+        When it is neither a directory nor a model that can be downloaded from the hub; the message says why.
     CheckpointError
-        When it is not a relation model, or corrupt; the message names the file or tensor.
+        When it is not a relation model, or is corrupt; the message names the file or tensor.
 
     Examples
     --------
@@ -496,7 +327,7 @@ def load(
     compute = choose(device, precision, threads)
     found = fetch_model(directory)
     core = _biorel.Model.load(os.fspath(found))
-    # What a prediction says that it was made by: the hub's name, or that of the directory.
+    # The model's name in predictions: the hub's, or that of the directory.
     name = os.fspath(directory) if found != Path(directory) else os.path.basename(os.path.abspath(directory))
     return RelationModel(core, compute, name=name, readme=read_card(_biorel.Model.place(os.fspath(found))))
 

@@ -1,4 +1,4 @@
-"""Sentences with marked entities, as a model is asked about them: checked, or an error that names the entry."""
+"""Checks of the sentences that are passed to a model. Errors name the entry."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _Entity = tuple[str, str, int, int]
 
 
 def checked_sentences(sentences: Sequence[Mapping[str, Any]] | pd.DataFrame) -> list[tuple[str, str, list[_Entity]]]:
-    """Sentences as tuples (id, text, entities as (id, type, start, end)), or an error that names what is missing."""
+    """Sentences as tuples (id, text, entities as (id, type, start, end)); an error names the missing or wrong field."""
     if isinstance(sentences, pd.DataFrame):
         sentences = cast("list[dict[str, Any]]", sentences.to_dict("records"))
     if isinstance(sentences, (Mapping, str)):
