@@ -20,7 +20,7 @@ SAMPLE = str(biorel.sample_path("ddi"))
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `biorel finetune` writes."""
+    """The output directory of `biorel finetune`."""
     folder = tmp_path_factory.mktemp("cli")
     encoder = write_encoder(folder / "encoder")
     options = ["--encoder", str(encoder), "--max-length", "96", "--max-steps", "2", "--no-progress", "--format", "csv"]
@@ -65,7 +65,7 @@ def test_predict(saved: Path, capsys: pytest.CaptureFixture[str], monkeypatch: p
     assert "bad.jsonl:2: not a line of JSON" in capsys.readouterr().err
 
 
-def test_sentences_hold_any_character_and_must_be_utf8(
+def test_sentences_may_contain_any_character_of_utf8(
     saved: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     entities = [{"start": 0, "end": 3, "type": "drug"}, {"start": 10, "end": 13, "type": "drug"}]
@@ -202,7 +202,7 @@ def test_repeated_options_replace_those_of_the_file(saved: Path, tmp_path: Path)
     assert pd.read_csv(tmp_path / "b" / "trials.tsv", sep="\t")["head"].tolist() == ["attention"]
 
 
-def test_dev_from_the_command_line(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dev_split_and_trackers(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--encoder", str(saved / "encoder"), "--max-length", "96", "--max-steps", "2", "--no-progress"]
     outputs = ["--dev", "dev", "--eval-steps", "1", "--no-load-best-model", "--evaluations", str(tmp_path / "e.csv")]
     tracker = ["--tensorboard", str(tmp_path / "logs"), "--casing", "uncased"]
@@ -223,7 +223,7 @@ def test_the_help_describes_every_setting(capsys: pytest.CaptureFixture[str]) ->
         assert "--learning-rate LEARNING_RATE Peak learning rate (default: 2e-05)" in text
         assert "do not fit: error, drop, join (default: join)" in text
         assert "`" not in text
-        # An option is followed by words, not by the next option.
+        # Every option has a description.
         options = text.split("options:")[1]
         assert not re.findall(r"--[a-z-]+ [A-Z_]+ --", options)
 
@@ -248,7 +248,7 @@ def test_the_installed_command() -> None:
     assert done.stdout.strip() == f"biorel {biorel.__version__}"
 
 
-def test_the_demo_in_few_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--max-steps", "2", "--output", str(tmp_path / "model")]) == 0
     output = capsys.readouterr().out
     for words in ("synthetic", "micro-F1 over the 4 positive classes, test, 142 pairs", "probability", "stem"):

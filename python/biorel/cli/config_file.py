@@ -31,7 +31,7 @@ def read_config(path: Path, command: argparse.ArgumentParser) -> None:
     Raises
     ------
     ConfigError
-        For a file that is not TOML, an unknown key, or a value that its option cannot take.
+        For a file that is not TOML, an unknown key, or a value of the wrong type.
     OSError
         When the file cannot be read.
 
@@ -47,7 +47,7 @@ def read_config(path: Path, command: argparse.ArgumentParser) -> None:
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # of the format, of UTF-8, of nesting
+    except (ValueError, RecursionError) as error:  # wrong syntax or encoding, or too deep nesting
         raise ConfigError(f"{path}: not a TOML file ({error})", "config") from None
     known = {action.dest: action for action in command._actions if action.dest not in ("help", "config")}
     for key, value in values.items():
@@ -55,8 +55,8 @@ def read_config(path: Path, command: argparse.ArgumentParser) -> None:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean `{near[0].replace('_', '-')}`?" if near else ""
-            there = ", ".join(name.replace("_", "-") for name in known)
-            raise ConfigError(f"{path}: `{key}` is not an option of this command.{hint} It has {there}", key)
+            options = ", ".join(name.replace("_", "-") for name in known)
+            raise ConfigError(f"{path}: `{key}` is not an option of this command.{hint} Its options are {options}", key)
         known[name].default = _checked(value, known[name], f"{path}: {key}", key)
         known[name].required = False
 

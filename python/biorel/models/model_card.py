@@ -80,14 +80,12 @@ def write_card(
 
 
 def read_card(directory: Path) -> str | None:
-    """The README of a model's directory, if there is one. A bad one is no error: the model does not need it."""
+    """The README of a model's directory, if there is one. It is never an error, since the model does not need it."""
     readme = directory / CARD
     if not readme.is_file():
         return None
     if readme.stat().st_size > LONGEST_CARD:
-        warnings.warn(
-            f"{readme} is too long for a model card; a model saved from this one gets a new one", stacklevel=3
-        )
+        warnings.warn(f"{readme} is too long for a model card; saving this model will write a new one", stacklevel=3)
         return None
     return readme.read_text(encoding="utf-8", errors="replace")
 
