@@ -4,17 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from biorel.cli.options import (
-    Commands,
-    Repeated,
-    add_command,
-    add_corpus,
-    add_format,
-    add_model,
-    add_split,
-    load_model,
-    read_corpus,
-)
+from biorel.cli.options import Commands, Repeated, add_command, add_format, add_model_on_split, load_model, read_corpus
 from biorel.cli.output import print_table
 from biorel.interpretation.faithfulness import faithfulness
 
@@ -22,18 +12,14 @@ from biorel.interpretation.faithfulness import faithfulness
 def add_commands(commands: Commands) -> None:
     """Add the commands of this file."""
     parser = add_command(commands, "attention", _attention, "weight of each word of a split of a corpus")
-    add_model(parser)
-    add_corpus(parser)
-    add_split(parser)
+    add_model_on_split(parser)
     text = "weights of the head, of the encoder's last layer, or of the gradient (default: head)"
     parser.add_argument("--kind", choices=["head", "encoder", "gradient"], default="head", help=text)
     add_format(parser)
 
     text = "whether decisions change when the words with the highest weights are masked"
     parser = add_command(commands, "faithfulness", _faithfulness, text)
-    add_model(parser)
-    add_corpus(parser)
-    add_split(parser)
+    add_model_on_split(parser)
     text = "number of words to mask; may be repeated (default: 1, 3, 5)"
     parser.add_argument("--words", action=Repeated, type=int, help=text)
     parser.add_argument("--limit", type=int, default=500, help="maximum number of instances (default: 500)")

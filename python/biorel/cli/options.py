@@ -70,8 +70,10 @@ def load_model(options: argparse.Namespace) -> RelationModel:
     return load(options.model, device=options.device, precision=options.precision, threads=options.threads)
 
 
-def add_split(parser: argparse.ArgumentParser) -> None:
-    """Which split of the corpus."""
+def add_model_on_split(parser: argparse.ArgumentParser) -> None:
+    """A model, a corpus, and which split of it."""
+    add_model(parser)
+    add_corpus(parser)
     parser.add_argument("--split", default="test", help="split of the corpus (default: test)")
 
 

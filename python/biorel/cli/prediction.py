@@ -13,10 +13,9 @@ from biorel.cli.options import (
     Commands,
     Repeated,
     add_command,
-    add_corpus,
     add_format,
     add_model,
-    add_split,
+    add_model_on_split,
     load_model,
     read_corpus,
 )
@@ -29,9 +28,7 @@ from biorel.prediction.output_directory import FORMATS
 def add_commands(commands: Commands) -> None:
     """Add the commands of this file."""
     parser = add_command(commands, "evaluate", _evaluate, "score a saved model on a corpus")
-    add_model(parser)
-    add_corpus(parser)
-    add_split(parser)
+    add_model_on_split(parser)
     add_format(parser)
 
     text = "classify the entity pairs of new sentences, or of a stream of documents"
