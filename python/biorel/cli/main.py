@@ -4,7 +4,7 @@ Tables go to standard output, everything else to standard error. Exit codes: 0 s
 command, 130 Ctrl-C.
 
 The library is argparse. ``finetune`` and ``predict`` take 248 lines of code with it and 235 with cyclopts 5.5, which
-adds 8 packages and 0.19 s to each start and reads ``epochs = 2.5`` in TOML as 2, so that ``config_file.py`` would stay.
+adds 8 packages and 0.19 s of imports and reads ``epochs = 2.5`` in TOML as 2, so that ``config_file.py`` would stay.
 jsonargparse 4.53 does not name the file of a wrong key. typer 0.29 reads neither TOML nor parameters in docstrings.
 """
 
