@@ -404,8 +404,8 @@ README = f"""# Synthetic sample corpus
 
 {NOTICE}
 
-It exists so that biorel can be tried and tested without any download, and it is no benchmark: scores on it say nothing
-about real text. The files have the three native formats:
+It lets you try and test biorel without a download. It is not a benchmark: scores on it say nothing about real text.
+The files have the three native formats:
 
 - `ppi/`: the unified PPI XML form (AIMed and others), train and test;
 - `ddi/`: the folders and the XML of DDIExtraction 2013, train and test;

@@ -1,4 +1,4 @@
-"""Atomic writes, and locks: a file or directory is there complete or not at all, even if the machine stops."""
+"""Atomic writes and locks. A file or directory appears complete or not at all, even after a power failure."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from biorel import _biorel
 from biorel.errors import ConfigError
 from filelock import FileLock, Timeout
 
-# How the name of a half-written file ends.
+# Suffix of files that are still being written.
 PARTIAL = ".partial"
 
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to, under a hidden name; it gets its name at the end, or, after an error, is removed."""
+    """Open a hidden temporary file that is renamed to `path` at the end, or removed after an error."""
     partial = path.with_name(f".{path.name}{PARTIAL}")
     try:
         with partial.open("wb") as file:
@@ -33,21 +33,21 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
-    """Write a file atomically; bytes, or text in UTF-8 with the line ends it has."""
+    """Write a file atomically: bytes, or text as UTF-8 with its line endings unchanged."""
     with atomic_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
 def atomic_write_directory(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write a directory of files atomically, in the place of an earlier one.
+    """Write a directory of files atomically, replacing an earlier one.
 
-    The core exchanges the two directories in one step where the system can, as for the models that it saves.
+    As for saved models, the core swaps the two directories in one step where the system supports it.
     """
     _biorel.write_directory(path, dict(files))
 
 
 def sync_directory(directory: Path) -> None:
-    """Make a renamed file survive a stop of the machine."""
+    """Sync a directory, so that a rename in it survives a power failure."""
     if os.name == "nt":  # a directory cannot be opened there
         return
     descriptor = os.open(directory, os.O_RDONLY)
@@ -59,7 +59,7 @@ def sync_directory(directory: Path) -> None:
 
 @contextlib.contextmanager
 def exclusive_lock(file: Path, directory: Path, field: str = "directory") -> Iterator[None]:
-    """Lock a directory by a file; the lock ends with this process, however it ends.
+    """Lock a directory through a lock file; the lock is released however the process ends.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""A journal: what a long run has finished, a JSON object per line, so that a killed run resumes where it stopped.
+"""The journal of a long run: one JSON object per finished part, so that a killed run resumes where it stopped.
 
-A plan stands beside it, which says what is being done; a journal of another plan is refused. A line is appended and
-synced as a whole: once `append` returns, it survives whatever happens to the process. A kill can only leave a torn last
-line, which `read` cuts off.
+A plan file next to it describes the run; a journal with another plan is refused. Each line is synced to disk before
+`append` returns, so that it survives a crash of the process. A kill can leave at most an incomplete last line, which
+`read` removes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from biorel.errors import ConfigError
 
 
 class Journal:
-    """The lines and the plan of one run; the caller locks the directory.
+    """The journal and the plan of one run; the caller locks the directory.
 
     Parameters
     ----------
@@ -38,34 +38,34 @@ class Journal:
         self._remedy = remedy
 
     def read_plan(self) -> Row | None:
-        """The plan as it was written; None where there is none yet."""
+        """The stored plan, or None if there is none yet."""
         if not self.plan.exists():
             return None
         try:
             found = json.loads(self.plan.read_text(encoding="utf-8"))
             if not isinstance(found, dict):
-                raise ValueError("it is no object")
+                raise ValueError("not a JSON object")
         except (ValueError, RecursionError) as error:
             raise self._error(f"{self.plan} is corrupt ({error}); give a new directory") from None
         return found
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
-        """Write the plan, with what the run adds to it at its end."""
+        """Write the plan, or replace it."""
         atomic_write(self.plan, json.dumps(plan, indent=1, ensure_ascii=False) + "\n")
 
     def check_plan(self, found: Mapping[str, Any], plan: Mapping[str, Any]) -> None:
-        """Raise ConfigError where the plan that was found is not this one, and say in what they differ."""
+        """Raise ConfigError, listing the differences, if the stored plan is not this one."""
         if different := differences(found, plan):
             started = f"{self.plan.parent} was started with {'; '.join(different)}"
-            raise self._error(f"{started}. Give the same again, or a new directory")
+            raise self._error(f"{started}. Give the same settings, or a new directory")
 
     def read(self, check: Callable[[Any, int], None]) -> tuple[list[Row], bool]:
-        """The records, and whether a torn last line was cut off.
+        """Read the records; also returns whether an incomplete last line was removed.
 
         Parameters
         ----------
         check : function of (record, number from 0)
-            Raises ValueError for a record that is not of the form that the caller wrote.
+            Raises ValueError for a malformed record.
         """
         data = self.lines.read_bytes() if self.lines.exists() else b""
         end = data.rfind(b"\n") + 1
@@ -82,7 +82,7 @@ class Journal:
         return records, end < len(data)
 
     def append(self, record: Mapping[str, Any]) -> Row:
-        """Append a record; returns it as it will be read."""
+        """Append a record; returns it as `read` will."""
         line = json.dumps(record, ensure_ascii=False, allow_nan=False)
         append_lines(self.lines, [line])
         return json.loads(line)  # type: ignore[no-any-return]
@@ -92,11 +92,11 @@ class Journal:
 
 
 def append_lines(path: Path, lines: Sequence[str]) -> int:
-    """Append lines, synced; returns the size of the file, which is made if it is not there."""
+    """Append lines and sync; returns the size of the file, which is created if it does not exist."""
     new = not path.exists()
     with path.open("ab", buffering=0) as file:
         data = memoryview("".join(f"{line}\n" for line in lines).encode())
-        while data:  # one call usually writes all
+        while data:  # usually one call writes everything
             data = data[file.write(data) :]
         os.fsync(file.fileno())
         size = file.tell()
@@ -106,21 +106,19 @@ def append_lines(path: Path, lines: Sequence[str]) -> int:
 
 
 def truncate(path: Path, size: int) -> None:
-    """Cut a file off at a size, synced."""
+    """Truncate a file to a size and sync."""
     with path.open("r+b") as file:
         file.truncate(size)
         os.fsync(file.fileno())
 
 
-def differences(found: Any, wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Describe what differs; nested mappings are named by their innermost key."""
-    if not isinstance(found, dict):
-        return [f"{prefix or 'another plan'} of another form"]
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Describe the differences between two plans; nested entries are named by their innermost key."""
     lines = []
     for key in sorted({*found, *wanted}):
         before, now = found.get(key), wanted.get(key)
         if isinstance(before, dict) and isinstance(now, dict):
-            lines += differences(before, now, key)
+            lines += differences(before, now)
         elif before != now:
             lines.append(f"{key} {before!r}, not {now!r}")
     return lines

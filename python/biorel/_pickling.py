@@ -1,7 +1,7 @@
-"""How encoders and models travel to other processes: as the files that they are saved as.
+"""Pickle encoders and models as the files that they are saved as.
 
-What arrives is read and checked like files from anywhere else; nothing in it is executed. Both sides need the same
-version.
+The receiving process reads and checks them like files from any other source; nothing in them is executed. Both
+processes need the same version of biorel.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ VERSION = _biorel.__version__
 
 
 def files_of(save: Callable[[Path], None]) -> dict[str, bytes]:
-    """What `save` writes into a directory, by name."""
+    """The files that `save` writes to a directory, by name."""
     with tempfile.TemporaryDirectory(prefix="biorel-") as folder:
-        place = Path(folder) / "saved"
-        save(place)
-        return {path.name: path.read_bytes() for path in sorted(place.iterdir())}
+        directory = Path(folder) / "saved"
+        save(directory)
+        return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
 def opened(files: Mapping[str, bytes], open_directory: Callable[[Path], T]) -> T:
-    """What `open_directory` makes of a directory with these files."""
+    """The result of `open_directory` on a directory with these files."""
     with tempfile.TemporaryDirectory(prefix="biorel-") as folder:
-        place = Path(folder) / "saved"
-        place.mkdir()
+        directory = Path(folder) / "saved"
+        directory.mkdir()
         for name, content in files.items():
-            (place / name).write_bytes(content)
-        return open_directory(place)
+            (directory / name).write_bytes(content)
+        return open_directory(directory)
 
 
 def check_version(version: str) -> None:
-    """Raise where the other process has another biorel."""
+    """Raise ConfigError if the sending process has another version of biorel."""
     if version != VERSION:
-        message = f"version: it was sent by biorel {version}, and this process has {VERSION}; install the same"
+        message = f"version: it was pickled by biorel {version}, but this process has {VERSION}; install the same"
         raise ConfigError(message, "version")

@@ -1,4 +1,4 @@
-"""What several packages do with tables: check their columns, write them as Markdown."""
+"""Check the columns of tables, and write tables as Markdown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from biorel.errors import ConfigError
 
 
 def require_columns(table: pd.DataFrame, needed: Iterable[str], field: str, remedy: str) -> None:
-    """Raise ConfigError that names the columns which a table lacks, and what to do about it."""
+    """Raise ConfigError if a table lacks columns, with their names and the remedy."""
     missing = [name for name in needed if name not in table.columns]
     if missing:
         raise ConfigError(f"{field}: has no column {', '.join(missing)}; {remedy}", field)
@@ -24,5 +24,5 @@ def markdown_table(header: Iterable[object], rows: Iterable[Sequence[str]]) -> l
 
 
 def markdown_text(text: str) -> str:
-    """A text that stays in its cell and is no mark-up."""
+    """Escape a text for the cell of a table in Markdown."""
     return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")

@@ -1,4 +1,4 @@
-"""Names of types that several packages use; every type of a setting of one word stands here."""
+"""Type aliases that several packages share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Device: TypeAlias = str
 
 DocumentFormat: TypeAlias = Literal["pubtator", "bioc-json", "bioc-xml", "brat"]
 
-# Whose word weights.
+# What word weights are computed from.
 Kind: TypeAlias = Literal["head", "encoder", "gradient"]
 
 Engine: TypeAlias = Literal["local", "ray"]

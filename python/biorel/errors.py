@@ -1,4 +1,4 @@
-"""What can go wrong, by whose input it was.
+"""The exceptions of biorel.
 
 Every error of biorel derives from `BiorelError`. Files that cannot be opened, read or written raise Python's own
 `OSError` family (`FileNotFoundError`, `PermissionError`, ...), and Ctrl-C raises `KeyboardInterrupt`.
@@ -12,12 +12,12 @@ class BiorelError(Exception):
 
 
 class CorpusError(BiorelError, ValueError):
-    """A corpus file, or a row of your own data, does not say what its format promises.
+    """A corpus file, or a row of your own data, does not follow its format.
 
     Attributes
     ----------
     path : str or None
-        The file, or a name such as ``sentences[3]`` for data that came from memory.
+        The file, or a name such as ``sentences[3]`` for data in memory.
     line : int or None
         The line, counted from 1, where the format has lines.
     """
@@ -50,7 +50,7 @@ class CheckpointError(BiorelError, ValueError):
     path : str or None
         The file or directory.
     tensor : str or None
-        The tensor, where one is to blame.
+        The tensor at fault, if there is one.
     """
 
     def __init__(self, message: str, path: str | None = None, tensor: str | None = None) -> None:
@@ -60,12 +60,12 @@ class CheckpointError(BiorelError, ValueError):
 
 
 class DeviceError(BiorelError, RuntimeError):
-    """A device cannot be used: no driver, no GPU, a library missing, memory exhausted. The message names the remedy.
+    """A device cannot be used: no driver, no GPU, a missing library, memory exhausted. The message names the remedy.
 
     Attributes
     ----------
     device : str or None
-        Its name, as in ``cuda:0``.
+        The name of the device, such as ``cuda:0``.
     """
 
     def __init__(self, message: str, device: str | None = None) -> None:
@@ -74,7 +74,7 @@ class DeviceError(BiorelError, RuntimeError):
 
 
 class TrainingError(BiorelError, RuntimeError):
-    """Training cannot go on: the loss or a gradient is not finite.
+    """Training cannot continue: the loss or a gradient is not finite.
 
     Attributes
     ----------

@@ -1,8 +1,8 @@
-"""Pictures: stems (the paper's Table V and Fig. 4), faithfulness, learning curves, confusion.
+"""Plots: stems (the paper's Table V and Fig. 4), faithfulness, learning curves, confusion.
 
-All need matplotlib (``pip install "biorel[plot]"``). Every function that draws takes
-``ax`` and returns it. The colours are those of Okabe and Ito, which colour-blind readers tell apart; text takes the
-notebook's own colour, so that it is legible on light and dark backgrounds.
+All need matplotlib (``pip install "biorel[plot]"``). Every function that draws takes ``ax`` and returns it. The colours
+are those of Okabe and Ito, which colour-blind readers can distinguish; text takes the notebook's own colour, so that it
+is legible on light and dark backgrounds.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ ORANGE, BLUE, GREEN, SKY = "#E69F00", "#0072B2", "#009E73", "#56B4E9"
 
 
 def plot_stems(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Bars of what ``top_stems`` or ``compare_stems`` found, with their intervals.
+    """Bars for the result of ``top_stems`` or ``compare_stems``, with confidence intervals.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        The result of either; a long one is better cut first (``table.head(10)``).
+        The result of either; shorten a long one first (``table.head(10)``).
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Where it was drawn. Of a comparison the weight relative to the uniform one, with a line at 1; a star marks q
-        below 0.05, and crosses are those of the untrained model where the table has a baseline.
+        The axes. For a comparison the bars are weights relative to the uniform weight, with a line at 1; a star marks q
+        below 0.05, and crosses are the values of the untrained model, if the table has a baseline.
 
     Examples
     --------
@@ -54,10 +54,10 @@ def plot_stems(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         groups = [("weight", ORANGE, 0.0)]
         ends, values = {"weight": (rows["low"], rows["high"])}, {"weight": rows["weight"]}
     else:
-        raise ConfigError("table: must be what top_stems or compare_stems gives", "table")
+        raise ConfigError("table: must be the result of top_stems or compare_stems", "table")
     if ax is None:
         _, ax = pyplot().subplots(figsize=(6, 0.35 * len(rows) + 1), layout="constrained")
-    places = np.arange(len(rows))
+    positions = np.arange(len(rows))
     height = 0.8 / len(groups)
     for name, colour, shift in groups:
         low, high = ends[name]
@@ -69,7 +69,7 @@ def plot_stems(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             "capsize": 2,
             "label": label,
         }
-        ax.barh(places + shift, values[name].astype(float), height, xerr=error, **bars)
+        ax.barh(positions + shift, values[name].astype(float), height, xerr=error, **bars)
         if f"baseline_{name}_relative" in rows.columns:
             crosses: dict[str, Any] = {
                 "color": ax.spines["left"].get_edgecolor(),
@@ -78,13 +78,13 @@ def plot_stems(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
                 "zorder": 3,
             }
             label = None if shift > 0 else "untrained"
-            ax.plot(rows[f"baseline_{name}_relative"].astype(float), places + shift, label=label, **crosses)
+            ax.plot(rows[f"baseline_{name}_relative"].astype(float), positions + shift, label=label, **crosses)
     names = [f"{row.stem} ({row.word})" if row.stem != row.word else str(row.stem) for row in named_rows(rows)]
     if "q" in rows.columns:
         names = [f"{name} *" if q < 0.05 else name for name, q in zip(names, rows["q"], strict=True)]
-        # Above the bars, which may fill all of the picture.
+        # Above the bars, which may fill the whole plot.
         ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(groups))
-    ax.set_yticks(places, names)
+    ax.set_yticks(positions, names)
     ax.invert_yaxis()
     if compared:
         ax.axvline(1.0, color=ax.spines["left"].get_edgecolor(), linewidth=0.8, linestyle=":")
@@ -94,19 +94,19 @@ def plot_stems(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_faithfulness(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """How much of the predicted label's probability masking words costs, by which words were masked first.
+    """How much the probability of the predicted label drops when words are masked, by the ranking of the words.
 
     Parameters
     ----------
     table : pandas.DataFrame
-        As ``faithfulness`` gives it.
+        The result of ``faithfulness``.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Where it was drawn. A ranking whose line is not above that of random words explains no more than chance.
+        The axes. A ranking whose line is not above that of random words explains no more than chance.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def plot_faithfulness(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     >>> biorel.plot_faithfulness(biorel.faithfulness(masked, samples=20)).get_xlabel()
     'words masked'
     """
-    require_columns(table, ["words", "ranking", "drop", "low", "high"], "table", "give what faithfulness returns")
+    require_columns(table, ["words", "ranking", "drop", "low", "high"], "table", "give the result of faithfulness")
     if ax is None:
         _, ax = pyplot().subplots(figsize=(5, 3.5), layout="constrained")
     styles = {
@@ -129,8 +129,8 @@ def plot_faithfulness(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             continue
         low, high = rows["drop"] - rows["low"], rows["high"] - rows["drop"]
         error = np.nan_to_num(np.vstack([low, high]).astype(float)).clip(min=0)
-        kind: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": line, "capsize": 2, "label": ranking}
-        ax.errorbar(rows["words"], rows["drop"], yerr=error, **kind)
+        style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": line, "capsize": 2, "label": ranking}
+        ax.errorbar(rows["words"], rows["drop"], yerr=error, **style)
     ax.set_xticks(sorted(table["words"].unique()))
     ax.set_xlabel("words masked")
     ax.set_ylabel("drop of the predicted label's probability")
@@ -140,19 +140,19 @@ def plot_faithfulness(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_history(run: Run, *, ax: Axes | None = None) -> Axes:
-    """Loss of every step, its mean over each epoch, and the loss and F1 on dev where there is one.
+    """Loss of every step, its mean over each epoch, and the loss and F1 on the dev split if there is one.
 
     Parameters
     ----------
     run : Run
-        A fine-tuning.
+        A fine-tuning run.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Where it was drawn; the F1 has an axis of its own on the right.
+        The axes; F1 has its own axis on the right.
 
     Examples
     --------
@@ -165,7 +165,7 @@ def plot_history(run: Run, *, ax: Axes | None = None) -> Axes:
     ax.plot(history["step"], history["loss"], color=SKY, alpha=0.7, linewidth=1, label="loss of each step")
     ends = history.groupby("epoch")["step"].max()
     ax.plot(
-        ends, run.epochs.set_index("epoch")["loss"].loc[ends.index], color=BLUE, marker="o", label="its mean by epoch"
+        ends, run.epochs.set_index("epoch")["loss"].loc[ends.index], color=BLUE, marker="o", label="mean of each epoch"
     )
     if len(evaluations):
         ax.plot(evaluations["step"], evaluations["loss"], color=ORANGE, marker="s", label="loss on dev")
@@ -184,21 +184,21 @@ def plot_history(run: Run, *, ax: Axes | None = None) -> Axes:
 
 
 def plot_confusion(predictions: pd.DataFrame, labels: Sequence[str] | None = None, *, ax: Axes | None = None) -> Axes:
-    """How often each gold label was predicted as each label.
+    """Confusion matrix: how often each gold label was predicted as each label.
 
     Parameters
     ----------
     predictions : pandas.DataFrame
-        As ``Run.predictions`` gives it: ``gold`` and ``predicted``.
+        The result of ``Run.predictions``; its columns ``gold`` and ``predicted`` are read.
     labels : sequence of str, optional
-        The order of the labels, such as ``corpus.labels``; by default that of the columns ``p_<label>``.
+        The labels in order, such as ``corpus.labels``; by default in the order of the columns ``p_<label>``.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Where it was drawn. The shade is the share of the gold label; pairs without a prediction have a column ``none``.
+        The axes. The shade is the share of the gold label; pairs without a prediction have the column ``none``.
 
     Examples
     --------
@@ -207,9 +207,9 @@ def plot_confusion(predictions: pd.DataFrame, labels: Sequence[str] | None = Non
     """
     if labels is None:
         labels = [name.removeprefix("p_") for name in predictions.columns if name.startswith("p_")]
-    said = predictions["predicted"].astype(object).where(predictions["predicted"].notna(), "none")
-    columns = [*labels, *(["none"] if (said == "none").any() and "none" not in labels else [])]
-    counts = pd.crosstab(predictions["gold"], said).reindex(index=list(labels), columns=columns, fill_value=0)
+    predicted = predictions["predicted"].astype(object).where(predictions["predicted"].notna(), "none")
+    columns = [*labels, *(["none"] if (predicted == "none").any() and "none" not in labels else [])]
+    counts = pd.crosstab(predictions["gold"], predicted).reindex(index=list(labels), columns=columns, fill_value=0)
     shares = counts.to_numpy() / np.maximum(counts.to_numpy().sum(axis=1, keepdims=True), 1)
     if ax is None:
         side = 1.6 + 0.6 * len(columns)
@@ -226,19 +226,19 @@ def plot_confusion(predictions: pd.DataFrame, labels: Sequence[str] | None = Non
 
 
 def named_rows(table: pd.DataFrame) -> list[Any]:
-    """The rows as named tuples, whose fields no type checker knows."""
+    """The rows as named tuples, typed Any because type checkers do not know their fields."""
     return list(table.itertuples())
 
 
 def pyplot() -> Any:
-    """matplotlib, or what to install."""
+    """Import matplotlib; if it is missing, the error says what to install."""
     try:
         import matplotlib.pyplot as plt  # noqa: PLC0415  (an extra)
     except ImportError as error:
-        raise ConfigError('pictures need matplotlib: run `pip install "biorel[plot]"`', "ax") from error
+        raise ConfigError('plots need matplotlib: run `pip install "biorel[plot]"`', "ax") from error
     return plt
 
 
 def close(figure: Any) -> None:
-    """Forget a figure that has been saved."""
+    """Close a figure that has been saved."""
     pyplot().close(figure)

@@ -91,7 +91,7 @@ def test_what_is_written_as_it_was_read_is_the_same(tmp_path: Path) -> None:
         again = list(biorel.read_documents(tmp_path / target))
         assert again == documents, source
         assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".partial")]
-    with pytest.raises(biorel.ConfigError, match=r"cannot be told from the name a\.doc"):
+    with pytest.raises(biorel.ConfigError, match=r"cannot be inferred from the name a\.doc"):
         biorel.write_documents([], tmp_path / "a.doc")
     bad = biorel.documents_from_tables(pd.DataFrame({"document": ["../x"], "text": ["x"]}), pd.DataFrame())
     with pytest.raises(biorel.CorpusError, match="cannot be the name of a file"):
@@ -103,7 +103,7 @@ def test_a_bad_document_is_raised_or_passed_over(tmp_path: Path) -> None:
     with pytest.raises(biorel.CorpusError, match=r"a.txt:2: document 1") as caught:
         list(biorel.read_documents(tmp_path))
     assert caught.value.line == 2
-    with pytest.warns(UserWarning, match="left out: .*document 1"):
+    with pytest.warns(UserWarning, match="skipped: .*document 1"):
         found = list(biorel.read_documents(tmp_path, errors="warn"))
     assert [document.id for document in found] == ["2"]
     with pytest.raises(FileNotFoundError):
@@ -143,13 +143,13 @@ def test_documents_from_tables() -> None:
 @pytest.mark.parametrize(
     ("table", "change", "message"),
     [
-        ("entities", {"start": [0, 15, 25, 27]}, "entities: row 3: characters 27 to 27 are not in the text"),
-        ("entities", {"end": [8, 18, 27, 99]}, "entities: row 3: characters 23 to 99 are not in the text of 28"),
+        ("entities", {"start": [0, 15, 25, 27]}, "entities: row 3: characters 27 to 27 are outside the text"),
+        ("entities", {"end": [8, 18, 27, 99]}, "entities: row 3: characters 23 to 99 are outside the text of 28"),
         ("entities", {"end": [8, 18, 27, 26.5]}, "entities: row 3: `end` must be a whole number"),
         ("entities", {"text": ["testol", None, None, None]}, "entities: row 0: its text is 'testol', but 0 to 8 is"),
         ("entities", {"document": ["d1", "d1", "d1", "d9"]}, "entities: row 3: document d9 is not in the table"),
         ("entities", {"type": ["drug", None, "drug", "drug"]}, "entities: row 1: column `type` has no value"),
-        ("documents", {"document": ["d1", "d1"]}, "documents: row 1: document d1 is there twice"),
+        ("documents", {"document": ["d1", "d1"]}, "documents: row 1: document d1 appears twice"),
         ("documents", {"text": ["ok" * 20, 7]}, "documents: row 1: `text` must be a string, not int"),
         (
             "documents",

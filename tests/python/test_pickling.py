@@ -62,7 +62,7 @@ def test_an_error_arrives_with_its_fields() -> None:
 def test_another_version_is_refused(kind: str, ddi: biorel.Corpus, run: biorel.Run, encoder: biorel.Encoder) -> None:
     given: Any = {"corpus": ddi, "encoder": encoder, "model": run.model}[kind]
     state = {**given.__getstate__(), "version": "0.0.1"}
-    with pytest.raises(biorel.ConfigError, match=r"sent by biorel 0\.0\.1"):
+    with pytest.raises(biorel.ConfigError, match=r"pickled by biorel 0\.0\.1"):
         type(given).__new__(type(given)).__setstate__(state)
 
 

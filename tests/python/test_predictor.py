@@ -81,7 +81,7 @@ def test_a_bad_document_is_a_row_with_its_reason(run: biorel.Run) -> None:
     assert table["document"].tolist() == ["good", "good", "outside", "no type", "no text", "no end", "too many"]
     reasons = dict(zip(table["document"], table["error"], strict=True))
     assert pd.isna(reasons["good"])
-    assert "characters 0 to 600 are not in the text of 39 characters" in reasons["outside"]
+    assert "characters 0 to 600 are outside the text of 39 characters" in reasons["outside"]
     assert "entities[0] must be a mapping with `type`" in reasons["no type"]
     assert "`text` must be a string" in reasons["no text"]
     assert "needs `start` and `end`" in reasons["no end"]

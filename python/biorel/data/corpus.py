@@ -17,31 +17,31 @@ from biorel.errors import ConfigError, CorpusError
 
 
 def check_corpus(corpus: object) -> None:
-    """A path in the place of a corpus is the mistake that everybody makes once."""
+    """Raise TypeError for anything but a Corpus, such as its path, a common mistake."""
     if not isinstance(corpus, Corpus):
-        kind = type(corpus).__name__
-        raise TypeError(f"corpus must be a Corpus, not {kind}; read it with biorel.load_corpus(name, path)")
+        given = type(corpus).__name__
+        raise TypeError(f"corpus must be a Corpus, not {given}; read it with biorel.load_corpus(name, path)")
 
 
 class Corpus(Labelled):
     """A corpus in memory: its task, its splits, and what happened while it was read.
 
-    Made by ``load_corpus``. It does not change; ``divide`` and ``fold`` give new ones.
+    Returned by ``load_corpus``. It is immutable; ``divide`` and ``fold`` return new ones.
     """
 
     _core: _biorel.Corpus
 
     def __init__(self, core: _biorel.Corpus, rows: pd.Index | None = None) -> None:
         self._core = core
-        # The index of the DataFrame that it was read from.
+        # The index of the DataFrame that the corpus was read from.
         self._rows = rows
 
     def with_core(self, core: _biorel.Corpus) -> Corpus:
-        """Another division of the same data."""
+        """A corpus with other splits of the same data."""
         return Corpus(core, self._rows)
 
     def name_rows(self, table: pd.DataFrame) -> pd.DataFrame:
-        """A table with the DataFrame's index in the column ``row``, where it has the rows' numbers."""
+        """Replace the row numbers in the column ``row`` by the index of the user's DataFrame."""
         if self._rows is not None and "row" in table.columns:
             named = self._rows.take(table["row"].to_numpy())
             table["row"] = named.to_flat_index() if isinstance(named, pd.MultiIndex) else named
@@ -54,11 +54,11 @@ class Corpus(Labelled):
 
     @property
     def splits(self) -> list[str]:
-        """Names of the splits."""
+        """The names of the splits."""
         return self._core.splits
 
     def statistics(self) -> pd.DataFrame:
-        """Sizes and label distribution of each split: the paper's Table I for any corpus.
+        """Sizes and label distribution of each split, as in the paper's Table I.
 
         The paper's own Table I has two rows swapped: 19,460 / 11,820 / 16,943 (48,223 in all) is ChemProt and 18,779 /
         7,244 / 5,761 (31,784) is DDI, both in the form of the BLUE benchmark (for DDI: ``splits="blue"``).
@@ -67,8 +67,8 @@ class Corpus(Labelled):
         -------
         pandas.DataFrame
             One row per split: ``split``, ``documents`` and ``sentences`` (all, and those with a candidate pair),
-            ``entities``, ``pairs``, one column per label, and ``lost``: gold positives that are in the files but could
-            not become a pair, for instance because their two mentions stand in different sentences.
+            ``entities``, ``pairs``, one column per label, and ``lost``: gold positives in the files that could not
+            become a pair, for instance because their two mentions are in different sentences.
 
         Examples
         --------
@@ -81,7 +81,7 @@ class Corpus(Labelled):
         return pd.DataFrame(self._core.statistics())
 
     def sentences(self, split: str) -> pd.DataFrame:
-        """The sentences of a split, those without a pair included.
+        """The sentences of a split, including those without a pair.
 
         Parameters
         ----------
@@ -91,7 +91,7 @@ class Corpus(Labelled):
         Returns
         -------
         pandas.DataFrame
-            One row per sentence: ``id``, ``document``, ``text``, ``entities`` and ``pairs`` (how many).
+            One row per sentence: ``id``, ``document``, ``text``, and the numbers of ``entities`` and ``pairs``.
 
         Examples
         --------
@@ -115,8 +115,8 @@ class Corpus(Labelled):
         -------
         pandas.DataFrame
             One row per pair: ``id``, ``document``, ``sentence``, ``text`` (marked), ``label``, ``entity1``,
-            ``entity2``. Pairs of your own table stand in its order and have the column ``row`` behind ``id``: the index
-            of your DataFrame, or the number of the row in its file, from 0 as ``pandas.read_csv`` counts.
+            ``entity2``. Pairs of your own table are in its order and have the column ``row`` after ``id``: the index of
+            your DataFrame, or the number of the row in its file, from 0 as ``pandas.read_csv`` counts.
 
         Examples
         --------
@@ -126,13 +126,13 @@ class Corpus(Labelled):
         return self.name_rows(pd.DataFrame(self._core.instances([split], marking).columns()))
 
     def findings(self) -> pd.DataFrame:
-        """What was lost, skipped or repaired while the files were read; nothing is dropped silently.
+        """Everything that was lost, skipped or repaired while the files were read; nothing is dropped silently.
 
         Returns
         -------
         pandas.DataFrame
             One row per finding: ``kind`` (``lost``: a gold positive that could not become a pair; ``skipped``: in the
-            files, not in the corpus; ``repaired``: read otherwise than the file literally says), ``split``,
+            files but not in the corpus; ``repaired``: read differently from what the file literally says), ``split``,
             ``document`` (missing for a file or a whole table), ``id``, ``label``, ``reason``.
 
         Examples
@@ -144,7 +144,7 @@ class Corpus(Labelled):
 
     @property
     def summary(self) -> list[str]:
-        """One line for each kind of finding, with its count; empty when all was read as it stands."""
+        """One line per kind of finding, with its count; empty if there are no findings."""
         return self._core.summary
 
     def divide(self, parts: Mapping[str, Iterable[str]]) -> Corpus:
@@ -153,7 +153,7 @@ class Corpus(Labelled):
         Parameters
         ----------
         parts : mapping of str to iterable of str
-            For each new split the identifiers of its documents. A document in no part is left out.
+            The identifiers of the documents of each new split. Documents in no split are left out.
 
         Returns
         -------
@@ -163,7 +163,7 @@ class Corpus(Labelled):
         Raises
         ------
         ConfigError
-            For a document that the corpus does not have or that is in two parts, and for a part without a pair.
+            For an unknown document, a document in two splits, and a split without a pair.
 
         Examples
         --------
@@ -177,22 +177,22 @@ class Corpus(Labelled):
     def fold(self, index: int, *, folds: int = 10, by: By | None = None, seed: int = 1) -> Corpus:
         """Hold one fold out: a corpus with the splits ``train`` and ``test``.
 
-        Where the file states the published folds (``aimed_pairs.tsv``) those are used and `folds` and `seed` are
-        ignored, unless `by` says otherwise; else the documents are shuffled with `seed` and dealt out so that the folds
-        hold nearly equally many pairs. Documents without a pair are dealt out too, and with ``by="instance"`` the gold
-        positives that could not become one: each is a miss in exactly one fold.
+        If the file states the published folds (``aimed_pairs.tsv``), these are used and `folds` and `seed` are ignored,
+        unless `by` says otherwise. Otherwise the documents are shuffled with `seed` and assigned so that the folds have
+        nearly equal numbers of pairs. Documents without a pair are assigned too, and with ``by="instance"`` so are the
+        gold positives that could not become a pair: each counts as a miss in exactly one fold.
 
         Parameters
         ----------
         index : int
-            Which fold to test on, from 0.
+            The fold to test on, from 0.
         folds : int
-            How many folds.
+            The number of folds.
         by : {"document", "given", "instance"}, optional
-            What stays together: documents, or what the corpus's own folds do. With ``instance`` pairs of one sentence
-            stand on both sides, so that scores are far too good; it is there to reproduce papers that did so.
+            What a fold keeps together: documents, or what the corpus's own folds do. With ``instance``, pairs of one
+            sentence are in both splits and scores are far too good; use it only to reproduce papers that did so.
         seed : int
-            Seed of the shuffle.
+            The seed of the shuffle.
 
         Returns
         -------
@@ -202,7 +202,7 @@ class Corpus(Labelled):
         Warns
         -----
         UserWarning
-            For ``by="instance"``, with the number of sentences on both sides.
+            For ``by="instance"``, with the number of sentences in both splits.
 
         Examples
         --------
@@ -210,24 +210,24 @@ class Corpus(Labelled):
         [18, 6]
         """
         by = by or ("document" if self._core.given_folds is None else "given")
-        held = self.with_core(self._core.fold(index, folds, by, seed))
+        divided = self.with_core(self._core.fold(index, folds, by, seed))
         if by == "instance":
-            shared = len(set(held.sentences("train")["id"]) & set(held.sentences("test")["id"]))
+            shared = len(set(divided.sentences("train")["id"]) & set(divided.sentences("test")["id"]))
             warnings.warn(
-                f"folds by instance leak: {shared} sentences stand in train and in test, and scores will be too good",
+                f"folds by instance leak: {shared} sentences are in both train and test, so scores will be too good",
                 stacklevel=2,
             )
-        return held
+        return divided
 
     def leakage(self, train: str = "train", test: str = "test", *, threshold: float = 0.8) -> pd.DataFrame:
-        """What two splits share, among sentences with a candidate pair.
+        """What two splits have in common, among sentences with a candidate pair.
 
         Parameters
         ----------
         train, test : str
             Two of ``splits``.
         threshold : float
-            Sentences are near-duplicates when this share of their words is common (Jaccard index), from 0 to 1.
+            The Jaccard index of their words, from 0 to 1, from which two sentences are near-duplicates.
 
         Returns
         -------
@@ -243,11 +243,11 @@ class Corpus(Labelled):
         return pd.DataFrame(self._core.leakage(train, test, threshold))
 
     def __getstate__(self) -> dict[str, Any]:
-        """All of it, for a process with the same version of biorel."""
+        """The whole corpus, for a process with the same version of biorel."""
         return {"version": VERSION, "content": self._core.to_bytes(), "rows": self._rows}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Read and check what the other process sent."""
+        """Read and check what another process has pickled."""
         check_version(state["version"])
         self._core = _biorel.Corpus.from_bytes(state["content"])
         self._rows = state["rows"]
@@ -276,39 +276,39 @@ def load_corpus(
     name : str
         The format. ``aimed``: any corpus in the unified PPI XML form, or the flat ``aimed_pairs.tsv``. ``ddi``:
         DDIExtraction 2013. ``chemprot``: the tables of BioCreative VI track 5. ``table``: your own pairs, one row each,
-        from TSV, CSV, JSONL or a DataFrame, with character offsets, or with two tags such as ``@GENE$`` in each text.
-        ``pubtator``, ``bioc`` (XML or JSON), ``brat``: whole documents, whose relations become the labels.
+        in TSV, CSV, JSONL or a DataFrame, with character offsets, or with two tags such as ``@GENE$`` in each text.
+        ``pubtator``, ``bioc`` (XML or JSON), ``brat``: whole documents; their relations become the labels.
         ``documents``: the same from ``Document`` objects.
     source : path, sequence of paths, DataFrame, or iterable of Document
-        A folder, a file, several files, or a ``.zip``, which is read in place (documents: unpacked, but for gzip). The
-        words ``train``, ``dev`` and ``test`` in names of document files or their folders say the split. Files of a
-        folder that hold no documents are left out, which ``Corpus.findings`` says.
+        A folder, a file, several files, or a ``.zip``, which is read without unpacking it (documents: gzip only). For
+        documents the words ``train``, ``dev`` and ``test`` in names of files or folders give the split. Files of a
+        folder that contain no documents are skipped and listed in ``Corpus.findings``.
     splits : {"full", "blue"}, optional
         DDI only: the release's own train and test (default), or the train / dev / test of the BLUE benchmark.
     columns : mapping of str to str, optional
-        Table only: your column for each of ours, where the names differ.
+        Table only: for a column whose name differs, our name and yours.
     labels : sequence of str, optional
-        Table and documents: all labels in order. Without it they are collected from the data.
+        Table and documents: all labels in order; by default they are collected from the data.
     negative : str, optional
         Table and documents: the label that means "no relation"; ``none`` for documents without such a label.
     pairs : sequence of (str, str), optional
-        Documents only: types of the first and the second argument of candidate pairs, as in
-        ``[("Chemical", "Gene")]``. Without it, those that some relation has.
+        Documents only: the types of the first and second argument of candidate pairs, as in
+        ``[("Chemical", "Gene")]``; by default those of the relations in the data.
     errors : {"raise", "skip"}
-        Documents in files only: what happens with one that cannot be read. ``skip`` leaves it out, and
-        ``Corpus.findings`` has its place and the reason.
+        Document files only: what to do with a document that cannot be read. ``skip`` leaves it out and lists it, with
+        the reason, in ``Corpus.findings``.
 
     Returns
     -------
     Corpus
-        The corpus; ``Corpus.findings`` tells what could not be read as it stands.
+        The corpus; ``Corpus.findings`` lists what could not be read as it is.
 
     Raises
     ------
     FileNotFoundError
-        When there is nothing at a path.
+        When a path does not exist.
     CorpusError
-        When a file is not what its format promises; the message names file and line.
+        When a file does not follow its format; the message names file and line.
     ConfigError
         For an unknown name or a setting that does not apply.
 
@@ -358,7 +358,7 @@ _NUMBER_COLUMNS = ("entity1_start", "entity1_end", "entity2_start", "entity2_end
 
 
 def table_columns(frame: pd.DataFrame, renamed: Mapping[str, str]) -> dict[str, list[Any]]:
-    """The columns of a user's DataFrame that the reader knows, under their own names and with their own types."""
+    """The columns of a user's DataFrame that the reader knows, renamed to our names and converted to our types."""
     known = (*_TEXT_COLUMNS, *_NUMBER_COLUMNS)
     for ours, theirs in renamed.items():
         if ours not in known:
@@ -366,8 +366,8 @@ def table_columns(frame: pd.DataFrame, renamed: Mapping[str, str]) -> dict[str, 
                 f"columns: `{ours}` is not a column of a table; choose from {', '.join(known)}", "columns"
             )
         if theirs not in frame.columns:
-            there = ", ".join(map(str, frame.columns))
-            raise ConfigError(f"columns: the DataFrame has no column `{theirs}`; it has {there}", "columns")
+            existing = ", ".join(map(str, frame.columns))
+            raise ConfigError(f"columns: the DataFrame has no column `{theirs}`; it has {existing}", "columns")
     columns: dict[str, list[Any]] = {"row": [str(row) for row in frame.index]}
     for ours in known:
         theirs = renamed.get(ours, ours)
@@ -384,8 +384,8 @@ def table_columns(frame: pd.DataFrame, renamed: Mapping[str, str]) -> dict[str, 
         wrong = (numbers.isna() | (numbers < 0) | (numbers % 1 != 0)).to_numpy()
         if wrong.any():
             position = int(wrong.argmax())
-            place = f"table: row {frame.index.tolist()[position]}"
-            message = f"{place}: `{theirs}` must be a whole number from 0, not {values.iloc[position]!r}"
+            row = frame.index.tolist()[position]
+            message = f"table: row {row}: `{theirs}` must be a whole number from 0, not {values.iloc[position]!r}"
             raise CorpusError(message, "table")
         columns[ours] = [int(value) for value in numbers]
     return columns

@@ -1,4 +1,4 @@
-"""Documents from and to tables: DataFrames, rows with nested entities (Parquet, Ray Data, Spark), spaCy."""
+"""Convert documents from and to tables: DataFrames, rows with nested entities (Parquet, Ray Data, Spark), spaCy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from biorel.errors import ConfigError, CorpusError
 
 
 def documents_to_rows(documents: Iterable[Document]) -> pd.DataFrame:
-    """One row per document.
+    """A table with one row per document.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def documents_to_rows(documents: Iterable[Document]) -> pd.DataFrame:
     pandas.DataFrame
         ``document`` (identifier), ``text``, ``passages`` (a list of dicts: ``type``, ``start``, ``end``,
         ``is_sentence``), ``entities`` (``id``, ``type``, ``concept``, ``segments``: ``start`` and ``end`` of each), and
-        the ``file`` that it was read from. Relations that a file states are not in it. Parquet holds it as it is.
+        the ``file`` that the document was read from. Relations are not included. The table can be stored as Parquet.
 
     Examples
     --------
@@ -37,17 +37,17 @@ def documents_to_rows(documents: Iterable[Document]) -> pd.DataFrame:
     rows = []
     for document in documents:
         passages = [
-            {"type": kind, "start": start, "end": start + len(text), "is_sentence": is_sentence}
-            for kind, start, text, is_sentence in document._core.passages
+            {"type": passage_type, "start": start, "end": start + len(text), "is_sentence": is_sentence}
+            for passage_type, start, text, is_sentence in document._core.passages
         ]
         entities = [
             {
                 "id": name,
-                "type": kind,
+                "type": entity_type,
                 "concept": ";".join(concepts),
                 "segments": [{"start": start, "end": end} for start, end in segments],
             }
-            for name, kind, concepts, segments, _ in document._core.mentions
+            for name, entity_type, concepts, segments, _ in document._core.mentions
         ]
         file = document._core.origin[0]
         rows.append((document.id, document.text, passages, entities, file))
@@ -55,13 +55,13 @@ def documents_to_rows(documents: Iterable[Document]) -> pd.DataFrame:
 
 
 def documents_from_rows(rows: pd.DataFrame) -> list[Document]:
-    """Documents from a table with one row each.
+    """Documents from a table with one row per document.
 
     Parameters
     ----------
     rows : DataFrame
-        As ``documents_to_rows`` makes it. Needed are ``document``, ``text`` and ``entities``; of an entity ``type`` and
-        either ``segments`` or ``start`` and ``end``. Without ``passages`` the text is one.
+        The result of ``documents_to_rows``, or any table with ``document``, ``text`` and ``entities``. An entity needs
+        ``type`` and either ``segments`` or ``start`` and ``end``. Without ``passages`` the whole text is one passage.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def documents_from_rows(rows: pd.DataFrame) -> list[Document]:
     Raises
     ------
     CorpusError
-        For a missing column or an offset outside of the text; the message names the row.
+        For a missing column or an offset outside the text; the message names the row.
 
     Examples
     --------
@@ -87,34 +87,34 @@ def documents_from_rows(rows: pd.DataFrame) -> list[Document]:
 def check_columns(
     table: str, columns: Iterable[object], needed: Iterable[str] = ("document", "text", "entities")
 ) -> None:
-    """Raise CorpusError when a table lacks a column; by default one that every document needs."""
-    there = [str(name) for name in columns]
+    """Raise CorpusError if a table lacks a column; by default one that every document needs."""
+    existing = [str(name) for name in columns]
     for name in needed:
-        if name not in there:
-            raise CorpusError(f"{table}: no column `{name}`; the columns are {', '.join(there)}", table)
+        if name not in existing:
+            raise CorpusError(f"{table}: no column `{name}`; the columns are {', '.join(existing)}", table)
 
 
-def document_of_row(row: Mapping[Any, Any], place: str) -> Document:
-    """The document of a row; `place` is what an error calls the row."""
+def document_of_row(row: Mapping[Any, Any], location: str) -> Document:
+    """The document of a row; `location` names the row in errors."""
     name, text = str(row["document"]), row["text"]
     if not isinstance(text, str):
-        raise CorpusError(f"{place}: `text` must be a string, not {type(text).__name__}", place)
-    encodable(text, place)
+        raise CorpusError(f"{location}: `text` must be a string, not {type(text).__name__}", location)
+    encodable(text, location)
     mentions = []
     for number, entity in enumerate(_items(row["entities"])):
-        where = f"{place}: entities[{number}]"
+        where = f"{location}: entities[{number}]"
         if not isinstance(entity, Mapping) or not isinstance(entity.get("type"), str):
-            raise CorpusError(f"{where} must be a mapping with `type`, not {entity!r}", place)
+            raise CorpusError(f"{where} must be a mapping with `type`, not {entity!r}", location)
         segments = _items(entity.get("segments")) or [entity]
-        places = sorted(_span(segment, len(text), where) for segment in segments)
+        spans = sorted(_span(segment, len(text), where) for segment in segments)
         concept = entity.get("concept") or ""
         identifier = entity.get("id") or f"T{number + 1}"
-        mentions.append((str(identifier), entity["type"], [str(concept)] if concept else [], places))
+        mentions.append((str(identifier), entity["type"], [str(concept)] if concept else [], spans))
     passages = []
     for number, passage in enumerate(_items(row.get("passages"))):
-        start, end = _span(passage, len(text), f"{place}: passages[{number}]", empty=True)
-        kind, is_sentence = passage.get("type") or "", bool(passage.get("is_sentence"))
-        passages.append((kind, start, text[start:end], is_sentence))
+        start, end = _span(passage, len(text), f"{location}: passages[{number}]", empty=True)
+        passage_type, is_sentence = passage.get("type") or "", bool(passage.get("is_sentence"))
+        passages.append((passage_type, start, text[start:end], is_sentence))
     file = row.get("file")
     core = _biorel.Document(
         name, passages or [("", 0, text, False)], mentions, [], file=file if isinstance(file, str) and file else None
@@ -123,8 +123,8 @@ def document_of_row(row: Mapping[Any, Any], place: str) -> Document:
 
 
 def _items(values: Any) -> list[Any]:
-    """Of a list as Parquet, Arrow or NumPy give it, which may be missing."""
-    return [] if values is None or isinstance(values, float) else list(values)  # NaN is what pandas makes of nothing
+    """The items of a list from Parquet, Arrow or NumPy; none if it is missing."""
+    return [] if values is None or isinstance(values, float) else list(values)  # pandas stores a missing list as NaN
 
 
 def _span(segment: Any, length: int, where: str, *, empty: bool = False) -> tuple[int, int]:
@@ -133,7 +133,7 @@ def _span(segment: Any, length: int, where: str, *, empty: bool = False) -> tupl
     except (KeyError, TypeError, ValueError, IndexError):
         raise CorpusError(f"{where} needs `start` and `end`, not {segment!r}", where) from None
     if not (0 <= start < end <= length or (empty and 0 <= start == end <= length)):
-        raise CorpusError(f"{where}: characters {start} to {end} are not in the text of {length} characters", where)
+        raise CorpusError(f"{where}: characters {start} to {end} are outside the text of {length} characters", where)
     return start, end
 
 
@@ -147,10 +147,11 @@ def documents_from_tables(
     documents : DataFrame
         ``document`` (identifier) and ``text``, one row each.
     entities : DataFrame
-        ``document``, ``start``, ``end`` (characters, end-exclusive), ``type``, and optionally ``id``, ``concept``, and
-        ``text``, which is checked. Rows with the same ``document`` and ``id`` are the segments of one entity.
+        ``document``, ``start``, ``end`` (characters, end-exclusive), ``type``, and optionally ``id``, ``concept`` and
+        ``text``, which is checked against the document. Rows with the same ``document`` and ``id`` are the segments of
+        one entity.
     relations : DataFrame, optional
-        ``document``, ``entity1``, ``entity2`` (``id`` of entities), ``label``; to learn from.
+        Training labels: ``document``, ``entity1``, ``entity2`` (each the ``id`` of an entity), ``label``.
 
     Returns
     -------
@@ -160,57 +161,58 @@ def documents_from_tables(
     Raises
     ------
     CorpusError
-        For a missing column, an offset outside of its text, an unknown document or entity; the message names the row.
+        For a missing column, an offset outside the text, an unknown document or entity; the message names the row.
 
     Examples
     --------
     >>> texts = pd.DataFrame({"document": ["d1"], "text": ["Aspirin enhances warfarin."]})
-    >>> places = {"document": ["d1", "d1"], "start": [0, 17], "end": [7, 25], "type": ["drug", "drug"]}
-    >>> biorel.documents_from_tables(texts, pd.DataFrame(places))
+    >>> spans = {"document": ["d1", "d1"], "start": [0, 17], "end": [7, 25], "type": ["drug", "drug"]}
+    >>> biorel.documents_from_tables(texts, pd.DataFrame(spans))
     [Document('d1', 26 characters, 2 entities, 0 relations)]
     """
     texts: dict[str, str] = {}
-    for place, row in _rows("documents", documents, ["document", "text"]):
+    for location, row in _rows("documents", documents, ["document", "text"]):
         name, text = str(row["document"]), row["text"]
         if name in texts:
-            raise CorpusError(f"{place}: document {name} is there twice", place)
+            raise CorpusError(f"{location}: document {name} appears twice", location)
         if not isinstance(text, str):
-            raise CorpusError(f"{place}: `text` must be a string, not {type(text).__name__}", place)
-        texts[name] = encodable(text, place)
+            raise CorpusError(f"{location}: `text` must be a string, not {type(text).__name__}", location)
+        texts[name] = encodable(text, location)
     found: dict[str, dict[str, tuple[str, list[str], list[tuple[int, int]]]]] = {name: {} for name in texts}
-    for place, row in _rows("entities", entities, ["document", "start", "end", "type"]):
-        name = _document(row, texts, place)
+    for location, row in _rows("entities", entities, ["document", "start", "end", "type"]):
+        name = _document(row, texts, location)
         own = found[name]
-        start, end = (_whole(row[key], key, place) for key in ("start", "end"))
+        start, end = (_whole(row[key], key, location) for key in ("start", "end"))
         text = texts[name]
         if not 0 <= start < end <= len(text):
             raise CorpusError(
-                f"{place}: characters {start} to {end} are not in the text of {len(text)} characters", place
+                f"{location}: characters {start} to {end} are outside the text of {len(text)} characters", location
             )
         stated = row.get("text")
         if isinstance(stated, str) and stated != text[start:end]:
-            raise CorpusError(f"{place}: its text is {stated!r}, but {start} to {end} is {text[start:end]!r}", place)
+            raise CorpusError(
+                f"{location}: its text is {stated!r}, but {start} to {end} is {text[start:end]!r}", location
+            )
         given = row.get("id")
         identifier = f"T{len(own) + 1}" if given is None or pd.isna(given) else str(given)
         concept = row.get("concept")
         concepts = [str(concept)] if concept is not None and not pd.isna(concept) and concept != "" else []
-        kind = str(row["type"])
-        _, _, segments = own.setdefault(identifier, (kind, concepts, []))
+        _, _, segments = own.setdefault(identifier, (str(row["type"]), concepts, []))
         segments.append((start, end))
     related: dict[str, list[tuple[str, str, int, int]]] = {name: [] for name in texts}
-    for place, row in _rows("relations", relations, ["document", "entity1", "entity2", "label"]):
-        name = _document(row, texts, place)
+    for location, row in _rows("relations", relations, ["document", "entity1", "entity2", "label"]):
+        name = _document(row, texts, location)
         order = list(found[name])
         for key in ("entity1", "entity2"):
             if str(row[key]) not in order:
-                raise CorpusError(f"{place}: document {name} has no entity {row[key]!r}", place)
+                raise CorpusError(f"{location}: document {name} has no entity {row[key]!r}", location)
         first, second = (order.index(str(row[key])) for key in ("entity1", "entity2"))
         related[name].append((f"R{len(related[name]) + 1}", str(row["label"]), first, second))
-    made = []
+    result = []
     for name, text in texts.items():
-        mentions = [(key, kind, concepts, sorted(places)) for key, (kind, concepts, places) in found[name].items()]
-        made.append(Document(_biorel.Document(name, [("", 0, text, False)], mentions, related[name])))
-    return made
+        mentions = [(key, of_type, concepts, sorted(spans)) for key, (of_type, concepts, spans) in found[name].items()]
+        result.append(Document(_biorel.Document(name, [("", 0, text, False)], mentions, related[name])))
+    return result
 
 
 def _rows(table: str, frame: pd.DataFrame | None, needed: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -218,45 +220,45 @@ def _rows(table: str, frame: pd.DataFrame | None, needed: Sequence[str]) -> Iter
         return
     check_columns(table, frame.columns, needed)
     for number, row in enumerate(frame.to_dict("records")):
-        place = f"{table}: row {number}"
+        location = f"{table}: row {number}"
         for name in needed:
             if pd.isna(row[name]):
-                raise CorpusError(f"{place}: column `{name}` has no value", table)
-        yield place, cast("dict[str, Any]", row)
+                raise CorpusError(f"{location}: column `{name}` has no value", table)
+        yield location, cast("dict[str, Any]", row)
 
 
-def _document(row: Mapping[str, Any], texts: Mapping[str, str], place: str) -> str:
+def _document(row: Mapping[str, Any], texts: Mapping[str, str], location: str) -> str:
     name = str(row["document"])
     if name not in texts:
-        raise CorpusError(f"{place}: document {name} is not in the table of documents", place)
+        raise CorpusError(f"{location}: document {name} is not in the table of documents", location)
     return name
 
 
-def _whole(value: Any, name: str, place: str) -> int:
+def _whole(value: Any, name: str, location: str) -> int:
     try:
         number = int(value)
     except (TypeError, ValueError):
         number = -1
     if number < 0 or number != value:
-        raise CorpusError(f"{place}: `{name}` must be a whole number from 0, not {value!r}", place)
+        raise CorpusError(f"{location}: `{name}` must be a whole number from 0, not {value!r}", location)
     return number
 
 
 def documents_from_spacy(docs: Iterable[Any], *, spans: str | None = None) -> Iterator[Document]:
-    """Documents from spaCy's, with its sentences where it has found some.
+    """Documents from spaCy, with the sentences that spaCy has found, if any.
 
     Parameters
     ----------
     docs : iterable of spacy.tokens.Doc
-        With entities in ``doc.ents``: their label is the type, ``kb_id_`` the concept. ``doc.user_data["id"]`` is the
-        document's identifier, if it is there.
+        Entities are taken from ``doc.ents``: the label is the type, ``kb_id_`` the concept. ``doc.user_data["id"]`` is
+        the identifier of the document, if set.
     spans : str, optional
         Take the entities from ``doc.spans[spans]``, which may overlap, instead of ``doc.ents``.
 
     Yields
     ------
     Document
-        One for each, in order.
+        One per spaCy document, in order.
 
     Examples
     --------
@@ -281,11 +283,11 @@ def documents_from_spacy(docs: Iterable[Any], *, spans: str | None = None) -> It
             passages = [("", sentence.start_char, sentence.text, True) for sentence in doc.sents]
         mentions = [
             (
-                f"T{place}",
+                f"T{index}",
                 entity.label_,
                 [entity.kb_id_] if entity.kb_id_ else [],
                 [(entity.start_char, entity.end_char)],
             )
-            for place, entity in enumerate(entities, start=1)
+            for index, entity in enumerate(entities, start=1)
         ]
         yield Document(_biorel.Document(name, passages, mentions, []))

@@ -18,8 +18,8 @@ from biorel.errors import ConfigError, CorpusError
 class Document:
     """A document with its entities and, where the file states some, relations.
 
-    Made by ``read_documents``, ``documents_from_tables`` or ``documents_from_spacy``. Offsets count characters from the
-    start of the document; an end is one past the last character.
+    Returned by ``read_documents``, ``documents_from_tables``, ``documents_from_spacy``. Offsets count characters from
+    the start of the document; ends are exclusive.
     """
 
     def __init__(self, core: _biorel.Document) -> None:
@@ -27,12 +27,12 @@ class Document:
 
     @property
     def id(self) -> str:
-        """Its identifier."""
+        """The identifier."""
         return self._core.id
 
     @property
     def text(self) -> str:
-        """Its text, all passages together, as the offsets index it."""
+        """The whole text, all passages together, which the offsets index."""
         return self._core.text
 
     @property
@@ -44,49 +44,49 @@ class Document:
     def entities(self) -> pd.DataFrame:
         """One row per entity: ``id``, ``type``, ``concept``, ``start``, ``end``, ``segments``, ``text``."""
         rows = [
-            (name, kind, ";".join(concepts), segments[0][0], segments[-1][1], segments, text)
-            for name, kind, concepts, segments, text in self._core.mentions
+            (name, entity_type, ";".join(concepts), segments[0][0], segments[-1][1], segments, text)
+            for name, entity_type, concepts, segments, text in self._core.mentions
         ]
         return pd.DataFrame(rows, columns=["id", "type", "concept", "start", "end", "segments", "text"])
 
     @property
     def relations(self) -> pd.DataFrame:
-        """One row per relation that the file states: ``id``, ``type``, and the arguments ``entity1`` and ``entity2``.
+        """One row per relation in the file: ``id``, ``type``, and the arguments ``entity1`` and ``entity2``.
 
-        An argument is the ``id`` of an entity, or, where the file relates concepts, a ``concept``.
+        An argument is the ``id`` of an entity, or a ``concept`` if the file relates concepts.
         """
         names = [mention[0] for mention in self._core.mentions]
         rows = [
-            (name, kind, *(names[side] if isinstance(side, int) else side for side in (first, second)))
-            for name, kind, first, second in self._core.relations
+            (name, relation_type, *(names[side] if isinstance(side, int) else side for side in (first, second)))
+            for name, relation_type, first, second in self._core.relations
         ]
         return pd.DataFrame(rows, columns=["id", "type", "entity1", "entity2"])
 
     @property
     def sentences(self) -> pd.DataFrame:
-        """One row per sentence: ``start``, ``text``, ``entities`` (their ``id``)."""
+        """One row per sentence: ``start``, ``text``, ``entities`` (a list of their ``id``)."""
         names = [mention[0] for mention in self._core.mentions]
         rows = [(start, text, [names[index] for index in inside]) for start, text, inside in self._core.sentences()]
         return pd.DataFrame(rows, columns=["start", "text", "entities"])
 
     @property
     def findings(self) -> pd.DataFrame:
-        """What was left out or read otherwise than the file says: ``kind``, ``id``, ``reason``."""
+        """One row per item that was left out or repaired: ``kind``, ``id``, ``reason``."""
         return pd.DataFrame(self._core.findings, columns=["kind", "id", "reason"])
 
     @property
     def format(self) -> str | None:
-        """The format it was read in."""
+        """The format of the file, or None if the document was not read from one."""
         return self._core.origin[2]
 
     def __eq__(self, other: object) -> bool:
-        """Equal in all but where it was read and how its file spells it."""
+        """Equal in content; the file and its formatting are not compared."""
         return isinstance(other, Document) and _content(self) == _content(other)
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        """Identifier and sizes."""
+        """Show the identifier and the sizes."""
         entities, relations = len(self._core.mentions), len(self._core.relations)
         return f"Document({self.id!r}, {len(self.text)} characters, {entities} entities, {relations} relations)"
 
@@ -102,26 +102,26 @@ def read_documents(
     *,
     errors: Literal["raise", "warn"] = "raise",
 ) -> Iterator[Document]:
-    r"""Read documents one after the other, in bounded memory.
+    r"""Read documents one by one, in bounded memory.
 
     Parameters
     ----------
     source : path or sequence of paths
-        Files or folders; gzip is unpacked.
+        Files or folders; gzip files are decompressed.
     format : {"pubtator", "bioc-json", "bioc-xml", "brat"}, optional
-        Told from the files' names by default: ``.txt`` and ``.pubtator``, ``.json`` and ``.jsonl``, ``.xml``, ``.ann``.
+        By default inferred from file names: ``.txt`` and ``.pubtator``, ``.json`` and ``.jsonl``, ``.xml``, ``.ann``.
     errors : {"raise", "warn"}
-        What happens with a document that cannot be read; after a warning the next one is read.
+        What to do with a document that cannot be read: stop, or skip it with a warning.
 
     Yields
     ------
     Document
-        In the order of the files' names and of the files.
+        Sorted by file name, then in the order of the file.
 
     Raises
     ------
     CorpusError
-        For a document that is not what its format promises; the message names file and line.
+        For a document that does not follow its format; the message names file and line.
 
     Examples
     --------
@@ -140,7 +140,7 @@ def read_documents(
 def list_inputs(
     source: PathLike | Sequence[PathLike], format: str | None
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Files as (path, format), and (path, reason) of those that are not read; an error where there is none to read."""
+    """The files to read as (path, format), and the others as (path, reason); an error if there is none to read."""
     paths = [source] if isinstance(source, (str, os.PathLike)) else list(source)
     inputs, skipped = _biorel.list_inputs([os.fspath(path) for path in paths], format)
     if not inputs:
@@ -156,7 +156,7 @@ def _read(reader: _biorel.DocumentReader, errors: str) -> Iterator[Document]:
         except (CorpusError, OSError) as error:
             if errors == "raise":
                 raise
-            warnings.warn(f"left out: {error}", stacklevel=3)
+            warnings.warn(f"skipped: {error}", stacklevel=3)
             continue
         if core is None:
             return
@@ -164,21 +164,21 @@ def _read(reader: _biorel.DocumentReader, errors: str) -> Iterator[Document]:
 
 
 def write_documents(documents: Iterable[Document], path: PathLike, format: DocumentFormat | None = None) -> None:
-    """Write documents: in the format they were read in without any loss, else what biorel knows of them.
+    """Write documents: without loss in the format that they were read from, else the content that biorel models.
 
     Parameters
     ----------
     documents : iterable of Document
         The documents.
     path : path
-        The file, which appears complete or not at all; for brat a folder, with two files for each document.
+        The file, which is written atomically; for brat a folder, which gets two files per document.
     format : {"pubtator", "bioc-json", "bioc-xml", "brat"}, optional
-        Told from the file's name by default.
+        By default inferred from the file name.
 
     Raises
     ------
     CorpusError
-        For a document that the format cannot hold; the message names it.
+        For a document that the format cannot represent; the message names it.
 
     Examples
     --------
@@ -194,7 +194,7 @@ def write_documents(documents: Iterable[Document], path: PathLike, format: Docum
         found = known.get(path.suffix.lower())
         if found is None:
             message = (
-                f"format: it cannot be told from the name {path.name}; choose pubtator, bioc-json, bioc-xml or brat"
+                f"format: cannot be inferred from the name {path.name}; choose pubtator, bioc-json, bioc-xml or brat"
             )
             raise ConfigError(message, "format")
         format = cast("DocumentFormat", found)
@@ -205,15 +205,16 @@ def write_documents(documents: Iterable[Document], path: PathLike, format: Docum
     for document in documents:
         if not document.id or "/" in document.id or "\\" in document.id or document.id.startswith("."):
             raise CorpusError(f"document {document.id!r}: its identifier cannot be the name of a file", document.id)
-        # Bytes, so that no line end is changed.
         atomic_write(path / f"{document.id}.txt", document.text)
         atomic_write(path / f"{document.id}.ann", _biorel.write_documents([document._core], "brat"))
 
 
-def encodable(text: str, place: str) -> str:
-    """The text, unless it holds halves of characters, which no file can."""
+def encodable(text: str, location: str) -> str:
+    """The text; raises CorpusError for a lone surrogate, which no file can contain."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise CorpusError(f"{place}: character {error.start} is a lone surrogate, not a character", place) from None
+        raise CorpusError(
+            f"{location}: character {error.start} is a lone surrogate, not a character", location
+        ) from None
     return text

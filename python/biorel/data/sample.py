@@ -1,4 +1,4 @@
-"""The synthetic sample corpus that ships with biorel: made-up names, generated sentences, no medical content."""
+"""The synthetic sample corpus that ships with biorel: invented names, generated sentences, no medical content."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _FOLDERS = {"aimed": "ppi", "ddi": "ddi", "chemprot": "chemprot"}
 
 
 def sample_path(name: str = "ddi") -> Path:
-    """Where the synthetic sample of a corpus lies, in the corpus's own format.
+    """The path of the synthetic sample of a corpus, in the corpus's own format.
 
     Parameters
     ----------
     name : {"ddi", "aimed", "chemprot"}
-        Whose format.
+        The corpus whose format it has.
 
     Returns
     -------
     pathlib.Path
-        A folder, laid out as the original release is.
+        A folder with the layout of the original release.
 
     Raises
     ------
@@ -41,12 +41,12 @@ def sample_path(name: str = "ddi") -> Path:
 def load_sample(name: str = "ddi") -> Corpus:
     """Read the synthetic sample of a corpus: ``load_corpus(name, sample_path(name))``.
 
-    It is there to try things out and to test; scores on it say nothing about real text.
+    It serves for tests and first steps; scores on it say nothing about real text.
 
     Parameters
     ----------
     name : {"ddi", "aimed", "chemprot"}
-        Whose format.
+        The corpus whose format it has.
 
     Returns
     -------

@@ -26,31 +26,31 @@ from biorel.training.run import Run
 
 
 class Callback:
-    """What a fine-tuning tells; override what you need.
+    """The events of a fine-tuning run; override the methods that you need.
 
-    All methods are called in the thread that called ``finetune``. An exception that one raises stops the training
-    within a step and comes out of ``finetune``. A run that resumes from a checkpoint reports only what is new: its
-    first step then has a higher number.
+    All methods are called in the thread that called ``finetune``. If one raises an exception, training stops within a
+    step and ``finetune`` raises it. A run that resumes from a checkpoint reports only new steps, so its first step has
+    a higher number.
     """
 
     def on_start(self, settings: Mapping[str, Any], total_steps: int) -> None:
-        """Once, before the first step: every setting, as ``Run.settings`` has them, and the steps in all."""
+        """Called once before the first step, with every setting (as in ``Run.settings``) and the number of steps."""
 
     def on_step(self, step: Mapping[str, Any]) -> None:
-        """After a step: its row of ``Run.history``. On a GPU two more steps are under way by then."""
+        """Called after each step with its row of ``Run.history``. On a GPU two more steps are in flight by then."""
 
     def on_evaluation(self, evaluation: Mapping[str, Any]) -> None:
-        """After the dev split was scored: its row of ``Run.evaluations``."""
+        """Called after each evaluation on the dev split with its row of ``Run.evaluations``."""
 
     def on_end(self, run: Run) -> None:
-        """Once, when the training has finished."""
+        """Called once when training has finished."""
 
     def on_error(self, error: BaseException) -> None:
-        """Once, when the training was stopped by an exception, Ctrl-C included; ``on_end`` is not called then."""
+        """Called once, instead of ``on_end``, when an exception (also Ctrl-C) has stopped the training."""
 
 
 class _Tracker(Callback):
-    """A callback that logs numbers under names such as ``train/loss``, ``dev/f1``, ``test/micro/f1``."""
+    """A callback that logs metrics under names such as ``train/loss``, ``dev/f1``, ``test/micro/f1``."""
 
     def on_step(self, step: Mapping[str, Any]) -> None:
         """Log loss, gradient norm, learning rate, epoch and speed."""
@@ -64,13 +64,13 @@ class _Tracker(Callback):
         self._log(numbers, int(evaluation["step"]))
 
     def on_end(self, run: Run) -> None:
-        """Log the scores on the test split, and close."""
+        """Log the scores on the test split, and close the tracker."""
         if run.test is not None:
             self._log(final_scores(run), len(run.history))
         self._close(None)
 
     def on_error(self, error: BaseException) -> None:
-        """Close as failed."""
+        """Close the tracker with the state failed."""
         self._close(error)
 
     def _log(self, numbers: dict[str, float], step: int) -> None:
@@ -86,7 +86,7 @@ class TensorBoard(_Tracker):
     Parameters
     ----------
     directory : path
-        Where to write them; a new one for each run.
+        The directory to write to; use a new one for each run.
 
     Raises
     ------
@@ -110,7 +110,7 @@ class TensorBoard(_Tracker):
 
 
 class MLflow(_Tracker):
-    """Logs to MLflow: into the active run if there is one, which stays open, else into a new one.
+    """Logs to MLflow: to the active run, which stays open, or to a new run if there is none.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ class MLflow(_Tracker):
     run_name : str, optional
         The name of a new run.
     tracking_uri : str, optional
-        Where to log; by default what MLflow is set to (``MLFLOW_TRACKING_URI``).
+        The tracking server; by default the one that MLflow is configured with (``MLFLOW_TRACKING_URI``).
 
     Raises
     ------
@@ -132,7 +132,7 @@ class MLflow(_Tracker):
     ) -> None:
         self._mlflow = _library("mlflow", "mlflow")
         self._experiment, self._run_name, self._tracking_uri = experiment, run_name, tracking_uri
-        self._ours = False
+        self._own_run = False
 
     def on_start(self, settings: Mapping[str, Any], total_steps: int) -> None:
         """Start a run if there is none, and log the settings as its parameters."""
@@ -142,23 +142,23 @@ class MLflow(_Tracker):
             if self._experiment is not None:
                 self._mlflow.set_experiment(self._experiment)
             self._mlflow.start_run(run_name=self._run_name)
-            self._ours = True
+            self._own_run = True
         self._mlflow.log_params({name: plain(value) for name, value in settings.items()})
 
     def _log(self, numbers: dict[str, float], step: int) -> None:
-        # MLflow allows no comma or other marks that labels may have.
+        # Labels may contain characters that MLflow does not allow.
         allowed = {"".join(c if c.isalnum() or c in "_-./ " else "_" for c in name): v for name, v in numbers.items()}
         self._mlflow.log_metrics(allowed, step=step)
 
     def _close(self, error: BaseException | None) -> None:
-        if self._ours:
+        if self._own_run:
             status = "FINISHED" if error is None else "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
             self._mlflow.end_run(status)
-            self._ours = False
+            self._own_run = False
 
 
 class WandB(_Tracker):
-    """Logs to Weights & Biases: into the current run if there is one, which stays open, else into a new one.
+    """Logs to Weights & Biases: to the current run, which stays open, or to a new run if there is none.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ class WandB(_Tracker):
     name : str, optional
         The name of a new run.
     **options
-        What else ``wandb.init`` takes, such as ``mode="offline"``.
+        Other arguments of ``wandb.init``, such as ``mode="offline"``.
 
     Raises
     ------
@@ -178,22 +178,22 @@ class WandB(_Tracker):
     def __init__(self, project: str | None = None, *, name: str | None = None, **options: Any) -> None:
         self._wandb = _library("wandb", "wandb")
         self._options = {"project": project, "name": name, **options}
-        self._ours = False
+        self._own_run = False
 
     def on_start(self, settings: Mapping[str, Any], total_steps: int) -> None:
         """Start a run if there is none, and log the settings as its configuration."""
         if self._wandb.run is None:
             self._wandb.init(**self._options)
-            self._ours = True
+            self._own_run = True
         self._wandb.config.update({name: plain(value) for name, value in settings.items()}, allow_val_change=True)
 
     def _log(self, numbers: dict[str, float], step: int) -> None:
         self._wandb.log(numbers, step=step)
 
     def _close(self, error: BaseException | None) -> None:
-        if self._ours:
+        if self._own_run:
             self._wandb.finish(exit_code=0 if error is None else 1)
-            self._ours = False
+            self._own_run = False
 
 
 def final_scores(run: Run) -> dict[str, float]:
@@ -203,7 +203,7 @@ def final_scores(run: Run) -> dict[str, float]:
 
 
 def plain(value: Any) -> str | int | float | bool | None:
-    """A setting as trackers take it: lists and mappings as JSON, paths as text."""
+    """A setting in a type that trackers accept: lists and mappings become JSON, paths text."""
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
     return json.dumps(value, default=str)

@@ -19,7 +19,7 @@ from biorel.training.callbacks import Callback
 from biorel.training.progress import Reporter
 from biorel.training.run import Run, TrainingInterrupted
 
-# The settings that the core checks, with its defaults. They are declared there and in the signature below.
+# The settings that the core validates, with their defaults. They are declared in the core and in the signature below.
 CORE_SETTINGS: dict[str, Any] = json.loads(_biorel.Settings({}).json)
 
 
@@ -67,25 +67,25 @@ def finetune(
     threads: int | None = None,
     progress: bool = True,
 ) -> Run:
-    """Fine-tune an encoder with one of the paper's heads, and score it.
+    """Fine-tune an encoder with one of the paper's heads, and evaluate it.
 
     The defaults are the paper's settings. The same seed, settings and machine give the same bits.
 
     Parameters
     ----------
     corpus : Corpus
-        What to learn from. A corpus without a ``train`` split (AIMed) is split first: ``corpus.fold(0)``.
+        The training and test data. Divide a corpus without a ``train`` split (AIMed) first: ``corpus.fold(0)``.
     encoder : str, path or Encoder
-        As ``load_encoder`` takes it.
+        As in ``load_encoder``.
     head : str
         What the classifier reads (paper, section III-B): ``cls``, ``lstm``, ``attention``, ``lstm-no-cls``,
         ``attention-no-cls``, ``lstm-all-cls`` or ``attention-all-cls``.
     train : str or sequence of str
-        The split, or the splits together, to learn from.
+        The split or splits to train on.
     dev : str, optional
-        A split to score while training; the model is then the one that did best on it (`load_best_model`).
+        A split to evaluate on during training; the best model on it is then kept (`load_best_model`).
     test : str or None
-        The split to score; None, or a corpus without it, scores nothing.
+        The split to score; with None, or if the corpus does not have it, nothing is scored.
     marking : {"typed", "blue", "markers"}
         How entities are marked; see ``Corpus.instances``.
     learning_rate : float
@@ -95,25 +95,25 @@ def finetune(
     epochs : int
         Passes over the training instances.
     max_steps : int, optional
-        Stop after this many optimizer steps, whatever `epochs` says; the schedule then ends there. 0 trains nothing:
-        the untrained model, whose attention is a baseline (``compare_stems``).
+        Number of optimizer steps; overrides `epochs`, also in the learning rate schedule. 0 returns the untrained
+        model, whose attention is a baseline (``compare_stems``).
     max_length : int
-        Word pieces per instance, ``[CLS]`` and ``[SEP]`` included. A longer instance is cut to a window that keeps both
-        entities.
+        Maximum number of word pieces per instance, including ``[CLS]`` and ``[SEP]``. A longer instance is cut to a
+        window that keeps both entities.
     too_long : {"join", "drop", "error"}
-        What to do with an instance whose two entities, with all between them, do not fit: keep a window around each
-        entity and leave out what lies between; leave it out and count it, a positive one as a miss; or stop.
+        What to do with an instance if the text from one entity to the other does not fit: join a window around each
+        entity, without the text between; drop the instance (a positive one counts as a miss); or raise an error.
     seed : int
         Seed of the head's initial weights, the order of the instances, and dropout.
     warmup_ratio : float
         Share of the steps during which the learning rate rises from 0 to its peak; from there it falls linearly to 0,
-        as transformers' ``get_linear_schedule_with_warmup`` has it. BERT's own optimizer, and with it the paper's code,
-        goes on at ``learning_rate * (1 - t / T)`` after the warm-up: ``compat="su2020"`` does. The default is at each
-        step 1 / (1 - `warmup_ratio`) times as high, 1.11 times with 0.1.
+        as in transformers' ``get_linear_schedule_with_warmup``. After the warm-up, BERT's own optimizer, and so the
+        paper's code, continues at ``learning_rate * (1 - t / T)``, as ``compat="su2020"`` does. The default rate is
+        1 / (1 - `warmup_ratio`) times as high at each of these steps, 1.11 times for 0.1.
     weight_decay : float
-        Decoupled weight decay; biases and LayerNorm are exempt.
+        Decoupled weight decay, except for biases and LayerNorm.
     max_grad_norm : float
-        The gradient is scaled down to this norm; 0 turns clipping off.
+        Gradients with a larger norm are scaled down to it; 0 disables clipping.
     adam_beta1 : float
         Adam's decay rate of the first moment.
     adam_beta2 : float
@@ -121,57 +121,56 @@ def finetune(
     adam_epsilon : float
         Adam's epsilon.
     bias_correction : bool
-        Correct the moments' bias towards zero; BERT's own optimizer does not.
+        Correct the bias of the moments towards zero; BERT's own optimizer does not.
     dropout : float, optional
-        Dropout inside the encoder; by default its own rates.
+        Dropout inside the encoder; by default the rates of its configuration.
     head_dropout : float
         Dropout before the classifier.
     gradient_accumulation_steps : int
-        Batches per optimizer step: a step sees `batch_size` times this many instances, in the memory of `batch_size`.
+        Batches per optimizer step: a step uses `batch_size` times as many instances in the memory of one batch.
     class_weights : "balanced" or mapping of str to float, optional
-        Weight of each label in the loss; ``balanced`` is inversely proportional to its frequency. Labels that the
-        mapping does not name weigh 1.
+        Weight of each label in the loss; ``balanced`` is inversely proportional to the frequency. Labels missing in the
+        mapping have weight 1.
     focal_gamma : float
-        Focal loss: an instance whose label has probability p counts ``(1 - p) ** focal_gamma``; 0 is cross-entropy.
+        Focal loss: an instance whose label has probability p has weight ``(1 - p) ** focal_gamma``; 0 is cross-entropy.
     layerwise_lr_decay : float
-        The learning rate of each layer is this times that of the layer above; 1 for one rate.
+        The learning rate of each layer is this factor times that of the layer above; 1 for equal rates.
     freeze : int, optional
-        Freeze the embeddings and this many layers from the first; 0 freezes the embeddings alone.
+        Freeze the embeddings and this many of the first layers; 0 freezes only the embeddings.
     negative_ratio : float, optional
-        Train on this many negative instances for each positive one, drawn by `seed`; all by default.
+        Train on this many negative instances per positive one, sampled with `seed`; on all by default.
     eval_steps : int, optional
-        Steps between two evaluations on `dev`; by default it is scored at the end of each epoch, and always at the end.
+        Steps between evaluations on `dev`; by default once per epoch. There is always an evaluation at the end.
     patience : int, optional
-        Stop after this many evaluations in a row of which none was better than the best before.
+        Early stopping: stop after this many evaluations in a row without improvement.
     load_best_model : bool
-        With `dev`, the model has the weights of the highest F1 on it (of equals, the lower loss); otherwise the last.
+        With `dev`, keep the weights with the highest F1 on it (for ties, the lowest loss); otherwise the last weights.
     compat : "su2020" or None
-        ``su2020`` follows the paper's published code where it departs from the paper or the paper is silent: every
-        instance is padded to `max_length`, and the heads read ``[SEP]`` and the padding as if they were words; ``cls``
-        goes through BERT's tanh pooler, which starts as the checkpoint has it; LSTMs start with Keras's values
-        (Glorot's uniform and orthogonal); the learning rate falls as in BERT's optimizer (see `warmup_ratio`). That
-        code's README takes ``batch_size=16``. Slow; to see what that is worth. Word weights are then shares of what
-        the words got. It is not followed in three things: its LSTM has Keras's hard sigmoid for its gates, long
-        sentences lose their end, and the last, smaller batch of an epoch is left out.
+        ``su2020`` follows the paper's published code where it differs from the paper or the paper does not say: every
+        instance is padded to `max_length`, and the heads read ``[SEP]`` and the padding like words; ``cls`` uses BERT's
+        tanh pooler, initialised from the checkpoint; LSTMs have Keras's initial values (Glorot uniform and
+        orthogonal); the learning rate falls as in BERT's optimizer (see `warmup_ratio`). The README of that code uses
+        ``batch_size=16``. It is slow and serves for comparison. Word weights are then normalised over the words. Three
+        details are not followed: Keras's hard sigmoid in the LSTM's gates, cutting long sentences at their end, and
+        dropping the last, smaller batch of an epoch.
     gradient_checkpointing : bool
-        Keep only the inputs of the encoder's layers and compute the rest again in the backward: less memory, more
+        Store only the inputs of the encoder's layers and recompute the rest in the backward pass: less memory, more
         time, the same bits.
     precision : {"auto", "f32", "bf16"}
-        In which numbers the large products are computed. ``bf16`` rounds their factors to 8 significant bits and adds
-        up in f32; weights, optimizer, attention and LayerNorm stay in f32. ``auto`` is bf16 where the processor has
-        instructions for it and on a GPU, else f32; ``run.settings["precision"]`` says which it was.
+        Precision of the large matrix products. ``bf16`` rounds their operands to 8 significant bits and accumulates in
+        f32; weights, optimizer, attention and LayerNorm stay in f32. ``auto`` is bf16 on a GPU and on processors with
+        instructions for it, else f32; ``run.settings["precision"]`` has the choice.
     callbacks : sequence of Callback
-        Told of every step and evaluation; see ``biorel.callbacks``.
+        Called at every step and evaluation; see ``biorel.callbacks``.
     checkpoint : path, optional
-        A file for the training checkpoint. If it exists, the run resumes from it, to the same bits as a run that was
-        never stopped; the checkpoint of a run with other settings, data or encoder is refused.
+        A file for the training checkpoint. If it exists, the run resumes from it, with the same bits as an
+        uninterrupted run; a checkpoint of other settings, data or another encoder is an error.
     save_steps : int
-        Steps between two writes of `checkpoint`; it is also written when the run ends or is stopped.
+        Steps between checkpoints; one is also written when the run ends or is stopped.
     device : str
-        What computes, ``auto``, ``cpu``, ``cuda`` or ``cuda:1``. ``cuda`` is an NVIDIA GPU, with biorel's CUDA part;
-        ``auto`` is the first GPU if there is one that can be used, else the processor, and ``run.settings["device"]``
-        says which it was. See ``biorel.devices``. ``reference`` is the slow specification that the others are tested
-        against.
+        The device to compute on: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``. ``cuda`` is an NVIDIA GPU and needs the
+        CUDA part; ``auto`` is the first usable GPU, else the processor, and ``run.settings["device"]`` has the choice.
+        See ``biorel.devices``. ``reference`` is the slow specification that the other engines are tested against.
     threads : int, optional
         Processor threads; all by default.
     progress : bool
@@ -180,24 +179,24 @@ def finetune(
     Returns
     -------
     Run
-        Scores, history, predictions and the model.
+        The model with its scores, history and predictions.
 
     Raises
     ------
     ConfigError
-        For a setting out of range, or splits that the corpus does not have.
+        For a setting out of range, or a split that the corpus does not have.
     DeviceError
-        For a device that cannot be used, or whose memory is exhausted; the message says what to do.
+        For a device that cannot be used, or whose memory is exhausted; the message names the remedy.
     TrainingError
-        When the loss is no longer finite; the message names the step.
+        When the loss or a gradient is not finite; the message names the step.
     TrainingInterrupted
-        After Ctrl-C; its ``run`` is what had been learned by then.
+        After Ctrl-C; its ``run`` has the model as trained so far.
 
     Warns
     -----
     UserWarning
-        When instances were cut or dropped at `max_length`, and when `dev` shares documents with `train`, as in the BLUE
-        benchmark's form of DDI (362 documents).
+        When instances were cut or dropped because of `max_length`, and when `dev` shares documents with `train`, as in
+        the BLUE benchmark's form of DDI (362 documents).
 
     Examples
     --------
@@ -236,7 +235,7 @@ def finetune(
             compute=compute,
             checkpoint=None if checkpoint is None else os.fspath(checkpoint),
             save_steps=save_steps,
-            report=reporter.tell,
+            report=reporter.report,
         )
         _warn_of_losses(outcome.counts, max_length)
         run = Run(
@@ -249,7 +248,7 @@ def finetune(
         )
         if isinstance(outcome.raised, KeyboardInterrupt):
             steps = len(run.history)
-            raise TrainingInterrupted(f"stopped after step {steps}; the model so far is in this exception's .run", run)
+            raise TrainingInterrupted(f"stopped after step {steps}; the model so far is in .run of this exception", run)
         if outcome.raised is not None:
             raise outcome.raised
         reporter.end(run)
@@ -270,14 +269,14 @@ def _label_weights(weights: str | Mapping[str, float] | None, labels: list[str])
 def _test_split(corpus: Corpus, train: list[str], test: str | None) -> str | None:
     if "train" in train and "train" not in corpus.splits:
         raise ConfigError(
-            f"train: {corpus.name} has no split `train`, only {', '.join(corpus.splits)}; hold a fold out with "
-            "corpus.fold(0), or name the split to learn from",
+            f"train: {corpus.name} has no split `train`, only {', '.join(corpus.splits)}; divide it with "
+            "corpus.fold(0), or name the split to train on",
             "train",
         )
     if test is None or (test == "test" and test not in corpus.splits):
         return None
     if test in train:
-        raise ConfigError(f"test: `{test}` is also trained on; scores on it would mean nothing", "test")
+        raise ConfigError(f"test: `{test}` is also trained on, so scores on it would be meaningless", "test")
     corpus._core.instances([test], "typed")  # an unknown split is an error now, not after the training
     return test
 
@@ -288,21 +287,21 @@ def _dev_instances(
     if dev is None:
         return None
     if dev in train:
-        raise ConfigError(f"dev: `{dev}` is also trained on; scores on it would mean nothing", "dev")
+        raise ConfigError(f"dev: `{dev}` is also trained on, so scores on it would be meaningless", "dev")
     _warn_of_shared_documents(corpus, train, dev)
     return corpus._core.instances([dev], marking), corpus._core.lost(dev)
 
 
 def _warn_of_shared_documents(corpus: Corpus, train: list[str], dev: str) -> None:
-    """Sentences of one document are alike: a model is then chosen for what it has already seen."""
-    held_out, learned = (
+    """Warn if `dev` shares documents with `train`: their sentences are alike, so selection prefers overfitting."""
+    held_out, trained = (
         {document for split in splits for document in corpus.instances(split)["document"]} for splits in ([dev], train)
     )
-    shared = len(held_out & learned)
+    shared = len(held_out & trained)
     if shared:
         warnings.warn(
             f"dev: {shared} of the {len(held_out)} documents of `{dev}` are trained on too, so scores on it are too "
-            "good to stop or choose a model by; divide the documents with corpus.divide() for a clean one",
+            "good for early stopping or model selection; divide the documents with corpus.divide() instead",
             stacklevel=4,
         )
 
@@ -315,5 +314,5 @@ def _warn_of_losses(counts: Mapping[str, int], max_length: int) -> None:
         )
     if counts["dropped"]:
         warnings.warn(
-            f"{counts['dropped']} training instances were dropped: their entities lie too far apart", stacklevel=3
+            f"{counts['dropped']} training instances were dropped: their entities are too far apart", stacklevel=3
         )

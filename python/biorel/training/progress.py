@@ -1,4 +1,4 @@
-"""What a training tells while it runs: the progress bar and the callbacks."""
+"""Progress of a training run: the progress bar and the callbacks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 
 class Reporter:
-    """Tells the progress bar and the callbacks what the core says; on any error, tells the callbacks of that."""
+    """Forwards the events of the core, and any error, to the progress bar and the callbacks."""
 
     def __init__(self, callbacks: Sequence[Callback], settings: Mapping[str, Any], show: bool) -> None:
         self._callbacks = list(callbacks)
@@ -26,36 +26,36 @@ class Reporter:
     def __enter__(self) -> Reporter:
         return self
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, error_type: Any, error: BaseException | None, trace: Any) -> None:
         self._bar.close()
         if error is not None:
             for callback in self._callbacks:
                 callback.on_error(error)
 
-    def tell(self, kind: str, columns: Mapping[str, Any], total: int) -> None:
-        """What the core calls: ``start``, ``step`` or ``evaluation``, its columns of one row, the steps in all."""
+    def report(self, event: str, columns: Mapping[str, Any], total: int) -> None:
+        """Called by the core with ``start``, ``step`` or ``evaluation``, a table of one row, and the total of steps."""
         row = {name: values[0].item() for name, values in columns.items()}
-        if kind == "step":
+        if event == "step":
             self._bar.step(row, total)
         for callback in self._callbacks:
-            if kind == "start":
+            if event == "start":
                 callback.on_start(self._settings, total)
-            elif kind == "step":
+            elif event == "step":
                 callback.on_step(row)
             else:
                 callback.on_evaluation(row)
-        if kind == "evaluation":
+        if event == "evaluation":
             self._bar.evaluation(row)
 
     def end(self, run: Run) -> None:
-        """The training has come to its end."""
+        """Called when training has finished."""
         self._bar.close()
         for callback in self._callbacks:
             callback.on_end(run)
 
 
 class _Bar:
-    """A progress bar over optimizer steps: a terminal's or a notebook's, as tqdm finds."""
+    """A progress bar over optimizer steps, in the terminal or the notebook."""
 
     def __init__(self, show: bool, title: str) -> None:
         self._show = show
@@ -64,7 +64,7 @@ class _Bar:
         self._score = ""
 
     def step(self, row: Mapping[str, Any], total: int) -> None:
-        """A step was taken."""
+        """Show a step."""
         if not self._show:
             return
         if self._bar is None:
@@ -73,10 +73,10 @@ class _Bar:
         self._bar.update(row["step"] - self._bar.n)
 
     def evaluation(self, row: Mapping[str, Any]) -> None:
-        """The held-out data was scored."""
+        """Show the score on held-out data."""
         self._score = f", dev F1 {row['f1']:.3f}"
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Close the bar at its current position."""
         if self._bar is not None:
             self._bar.close()

@@ -1,4 +1,4 @@
-"""A fine-tuning that has ended, or that Ctrl-C stopped."""
+"""The result of a fine-tuning run, finished or stopped by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from biorel.models.relation_model import RelationModel
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C stopped a fine-tuning; what had been learned by then is in `run`.
+    """Ctrl-C stopped a fine-tuning run; `run` has the model as trained so far.
 
-    It derives from `KeyboardInterrupt`, so a program that does not catch it stops, as Ctrl-C should make it.
+    It derives from `KeyboardInterrupt`, so a program that does not catch it stops, as is usual for Ctrl-C.
 
     Attributes
     ----------
     run : Run
-        The unfinished run: its history ends at the last full step, and its model can be scored, used and saved.
+        The unfinished run: its history ends at the last complete step, and its model can be scored, used and saved.
 
     Examples
     --------
@@ -39,28 +39,28 @@ class TrainingInterrupted(KeyboardInterrupt):
 
 
 class Run:
-    """What a fine-tuning came to. Made by ``finetune``.
+    """The result of a fine-tuning run. Returned by ``finetune``.
 
     Attributes
     ----------
     model : RelationModel
         The fine-tuned model.
     corpus : Corpus
-        What it was trained and scored on.
+        The corpus it was trained and scored on.
     settings : dict
-        Every setting, defaults included.
+        Every setting, including defaults.
     test : str or None
-        The split that ``scores`` and the other tables are about by default.
+        The split that ``scores`` and the other tables use by default.
     interrupted : bool
-        Whether Ctrl-C stopped it before its last step.
+        Whether Ctrl-C stopped the run before its last step.
     step : int
-        The step that the model's weights are of: the last, or that of the best evaluation on held-out data.
+        The step of the model's weights: the last, or that of the best evaluation on held-out data.
     counts : dict of str to int
-        Training instances: ``trained`` on; of those ``cut`` to a window; ``dropped`` because their entities lie too far
-        apart; negatives ``left_out``.
+        Numbers of training instances: ``trained`` on; of those, ``cut`` to a window; ``dropped`` because their entities
+        are too far apart; negatives ``left_out``.
     report : dict
-        Where the weights came from, as ``Encoder.report``, and the names of the tensors that were newly
-        ``initialised``: the head's.
+        The source of the weights, as in ``Encoder.report``, and the names of the newly ``initialised`` tensors, those
+        of the head.
     """
 
     def __init__(
@@ -96,10 +96,10 @@ class Run:
 
     @property
     def evaluations(self) -> pd.DataFrame:
-        """One row per evaluation on held-out data; none without `dev`.
+        """One row per evaluation on held-out data; empty without `dev`.
 
-        ``step``, ``epoch``, ``loss`` (mean cross-entropy, unweighted), ``precision``, ``recall`` and ``f1`` in the
-        averaging of the corpus's task, ``best`` (whether none before was as good), ``seconds``.
+        ``step``, ``epoch``, ``loss`` (mean cross-entropy, unweighted), ``precision``, ``recall`` and ``f1`` (with the
+        averaging of the corpus's task), ``best`` (whether it is better than all before), ``seconds``.
         """
         return self._evaluations.copy()
 
@@ -166,14 +166,14 @@ class Run:
         return self._predictions[split].copy()
 
     def attention(self, split: str | None = None, *, kind: Kind = "head") -> pd.DataFrame:
-        """Attention of the words of a split, by default the test split.
+        """Word weights on a split, by default the test split.
 
         Parameters
         ----------
         split : str, optional
             One of the corpus's splits.
         kind : {"head", "encoder", "gradient"}
-            As ``RelationModel.attention`` takes it.
+            As in ``RelationModel.attention``.
 
         Returns
         -------
@@ -188,14 +188,14 @@ class Run:
         return self.model.attention(self.corpus, self._default(split), kind=kind)
 
     def save(self, directory: PathLike, *, metadata: Mapping[str, Any] | None = None) -> None:
-        """Save the model with its scores on the test split, if there is one, in its card.
+        """Save the model; its card has the scores on the test split, if there is one.
 
         Parameters
         ----------
         directory : path
-            As ``RelationModel.save`` takes it.
+            As in ``RelationModel.save``.
         metadata : mapping, optional
-            Fields of the card's front matter, such as ``license``; as ``RelationModel.save`` takes them.
+            Fields of the card's front matter, such as ``license``; as in ``RelationModel.save``.
 
         Examples
         --------
@@ -206,19 +206,19 @@ class Run:
         self.model.save(directory, scores=self._reported(), metadata=metadata)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Upload the model with its scores on the test split, if there is one, in its card.
+        """Upload the model; its card has the scores on the test split, if there is one.
 
         Parameters
         ----------
         repo_id : str
             ``owner/name``.
         **options
-            As ``RelationModel.push_to_hub`` takes them.
+            As in ``RelationModel.push_to_hub``.
 
         Returns
         -------
         str
-            The commit's address.
+            The URL of the commit.
         """
         return self.model.push_to_hub(repo_id, **{"scores": self._reported(), **options})
 
@@ -228,11 +228,11 @@ class Run:
     def _default(self, split: str | None) -> str:
         split = split or self.test
         if split is None:
-            raise ConfigError(f"split: name one of {', '.join(self.corpus.splits)}; the run had no test split", "split")
+            raise ConfigError(f"split: name one of {', '.join(self.corpus.splits)}; the run has no test split", "split")
         return split
 
     def __repr__(self) -> str:
-        """Model, steps, and the headline score if there is a test split that was predicted."""
+        """Show the model, the number of steps, the time and the precision."""
         steps = len(self._history)
         state = f"stopped after {steps} steps" if self.interrupted else f"{steps} steps"
         seconds = self._history["seconds"].sum()

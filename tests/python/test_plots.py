@@ -1,4 +1,4 @@
-"""Pictures: what they show is what the tables say."""
+"""Plots show what the tables contain."""
 
 from __future__ import annotations
 
