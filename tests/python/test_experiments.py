@@ -209,7 +209,7 @@ def test_a_torn_line_is_reported_and_done_again(ddi: biorel.Corpus, encoder: bio
     table = tmp_path / "run" / "trials.jsonl"
     lines = table.read_bytes().splitlines(keepends=True)
     table.write_bytes(lines[0] + lines[1][:-5])
-    with pytest.warns(UserWarning, match="last line was cut off"):
+    with pytest.warns(UserWarning, match="last line is incomplete"):
         again = biorel.compare(ddi, **arguments)
     pd.testing.assert_frame_equal(again.trials[SAME], first.trials[SAME])
     assert table.read_bytes().count(b"\n") == 2
@@ -238,7 +238,7 @@ def test_two_runs_do_not_share_a_directory(ddi: biorel.Corpus, encoder: biorel.E
         ({"heads": []}, "heads"),
         ({"heads": "cls"}, "heads: must be a list"),
         ({"heads": ["cls", "cnn"]}, "cnn"),
-        ({"encoders": ["minilm", "minilm"]}, "there twice"),
+        ({"encoders": ["minilm", "minilm"]}, "appears twice"),
         ({"encoders": ["bertie"]}, "bertie"),
         ({"seeds": [-1]}, "seed"),
         ({"folds": "given"}, "states no folds"),
@@ -286,7 +286,7 @@ def test_models_are_kept_where_asked(ddi: biorel.Corpus, encoder: biorel.Encoder
     grid: dict[str, Any] = {"encoders": [encoder], "max_steps": 1, "max_length": 96, "progress": False}
     first = biorel.compare(ddi, directory=tmp_path, heads=["cls", "attention"], **grid)
     before = first.trials.drop(columns="seconds")
-    with pytest.raises(biorel.ConfigError, match="was not kept; call compare with save_models=True"):
+    with pytest.raises(biorel.ConfigError, match="was not saved; call compare with save_models=True"):
         first.model("attention")
     # Trials that finished without a model are done again, the others are not.
     lines = (tmp_path / "trials.jsonl").read_text().count("\n")
@@ -301,7 +301,7 @@ def test_models_are_kept_where_asked(ddi: biorel.Corpus, encoder: biorel.Encoder
     pd.testing.assert_frame_equal(words.drop(columns="fold"), model.attention(ddi))
     assert words.attrs["negative"] == "false"
     assert set(kept.mask_words("attention", related=False, limit=2)["ranking"]) >= {"attention", "random"}
-    with pytest.raises(biorel.ConfigError, match="cls seed 1 was not kept"):
+    with pytest.raises(biorel.ConfigError, match="cls seed 1 was not saved"):
         kept.model("cls")
     again = biorel.compare(ddi, directory=tmp_path, heads=["cls", "attention"], save_models=["attention"], **grid)
     assert (tmp_path / "trials.jsonl").read_text().count("\n") == lines + 1

@@ -164,7 +164,7 @@ def test_shards_share_the_documents(
     same(pd.concat([part.table() for part in parts], ignore_index=True), expected, order=False)
     with pytest.raises(biorel.ConfigError, match=f"was started with {shards} shards, not 1"):
         stream(model, folder, tmp_path / "out")
-    with pytest.raises(biorel.ConfigError, match="shard: 3 of 2 does not exist"):
+    with pytest.raises(biorel.ConfigError, match="shard: there is no shard 3 of 2"):
         stream(model, folder, tmp_path / "other", shard=(3, 2))
 
 
@@ -333,7 +333,7 @@ def test_a_directory_of_another_run_is_refused(model: biorel.RelationModel, fold
         (folder / "z.txt").unlink()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.doc").touch()
-    with pytest.raises(biorel.ConfigError, match=r"holds other things \(thesis.doc\)"):
+    with pytest.raises(biorel.ConfigError, match=r"contains other files \(thesis.doc\)"):
         stream(model, folder, tmp_path / "other")
     part = next((output / "relations").iterdir())
     part.write_bytes(part.read_bytes()[:-1])
@@ -469,7 +469,7 @@ def test_a_file_that_breaks_off_or_vanishes_is_one_error(
 
     monkeypatch.setattr(PredictionDirectory, "locked", locked_then_gone)
     (source / "notes.pdf").touch()
-    with pytest.warns(UserWarning, match=r"1 files are not read, such as .*notes\.pdf"):
+    with pytest.warns(UserWarning, match=r"1 files are skipped, such as .*notes\.pdf"):
         found = stream(model, source, tmp_path / "out")
     errors = found.errors()
     assert errors["file"].map(lambda path: Path(path).name).tolist() == ["b.txt.gz", "bb.txt"]
@@ -519,9 +519,9 @@ def test_spacy_documents_are_classified(model: biorel.RelationModel) -> None:
     assert isinstance(table, pd.DataFrame)
     assert table[["document", "entity1", "entity2"]].values.tolist() == [["doc0", "Testol", "cdol"]]
     assert len(biorel.predict_documents(model, [])) == 0  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="source must be paths, or hold Document or spaCy Doc objects, not int"):
+    with pytest.raises(TypeError, match="source must be paths, or contain Document or spaCy Doc objects, not int"):
         biorel.predict_documents(model, [1])
-    with pytest.raises(biorel.ConfigError, match="a stream that can resume reads files"):
+    with pytest.raises(biorel.ConfigError, match="only files can be streamed to"):
         biorel.predict_documents(model, docs, "out")
 
 

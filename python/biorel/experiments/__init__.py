@@ -1,1 +1,1 @@
-"""Many trials: cross-validation and comparison, here or on a Ray cluster."""
+"""Cross-validation and comparison: many trials, on this machine or a Ray cluster."""

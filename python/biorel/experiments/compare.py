@@ -1,4 +1,4 @@
-"""Comparisons over heads, encoders, seeds and folds, in one directory that survives interruptions."""
+"""Compare heads and encoders over seeds and folds, in a run directory that survives interruptions."""
 
 from __future__ import annotations
 
@@ -42,61 +42,62 @@ def compare(
 ) -> Comparison:
     """Fine-tune every head with every encoder, seed and fold, in a directory from which a killed run resumes.
 
-    Call it again with the same arguments to resume, or with more heads, encoders or seeds to extend the comparison:
-    what is finished is not done again.
+    Call it again with the same arguments to resume, or with more heads, encoders or seeds to extend the comparison.
+    Finished trials are not repeated.
 
     Parameters
     ----------
     corpus : Corpus
-        What to learn and score.
+        The training and test data.
     directory : path
         A new directory, or that of an earlier call with the same corpus, folds and settings.
     heads : sequence of str
-        As ``finetune`` takes them.
+        As in ``finetune``.
     encoders : sequence of str, path or Encoder
-        As ``load_encoder`` takes them.
+        As in ``load_encoder``.
     seeds : sequence of int
-        Seeds of the training.
+        The training seeds.
     folds : int, "given" or None
-        Cross-validate in so many folds, or in the corpus's own; None trains on ``train`` and scores ``test``.
+        The number of folds of a cross-validation, or the corpus's own; None trains on ``train`` and scores ``test``.
     by : {"document", "instance", "given"}, optional
-        What a fold keeps together; as ``cross_validate`` takes it.
+        What a fold keeps together; as in ``cross_validate``.
     fold_seed : int
-        Seed of the division into folds.
+        The seed of the division into folds.
     retry_failed : bool
-        Try the trials again that failed in an earlier call.
+        Repeat the trials that failed in an earlier call.
     save_models : bool or sequence of str
-        Keep the models, of all heads or of some, for ``Comparison.model``. A trial that has finished without is
-        done again, to the same bits.
+        Save the models of all heads, or of some, for ``Comparison.model``. A trial that has finished without saving its
+        model is repeated, with the same bits.
     jobs : int, optional
-        How many trials to run at a time: one by default, with Ray as many as the cluster takes. On the processor they
-        share its threads, or have `threads` each; on a GPU they share it. The results are the same.
+        How many trials (or folds) run concurrently: by default one, with Ray as many as the cluster has room for. On
+        the processor they share its threads, or have `threads` each; on a GPU they share it. The results are the same.
     engine : {"local", "ray"}
-        Where: in this process; or as tasks of a Ray cluster (``pip install "biorel[ray]"``): the one that this process
-        is connected to (``ray.init``), or that RAY_ADDRESS names, or else one on this machine. A task takes `threads`
-        processors (1 by default), with ``device="cuda"`` one GPU; if its worker or node dies, it is started again. All
+        Run in this process, or as tasks of a Ray cluster (``pip install "biorel[ray]"``): the one that this process is
+        connected to (``ray.init``) or that RAY_ADDRESS names, else a new one on this machine. A task takes `threads`
+        processors (1 by default), and with ``device="cuda"`` one GPU; it is restarted if its worker or node dies. All
         nodes need the same version of biorel.
     progress : bool
         Show progress bars.
     **settings
-        Every other setting of ``finetune``, the same for all trials.
+        Other settings of ``finetune``, the same for all trials.
 
     Returns
     -------
     Comparison
-        All trials, their means and spread, and paired tests.
+        All trials, their means and standard deviations, and paired tests.
 
     Raises
     ------
     ConfigError
-        For a setting out of range, an encoder that cannot be found, or a directory of another experiment. A trial that
-        fails later is recorded and the others run; only what the operating system refuses (a full disk) stops them.
+        For a setting out of range, an encoder that cannot be found, or the directory of another experiment. If a trial
+        fails later, the failure is recorded and the others run; only errors of the operating system (a full disk) stop
+        them.
 
     Warns
     -----
     UserWarning
-        When the last line of the directory's table was cut off by a kill, so that its trial is done again; and for
-        ``by="instance"``, with what it leaks.
+        When the last line of ``trials.jsonl`` is incomplete because a run was killed, so that its trial is repeated;
+        and for ``by="instance"``, with the amount of leakage.
 
     Examples
     --------
@@ -122,9 +123,9 @@ def compare(
         message = f"folds: {corpus.name} has no splits train and test; give a number of folds"
         raise ConfigError(message + (', or "given"' if corpus._core.given_folds else ""), "folds")
     if settings.get("dev") is not None:
-        corpus._core.lost(settings["dev"])  # an unknown split is an error now, not in every trial
-    kept_heads = (list(heads) if save_models else []) if isinstance(save_models, bool) else list(save_models)
-    for head in kept_heads:
+        corpus._core.lost(settings["dev"])  # raises now, and not in every trial, for an unknown split
+    saved_heads = (list(heads) if save_models else []) if isinstance(save_models, bool) else list(save_models)
+    for head in saved_heads:
         if head not in heads:
             raise ConfigError(f"save_models: `{head}` is not one of the heads {', '.join(heads)}", "save_models")
     numbers: list[int | None] = [None] if divided is None else list(divided.numbers)
@@ -139,7 +140,7 @@ def compare(
     load = _encoder_loader({name: given for name, (given, _) in hashes.items()})
     names: dict[Trial, str] = {}
     planned: dict[str, PlannedTrial] = {}
-    # Heads innermost: what is finished early can already be compared.
+    # Heads vary fastest, so that a partial comparison already has all heads.
     for encoder, fold, seed, head in itertools.product(hashes, numbers, dict.fromkeys(seeds), dict.fromkeys(heads)):
         trial = Trial(encoder, head, seed, fold)
         names[trial] = name = trial.name(hashes[trial.encoder][1])
@@ -152,7 +153,7 @@ def compare(
         }
         source = corpus if divided is None else divided
         planned[name] = PlannedTrial(
-            trial._asdict(), source, trial.fold, partial(load, trial.encoder), call, trial.head in kept_heads
+            trial._asdict(), source, trial.fold, partial(load, trial.encoder), call, trial.head in saved_heads
         )
     run = RunDirectory(directory, plan)
     with run.locked():
@@ -173,16 +174,16 @@ def compare(
 
 
 def _encoder_hashes(encoders: Sequence[str | PathLike | Encoder]) -> dict[str, tuple[str | PathLike | Encoder, str]]:
-    """What each encoder is, by its name: one that cannot be loaded is an error before anything is trained."""
+    """Each encoder with its hash, by name; raises before any training for one that cannot be loaded."""
     found: dict[str, tuple[str | PathLike | Encoder, str]] = {}
     for given in encoders:
         name = given.name if isinstance(given, Encoder) else os.fspath(given)
         if name in found:
-            raise ConfigError(f"encoders: `{name}` is there twice", "encoders")
+            raise ConfigError(f"encoders: `{name}` appears twice", "encoders")
         found[name] = given, load_encoder(given)._core.hash
     return found
 
 
 def _encoder_loader(encoders: Mapping[str, str | PathLike | Encoder]) -> Callable[[str], Encoder]:
-    """Load encoders by name; only the last one is kept in memory, since trials of one encoder follow each other."""
+    """A function that loads encoders by name; it caches one, since the trials of an encoder are consecutive."""
     return lru_cache(maxsize=1)(lambda name: load_encoder(encoders[name]))

@@ -18,22 +18,23 @@ from biorel.training.finetune import finetune
 
 
 class Comparison:
-    """The result of a comparison. Made by ``compare``.
+    """The result of a comparison. Returned by ``compare``.
 
     Attributes
     ----------
     corpus : Corpus
-        What was learned and scored.
+        The training and test data.
     settings : dict
-        The settings that all trials share, defaults included.
+        The settings that all trials share, including defaults.
     trials : pandas.DataFrame
         One row per trial: ``encoder``, ``head``, ``seed``, ``fold`` (missing without folds), ``status`` (``finished``
         or ``failed``), ``precision``, ``recall``, ``f1``, ``support``, ``train``, ``test``, ``steps``, ``seconds``, and
-        ``error``: what a failed trial failed of.
+        ``error``, the reason of a failure.
     results : Scores
-        One row per encoder and head: ``trials`` finished and ``failed``; mean ``precision``, ``recall`` and ``f1``; the
-        ``sd`` and the confidence interval (``low``, ``high``) of the mean F1; and with folds ``pooled_f1``, the F1 of
-        the decisions of all folds together, mean over the seeds. The protocol says over what and how.
+        One row per encoder and head: numbers of finished ``trials`` and ``failed`` ones; mean ``precision``, ``recall``
+        and ``f1``; the standard deviation ``sd`` and the confidence interval (``low``, ``high``) of the mean F1; and
+        with folds ``pooled_f1``, the F1 of the decisions of all folds together, averaged over the seeds. The protocol
+        describes the averaging.
     """
 
     def __init__(self, grid: Grid, settings: Row, *, compute: Mapping[str, Any]) -> None:
@@ -50,7 +51,7 @@ class Comparison:
         return self.trials.loc[self.trials["status"] == "failed", [*KEYS, "error"]].reset_index(drop=True)
 
     def predictions(self, head: str, *, encoder: str | None = None, seed: int | None = None) -> pd.DataFrame:
-        """Predictions of the finished trials of a head, with ``seed`` and ``fold``.
+        """Predictions of the finished trials of a head, with the columns ``seed`` and ``fold``.
 
         Parameters
         ----------
@@ -86,18 +87,14 @@ class Comparison:
     def model(
         self, head: str, *, encoder: str | None = None, seed: int | None = None, fold: int | None = None
     ) -> RelationModel:
-        """The model of one trial, where ``save_models`` kept it.
+        """The saved model of one trial (see ``save_models``).
 
         Parameters
         ----------
         head : str
             One of the heads.
-        encoder : str, optional
-            One of the encoders; needed where there are several.
-        seed : int, optional
-            One of the seeds; needed where there are several.
-        fold : int, optional
-            One of the folds; needed where there are several.
+        encoder, seed, fold : optional
+            The encoder, seed and fold of the trial; each is needed where there are several.
 
         Returns
         -------
@@ -107,17 +104,17 @@ class Comparison:
         Raises
         ------
         ConfigError
-            When that is none or several trials, or its model was not kept.
+            When no trial or several match, or the model was not saved.
 
         Examples
         --------
         >>> comparison.model("cls")
         Traceback (most recent call last):
-        biorel.errors.ConfigError: head: the model of minilm cls seed 1 was not kept; call compare with save_models=True
+        biorel.errors.ConfigError: head: the model of minilm cls seed 1 was not saved; call compare with ...
         """
         trials = [trial for trial in self._grid.of_one_seed(head, encoder, seed) if fold in (None, trial.fold)]
         if len(trials) != 1:
-            raise ConfigError(f"head: {len(trials)} trials of `{head}` are meant; name one fold", "head")
+            raise ConfigError(f"head: {len(trials)} trials of `{head}` match; name one fold", "head")
         return self._model(trials[0])
 
     def attention(
@@ -130,39 +127,37 @@ class Comparison:
         documents: Collection[str] | None = None,
         untrained: bool = False,
     ) -> pd.DataFrame:
-        """Word weights of the test instances of all folds, each by the model that had not seen it.
+        """Word weights of the test instances of all folds, each from the model that was not trained on it.
 
         Parameters
         ----------
         head : str
-            One of the heads; its models must have been kept (``save_models``).
-        encoder : str, optional
-            One of the encoders; needed where there are several.
-        seed : int, optional
-            One of the seeds; needed where there are several.
+            One of the heads; its models must have been saved (``save_models``).
+        encoder, seed : optional
+            The encoder and seed of the trials; each is needed where there are several.
         kind : {"head", "encoder", "gradient"}
-            As ``RelationModel.attention`` takes it.
+            As in ``RelationModel.attention``.
         documents : collection of str, optional
-            Only these documents' instances; all by default. Those that are in no test split are passed over.
+            Only the instances of these documents; all by default. Documents in no test split are ignored.
         untrained : bool
-            The weights of the models before their training, with the same initial head: the `baseline` of
-            ``compare_stems``. Kept models are not needed for it.
+            Use the untrained models with the same initial heads: the `baseline` of ``compare_stems``. This needs no
+            saved models.
 
         Returns
         -------
         pandas.DataFrame
-            As ``RelationModel.attention``, with ``fold`` in front.
+            As ``RelationModel.attention``, with ``fold`` as first column.
 
         Raises
         ------
         ConfigError
-            When the models were not kept, the seed must be named, or no test instance is in `documents`.
+            When the models were not saved, the seed is ambiguous, or no test instance is in `documents`.
 
         Examples
         --------
         >>> comparison.attention("attention")
         Traceback (most recent call last):
-        biorel.errors.ConfigError: head: the model of minilm attention seed 1 was not kept; call compare with ...
+        biorel.errors.ConfigError: head: the model of minilm attention seed 1 was not saved; call compare with ...
         """
         tables = []
         for trial in self._grid.of_one_seed(head, encoder, seed):
@@ -178,7 +173,7 @@ class Comparison:
             table.insert(0, "fold", pd.Series([trial.fold] * len(table), dtype="Int64"))
             tables.append(table)
         if not tables:
-            raise ConfigError("documents: none of them is tested", "documents")
+            raise ConfigError("documents: none of them is in a test split", "documents")
         merged = pd.concat(tables, ignore_index=True)
         merged.attrs = tables[0].attrs
         return merged
@@ -186,16 +181,16 @@ class Comparison:
     def mask_words(
         self, head: str, *, encoder: str | None = None, seed: int | None = None, **options: Any
     ) -> pd.DataFrame:
-        """Mask words of the test instances of all folds, each by the model that had not seen it.
+        """Mask words of the test instances of all folds, each for the model that was not trained on it.
 
         Parameters
         ----------
         head : str
-            One of the heads; its models must have been kept (``save_models``).
+            One of the heads; its models must have been saved (``save_models``).
         encoder, seed
-            As ``attention`` takes them.
+            As in ``attention``.
         **options
-            Of ``RelationModel.mask_words``.
+            Other arguments of ``RelationModel.mask_words``.
 
         Returns
         -------
@@ -206,26 +201,26 @@ class Comparison:
         --------
         >>> comparison.mask_words("attention")
         Traceback (most recent call last):
-        biorel.errors.ConfigError: head: the model of minilm attention seed 1 was not kept; call compare with ...
+        biorel.errors.ConfigError: head: the model of minilm attention seed 1 was not saved; call compare with ...
         """
         trials = self._grid.of_one_seed(head, encoder, seed)
         tables = [self._model(trial).mask_words(self._grid.part(trial), **options) for trial in trials]
         return pd.concat(tables, ignore_index=True)
 
     def _untrained(self, trial: Trial, part: Corpus) -> RelationModel:
-        """The model of a trial with its initial weights: of the data it takes the labels alone."""
-        nothing = dict.fromkeys(["dev", "eval_steps", "patience", "negative_ratio", "class_weights"])
-        given: Any = {**self.settings, **self._compute, **nothing, "head": trial.head, "seed": trial.seed}
+        """The model of a trial with its initial weights; it needs the data only for the labels."""
+        unset = dict.fromkeys(["dev", "eval_steps", "patience", "negative_ratio", "class_weights"])
+        given: Any = {**self.settings, **self._compute, **unset, "head": trial.head, "seed": trial.seed}
         del given["max_steps"]
         return finetune(part, trial.encoder, train=["test"], test=None, max_steps=0, progress=False, **given).model
 
     def _model(self, trial: Trial) -> RelationModel:
         path = self._grid.directory.model(self._grid.names[trial])
         if not path.exists():
-            what = f"{trial.encoder} {trial.head} seed {trial.seed}" + (
+            name = f"{trial.encoder} {trial.head} seed {trial.seed}" + (
                 "" if trial.fold is None else f" fold {trial.fold}"
             )
-            message = f"head: the model of {what} was not kept; call compare with save_models=True"
+            message = f"head: the model of {name} was not saved; call compare with save_models=True"
             raise ConfigError(message, "head")
         return load(path, **self._compute)
 
@@ -239,15 +234,15 @@ class Comparison:
         level: float = 0.95,
         seed: int = 1,
     ) -> Scores:
-        """Test whether one head (or encoder) is better than another, or by chance.
+        """Test whether the difference between two heads (or encoders) could be due to chance.
 
         Parameters
         ----------
         first, second : str or (str, str)
             A head, where there is one encoder; an encoder, where there is one head; or (encoder, head).
         unit : {"document", "sentence", "instance"}
-            What is drawn and exchanged as a whole. Pairs of one sentence or document are alike: drawn one by one, 26 of
-            100 tests of equal models are below 0.05, and 4 by document.
+            The unit that is resampled as a whole. Pairs of one sentence or document are alike: in simulations with
+            equal models, p was below 0.05 in 26 % of the tests by instance, and in 4 % by document.
         samples : int
             Samples of the bootstrap, and of McNemar's test by document or sentence.
         level : float
@@ -260,7 +255,7 @@ class Comparison:
         Scores
             One row per test: ``test``, ``seed`` (missing where all seeds count), ``n`` (what the test is over),
             ``first`` and ``second``, their ``difference``, its interval ``low`` to ``high``, the two-sided ``p``, and a
-            ``note`` where there is too little to go by. The p-values are not corrected for making several comparisons.
+            ``note`` where there is too little data. The p-values are not corrected for making several comparisons.
 
             ``bootstrap``: F1 of all decisions together. Units are drawn with replacement and both sides scored on the
             same draw; p is the share of samples that depart from the observed difference by at least as much as that
@@ -277,7 +272,7 @@ class Comparison:
         Raises
         ------
         ConfigError
-            For a side that is not in the comparison or ambiguous, or when no seed has finished on both sides.
+            For a side that is unknown or ambiguous, or when no seed has finished on both sides.
 
         Examples
         --------
@@ -288,7 +283,7 @@ class Comparison:
         return compare_sides(self._grid, first, second, unit=unit, samples=samples, level=level, seed=seed)
 
     def __repr__(self) -> str:
-        """The table of results, and how many trials failed."""
+        """Show the table of results and the number of failed trials."""
         failed = len(self.failures)
         return f"{self.results!r}" + (
             f"\n{failed} of {len(self.trials)} trials failed; see .failures" if failed else ""

@@ -1,4 +1,4 @@
-"""Cross-validation: every instance is tested once, by a model that has not seen it (the paper's protocol for AIMed)."""
+"""Cross-validation: every instance is tested once, by a model not trained on it (the paper's protocol for AIMed)."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from biorel.models.encoder import Encoder, load_encoder
 
 
 class CrossValidation:
-    """The result of a cross-validation. Made by ``cross_validate``.
+    """The result of a cross-validation. Returned by ``cross_validate``.
 
     Attributes
     ----------
     corpus : Corpus
-        What was divided into folds.
+        The corpus that was divided into folds.
     settings : dict
-        Every setting, defaults included.
+        Every setting, including defaults.
     by : {"document", "instance", "given"}
         What the folds keep together.
     folds : pandas.DataFrame
-        One row per fold: ``fold``, ``precision``, ``recall``, ``f1`` (in the averaging of the corpus's task),
+        One row per fold: ``fold``, ``precision``, ``recall``, ``f1`` (with the averaging of the corpus's task),
         ``support`` (gold positives tested), ``train`` and ``test`` (instances), ``steps``, ``seconds``.
     scores : Scores
         The headline score in both conventions: ``mean`` and ``sd`` (divisor n - 1) over the folds, and ``pooled``. The
@@ -38,14 +38,14 @@ class CrossValidation:
     pooled : Scores
         Scores of the decisions of all folds together.
     protocols : dict
-        What the two headline figures are: ``mean`` and ``pooled``.
+        The protocols of the two headline scores, ``mean`` and ``pooled``.
     predictions : pandas.DataFrame
         Every instance once: ``fold``, and the columns of ``RelationModel.predictions``.
     leakage : pandas.DataFrame
-        One row per fold: how many ``documents`` stand on both sides, how many pairs of a training and a test sentence
-        have the same words (``sentences``), and how many are nearly the same (``near_duplicates``).
+        One row per fold: the numbers of ``documents`` in both train and test, of pairs of a training and a test
+        sentence with the same words (``sentences``), and of pairs with nearly the same words (``near_duplicates``).
     leaks : pandas.DataFrame
-        The same, one row each: ``fold``, ``kind``, ``train`` and ``test`` (identifiers), ``similarity``.
+        One row per such finding: ``fold``, ``kind``, ``train`` and ``test`` (identifiers), ``similarity``.
     """
 
     def __init__(self, folds: Folds, settings: Row, records: list[Row], tables: list[pd.DataFrame]) -> None:
@@ -68,7 +68,7 @@ class CrossValidation:
         self.leakage = pd.DataFrame()
 
     def __repr__(self) -> str:
-        """The headline score in both conventions, and its protocol."""
+        """Show the headline score in both conventions, and its protocol."""
         return f"{pd.DataFrame(self.scores).round(4)!r}\n{self.scores.protocol}"
 
 
@@ -88,62 +88,56 @@ def cross_validate(
     progress: bool = True,
     **settings: Any,
 ) -> CrossValidation:
-    """Fine-tune and score once per fold, and report what training and test data share.
+    """Fine-tune and score once per fold, and report the leakage between training and test data.
 
-    All splits of the corpus are divided together.
+    All splits of the corpus are pooled and divided into folds.
 
     Parameters
     ----------
     corpus : Corpus
-        What to divide. For a part of it, see ``Corpus.divide``.
+        The corpus to divide; to use a part of it, see ``Corpus.divide``.
     encoder : str, path or Encoder
-        As ``load_encoder`` takes it.
+        As in ``load_encoder``.
     head : str
-        As ``finetune`` takes it.
+        As in ``finetune``.
     folds : int, optional
-        How many; 10, or as many as the corpus states.
+        The number of folds; by default as many as the corpus states, else 10.
     by : {"document", "instance", "given"}, optional
-        What a fold keeps together. ``document``: no document is on both sides. ``given``: the corpus's own folds, such
-        as AIMed's ten; the default where it has some. ``instance``: single pairs, as some papers do; pairs of one
-        sentence are then on both sides and the scores far too good, so it warns.
+        What a fold keeps together. ``document``: no document is in both train and test. ``given``: the corpus's own
+        folds, such as AIMed's ten; the default if it has some. ``instance``: single pairs, as in some papers; pairs of
+        one sentence are then in both train and test and the scores are far too good, so there is a warning.
     seed : int
-        Seed of the training of every fold.
+        The training seed of every fold.
     fold_seed : int
-        Seed of the shuffle of documents or instances.
+        The seed of the shuffle of documents or instances.
     threshold : float
-        Sentences whose sets of words have at least this Jaccard index are near-duplicates.
+        The Jaccard index of their words from which two sentences are near-duplicates.
     directory : path, optional
-        Keeps every finished fold and the training state of the running one: a killed cross-validation resumes
-        from there, with the same results as one that was never stopped.
-    jobs : int, optional
-        How many folds to run at a time: one by default, with Ray as many as the cluster takes. On the processor they
-        share its threads, or have `threads` each; on a GPU they share it. The results are the same.
-    engine : {"local", "ray"}
-        Where: in this process; or as tasks of a Ray cluster (``pip install "biorel[ray]"``): the one that this process
-        is connected to (``ray.init``), or that RAY_ADDRESS names, or else one on this machine. A task takes `threads`
-        processors (1 by default), with ``device="cuda"`` one GPU; if its worker or node dies, it is started again. All
-        nodes need the same version of biorel.
+        A run directory for the finished folds and the training checkpoint of the current one: a killed cross-validation
+        resumes from there, with the same results as an uninterrupted one.
+    jobs, engine
+        As in ``compare``.
     progress : bool
         Show progress bars.
     **settings
-        Every other setting of ``finetune``.
+        Other settings of ``finetune``.
 
     Returns
     -------
     CrossValidation
-        Scores of each fold, their mean and spread, pooled scores, all predictions, and the leakage report.
+        Scores of each fold, their mean and standard deviation, pooled scores, all predictions, and the leakage report.
 
     Raises
     ------
     ConfigError
-        For a setting out of range, more folds than documents, or a directory of another experiment.
+        For a setting out of range, more folds than documents, or the directory of another experiment.
     TrainingError, CorpusError
-        As ``finetune``; with a directory, the finished folds are kept.
+        As in ``finetune``; with a directory, the finished folds are kept.
 
     Warns
     -----
     UserWarning
-        When documents stand on both sides.
+        When documents are in both train and test.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Execute trials: one after another, several concurrently in this process, or on a Ray cluster."""
+"""Execute trials sequentially, concurrently in this process, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from biorel.training.callbacks import Callback
 
 
 def checked_jobs(engine: str, jobs: int | None, settings: Mapping[str, Any], device: str) -> tuple[int, int | None]:
-    """How many trials run concurrently, and the processor threads of each (None: all).
+    """The number of concurrent trials, and of processor threads for each (None: all).
 
-    Several trials on the processor share its threads; the results have the same bits for any number of threads.
+    Concurrent trials on the processor share its threads; results have the same bits for any number of threads.
     """
     if engine not in ("local", "ray"):
         raise ConfigError(f"engine: must be local or ray, not {engine!r}", "engine")
@@ -32,35 +32,35 @@ def checked_jobs(engine: str, jobs: int | None, settings: Mapping[str, Any], dev
 
 
 def _processors() -> int:
-    """Those that this process may use."""
-    asked = os.environ.get("RAYON_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
+    """The number of processors that this process may use."""
+    limit = os.environ.get("RAYON_NUM_THREADS", "")
+    if limit.isdigit() and int(limit) > 0:
+        return int(limit)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def execute(
     tasks: Iterator[Task], *, engine: str, jobs: int, plan: Path | None, progress: bool
 ) -> Generator[tuple[Task, Result]]:
-    """Each task with its result, as they come; tasks are drawn when there is room for them.
+    """Each task with its result, in the order of completion; tasks are taken from the iterator when they can start.
 
     Parameters
     ----------
     tasks : iterator of Task
-        What to do.
+        The trials.
     engine : {"local", "ray"}
-        Where.
+        Where to execute them.
     jobs : int
-        How many concurrently; 0, with Ray, for as many as the cluster takes.
+        The number of concurrent tasks; 0, with Ray, for as many as the cluster has room for.
     plan : path, optional
-        ``plan.json`` of the run's directory: a worker elsewhere that sees the same file there shares the directory.
+        ``plan.json`` of the run directory: a remote worker that can read the same file shares the directory.
     progress : bool
-        Show the bars of trials that run alone.
+        Show the progress bars of sequential trials.
 
     Raises
     ------
     OSError
-        What the operating system refuses (a full disk) would meet the other trials too.
+        Errors of the operating system (a full disk) are raised, since they would affect the other trials too.
     """
     if engine == "ray":
         from biorel.experiments.ray_executor import on_ray  # noqa: PLC0415  an extra
@@ -80,19 +80,19 @@ def _sequentially(tasks: Iterator[Task], progress: bool) -> Generator[tuple[Task
 
 
 class _Stop(Callback):
-    """Ends a fine-tuning at its next step; its state is kept."""
+    """Stops a fine-tuning run at its next step; its checkpoint is kept."""
 
     def __init__(self, stopped: threading.Event) -> None:
         self._stopped = stopped
 
     def on_step(self, step: Mapping[str, Any]) -> None:
-        """A step was taken."""
+        """Raise KeyboardInterrupt if the run has to stop."""
         if self._stopped.is_set():
             raise KeyboardInterrupt
 
 
 def _concurrently(tasks: Iterator[Task], jobs: int) -> Generator[tuple[Task, Result]]:
-    """In threads: the core computes without Python's lock, and trials on a GPU share its context."""
+    """Execute in threads: the core releases Python's lock, and trials on a GPU share its context."""
     stopped = threading.Event()
     with ThreadPoolExecutor(jobs, thread_name_prefix="biorel-trial") as pool:
         running: dict[Future[Result], Task] = {}
@@ -105,5 +105,5 @@ def _concurrently(tasks: Iterator[Task], jobs: int) -> Generator[tuple[Task, Res
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     yield running.pop(future), future.result()
         finally:
-            # After Ctrl-C or an error, too: the others stop at their next step, and leaving the pool waits for that.
+            # Also after Ctrl-C or an error: the other trials stop at their next step, and the pool waits for them.
             stopped.set()

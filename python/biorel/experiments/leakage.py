@@ -1,4 +1,4 @@
-"""What the training and test data of folds share."""
+"""Leakage between the training and test data of folds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from biorel.experiments.folds import Folds
 
 
 def find_leaks(folds: Folds, threshold: float) -> pd.DataFrame:
-    """What training and test data of each fold share, one row each."""
+    """The documents and sentences that training and test data of each fold share, one row per finding."""
     tables = []
     for number in folds.numbers:
         table = folds.part(number).leakage(threshold=threshold)
@@ -19,7 +19,7 @@ def find_leaks(folds: Folds, threshold: float) -> pd.DataFrame:
 
 
 def count_leaks(leaks: pd.DataFrame, folds: list[int]) -> pd.DataFrame:
-    """How many of each kind, one row per fold."""
+    """The number of findings of each kind, one row per fold."""
     kinds = {"documents": "document", "sentences": "sentence", "near_duplicates": "near-duplicate"}
     found = leaks.groupby(["fold", "kind"]).size().to_dict()
     rows = [{"fold": fold} | {name: found.get((fold, kind), 0) for name, kind in kinds.items()} for fold in folds]
@@ -27,10 +27,10 @@ def count_leaks(leaks: pd.DataFrame, folds: list[int]) -> pd.DataFrame:
 
 
 def warn_of_leaks(leakage: pd.DataFrame) -> None:
-    """Say what folds by instance leak."""
+    """Warn of the leakage of folds by instance."""
     documents, sentences = (int(leakage[name].max()) for name in ("documents", "sentences"))
     warnings.warn(
-        f'by="instance" leaks: in a fold up to {documents} documents and {sentences} sentences are both trained and '
-        "tested on, so the scores will be too good; they compare only with papers that did the same",
+        f'by="instance" leaks: in a fold up to {documents} documents and {sentences} sentences are in both train and '
+        "test, so the scores will be too good; compare them only with papers that did the same",
         stacklevel=3,
     )

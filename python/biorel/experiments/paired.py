@@ -1,4 +1,4 @@
-"""Paired tests of two sides of a comparison: what each side decided is read from its finished trials."""
+"""Paired tests of two sides of a comparison, on the predictions of their finished trials."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def compare_sides(
     """Test one head or encoder against another; see ``Comparison.paired``."""
     sides = grid.select(first, "first"), grid.select(second, "second")
     if sides[0] == sides[1]:
-        raise ConfigError(f"second: {second!r} is the first side too", "second")
+        raise ConfigError(f"second: {second!r} is also the first side; name two different sides", "second")
     finished = [{(trial.seed, trial.fold): trial for trial in grid.finished(*side)} for side in sides]
     folds = list(dict.fromkeys(trial.fold for trial in grid.trials))
     seeds = list(dict.fromkeys(trial.seed for trial in grid.trials))

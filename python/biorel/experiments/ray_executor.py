@@ -1,9 +1,9 @@
-"""Trials as tasks of a Ray cluster (``pip install "biorel[ray]"``).
+"""Execute trials as tasks of a Ray cluster (``pip install "biorel[ray]"``).
 
-The driver alone writes the run's directory. A worker gets the corpus and the encoder through Ray's object store and
-sends back scores, predictions and, where it is to be kept, the model's files. Where a worker sees the run's directory
-(one machine, or a shared file system) it keeps the training state there, so that a trial whose worker or node died
-resumes; elsewhere the trial starts anew. The bits are the same either way.
+Only the driver writes to the run directory. A worker gets the corpus and the encoder through Ray's object store and
+returns scores, predictions and, if the model is to be saved, its files. If a worker can access the run directory (on
+the same machine or a shared file system), it saves training checkpoints there, so that a trial resumes after its worker
+or node has died; otherwise the trial starts again from the beginning. The bits are the same either way.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from biorel.experiments.folds import Folds
 from biorel.experiments.trial import Done, Result, Task, attempt
 from biorel.models.encoder import Encoder
 
-# How often a trial is started again whose worker or node died.
+# How often a trial is restarted if its worker or node dies.
 RETRIES = 3
 
 
 def library() -> Any:
-    """Ray, or what to install."""
+    """Import Ray; if it is missing, the error says what to install."""
     try:
         import ray  # noqa: PLC0415
     except ImportError:
@@ -38,12 +38,12 @@ def library() -> Any:
 
 
 def on_ray(tasks: Iterator[Task], jobs: int, plan: Path | None) -> Generator[tuple[Task, Result]]:
-    """Each task with its result, as they come; at most `jobs` concurrently, or as many as the cluster takes (0)."""
+    """Each task with its result, in the order of completion; `jobs` is as in ``execute``."""
     ray = library()
     if not ray.is_initialized():
-        ray.init(log_to_driver=False)  # RAY_ADDRESS says where a cluster is; without it, one on this machine
-    seen = plan.read_text(encoding="utf-8") if plan is not None else None
-    shared: dict[int, tuple[Any, Any]] = {}  # by id; the object is kept, so that its id stays its own
+        ray.init(log_to_driver=False)  # connects to RAY_ADDRESS, or starts a cluster on this machine
+    plan_content = plan.read_text(encoding="utf-8") if plan is not None else None
+    shared: dict[int, tuple[Any, Any]] = {}  # by id; the reference to the object keeps its id unique
 
     def put(what: Any) -> Any:
         if id(what) not in shared:
@@ -73,7 +73,7 @@ def on_ray(tasks: Iterator[Task], jobs: int, plan: Path | None) -> Generator[tup
                     task.settings,
                     None if task.state is None else str(task.state.absolute()),
                     None if plan is None else str(plan.absolute()),
-                    seen,
+                    plan_content,
                     task.model is not None,
                 )
                 running[remote.remote(order, put(task.source), put(task.encoder))] = task
@@ -84,14 +84,14 @@ def on_ray(tasks: Iterator[Task], jobs: int, plan: Path | None) -> Generator[tup
             yield task, _received(ray, reference, task)
     finally:
         for reference in running:
-            with contextlib.suppress(Exception):  # it is over either way
+            with contextlib.suppress(Exception):  # the results are not needed any more
                 ray.cancel(reference, force=True)
 
 
 def _received(ray: Any, reference: Any, task: Task) -> Result:
     try:
         result, files = ray.get(reference)
-    except ray.exceptions.RayError as error:  # the worker or its node died once too often, or the object store is full
+    except ray.exceptions.RayError as error:  # no retries are left, or the object store is full
         return error if isinstance(error, Exception) else RuntimeError(str(error))
     if task.model is not None and files is not None:
         atomic_write_directory(task.model, files)
@@ -99,7 +99,7 @@ def _received(ray: Any, reference: Any, task: Task) -> Result:
 
 
 class _Order(NamedTuple):
-    """What a worker is to do, without the heavy parts."""
+    """A task for a worker, without the corpus and the encoder."""
 
     version: str
     name: str
@@ -108,24 +108,24 @@ class _Order(NamedTuple):
     state: str | None
     plan: str | None
     plan_content: str | None
-    keep_model: bool
+    save_model: bool
 
 
 def _work(order: _Order, source: Corpus | Folds, encoder: Encoder) -> tuple[Result, dict[str, bytes] | None]:
-    """In a worker: one trial, and the files of its model."""
+    """Run one trial in a worker; returns its result and the files of its model."""
     try:
         check_version(order.version)
     except ConfigError as error:
         return error, None
     task = Task(order.name, source, order.fold, encoder, order.settings, None, None)
     with contextlib.ExitStack() as stack:
-        if order.state is not None and order.plan is not None and _sees(order.plan, order.plan_content):
+        if order.state is not None and order.plan is not None and _can_read(order.plan, order.plan_content):
             state = Path(order.state)
-            # A worker that was given up may still be at it: then this one starts anew, without a state.
+            # A worker that Ray has lost may still hold the lock: then this one starts from the beginning.
             with contextlib.suppress(ConfigError):
                 stack.enter_context(exclusive_lock(state.with_suffix(".lock"), state))
                 task = task._replace(state=state)
-        if not order.keep_model:
+        if not order.save_model:
             return attempt(task), None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="biorel-"))) / "model"
         result = attempt(task._replace(model=folder))
@@ -134,8 +134,8 @@ def _work(order: _Order, source: Corpus | Folds, encoder: Encoder) -> tuple[Resu
         return result, {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def _sees(path: str, content: str | None) -> bool:
-    """Whether that file is here, the same."""
+def _can_read(path: str, content: str | None) -> bool:
+    """Whether this machine has the file with the same content."""
     try:
         return Path(path).read_text(encoding="utf-8") == content
     except OSError:

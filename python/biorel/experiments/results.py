@@ -11,7 +11,7 @@ from biorel.experiments.grid import Grid, Trial
 
 
 def summarize(grid: Grid) -> Scores:
-    """Means, spread and intervals of the finished trials; see ``Comparison.results``."""
+    """Means, standard deviations and intervals of the finished trials; see ``Comparison.results``."""
     trials = grid.records()
     rows = []
     by_fold = grid.folds is not None
@@ -29,18 +29,18 @@ def summarize(grid: Grid) -> Scores:
     floats = [*MEASURES, "sd", "low", "high", *(["pooled_f1"] if by_fold else [])]
     results = Scores(pd.DataFrame(rows).astype(dict.fromkeys(floats, float)))
     finished = grid.finished()
-    what = "nothing has finished"
+    protocol = "no trial has finished"
     if finished:
         first = finished[0]
         tables = [grid.predictions(t) for t in finished if t._replace(fold=None) == first._replace(fold=None)]
-        what = grid.protocol(pd.concat(tables), "mean")
-    over = "folds, each the mean of its seeds; training data overlap, so the interval is somewhat too narrow"
-    results.attrs["protocol"] = f"{what}; sd and 95 % t interval over the {over if by_fold else 'seeds'}"
+        protocol = grid.protocol(pd.concat(tables), "mean")
+    over = "folds, each averaged over its seeds; training data overlap, so the interval is somewhat too narrow"
+    results.attrs["protocol"] = f"{protocol}; sd and 95 % t interval over the {over if by_fold else 'seeds'}"
     return results
 
 
 def _pooled(grid: Grid, encoder: str, head: str) -> float | None:
-    """Over the seeds that have all folds."""
+    """Mean over the seeds for which all folds have finished."""
     folds = {trial.fold for trial in grid.trials}
     by_seed: dict[int, list[Trial]] = {}
     for trial in grid.finished(encoder, head):

@@ -1,8 +1,8 @@
-"""A directory that keeps what a long experiment has finished, so that a killed one resumes where it stopped.
+"""The directory of an experiment with its finished trials, so that a killed run resumes where it stopped.
 
-``plan.json`` says what is being done; a directory of another plan is refused. ``trials.jsonl`` has one line for each
-finished trial, appended and synced as a whole. ``predictions/`` has one file per trial, written before its line, and
-``states/`` the training state of the trial that is running. ``models/`` has a directory per trial, if models are kept.
+``plan.json`` describes the experiment; a directory with another plan is refused. ``trials.jsonl`` has one line per
+finished trial, synced to disk. ``predictions/`` has one file per trial, written before its line, and ``states/`` the
+training checkpoints of running trials. ``models/`` has a directory per trial whose model is saved.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ FORMAT = 2
 
 
 class RunDirectory:
-    """One experiment's directory, which belongs to this process alone while it is locked.
+    """The directory of one experiment; only one process at a time can lock it.
 
     Parameters
     ----------
     path : path
-        A new or empty directory, or one of the same plan.
+        A new or empty directory, or one with the same plan.
     plan : mapping
-        What decides the results, in JSON's types.
+        The settings that determine the results, in types that JSON has.
     """
 
     def __init__(self, path: PathLike, plan: Mapping[str, Any]) -> None:
@@ -44,42 +44,42 @@ class RunDirectory:
             self.path / "plan.json",
             self.path / "trials.jsonl",
             field="directory",
-            remedy="delete that line, and its trial is done again",
+            remedy="delete that line, and its trial will be repeated",
         )
         self.records: dict[str, dict[str, Any]] = {}
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[RunDirectory]:
-        """Lock the directory, check its plan, and read what is finished."""
+        """Lock the directory, check its plan, and read the finished trials."""
         (self.path / "predictions").mkdir(parents=True, exist_ok=True)
         (self.path / "states").mkdir(exist_ok=True)
         with exclusive_lock(self.path / "lock", self.path):
-            # Nobody else writes here now: what is half-written is a killed run's.
+            # No other process writes here now: partial files are left over from a killed run.
             for path in (self.path / "states").iterdir():
                 if path.suffix != ".state":
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             self._check_plan()
             self._read()
             for trial in self.records:
-                # A kill right behind the line of a finished trial leaves its state.
+                # A run killed just after it recorded a trial leaves the checkpoint.
                 self.state(trial).unlink(missing_ok=True)
             yield self
 
     @property
     def plan_file(self) -> Path:
-        """What is being done."""
+        """The file that describes the experiment."""
         return self._journal.plan
 
     def state(self, trial: str) -> Path:
-        """Where the training state of a trial is kept while it runs."""
+        """The file for the training checkpoint of a running trial."""
         return self.path / "states" / f"{_file_name(trial)}.state"
 
     def model(self, trial: str) -> Path:
-        """Where the model of a trial is kept, if it is."""
+        """The directory for the model of a trial."""
         return self.path / "models" / _file_name(trial)
 
     def finish(self, trial: str, record: Mapping[str, Any], predictions: list[dict[str, Any]] | None) -> None:
-        """Keep the result of a trial; once this returns, it survives whatever happens to this process."""
+        """Record the result of a trial; once this returns, it survives a crash."""
         if predictions is not None:
             lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in predictions)
             atomic_write(self._predictions(trial), "".join(lines))
@@ -87,12 +87,12 @@ class RunDirectory:
         self.state(trial).unlink(missing_ok=True)
 
     def predictions(self, trial: str) -> list[dict[str, Any]]:
-        """The predictions of a finished trial, a dict per instance."""
+        """The predictions of a finished trial, one dict per instance."""
         with self._predictions(trial).open(encoding="utf-8") as file:
             return [json.loads(line) for line in file]
 
     def write_tables(self, **tables: pd.DataFrame) -> None:
-        """Write tables for people to read, ``NAME.tsv``; nothing reads them back."""
+        """Write tables as ``NAME.tsv`` for users; biorel does not read them."""
         for name, table in tables.items():
             atomic_write(self.path / f"{name}.tsv", table.to_csv(sep="\t", index=False))
 
@@ -109,17 +109,17 @@ class RunDirectory:
             return
         known = {"lock", "predictions", "states"}
         others = sorted(entry.name for entry in self.path.iterdir() if entry.name not in known)
-        # A kill between making the directory and writing the plan leaves only what is known, or a partial plan.
+        # A run killed before it wrote the plan leaves only the known names, or a partial plan.
         if [name for name in others if not name.endswith(PARTIAL)]:
-            message = f"directory: {self.path} holds other things ({', '.join(others[:3])}); give a new directory"
+            message = f"directory: {self.path} contains other files ({', '.join(others[:3])}); give a new directory"
             raise ConfigError(message, "directory")
         self._journal.write_plan(self.plan)
 
     def _read(self) -> None:
-        records, torn = self._journal.read(_check_record)
-        if torn:
+        records, incomplete = self._journal.read(_check_record)
+        if incomplete:
             warnings.warn(
-                f"{self._journal.lines}: the last line was cut off when a run was killed; its trial is done again",
+                f"{self._journal.lines}: the last line is incomplete because a run was killed; its trial is repeated",
                 stacklevel=6,
             )
         self.records = {record["trial"]: record for record in records}
@@ -127,17 +127,19 @@ class RunDirectory:
 
 def _check_record(record: Any, _: int) -> None:
     if not isinstance(record, dict) or not isinstance(record.get("trial"), str):
-        raise ValueError("it names no trial")
+        raise ValueError("`trial` is missing")
 
 
 def prediction_rows(predictions: pd.DataFrame) -> list[dict[str, Any]]:
-    """A table of predictions as JSON's types; what is missing is None."""
+    """The rows of a table of predictions in types that JSON has; missing values are None."""
     columns = {}
     for name in predictions.columns:
         values = predictions[name]
         missing = values.isna()
-        columns[name] = [None if gone else value for value, gone in zip(values.tolist(), missing, strict=True)]
-    # An index may hold dates or tuples, which JSON does not.
+        columns[name] = [
+            None if is_missing else value for value, is_missing in zip(values.tolist(), missing, strict=True)
+        ]
+    # An index may contain dates or tuples, which JSON does not have.
     if "row" in columns:
         columns["row"] = [row if isinstance(row, (int, float, str)) else str(row) for row in columns["row"]]
     names = list(columns)
@@ -145,7 +147,7 @@ def prediction_rows(predictions: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def prediction_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """The table that ``prediction_rows`` was made from, the same whether it has been on disk or not."""
+    """The inverse of ``prediction_rows``, with the same result before and after storing the rows."""
     table = pd.DataFrame(rows)
     for name in table.columns:
         if name.startswith("p_") or name == "probability":

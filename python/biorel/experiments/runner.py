@@ -1,4 +1,4 @@
-"""Run the trials of an experiment that have not finished yet, and keep what each gives as soon as it is there."""
+"""Run the unfinished trials of an experiment, and record each result as soon as it is available."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from tqdm.auto import tqdm
 
 
 class PlannedTrial(NamedTuple):
-    """One trial of an experiment, before anything of it is loaded."""
+    """One trial of an experiment, before its encoder is loaded."""
 
-    fields: Row  # its record starts with them
+    fields: Row  # the first fields of its record
     source: Corpus | Folds
     fold: int | None
     load_encoder: Callable[[], Encoder]  # called when the trial starts
     settings: Row  # of `finetune`
-    keep_model: bool = False
+    save_model: bool = False
 
 
 class MemoryStore:
-    """What a ``RunDirectory`` keeps, for an experiment without one; it ends with the process."""
+    """Stores the results in memory, for an experiment without a ``RunDirectory``."""
 
     plan_file = None
 
@@ -39,26 +39,26 @@ class MemoryStore:
         self._predictions: dict[str, list[Row]] = {}
 
     def locked(self) -> contextlib.AbstractContextManager[MemoryStore]:
-        """Nobody else can see it."""
+        """No lock is needed."""
         return contextlib.nullcontext(self)
 
     def state(self, trial: str) -> None:
-        """No training state is kept."""
+        """No training checkpoint is saved."""
 
     def model(self, trial: str) -> None:
-        """No model is kept."""
+        """No model is saved."""
 
     def finish(self, trial: str, record: Row, predictions: list[Row] | None) -> None:
-        """Keep the result of a trial."""
+        """Record the result of a trial."""
         self.records[trial] = {"trial": trial, **record}
         self._predictions[trial] = predictions or []
 
     def predictions(self, trial: str) -> list[Row]:
-        """The predictions of a finished trial, a dict per instance."""
+        """The predictions of a finished trial, one dict per instance."""
         return self._predictions[trial]
 
     def write_tables(self, **tables: pd.DataFrame) -> None:
-        """They are written nowhere."""
+        """Nothing is written."""
 
 
 Store = RunDirectory | MemoryStore
@@ -75,31 +75,31 @@ def run_trials(
     record_failures: bool,
     retry_failed: bool = False,
 ) -> None:
-    """Run what has not finished; afterwards ``store.records`` has every trial.
+    """Run the unfinished trials; afterwards ``store.records`` has every trial.
 
     Parameters
     ----------
     trials : mapping of str to PlannedTrial
-        By the names that the store keeps them under, in the order to run them.
+        The trials by their names in the store, in the order of execution.
     store : RunDirectory or MemoryStore
-        Locked by the caller.
+        The store, locked by the caller.
     engine : {"local", "ray"}
-        Where to run them.
+        Where to execute them.
     jobs : int
-        How many concurrently; 0, with Ray, for as many as the cluster takes.
+        The number of concurrent trials; 0, with Ray, for as many as the cluster has room for.
     unit : str
-        What the progress bar counts: ``trial``, ``fold``.
+        The unit of the progress bar: ``trial``, ``fold``.
     progress : bool
         Show progress bars.
     record_failures : bool
-        Record an error of a trial and continue with the others; else it is raised.
+        Record the error of a trial and continue with the others; otherwise raise it.
     retry_failed : bool
-        Run trials again whose failure was recorded earlier.
+        Repeat trials whose failure was recorded earlier.
 
     Raises
     ------
     OSError
-        What the operating system refuses (a full disk) is always raised: it would meet the other trials too.
+        Errors of the operating system (a full disk) are always raised, since they would affect the other trials too.
     """
     pending = {name: trial for name, trial in trials.items() if not _is_done(name, trial, store, retry_failed)}
     results = execute(_tasks(pending, store), engine=engine, jobs=jobs, plan=store.plan_file, progress=progress)
@@ -125,7 +125,7 @@ def _is_done(name: str, trial: PlannedTrial, store: Store, retry_failed: bool) -
         return False
     if record.get("status") == "failed":
         return not retry_failed
-    return not trial.keep_model or _exists(store.model(name))
+    return not trial.save_model or _exists(store.model(name))
 
 
 def _exists(path: Path | None) -> bool:
@@ -134,6 +134,6 @@ def _exists(path: Path | None) -> bool:
 
 def _tasks(trials: Mapping[str, PlannedTrial], store: Store) -> Iterator[Task]:
     for name, trial in trials.items():
-        model = store.model(name) if trial.keep_model else None
+        model = store.model(name) if trial.save_model else None
         encoder = trial.load_encoder()
         yield Task(name, trial.source, trial.fold, encoder, trial.settings, store.state(name), model)

@@ -1,7 +1,4 @@
-"""One trial: fine-tune on one division of a corpus, predict its test side, score it.
-
-Cross-validation and comparison are made of these.
-"""
+"""One trial of a cross-validation or comparison: fine-tune on ``train``, predict ``test``, score the predictions."""
 
 from __future__ import annotations
 
@@ -24,18 +21,18 @@ from biorel.training.callbacks import Callback
 from biorel.training.finetune import CORE_SETTINGS, finetune
 from biorel.training.run import Run
 
-# Settings that change nothing about the results.
+# Settings that do not affect the results.
 _INDIFFERENT = ("threads", "progress", "checkpoint", "save_steps", "gradient_checkpointing")
-# What an experiment decides by itself.
-_OURS = {
+# Settings that an experiment determines itself, with the reason.
+_RESERVED = {
     "corpus": "it is the first argument",
     "encoder": "it has its own argument",
     "head": "it has its own argument",
     "seed": "it has its own argument",
-    "train": "the folds, or the corpus's own train split, say what is trained on",
-    "test": "the folds, or the corpus's own test split, say what is scored",
-    "callbacks": "they follow a single run",
-    "checkpoint": "give `directory` instead, which keeps the training state too",
+    "train": "the folds, or the corpus's own train split, determine the training data",
+    "test": "the folds, or the corpus's own test split, determine the test data",
+    "callbacks": "they observe a single run",
+    "checkpoint": "give `directory` instead, which also stores training checkpoints",
     "progress": "it has its own argument",
 }
 
@@ -43,21 +40,21 @@ _OURS = {
 def checked_settings(
     settings: Mapping[str, Any], heads: Sequence[str], seeds: Sequence[int], *, folds: bool, engine: str
 ) -> Row:
-    """All settings of ``finetune`` that decide the results, defaults included; a wrong one is an error now."""
+    """Validate settings; returns all settings of ``finetune`` that affect the results, including defaults."""
     known = inspect.signature(finetune).parameters
     for name in settings:
         if name not in known:
             raise TypeError(f"`{name}` is not a setting of finetune; see help(biorel.finetune)")
-        if name in _OURS:
-            raise ConfigError(f"{name}: cannot be set here; {_OURS[name]}", name)
+        if name in _RESERVED:
+            raise ConfigError(f"{name}: cannot be set here; {_RESERVED[name]}", name)
     if folds and settings.get("dev") is not None:
-        raise ConfigError("dev: cannot be set here; with folds there are no splits but train and test", "dev")
+        raise ConfigError("dev: cannot be set here; with folds the only splits are train and test", "dev")
     for name in ("eval_steps", "patience"):
         if settings.get(name) is not None and settings.get("dev") is None:
-            raise ConfigError(f"{name}: needs held-out data to evaluate on: name a split as dev", name)
-    full = {name: settings.get(name, known[name].default) for name in known if name not in _OURS}
+            raise ConfigError(f"{name}: needs held-out data: name a split as dev", name)
+    full = {name: settings.get(name, known[name].default) for name in known if name not in _RESERVED}
     if engine == "ray" and str(full["device"]).startswith("cuda"):
-        # The GPUs are the cluster's; there may be none here.
+        # The GPUs are in the cluster; this machine may have none.
         choose("cpu", full["precision"], full["threads"])
         full["precision"] = "bf16" if full["precision"] == "auto" else full["precision"]
         compute = None
@@ -65,8 +62,8 @@ def checked_settings(
         compute = choose(full["device"], full["precision"], full["threads"])
         full["precision"] = compute.precision
     if compute is not None and compute.device.startswith("cuda"):
-        full["device"] = compute.device  # a comparison that began on a GPU is not continued on the processor
-    # The weights of labels are checked with the corpus, by `finetune`.
+        full["device"] = compute.device  # a comparison started on a GPU must not resume on the processor
+    # `finetune` checks the class weights, which need the labels of the corpus.
     core = CORE_SETTINGS.keys() - {"class_weights"}
     values = {name: value for name, value in full.items() if name in core}
     for head in heads:
@@ -78,17 +75,17 @@ def checked_settings(
 def run_trial(
     corpus: Corpus, encoder: Encoder, state: Path | None, progress: bool, settings: Mapping[str, Any]
 ) -> tuple[Run, Row, pd.DataFrame]:
-    """Fine-tune on ``train``, score on ``test``: the run, its headline scores, its predictions."""
-    began = time.monotonic()
+    """Fine-tune on ``train`` and score on ``test``; returns the run, its headline scores and its predictions."""
+    start = time.monotonic()
     run = finetune(corpus, encoder, checkpoint=state, progress=progress, **settings)
     predictions = run.predictions("test")
     record = {**headline(run.scores, corpus), "train": len(corpus.instances("train")), "test": len(predictions)}
-    record |= {"steps": len(run.history), "seconds": round(time.monotonic() - began, 3)}
+    record |= {"steps": len(run.history), "seconds": round(time.monotonic() - start, 3)}
     return run, record, predictions
 
 
 class Task(NamedTuple):
-    """One trial that is to be done; all of it can be sent to another process."""
+    """One trial to run; it can be pickled."""
 
     name: str
     source: Corpus | Folds
@@ -96,10 +93,10 @@ class Task(NamedTuple):
     encoder: Encoder
     settings: Row  # of `finetune`
     state: Path | None
-    model: Path | None  # where it is to be kept
+    model: Path | None  # where to save it
 
     def part(self) -> Corpus:
-        """The corpus whose train and test it is."""
+        """The corpus with the splits ``train`` and ``test`` of this trial."""
         if isinstance(self.source, Folds):
             return self.source.part(0 if self.fold is None else self.fold)
         return self.source
@@ -116,7 +113,7 @@ Result: TypeAlias = Done | Exception
 
 
 def attempt(task: Task, *, progress: bool = False, callbacks: Sequence[Callback] = ()) -> Result:
-    """Do it; an error is a result too."""
+    """Run a trial; an exception is returned as its result."""
     try:
         settings = {**task.settings, "callbacks": callbacks} if callbacks else task.settings
         run, record, predictions = run_trial(task.part(), task.encoder, task.state, progress, settings)

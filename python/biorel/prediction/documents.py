@@ -1,4 +1,4 @@
-"""From documents to a table of relations: in memory, or in a stream of any length."""
+"""Predict the relations of documents, in memory or as a stream of any length."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from tqdm.auto import tqdm
 OutputFormat: TypeAlias = Literal[
     "jsonl", "tsv", "parquet", "pubtator", "pubtator-relations", "bioc-json", "bioc-xml", "same"
 ]
-# Documents that are classified together where the result stays in memory.
-_TOGETHER = 256
+# Documents that are classified together if the result stays in memory.
+_DOCUMENTS_PER_CALL = 256
 
 
 class DocumentPredictions:
-    """What ``predict_documents`` wrote to a directory.
+    """The predictions that ``predict_documents`` wrote to a directory.
 
     Attributes
     ----------
     directory : Path
-        Where it lies: ``relations/`` with the parts, ``errors.jsonl``, ``manifest.json``, ``parts.jsonl``.
+        The output directory: ``relations/`` with the parts, ``errors.jsonl``, ``manifest.json``, ``parts.jsonl``.
     documents, failed, pairs : int
-        Documents that were used, documents that could not be, and pairs; of this shard.
+        Numbers of documents classified, documents that could not be used, and pairs, in this shard.
     counts : dict of str to int
-        How often something was left out or read otherwise, by what it was.
+        Counts of what was left out or repaired, by description.
     """
 
     def __init__(self, directory: PredictionDirectory) -> None:
@@ -48,7 +48,7 @@ class DocumentPredictions:
         self.counts: dict[str, int] = totals["counts"]
 
     def table(self) -> pd.DataFrame:
-        """All rows of this shard, for formats that are tables (``jsonl``, ``tsv``, ``parquet``)."""
+        """All rows of this shard, for the table formats (``jsonl``, ``tsv``, ``parquet``)."""
         return self._directory.table()
 
     def errors(self) -> pd.DataFrame:
@@ -56,7 +56,7 @@ class DocumentPredictions:
         return self._directory.errors()
 
     def __repr__(self) -> str:
-        """Sizes and place."""
+        """Show the directory and the counts."""
         return (
             f"DocumentPredictions({str(self.directory)!r}, {self.documents:,} documents, {self.pairs:,} pairs, "
             f"{self.failed:,} failed)"
@@ -79,12 +79,12 @@ def predict_documents(
     max_pairs: int = 100_000,
     progress: bool = True,
 ) -> pd.DataFrame | DocumentPredictions:
-    r"""Classify every pair of entities of documents whose types can stand in a relation.
+    r"""Classify every pair of entities in documents whose types can be related.
 
-    With `output` the documents are read, classified and written in a stream: memory is bounded by the size of a part,
-    whatever the number of documents. Parts are written atomically; killed at any moment and called again, the run
-    resumes behind the last complete part, and no row is lost or doubled. A document that cannot be used is a line of
-    ``errors.jsonl`` and stops nothing.
+    With `output` the documents are read, classified and written as a stream: memory is bounded by the size of a part,
+    whatever the number of documents. Parts are written atomically; if the run is killed, calling it again resumes after
+    the last complete part, and no row is lost or duplicated. A document that cannot be used is recorded in
+    ``errors.jsonl`` and does not stop the run.
 
     Parameters
     ----------
@@ -93,48 +93,48 @@ def predict_documents(
     source : path, sequence of paths, or iterable of Document or spaCy Doc
         Files or folders, or documents in memory (without `output`).
     output : path, optional
-        A directory, new or of the same run. Without it the table is returned.
+        A new directory, or that of the run to resume. By default the table is returned.
     input_format : {"pubtator", "bioc-json", "bioc-xml", "brat"}, optional
-        Format of the files; told from their names by default.
+        Format of the files; by default inferred from their names.
     format : {"jsonl", "tsv", "parquet", "pubtator", "pubtator-relations", "bioc-json", "bioc-xml", "same"}
-        What is written. The first three are tables (Parquet needs pyarrow). The others are the documents with the
-        relations found, ``same`` in the format they were read in; ``pubtator-relations`` are only their lines.
+        The output format. The first three are tables (Parquet needs pyarrow). The others are the documents with the
+        predicted relations, for ``same`` in their input format; ``pubtator-relations`` has only the relation lines.
     types : mapping of str to str, optional
-        The model's name for a type of the files, as in ``{"Gene": "protein"}``. Types that differ in capitals alone
-        need none.
+        The model's name for an entity type of the files, as in ``{"Gene": "protein"}``. Types that differ only in case
+        are matched automatically.
     related_only : bool
-        Leave out pairs that are predicted not to be related.
+        Leave out pairs that are predicted to be unrelated.
     threshold : float
-        Leave out relations with a smaller probability, where `related_only` is set or documents are written.
+        Leave out relations with a lower probability, if `related_only` is set or documents are written.
     shard : (int, int)
-        Do the first of two shares with ``(1, 2)``, and so on, all with the same `output`.
+        Which shard to process, as in ``(1, 2)`` for the first of two; all shards have the same `output`.
     part_documents, part_pairs : int
-        Where a part ends: at so many documents or before more pairs, whichever comes first.
+        The maximum size of a part, in documents and in pairs.
     max_pairs : int
-        A document with more pairs is not used.
+        Documents with more pairs are not used.
     progress : bool
-        Show a bar with the rate and the time left.
+        Show a progress bar with the rate and the remaining time.
 
     Returns
     -------
     pandas.DataFrame or DocumentPredictions
         One row per pair: ``file``, ``document``, ``sentence``; ``entity1``, ``type1``, ``id1``, ``concept1``,
         ``start1``, ``end1`` (characters of the document) and the same for the second; ``relation``, its
-        ``probability``, one column ``p_<label>`` per label (all missing for a pair that does not fit into the model's
-        length), ``model`` (name and hash). ``attrs["counts"]`` tells what was left out. With `output`, where it was
-        written.
+        ``probability``, one column ``p_<label>`` per label (all missing for a pair that exceeds the model's maximum
+        length), ``model`` (name and hash). ``attrs["counts"]`` counts what was left out. With `output`, an object that
+        gives access to the files.
 
     Raises
     ------
     ConfigError
-        For settings that do not apply, and for a directory of another run.
+        For settings that do not apply, and for the directory of another run.
     CorpusError
         Without `output`, for a document that cannot be used.
 
     Warns
     -----
     UserWarning
-        With `output`, for files that are not read, by their names.
+        With `output`, for files that are skipped because of their names.
 
     Examples
     --------
@@ -152,12 +152,12 @@ def predict_documents(
     settings = {"types": dict(types or {}), "max_pairs": _positive("max_pairs", max_pairs)}
     if output is None:
         given = {"shard": shard != (1, 1), "format": format != "jsonl"}
-        if wrong := [name for name, there in given.items() if there]:
-            raise ConfigError(f"{wrong[0]}: it is for runs with an output directory", wrong[0])
+        if wrong := [name for name, is_given in given.items() if is_given]:
+            raise ConfigError(f"{wrong[0]}: needs an output directory; give `output`", wrong[0])
         documents = read_documents(source, input_format) if from_files else documents_of(source)  # type: ignore[arg-type]
         return table_of(model, documents, settings, related=related_only, threshold=threshold)
     if not from_files:
-        message = "source: a stream that can resume reads files; leave `output` out and write the table yourself"
+        message = "source: only files can be streamed to `output`; leave it out and write the returned table yourself"
         raise ConfigError(message, "source")
     if format not in (*FORMATS, "same"):
         raise ConfigError(f"format: `{format}` is unknown; choose one of {', '.join(FORMATS)}, same", "format")
@@ -165,11 +165,11 @@ def predict_documents(
         raise ConfigError(f"threshold: must be from 0 to 1, not {threshold}", "threshold")
     number, shards = shard
     if not 1 <= number <= shards:
-        raise ConfigError(f"shard: {number} of {shards} does not exist", "shard")
+        raise ConfigError(f"shard: there is no shard {number} of {shards}; number them from 1", "shard")
     inputs, skipped = list_inputs(source, input_format)  # type: ignore[arg-type]
     if skipped:
         path, why = skipped[0]
-        warnings.warn(f"{len(skipped)} files are not read, such as {path} ({why})", stacklevel=2)
+        warnings.warn(f"{len(skipped)} files are skipped, such as {path} ({why})", stacklevel=2)
     if format == "same":
         format = _same(inputs)
     settings |= {"part_documents": _positive("part_documents", part_documents)}
@@ -185,7 +185,7 @@ def predict_documents(
 
 
 def relation_columns(labels: Iterable[str]) -> dict[str, str]:
-    """The columns of a table of relations, and of what kind each is."""
+    """The columns of a table of relations, with their data types."""
     sides = [f"{name}{number}" for number in (1, 2) for name in ("entity", "type", "id", "concept", "start", "end")]
     columns = dict.fromkeys(("file", "document", "sentence", *sides, "relation"), "text")
     columns |= dict.fromkeys(("start1", "end1", "start2", "end2"), "offset")
@@ -241,7 +241,7 @@ def _stream(
             rates = {f"{name}/s": f"{count / seconds:,.1f}" for name, count in new.items()}
             bar.set_postfix(rates | {"failed": directory.totals()["failed"]})
     finally:
-        # After Ctrl-C too: a later run can resume.
+        # Also after Ctrl-C.
         stream.close()
         bar.close()
 
@@ -261,16 +261,16 @@ def _are_paths(source: object) -> bool:
 def _same(inputs: list[tuple[str, str]]) -> OutputFormat:
     formats = {name for _, name in inputs}
     if len(formats) > 1:
-        raise ConfigError(f"format: the files are in {', '.join(sorted(formats))}; choose one to write", "format")
+        raise ConfigError(f"format: the files are {', '.join(sorted(formats))}; choose one format to write", "format")
     (only,) = formats
     if only == "brat":
-        message = "format: brat has two files for each document, which cannot be written in parts; choose another"
+        message = "format: brat has two files per document, which cannot be written in parts; choose another format"
         raise ConfigError(message, "format")
     return only  # type: ignore[return-value]
 
 
 def documents_of(source: Iterable[Any]) -> Iterator[Document]:
-    """Documents as they are, spaCy's converted."""
+    """The documents; spaCy Docs are converted."""
     for number, one in enumerate(source):
         if isinstance(one, Document):
             yield one
@@ -278,8 +278,8 @@ def documents_of(source: Iterable[Any]) -> Iterator[Document]:
             (document,) = documents_from_spacy([one])
             yield document if "id" in one.user_data else Document(_renamed(document._core, f"doc{number}"))
         else:
-            kind = type(one).__name__
-            raise TypeError(f"source must be paths, or hold Document or spaCy Doc objects, not {kind}")
+            given = type(one).__name__
+            raise TypeError(f"source must be paths, or contain Document or spaCy Doc objects, not {given}")
 
 
 def _renamed(core: _biorel.Document, name: str) -> _biorel.Document:
@@ -290,11 +290,11 @@ def _renamed(core: _biorel.Document, name: str) -> _biorel.Document:
 def table_of(
     model: RelationModel, documents: Iterator[Document], settings: dict[str, Any], *, related: bool, threshold: float
 ) -> pd.DataFrame:
-    """The pairs of documents in memory, `_TOGETHER` documents at a time."""
+    """The table for documents in memory, `_DOCUMENTS_PER_CALL` documents at a time."""
     tables: list[pd.DataFrame] = []
     counts: dict[str, int] = {}
     while True:
-        chunk = [document._core for document in itertools.islice(documents, _TOGETHER)]
+        chunk = [document._core for document in itertools.islice(documents, _DOCUMENTS_PER_CALL)]
         if not chunk and tables:
             break
         part = _biorel.predict_documents(model._core, chunk, keep_failures=False, compute=model._compute, **settings)

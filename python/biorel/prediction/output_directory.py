@@ -1,15 +1,15 @@
-"""A directory that a stream of predictions is written to, so that a killed run resumes without a row lost or doubled.
+"""The output directory of a stream of predictions. A killed run resumes without losing or duplicating a row.
 
 ::
 
-    manifest.json               what is being done; at the end also the totals
-    parts.jsonl                 a line for each part that is complete, and where the next one starts
-    errors.jsonl                a line for each document that could not be used
+    manifest.json               the plan; at the end also the totals
+    parts.jsonl                 one line per complete part, with the position where the next one starts
+    errors.jsonl                one line per document that could not be used
     relations/part-000000.jsonl ...
 
-A part is written atomically, then its errors are appended, then its line: the line makes it
-count. What a killed run left behind without a line is done again, under the same name, and errors beyond the last
-line are cut off. Shards share the directory; each has files of its own, named after it.
+A part is written atomically, then its errors are appended, then its line in `parts.jsonl`, which makes it complete. A
+resumed run writes a part without a line again, under the same name, and removes errors after the last complete part.
+Shards share the directory; each has its own files, with its number in their names.
 """
 
 from __future__ import annotations
@@ -40,18 +40,20 @@ _FORMAT = 1
 
 
 class PredictionDirectory:
-    """The directory, which belongs to this process alone while it is locked.
+    """The output directory of one shard; only one process at a time can lock it.
 
     Parameters
     ----------
     path : path
         A new or empty directory, or one of the same run.
     plan : mapping
-        What decides the rows, in JSON's types.
+        The settings that determine the rows, in types that JSON has.
     inputs : sequence of (path, format)
         The files, in order.
     shard : (int, int)
-        Number and count, from 1.
+        Number of this shard, from 1, and count of shards.
+    columns : mapping of str to str
+        Columns of the table with their data types.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class PredictionDirectory:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[PredictionDirectory]:
-        """Lock this shard, check the plan, and find out what is complete."""
+        """Lock this shard, check the plan, and read which parts are complete."""
         self._refuse_others()
         (self.path / "relations").mkdir(parents=True, exist_ok=True)
         with exclusive_lock(self.path / f"lock{self._suffix}", self.path, "output"):
@@ -98,14 +100,14 @@ class PredictionDirectory:
 
     @property
     def position(self) -> tuple[int, int]:
-        """Where the next part starts: file, documents of it that are done."""
+        """Where the next part starts: the number of the file, and of documents in it that are done."""
         if not self._parts:
             return (0, 0)
         file, record = self._parts[-1]["next"]
         return file, record
 
     def totals(self) -> dict[str, Any]:
-        """Sums over the parts that are complete."""
+        """Sums over the complete parts."""
         totals: dict[str, Any] = {"parts": len(self._parts), "bytes": 0, "counts": {}}
         for name in ("documents", "failed", "pairs", "rows"):
             totals[name] = sum(part[name] for part in self._parts)
@@ -117,9 +119,9 @@ class PredictionDirectory:
         return totals
 
     def input_bytes(self) -> int:
-        """Bytes of the files that this shard reads."""
+        """Total size of the files that this shard reads."""
         number, shards = self.shard
-        # As the core deals files out.
+        # The core assigns files to shards in the same way.
         if len(self._sizes) >= 8 * shards:
             return sum(self._sizes[number - 1 :: shards])
         return sum(self._sizes)
@@ -130,7 +132,7 @@ class PredictionDirectory:
         part: _biorel.Part,
         failures: Sequence[tuple[str, int | None, str | None, str]],
     ) -> None:
-        """Keep a part; once this returns, it survives whatever happens to this process."""
+        """Write a part; once this returns, it survives a crash."""
         number = len(self._parts)
         ending = _ENDINGS.get(self.format, self.format)
         file = self.path / "relations" / f"part{self._suffix}-{number:06d}.{ending}"
@@ -167,8 +169,8 @@ class PredictionDirectory:
             raise ConfigError(message, "format")
         files = [self.path / "relations" / part["file"] for part in self._parts if part["rows"]]
         if not files:
-            kinds: dict[str, Any] = {"text": object, "offset": int, "number": float}
-            types = {name: kinds[kind] for name, kind in self._columns.items()}
+            dtypes: dict[str, Any] = {"text": object, "offset": int, "number": float}
+            types = {name: dtypes[dtype] for name, dtype in self._columns.items()}
             return pd.DataFrame(columns=list(types)).astype(types)
         table = pd.concat([_read_part(file, self.format) for file in files], ignore_index=True)
         for name in table.columns:
@@ -180,7 +182,7 @@ class PredictionDirectory:
         """The documents that could not be used."""
         data = self._errors.read_bytes() if self._errors.exists() else b""
         try:
-            # Of bytes: a reason may hold characters that end a line of text elsewhere.
+            # Split bytes, not text: a reason may contain characters that str.splitlines treats as line endings.
             lines = [json.loads(line) for line in data.splitlines() if line]
             table = pd.DataFrame(lines, columns=["file", "line", "document", "reason"])
             return table.astype({"line": "Int64"})
@@ -192,7 +194,7 @@ class PredictionDirectory:
         return self.path / f"errors{self._suffix}.jsonl"
 
     def _refuse_others(self) -> None:
-        """A directory that holds something else, or shares of another count, is not written to."""
+        """Raise ConfigError if the directory contains other files, or another number of shards."""
         if not self.path.exists():
             return
         ours = re.compile(r"\.?(manifest|parts|errors|lock)(-\d{4}-of-(\d{4}))?(\.jsonl?(\.partial)?)?")
@@ -206,11 +208,13 @@ class PredictionDirectory:
             elif int(match[3] or 1) != self.shard[1]:
                 message = (
                     f"output: {self.path} was started with {int(match[3] or 1)} shards, not {self.shard[1]}; "
-                    "give the same again, or a new directory"
+                    "give the same number, or a new directory"
                 )
                 raise ConfigError(message, "output")
         if others:
-            message = f"output: {self.path} holds other things ({', '.join(sorted(others)[:3])}); give a new directory"
+            message = (
+                f"output: {self.path} contains other files ({', '.join(sorted(others)[:3])}); give a new directory"
+            )
             raise ConfigError(message, "output")
 
     def _check_plan(self) -> None:
@@ -225,17 +229,17 @@ class PredictionDirectory:
         self._journal.check_plan(found, self.plan)
 
     def _read(self) -> None:
-        """Find the parts that are complete, and cut off what a killed run left unfinished."""
+        """Read which parts are complete, and remove what a killed run left unfinished."""
         self._parts, _ = self._journal.read(_check_part)
         for part in self._parts:
             file = self.path / "relations" / part["file"]
             if not file.exists() or file.stat().st_size != part["size"]:
-                message = f"output: {file} is missing or was changed since it was written; give a new directory"
+                message = f"output: {file} is missing or has changed since it was written; give a new directory"
                 raise ConfigError(message, "output")
         errors = self._parts[-1]["errors"] if self._parts else 0
         size = self._errors.stat().st_size if self._errors.exists() else 0
         if size < errors:
-            message = f"output: {self._errors} is missing or was cut since it was written; give a new directory"
+            message = f"output: {self._errors} is missing or was truncated since it was written; give a new directory"
             raise ConfigError(message, "output")
         if size > errors:
             truncate(self._errors, errors)
@@ -247,23 +251,23 @@ class PredictionDirectory:
 
 
 def _check_part(part: Any, number: int) -> None:
-    """That a line says all that the next part and the totals are made from."""
+    """Raise ValueError unless a line has all that the next part and the totals need."""
     if not isinstance(part, dict) or part.get("part") != number:
-        raise ValueError(f"it is not of part {number}")
+        raise ValueError(f"it is not part {number}")
     counts = part.get("counts")
-    place = part.get("next")
+    position = part.get("next")
     if not isinstance(part.get("file"), str) or os.path.basename(part["file"]) != part["file"]:
-        raise ValueError("`file` is no name")
-    if not isinstance(counts, dict) or not isinstance(place, list) or len(place) != 2:
+        raise ValueError("`file` is not a file name")
+    if not isinstance(counts, dict) or not isinstance(position, list) or len(position) != 2:
         raise ValueError("`counts` or `next` is missing")
     numbers = {name: part.get(name) for name in ("size", "documents", "failed", "pairs", "rows", "bytes", "errors")}
-    for name, value in [*numbers.items(), *counts.items(), *(("next", one) for one in place)]:
+    for name, value in [*numbers.items(), *counts.items(), *(("next", one) for one in position)]:
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-            raise ValueError(f"`{name}` is no number")
+            raise ValueError(f"`{name}` is not a whole number from 0")
 
 
 def _read_part(path: Path, format: str) -> pd.DataFrame:
-    """A part as it was written: an identifier that looks like a number is none."""
+    """Read a part; identifiers that look like numbers stay text."""
     if format == "parquet":
         return pd.read_parquet(path)
     if format == "jsonl":
@@ -275,13 +279,13 @@ def _read_part(path: Path, format: str) -> pd.DataFrame:
         if name.startswith(("start", "end")):
             table[name] = table[name].astype(int)
         elif name.startswith("p_") or name == "probability":
-            # Python's own reading is exact.
+            # Python's parser, unlike pandas' default, is exact.
             table[name] = [float(value or "nan") for value in table[name]]
     return table
 
 
 def check_parquet() -> None:
-    """An error before the run rather than after its first part."""
+    """Raise ConfigError before the run, and not after its first part, if pyarrow is missing."""
     try:
         import pyarrow  # noqa: F401, PLC0415
     except ImportError:
@@ -289,9 +293,9 @@ def check_parquet() -> None:
 
 
 def json_lines(table: pd.DataFrame) -> str:
-    """A line for each row, what is missing as null.
+    """One JSON line per row; missing values are null.
 
-    Not by ``to_json``: pandas' encoder, which is C, ends the process with a segmentation fault when Ctrl-C comes in it.
+    ``to_json`` is not used: pandas' encoder, written in C, crashes with a segmentation fault if Ctrl-C interrupts it.
     """
     values = table.astype(object)
     values = values.where(table.notna() & ~table.isin([math.inf, -math.inf]), None)
@@ -310,7 +314,7 @@ def _write(path: Path, content: pd.DataFrame | str, format: str) -> int:
     elif format == "tsv":
         text = content.to_csv(index=False, sep="\t")
         if "\r" in text:
-            # Readers take a bare return for the end of a line unless it is quoted, and the writer quotes none.
+            # Readers take an unquoted carriage return as a line ending, and pandas does not quote it by itself.
             text = content.to_csv(index=False, sep="\t", quoting=csv.QUOTE_NONNUMERIC)
         atomic_write(path, text)
     else:

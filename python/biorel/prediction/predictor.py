@@ -1,4 +1,4 @@
-"""Prediction as a function of batches, for frameworks that send work to other processes: Ray Data, Spark, Dask."""
+"""A picklable function that predicts batches of documents, for Ray Data, Spark and Dask."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from biorel.prediction.documents import documents_of, relation_columns, table_of
 
 
 class Predictor:
-    """Classifies batches of documents, and can be sent to other processes.
+    """Classifies batches of documents, and can be pickled.
 
-    It carries the model's place and not its weights. The model is loaded where and when the first batch is classified,
-    once in each process. Batches are documents, or tables with one row per document (``documents_to_rows``), as
+    The pickle has the path of the model and not its weights. Each process loads the model when it classifies its first
+    batch. Batches are documents, or tables with one row per document (``documents_to_rows``), as
     ``ray.data.Dataset.map_batches`` and Spark's ``mapInPandas`` give them.
 
     Parameters
     ----------
     model : path, str or RelationModel
-        A saved model's directory, which every process can read; ``owner/name`` on the Hugging Face hub; or a model,
-        which is then sent with its weights.
+        The directory of a saved model, which every process can read; ``owner/name`` on the Hugging Face hub; or a
+        model, which is then pickled with its weights.
     device, precision
         As in ``load``.
     threads : int, optional
-        Processor threads in each process. By default those that Ray gives to the task or actor; elsewhere all, which is
+        Processor threads per process. By default as many as Ray assigns to the task or actor; without Ray all, which is
         too many for several processes on one machine.
     types, related_only, threshold, max_pairs
         As in ``predict_documents``.
@@ -66,7 +66,7 @@ class Predictor:
             self.model = Path(model).absolute() if os.path.exists(model) else model
         self.device = device
         self.precision = precision
-        choose("cpu", "auto", threads)  # a number out of range is an error now; the device may be another machine's
+        choose("cpu", "auto", threads)  # checks `threads` now; the device may exist only on other machines
         self.threads = threads
         self.types = dict(types or {})
         self.related_only = related_only
@@ -75,7 +75,7 @@ class Predictor:
         self._loaded: RelationModel | None = None
 
     def __call__(self, documents: Any) -> Any:
-        """Classify documents: the table of ``predict_documents``.
+        """Classify documents, with the same table as ``predict_documents``.
 
         Parameters
         ----------
@@ -85,29 +85,29 @@ class Predictor:
         Returns
         -------
         pandas.DataFrame or pyarrow.Table
-            One row per pair, for a pyarrow Table a Table. For rows there is a column ``error`` too: a document that
-            cannot be used is one row that has its reason there, and nothing but its ``document`` and ``file`` else.
+            One row per pair; a pyarrow Table if a Table was given. For tables there is also a column ``error``: a
+            document that cannot be used becomes one row with only ``error``, ``document`` and ``file``.
         """
         if isinstance(documents, pd.DataFrame):
             return self._of_rows(documents)
         if isinstance(documents, Mapping):
             return self._of_rows(pd.DataFrame({name: list(values) for name, values in documents.items()}))
         if type(documents).__module__.startswith("pyarrow"):
-            import pyarrow as pa  # noqa: PLC0415  an extra, and there if one of its tables is
+            import pyarrow as pa  # noqa: PLC0415  an extra, installed if a table of it was given
 
             frame = pd.DataFrame(documents.to_pydict())
             return pa.Table.from_pandas(self._of_rows(frame), schema=self.arrow_schema(), preserve_index=False)
         return self._of_documents(documents)
 
     def arrow_schema(self) -> Any:
-        """The columns of the result for rows, as a ``pyarrow.Schema``, from which Spark's can be made."""
+        """The columns of the result for tables, as a ``pyarrow.Schema``, from which Spark's can be derived."""
         import pyarrow as pa  # noqa: PLC0415  an extra
 
-        kinds = {"text": pa.string(), "offset": pa.int64(), "number": pa.float64()}
-        return pa.schema([(name, kinds[kind]) for name, kind in self._columns().items()])
+        types = {"text": pa.string(), "offset": pa.int64(), "number": pa.float64()}
+        return pa.schema([(name, types[dtype]) for name, dtype in self._columns().items()])
 
     def _columns(self) -> dict[str, str]:
-        """What the result for rows has, whatever is in it."""
+        """The columns of the result for tables, with their data types."""
         return {**relation_columns(self._model().labels), "error": "text"}
 
     def _of_documents(self, documents: Iterable[Any]) -> pd.DataFrame:
@@ -117,18 +117,18 @@ class Predictor:
 
     def _of_rows(self, rows: pd.DataFrame) -> pd.DataFrame:
         check_columns("rows", rows.columns)
-        made = []
+        documents = []
         failures: list[tuple[str | None, str | None, str]] = []
         for row in rows.to_dict("records"):
             name, file = str(row["document"]), row.get("file")
             try:
-                made.append(document_of_row(row, f"document {name}")._core)
+                documents.append(document_of_row(row, f"document {name}")._core)
             except CorpusError as error:
                 failures.append((file if isinstance(file, str) else "", name, str(error)))
         model = self._model()
         part = _biorel.predict_documents(
             model._core,
-            made,
+            documents,
             types=self.types,
             max_pairs=self.max_pairs,
             keep_failures=True,
@@ -137,8 +137,8 @@ class Predictor:
         failures += [(file, name, reason) for file, _, name, reason in part.failures]
         table = pd.DataFrame(part.columns(related=self.related_only, threshold=self.threshold))
         bad = pd.DataFrame(failures, columns=["file", "document", "error"])
-        kinds: dict[str, Any] = {"text": object, "offset": "Int64", "number": float}
-        types = {name: kinds[kind] for name, kind in self._columns().items()}
+        dtypes: dict[str, Any] = {"text": object, "offset": "Int64", "number": float}
+        types = {name: dtypes[dtype] for name, dtype in self._columns().items()}
         parts = [one.reindex(columns=list(types)).astype(types) for one in (table, bad)]
         return pd.concat(parts, ignore_index=True).assign(model=model.identity)
 
@@ -151,12 +151,12 @@ class Predictor:
         return self._loaded
 
     def __getstate__(self) -> dict[str, Any]:
-        """Everything but the loaded model."""
+        """Everything except the loaded model."""
         return {**self.__dict__, "_loaded": None}
 
 
 def _threads_from_ray() -> int | None:
-    """The processors that Ray gives to the task or actor that this runs in."""
+    """The number of processors that Ray has assigned to the current task or actor; None outside Ray."""
     ray: Any = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return None
