@@ -1,4 +1,4 @@
-"""What the tests share: a tiny encoder, the sample, a short run, and the published corpora where they are."""
+"""Shared fixtures: a tiny encoder, the sample corpus, a short run, and the published corpora if available."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tiny_bert import write_encoder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests marked `gpu` where there is none, with the reason."""
+    """Skip the tests marked `gpu`, with the reason, if there is no GPU."""
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return
@@ -29,7 +29,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> biorel.Encoder:
 
 @pytest.fixture(scope="session")
 def ddi() -> biorel.Corpus:
-    """The sample in DDI's form."""
+    """The sample in the format of DDI."""
     return biorel.load_sample("ddi")
 
 
@@ -41,7 +41,7 @@ def run(ddi: biorel.Corpus, encoder: biorel.Encoder) -> biorel.Run:
 
 @pytest.fixture(scope="session")
 def corpora() -> Path:
-    """The published corpora, which cannot be shipped; BIOREL_CORPORA says where they are."""
+    """The folder of the published corpora, which cannot be distributed, from BIOREL_CORPORA."""
     if "BIOREL_CORPORA" not in os.environ:
-        pytest.skip("BIOREL_CORPORA is not set: the published corpora are not here")
+        pytest.skip("BIOREL_CORPORA is not set")
     return Path(os.environ["BIOREL_CORPORA"])

@@ -1,4 +1,4 @@
-"""Corrupt files that Python reads: TOML options, a stream's directory, sentences of the command line.
+"""Corrupt files that Python reads: TOML options, the output directory of a stream, sentences for the command line.
 
 Each target writes a valid file, corrupts it with the given random numbers, and reads it. The result must be an error of
 biorel or of the operating system; anything else is raised. `test_corrupt_files.py` tries some cases,
@@ -87,7 +87,7 @@ def corrupt_json(data: bytes, numbers: Random) -> bytes:
 
 
 class Files:
-    """What the targets need, created once."""
+    """The files that the targets need, created once."""
 
     def __init__(self, folder: Path, model: biorel.RelationModel) -> None:
         self.folder = folder
@@ -105,7 +105,7 @@ class Files:
         self.source.write_text("\n".join(blocks), encoding="utf-8")
         for name in ("complete", "interrupted"):
             self.stream(folder / name)
-        # As a killed run leaves it: two of three parts, and no totals.
+        # The state after a kill: two of three parts, and no totals.
         interrupted = folder / "interrupted"
         parts = (interrupted / "parts.jsonl").read_text().splitlines(keepends=True)
         (interrupted / "parts.jsonl").write_text("".join(parts[:2]))
@@ -127,7 +127,7 @@ batch_size = 16
 class_weights = { false = 0.5, int = 2.0 }
 train = ["train", "dev"]
 epochs = 3
-checkpoint-layers = true
+gradient-checkpointing = true
 """
 
 

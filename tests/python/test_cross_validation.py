@@ -1,4 +1,4 @@
-"""Cross-validation: what is on which side, both conventions of the score, and going on after a stop."""
+"""Cross-validation: the folds, both conventions of the score, and resuming."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHORT = {"max_length": 96, "max_steps": 1, "learning_rate": 1e-3, "progress": Fa
 
 @pytest.fixture(scope="module")
 def aimed() -> biorel.Corpus:
-    """The sample in AIMed's form, which has no train split."""
+    """The sample in the format of AIMed, which has no train split."""
     return biorel.load_sample("aimed")
 
 
@@ -31,13 +31,13 @@ def validation(aimed: biorel.Corpus, encoder: biorel.Encoder) -> biorel.CrossVal
 
 
 def table_of(sizes: list[int], folds: list[int] | None = None) -> biorel.Corpus:
-    """A corpus of documents with so many pairs each, all of three pairs a sentence."""
+    """A corpus of documents with these numbers of pairs, three pairs per sentence."""
     rows = []
     for document, size in enumerate(sizes):
         for pair in range(size):
             text = f"A{document} binds B{pair // 3}."
-            place = text.index("B", 2)
-            row = [f"d{document}p{pair}", f"d{document}", text, "yes" if pair % 2 else "no", 0, 2, place, place + 2]
+            start = text.index("B", 2)
+            row = [f"d{document}p{pair}", f"d{document}", text, "yes" if pair % 2 else "no", 0, 2, start, start + 2]
             rows.append(row)
     columns = "id document text label entity1_start entity1_end entity2_start entity2_end".split()
     frame = pd.DataFrame(rows, columns=columns)
@@ -48,7 +48,7 @@ def table_of(sizes: list[int], folds: list[int] | None = None) -> biorel.Corpus:
 
 @pytest.mark.parametrize("by", ["document", "instance"])
 def test_the_folds_count_every_gold_positive(by: str, encoder: biorel.Encoder, tmp_path: Path) -> None:
-    """Three of seven gold positives cross sentences, in documents that have no candidate pair."""
+    """Three of seven gold positives cross sentence boundaries, in documents without a candidate pair."""
     for names, text in (
         ("abcd", "Aspirin raises warfarin levels."),
         ("xyz", "Aspirin came first. Then warfarin rose."),
@@ -62,14 +62,14 @@ def test_the_folds_count_every_gold_positive(by: str, encoder: biorel.Encoder, t
     corpus = biorel.load_corpus("brat", tmp_path)
     assert corpus.findings()["document"].tolist() == ["x", "y", "z"]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # folds by instance say that they leak
-        made = biorel.cross_validate(corpus, encoder, head="cls", folds=2, by=by, **SHORT)
-    pooled = made.pooled.set_index("class").loc["raises", "support"]
-    assert made.folds["support"].sum() == pooled == 7
-    assert "4 pairs and 3 gold positives lost before" in made.protocols["mean"]
+        warnings.simplefilter("ignore")  # folds by instance warn of leakage
+        result = biorel.cross_validate(corpus, encoder, head="cls", folds=2, by=by, **SHORT)
+    pooled = result.pooled.set_index("class").loc["raises", "support"]
+    assert result.folds["support"].sum() == pooled == 7
+    assert "4 pairs and 3 gold positives lost before" in result.protocols["mean"]
 
 
-def test_no_document_is_on_both_sides() -> None:
+def test_no_document_is_in_train_and_test() -> None:
     numbers = random.Random(4)
     for _ in range(40):
         sizes = [numbers.randint(1, 9) for _ in range(numbers.randint(2, 9))]
@@ -87,7 +87,7 @@ def test_no_document_is_on_both_sides() -> None:
         assert sorted(tested) == sorted(corpus.instances(corpus.splits[0])["id"])
 
 
-def test_folds_by_instance_split_sentences_and_say_so(encoder: biorel.Encoder) -> None:
+def test_folds_by_instance_split_sentences_and_warn(encoder: biorel.Encoder) -> None:
     corpus = table_of([9, 9, 9, 9])
     with pytest.warns(UserWarning, match='by="instance" leaks: in a fold up to 4 documents'):
         result = biorel.cross_validate(corpus, encoder, folds=2, by="instance", **SHORT)
@@ -151,15 +151,15 @@ def test_a_stopped_cross_validation_resumes(
         done.append(1)
         return real(*arguments)  # type: ignore[arg-type]
 
-    def go() -> biorel.CrossValidation:
+    def validate() -> biorel.CrossValidation:
         return biorel.cross_validate(aimed, encoder, head="cls", folds=3, directory=tmp_path / "cv", **SHORT)
 
     monkeypatch.setattr(trial, "run_trial", stopped)
     with pytest.raises(KeyboardInterrupt):
-        go()
+        validate()
     assert len((tmp_path / "cv" / "trials.jsonl").read_text().splitlines()) == 2
     done.clear()
-    result = go()
+    result = validate()
     assert len(done) == 1
     pd.testing.assert_frame_equal(result.folds.drop(columns="seconds"), validation.folds.drop(columns="seconds"))
     pd.testing.assert_frame_equal(result.predictions, validation.predictions)
@@ -189,7 +189,7 @@ def test_a_stopped_cross_validation_resumes(
         ({"head": "cnn"}, "cnn"),
     ],
 )
-def test_what_cannot_be_done_is_named(
+def test_invalid_settings_are_named(
     aimed: biorel.Corpus, encoder: biorel.Encoder, settings: dict[str, object], words: str
 ) -> None:
     with pytest.raises(biorel.ConfigError, match=words):
@@ -201,9 +201,7 @@ def test_an_unknown_setting_is_a_type_error(aimed: biorel.Corpus, encoder: biore
         biorel.cross_validate(aimed, encoder, learning_rat=1e-5)
 
 
-def test_a_folder_with_other_things_is_left_alone(
-    aimed: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path
-) -> None:
+def test_a_folder_with_other_files_is_refused(aimed: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(biorel.ConfigError, match=r"thesis\.tex"):
         biorel.cross_validate(aimed, encoder, directory=tmp_path, **SHORT)
@@ -221,7 +219,7 @@ def test_the_published_folds_of_aimed(corpora: Path) -> None:
             assert (test["positive"], test["negative"]) == (positives[index], negatives[index])
 
 
-def test_a_fold_is_what_finetune_gives(
+def test_a_fold_equals_a_finetuning(
     validation: biorel.CrossValidation, aimed: biorel.Corpus, encoder: biorel.Encoder
 ) -> None:
     expected = biorel.finetune(aimed.fold(1, folds=3), encoder, head="cls", **SHORT).predictions()
@@ -230,9 +228,9 @@ def test_a_fold_is_what_finetune_gives(
 
 
 def test_one_fold_by_instance_warns_too(aimed: biorel.Corpus) -> None:
-    with pytest.warns(UserWarning, match="sentences stand in train and in test"):
-        held = aimed.fold(0, folds=3, by="instance")
-    assert set(held.leakage()["kind"]) >= {"document", "sentence"}
+    with pytest.warns(UserWarning, match="sentences are in both train and test"):
+        corpus = aimed.fold(0, folds=3, by="instance")
+    assert set(corpus.leakage()["kind"]) >= {"document", "sentence"}
     assert "document" not in set(aimed.fold(0, folds=3).leakage()["kind"])
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C while biorel works: KeyboardInterrupt soon, nothing half-written, and the same end when it is called again."""
+"""Ctrl-C during long calls: a prompt KeyboardInterrupt, no partial files, and the same result after resuming."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ import pytest
 
 pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="POSIX signals"),
-    # Python raises KeyboardInterrupt between open() and the `with` that would close the file, and in finalizers, too.
-    # It can then only say so (the file is closed by its own finalizer); no code can be written that avoids it.
+    # Python can raise KeyboardInterrupt between open() and the `with` that would close the file, and in finalizers.
+    # It then only reports an unraisable exception, and the file is closed by its finalizer. Code cannot avoid this.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-# Each work is interrupted so often, at random moments of the time it takes.
+# How often each call is interrupted, at random moments.
 TIMES = 4
-# Seconds from the signal to the exception, on a machine that does much else. Usually it is a twentieth of one.
-SOON = 10.0
+# Maximum seconds from the signal to the exception, on a busy machine; usually it takes 0.05.
+MAX_DELAY = 10.0
 
 
 class Interruptions:
@@ -40,7 +40,7 @@ class Interruptions:
         self.moments = random.Random(11)
 
     def handle(self, number: int, frame: Any) -> None:
-        """Python's own handler, but a signal that comes after the work has ended is none."""
+        """Python's own handler, except that a signal after the end of the work is ignored."""
         if self.armed:
             self.armed = False
             signal.default_int_handler(number, frame)
@@ -50,7 +50,7 @@ class Interruptions:
         os.kill(os.getpid(), signal.SIGINT)
 
     def during(self, work: Callable[[], object], patience: float) -> bool:
-        """Whether the work was interrupted, rather than at its end before the signal came."""
+        """Send a signal during the work, within `patience` seconds; returns False if the work ended before it."""
         timer = threading.Timer(self.moments.uniform(0, patience), self._send)
         self.armed = True
         try:
@@ -58,7 +58,7 @@ class Interruptions:
             work()
             self.armed = False
         except KeyboardInterrupt:
-            assert time.monotonic() - self.sent < SOON
+            assert time.monotonic() - self.sent < MAX_DELAY
             return True
         finally:
             timer.cancel()
@@ -66,61 +66,63 @@ class Interruptions:
         return False
 
     def until(self, times: int, work: Callable[[], object], patience: float) -> None:
-        """Interrupt work that goes on; again when the interrupt fell into a finalizer, which swallows it."""
+        """Interrupt endless work; again if the interrupt was lost in a finalizer."""
         for _ in range(times):
             assert any(self.during(work, patience) for _ in range(3))
 
 
 @pytest.fixture
 def interruptions() -> Iterator[Interruptions]:
-    """SIGINT is heeded: a process that a shell started in the background ignores it otherwise."""
-    found = Interruptions()
-    before = signal.signal(signal.SIGINT, found.handle)
-    yield found
+    """Handle SIGINT, which a background job of a shell ignores by default."""
+    interruptions = Interruptions()
+    before = signal.signal(signal.SIGINT, interruptions.handle)
+    yield interruptions
     signal.signal(signal.SIGINT, before)
 
 
 def content(folder: Path) -> dict[str, str]:
-    """Hashes of all files, hidden ones included."""
+    """Hashes of all files, including hidden ones."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def again_until_it_ends(interruptions: Interruptions, work: Callable[[], object], seconds: float, place: Path) -> None:
-    """Interrupt work that resumes, look at what is left each time, and let it end.
+def interrupt_until_done(
+    interruptions: Interruptions, work: Callable[[], object], seconds: float, directory: Path
+) -> None:
+    """Interrupt work that resumes, check for partial files each time, and finally let it end.
 
-    Work that ended before its first signal starts anew, with an earlier one: the first run of a kind is the slowest.
+    Work that ended before its first signal is repeated with an earlier signal: the first run of a kind is the slowest.
     """
     stopped, patience = 0, seconds / 2
     for _ in range(5 * TIMES):
         if interruptions.during(work, patience):
             stopped += 1
         elif stopped == 0:
-            shutil.rmtree(place)
-            place.mkdir()
+            shutil.rmtree(directory)
+            directory.mkdir()
             patience /= 2
-        assert not [path for path in place.rglob("*") if ".partial" in path.name]
+        assert not [path for path in directory.rglob("*") if ".partial" in path.name]
         if stopped == TIMES:
             break
     assert stopped > 0
     work()
 
 
-def on_and_on(work: Callable[[], object]) -> Callable[[], None]:
-    """Until long after the interrupt should have come."""
+def repeat(work: Callable[[], object]) -> Callable[[], None]:
+    """Repeat the work until long after an interrupt should have been raised."""
 
     def loop() -> None:
-        until = time.monotonic() + 2 * SOON
-        while time.monotonic() < until:
+        end = time.monotonic() + 2 * MAX_DELAY
+        while time.monotonic() < end:
             work()
 
     return loop
 
 
 def timed(work: Callable[[], object]) -> float:
-    began = time.monotonic()
+    start = time.monotonic()
     work()
-    return time.monotonic() - began
+    return time.monotonic() - start
 
 
 def test_training(ddi: biorel.Corpus, encoder: biorel.Encoder, interruptions: Interruptions, tmp_path: Path) -> None:
@@ -132,7 +134,7 @@ def test_training(ddi: biorel.Corpus, encoder: biorel.Encoder, interruptions: In
     for name in ("undisturbed", "stopped"):
         (tmp_path / name).mkdir()
     seconds = timed(lambda: work("undisturbed"))
-    again_until_it_ends(interruptions, lambda: work("stopped"), seconds, tmp_path / "stopped")
+    interrupt_until_done(interruptions, lambda: work("stopped"), seconds, tmp_path / "stopped")
     assert content(tmp_path / "stopped" / "model") == content(tmp_path / "undisturbed" / "model")
     assert {path.name for path in (tmp_path / "stopped").iterdir()} == {"state", "model"}
 
@@ -145,20 +147,20 @@ def test_comparison(ddi: biorel.Corpus, encoder: biorel.Encoder, interruptions: 
 
     wanted: list[pd.DataFrame] = []
     seconds = timed(lambda: wanted.append(work("undisturbed")))
-    again_until_it_ends(interruptions, lambda: work("stopped"), seconds, tmp_path / "stopped")
+    interrupt_until_done(interruptions, lambda: work("stopped"), seconds, tmp_path / "stopped")
     pd.testing.assert_frame_equal(work("stopped"), wanted[0])
     assert content(tmp_path / "stopped" / "predictions") == content(tmp_path / "undisturbed" / "predictions")
 
 
 def sentences(corpus: biorel.Corpus, count: int) -> list[dict[str, Any]]:
     """Sentences whose two longest words are drugs."""
-    made = []
+    result = []
     for text in corpus.sentences("train")["text"].tolist()[:count]:
         words = sorted(set(text.split(" ")), key=lambda word: (len(word), word))[-2:]
         starts = sorted((text.index(word), word) for word in words)
         entities = [{"start": start, "end": start + len(word), "type": "drug"} for start, word in starts]
-        made.append({"text": text, "entities": entities})
-    return made
+        result.append({"text": text, "entities": entities})
+    return result
 
 
 @pytest.mark.parametrize("format", ["jsonl", "parquet"])
@@ -167,8 +169,8 @@ def test_prediction_of_documents(
 ) -> None:
     found = sentences(ddi, 150)
     texts = pd.DataFrame({"document": range(len(found)), "text": [one["text"] for one in found]}, dtype=str)
-    places = [{"document": str(number), **entity} for number, one in enumerate(found) for entity in one["entities"]]
-    biorel.write_documents(biorel.documents_from_tables(texts, pd.DataFrame(places)), tmp_path / "all.txt")
+    spans = [{"document": str(number), **entity} for number, one in enumerate(found) for entity in one["entities"]]
+    biorel.write_documents(biorel.documents_from_tables(texts, pd.DataFrame(spans)), tmp_path / "all.txt")
 
     def work(name: str) -> None:
         output = tmp_path / name
@@ -177,16 +179,16 @@ def test_prediction_of_documents(
         )
 
     seconds = timed(lambda: work("undisturbed"))
-    again_until_it_ends(interruptions, lambda: work("stopped"), seconds, tmp_path / "stopped")
+    interrupt_until_done(interruptions, lambda: work("stopped"), seconds, tmp_path / "stopped")
     assert content(tmp_path / "stopped") == content(tmp_path / "undisturbed")
 
 
 def test_saving(run: biorel.Run, interruptions: Interruptions, tmp_path: Path) -> None:
-    place = tmp_path / "model"
-    run.model.save(place)
+    directory = tmp_path / "model"
+    run.model.save(directory)
     wanted = content(tmp_path)
     for _ in range(2 * TIMES):
-        interruptions.until(1, on_and_on(lambda: run.model.save(place)), 0.1)
+        interruptions.until(1, repeat(lambda: run.model.save(directory)), 0.1)
         assert content(tmp_path) == wanted
 
 
@@ -203,7 +205,7 @@ def test_loading_and_predicting(
         lambda: run.attention("test"),
     ]
     for work in works:
-        interruptions.until(2, on_and_on(work), 0.2)
+        interruptions.until(2, repeat(work), 0.2)
     wanted = run.model.predict(found)
     with contextlib.suppress(KeyboardInterrupt):
         interruptions.during(lambda: run.model.predict(found * 20), 0.1)

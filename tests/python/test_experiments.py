@@ -1,13 +1,11 @@
-"""Comparisons: the grid, what survives a kill, failures, and paired tests."""
+"""Comparisons: the grid, resuming after a kill, failures, and paired tests."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from biorel.cli.main import main
 from biorel.evaluation import paired_tests
 from biorel.experiments import trial
 from biorel.experiments.run_directory import RunDirectory
+from child_process import kill_after, start_python, wait_until
 from tiny_bert import write_encoder
 
 SHORT = {"max_length": 96, "max_steps": 2, "learning_rate": 1e-3, "progress": False}
@@ -62,13 +61,15 @@ def test_the_grid(comparison: biorel.Comparison, encoder: biorel.Encoder) -> Non
     assert len(comparison.predictions("cls", seed=2)) == 142
 
 
-def test_a_trial_is_a_finetuning(comparison: biorel.Comparison, ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+def test_a_trial_equals_a_finetuning(
+    comparison: biorel.Comparison, ddi: biorel.Corpus, encoder: biorel.Encoder
+) -> None:
     run = biorel.finetune(ddi, encoder, head="cls", seed=2, **SHORT)
-    kept = comparison.predictions("cls", seed=2)
+    stored = comparison.predictions("cls", seed=2)
     expected = run.predictions()
     for label in ddi.labels:
-        assert kept[f"p_{label}"].tolist() == expected[f"p_{label}"].astype(float).tolist()
-    assert kept["predicted"].tolist() == expected["predicted"].tolist()
+        assert stored[f"p_{label}"].tolist() == expected[f"p_{label}"].astype(float).tolist()
+    assert stored["predicted"].tolist() == expected["predicted"].tolist()
 
 
 def test_paired(comparison: biorel.Comparison) -> None:
@@ -108,11 +109,11 @@ def test_few_documents_have_no_paired_test(ddi: biorel.Corpus) -> None:
     few = table[table["document"].isin(table["document"].unique()[:9])]
     side = paired_tests.Side(few.assign(predicted=few["gold"]), [few["gold"].tolist()], [1.0], by_fold=False)
     wrong = [["false"] * len(few)]
-    made = paired_tests.compare_decisions(
+    result = paired_tests.compare_decisions(
         ddi, side, side._replace(predicted=wrong), [1], unit="document", samples=50, level=0.95, seed=1
     )
-    assert made[["p", "low", "high"]].iloc[0].isna().all()
-    assert "only 9 documents: no test or interval below 10" in made["note"].iloc[0]
+    assert result[["p", "low", "high"]].iloc[0].isna().all()
+    assert "only 9 documents: no test or interval below 10" in result["note"].iloc[0]
 
 
 def test_a_comparison_can_be_extended(
@@ -165,29 +166,25 @@ biorel.compare(biorel.load_sample("aimed"), encoders=[sys.argv[1]], seeds=[1, 2]
 """
 
 
-def test_killed_at_any_moment_it_comes_to_the_same(encoder: biorel.Encoder, tmp_path: Path) -> None:
-    numbers = random.Random(11)
-    killed, whole = tmp_path / "killed", tmp_path / "undisturbed"
+def test_a_killed_comparison_resumes_to_the_same_results(encoder: biorel.Encoder, tmp_path: Path) -> None:
+    delays = random.Random(11)
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     settings = {"max_length": 96, "max_steps": 20, "learning_rate": 1e-3, "progress": False}
     grid = {"encoders": [encoder.name], "seeds": [1, 2], "folds": 2}
     kills = 0
+
+    def finished() -> int:
+        table = killed / "trials.jsonl"
+        return table.read_bytes().count(b"\n") if table.exists() else 0
+
     for target in (1, 3, 5):
-        process = subprocess.Popen([sys.executable, "-c", SCRIPT, encoder.name, str(killed)])
-        table, deadline = killed / "trials.jsonl", time.monotonic() + 120
-        while process.poll() is None and (not table.exists() or table.read_bytes().count(b"\n") < target):
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        time.sleep(numbers.uniform(0, 0.2))
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
+        process = start_python(SCRIPT, encoder.name, killed)
+        kills += kill_after(lambda: finished() >= target, process, delay=delays.uniform(0, 0.2))  # noqa: B023
     assert kills >= 2
-    done = (killed / "trials.jsonl").read_bytes().count(b"\n")
-    assert 1 <= done < 8
+    assert 1 <= finished() < 8
     corpus = biorel.load_sample("aimed")
     resumed = biorel.compare(corpus, directory=killed, **grid, **settings)
-    expected = biorel.compare(corpus, directory=whole, **grid, **settings)
+    expected = biorel.compare(corpus, directory=undisturbed, **grid, **settings)
     pd.testing.assert_frame_equal(resumed.trials[SAME], expected.trials[SAME])
     pd.testing.assert_frame_equal(pd.DataFrame(resumed.results), pd.DataFrame(expected.results))
     for head in ("cls", "attention"):
@@ -203,7 +200,9 @@ def test_killed_at_any_moment_it_comes_to_the_same(encoder: biorel.Encoder, tmp_
     assert resumed.results["pooled_f1"].notna().all()
 
 
-def test_a_torn_line_is_reported_and_done_again(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+def test_the_trial_of_an_incomplete_line_is_repeated(
+    ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path
+) -> None:
     arguments = {"encoders": [encoder], "directory": tmp_path / "run", **SHORT}
     first = biorel.compare(ddi, **arguments)
     table = tmp_path / "run" / "trials.jsonl"
@@ -251,7 +250,7 @@ def test_two_runs_do_not_share_a_directory(ddi: biorel.Corpus, encoder: biorel.E
         ({"dropout": 2.0}, "dropout"),
     ],
 )
-def test_what_cannot_be_done_is_named_at_once(
+def test_invalid_settings_are_errors_before_any_training(
     ddi: biorel.Corpus, tmp_path: Path, settings: dict[str, object], words: str
 ) -> None:
     with pytest.raises(biorel.ConfigError, match=words):
@@ -282,27 +281,27 @@ def test_the_command(tmp_path: Path, encoder: biorel.Encoder, capsys: pytest.Cap
     assert "McNemar" in capsys.readouterr().out
 
 
-def test_models_are_kept_where_asked(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+def test_models_are_saved_on_request(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
     grid: dict[str, Any] = {"encoders": [encoder], "max_steps": 1, "max_length": 96, "progress": False}
     first = biorel.compare(ddi, directory=tmp_path, heads=["cls", "attention"], **grid)
     before = first.trials.drop(columns="seconds")
     with pytest.raises(biorel.ConfigError, match="was not saved; call compare with save_models=True"):
         first.model("attention")
-    # Trials that finished without a model are done again, the others are not.
+    # Only trials that finished without saving their model are repeated.
     lines = (tmp_path / "trials.jsonl").read_text().count("\n")
-    kept = biorel.compare(ddi, directory=tmp_path, heads=["cls", "attention"], save_models=["attention"], **grid)
+    saved = biorel.compare(ddi, directory=tmp_path, heads=["cls", "attention"], save_models=["attention"], **grid)
     assert (tmp_path / "trials.jsonl").read_text().count("\n") == lines + 1
-    pd.testing.assert_frame_equal(kept.trials.drop(columns="seconds"), before)
-    model = kept.model("attention")
+    pd.testing.assert_frame_equal(saved.trials.drop(columns="seconds"), before)
+    model = saved.model("attention")
     pd.testing.assert_frame_equal(
-        model.predictions(ddi)[["id", "predicted"]], kept.predictions("attention")[["id", "predicted"]]
+        model.predictions(ddi)[["id", "predicted"]], saved.predictions("attention")[["id", "predicted"]]
     )
-    words = kept.attention()
+    words = saved.attention()
     pd.testing.assert_frame_equal(words.drop(columns="fold"), model.attention(ddi))
     assert words.attrs["negative"] == "false"
-    assert set(kept.mask_words("attention", related=False, limit=2)["ranking"]) >= {"attention", "random"}
+    assert set(saved.mask_words("attention", related=False, limit=2)["ranking"]) >= {"attention", "random"}
     with pytest.raises(biorel.ConfigError, match="cls seed 1 was not saved"):
-        kept.model("cls")
+        saved.model("cls")
     again = biorel.compare(ddi, directory=tmp_path, heads=["cls", "attention"], save_models=["attention"], **grid)
     assert (tmp_path / "trials.jsonl").read_text().count("\n") == lines + 1
     assert again.model("attention").head == "attention"
@@ -313,44 +312,44 @@ def test_models_are_kept_where_asked(ddi: biorel.Corpus, encoder: biorel.Encoder
 def test_attention_over_folds(encoder: biorel.Encoder, tmp_path: Path) -> None:
     aimed = biorel.load_sample("aimed")
     grid: dict[str, Any] = {"encoders": [encoder], "max_steps": 1, "max_length": 96, "progress": False}
-    made = biorel.compare(aimed, directory=tmp_path, heads=["attention"], folds=2, save_models=True, **grid)
-    words = made.attention()
+    result = biorel.compare(aimed, directory=tmp_path, heads=["attention"], folds=2, save_models=True, **grid)
+    words = result.attention()
     assert sorted(words["fold"].unique()) == [0, 1]
-    assert set(words["instance"]) == set(made.predictions("attention")["id"])
+    assert set(words["instance"]) == set(result.predictions("attention")["id"])
     assert words["instance"].nunique() == len(aimed.instances(aimed.splits[0]))
-    one = words["document"].iloc[-1]
-    some = made.attention(documents=[one, "of no corpus"])
-    pd.testing.assert_frame_equal(some, words[words["document"] == one].reset_index(drop=True))
+    document = words["document"].iloc[-1]
+    some = result.attention(documents=[document, "unknown"])
+    pd.testing.assert_frame_equal(some, words[words["document"] == document].reset_index(drop=True))
     with pytest.raises(biorel.ConfigError, match="documents: none of them"):
-        made.attention(documents=["of no corpus"])
+        result.attention(documents=["unknown"])
     with pytest.raises(biorel.ConfigError, match="name one fold"):
-        made.model("attention")
-    assert made.model("attention", fold=1).labels == aimed.labels
+        result.model("attention")
+    assert result.model("attention", fold=1).labels == aimed.labels
 
 
-def test_several_trials_at_once_come_to_the_same(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+def test_concurrent_trials_have_the_same_results(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
     grid: dict[str, Any] = {"heads": ["cls", "lstm", "attention"], "encoders": [encoder], "save_models": True}
     grid |= {"max_length": 96, "max_steps": 3, "learning_rate": 1e-3, "progress": False}
-    alone = biorel.compare(ddi, directory=tmp_path / "alone", **grid)
+    sequential = biorel.compare(ddi, directory=tmp_path / "sequential", **grid)
     for jobs in (2, 5):
-        together = biorel.compare(ddi, directory=tmp_path / str(jobs), jobs=jobs, **grid)
-        pd.testing.assert_frame_equal(together.results, alone.results, check_exact=True)
+        concurrent = biorel.compare(ddi, directory=tmp_path / str(jobs), jobs=jobs, **grid)
+        pd.testing.assert_frame_equal(concurrent.results, sequential.results, check_exact=True)
         for head in grid["heads"]:
-            pd.testing.assert_frame_equal(together.predictions(head), alone.predictions(head), check_exact=True)
-            assert together.model(head).hash == alone.model(head).hash
+            pd.testing.assert_frame_equal(concurrent.predictions(head), sequential.predictions(head), check_exact=True)
+            assert concurrent.model(head).hash == sequential.model(head).hash
 
 
-def test_a_failure_among_several_stops_nothing(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+def test_a_failure_does_not_stop_concurrent_trials(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
     grid: dict[str, Any] = {"encoders": [encoder], "seeds": [1, 2], "max_length": 10, "progress": False}
-    made = biorel.compare(ddi, directory=tmp_path / "a", jobs=2, max_steps=1, too_long="error", **grid)
-    assert made.trials["status"].tolist() == ["failed"] * 4
+    result = biorel.compare(ddi, directory=tmp_path / "a", jobs=2, max_steps=1, too_long="error", **grid)
+    assert result.trials["status"].tolist() == ["failed"] * 4
     with pytest.raises(biorel.CorpusError):
         biorel.cross_validate(
             ddi, encoder, folds=3, jobs=2, max_steps=1, max_length=10, too_long="error", progress=False
         )
 
 
-def test_what_the_system_refuses_stops_all(
+def test_errors_of_the_operating_system_stop_all_trials(
     ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> None:
@@ -371,7 +370,7 @@ def test_a_wrong_engine_or_number_of_jobs_is_refused(
     assert not (tmp_path / "a").exists()
 
 
-AT_ONCE = """
+CONCURRENT = """
 import signal, sys, biorel
 signal.signal(signal.SIGINT, signal.default_int_handler)
 encoder, directory, steps = sys.argv[1:]
@@ -382,22 +381,20 @@ biorel.compare(
 """
 
 
-def test_ctrl_c_stops_several_trials_and_keeps_their_states(tmp_path: Path) -> None:
+def test_ctrl_c_stops_concurrent_trials_and_keeps_their_checkpoints(tmp_path: Path) -> None:
     encoder, directory = write_encoder(tmp_path / "encoder"), tmp_path / "run"
-    command = [sys.executable, "-c", AT_ONCE, str(encoder), str(directory), "100000"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not (directory / "plan.json").exists() and process.poll() is None:
-        time.sleep(0.02)
+    process = start_python(CONCURRENT, encoder, directory, "100000", stderr=subprocess.PIPE)
+    wait_until((directory / "plan.json").exists, process)
     time.sleep(1.5)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
-    assert "KeyboardInterrupt" in errors
+    assert b"KeyboardInterrupt" in errors
     assert process.returncode != 0
     assert len(list((directory / "states").glob("*.state"))) == 2
     assert not (directory / "trials.jsonl").exists()
 
 
-def test_the_state_of_a_finished_trial_does_not_stay(
+def test_the_checkpoint_of_a_finished_trial_is_removed(
     ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path
 ) -> None:
     grid: dict[str, Any] = {
@@ -410,6 +407,6 @@ def test_the_state_of_a_finished_trial_does_not_stay(
     biorel.compare(ddi, directory=tmp_path, **grid)
     [line] = (tmp_path / "trials.jsonl").read_text().splitlines()
     state = RunDirectory(tmp_path, {}).state(json.loads(line)["trial"])
-    state.write_bytes(b"what a kill behind that line leaves")
+    state.write_bytes(b"left by a kill just after that line")
     biorel.compare(ddi, directory=tmp_path, **grid)
     assert not state.exists()

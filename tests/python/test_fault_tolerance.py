@@ -30,18 +30,18 @@ SENTENCES = [sentence(before="x " * n) for n in range(20)]
 
 
 def test_concurrent_threads_predict_the_same(run: biorel.Run) -> None:
-    alone = run.model.predict(SENTENCES)
+    expected = run.model.predict(SENTENCES)
     with ThreadPoolExecutor(16) as threads:
         for table in threads.map(lambda _: run.model.predict(SENTENCES), range(48)):
-            pd.testing.assert_frame_equal(table, alone)
+            pd.testing.assert_frame_equal(table, expected)
 
 
-def child(folder: str, sentences: list[dict[str, Any]]) -> pd.DataFrame:
+def predict_in_child(folder: str, sentences: list[dict[str, Any]]) -> pd.DataFrame:
     return biorel.load(folder, threads=1).predict(sentences)
 
 
 def run_script(folder: Path, name: str, code: str, **environment: str) -> str:
-    """Run Python in its own process with a timeout: a hang must be a failure."""
+    """Run a script in its own process, with a timeout so that a hang is a failure."""
     script = folder / f"{name}.py"
     before = f"""
         import os, multiprocessing, sys
@@ -52,25 +52,25 @@ def run_script(folder: Path, name: str, code: str, **environment: str) -> str:
     """
     script.write_text(textwrap.dedent(before) + textwrap.dedent(code))
     command = [sys.executable, str(script)]
-    done = subprocess.run(
+    result = subprocess.run(
         command, capture_output=True, text=True, timeout=120, check=False, env=os.environ | environment
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert result.returncode == 0, result.stderr
+    return result.stdout
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_other_processes_predict_the_same(run: biorel.Run, saved: Path, method: str) -> None:
     if method not in multiprocessing.get_all_start_methods():
-        pytest.skip(f"{method} does not exist here")
+        pytest.skip(f"{method} is not available")
     table = saved.parent / "alone.pickle"
     run.model.predict(SENTENCES).to_pickle(table)
-    # The parent uses the core's threads before it forks, but does not compute.
+    # The parent uses threads of the core before it forks, but does not compute.
     code = f"""
         if __name__ == "__main__":
             assert len(biorel.load_sample("ddi").instances("train")) > 0
             with multiprocessing.get_context({method!r}).Pool(2) as pool:
-                for table in pool.starmap(tests.child, [({str(saved)!r}, tests.SENTENCES)] * 4):
+                for table in pool.starmap(tests.predict_in_child, [({str(saved)!r}, tests.SENTENCES)] * 4):
                     pd.testing.assert_frame_equal(table, pd.read_pickle({str(table)!r}))
             print("done")
     """
@@ -104,9 +104,9 @@ def tiny(folder: str) -> Path:
     return write_encoder(Path(folder))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_a_fork_after_computing_is_refused_or_works(saved: Path) -> None:
-    # candle's threads stay with the parent; without them the heads' larger tensors would wait forever.
+    # A fork does not copy candle's threads, so the larger tensors of the heads would wait for them forever.
     lines = run_script(saved.parent, "refused", FORKED, CANDLE_NUM_THREADS="2").splitlines()
     assert len(lines) == 2
     assert all('multiprocessing.get_context("spawn")' in line for line in lines)
@@ -125,7 +125,7 @@ def test_edge_case_texts_keep_their_offsets(run: biorel.Run, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EDGE_CASES)
-def test_entities_of_such_characters(run: biorel.Run, name: str) -> None:
+def test_entities_of_edge_case_characters(run: biorel.Run, name: str) -> None:
     text = EDGE_CASES[name]["text"]
     half = len(text) // 2
     entities = [{"start": 0, "end": half, "type": "drug"}, {"start": half, "end": len(text), "type": "drug"}]
@@ -141,7 +141,7 @@ def test_a_megabyte_without_a_space(run: biorel.Run, where: str) -> None:
     assert row["start2"] == given["text"].index("bbb")
 
 
-def test_no_characters_at_all(run: biorel.Run, encoder: biorel.Encoder) -> None:
+def test_empty_texts(run: biorel.Run, encoder: biorel.Encoder) -> None:
     for text in ("", " ", "\n", "\x00", "\u200b"):
         assert len(run.model.predict([{"text": text, "entities": []}])) == 0
     assert len(encoder.tokenize("")) == 0
@@ -173,26 +173,26 @@ except OSError as error:
 """
 
 
-@pytest.mark.parametrize("room", [0, 10, 1_000, 20_000])
-def test_a_full_disk_at_any_file_leaves_no_partial_file(saved: Path, tmp_path: Path, room: int) -> None:
+@pytest.mark.parametrize("limit", [0, 10, 1_000, 20_000])
+def test_a_full_disk_at_any_file_leaves_no_partial_file(saved: Path, tmp_path: Path, limit: int) -> None:
     for target in (tmp_path / "new", tmp_path / "old"):
         if target.name == "old":
             shutil.copytree(saved, target)
             before = {path.name: path.read_bytes() for path in target.iterdir()}
-        command = [sys.executable, "-c", SAVE, str(saved), str(target), str(room)]
-        done = subprocess.run(
+        command = [sys.executable, "-c", SAVE, str(saved), str(target), str(limit)]
+        result = subprocess.run(
             command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
         )
-        assert done.returncode == 0, done.stderr
-        assert target.name in done.stdout
+        assert result.returncode == 0, result.stderr
+        assert target.name in result.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"old"}
     assert {path.name: path.read_bytes() for path in (tmp_path / "old").iterdir()} == before
 
 
 def test_a_folder_that_cannot_be_written(run: biorel.Run, ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
-    # /proc accepts no files, not even from root, who ignores a folder's permissions.
+    # Nobody can write to /proc, not even root, which ignores the permissions of folders.
     if not Path("/proc/self").is_dir():
-        pytest.skip("there is no /proc here")
+        pytest.skip("needs /proc")
     with pytest.raises(OSError, match="/proc/biorel"):
         run.model.save("/proc/biorel/model")
     with pytest.raises(OSError, match="/proc"):
@@ -201,7 +201,7 @@ def test_a_folder_that_cannot_be_written(run: biorel.Run, ddi: biorel.Corpus, en
         biorel.compare(ddi, directory="/proc/biorel-runs", encoders=[encoder], max_steps=1, progress=False)
 
 
-def test_files_that_vanish(saved: Path, tmp_path: Path) -> None:
+def test_missing_files(saved: Path, tmp_path: Path) -> None:
     for name in ("config.json", "model.safetensors", "biorel.json"):
         folder = tmp_path / name
         shutil.copytree(saved, folder)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import biorel
 import pytest
 from biorel._files import atomic_file, atomic_write, atomic_write_directory, exclusive_lock
 from biorel._journal import Journal, append_lines
+from child_process import kill_after, start_python
 
 
 def names(directory: Path) -> list[str]:
@@ -27,7 +25,7 @@ def write_half(path: Path) -> None:
         raise KeyboardInterrupt
 
 
-def test_a_file_is_replaced_or_stays(tmp_path: Path) -> None:
+def test_a_file_is_replaced_or_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     atomic_write(path, "one\r\n")
     with pytest.raises(KeyboardInterrupt):
@@ -36,7 +34,7 @@ def test_a_file_is_replaced_or_stays(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_a_directory_is_replaced_or_stays(tmp_path: Path) -> None:
+def test_a_directory_is_replaced_or_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "models" / "one"
     atomic_write_directory(path, {"a": b"1", "b": b"2"})
     atomic_write_directory(path, {"a": b"3"})
@@ -48,38 +46,34 @@ def test_a_directory_is_replaced_or_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
-def test_a_kill_leaves_one_directory_or_the_other(tmp_path: Path) -> None:
-    """Removing the earlier directory before the new one gets its name would leave none now and then."""
+def test_a_kill_leaves_the_earlier_or_the_new_directory(tmp_path: Path) -> None:
+    """If the earlier directory were removed before the new one is renamed, there would sometimes be none."""
     path = tmp_path / "model"
     program = (
         "import sys; from pathlib import Path; from biorel._files import atomic_write_directory\n"
         "for n in range(10**9):\n"
         "    atomic_write_directory(Path(sys.argv[1]), {name: b'%d' % n for name in 'abcde'})\n"
-        "    if n == 1: print('begun', flush=True)\n"
+        "    if n == 1: print('started', flush=True)\n"
     )
-    numbers = random.Random(1)
+    delays = random.Random(1)
     for _ in range(8):
-        process = subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE)
+        process = start_python(program, path, stdout=subprocess.PIPE)
         assert process.stdout is not None
-        assert process.stdout.readline() == b"begun\n"
-        time.sleep(numbers.uniform(0, 0.05))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        assert process.stdout.readline() == b"started\n"
+        assert kill_after(lambda: True, process, delay=delays.uniform(0, 0.05))
         process.stdout.close()
         found = biorel._biorel.Model.place(path)
         assert names(found) == list("abcde")
         assert len({(found / name).read_bytes() for name in "abcde"}) == 1
 
 
-def test_a_lock_is_exclusive_and_ends_with_its_process(tmp_path: Path) -> None:
+def test_a_lock_is_exclusive_and_released_with_its_process(tmp_path: Path) -> None:
     file = tmp_path / "lock"
     program = (
         "import sys; from pathlib import Path; from biorel._files import exclusive_lock\n"
         "with exclusive_lock(Path(sys.argv[1]), Path('here')): print('locked', flush=True); sys.stdin.read()\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
+    process = start_python(program, file, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"locked\n"
     with (
@@ -102,52 +96,52 @@ def check(record: Any, number: int) -> None:
         raise ValueError(f"it is not number {number}")
 
 
-def test_a_journal_is_read_as_it_was_written(tmp_path: Path) -> None:
-    made = journal(tmp_path)
-    assert made.read(check) == ([], False)
-    records = [made.append({"n": n, "text": "a\u2028β"}) for n in range(3)]
-    assert made.read(check) == (records, False)
-    assert made.lines.read_bytes().count(b"\n") == 3
+def test_a_journal_reads_what_was_appended(tmp_path: Path) -> None:
+    log = journal(tmp_path)
+    assert log.read(check) == ([], False)
+    records = [log.append({"n": n, "text": "a\u2028β"}) for n in range(3)]
+    assert log.read(check) == (records, False)
+    assert log.lines.read_bytes().count(b"\n") == 3
 
 
-def test_wherever_a_kill_cuts_a_line_the_lines_before_it_stay(tmp_path: Path) -> None:
-    made = journal(tmp_path)
-    first = made.append({"n": 0})
-    made.append({"n": 1, "text": "β"})
-    complete = made.lines.read_bytes()
+def test_an_incomplete_last_line_is_removed(tmp_path: Path) -> None:
+    log = journal(tmp_path)
+    first = log.append({"n": 0})
+    log.append({"n": 1, "text": "β"})
+    complete = log.lines.read_bytes()
     start = complete.index(b"\n") + 1
     for size in range(start + 1, len(complete)):
-        made.lines.write_bytes(complete[:size])
-        assert made.read(check) == ([first], True)
-        assert made.lines.read_bytes() == complete[:start]
-        made.append({"n": 1, "text": "β"})
-        assert made.lines.read_bytes() == complete
+        log.lines.write_bytes(complete[:size])
+        assert log.read(check) == ([first], True)
+        assert log.lines.read_bytes() == complete[:start]
+        log.append({"n": 1, "text": "β"})
+        assert log.lines.read_bytes() == complete
 
 
 @pytest.mark.parametrize("line", [b"{]", b"null", b'{"n": 7}', b"[" * 100_000, b"\xff"])
 def test_a_corrupt_line_is_named(tmp_path: Path, line: bytes) -> None:
-    made = journal(tmp_path)
-    made.append({"n": 0})
-    with made.lines.open("ab") as file:
+    log = journal(tmp_path)
+    log.append({"n": 0})
+    with log.lines.open("ab") as file:
         file.write(line + b"\n")
     with pytest.raises(biorel.ConfigError, match=r"directory: .*lines\.jsonl:2 is corrupt \(.*\); delete that line"):
-        made.read(check)
+        log.read(check)
 
 
 def test_a_plan_is_compared_key_by_key(tmp_path: Path) -> None:
-    made = journal(tmp_path)
-    assert made.read_plan() is None
+    log = journal(tmp_path)
+    assert log.read_plan() is None
     plan = {"kind": "comparison", "settings": {"epochs": 3, "dev": None}}
-    made.write_plan(plan)
-    found = made.read_plan()
+    log.write_plan(plan)
+    found = log.read_plan()
     assert found == plan
-    made.check_plan(found, plan)
+    log.check_plan(found, plan)
     with pytest.raises(biorel.ConfigError, match="was started with epochs 3, not 4. Give the same"):
-        made.check_plan(found, {**plan, "settings": {"epochs": 4, "dev": None}})
+        log.check_plan(found, {**plan, "settings": {"epochs": 4, "dev": None}})
     for corrupt in (b"[]", b"{", b"[" * 100_000, b"\xff"):
-        made.plan.write_bytes(corrupt)
+        log.plan.write_bytes(corrupt)
         with pytest.raises(biorel.ConfigError, match=r"plan\.json is corrupt"):
-            made.read_plan()
+            log.read_plan()
 
 
 def test_lines_are_appended_and_counted(tmp_path: Path) -> None:

@@ -1,18 +1,16 @@
-"""What remains on disk when a process is killed or the disk is full."""
+"""The files on disk after a process was killed or the disk is full."""
 
 from __future__ import annotations
 
 import hashlib
 import random
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import biorel
 import pandas as pd
 import pytest
+from child_process import kill_after, start_python
 from tiny_bert import write_encoder
 
 SENTENCE = {
@@ -22,7 +20,7 @@ SENTENCE = {
 
 KILLS = 3
 
-# Resumes from an existing state, and saves the model at the end.
+# Resumes from a checkpoint if it exists, and saves the model at the end.
 TRAIN = """
 import sys, biorel
 encoder, state, model = sys.argv[1:]
@@ -35,11 +33,11 @@ run.model.save(model)
 
 
 def train(encoder: Path, state: Path, model: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", TRAIN, str(encoder), str(state), str(model)])
+    return start_python(TRAIN, encoder, state, model)
 
 
-def written(state: Path) -> int:
-    """When the state was last written; 0 if there is none."""
+def time_written(state: Path) -> int:
+    """When the checkpoint was last written; 0 if there is none."""
     return state.stat().st_mtime_ns if state.exists() else 0
 
 
@@ -52,29 +50,25 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
     undisturbed = train(encoder, tmp_path / "undisturbed.state", tmp_path / "undisturbed")
     assert undisturbed.wait() == 0
     state, model = tmp_path / "killed.state", tmp_path / "killed"
-    moments = random.Random(5)
+    delays = random.Random(5)
     for _ in range(KILLS):
-        before = written(state)
+        before = time_written(state)
         process = train(encoder, state, model)
-        # Kill at a random moment after at least one more state was written, so that the run progresses.
-        while written(state) == before and process.poll() is None:
-            time.sleep(0.001)
-        time.sleep(moments.uniform(0.0, 0.1))
-        assert process.poll() is None, "the run ended before it could be killed: give it more steps"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        # After at least one more checkpoint, so that the run progresses.
+        killed = kill_after(lambda: time_written(state) != before, process, delay=delays.uniform(0.0, 0.1))  # noqa: B023
+        assert killed, "the run ended before it could be killed: give it more steps"
     assert not model.exists()
     assert train(encoder, state, model).wait() == 0
     assert digest(model) == digest(tmp_path / "undisturbed")
 
 
-def test_a_full_disk_leaves_the_earlier_model(run: biorel.Run, tmp_path: Path) -> None:
-    resource = pytest.importorskip("resource", reason="limits of file sizes are POSIX's")
+def test_a_full_disk_keeps_the_earlier_model(run: biorel.Run, tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="limits of file sizes need POSIX")
     saved = tmp_path / "model"
     run.model.save(saved)
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    # Python ignores SIGXFSZ: a write past the limit fails with an error, as one to a full disk does.
+    # Python ignores SIGXFSZ: a write beyond the limit fails with an error, as on a full disk.
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
         for target in (saved, tmp_path / "other"):
@@ -87,15 +81,15 @@ def test_a_full_disk_leaves_the_earlier_model(run: biorel.Run, tmp_path: Path) -
     pd.testing.assert_frame_equal(biorel.load(saved).predict([SENTENCE]), run.model.predict([SENTENCE]))
 
 
-def test_a_model_that_a_kill_left_moved_aside_is_loaded(run: biorel.Run, tmp_path: Path) -> None:
-    # As on a system that cannot exchange two folders in one step. The name could be one of the hub's.
+def test_a_model_left_under_its_temporary_name_is_loaded(run: biorel.Run, tmp_path: Path) -> None:
+    # As after a kill on a system that cannot swap two folders in one step. The name could also be one on the hub.
     saved = tmp_path / "models" / "ddi"
     run.model.save(saved)
-    whole = biorel.load(saved)
+    original = biorel.load(saved)
     saved.rename(saved.with_name(".ddi.old-4711"))
     found = biorel.load(saved)
-    assert found.identity == whole.identity
-    assert found._readme == whole._readme is not None
+    assert found.identity == original.identity
+    assert found._readme == original._readme is not None
     pd.testing.assert_frame_equal(found.predict([SENTENCE]), run.model.predict([SENTENCE]))
     found.save(saved)
-    assert biorel.load(saved).identity == whole.identity
+    assert biorel.load(saved).identity == original.identity

@@ -1,4 +1,4 @@
-"""Documents classified in a stream: the same rows whatever happens on the way."""
+"""Prediction of documents as a stream: the same rows whatever interrupts it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import pickle
 import random
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from biorel import _journal
 from biorel.cli.main import main
 from biorel.prediction import output_directory
 from biorel.prediction.output_directory import PredictionDirectory
+from child_process import kill_after, start_python, wait_until
 
 KILLS = 3
 DOCUMENTS = 40
@@ -65,16 +64,16 @@ def model(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three files, of which one is packed; two documents are bad."""
+    """Three files, one of them compressed; two documents are malformed."""
     folder = tmp_path_factory.mktemp("documents")
-    made = documents()
-    biorel.write_documents(made[:10], folder / "a.txt")
-    biorel.write_documents(made[10:30], folder / "b.txt")
+    given = documents()
+    biorel.write_documents(given[:10], folder / "a.txt")
+    biorel.write_documents(given[10:30], folder / "b.txt")
     text = (folder / "b.txt").read_bytes()
     (folder / "b.txt").unlink()
     bad = b"2000|t|A title\n2000\t0\t5\tNo\tDrug\n\n"
     (folder / "b.txt.gz").write_bytes(gzip.compress(text + bad) + gzip.compress(bad.replace(b"2000", b"2001")))
-    biorel.write_documents(made[30:], folder / "c.txt")
+    biorel.write_documents(given[30:], folder / "c.txt")
     return folder
 
 
@@ -101,7 +100,7 @@ def same(found: pd.DataFrame, expected: pd.DataFrame, *, order: bool = True) -> 
     pd.testing.assert_frame_equal(found, expected, check_exact=False, rtol=1e-4, atol=1e-6)
 
 
-def test_rows_are_those_of_the_sentences(model: biorel.RelationModel, expected: pd.DataFrame) -> None:
+def test_rows_match_predictions_of_the_sentences(model: biorel.RelationModel, expected: pd.DataFrame) -> None:
     document = documents(1)[0]
     sentences = []
     for start, text, names in document.sentences.itertuples(index=False):
@@ -139,7 +138,7 @@ def test_a_stream_gives_the_same_rows(
     assert manifest["complete"]
     assert manifest["totals"]["rows"] == len(expected)
     assert manifest["model_hash"] == model.hash
-    # Called again, it has nothing to do.
+    # A second call has nothing to do.
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*") if path.name != "lock"}
     same(stream(model, folder, tmp_path / "out", format=format).table(), expected)
     assert before == {path: path.stat().st_mtime_ns for path in before}
@@ -178,19 +177,19 @@ def test_many_files_are_sharded_by_file(model: biorel.RelationModel, expected: p
 
 
 class Killed(BaseException):
-    """What no code can catch by mistake."""
+    """An exception that no code catches by mistake."""
 
 
 @pytest.mark.parametrize("moment", range(1, 14, 2))
-@pytest.mark.parametrize("place", ["write", "rename", "errors", "line"])
-def test_it_resumes_wherever_it_was_stopped(  # noqa: PLR0917
+@pytest.mark.parametrize("point", ["write", "rename", "errors", "line"])
+def test_a_run_resumes_wherever_it_was_stopped(  # noqa: PLR0917
     model: biorel.RelationModel,
     folder: Path,
     expected: pd.DataFrame,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     moment: int,
-    place: str,
+    point: str,
 ) -> None:
     calls = 0
 
@@ -203,32 +202,32 @@ def test_it_resumes_wherever_it_was_stopped(  # noqa: PLR0917
 
     replace, append = Path.replace, _journal.append_lines
 
-    def torn_replace(self: Path, target: Path) -> Path:
+    def interrupted_replace(self: Path, target: Path) -> Path:
         if "relations" in str(target):
-            stop(place == "write")
+            stop(point == "write")
         done = replace(self, target)
         if "relations" in str(target):
-            stop(place == "rename")
+            stop(point == "rename")
         return done
 
-    def torn_append(path: Path, lines: list[str]) -> int:
+    def interrupted_append(path: Path, lines: list[str]) -> int:
         wanted = "errors" if path.name.startswith("errors") else "line"
-        if lines and place == wanted:
+        if lines and point == wanted:
             try:
                 stop(True)
             except Killed:
-                with path.open("ab") as file:  # half of it is on the disk
+                with path.open("ab") as file:  # half of the line is on disk
                     file.write(lines[0][: len(lines[0]) // 2].encode())
                 raise
         return append(path, lines)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "replace", torn_replace)
+        patched.setattr(Path, "replace", interrupted_replace)
         for module in (_journal, output_directory):
-            patched.setattr(module, "append_lines", torn_append)
+            patched.setattr(module, "append_lines", interrupted_append)
         with contextlib.suppress(Killed):
             stream(model, folder, tmp_path / "out")
-    assert calls >= min(moment, {"errors": 1}.get(place, 6))
+    assert calls >= min(moment, {"errors": 1}.get(point, 6))
     found = stream(model, folder, tmp_path / "out")
     same(found.table(), expected)
     assert len(found.errors()) == 2
@@ -245,45 +244,37 @@ biorel.predict_documents(biorel.load(model, threads=1), source, output, part_doc
 
 
 def start(model: Path, source: Path, output: Path) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", PREDICT, str(model), str(source), str(output)], stdout=subprocess.PIPE
-    )
+    process = start_python(PREDICT, model, source, output, stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
     process.stdout.close()
     return process
 
 
-def lines(output: Path) -> int:
+def finished_parts(output: Path) -> int:
     path = output / "parts.jsonl"
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """So many documents that a run can be killed in its middle."""
+    """Enough documents to kill a run before its end."""
     folder = tmp_path_factory.mktemp("larger")
     biorel.write_documents(documents(160), folder / "all.json")
     return folder
 
 
-def test_killed_and_called_again_it_gives_the_same_bytes(
-    model: biorel.RelationModel, larger: Path, tmp_path: Path
-) -> None:
+def test_a_killed_run_resumes_to_the_same_bytes(model: biorel.RelationModel, larger: Path, tmp_path: Path) -> None:
     saved = tmp_path / "tiny"
     model.save(saved)
     assert start(saved, larger, tmp_path / "undisturbed").wait() == 0
     output = tmp_path / "killed"
-    moments = random.Random(7)
+    delays = random.Random(7)
     for _ in range(KILLS):
-        before = lines(output)
+        before = finished_parts(output)
         process = start(saved, larger, output)
-        while lines(output) == before and process.poll() is None:
-            time.sleep(0.0005)
-        time.sleep(moments.uniform(0, 0.02))
-        assert process.poll() is None, "the run ended before it could be killed: give it more documents"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        killed = kill_after(lambda: finished_parts(output) != before, process, delay=delays.uniform(0, 0.02))  # noqa: B023
+        assert killed, "the run ended before it could be killed: give it more documents"
     assert start(saved, larger, output).wait() == 0
 
     def content(directory: Path) -> dict[str, bytes]:
@@ -293,26 +284,24 @@ def test_killed_and_called_again_it_gives_the_same_bytes(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-def test_ctrl_c_leaves_a_state_that_resumes(model: biorel.RelationModel, larger: Path, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_a_directory_that_resumes(model: biorel.RelationModel, larger: Path, tmp_path: Path) -> None:
     saved = tmp_path / "tiny"
     model.save(saved)
-    # A shell starts what runs in its background with SIGINT ignored, and its children inherit that.
-    heed = "import signal, sys; from biorel.cli.main import main\n"
-    heed += "signal.signal(signal.SIGINT, signal.default_int_handler); "
-    command = [sys.executable, "-c", heed + "sys.exit(main(sys.argv[1:]))"]
-    command += ["predict", str(saved), "--input", str(larger), "--output", str(tmp_path / "out")]
+    # Background jobs of a shell ignore SIGINT, and their children inherit that.
+    code = "import signal, sys; from biorel.cli.main import main\n"
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler); sys.exit(main(sys.argv[1:]))"
+    command = ["predict", str(saved), "--input", str(larger), "--output", str(tmp_path / "out")]
     command += ["--part-documents", "2", "--threads", "1", "--no-progress"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    while lines(tmp_path / "out") < 3 and process.poll() is None:
-        time.sleep(0.001)
+    process = start_python(code, *command, stderr=subprocess.PIPE)
+    wait_until(lambda: finished_parts(tmp_path / "out") >= 3, process)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=20)
     assert process.returncode == 130
-    assert b"run the same command again" in said
-    done = lines(tmp_path / "out")
+    assert b"run the same command again" in errors
+    done = finished_parts(tmp_path / "out")
     assert 3 <= done < 80
-    assert main(command[3:]) == 0
-    assert lines(tmp_path / "out") == 80
+    assert main(command) == 0
+    assert finished_parts(tmp_path / "out") == 80
 
 
 def test_a_directory_of_another_run_is_refused(model: biorel.RelationModel, folder: Path, tmp_path: Path) -> None:
@@ -337,11 +326,11 @@ def test_a_directory_of_another_run_is_refused(model: biorel.RelationModel, fold
         stream(model, folder, tmp_path / "other")
     part = next((output / "relations").iterdir())
     part.write_bytes(part.read_bytes()[:-1])
-    with pytest.raises(biorel.ConfigError, match="is missing or was changed"):
+    with pytest.raises(biorel.ConfigError, match="is missing or has changed"):
         stream(model, folder, output)
 
 
-def test_two_runs_do_not_write_at_once(model: biorel.RelationModel, folder: Path, tmp_path: Path) -> None:
+def test_two_runs_do_not_write_concurrently(model: biorel.RelationModel, folder: Path, tmp_path: Path) -> None:
     plan = {"format": "jsonl"}
     first = PredictionDirectory(tmp_path / "out", plan, [(str(folder / "a.txt"), "pubtator")], (1, 1), {})
     with first.locked(), pytest.raises(biorel.ConfigError, match="another run is working"):
@@ -367,7 +356,7 @@ def test_types_are_mapped_counted_and_checked(model: biorel.RelationModel, tmp_p
         biorel.predict_documents(model, tmp_path / "a.txt", types={"Chemical": "drug"}, max_pairs=2)
 
 
-def test_a_huge_sentence_costs_no_memory_before_it_is_refused(model: biorel.RelationModel) -> None:
+def test_a_huge_sentence_is_refused_before_memory_is_allocated(model: biorel.RelationModel) -> None:
     texts = pd.DataFrame({"document": ["d"], "text": ["ab " * 20_000]})
     entities = pd.DataFrame({"document": "d", "start": range(0, 60_000, 3), "end": range(2, 60_002, 3), "type": "drug"})
     with pytest.raises(biorel.CorpusError, match="more than 100000 pairs"):
@@ -380,17 +369,17 @@ def test_a_huge_sentence_costs_no_memory_before_it_is_refused(model: biorel.Rela
 def test_documents_are_written_with_their_relations(
     model: biorel.RelationModel, expected: pd.DataFrame, tmp_path: Path, name: str, format: str
 ) -> None:
-    made = documents()
-    biorel.write_documents(made, tmp_path / name)
+    given = documents()
+    biorel.write_documents(given, tmp_path / name)
     stream(model, tmp_path / name, tmp_path / "out", format="same", part_documents=15)
     back = list(biorel.read_documents(tmp_path / "out" / "relations", format))  # type: ignore[arg-type]
-    assert [one.id for one in back] == [one.id for one in made]
+    assert [one.id for one in back] == [one.id for one in given]
     related = expected[expected["relation"] != "false"]
     found = []
     for document in back:
-        places = document.entities.set_index("id")[["start", "end"]].apply(tuple, axis=1).to_dict()
-        for kind, first, second in document.relations[["type", "entity1", "entity2"]].itertuples(index=False):
-            found.append((document.id, kind, places[first], places[second]))
+        spans = document.entities.set_index("id")[["start", "end"]].apply(tuple, axis=1).to_dict()
+        for label, first, second in document.relations[["type", "entity1", "entity2"]].itertuples(index=False):
+            found.append((document.id, label, spans[first], spans[second]))
     wanted = [
         (row.document, row.relation, (row.start1, row.end1), (row.start2, row.end2)) for row in related.itertuples()
     ]
@@ -417,41 +406,41 @@ def test_a_table_without_rows_has_its_columns(
     assert table[numbers].dtypes.tolist() == expected[numbers].dtypes.tolist()
 
 
-def test_only_what_is_related_and_sure(
+def test_related_only_and_threshold(
     model: biorel.RelationModel, folder: Path, expected: pd.DataFrame, tmp_path: Path
 ) -> None:
     threshold = float(expected["probability"].quantile(0.6))
     wanted = expected[(expected["relation"] != "false") & (expected["probability"] >= threshold)]
     found = stream(model, folder, tmp_path / "out", related_only=True, threshold=threshold).table()
     assert 0 < len(found) < len(expected)
-    assert abs(len(found) - len(wanted)) <= 1  # one may lie on the threshold but for rounding
+    assert abs(len(found) - len(wanted)) <= 1  # one may be at the threshold up to rounding
     assert (found["relation"] != "false").all()
     assert (found["probability"] >= threshold * 0.9999).all()
 
 
-def test_a_pair_that_does_not_fit_stays_in_the_table(model: biorel.RelationModel, tmp_path: Path) -> None:
+def test_a_pair_that_is_too_long_stays_in_the_table(model: biorel.RelationModel, tmp_path: Path) -> None:
     model.save(tmp_path / "tiny")
-    # A model of 4 pieces: the two tags alone are more.
+    # A maximum of 4 pieces: the two tags alone exceed it.
     card = json.loads((tmp_path / "tiny" / "biorel.json").read_text())
     card["training"]["max_length"] = 4
     (tmp_path / "tiny" / "biorel.json").write_text(json.dumps(card))
     text = "Testol with so many words between it and cdol."
     texts = pd.DataFrame({"document": ["d"], "text": [text]})
-    places = {"document": "d", "start": [0, text.index("cdol")], "end": [6, len(text) - 1], "type": "drug"}
-    made = biorel.documents_from_tables(texts, pd.DataFrame(places))
-    table = biorel.predict_documents(biorel.load(tmp_path / "tiny"), made)
+    spans = {"document": "d", "start": [0, text.index("cdol")], "end": [6, len(text) - 1], "type": "drug"}
+    given = biorel.documents_from_tables(texts, pd.DataFrame(spans))
+    table = biorel.predict_documents(biorel.load(tmp_path / "tiny"), given)
     assert isinstance(table, pd.DataFrame)
     assert table["entity1"].tolist() == ["Testol"]
     assert table[["relation", "probability", "p_false"]].isna().all(axis=None)
     what = "skipped: a pair whose entities do not fit into the model's length is not classified"
     assert table.attrs["counts"] == {what: 1}
-    biorel.write_documents(made, tmp_path / "d.json")
+    biorel.write_documents(given, tmp_path / "d.json")
     for format in ("jsonl", "tsv", "parquet"):
         found = stream(biorel.load(tmp_path / "tiny"), tmp_path / "d.json", tmp_path / format, format=format)
         assert found.table()[["relation", "probability", "p_false"]].isna().all(axis=None)
 
 
-def test_a_file_that_breaks_off_or_vanishes_is_one_error(
+def test_a_truncated_or_missing_file_is_one_error(
     model: biorel.RelationModel, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = tmp_path / "in"
@@ -463,11 +452,11 @@ def test_a_file_that_breaks_off_or_vanishes_is_one_error(
     (source / "bb.txt").write_text("7|t|Gone soon.\n7|a|\n")
     lock = PredictionDirectory.locked
 
-    def locked_then_gone(self: PredictionDirectory) -> Any:
+    def lock_and_remove_a_file(self: PredictionDirectory) -> Any:
         (source / "bb.txt").unlink(missing_ok=True)
         return lock(self)
 
-    monkeypatch.setattr(PredictionDirectory, "locked", locked_then_gone)
+    monkeypatch.setattr(PredictionDirectory, "locked", lock_and_remove_a_file)
     (source / "notes.pdf").touch()
     with pytest.warns(UserWarning, match=r"1 files are skipped, such as .*notes\.pdf"):
         found = stream(model, source, tmp_path / "out")
@@ -481,7 +470,7 @@ def test_a_file_that_breaks_off_or_vanishes_is_one_error(
 def test_a_full_disk_stops_the_run_and_it_resumes(
     model: biorel.RelationModel, folder: Path, expected: pd.DataFrame, tmp_path: Path
 ) -> None:
-    resource = pytest.importorskip("resource", reason="limits of file sizes are POSIX's")
+    resource = pytest.importorskip("resource", reason="limits of file sizes need POSIX")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, limits[1]))
     try:
@@ -493,7 +482,7 @@ def test_a_full_disk_stops_the_run_and_it_resumes(
     same(stream(model, folder, tmp_path / "out").table(), expected)
 
 
-def test_a_predictor_travels_without_its_weights(
+def test_a_predictor_is_pickled_without_weights(
     model: biorel.RelationModel, expected: pd.DataFrame, tmp_path: Path
 ) -> None:
     model.save(tmp_path / "tiny")
@@ -537,10 +526,10 @@ def test_the_command_line(
     documents_in = ["--input", str(folder)]
     output = ["--output", str(tmp_path / "out")]
     assert main([*command, *documents_in, *output, "--type", "Drug=drug"]) == 0
-    said = capsys.readouterr()
-    assert f"{DOCUMENTS} documents, {len(expected)} pairs" in said.err
-    assert said.out == ""
-    assert "2 documents could not be used" in said.err
+    output_of = capsys.readouterr()
+    assert f"{DOCUMENTS} documents, {len(expected)} pairs" in output_of.err
+    assert output_of.out == ""
+    assert "2 documents could not be used" in output_of.err
     table = pd.concat([pd.read_json(path, lines=True) for path in sorted((tmp_path / "out" / "relations").iterdir())])
     assert len(table) == len(expected)
     for wrong, message in [

@@ -17,7 +17,7 @@ import pytest
 
 ray = pytest.importorskip("ray", reason="Ray has no wheel for this Python")
 pytestmark = [
-    pytest.mark.filterwarnings("ignore"),  # Ray's own
+    pytest.mark.filterwarnings("ignore"),  # of Ray itself
     pytest.mark.skipif(sys.platform != "linux", reason="finds the workers of a node in /proc"),
 ]
 
@@ -47,26 +47,26 @@ def node(cluster: Any) -> Iterator[Any]:
 
 
 def workers_of(node: Any) -> list[int]:
-    """Its workers that are at a task of biorel's, or classify: Ray gives their processes the task's name."""
+    """The workers of a node that run a task of biorel; Ray names their processes after the task."""
     raylet = node.all_processes["raylet"][0].process.pid
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             title = (entry / "cmdline").read_bytes()
             parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:  # it has just ended
+        except OSError:  # the process has just ended
             continue
         if parent == raylet and title.startswith((b"ray::biorel", b"ray::MapWorker(MapBatches(Predictor")):
             found.append(int(entry.name))
     return found
 
 
-def when_at_work(node: Any, written: Path, act: Callable[[int], None]) -> threading.Thread:
-    """Do something to a worker of the node as soon as it is at a task and a state, or rows, have been written."""
+def once_working(node: Any, written: Path, act: Callable[[int], None]) -> threading.Thread:
+    """Call `act` with a worker of the node once it runs a task and a checkpoint, or rows, have been written."""
 
     def wait() -> None:
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
             if any(written.glob("*.*")) and (workers := workers_of(node)):
                 act(workers[0])
                 acted.extend([workers[0], time.monotonic()])
@@ -84,22 +84,22 @@ def same(first: pd.DataFrame, second: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(first, second, check_exact=True)
 
 
-def test_a_comparison_comes_to_the_same(
+def test_a_comparison_has_the_same_results(
     cluster: Any, node: Any, ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path
 ) -> None:
     grid: dict[str, Any] = {"heads": ["cls", "attention"], "encoders": [encoder], "save_models": ["attention"]}
     grid |= {"max_steps": 3, **SETTINGS}
-    here = biorel.compare(ddi, directory=tmp_path / "here", **grid)
-    there = biorel.compare(ddi, directory=tmp_path / "there", engine="ray", **grid)
-    same(there.results, here.results)
+    local = biorel.compare(ddi, directory=tmp_path / "local", **grid)
+    remote = biorel.compare(ddi, directory=tmp_path / "remote", engine="ray", **grid)
+    same(remote.results, local.results)
     for head in ("cls", "attention"):
-        same(there.predictions(head), here.predictions(head))
-    assert there.model("attention").hash == here.model("attention").hash
-    assert "F1" in (tmp_path / "there" / "models").glob("*/README.md").__next__().read_text()
-    # The directory is the same as any other: gone on with here, and nothing is done twice.
-    before = (tmp_path / "there" / "trials.jsonl").read_text()
-    again = biorel.compare(ddi, directory=tmp_path / "there", **grid | {"seeds": [1, 2]})
-    assert (tmp_path / "there" / "trials.jsonl").read_text().startswith(before)
+        same(remote.predictions(head), local.predictions(head))
+    assert remote.model("attention").hash == local.model("attention").hash
+    assert "F1" in (tmp_path / "remote" / "models").glob("*/README.md").__next__().read_text()
+    # A local run can resume in the same directory, and repeats nothing.
+    before = (tmp_path / "remote" / "trials.jsonl").read_text()
+    again = biorel.compare(ddi, directory=tmp_path / "remote", **grid | {"seeds": [1, 2]})
+    assert (tmp_path / "remote" / "trials.jsonl").read_text().startswith(before)
     assert again.trials["status"].tolist() == ["finished"] * 4
 
 
@@ -107,49 +107,49 @@ def test_a_failed_trial_is_recorded_and_the_others_continue(
     cluster: Any, ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path
 ) -> None:
     settings = SETTINGS | {"max_steps": 2, "max_length": 10, "too_long": "error"}
-    made = biorel.compare(ddi, directory=tmp_path, heads=["cls"], encoders=[encoder], engine="ray", **settings)
-    assert made.failures["error"].str.contains("CorpusError").all()
+    result = biorel.compare(ddi, directory=tmp_path, heads=["cls"], encoders=[encoder], engine="ray", **settings)
+    assert result.failures["error"].str.contains("CorpusError").all()
     with pytest.raises(biorel.CorpusError):
         biorel.cross_validate(ddi, encoder, head="cls", folds=2, engine="ray", **settings)
 
 
-@pytest.mark.parametrize("what", ["worker", "node"])
-def test_killed_midway_the_scores_are_the_same(
-    cluster: Any, node: Any, encoder: biorel.Encoder, tmp_path: Path, what: str
+@pytest.mark.parametrize("killed", ["worker", "node"])
+def test_scores_are_the_same_after_a_kill(
+    cluster: Any, node: Any, encoder: biorel.Encoder, tmp_path: Path, killed: str
 ) -> None:
     corpus = biorel.load_sample("aimed")
     settings = SETTINGS | {"head": "cls", "folds": 3, "max_steps": 150, "save_steps": 5}
-    here = biorel.cross_validate(corpus, encoder, **settings)
+    local = biorel.cross_validate(corpus, encoder, **settings)
 
     def kill(worker: int) -> None:
-        if what == "worker":
+        if killed == "worker":
             os.kill(worker, signal.SIGKILL)
         else:
             cluster.remove_node(node, allow_graceful=False)
 
-    thread = when_at_work(node, tmp_path / "there" / "states", kill)
-    there = biorel.cross_validate(corpus, encoder, directory=tmp_path / "there", engine="ray", **settings)
+    thread = once_working(node, tmp_path / "remote" / "states", kill)
+    remote = biorel.cross_validate(corpus, encoder, directory=tmp_path / "remote", engine="ray", **settings)
     thread.join()
     assert thread.acted, "nothing was killed"  # type: ignore[attr-defined]
-    same(there.predictions, here.predictions)
-    same(there.scores, here.scores)
-    assert not list((tmp_path / "there" / "states").glob("*.state"))
+    same(remote.predictions, local.predictions)
+    same(remote.scores, local.scores)
+    assert not list((tmp_path / "remote" / "states").glob("*.state"))
 
 
 @pytest.mark.parametrize("killed", [None, "worker", "node"])
-def test_documents_are_classified_as_here(
+def test_documents_are_classified_as_locally(
     cluster: Any, node: Any, run: biorel.Run, tmp_path: Path, killed: str | None
 ) -> None:
-    texts, places = [], []
+    texts, spans = [], []
     for number in range(2000):
         text = f"Testol{number} raises cdol. " * (number % 4)
         texts.append({"document": f"d{number}", "text": text})
-        for at in range(number % 4):
-            start = at * len(f"Testol{number} raises cdol. ")
+        for index in range(number % 4):
+            start = index * len(f"Testol{number} raises cdol. ")
             end = start + len(f"Testol{number}")
-            places.append({"document": f"d{number}", "start": start, "end": end, "type": "drug"})
-            places.append({"document": f"d{number}", "start": end + 8, "end": end + 12, "type": "drug"})
-    documents = biorel.documents_from_tables(pd.DataFrame(texts), pd.DataFrame(places))
+            spans.append({"document": f"d{number}", "start": start, "end": end, "type": "drug"})
+            spans.append({"document": f"d{number}", "start": end + 8, "end": end + 12, "type": "drug"})
+    documents = biorel.documents_from_tables(pd.DataFrame(texts), pd.DataFrame(spans))
     run.model.save(tmp_path / "model")
     expected = biorel.predict_documents(biorel.load(tmp_path / "model", threads=1), documents)
     assert isinstance(expected, pd.DataFrame)
@@ -170,12 +170,12 @@ def test_documents_are_classified_as_here(
         elif killed == "node":
             cluster.remove_node(node, allow_graceful=False)
 
-    thread = when_at_work(node, tmp_path / "out", kill)
+    thread = once_working(node, tmp_path / "out", kill)
     found.write_parquet(str(tmp_path / "out"))
     ended = time.monotonic()
     thread.join()
-    assert thread.acted, "no worker of the second node was seen at work"  # type: ignore[attr-defined]
-    assert thread.acted[1] < ended, "nothing was left to do"  # type: ignore[attr-defined]
+    assert thread.acted, "no worker of the second node was seen"  # type: ignore[attr-defined]
+    assert thread.acted[1] < ended, "the kill came after the end"  # type: ignore[attr-defined]
     table = pd.read_parquet(tmp_path / "out")
     assert table.loc[table["error"].notna(), "document"].tolist() == ["bad"]
     table = table[table["error"].isna()].drop(columns="error")
@@ -188,7 +188,7 @@ def test_documents_are_classified_as_here(
     )
 
 
-def test_without_ray_the_error_says_what_to_install(
+def test_without_ray_the_error_names_the_extra(
     ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)

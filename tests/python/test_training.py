@@ -43,7 +43,7 @@ def test_the_tables_of_a_run(run: biorel.Run) -> None:
     assert not run.interrupted
 
 
-def test_scores_say_their_protocol(run: biorel.Run) -> None:
+def test_scores_state_their_protocol(run: biorel.Run) -> None:
     protocol = "micro-F1 over the 4 positive classes, test, 142 pairs"
     assert run.scores.attrs["protocol"] == protocol
     assert repr(run.scores).endswith(protocol)
@@ -87,7 +87,7 @@ def test_precision_is_stated_and_chosen(ddi: biorel.Corpus, encoder: biorel.Enco
     )
     np.testing.assert_allclose(bf16, f32, atol=0.02)
     assert (bf16 != f32).any()
-    # A run that was begun in one is not continued in the other.
+    # A run does not resume with another precision.
     short(ddi, encoder, precision="f32", checkpoint=tmp_path / "state")
     with pytest.raises(biorel.BiorelError, match="other settings"):
         short(ddi, encoder, precision="bf16", checkpoint=tmp_path / "state")
@@ -97,7 +97,7 @@ def test_precision_is_stated_and_chosen(ddi: biorel.Corpus, encoder: biorel.Enco
         short(ddi, encoder, precision="bf16", device="reference")
 
 
-def test_heads_are_those_of_the_extension() -> None:
+def test_heads_match_the_extension() -> None:
     assert get_args(Head) == _biorel.HEADS
     for head in _biorel.HEADS:
         assert f"``{head}``" in (biorel.finetune.__doc__ or ""), head
@@ -105,7 +105,7 @@ def test_heads_are_those_of_the_extension() -> None:
 
 @pytest.mark.parametrize("head", get_args(Head))
 def test_every_head_learns(ddi: biorel.Corpus, encoder: biorel.Encoder, head: Head) -> None:
-    # One document by heart: five labels start near ln 5 = 1.6.
+    # Overfit one document; with five labels the loss starts near ln 5 = 1.6.
     corpus = ddi.divide({"train": [ddi.sentences("train")["document"][0]]})
     exact = {"dropout": 0.0, "head_dropout": 0.0, "bias_correction": True}
     run = short(corpus, encoder, head=head, max_steps=80, learning_rate=1e-2, **exact)
@@ -140,7 +140,7 @@ def test_the_same_seed_gives_the_same_bits(ddi: biorel.Corpus, encoder: biorel.E
         ("epochs", 2.5),
         ("max_steps", -1),
         ("max_length", 3),
-        ("max_length", 128),  # longer than the tiny encoder's positions
+        ("max_length", 128),  # more than the tiny encoder has positions
         ("too_long", "cut"),
         ("seed", -1),
         ("warmup_ratio", 2.0),
@@ -179,7 +179,7 @@ def test_settings_out_of_range_are_named(
 def test_the_core_and_the_signature_declare_the_same_settings(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
     parameters = inspect.signature(biorel.finetune).parameters
     assert {name: parameters[name].default for name in CORE_SETTINGS} == CORE_SETTINGS
-    # Every parameter reaches the core: the settings of a run are those that were given.
+    # Every parameter reaches the core: the settings of a run are the given ones.
     given = {"learning_rate": 1e-3, "adam_beta1": 0.8, "patience": None, "freeze": 1, "bias_correction": True}
     settings = short(ddi, encoder, **given).settings
     assert settings.items() >= given.items()
@@ -207,7 +207,7 @@ def test_a_setting_of_another_type_says_what_it_must_be(
     assert (str(raised.value), raised.value.field) == (message, setting)
 
 
-def test_numbers_of_numpy_are_numbers(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+def test_numpy_numbers_are_accepted(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
     settings: dict[str, Any] = {"seed": np.int64(3), "max_steps": np.int32(1), "learning_rate": np.float32(1e-3)}
     run = short(ddi, encoder, **settings, bias_correction=np.bool_(True), class_weights={"effect": np.float64(2)})
     assert run.model.card["training"]["seed"] == 3
@@ -301,7 +301,7 @@ def test_loss_that_is_not_finite_stops_with_its_step(ddi: biorel.Corpus, tmp_pat
 
 @pytest.fixture
 def ctrl_c() -> Iterator[None]:
-    """Python's own handler of Ctrl-C: a process that a shell started in the background ignores the signal instead."""
+    """Python's own handler of Ctrl-C; a background job of a shell would ignore the signal."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -322,7 +322,7 @@ def test_ctrl_c_leaves_a_usable_model(ddi: biorel.Corpus, encoder: biorel.Encode
     assert not isinstance(stopped.value, Exception)
 
 
-def test_what_the_progress_bar_raises_is_raised(
+def test_errors_of_the_progress_bar_are_raised(
     ddi: biorel.Corpus, encoder: biorel.Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(**_: object) -> None:
@@ -333,7 +333,7 @@ def test_what_the_progress_bar_raises_is_raised(
         short(ddi, encoder, progress=True, max_steps=50)
 
 
-def test_the_best_model_on_dev_is_kept(encoder: biorel.Encoder) -> None:
+def test_the_best_model_on_dev_is_loaded(encoder: biorel.Encoder) -> None:
     corpus = biorel.load_sample("chemprot")
     settings: dict[str, Any] = {"max_steps": 12, "learning_rate": 3e-3, "eval_steps": 3}
     run = short(corpus, encoder, dev="dev", **settings)
@@ -342,12 +342,12 @@ def test_the_best_model_on_dev_is_kept(encoder: biorel.Encoder) -> None:
     chosen = evaluations[evaluations["step"] == run.step].iloc[0]
     assert chosen["best"]
     assert chosen["f1"] == evaluations["f1"].max()
-    # The same score as afterwards, lost gold positives included.
+    # The score equals the one computed afterwards, including lost gold positives.
     scores = run.score("dev").set_index("class").loc["micro", ["precision", "recall", "f1"]]
     np.testing.assert_allclose(scores.astype(float), chosen[["precision", "recall", "f1"]].astype(float), atol=1e-12)
     assert run.settings["dev"] == "dev"
     assert json.loads(run.model._core.card)["steps"] == run.step
-    # Without dev, or when the last are asked for, the weights are those of the last step.
+    # Without dev, or with load_best_model=False, the weights are those of the last step.
     last = short(corpus, encoder, dev="dev", load_best_model=False, **settings)
     plain = short(corpus, encoder, **{**settings, "eval_steps": None})
     assert (last.step, plain.step) == (12, 12)
@@ -380,56 +380,56 @@ def test_a_run_reports_new_tensors(run: biorel.Run, encoder: biorel.Encoder) -> 
 
 
 class Recorder(Callback):
-    """Keeps what it is told."""
+    """Records all events."""
 
     def __init__(self, stop_at: int | None = None) -> None:
-        self.told: list[tuple[str, Any]] = []
+        self.events: list[tuple[str, Any]] = []
         self._stop_at = stop_at
 
     def on_start(self, settings: Mapping[str, Any], total_steps: int) -> None:
-        self.told.append(("start", (settings["head"], total_steps)))
+        self.events.append(("start", (settings["head"], total_steps)))
 
     def on_step(self, step: Mapping[str, Any]) -> None:
-        self.told.append(("step", dict(step)))
+        self.events.append(("step", dict(step)))
         if step["step"] == self._stop_at:
-            raise ZeroDivisionError("no room on the tracker")
+            raise ZeroDivisionError("the tracker is full")
 
     def on_evaluation(self, evaluation: Mapping[str, Any]) -> None:
-        self.told.append(("evaluation", dict(evaluation)))
+        self.events.append(("evaluation", dict(evaluation)))
 
     def on_end(self, run: biorel.Run) -> None:
-        self.told.append(("end", run.step))
+        self.events.append(("end", run.step))
 
     def on_error(self, error: BaseException) -> None:
-        self.told.append(("error", repr(error)))
+        self.events.append(("error", repr(error)))
 
 
-def test_callbacks_are_told_everything(encoder: biorel.Encoder) -> None:
+def test_callbacks_receive_all_events(encoder: biorel.Encoder) -> None:
     recorder = Recorder()
     settings: dict[str, Any] = {"max_steps": 4, "eval_steps": 2, "load_best_model": False}
     run = short(biorel.load_sample("chemprot"), encoder, dev="dev", callbacks=[recorder], **settings)
-    kinds = [kind for kind, _ in recorder.told]
-    assert kinds == ["start", "step", "step", "evaluation", "step", "step", "evaluation", "end"]
-    assert recorder.told[0][1] == ("attention", 4)
-    steps = [row for kind, row in recorder.told if kind == "step"]
+    names = [name for name, _ in recorder.events]
+    assert names == ["start", "step", "step", "evaluation", "step", "step", "evaluation", "end"]
+    assert recorder.events[0][1] == ("attention", 4)
+    steps = [row for name, row in recorder.events if name == "step"]
     pd.testing.assert_frame_equal(pd.DataFrame(steps), run.history)
-    evaluations = [row for kind, row in recorder.told if kind == "evaluation"]
+    evaluations = [row for name, row in recorder.events if name == "evaluation"]
     pd.testing.assert_frame_equal(pd.DataFrame(evaluations), run.evaluations)
 
 
 def test_a_callback_that_fails_stops_the_run(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
     recorders = [Recorder(), Recorder(stop_at=2)]
     state = tmp_path / "run.state"
-    with pytest.raises(ZeroDivisionError, match="no room"):
+    with pytest.raises(ZeroDivisionError, match="is full"):
         short(ddi, encoder, max_steps=500, callbacks=recorders, checkpoint=state)
     for recorder in recorders:
-        assert recorder.told[-1] == ("error", "ZeroDivisionError('no room on the tracker')")
-        assert ("step", 3) not in [(kind, row["step"]) for kind, row in recorder.told if kind == "step"]
-    # A run that goes on tells only what is new.
+        assert recorder.events[-1] == ("error", "ZeroDivisionError('the tracker is full')")
+        assert ("step", 3) not in [(name, row["step"]) for name, row in recorder.events if name == "step"]
+    # A resumed run reports only new steps.
     recorder = Recorder(stop_at=40)
     with pytest.raises(ZeroDivisionError):
         short(ddi, encoder, max_steps=500, callbacks=[recorder], checkpoint=state)
-    assert recorder.told[1][1]["step"] > 2
+    assert recorder.events[1][1]["step"] > 2
 
 
 def test_instances_that_are_too_long(encoder: biorel.Encoder) -> None:
@@ -453,14 +453,14 @@ def test_instances_that_are_too_long(encoder: biorel.Encoder) -> None:
     assert run.predictions()["predicted"].notna().all()
 
 
-def test_padding_as_the_published_code_has_it(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+def test_padding_as_in_the_published_code(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"max_length": 96, "max_steps": 2, "learning_rate": 1e-3, "progress": False}
     padded = biorel.finetune(ddi, encoder, compat="su2020", **settings)
     plain = biorel.finetune(ddi, encoder, **settings)
     assert (padded.history["tokens"] == padded.history["instances"] * 96).all()
     assert (plain.history["tokens"] < padded.history["tokens"]).all()
     assert (padded.history["loss"] - plain.history["loss"]).abs().max() > 1e-6
-    # What the words got, as shares of it.
+    # Weights are normalised over the words.
     words = padded.attention()
     np.testing.assert_allclose(words.groupby("instance")["weight"].sum(), 1.0, atol=1e-6)
     assert len(words) == len(plain.attention())
@@ -469,7 +469,7 @@ def test_padding_as_the_published_code_has_it(ddi: biorel.Corpus, encoder: biore
     loaded = biorel.load(tmp_path / "model")
     assert loaded.card["training"]["compat"] == "su2020"
     pd.testing.assert_frame_equal(loaded.predictions(ddi), padded.predictions())
-    # [CLS] does not see the padding, and goes through the pooler.
+    # The head on [CLS] uses the pooler.
     pooled = biorel.finetune(ddi, encoder, head="cls", compat="su2020", **settings)
     assert "head.pooler.weight" in pooled.report["initialised"]
     wrong: Any = "su2021"
@@ -489,16 +489,16 @@ def test_the_learning_rate_of_every_step(compat: Any, ddi: biorel.Corpus, encode
     assert run.settings["schedule"] == ("bert" if compat else "linear")
 
 
-def test_checkpointed_layers_give_the_same_bits(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+def test_gradient_checkpointing_gives_the_same_bits(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
     runs = [short(ddi, encoder, gradient_checkpointing=checkpoint) for checkpoint in (False, True)]
-    kept, again = (run.history.drop(columns="seconds") for run in runs)
-    pd.testing.assert_frame_equal(kept, again, check_exact=True)
+    stored, recomputed = (run.history.drop(columns="seconds") for run in runs)
+    pd.testing.assert_frame_equal(stored, recomputed, check_exact=True)
     pd.testing.assert_frame_equal(runs[0].predictions(), runs[1].predictions(), check_exact=True)
 
 
-def test_held_out_data_of_the_same_documents_is_said(encoder: biorel.Encoder, ddi: biorel.Corpus) -> None:
+def test_shared_documents_of_train_and_dev_are_warned_of(encoder: biorel.Encoder, ddi: biorel.Corpus) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says itself that it leaks
+        warnings.simplefilter("ignore")  # folds by instance warn of leakage
         by_sentence = ddi.fold(0, folds=2, by="instance")
     frame = pd.concat(
         [by_sentence.instances(split).assign(split=name) for split, name in (("train", "train"), ("test", "dev"))]
