@@ -1,4 +1,4 @@
-"""Callbacks for experiment trackers, with the real libraries and without a network."""
+"""Callbacks for experiment trackers, with the real libraries and without network access."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import biorel
 import pytest
 from biorel.training.callbacks import MLflow, TensorBoard, WandB
 
-# The same in every test: two steps, an evaluation after each, scores on the test split.
-CALL: dict[str, Any] = {"max_length": 96, "max_steps": 2, "eval_steps": 1, "dev": "dev", "progress": False}
+# In every test: two steps, an evaluation after each, scores on the test split.
+SETTINGS: dict[str, Any] = {"max_length": 96, "max_steps": 2, "eval_steps": 1, "dev": "dev", "progress": False}
 
 
 def train(encoder: biorel.Encoder, callback: biorel.Callback) -> biorel.Run:
-    return biorel.finetune(biorel.load_sample("chemprot"), encoder, callbacks=[callback], load_best_model=False, **CALL)
+    return biorel.finetune(
+        biorel.load_sample("chemprot"), encoder, callbacks=[callback], load_best_model=False, **SETTINGS
+    )
 
 
 class Broken(biorel.Callback):
@@ -29,16 +31,16 @@ class Broken(biorel.Callback):
 
     def on_step(self, step: Any) -> None:
         if step["step"] == 2:
-            raise self._error("stopped here")
+            raise self._error("failed on purpose")
 
 
 def fail(encoder: biorel.Encoder, callback: biorel.Callback, error: type[BaseException]) -> None:
     with pytest.raises((error, biorel.TrainingInterrupted)):
-        biorel.finetune(biorel.load_sample("chemprot"), encoder, callbacks=[callback, Broken(error)], **CALL)
+        biorel.finetune(biorel.load_sample("chemprot"), encoder, callbacks=[callback, Broken(error)], **SETTINGS)
 
 
 def test_tensorboard(encoder: biorel.Encoder, tmp_path: Path) -> None:
-    from tensorboardX.event_file_writer import EventsWriter  # noqa: F401  (the library is there)
+    from tensorboardX.event_file_writer import EventsWriter  # noqa: F401  (the library is installed)
     from tensorboardX.proto.event_pb2 import Event
 
     run = train(encoder, TensorBoard(tmp_path / "logs"))
@@ -61,7 +63,7 @@ def test_tensorboard(encoder: biorel.Encoder, tmp_path: Path) -> None:
 
 @pytest.fixture
 def mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """MLflow that logs into a folder."""
+    """MLflow with a folder as its store."""
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     import mlflow
@@ -86,18 +88,18 @@ def test_mlflow(encoder: biorel.Encoder, mlflow: Any) -> None:
         run.history[["step", "loss"]].itertuples(index=False, name=None)
     )
     assert logged.data.metrics["test/micro/f1"] == run.scores.set_index("class").loc["micro", "f1"]
-    assert "test/CPR_3/f1" in logged.data.metrics  # CPR:3, in characters that MLflow takes
+    assert "test/CPR_3/f1" in logged.data.metrics  # CPR:3, in characters that MLflow allows
 
     for error, status in ((RuntimeError, "FAILED"), (KeyboardInterrupt, "KILLED")):
         fail(encoder, MLflow("relations", run_name=status), error)
         [stopped] = client.search_runs([experiment.experiment_id], f"run_name = '{status}'")
         assert stopped.info.status == status
 
-    # A run that is open is used, and stays open.
-    with mlflow.start_run() as mine:
+    # An active run is used, and stays active.
+    with mlflow.start_run() as active:
         train(encoder, MLflow())
-        assert mlflow.active_run().info.run_id == mine.info.run_id
-        assert "dev/f1" in client.get_run(mine.info.run_id).data.metrics
+        assert mlflow.active_run().info.run_id == active.info.run_id
+        assert "dev/f1" in client.get_run(active.info.run_id).data.metrics
 
 
 def test_wandb(encoder: biorel.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +112,7 @@ def test_wandb(encoder: biorel.Encoder, tmp_path: Path, monkeypatch: pytest.Monk
 
     run = train(encoder, WandB("relations", name="first"))
     assert wandb.run is None
-    wandb.teardown()  # its service writes the rest
+    wandb.teardown()  # flushes what its service has not written yet
     [file] = (tmp_path / "wandb_dir" / "wandb").glob("offline-run-*/*.wandb")
     rows, config, code = logged_offline(file)
     losses = [row["train/loss"] for row in rows if "train/loss" in row]
@@ -132,18 +134,18 @@ def logged_offline(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any], in
     """The rows, the configuration and the exit code of an offline run."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    data, place, parts = file.read_bytes(), 7, b""  # 7 bytes that say whose file it is
+    data, position, parts = file.read_bytes(), 7, b""  # the header has 7 bytes
     rows, config, code = [], {}, -1
-    # LevelDB's log: blocks of 32 KiB; each record has a checksum (4 bytes), its length (2) and whether it is whole (1),
-    # first (2), middle (3) or last (4).
-    while place < len(data):
-        if 32768 - place % 32768 < 7:
-            place += 32768 - place % 32768
+    # The log format of LevelDB: blocks of 32 KiB; each fragment of a record has a checksum (4 bytes), its length (2) and
+    # its type (1 byte): full (1), first (2), middle (3) or last (4).
+    while position < len(data):
+        if 32768 - position % 32768 < 7:
+            position += 32768 - position % 32768
             continue
-        length, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
-        parts += data[place + 7 : place + 7 + length]
-        place += 7 + length
-        if kind in (2, 3):
+        length, fragment = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
+        parts += data[position + 7 : position + 7 + length]
+        position += 7 + length
+        if fragment in (2, 3):
             continue
         record, parts = Record.FromString(parts), b""
         if record.HasField("history"):
@@ -164,9 +166,7 @@ def logged_offline(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any], in
         ("wandb", WandB, "wandb"),
     ],
 )
-def test_a_missing_library_says_what_to_install(
-    module: str, make: Any, extra: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_library_names_the_extra(module: str, make: Any, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(biorel.ConfigError, match=rf'pip install "biorel\[{extra}\]"') as raised:
         make()
@@ -177,5 +177,5 @@ def test_no_tracker_is_imported_with_biorel() -> None:
     code = (
         "import biorel, sys; print(sorted({'tensorboardX', 'mlflow', 'wandb', 'huggingface_hub'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
-    assert done.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert result.stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""Reading corpora from Python: the sample, a user's own table, and the published corpora where they are."""
+"""Reading corpora from Python: the sample, a user's own table, and the published corpora if available."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ def counts(corpus: biorel.Corpus) -> dict[str, int]:
     return dict(zip(table["split"], table["pairs"].tolist(), strict=True))
 
 
-def test_the_sample_is_what_its_script_writes(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_sample_matches_its_script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     script = Path(__file__).parents[2] / "tools" / "make_sample.py"
     monkeypatch.setattr(sys, "argv", [str(script), "--check"])
     with pytest.raises(SystemExit) as stopped:
@@ -36,7 +34,7 @@ def test_the_sample_is_what_its_script_writes(
     assert stopped.value.code == 0, capsys.readouterr().out
 
 
-def test_the_sample_in_its_three_forms() -> None:
+def test_the_sample_in_its_three_formats() -> None:
     assert counts(biorel.load_sample("ddi")) == {"train": 406, "test": 142}
     assert counts(biorel.load_sample("aimed")) == {"all": 302}
     assert counts(biorel.load_sample("chemprot")) == {"train": 170, "dev": 48, "test": 59}
@@ -79,7 +77,7 @@ def test_a_discontinuous_mention_is_read_completely(ddi: biorel.Corpus) -> None:
         (lambda: biorel.load_sample().instances("test", "bold"), biorel.ConfigError, "typed, blue, markers"),  # type: ignore[arg-type]
     ],
 )
-def test_what_cannot_be_read_says_why(call: object, error: type[Exception], words: str) -> None:
+def test_invalid_calls_are_explained(call: object, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         call()  # type: ignore[operator]
 
@@ -110,7 +108,7 @@ TABLE = pd.DataFrame(
 )
 
 
-def test_a_table_of_ones_own() -> None:
+def test_a_user_defined_table() -> None:
     corpus = biorel.load_corpus("table", TABLE, negative="no")
     assert corpus.splits == ["train", "test"]
     assert set(corpus.labels) == {"yes", "no"}
@@ -118,7 +116,7 @@ def test_a_table_of_ones_own() -> None:
     assert corpus.instances("test")[["entity1", "entity2"]].iloc[0].tolist() == ["C", "D"]
 
 
-def test_a_table_in_memory_is_the_same_as_in_a_file(tmp_path: Path) -> None:
+def test_a_table_in_memory_equals_one_in_a_file(tmp_path: Path) -> None:
     TABLE.to_csv(tmp_path / "pairs.tsv", sep="\t", index=False)
     TABLE.to_json(tmp_path / "pairs.jsonl", orient="records", lines=True)
     expected = biorel.load_corpus("table", TABLE, negative="no").instances("train")
@@ -156,9 +154,9 @@ def test_a_table_keeps_its_order_and_its_index(index: pd.Index) -> None:
     assert read["row"].tolist() == index.tolist()
     assert read["label"].tolist() == ["yes", "yes", "no"]
     assert read["entity2"].tolist() == ["B", "E", "C"]
-    # The index goes along with other divisions and to other processes.
-    sent = pickle.loads(pickle.dumps(corpus))
-    assert sent.instances("all")["row"].tolist() == index.tolist()
+    # New splits and pickles keep the index.
+    copy = pickle.loads(pickle.dumps(corpus))
+    assert copy.instances("all")["row"].tolist() == index.tolist()
     documents = corpus.sentences("all")["document"].tolist()
     divided = corpus.divide({"one": documents[:1], "two": documents[1:]})
     assert divided.instances("one")["row"].tolist() == [index.tolist()[row] for row in (0, 2)]
@@ -167,7 +165,7 @@ def test_a_table_keeps_its_order_and_its_index(index: pd.Index) -> None:
         biorel.load_corpus("table", table.assign(entity2_end=[9, 99, 15]))
 
 
-def test_the_rows_of_a_table_stand_in_every_table_of_its_pairs(encoder: biorel.Encoder, tmp_path: Path) -> None:
+def test_all_tables_of_pairs_have_the_rows(encoder: biorel.Encoder, tmp_path: Path) -> None:
     days = pd.date_range("2026-01-01", periods=8).tolist()
     tables = [TWICE.assign(document=f"d{number}") for number in range(4)]
     table = pd.concat([*tables[:3], tables[3].iloc[[1, 2, 0]]]).set_axis([f"row {n}" for n in range(12)])
@@ -261,7 +259,7 @@ def test_a_missing_column_is_named() -> None:
         biorel.load_corpus("table", TABLE, columns={"texts": "text"})
 
 
-def test_a_fold_holds_documents_out() -> None:
+def test_folds_partition_the_documents() -> None:
     corpus = biorel.load_sample("aimed")
     tested: list[str] = []
     for index in range(4):
@@ -277,7 +275,7 @@ def test_a_fold_holds_documents_out() -> None:
         corpus.fold(0, folds=1000)
 
 
-def test_division_by_documents() -> None:
+def test_splits_by_document() -> None:
     corpus = biorel.load_sample("aimed")
     documents = corpus.sentences("all")["document"].unique()
     divided = corpus.divide({"a": documents[:3], "b": documents[3:5]})

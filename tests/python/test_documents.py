@@ -1,4 +1,4 @@
-"""Documents in Python: against the `bioc` library, from tables and spaCy, as corpora."""
+"""Documents in Python: compared with the library `bioc`, from tables and spaCy, as corpora."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from hypothesis import strategies as st
 DATA = Path(__file__).parent.parent / "data" / "documents"
 
 
-def places(document: biorel.Document) -> list[tuple[str, int, int]]:
+def spans(document: biorel.Document) -> list[tuple[str, int, int]]:
     return list(document.entities[["id", "start", "end"]].itertuples(index=False, name=None))
 
 
-def test_bioc_xml_is_read_as_the_library_reads_it() -> None:
+def test_bioc_xml_is_read_like_the_library_does() -> None:
     with (DATA / "bioc" / "edge_cases.xml").open(encoding="utf-8") as file:
         theirs = {document.id: document for document in biocxml.load(file).documents}
     ours = {document.id: document for document in biorel.read_documents(DATA / "bioc" / "edge_cases.xml")}
     assert ours.keys() == theirs.keys()
     document = theirs["bx1"]
     found = [
-        (one.id, one.infons["type"], [(place.offset, place.end) for place in one.locations], one.text)
+        (one.id, one.infons["type"], [(location.offset, location.end) for location in one.locations], one.text)
         for passage in document.passages
         for one in passage.annotations
         if one.locations
     ]
     mentions = ours["bx1"]._core.mentions
-    assert [(name, kind, segments, text) for name, kind, _, segments, text in mentions] == found
+    assert [(name, entity_type, segments, text) for name, entity_type, _, segments, text in mentions] == found
     assert ours["bx1"].passages["text"].tolist() == [passage.text for passage in document.passages]
     assert ours["bx1"].passages["start"].tolist() == [passage.offset for passage in document.passages]
 
 
-def test_pubtator_is_read_as_the_library_reads_it() -> None:
-    # The library knows neither relations of more columns, nor mentions without an identifier, nor a missing abstract.
+def test_pubtator_is_read_like_the_library_does() -> None:
+    # The library does not support relations with more columns, mentions without identifier, or a missing abstract.
     text = (DATA / "pubtator" / "edge_cases.txt").read_text(encoding="utf-8").split("\n\n")[0]
     text = text.replace("Placebol\tChemical\n", "Placebol\tChemical\t-\n")
     [theirs] = pubtator.loads(text)
@@ -54,22 +54,22 @@ def test_pubtator_is_read_as_the_library_reads_it() -> None:
 
 
 @pytest.mark.parametrize(("name", "load"), [("all.xml", biocxml.load), ("all.json", biocjson.load)])
-def test_the_library_reads_what_is_written(tmp_path: Path, name: str, load: object) -> None:
+def test_the_library_reads_our_files(tmp_path: Path, name: str, load: object) -> None:
     for folder in ("pubtator", "brat/train", "bioc"):
         documents = list(biorel.read_documents(DATA / folder))
-        # Written anew, not as they stood: the library's JSON wants fields that PubTator's export leaves out.
-        made = [biorel.Document(biorel._biorel.Document(*_parts(one))) for one in documents]
-        biorel.write_documents(made, tmp_path / name)
+        # Without the raw records: the library's JSON needs fields that PubTator's export omits.
+        rebuilt = [biorel.Document(biorel._biorel.Document(*_parts(one))) for one in documents]
+        biorel.write_documents(rebuilt, tmp_path / name)
         with (tmp_path / name).open(encoding="utf-8") as file:
             collection = load(file)  # type: ignore[operator]
         assert [one.id for one in collection.documents] == [one.id for one in documents]
-        for ours, theirs in zip(made, collection.documents, strict=True):
+        for ours, theirs in zip(rebuilt, collection.documents, strict=True):
             found = [
                 (one.id, one.total_span.offset, one.total_span.end)
                 for passage in theirs.passages
                 for one in passage.annotations
             ]
-            assert sorted(found) == sorted(places(ours))
+            assert sorted(found) == sorted(spans(ours))
             assert all(isinstance(one, bioc.BioCRelation) for one in theirs.relations)
             assert len(theirs.relations) == len(ours.relations)
 
@@ -79,7 +79,7 @@ def _parts(document: biorel.Document) -> tuple[object, ...]:
     return core.id, core.passages, [mention[:4] for mention in core.mentions], core.relations
 
 
-def test_what_is_written_as_it_was_read_is_the_same(tmp_path: Path) -> None:
+def test_documents_survive_a_round_trip(tmp_path: Path) -> None:
     for source, target in [
         ("pubtator/edge_cases.txt", "a.txt"),
         ("bioc/edge_cases.xml", "a.xml"),
@@ -98,7 +98,7 @@ def test_what_is_written_as_it_was_read_is_the_same(tmp_path: Path) -> None:
         biorel.write_documents(bad, tmp_path / "more", "brat")
 
 
-def test_a_bad_document_is_raised_or_passed_over(tmp_path: Path) -> None:
+def test_a_malformed_document_is_raised_or_skipped(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("1|t|A\n1\t0\t5\tA\tX\n\n2|t|B\n2|a|C\n")
     with pytest.raises(biorel.CorpusError, match=r"a.txt:2: document 1") as caught:
         list(biorel.read_documents(tmp_path))
@@ -191,7 +191,7 @@ def test_documents_from_spacy() -> None:
     assert document.sentences["text"].tolist() == [sentence.text for sentence in doc.sents]
     (document,) = biorel.documents_from_spacy([doc], spans="sc")
     assert len(document.entities) == 2
-    # One of them stands in two of spaCy's sentences.
+    # One entity crosses two of spaCy's sentences.
     assert sum(len(inside) for inside in document.sentences["entities"]) == 1
     with pytest.raises(biorel.ConfigError, match="has no spans 'x'; it has sc"):
         list(biorel.documents_from_spacy([doc], spans="x"))

@@ -1,4 +1,4 @@
-"""Edge-case texts from files to rows, in every document format and as corpora; outputs and inputs that vanish."""
+"""Edge-case texts from files to rows, in every document format and as corpora; missing inputs and outputs."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def document(given: dict[str, Any], relations: bool = False) -> list[biorel.Docu
     return biorel.documents_from_tables(texts, entities, related if relations else None)
 
 
-def written(made: list[biorel.Document], format: str, folder: Path) -> Path:
+def written(documents: list[biorel.Document], format: str, folder: Path) -> Path:
     folder.mkdir(parents=True)
-    biorel.write_documents(made, folder / FILES[format], format=format)  # type: ignore[arg-type]
+    biorel.write_documents(documents, folder / FILES[format], format=format)  # type: ignore[arg-type]
     return folder
 
 
 def round_trip(run: biorel.Run, given: dict[str, Any], format: str, folder: Path) -> None:
-    """The stream writes one row, whose offsets are those of the entities in the document's text."""
+    """Check that the stream writes one row, with the offsets of the entities in the text."""
     source = written(document(given), format, folder / "in")
     found = biorel.predict_documents(run.model, source, folder / "out", progress=False)
     assert isinstance(found, biorel.DocumentPredictions)
     table = found.table()
     assert (len(table), found.failed) == (1, 0), found.errors()
     (read,) = biorel.read_documents(source)
-    # PubTator has blanks for line ends and one after the title; XML cannot represent every character. The length stays.
+    # PubTator has spaces for line ends and one after the title; XML lacks some characters. Lengths are equal.
     assert len(read.text) == len(given["text"]) + (format == "pubtator")
     if format in ("bioc-json", "brat"):
         assert read.text == given["text"]
@@ -53,22 +53,22 @@ def round_trip(run: biorel.Run, given: dict[str, Any], format: str, folder: Path
 
 
 @pytest.mark.parametrize("name", EDGE_CASES)
-def test_texts_of_every_kind_in_every_format(run: biorel.Run, tmp_path: Path, name: str) -> None:
+def test_edge_case_texts_in_every_format(run: biorel.Run, tmp_path: Path, name: str) -> None:
     for format in FILES:
         round_trip(run, EDGE_CASES[name], format, tmp_path / format)
 
 
 @pytest.mark.parametrize("name", EDGE_CASES)
-def test_entities_of_such_characters_in_every_table(run: biorel.Run, tmp_path: Path, name: str) -> None:
+def test_edge_case_entities_in_every_table(run: biorel.Run, tmp_path: Path, name: str) -> None:
     text = EDGE_CASES[name]["text"]
     half = len(text) // 2
     entities = [{"start": 0, "end": half, "type": "drug"}, {"start": half, "end": len(text), "type": "drug"}]
     texts = pd.DataFrame({"document": ["d\x85\u2028\r1"], "text": [text]})
-    made = biorel.documents_from_tables(texts, pd.DataFrame(entities).assign(document="d\x85\u2028\r1"))
-    expected = biorel.predict_documents(run.model, made).drop(columns="file")
+    documents = biorel.documents_from_tables(texts, pd.DataFrame(entities).assign(document="d\x85\u2028\r1"))
+    expected = biorel.predict_documents(run.model, documents).drop(columns="file")
     # A line end in an entity may end a sentence; the pair is then counted instead.
     assert len(expected) == (name != "crlf")
-    biorel.write_documents(made, tmp_path / "in.json")
+    biorel.write_documents(documents, tmp_path / "in.json")
     for format in ("jsonl", "tsv", "parquet"):
         output = tmp_path / format
         found = biorel.predict_documents(run.model, tmp_path / "in.json", output, format=format, progress=False)
@@ -95,7 +95,7 @@ def test_a_megabyte_without_a_space(run: biorel.Run, tmp_path: Path, format: str
 
 
 @pytest.mark.parametrize("format", FILES)
-def test_no_characters_at_all(run: biorel.Run, tmp_path: Path, format: str) -> None:
+def test_empty_texts(run: biorel.Run, tmp_path: Path, format: str) -> None:
     # Documents without text, a file without documents, a folder without files.
     texts = pd.DataFrame({"document": ["a", "b", "c"], "text": ["", " ", "\u200b"]})
     none = pd.DataFrame(columns=["document", "start", "end", "type"])
@@ -105,7 +105,7 @@ def test_no_characters_at_all(run: biorel.Run, tmp_path: Path, format: str) -> N
     found = biorel.predict_documents(run.model, source, tmp_path / "out", progress=False)
     assert isinstance(found, biorel.DocumentPredictions)
     assert (found.documents, found.pairs, len(found.table())) == (3, 0, 0)
-    # An empty file is not XML; as JSON it has no lines.
+    # An empty file is not XML, but it is JSON lines without a line.
     assert found.failed == (format == "bioc-xml")
     (tmp_path / "empty").mkdir()
     with pytest.raises(biorel.BiorelError, match="empty"):
@@ -113,7 +113,7 @@ def test_no_characters_at_all(run: biorel.Run, tmp_path: Path, format: str) -> N
 
 
 @pytest.mark.parametrize("name", EDGE_CASES)
-def test_corpora_of_such_documents(tmp_path: Path, name: str) -> None:
+def test_corpora_of_edge_case_documents(tmp_path: Path, name: str) -> None:
     for format in FILES:
         source = written(document(EDGE_CASES[name], relations=True), format, tmp_path / format)
         corpus = biorel.load_corpus("bioc" if format.startswith("bioc") else format, source)
@@ -127,7 +127,7 @@ def test_corpora_of_such_documents(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EDGE_CASES)
-def test_tables_of_such_texts(tmp_path: Path, name: str) -> None:
+def test_tables_of_edge_case_texts(tmp_path: Path, name: str) -> None:
     given = EDGE_CASES[name]
     row: dict[str, Any] = {"text": given["text"], "document": "d", "split": "train"}
     for number, entity in enumerate(given["entities"], 1):
@@ -147,9 +147,9 @@ def test_tables_of_such_texts(tmp_path: Path, name: str) -> None:
 
 
 def test_a_folder_that_cannot_be_written(run: biorel.Run, tmp_path: Path) -> None:
-    # /proc accepts no files, not even from root, who ignores a folder's permissions.
+    # Nobody can write to /proc, not even root, which ignores the permissions of folders.
     if not Path("/proc/self").is_dir():
-        pytest.skip("there is no /proc here")
+        pytest.skip("needs /proc")
     source = written(document(EDGE_CASES["astral"]), "bioc-json", tmp_path / "in")
     for format in ("jsonl", "parquet", "bioc-json"):
         with pytest.raises(OSError, match="/proc/biorel"):
@@ -158,16 +158,18 @@ def test_a_folder_that_cannot_be_written(run: biorel.Run, tmp_path: Path) -> Non
         biorel.write_documents(document(EDGE_CASES["astral"]), "/proc/biorel.txt")
 
 
-def test_an_output_that_vanishes(run: biorel.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_directory_removed_during_the_run(
+    run: biorel.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = written(document(EDGE_CASES["astral"]), "bioc-json", tmp_path / "in")
     add = PredictionDirectory.add
 
-    def gone(self: PredictionDirectory, *arguments: Any) -> None:
+    def remove_and_add(self: PredictionDirectory, *arguments: Any) -> None:
         shutil.rmtree(self.path)
         add(self, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(PredictionDirectory, "add", gone)
+        patched.setattr(PredictionDirectory, "add", remove_and_add)
         with pytest.raises(FileNotFoundError, match="out"):
             biorel.predict_documents(run.model, source, tmp_path / "out", progress=False)
     found = biorel.predict_documents(run.model, source, tmp_path / "out", progress=False)
@@ -175,7 +177,7 @@ def test_an_output_that_vanishes(run: biorel.Run, tmp_path: Path, monkeypatch: p
     assert len(found.table()) == 1
 
 
-def test_corpora_whose_files_vanish_or_cannot_be_read(tmp_path: Path) -> None:
+def test_corpora_with_missing_files(tmp_path: Path) -> None:
     for name, path in (("ddi", "Train"), ("chemprot", "chemprot_training"), ("aimed", "aimed.xml")):
         with pytest.raises(FileNotFoundError, match=path):
             biorel.load_corpus(name, tmp_path / path)

@@ -1,6 +1,6 @@
-"""Published files, counted by a small reader of the test's own, and hand-written ones with the same traits.
+"""Published files and hand-written ones with the same properties, compared with a small independent reader.
 
-Of biorel the count takes only where sentences start; lines, identifiers, relations and labels it reads itself.
+The reader takes only the starts of sentences from biorel; it reads lines, identifiers, relations and labels itself.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def concepts(field: str) -> set[str]:
 
 
 def named(argument: str, mentions: list[tuple[int, int, str, str, set[str]]]) -> list[int]:
-    whole = [number for number, mention in enumerate(mentions) if argument in mention[4]]
-    if whole or re.match(r"[a-z]?\|[A-Za-z]", argument):
-        return whole
+    complete = [number for number, mention in enumerate(mentions) if argument in mention[4]]
+    if complete or re.match(r"[a-z]?\|[A-Za-z]", argument):
+        return complete
     parts = set(re.split(r"[|,;]", argument))
     return [number for number, mention in enumerate(mentions) if parts <= mention[4]]
 
@@ -45,7 +45,7 @@ def labelled_pairs(path: Path) -> Counter[Pair]:
             for row in lines
             if len(row) >= 5 and row[1].isdigit()
         ]
-        home = [sum(start <= mention[0] for start in starts[document]) for mention in mentions]
+        sentence = [sum(start <= mention[0] for start in starts[document]) for mention in mentions]
         pairs: set[tuple[frozenset[int], str]] = set()
         for row in lines:
             if len(row) < 4 or row[1].isdigit():
@@ -53,8 +53,8 @@ def labelled_pairs(path: Path) -> Counter[Pair]:
             for first in named(row[2].strip(), mentions):
                 for second in named(row[3].strip(), mentions):
                     one, other = mentions[first], mentions[second]
-                    # The same words listed twice are no pair.
-                    if home[first] == home[second] and (one[:2] != other[:2] or one[3] != other[3]):
+                    # A mention listed twice is not a pair.
+                    if sentence[first] == sentence[second] and (one[:2] != other[:2] or one[3] != other[3]):
                         pairs.add((frozenset((first, second)), row[1]))
         for numbers, label in pairs:
             first, second = sorted(mentions[number][2] for number in numbers)
@@ -63,7 +63,7 @@ def labelled_pairs(path: Path) -> Counter[Pair]:
 
 
 def read_pairs(corpus: biorel.Corpus) -> Iterator[Pair]:
-    """The same of what biorel reads."""
+    """The same for the corpus that biorel reads."""
     for split in corpus.splits:
         for row in corpus.instances(split).query("label != 'none'").itertuples():
             first, second = sorted((str(row.entity1), str(row.entity2)))
@@ -104,8 +104,8 @@ def test_biored_and_bc5cdr(corpora: Path, file: str, pairs: int) -> None:
     assert compare(corpora / file).total() == pairs
 
 
-def test_bc5cdr_in_xml_is_what_it_is_in_text(corpora: Path) -> None:
-    """Its passages start where escaped characters are counted, and one annotation is off by one."""
+def test_bc5cdr_is_the_same_in_xml_and_text(corpora: Path) -> None:
+    """Offsets of passages in the XML count escaped characters, and one annotation is off by one."""
     path = corpora / "bc5cdr" / "CDR_DevelopmentSet.BioC.xml"
     with pytest.raises(biorel.CorpusError, match="document 6415512: annotation .* `atypical absence seizures`"):
         biorel.load_corpus("bioc", path)
@@ -121,11 +121,11 @@ def test_bc5cdr_in_xml_is_what_it_is_in_text(corpora: Path) -> None:
     expected = Counter(pair for pair in read_pairs(text) if pair[0] != "6415512")
     found = Counter(read_pairs(xml))
     assert not expected - found
-    # The XML lists the parts of composite mentions too: `hemorrhagic` and `cystitis` beside `hemorrhagic cystitis`.
+    # The XML also lists the parts of composite mentions, such as `hemorrhagic` of `hemorrhagic cystitis`.
     assert (found - expected).total() == 92
 
 
-def test_what_cannot_be_read_stops_or_is_listed(tmp_path: Path) -> None:
+def test_unreadable_documents_are_errors_or_findings(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("These files are described elsewhere.\n")
     (tmp_path / "a.txt").write_text((DATA / "concepts.pubtator").read_text(encoding="utf-8"))
     corpus = biorel.load_corpus("pubtator", tmp_path)

@@ -1,7 +1,7 @@
-"""On an NVIDIA GPU: the results of the CPU, the same bits each time, models that move between devices.
+"""On an NVIDIA GPU: results as on the CPU, reproducible bits, models that move between devices.
 
-Skipped where there is no GPU, or biorel's CUDA part is not installed; the summary says how many. The operations one by
-one are `tests/gpu.rs`; the kernels on the CPU are `tests/cuda/`.
+Skipped without a GPU or without biorel's CUDA part; the summary has the number. `tests/gpu.rs` tests single operations,
+`tests/cuda/` the kernels on the CPU.
 """
 
 from __future__ import annotations
@@ -33,16 +33,14 @@ def test_the_device_is_listed_and_chosen(ddi: biorel.Corpus, encoder: biorel.Enc
     assert (run.settings["device"], run.settings["precision"]) == ("cuda:0", "bf16")
 
 
-def test_a_gpu_that_is_not_there_is_an_error(encoder: biorel.Encoder) -> None:
+def test_a_missing_gpu_is_an_error(encoder: biorel.Encoder) -> None:
     with pytest.raises(biorel.DeviceError, match="cuda:99: there is no such device, only cuda:0"):
         encoder.encode(TEXTS, device="cuda:99")
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("f32", 2e-5), ("bf16", 4e-2)])
 @pytest.mark.parametrize("name", ["tiny", "minilm"])
-def test_hidden_states_are_those_of_the_cpu(
-    encoder: biorel.Encoder, name: str, precision: str, tolerance: float
-) -> None:
+def test_hidden_states_match_the_cpu(encoder: biorel.Encoder, name: str, precision: str, tolerance: float) -> None:
     loaded = encoder if name == "tiny" else biorel.load_encoder("minilm")
     expected = loaded.encode(TEXTS, device="cpu", precision="f32")
     for ours, theirs in zip(loaded.encode(TEXTS, device="cuda", precision=precision), expected, strict=True):
@@ -51,7 +49,7 @@ def test_hidden_states_are_those_of_the_cpu(
 
 
 @pytest.mark.parametrize("head", get_args(Head))
-def test_ten_steps_take_the_way_of_the_cpu(ddi: biorel.Corpus, encoder: biorel.Encoder, head: Head) -> None:
+def test_ten_steps_match_the_cpu(ddi: biorel.Corpus, encoder: biorel.Encoder, head: Head) -> None:
     cpu, gpu = (short(ddi, encoder, head=head, device=device) for device in ("cpu", "cuda"))
     np.testing.assert_allclose(gpu.history["loss"], cpu.history["loss"], rtol=2e-4)
     np.testing.assert_allclose(gpu.history["gradient_norm"], cpu.history["gradient_norm"], rtol=2e-3)
@@ -60,7 +58,7 @@ def test_ten_steps_take_the_way_of_the_cpu(ddi: biorel.Corpus, encoder: biorel.E
     np.testing.assert_allclose(gpu.predictions("test")[columns], cpu.predictions("test")[columns], atol=2e-3)
 
 
-def test_ten_steps_in_bf16_stay_near(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+def test_ten_steps_in_bf16_stay_close(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
     cpu, gpu = short(ddi, encoder, device="cpu"), short(ddi, encoder, device="cuda", precision="bf16")
     np.testing.assert_allclose(gpu.history["loss"], cpu.history["loss"], rtol=5e-2)
 
@@ -93,26 +91,28 @@ def test_a_stopped_run_resumes_to_the_same_bits(ddi: biorel.Corpus, encoder: bio
             if row["step"] == 4:
                 raise KeyboardInterrupt
 
-    whole = short(ddi, encoder, device="cuda", head="lstm")
+    uninterrupted = short(ddi, encoder, device="cuda", head="lstm")
     state = tmp_path / "run.state"
     with pytest.raises(biorel.TrainingInterrupted):
         short(ddi, encoder, device="cuda", head="lstm", checkpoint=state, callbacks=[Stop()])
     resumed = short(ddi, encoder, device="cuda", head="lstm", checkpoint=state)
-    pd.testing.assert_frame_equal(resumed.history.drop(columns="seconds"), whole.history.drop(columns="seconds"))
-    pd.testing.assert_frame_equal(resumed.predictions("test"), whole.predictions("test"))
+    pd.testing.assert_frame_equal(
+        resumed.history.drop(columns="seconds"), uninterrupted.history.drop(columns="seconds")
+    )
+    pd.testing.assert_frame_equal(resumed.predictions("test"), uninterrupted.predictions("test"))
 
 
 @pytest.mark.parametrize("jobs", [2, 3])
-def test_trials_at_once_give_the_bits_of_one_after_the_other(
+def test_concurrent_trials_give_the_same_bits_as_sequential_ones(
     ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path, jobs: int
 ) -> None:
-    def compared(at_once: int) -> pd.DataFrame:
+    def compared(concurrent: int) -> pd.DataFrame:
         comparison = biorel.compare(
             ddi,
-            directory=tmp_path / f"jobs-{at_once}",
+            directory=tmp_path / f"jobs-{concurrent}",
             heads=["cls", "attention", "lstm"],
             encoders=[encoder],
-            jobs=at_once,
+            jobs=concurrent,
             device="cuda",
             max_length=96,
             max_steps=10,
@@ -123,7 +123,7 @@ def test_trials_at_once_give_the_bits_of_one_after_the_other(
     pd.testing.assert_frame_equal(compared(jobs), compared(1))
 
 
-def test_what_explains_runs_there_too(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
+def test_explanations_run_on_the_gpu(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
     run = short(ddi, encoder, device="cuda")
     weights = run.attention("test", kind="gradient")
     assert np.isfinite(weights["weight"]).all()

@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom, with trainings of two steps; what is committed shows no error and no path."""
+"""Every notebook runs from top to bottom, with two steps per training; committed outputs have no errors or paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Corpora, encoders and models sent to other processes."""
+"""Pickles of corpora, encoders and models."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def test_a_corpus_is_pickled_completely(ddi: biorel.Corpus) -> None:
     pd.testing.assert_frame_equal(again.findings(), ddi.findings())
 
 
-def test_folds_that_a_corpus_states_arrive() -> None:
+def test_given_folds_are_pickled() -> None:
     corpus = biorel.load_sample("aimed")
     again = pickle.loads(pickle.dumps(corpus))
     assert again._core.given_folds == corpus._core.given_folds
     assert again.fold(1)._core.hash == corpus.fold(1)._core.hash
 
 
-def test_an_encoder_arrives_with_the_same_weights(encoder: biorel.Encoder) -> None:
+def test_an_encoder_is_pickled_with_its_weights(encoder: biorel.Encoder) -> None:
     again = pickle.loads(pickle.dumps(encoder))
     assert again._core.hash == encoder._core.hash
     assert (again.name, again.casing, again.config) == (encoder.name, encoder.casing, encoder.config)
     assert again.tokenize("acetyltransferase")["id"].tolist() == encoder.tokenize("acetyltransferase")["id"].tolist()
 
 
-def test_a_model_predicts_the_same_elsewhere(run: biorel.Run, ddi: biorel.Corpus) -> None:
+def test_a_pickled_model_predicts_the_same(run: biorel.Run, ddi: biorel.Corpus) -> None:
     model = run.model
     expected = model.predictions(ddi)
     again = pickle.loads(pickle.dumps(model))
@@ -53,7 +53,7 @@ def test_a_saved_model_is_the_same_model(run: biorel.Run, tmp_path: Path) -> Non
     assert biorel.load(tmp_path / "model").hash == run.model.hash
 
 
-def test_an_error_arrives_with_its_fields() -> None:
+def test_an_error_is_pickled_with_its_fields() -> None:
     error = pickle.loads(pickle.dumps(biorel.ConfigError("threads: 0 is out of range", "threads")))
     assert (type(error), str(error), error.field) == (biorel.ConfigError, "threads: 0 is out of range", "threads")
 
@@ -70,6 +70,6 @@ def test_a_corrupt_corpus_is_refused(ddi: biorel.Corpus) -> None:
     content = ddi._core.to_bytes()
     with pytest.raises(biorel.CorpusError, match="was not written by this version"):
         biorel._biorel.Corpus.from_bytes(content[:-10])
-    # Content that no reader would let through is not let through here.
+    # The content is checked as the readers check it.
     with pytest.raises(biorel.CorpusError, match="outside of the text"):
         biorel._biorel.Corpus.from_bytes(content.replace(b'"end":', b'"end":9'))

@@ -70,13 +70,13 @@ def test_a_heat_map_as_a_file(weights: pd.DataFrame, tmp_path: Path) -> None:
     assert biorel.heatmap(weights, 5).plot(ax=axes) is axes
 
 
-def test_an_instance_that_is_not_there(weights: pd.DataFrame) -> None:
+def test_an_unknown_instance(weights: pd.DataFrame) -> None:
     for wrong in ("nobody", 10_000):
         with pytest.raises(biorel.ConfigError, match="is not in the table of 142 pairs, such as DDI"):
             biorel.heatmap(weights, wrong)
 
 
-def test_bars_are_the_tables_values(weights: pd.DataFrame) -> None:
+def test_bars_show_the_values_of_the_table(weights: pd.DataFrame) -> None:
     top = biorel.top_stems(weights, 5, samples=100)
     axes = biorel.plot_stems(top)
     np.testing.assert_allclose([bar.get_width() for bar in axes.patches], top["weight"])
@@ -86,12 +86,12 @@ def test_bars_are_the_tables_values(weights: pd.DataFrame) -> None:
     widths = [bar.get_width() for bar in given.patches]
     np.testing.assert_allclose(widths, [*both["positive_relative"], *both["negative_relative"]])
     assert given.get_xlabel() == "mean attention, relative to uniform"
-    beside = biorel.plot_stems(biorel.compare_stems(weights, baseline=weights, samples=100).head(4))
-    crosses = [line.get_xdata() for line in beside.get_lines() if line.get_marker() == "x"]
+    with_baseline = biorel.plot_stems(biorel.compare_stems(weights, baseline=weights, samples=100).head(4))
+    crosses = [line.get_xdata() for line in with_baseline.get_lines() if line.get_marker() == "x"]
     np.testing.assert_allclose(np.concatenate(crosses), widths)  # here the model is its own baseline
     stars = [label.get_text().endswith(" *") for label in given.get_yticklabels()]
     assert stars == (both["q"] < 0.05).tolist()
-    # The legend stands above the bars, not on them.
+    # The legend is above the bars.
     figure: Any = given.figure
     figure.canvas.draw()
     assert given.get_legend().get_window_extent().y0 >= given.get_window_extent().y1 - 1

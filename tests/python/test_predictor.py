@@ -1,4 +1,4 @@
-"""Prediction as a function of batches: documents as rows, in pandas, Arrow and Parquet."""
+"""Prediction of batches: documents as rows, in pandas, Arrow and Parquet."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rows_of(pairs: list[tuple[str, Any, Any]]) -> pd.DataFrame:
     return pd.DataFrame(pairs, columns=["document", "text", "entities"])
 
 
-def test_documents_become_rows_and_documents_again(documents: list[biorel.Document], tmp_path: Path) -> None:
+def test_documents_survive_a_round_trip_through_rows(documents: list[biorel.Document], tmp_path: Path) -> None:
     rows = biorel.documents_to_rows(documents)
     assert biorel.documents_from_rows(rows) == documents
     rows.to_parquet(tmp_path / "rows.parquet")

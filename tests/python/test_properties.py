@@ -1,4 +1,4 @@
-"""What must hold of any text, any corpus and any decisions: offsets, words, folds, scores."""
+"""Properties for any text, corpus and predictions: offsets, words, folds, scores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sklearn.metrics import precision_recall_fscore_support
 few = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
-# Any character but surrogates, which are none; often the ones that a tokenizer treats in a way of its own.
+# Any character except surrogates; often those that tokenizers treat specially.
 TEXT = st.text(
     st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("aé\u0301ß中@$[]-. \u200b\n")), max_size=60
 )
@@ -34,7 +34,7 @@ def sentences(draw: Any) -> dict[str, Any]:
 
 @few
 @given(batch=st.lists(sentences(), max_size=5))
-def test_every_pair_comes_back_with_its_offsets(run: biorel.Run, batch: list[dict[str, Any]]) -> None:
+def test_every_pair_keeps_its_offsets(run: biorel.Run, batch: list[dict[str, Any]]) -> None:
     table = run.model.predict(batch)
     assert len(table) == sum(len(s["entities"]) * (len(s["entities"]) - 1) // 2 for s in batch)
     for row in table.itertuples():
@@ -48,7 +48,7 @@ def test_every_pair_comes_back_with_its_offsets(run: biorel.Run, batch: list[dic
 
 @few
 @given(text=TEXT)
-def test_pieces_stand_in_the_text_in_order(encoder: biorel.Encoder, text: str) -> None:
+def test_pieces_are_in_text_order(encoder: biorel.Encoder, text: str) -> None:
     table = encoder.tokenize(text)
     assert ((table["start"] <= table["end"]) & (table["end"] <= len(text))).all()
     assert table["end"].is_monotonic_increasing
@@ -77,7 +77,7 @@ def test_folds_test_every_instance_once(folds: int, seed: int, by: Any) -> None:
 
 @few
 @given(decisions=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=40))
-def test_scores_are_scikit_learns(ddi: biorel.Corpus, decisions: list[tuple[int, int]]) -> None:
+def test_scores_match_scikit_learn(ddi: biorel.Corpus, decisions: list[tuple[int, int]]) -> None:
     labels = ddi.labels
     table = pd.DataFrame([(labels[g], labels[p]) for g, p in decisions], columns=["gold", "predicted"])
     scores = score_predictions(table, ddi, "test", lost=[0] * len(labels)).set_index("class")
@@ -88,6 +88,6 @@ def test_scores_are_scikit_learns(ddi: biorel.Corpus, decisions: list[tuple[int,
     found = scores.loc["micro", ["precision", "recall", "f1"]].astype(float).fillna(0)
     np.testing.assert_allclose(found, wanted[:3], atol=1e-12)
     each = precision_recall_fscore_support(table["gold"], table["predicted"], labels=labels, zero_division=0)
-    for at, label in enumerate(labels):
-        assert scores.loc[label, "support"] == each[3][at]
-        assert float(scores.loc[label, "f1"]) == pytest.approx(each[2][at], abs=1e-12)
+    for index, label in enumerate(labels):
+        assert scores.loc[label, "support"] == each[3][index]
+        assert float(scores.loc[label, "f1"]) == pytest.approx(each[2][index], abs=1e-12)

@@ -1,4 +1,4 @@
-"""Scores equal scikit-learn's, and count what was lost."""
+"""Scores equal those of scikit-learn, and count lost positives."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ def test_a_dropped_positive_is_a_miss(ddi: biorel.Corpus) -> None:
     assert scores.protocol.endswith("2 pairs and 1 gold positives lost before, counted as misses")
 
 
-def test_a_part_of_the_table_is_a_plain_frame(run: biorel.Run) -> None:
+def test_a_part_of_the_scores_is_a_plain_frame(run: biorel.Run) -> None:
     assert type(run.scores[["class", "f1"]]) is pd.DataFrame
     assert type(run.scores.round(2)) is pd.DataFrame

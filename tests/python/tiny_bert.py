@@ -1,4 +1,4 @@
-"""A tiny BERT with random weights, made here, so that most tests take milliseconds and need no download."""
+"""A tiny BERT with random weights, with which most tests take milliseconds and need no download."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LAYERS, HIDDEN, HEADS, INNER, POSITIONS = 2, 32, 2, 64, 96
 
 
 def vocabulary() -> list[str]:
-    """Pieces that spell every text of the sample: its frequent words, and single characters."""
+    """Word pieces for every text of the sample: its words and all single characters."""
     texts = []
     for name in ("ddi", "aimed", "chemprot"):
         corpus = biorel.load_sample(name)
@@ -69,7 +69,7 @@ def tensors(
 
 
 def write_safetensors(path: Path, weights: dict[str, np.ndarray]) -> None:
-    """The format is a length, a JSON header and the bytes; writing it here needs no package."""
+    """Write a length, a JSON header and the bytes, which is the whole format; no package is needed."""
     header, offset = {}, 0
     for name, values in weights.items():
         header[name] = {"dtype": "F32", "shape": list(values.shape), "data_offsets": [offset, offset + values.nbytes]}
