@@ -1,4 +1,4 @@
-"""What the examples in the docstrings can use: `biorel`, a small `run`, its `model`, and a `folder` to write to."""
+"""Names for the examples in docstrings: `biorel`, a small `run`, its `model`, and a `folder` to write to."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import biorel
 import pandas as pd
 import pytest
 
-os.environ["MPLBACKEND"] = "agg"  # pictures are drawn, and no window opens
+os.environ["MPLBACKEND"] = "agg"  # draw without opening a window
 
 
 @pytest.fixture(scope="session")
 def short_run() -> biorel.Run:
-    """Two steps of MiniLM on the sample: untrained, but with everything that a run has."""
+    """Two steps of MiniLM on the sample."""
     return biorel.finetune(biorel.load_sample("ddi"), "minilm", max_steps=2, progress=False)
 
 

@@ -1,14 +1,16 @@
-"""What all benchmarks record: the machine, the commit, and the JSON lines that both training programs write.
+"""Shared by the benchmarks: the machine, the commit, and the options and log of both training programs.
 
-README.md has the format of the lines.
+README.md has the format of the log.
 """
 
+import argparse
 import json
 import os
 import platform
 import resource
 import statistics
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ def cpu_name() -> str:
 
 
 def cpu_features() -> list[str]:
-    """Of the instruction sets that decide the speed of matrix products, those that this CPU has."""
+    """The instruction sets of this CPU that affect the speed of matrix products."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text().split())
     except OSError:
@@ -36,13 +38,13 @@ def load_average() -> list[float]:
 
 
 def commit() -> str:
-    """The checkout's commit, with a `+` where files differ from it."""
+    """The commit of the checkout, with a `+` if files were changed."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 class RunLog:
-    """One log file, or standard output; a record is written when it is given."""
+    """A log file, or standard output; records are written immediately."""
 
     def __init__(self, path: Path | None):
         self.path = path
@@ -58,7 +60,7 @@ class RunLog:
                 print(line, file=file)
 
     def header(self, program: str, script: str, versions: dict, settings: dict, data: dict, encoder: str) -> None:
-        """`settings` are the script's options; those that are paths must be left out."""
+        """`settings` are the options of the script, except for paths."""
         command = ["python", f"benchmarks/speed/{script}"]
         for name, value in settings.items():
             if value is None or value is False:
@@ -95,7 +97,7 @@ class RunLog:
         )
 
     def end(self, steps: int, sentences: int, seconds: float, scores: dict | None) -> None:
-        """Totals of the training; `scores` as `binary_scores` gives them, or None for a run that was cut short."""
+        """Totals of the training; `scores` are from `binary_scores`, or None for a shortened run."""
         record = {
             "event": "end",
             "steps": steps,
@@ -118,3 +120,31 @@ def binary_scores(gold: list[int], predicted: list[int]) -> dict:
     f1 = 2 * tp / (2 * tp + fp + fn) if tp else 0.0
     scores = {"precision": round(precision, 4), "recall": round(recall, 4), "f1": round(f1, 4)}
     return scores | {"tp": tp, "fp": fp, "fn": fn, "pairs": len(pairs), "positives": tp + fn}
+
+
+def training_parser(description: str | None) -> argparse.ArgumentParser:
+    """The options that both training programs have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpus", type=Path, help="aimed_pairs.tsv; default: $BIOREL_CORPORA/aimed/aimed_pairs.tsv")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--fold", type=int, default=0, help="the fold to hold out")
+    parser.add_argument("--lr", type=float, default=5e-5)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--max-length", type=int, default=128)
+    parser.add_argument("--max-steps", type=int, help="stop after so many steps, without scores")
+    parser.add_argument(
+        "--gradient-checkpointing", action="store_true", help="compute activations twice to save memory"
+    )
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--log", type=Path, help="JSON lines; default: standard output")
+    return parser
+
+
+def aimed_table(options: argparse.Namespace) -> Path:
+    """The path of AIMed's table of pairs."""
+    if options.corpus is not None:
+        return options.corpus
+    if "BIOREL_CORPORA" not in os.environ:
+        sys.exit("Give --corpus or set BIOREL_CORPORA")
+    return Path(os.environ["BIOREL_CORPORA"]) / "aimed" / "aimed_pairs.tsv"

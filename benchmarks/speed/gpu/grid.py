@@ -28,7 +28,7 @@ FILES = {"aimed": "aimed/aimed_pairs.tsv", "ddi": "ddi/DDICorpus-2013.zip", "che
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--directory", type=Path, required=True, help="of the experiment")
+    parser.add_argument("--directory", type=Path, required=True, help="the run directory")
     parser.add_argument("--output", type=Path, required=True, help="folder for the two tables")
     parser.add_argument("--jobs", type=int, default=1, help="concurrent trials")
     parser.add_argument("--encoder", default="minilm")
@@ -40,8 +40,8 @@ def main() -> None:
     parser.add_argument(
         "--folds", type=int, help="number of folds of AIMed by document, instead of its ten published ones"
     )
-    parser.add_argument("--max-steps", type=int, help="of each training; without, the paper's epochs")
-    parser.add_argument("--sample", action="store_true", help="the synthetic sample in place of the corpora")
+    parser.add_argument("--max-steps", type=int, help="steps per training; default: the epochs of the paper")
+    parser.add_argument("--sample", action="store_true", help="the synthetic sample instead of the corpora")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {"device": options.device, "precision": options.precision}

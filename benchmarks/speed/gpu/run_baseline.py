@@ -1,4 +1,4 @@
-"""One setting of the PyTorch baseline on a GPU, in a process of its own: prints one line of JSON. side_by_side.py calls it.
+"""One setting of the PyTorch baseline on a GPU, in its own process: prints one line of JSON. side_by_side.py calls it.
 
     BIOREL_CORPORA=... python benchmarks/speed/gpu/run_baseline.py train --encoder DIR --precision autocast --padding max
 
@@ -45,7 +45,7 @@ def load(options: argparse.Namespace) -> tuple[nn.Module, Encoded]:
         model = model.to(torch.bfloat16)
     if options.compile != "no":
         mode = None if options.compile == "default" else options.compile
-        # Every length is a shape of its own unless all are padded to one.
+        # Every length is a separate shape unless all are padded to one.
         model.compile(mode=mode, dynamic=options.padding != "max")
     pairs = read_pairs(Path(os.environ["BIOREL_CORPORA"]) / "aimed" / "aimed_pairs.tsv")
     tokenizer = tokenizers.Tokenizer.from_file(str(options.encoder / "tokenizer.json"))
@@ -64,7 +64,7 @@ def train(options: argparse.Namespace) -> dict[str, float]:
     batches: list[list[int]] = []
     while len(batches) < options.warmup + options.steps:
         batches += epoch_batches(data, 32, options.padding == "grouped", order)
-    if options.padding == "grouped":  # a block starts with its longest: take steps from all over the epoch
+    if options.padding == "grouped":  # a block starts with its longest batch: take steps from the whole epoch
         chosen = torch.randperm(len(batches), generator=order).tolist()
         batches = [batches[i] for i in chosen]
     batches = batches[: options.warmup + options.steps]
@@ -98,7 +98,7 @@ def train(options: argparse.Namespace) -> dict[str, float]:
 
 
 def predict(options: argparse.Namespace) -> dict[str, float]:
-    """Classes of all sentences, sorted by length in batches of 64; the texts are word pieces already."""
+    """Classes of all sentences, sorted by length in batches of 64; the texts are already word pieces."""
     model, data = load(options)
     model.eval()
     order = sorted(range(len(data)), key=lambda i: len(data.ids[i]))
@@ -118,7 +118,7 @@ def predict(options: argparse.Namespace) -> dict[str, float]:
 
 
 def peak() -> dict[str, float]:
-    """TFLOP/s of one large bf16 product: what the shares refer to."""
+    """TFLOP/s of one large bf16 product, the reference of the shares."""
     a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     for _ in range(10):
         a @ b
@@ -131,7 +131,7 @@ def peak() -> dict[str, float]:
 
 
 def write_bert_base(folder: Path, tokenizer: Path) -> dict[str, float]:
-    """A BERT-base of random weights: its speed is that of the real one, which cannot be shipped."""
+    """A BERT-base with random weights, which is as fast as the real one."""
     import shutil
 
     from transformers import BertConfig, BertModel

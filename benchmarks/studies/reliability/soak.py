@@ -39,7 +39,7 @@ def resident() -> float:
 
 
 class Soak:
-    """The repeated tasks, each with new random numbers."""
+    """The tasks to repeat, each time with new random numbers."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
