@@ -136,8 +136,8 @@ def logged_offline(file: Path) -> tuple[list[dict[str, Any]], dict[str, Any], in
 
     data, position, parts = file.read_bytes(), 7, b""  # the header has 7 bytes
     rows, config, code = [], {}, -1
-    # The log format of LevelDB: blocks of 32 KiB; a fragment of a record has a checksum (4 bytes), its length (2) and its
-    # type (1 byte): full (1), first (2), middle (3) or last (4).
+    # The log format of LevelDB: blocks of 32 KiB; a fragment of a record has a checksum (4 bytes), its length (2 bytes)
+    # and its type (1 byte): full (1), first (2), middle (3) or last (4).
     while position < len(data):
         if 32768 - position % 32768 < 7:
             position += 32768 - position % 32768
