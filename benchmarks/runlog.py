@@ -112,7 +112,7 @@ class RunLog:
 
 
 def binary_scores(gold: list[int], predicted: list[int]) -> dict:
-    """P / R / F1 of class 1, with the counts behind them."""
+    """P / R / F1 of class 1, with the counts that they are computed from."""
     pairs = list(zip(gold, predicted, strict=True))
     tp, fp, fn = pairs.count((1, 1)), pairs.count((0, 1)), pairs.count((1, 0))
     precision = tp / (tp + fp) if tp + fp else 0.0

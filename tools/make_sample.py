@@ -112,14 +112,14 @@ DDI = [
     "{A} and {B} are both <excreted by the kidney|taken once daily|available as tablets>|",
     "Unlike {A}, {B} is <given once daily|stored at room temperature|well tolerated>|",
     "{A} was compared with {B} in 60 <volunteers|outpatients>|",
-    # Several pairs in one sentence: only the syntax tells them apart.
+    # Several pairs in one sentence: only the syntax distinguishes them.
     f"{{A}}, but not {{B}}, {CHANGES} the {PK} of {{C}}|AC=mechanism",
     f"{{A}} {CHANGES} the {PK} of {{B}} and {{C}}|AB=mechanism AC=mechanism",
     f"{{A}} potentiates the {ACTION} effect of {{B}}, whereas {{C}} does not|AB=effect",
     "{A} should not be combined with {B} or {C}|AB=advise AC=advise",
     "Drugs that interact with {A} include {B} and {C}|AB=int AC=int",
     f"{{A}} was started after {{B}} had {CHANGED} the {PK} of {{C}}|BC=mechanism",
-    # A discontinuous mention beside a continuous one.
+    # A discontinuous mention next to a continuous one.
     "{C} should not be used with {A:peripheral} or {B:central} {AB:velorin blockers}|AC=advise BC=advise",
 ]
 
@@ -211,7 +211,7 @@ def choose(template: str, dice: Dice) -> tuple[str, list[str]]:
 
 
 def render(template: str, names: dict[str, str], dice: Dice) -> Sample:
-    """Fill a template in and record where each mention stands."""
+    """Fill in a template and record the position of each mention."""
     body, _, gold = template.rpartition("|")
     body, chosen = choose(body, dice)
     opening = choose(dice.pick(OPENINGS), dice)[0]
@@ -274,7 +274,7 @@ def merge(segments: list[tuple[int, int]], text: str) -> list[tuple[int, int]]:
     return merged
 
 
-def said(sample: Sample, mention: Mention) -> str:
+def surface(sample: Sample, mention: Mention) -> str:
     """A mention's text, segments joined by a space."""
     return " ".join(sample.text[start:end] for start, end in mention.segments)
 
@@ -313,7 +313,7 @@ def ddi_document(number: int, templates: list[str], dice: Dice) -> str:
         lines.append(f"    <sentence id={quoteattr(sentence)} text={quoteattr(sample.text)}>")
         for e, mention in enumerate(sample.mentions):
             offsets = ";".join(f"{start}-{end - 1}" for start, end in mention.segments)
-            text = said(sample, mention)
+            text = surface(sample, mention)
             kind = "group" if text.endswith("s") and " " in text else "drug"
             lines.append(f'        <entity id="{sentence}.e{e}" charOffset="{offsets}"')
             lines.append(f'            type="{kind}" text={quoteattr(text)}/>')
@@ -345,7 +345,7 @@ def ppi_file(part: str, first: int, documents: list[list[str]], dice: Dice) -> s
             lines.append(f'    <sentence charOffset="{where}" id="{sentence}" seqId="s{index}" text={text}>')
             for e, mention in enumerate(sample.mentions):
                 offsets = ",".join(f"{start}-{end}" for start, end in mention.segments)
-                text = quoteattr(said(sample, mention))
+                text = quoteattr(surface(sample, mention))
                 ident = f"{sentence}.e{e}"
                 lines.append(
                     f'      <entity charOffset="{offsets}" id="{ident}" seqId="e{e}" text={text} type="protein"/>'
@@ -383,7 +383,7 @@ def chemprot_tables(first: int, documents: list[list[str]], dice: Dice) -> dict[
                 index[mention.key] = len(rows)
                 rows.append((kind, base + start, base + end, sample.text[start:end]))
             for pair, label in sample.labels.items():
-                one, two = sorted(pair)  # A and C are chemicals, and stand before B and D in the template's own order
+                one, two = sorted(pair)  # A and C are chemicals; they come before B and D in the template's own order
                 gold.append((label, index[one], index[two]))
             abstract += sample.text
         # As in the original: all chemicals of a document are numbered before its genes.

@@ -229,7 +229,7 @@ def main() -> None:
         if options.speed:
             batches = representative(batches, train, options.speed)
         for batch in batches:
-            began = time.perf_counter()
+            start = time.perf_counter()
             loss_sum = 0.0
             for part in parts(batch, train, options.micro_batches):
                 ids, mask, labels = train.pad(part, length)
@@ -242,7 +242,7 @@ def main() -> None:
             optimizer.step()
             schedule.step()
             optimizer.zero_grad(set_to_none=True)
-            durations.append(time.perf_counter() - began)
+            durations.append(time.perf_counter() - start)
             losses.append(loss_sum)
             step += 1
             sentences += len(batch) if step > warm_up else 0
@@ -254,8 +254,8 @@ def main() -> None:
         log.epoch(epoch, losses, durations)
         if step == options.max_steps or options.speed:
             break
-    whole = options.max_steps is None and options.speed is None
-    log.end(step, sentences, seconds, evaluate(model, test, autocast) if whole else None)
+    complete = options.max_steps is None and options.speed is None
+    log.end(step, sentences, seconds, evaluate(model, test, autocast) if complete else None)
 
 
 if __name__ == "__main__":

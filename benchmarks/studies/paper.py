@@ -65,8 +65,8 @@ def note_start(options: argparse.Namespace) -> None:
     for name in options.corpora:
         trials = options.directory / "runs" / name / "trials.jsonl"
         count = len(trials.read_text().splitlines()) if trials.exists() else 0
-        states = [path.stem for path in options.directory.glob(f"runs/{name}/states/*.state")]
-        found.append(f"{name} {count} trials" + "".join(f" and the state of {state}" for state in states))
+        checkpoints = [path.stem for path in options.directory.glob(f"runs/{name}/checkpoints/*.checkpoint")]
+        found.append(f"{name} {count} trials" + "".join(f" and the checkpoint of {trial}" for trial in checkpoints))
     machine = f"{cpu_name()}, {os.cpu_count()} cores ({', '.join(cpu_features())})"
     command = f"{' '.join(options.items)}, seeds {options.seeds}, {options.precision}, threads {options.threads}"
     command += f", jobs {options.jobs or 1}, AIMed's folds: {options.folds}"

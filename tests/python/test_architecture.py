@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 TOP = Path(__file__).parents[2] / "python" / "biorel"
-# From the bottom up. A package imports from those before it and from itself; modules in one row do not know each other.
+# From the bottom up. A package imports from those before it and from itself, but not from its own row.
 ORDER = [
     ["_biorel", "errors", "_types"],
     ["_extension", "_files", "_pickling", "_tables"],

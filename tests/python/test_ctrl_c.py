@@ -128,15 +128,15 @@ def timed(work: Callable[[], object]) -> float:
 def test_training(ddi: biorel.Corpus, encoder: biorel.Encoder, interruptions: Interruptions, tmp_path: Path) -> None:
     def work(name: str) -> None:
         settings: dict[str, Any] = {"max_length": 96, "max_steps": 60, "seed": 3, "progress": False}
-        run = biorel.finetune(ddi, encoder, checkpoint=tmp_path / name / "state", save_steps=2, **settings)
+        run = biorel.finetune(ddi, encoder, checkpoint=tmp_path / name / "checkpoint", save_steps=2, **settings)
         run.model.save(tmp_path / name / "model")
 
-    for name in ("undisturbed", "stopped"):
+    for name in ("uninterrupted", "stopped"):
         (tmp_path / name).mkdir()
-    seconds = timed(lambda: work("undisturbed"))
+    seconds = timed(lambda: work("uninterrupted"))
     interrupt_until_done(interruptions, lambda: work("stopped"), seconds, tmp_path / "stopped")
-    assert content(tmp_path / "stopped" / "model") == content(tmp_path / "undisturbed" / "model")
-    assert {path.name for path in (tmp_path / "stopped").iterdir()} == {"state", "model"}
+    assert content(tmp_path / "stopped" / "model") == content(tmp_path / "uninterrupted" / "model")
+    assert {path.name for path in (tmp_path / "stopped").iterdir()} == {"checkpoint", "model"}
 
 
 def test_comparison(ddi: biorel.Corpus, encoder: biorel.Encoder, interruptions: Interruptions, tmp_path: Path) -> None:
@@ -146,10 +146,10 @@ def test_comparison(ddi: biorel.Corpus, encoder: biorel.Encoder, interruptions: 
         return biorel.compare(ddi, directory=tmp_path / name, encoders=[encoder], **settings).results
 
     wanted: list[pd.DataFrame] = []
-    seconds = timed(lambda: wanted.append(work("undisturbed")))
+    seconds = timed(lambda: wanted.append(work("uninterrupted")))
     interrupt_until_done(interruptions, lambda: work("stopped"), seconds, tmp_path / "stopped")
     pd.testing.assert_frame_equal(work("stopped"), wanted[0])
-    assert content(tmp_path / "stopped" / "predictions") == content(tmp_path / "undisturbed" / "predictions")
+    assert content(tmp_path / "stopped" / "predictions") == content(tmp_path / "uninterrupted" / "predictions")
 
 
 def sentences(corpus: biorel.Corpus, count: int) -> list[dict[str, Any]]:
@@ -178,9 +178,9 @@ def test_prediction_of_documents(
             run.model, tmp_path / "all.txt", output, format=format, part_documents=3, progress=False
         )
 
-    seconds = timed(lambda: work("undisturbed"))
+    seconds = timed(lambda: work("uninterrupted"))
     interrupt_until_done(interruptions, lambda: work("stopped"), seconds, tmp_path / "stopped")
-    assert content(tmp_path / "stopped") == content(tmp_path / "undisturbed")
+    assert content(tmp_path / "stopped") == content(tmp_path / "uninterrupted")
 
 
 def test_saving(run: biorel.Run, interruptions: Interruptions, tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ biorel.compare(biorel.load_sample("aimed"), encoders=[sys.argv[1]], seeds=[1, 2]
 
 def test_a_killed_comparison_resumes_to_the_same_results(encoder: biorel.Encoder, tmp_path: Path) -> None:
     delays = random.Random(11)
-    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    killed, uninterrupted = tmp_path / "killed", tmp_path / "uninterrupted"
     settings = {"max_length": 96, "max_steps": 20, "learning_rate": 1e-3, "progress": False}
     grid = {"encoders": [encoder.name], "seeds": [1, 2], "folds": 2}
     kills = 0
@@ -184,7 +184,7 @@ def test_a_killed_comparison_resumes_to_the_same_results(encoder: biorel.Encoder
     assert 1 <= finished() < 8
     corpus = biorel.load_sample("aimed")
     resumed = biorel.compare(corpus, directory=killed, **grid, **settings)
-    expected = biorel.compare(corpus, directory=undisturbed, **grid, **settings)
+    expected = biorel.compare(corpus, directory=uninterrupted, **grid, **settings)
     pd.testing.assert_frame_equal(resumed.trials[SAME], expected.trials[SAME])
     pd.testing.assert_frame_equal(pd.DataFrame(resumed.results), pd.DataFrame(expected.results))
     for head in ("cls", "attention"):
@@ -192,7 +192,7 @@ def test_a_killed_comparison_resumes_to_the_same_results(encoder: biorel.Encoder
     tests = [pd.DataFrame(run.paired("cls", "attention", samples=100)) for run in (resumed, expected)]
     pd.testing.assert_frame_equal(*tests)
     assert tests[0]["n"].iloc[0] == resumed.predictions("cls", seed=1)["document"].nunique()
-    assert not list((killed / "states").iterdir())
+    assert not list((killed / "checkpoints").iterdir())
     assert not list(killed.rglob("*.partial"))
     names = [json.loads(line)["trial"] for line in (killed / "trials.jsonl").read_text().splitlines()]
     assert len(names) == len(set(names)) == 8
@@ -390,7 +390,7 @@ def test_ctrl_c_stops_concurrent_trials_and_keeps_their_checkpoints(tmp_path: Pa
     _, errors = process.communicate(timeout=30)
     assert b"KeyboardInterrupt" in errors
     assert process.returncode != 0
-    assert len(list((directory / "states").glob("*.state"))) == 2
+    assert len(list((directory / "checkpoints").glob("*.checkpoint"))) == 2
     assert not (directory / "trials.jsonl").exists()
 
 
@@ -406,7 +406,7 @@ def test_the_checkpoint_of_a_finished_trial_is_removed(
     }
     biorel.compare(ddi, directory=tmp_path, **grid)
     [line] = (tmp_path / "trials.jsonl").read_text().splitlines()
-    state = RunDirectory(tmp_path, {}).state(json.loads(line)["trial"])
-    state.write_bytes(b"left by a kill just after that line")
+    checkpoint = RunDirectory(tmp_path, {}).checkpoint(json.loads(line)["trial"])
+    checkpoint.write_bytes(b"left by a kill just after that line")
     biorel.compare(ddi, directory=tmp_path, **grid)
-    assert not state.exists()
+    assert not checkpoint.exists()

@@ -196,7 +196,7 @@ def test_a_folder_that_cannot_be_written(run: biorel.Run, ddi: biorel.Corpus, en
     with pytest.raises(OSError, match="/proc/biorel"):
         run.model.save("/proc/biorel/model")
     with pytest.raises(OSError, match="/proc"):
-        biorel.finetune(ddi, encoder, max_length=96, max_steps=1, progress=False, checkpoint="/proc/biorel.state")
+        biorel.finetune(ddi, encoder, max_length=96, max_steps=1, progress=False, checkpoint="/proc/biorel.checkpoint")
     with pytest.raises(OSError, match="/proc"):
         biorel.compare(ddi, directory="/proc/biorel-runs", encoders=[encoder], max_steps=1, progress=False)
 

@@ -92,10 +92,10 @@ def test_a_stopped_run_resumes_to_the_same_bits(ddi: biorel.Corpus, encoder: bio
                 raise KeyboardInterrupt
 
     uninterrupted = short(ddi, encoder, device="cuda", head="lstm")
-    state = tmp_path / "run.state"
+    checkpoint = tmp_path / "run.checkpoint"
     with pytest.raises(biorel.TrainingInterrupted):
-        short(ddi, encoder, device="cuda", head="lstm", checkpoint=state, callbacks=[Stop()])
-    resumed = short(ddi, encoder, device="cuda", head="lstm", checkpoint=state)
+        short(ddi, encoder, device="cuda", head="lstm", checkpoint=checkpoint, callbacks=[Stop()])
+    resumed = short(ddi, encoder, device="cuda", head="lstm", checkpoint=checkpoint)
     pd.testing.assert_frame_equal(
         resumed.history.drop(columns="seconds"), uninterrupted.history.drop(columns="seconds")
     )

@@ -23,22 +23,22 @@ KILLS = 3
 # Resumes from a checkpoint if it exists, and saves the model at the end.
 TRAIN = """
 import sys, biorel
-encoder, state, model = sys.argv[1:]
+encoder, checkpoint, model = sys.argv[1:]
 run = biorel.finetune(
     biorel.load_sample("ddi"), encoder, head="lstm", max_length=96, max_steps=400, seed=3, progress=False,
-    checkpoint=state, save_steps=2,
+    checkpoint=checkpoint, save_steps=2,
 )
 run.model.save(model)
 """
 
 
-def train(encoder: Path, state: Path, model: Path) -> subprocess.Popen[bytes]:
-    return start_python(TRAIN, encoder, state, model)
+def train(encoder: Path, checkpoint: Path, model: Path) -> subprocess.Popen[bytes]:
+    return start_python(TRAIN, encoder, checkpoint, model)
 
 
-def time_written(state: Path) -> int:
+def time_written(checkpoint: Path) -> int:
     """When the checkpoint was last written; 0 if there is none."""
-    return state.stat().st_mtime_ns if state.exists() else 0
+    return checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
 
 
 def digest(model: Path) -> str:
@@ -47,19 +47,19 @@ def digest(model: Path) -> str:
 
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
     encoder = write_encoder(tmp_path / "encoder")
-    undisturbed = train(encoder, tmp_path / "undisturbed.state", tmp_path / "undisturbed")
-    assert undisturbed.wait() == 0
-    state, model = tmp_path / "killed.state", tmp_path / "killed"
+    uninterrupted = train(encoder, tmp_path / "uninterrupted.checkpoint", tmp_path / "uninterrupted")
+    assert uninterrupted.wait() == 0
+    checkpoint, model = tmp_path / "killed.checkpoint", tmp_path / "killed"
     delays = random.Random(5)
     for _ in range(KILLS):
-        before = time_written(state)
-        process = train(encoder, state, model)
+        before = time_written(checkpoint)
+        process = train(encoder, checkpoint, model)
         # After at least one more checkpoint, so that the run progresses.
-        killed = kill_after(lambda: time_written(state) != before, process, delay=delays.uniform(0.0, 0.1))  # noqa: B023
+        killed = kill_after(lambda: time_written(checkpoint) != before, process, delay=delays.uniform(0.0, 0.1))  # noqa: B023
         assert killed, "the run ended before it could be killed: give it more steps"
     assert not model.exists()
-    assert train(encoder, state, model).wait() == 0
-    assert digest(model) == digest(tmp_path / "undisturbed")
+    assert train(encoder, checkpoint, model).wait() == 0
+    assert digest(model) == digest(tmp_path / "uninterrupted")
 
 
 def test_a_full_disk_keeps_the_earlier_model(run: biorel.Run, tmp_path: Path) -> None:

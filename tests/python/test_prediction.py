@@ -267,7 +267,7 @@ def larger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_killed_run_resumes_to_the_same_bytes(model: biorel.RelationModel, larger: Path, tmp_path: Path) -> None:
     saved = tmp_path / "tiny"
     model.save(saved)
-    assert start(saved, larger, tmp_path / "undisturbed").wait() == 0
+    assert start(saved, larger, tmp_path / "uninterrupted").wait() == 0
     output = tmp_path / "killed"
     delays = random.Random(7)
     for _ in range(KILLS):
@@ -280,7 +280,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(model: biorel.RelationModel, lar
     def content(directory: Path) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in (directory / "relations").iterdir()}
 
-    assert content(output) == content(tmp_path / "undisturbed")
+    assert content(output) == content(tmp_path / "uninterrupted")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

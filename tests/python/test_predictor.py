@@ -110,7 +110,7 @@ def test_a_table_of_another_form_is_refused(run: biorel.Run) -> None:
 
 @pytest.mark.parametrize("head", ["cls", "lstm", "attention", "attention-no-cls", "lstm-all-cls", "attention-all-cls"])
 def test_the_bits_do_not_depend_on_the_batch(ddi: biorel.Corpus, encoder: biorel.Encoder, head: Any) -> None:
-    made = biorel.finetune(ddi, encoder, head=head, max_length=96, max_steps=2, learning_rate=1e-3, progress=False)
+    result = biorel.finetune(ddi, encoder, head=head, max_length=96, max_steps=2, learning_rate=1e-3, progress=False)
     sentences = [
         {
             "text": "Testol raises cdol. " * (1 + number % 3),
@@ -118,9 +118,9 @@ def test_the_bits_do_not_depend_on_the_batch(ddi: biorel.Corpus, encoder: biorel
         }
         for number in range(300)
     ]
-    together = made.model.predict(sentences)
+    together = result.model.predict(sentences)
     for size in (1, 7, 64):
-        parts = [made.model.predict(sentences[at : at + size]) for at in range(0, len(sentences), size)]
+        parts = [result.model.predict(sentences[at : at + size]) for at in range(0, len(sentences), size)]
         columns = [name for name in together.columns if name.startswith("p_")]
         apart = pd.concat(parts, ignore_index=True)
         pd.testing.assert_frame_equal(apart[columns], together[columns], check_exact=True)

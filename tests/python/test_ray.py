@@ -127,13 +127,13 @@ def test_scores_are_the_same_after_a_kill(
         else:
             cluster.remove_node(node, allow_graceful=False)
 
-    thread = once_working(node, tmp_path / "remote" / "states", kill)
+    thread = once_working(node, tmp_path / "remote" / "checkpoints", kill)
     remote = biorel.cross_validate(corpus, encoder, directory=tmp_path / "remote", engine="ray", **settings)
     thread.join()
     assert thread.acted, "nothing was killed"  # type: ignore[attr-defined]
     same(remote.predictions, local.predictions)
     same(remote.scores, local.scores)
-    assert not list((tmp_path / "remote" / "states").glob("*.state"))
+    assert not list((tmp_path / "remote" / "checkpoints").glob("*.checkpoint"))
 
 
 @pytest.mark.parametrize("killed", [None, "worker", "node"])

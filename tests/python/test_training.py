@@ -88,9 +88,9 @@ def test_precision_is_stated_and_chosen(ddi: biorel.Corpus, encoder: biorel.Enco
     np.testing.assert_allclose(bf16, f32, atol=0.02)
     assert (bf16 != f32).any()
     # A run does not resume with another precision.
-    short(ddi, encoder, precision="f32", checkpoint=tmp_path / "state")
+    short(ddi, encoder, precision="f32", checkpoint=tmp_path / "checkpoint")
     with pytest.raises(biorel.BiorelError, match="other settings"):
-        short(ddi, encoder, precision="bf16", checkpoint=tmp_path / "state")
+        short(ddi, encoder, precision="bf16", checkpoint=tmp_path / "checkpoint")
     with pytest.raises(biorel.ConfigError, match="precision.*f16"):
         short(ddi, encoder, precision="f16")
     with pytest.raises(biorel.ConfigError, match="precision.*reference"):
@@ -243,21 +243,21 @@ def test_a_stopped_run_resumes_to_the_same_bits(
                 raise KeyboardInterrupt
             return super().update(n)
 
-    state = tmp_path / "state"
-    short(ddi, encoder, max_steps=12).model.save(tmp_path / "undisturbed")
+    checkpoint = tmp_path / "checkpoint"
+    short(ddi, encoder, max_steps=12).model.save(tmp_path / "uninterrupted")
     with monkeypatch.context() as patch:
         patch.setattr(progress, "tqdm", Impatient)
         with pytest.raises(biorel.TrainingInterrupted) as stopped:
-            short(ddi, encoder, max_steps=12, checkpoint=state, save_steps=3, progress=True)
+            short(ddi, encoder, max_steps=12, checkpoint=checkpoint, save_steps=3, progress=True)
     assert stopped.value.run.interrupted
     assert 5 < len(stopped.value.run.history) <= 12
-    run = short(ddi, encoder, max_steps=12, checkpoint=state)
+    run = short(ddi, encoder, max_steps=12, checkpoint=checkpoint)
     assert run.history["step"].tolist() == list(range(1, 13))
     run.model.save(tmp_path / "resumed")
-    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("undisturbed", "resumed")]
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("uninterrupted", "resumed")]
     assert files[0] == files[1]
     with pytest.raises(biorel.ConfigError, match="other settings"):
-        short(ddi, encoder, max_steps=13, checkpoint=state)
+        short(ddi, encoder, max_steps=13, checkpoint=checkpoint)
 
 
 def test_labels_can_be_weighted(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
@@ -419,16 +419,16 @@ def test_callbacks_receive_all_events(encoder: biorel.Encoder) -> None:
 
 def test_a_callback_that_fails_stops_the_run(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
     recorders = [Recorder(), Recorder(stop_at=2)]
-    state = tmp_path / "run.state"
+    checkpoint = tmp_path / "run.checkpoint"
     with pytest.raises(ZeroDivisionError, match="is full"):
-        short(ddi, encoder, max_steps=500, callbacks=recorders, checkpoint=state)
+        short(ddi, encoder, max_steps=500, callbacks=recorders, checkpoint=checkpoint)
     for recorder in recorders:
         assert recorder.events[-1] == ("error", "ZeroDivisionError('the tracker is full')")
         assert ("step", 3) not in [(name, row["step"]) for name, row in recorder.events if name == "step"]
     # A resumed run reports only new steps.
     recorder = Recorder(stop_at=40)
     with pytest.raises(ZeroDivisionError):
-        short(ddi, encoder, max_steps=500, callbacks=[recorder], checkpoint=state)
+        short(ddi, encoder, max_steps=500, callbacks=[recorder], checkpoint=checkpoint)
     assert recorder.events[1][1]["step"] > 2
 
 

@@ -4,7 +4,7 @@
 
 Children are forked from this process, which has everything loaded, and killed at a random moment of their run. A killed
 training, comparison or document prediction is restarted until it ends, and must end with the bits and rows of an
-undisturbed run. A model saved over an earlier one must always be one of the two, complete; one saved under a new name must
+uninterrupted run. A model saved over an earlier one must always be one of the two, complete; one saved under a new name must
 be complete or absent. Each task gets a quarter of the kills. Prints a line of JSON every ten kills, and the totals at the
 end; `half_written` counts the kills during a write. Any difference is an error.
 """
@@ -79,7 +79,7 @@ class Campaign:
         return self.counts["kills"] < self.goal and time.monotonic() < self.stop
 
     def run_to_end(self, work: Callable[[], object], patience: float) -> float:
-        """Kill and restart `work` until it ends; after enough kills it may end undisturbed.
+        """Kill and restart `work` until it ends; after enough kills it may end uninterrupted.
 
         Returns the patience for the next run, since a run's duration changes with the machine's load.
         """
@@ -121,20 +121,20 @@ def train(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: bior
     """Train with a checkpoint, and save at the end."""
 
     def work(name: str) -> None:
-        run = biorel.finetune(corpus, encoder, checkpoint=folder / f"{name}.state", save_steps=2, **TRAINING)
+        run = biorel.finetune(corpus, encoder, checkpoint=folder / f"{name}.checkpoint", save_steps=2, **TRAINING)
         run.model.save(folder / name)
 
     start = time.monotonic()
-    work("undisturbed")
+    work("uninterrupted")
     patience = time.monotonic() - start
-    wanted = digest(folder / "undisturbed")
+    wanted = digest(folder / "uninterrupted")
     while campaign.continues():
         patience = campaign.run_to_end(lambda: work("killed"), patience)
         if digest(folder / "killed") != wanted:
             raise SystemExit("a killed training run ended with different bits")
         campaign.counts["runs_with_the_same_bits"] += 1
         shutil.rmtree(folder / "killed")
-        (folder / "killed.state").unlink()
+        (folder / "killed.checkpoint").unlink()
 
 
 def compare(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: biorel.Encoder) -> None:
@@ -152,9 +152,9 @@ def compare(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: bi
         return [*sorted(lines, key=lambda line: line["trial"]), digest(folder / name / "predictions")]
 
     start = time.monotonic()
-    work("undisturbed-runs")
+    work("uninterrupted-runs")
     patience = time.monotonic() - start
-    wanted = rows("undisturbed-runs")
+    wanted = rows("uninterrupted-runs")
     while campaign.continues():
         patience = campaign.run_to_end(lambda: work("killed-runs"), patience)
         if rows("killed-runs") != wanted:
@@ -200,9 +200,9 @@ def predict(campaign: Campaign, folder: Path, corpus: biorel.Corpus, encoder: bi
     wanted, patience = {}, {}
     for format in FORMATS:
         start = time.monotonic()
-        work(f"undisturbed-{format}", format)
+        work(f"uninterrupted-{format}", format)
         patience[format] = time.monotonic() - start
-        wanted[format] = digest(folder / f"undisturbed-{format}")
+        wanted[format] = digest(folder / f"uninterrupted-{format}")
     while campaign.continues():
         for format in FORMATS:
             again = partial(work, "killed-relations", format)

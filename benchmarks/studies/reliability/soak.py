@@ -71,13 +71,13 @@ class Soak:
             for word in sorted(set(text.split(" ")), key=len)[-4:]:
                 start = text.index(word)
                 places.append((str(number), start, start + len(word), "drug"))
-        made = biorel.documents_from_tables(
+        documents = biorel.documents_from_tables(
             pd.DataFrame({"document": [str(number) for number in range(count)], "text": texts}),
             pd.DataFrame(places, columns=["document", "start", "end", "type"]),
         )
         source = self.folder / "documents.json"
         output = self.folder / "relations"
-        biorel.write_documents(made, source)
+        biorel.write_documents(documents, source)
         format = self.numbers.choice(["jsonl", "tsv", "parquet", "bioc-json"])
         done = biorel.predict_documents(self.model, source, output, format=format, part_documents=20, progress=False)
         if (done.documents, done.failed) != (count, 0):
@@ -87,18 +87,18 @@ class Soak:
     def trainings(self) -> None:
         head = self.numbers.choice(["cls", "lstm", "attention", "attention-all-cls"])
         steps = self.numbers.randint(1, 6)
-        state = self.folder / "state"
+        checkpoint = self.folder / "checkpoint"
         biorel.finetune(
             self.corpus,
             self.encoder,
             head=head,
             max_length=96,
             max_steps=steps,
-            checkpoint=state,
+            checkpoint=checkpoint,
             save_steps=2,
             progress=False,
         )
-        state.unlink()
+        checkpoint.unlink()
 
     def corpora(self) -> None:
         self.corpus = biorel.load_sample("ddi")

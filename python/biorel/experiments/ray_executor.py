@@ -71,7 +71,7 @@ def on_ray(tasks: Iterator[Task], jobs: int, plan: Path | None) -> Generator[tup
                     task.name,
                     task.fold,
                     task.settings,
-                    None if task.state is None else str(task.state.absolute()),
+                    None if task.checkpoint is None else str(task.checkpoint.absolute()),
                     None if plan is None else str(plan.absolute()),
                     plan_content,
                     task.model is not None,
@@ -105,7 +105,7 @@ class _Order(NamedTuple):
     name: str
     fold: int | None
     settings: dict[str, Any]
-    state: str | None
+    checkpoint: str | None
     plan: str | None
     plan_content: str | None
     save_model: bool
@@ -119,12 +119,12 @@ def _work(order: _Order, source: Corpus | Folds, encoder: Encoder) -> tuple[Resu
         return error, None
     task = Task(order.name, source, order.fold, encoder, order.settings, None, None)
     with contextlib.ExitStack() as stack:
-        if order.state is not None and order.plan is not None and _can_read(order.plan, order.plan_content):
-            state = Path(order.state)
+        if order.checkpoint is not None and order.plan is not None and _can_read(order.plan, order.plan_content):
+            checkpoint = Path(order.checkpoint)
             # A worker that Ray has lost may still hold the lock: then this one starts from the beginning.
             with contextlib.suppress(ConfigError):
-                stack.enter_context(exclusive_lock(state.with_suffix(".lock"), state))
-                task = task._replace(state=state)
+                stack.enter_context(exclusive_lock(checkpoint.with_suffix(".lock"), checkpoint))
+                task = task._replace(checkpoint=checkpoint)
         if not order.save_model:
             return attempt(task), None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="biorel-"))) / "model"

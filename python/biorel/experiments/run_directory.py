@@ -1,8 +1,8 @@
 """The directory of an experiment with its finished trials, so that a killed run resumes where it stopped.
 
 ``plan.json`` describes the experiment; a directory with another plan is refused. ``trials.jsonl`` has one line per
-finished trial, synced to disk. ``predictions/`` has one file per trial, written before its line, and ``states/`` the
-training checkpoints of running trials. ``models/`` has a directory per trial whose model is saved.
+finished trial, synced to disk. ``predictions/`` has one file per trial, written before its line. ``checkpoints/`` has
+the training checkpoints of running trials, ``models/`` a directory per trial whose model is saved.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ class RunDirectory:
     def locked(self) -> Iterator[RunDirectory]:
         """Lock the directory, check its plan, and read the finished trials."""
         (self.path / "predictions").mkdir(parents=True, exist_ok=True)
-        (self.path / "states").mkdir(exist_ok=True)
+        (self.path / "checkpoints").mkdir(exist_ok=True)
         with exclusive_lock(self.path / "lock", self.path):
             # No other process writes here now: partial files are left over from a killed run.
-            for path in (self.path / "states").iterdir():
-                if path.suffix != ".state":
+            for path in (self.path / "checkpoints").iterdir():
+                if path.suffix != ".checkpoint":
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             self._check_plan()
             self._read()
             for trial in self.records:
                 # A run killed just after it recorded a trial leaves the checkpoint.
-                self.state(trial).unlink(missing_ok=True)
+                self.checkpoint(trial).unlink(missing_ok=True)
             yield self
 
     @property
@@ -70,9 +70,9 @@ class RunDirectory:
         """The file that describes the experiment."""
         return self._journal.plan
 
-    def state(self, trial: str) -> Path:
+    def checkpoint(self, trial: str) -> Path:
         """The file for the training checkpoint of a running trial."""
-        return self.path / "states" / f"{_file_name(trial)}.state"
+        return self.path / "checkpoints" / f"{_file_name(trial)}.checkpoint"
 
     def model(self, trial: str) -> Path:
         """The directory for the model of a trial."""
@@ -84,7 +84,7 @@ class RunDirectory:
             lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in predictions)
             atomic_write(self._predictions(trial), "".join(lines))
         self.records[trial] = self._journal.append({"trial": trial, **record})
-        self.state(trial).unlink(missing_ok=True)
+        self.checkpoint(trial).unlink(missing_ok=True)
 
     def predictions(self, trial: str) -> list[dict[str, Any]]:
         """The predictions of a finished trial, one dict per instance."""
@@ -107,7 +107,7 @@ class RunDirectory:
                 raise ConfigError(message, "directory")
             self._journal.check_plan(found, self.plan)
             return
-        known = {"lock", "predictions", "states"}
+        known = {"lock", "predictions", "checkpoints"}
         others = sorted(entry.name for entry in self.path.iterdir() if entry.name not in known)
         # A run killed before it wrote the plan leaves only the known names, or a partial plan.
         if [name for name in others if not name.endswith(PARTIAL)]:

@@ -42,7 +42,7 @@ class MemoryStore:
         """No lock is needed."""
         return contextlib.nullcontext(self)
 
-    def state(self, trial: str) -> None:
+    def checkpoint(self, trial: str) -> None:
         """No training checkpoint is saved."""
 
     def model(self, trial: str) -> None:
@@ -136,4 +136,4 @@ def _tasks(trials: Mapping[str, PlannedTrial], store: Store) -> Iterator[Task]:
     for name, trial in trials.items():
         model = store.model(name) if trial.save_model else None
         encoder = trial.load_encoder()
-        yield Task(name, trial.source, trial.fold, encoder, trial.settings, store.state(name), model)
+        yield Task(name, trial.source, trial.fold, encoder, trial.settings, store.checkpoint(name), model)

@@ -73,11 +73,11 @@ def checked_settings(
 
 
 def run_trial(
-    corpus: Corpus, encoder: Encoder, state: Path | None, progress: bool, settings: Mapping[str, Any]
+    corpus: Corpus, encoder: Encoder, checkpoint: Path | None, progress: bool, settings: Mapping[str, Any]
 ) -> tuple[Run, Row, pd.DataFrame]:
     """Fine-tune on ``train`` and score on ``test``; returns the run, its headline scores and its predictions."""
     start = time.monotonic()
-    run = finetune(corpus, encoder, checkpoint=state, progress=progress, **settings)
+    run = finetune(corpus, encoder, checkpoint=checkpoint, progress=progress, **settings)
     predictions = run.predictions("test")
     record = {**headline(run.scores, corpus), "train": len(corpus.instances("train")), "test": len(predictions)}
     record |= {"steps": len(run.history), "seconds": round(time.monotonic() - start, 3)}
@@ -92,7 +92,7 @@ class Task(NamedTuple):
     fold: int | None
     encoder: Encoder
     settings: Row  # of `finetune`
-    state: Path | None
+    checkpoint: Path | None
     model: Path | None  # where to save it
 
     def part(self) -> Corpus:
@@ -116,7 +116,7 @@ def attempt(task: Task, *, progress: bool = False, callbacks: Sequence[Callback]
     """Run a trial; an exception is returned as its result."""
     try:
         settings = {**task.settings, "callbacks": callbacks} if callbacks else task.settings
-        run, record, predictions = run_trial(task.part(), task.encoder, task.state, progress, settings)
+        run, record, predictions = run_trial(task.part(), task.encoder, task.checkpoint, progress, settings)
         if task.model is not None:
             run.save(task.model)
     except Exception as error:
