@@ -1,14 +1,19 @@
-"""The order of the packages of `python/biorel`: imports only go down, without a circle, those for types included."""
+"""The order of the packages of `python/biorel`: imports, including those for types, only go down, without a circle.
+
+Also: every source file that CONTRIBUTING.md names exists.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-TOP = Path(__file__).parents[2] / "python" / "biorel"
+ROOT = Path(__file__).parents[2]
+TOP = ROOT / "python" / "biorel"
 # From the bottom up. A package imports from those before it and from itself, but not from its own row.
 ORDER = [
     ["_biorel", "errors", "_types"],
@@ -111,3 +116,23 @@ def test_a_circle_and_an_import_upwards_would_be_found() -> None:
     bad = {**GRAPH, "biorel.data.corpus": {*GRAPH["biorel.data.corpus"], "biorel.models.relation_model"}}
     assert "biorel.data.corpus" in circle(bad)
     assert upward(bad) == ["biorel.data.corpus imports biorel.models.relation_model"]
+
+
+def named_files(text: str) -> set[str]:
+    """The source files that a text names, in full or by the last parts of their paths; `NAME.rs` is a placeholder."""
+    found = set(re.findall(r"(?<![\w/{}*.-])[\w./-]+\.(?:py|pyi|rs|cu|cuh|c|cpp)\b(?!\()", text))
+    return {name for name in found if Path(name).stem != "NAME"}
+
+
+def test_files_named_in_contributing_exist() -> None:
+    folders = ("src", "python", "tests", "benchmarks", "tools", "fuzz", "cuda13", "docs", "notebooks")
+    paths = [*ROOT.glob("*.*"), *(path for folder in folders for path in (ROOT / folder).rglob("*.*"))]
+    existing = [f"/{path.relative_to(ROOT).as_posix()}" for path in paths]
+    named = named_files((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    assert len(named) > 100
+    assert sorted(name for name in named if not any(path.endswith(f"/{name}") for path in existing)) == []
+
+
+def test_named_files_are_found() -> None:
+    text = "`src/corpus/NAME.rs`, `src/py/corpus.rs` -> `kind.rs` (`Corpus::read`), `x/{a,b}.rs`"
+    assert named_files(text) == {"src/py/corpus.rs", "kind.rs"}
