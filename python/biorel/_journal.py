@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,11 @@ class Journal:
         if different := differences(found, plan):
             started = f"{self.plan.parent} was started with {'; '.join(different)}"
             raise self._error(f"{started}. Give the same settings, or a new directory")
+
+    def check_others(self, others: Iterable[str]) -> None:
+        """Raise ConfigError if there are files in the directory that no run writes."""
+        if names := ", ".join(sorted(others)[:3]):
+            raise self._error(f"{self.plan.parent} contains other files ({names}); give a new directory")
 
     def read(self, check: Callable[[Any, int], None]) -> tuple[list[Row], bool]:
         """Read the records; also returns whether an incomplete last line was removed.

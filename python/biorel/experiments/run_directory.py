@@ -108,11 +108,9 @@ class RunDirectory:
             self._journal.check_plan(found, self.plan)
             return
         known = {"lock", "predictions", "checkpoints"}
-        others = sorted(entry.name for entry in self.path.iterdir() if entry.name not in known)
+        names = {entry.name for entry in self.path.iterdir()} - known
         # A run killed before it wrote the plan leaves only the known names, or a partial plan.
-        if [name for name in others if not name.endswith(PARTIAL)]:
-            message = f"directory: {self.path} contains other files ({', '.join(others[:3])}); give a new directory"
-            raise ConfigError(message, "directory")
+        self._journal.check_others(name for name in names if not name.endswith(PARTIAL))
         self._journal.write_plan(self.plan)
 
     def _read(self) -> None:

@@ -211,11 +211,7 @@ class PredictionDirectory:
                     "give the same number, or a new directory"
                 )
                 raise ConfigError(message, "output")
-        if others:
-            message = (
-                f"output: {self.path} contains other files ({', '.join(sorted(others)[:3])}); give a new directory"
-            )
-            raise ConfigError(message, "output")
+        self._journal.check_others(others)
 
     def _check_plan(self) -> None:
         found = self._journal.read_plan()
