@@ -180,7 +180,7 @@ def test_all_tables_of_pairs_have_the_rows(encoder: biorel.Encoder, tmp_path: Pa
     assert (attention["row"] == attention["instance"].map(names)).all()
     assert attention["row"].drop_duplicates().tolist() == table.index.tolist()
     assert biorel.heatmap(attention, predictions["id"][5]).instances == [predictions["id"][5]]
-    # What is written to a directory and read again is the same.
+    # Predictions are the same after they were written to a directory and read again.
     dated = biorel.load_corpus("table", table.iloc[:8].set_axis(days))
     found = [
         biorel.cross_validate(dated, encoder, folds=2, directory=directory, **settings).predictions
@@ -191,7 +191,7 @@ def test_all_tables_of_pairs_have_the_rows(encoder: biorel.Encoder, tmp_path: Pa
         pd.testing.assert_frame_equal(other, found[0])
 
 
-def test_rows_of_a_file_are_those_of_read_csv(tmp_path: Path) -> None:
+def test_rows_of_a_file_match_read_csv(tmp_path: Path) -> None:
     TWICE.to_csv(tmp_path / "pairs.csv", index=False)
     read = biorel.load_corpus("table", tmp_path / "pairs.csv").instances("all")
     table = pd.read_csv(tmp_path / "pairs.csv")
@@ -200,7 +200,7 @@ def test_rows_of_a_file_are_those_of_read_csv(tmp_path: Path) -> None:
     assert "row" not in biorel.load_sample("ddi").instances("test").columns
 
 
-def test_tags_of_a_text_that_is_anonymised_already(tmp_path: Path) -> None:
+def test_tags_of_anonymised_text(tmp_path: Path) -> None:
     texts = ["The @GENE$ variant is linked to @DISEASE$.", "No tie of @GENE$ to @DISEASE$ was seen."]
     table = pd.DataFrame({"sentence": texts, "label": [1, 0]})
     corpus = biorel.load_corpus("table", table, columns={"text": "sentence"})
@@ -228,7 +228,7 @@ def test_tags_of_a_text_that_is_anonymised_already(tmp_path: Path) -> None:
         biorel.load_corpus("table", table, columns={"text": "sentence"})
 
 
-def test_columns_of_other_names() -> None:
+def test_columns_with_other_names() -> None:
     renamed = TABLE.rename(columns={"text": "satz", "label": "klasse"})
     corpus = biorel.load_corpus("table", renamed, columns={"text": "satz", "label": "klasse"}, negative="no")
     assert corpus.instances("train")["label"].tolist() == ["yes", "no"]
@@ -245,7 +245,7 @@ def test_columns_of_other_names() -> None:
         ({"entity1": ["A", "Q", "C"]}, "row 1"),
     ],
 )
-def test_rows_that_cannot_be_used_are_named(change: dict[str, list[object]], words: str) -> None:
+def test_invalid_rows_are_named(change: dict[str, list[object]], words: str) -> None:
     with pytest.raises(biorel.CorpusError, match=words):
         biorel.load_corpus("table", TABLE.assign(**change), negative="no")
 

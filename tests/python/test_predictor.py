@@ -101,7 +101,7 @@ def test_batches_without_pairs_have_the_same_columns(run: biorel.Run) -> None:
     assert predictor(only_bad).columns.tolist() == predictor(rows_of([])).columns.tolist()
 
 
-def test_a_table_of_another_form_is_refused(run: biorel.Run) -> None:
+def test_a_malformed_table_is_refused(run: biorel.Run) -> None:
     with pytest.raises(biorel.CorpusError, match=r"no column `entities`; the columns are document, text"):
         biorel.Predictor(run.model)(pd.DataFrame({"document": ["1"], "text": ["a"]}))
     with pytest.raises(biorel.CorpusError, match=r"rows: row 0: entities\[0\]: characters 3 to 2"):
