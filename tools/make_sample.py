@@ -6,7 +6,8 @@ DDI-2013 XML, ChemProt tables) that anyone may copy, with relations that are dec
 that a short fine-tune can learn them: several candidate pairs in one sentence, negations, contrasts, coordinations,
 nested and discontinuous mentions, and letters outside ASCII.
 
-Run ``python tools/make_sample.py`` to write the files again; the output depends on nothing but this file.
+Run ``python tools/make_sample.py`` to write the files again; the output depends on nothing but this file,
+which is therefore long.
 ``--check`` compares instead of writing.
 """
 

@@ -1,4 +1,4 @@
-"""Callbacks for experiment trackers, with the real libraries and without network access."""
+"""Callbacks: user-defined ones, and those for experiment trackers with the real libraries and without a network."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import biorel
+import pandas as pd
 import pytest
 from biorel.training.callbacks import MLflow, TensorBoard, WandB
 
@@ -179,3 +181,57 @@ def test_no_tracker_is_imported_with_biorel() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert result.stdout.strip() == "[]"
+
+
+class Recorder(biorel.Callback):
+    """Records all events."""
+
+    def __init__(self, stop_at: int | None = None) -> None:
+        self.events: list[tuple[str, Any]] = []
+        self._stop_at = stop_at
+
+    def on_start(self, settings: Mapping[str, Any], total_steps: int) -> None:
+        self.events.append(("start", (settings["head"], total_steps)))
+
+    def on_step(self, step: Mapping[str, Any]) -> None:
+        self.events.append(("step", dict(step)))
+        if step["step"] == self._stop_at:
+            raise ZeroDivisionError("the tracker is full")
+
+    def on_evaluation(self, evaluation: Mapping[str, Any]) -> None:
+        self.events.append(("evaluation", dict(evaluation)))
+
+    def on_end(self, run: biorel.Run) -> None:
+        self.events.append(("end", run.step))
+
+    def on_error(self, error: BaseException) -> None:
+        self.events.append(("error", repr(error)))
+
+
+def test_callbacks_receive_all_events(encoder: biorel.Encoder) -> None:
+    recorder = Recorder()
+    settings: dict[str, Any] = {"max_steps": 4, "eval_steps": 2, "load_best_model": False}
+    run = biorel.finetune(biorel.load_sample("chemprot"), encoder, callbacks=[recorder], **SETTINGS | settings)
+    names = [name for name, _ in recorder.events]
+    assert names == ["start", "step", "step", "evaluation", "step", "step", "evaluation", "end"]
+    assert recorder.events[0][1] == ("attention", 4)
+    steps = [row for name, row in recorder.events if name == "step"]
+    pd.testing.assert_frame_equal(pd.DataFrame(steps), run.history)
+    evaluations = [row for name, row in recorder.events if name == "evaluation"]
+    pd.testing.assert_frame_equal(pd.DataFrame(evaluations), run.evaluations)
+
+
+def test_a_callback_that_fails_stops_the_run(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"max_length": 96, "max_steps": 500, "progress": False}
+    recorders = [Recorder(), Recorder(stop_at=2)]
+    checkpoint = tmp_path / "run.checkpoint"
+    with pytest.raises(ZeroDivisionError, match="is full"):
+        biorel.finetune(ddi, encoder, callbacks=recorders, checkpoint=checkpoint, **settings)
+    for recorder in recorders:
+        assert recorder.events[-1] == ("error", "ZeroDivisionError('the tracker is full')")
+        assert ("step", 3) not in [(name, row["step"]) for name, row in recorder.events if name == "step"]
+    # A resumed run reports only new steps.
+    recorder = Recorder(stop_at=40)
+    with pytest.raises(ZeroDivisionError):
+        biorel.finetune(ddi, encoder, callbacks=[recorder], checkpoint=checkpoint, **settings)
+    assert recorder.events[1][1]["step"] > 2

@@ -1,4 +1,7 @@
-"""Prediction of documents as a stream: the same rows whatever interrupts it."""
+"""Prediction of documents as a stream: the same rows whatever interrupts it.
+
+One long file, because all tests share one trained model, its documents and the expected rows.
+"""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import json
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,7 +19,6 @@ import pytest
 from biorel import _biorel
 from biorel._types import Head
 from biorel.training import progress
-from biorel.training.callbacks import Callback
 from biorel.training.finetune import CORE_SETTINGS
 from tiny_bert import write_encoder
 from tqdm import tqdm
@@ -379,59 +378,6 @@ def test_a_run_reports_new_tensors(run: biorel.Run, encoder: biorel.Encoder) -> 
     assert "head.classifier.weight" in run.report["initialised"]
 
 
-class Recorder(Callback):
-    """Records all events."""
-
-    def __init__(self, stop_at: int | None = None) -> None:
-        self.events: list[tuple[str, Any]] = []
-        self._stop_at = stop_at
-
-    def on_start(self, settings: Mapping[str, Any], total_steps: int) -> None:
-        self.events.append(("start", (settings["head"], total_steps)))
-
-    def on_step(self, step: Mapping[str, Any]) -> None:
-        self.events.append(("step", dict(step)))
-        if step["step"] == self._stop_at:
-            raise ZeroDivisionError("the tracker is full")
-
-    def on_evaluation(self, evaluation: Mapping[str, Any]) -> None:
-        self.events.append(("evaluation", dict(evaluation)))
-
-    def on_end(self, run: biorel.Run) -> None:
-        self.events.append(("end", run.step))
-
-    def on_error(self, error: BaseException) -> None:
-        self.events.append(("error", repr(error)))
-
-
-def test_callbacks_receive_all_events(encoder: biorel.Encoder) -> None:
-    recorder = Recorder()
-    settings: dict[str, Any] = {"max_steps": 4, "eval_steps": 2, "load_best_model": False}
-    run = short(biorel.load_sample("chemprot"), encoder, dev="dev", callbacks=[recorder], **settings)
-    names = [name for name, _ in recorder.events]
-    assert names == ["start", "step", "step", "evaluation", "step", "step", "evaluation", "end"]
-    assert recorder.events[0][1] == ("attention", 4)
-    steps = [row for name, row in recorder.events if name == "step"]
-    pd.testing.assert_frame_equal(pd.DataFrame(steps), run.history)
-    evaluations = [row for name, row in recorder.events if name == "evaluation"]
-    pd.testing.assert_frame_equal(pd.DataFrame(evaluations), run.evaluations)
-
-
-def test_a_callback_that_fails_stops_the_run(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
-    recorders = [Recorder(), Recorder(stop_at=2)]
-    checkpoint = tmp_path / "run.checkpoint"
-    with pytest.raises(ZeroDivisionError, match="is full"):
-        short(ddi, encoder, max_steps=500, callbacks=recorders, checkpoint=checkpoint)
-    for recorder in recorders:
-        assert recorder.events[-1] == ("error", "ZeroDivisionError('the tracker is full')")
-        assert ("step", 3) not in [(name, row["step"]) for name, row in recorder.events if name == "step"]
-    # A resumed run reports only new steps.
-    recorder = Recorder(stop_at=40)
-    with pytest.raises(ZeroDivisionError):
-        short(ddi, encoder, max_steps=500, callbacks=[recorder], checkpoint=checkpoint)
-    assert recorder.events[1][1]["step"] > 2
-
-
 def test_instances_that_are_too_long(encoder: biorel.Encoder) -> None:
     gap = "far " * 60
     text = f"A {gap}binds B."
@@ -451,42 +397,6 @@ def test_instances_that_are_too_long(encoder: biorel.Encoder) -> None:
     with pytest.warns(UserWarning, match="2 training instances were cut"):
         run = short(corpus, encoder, max_length=32, too_long="join")
     assert run.predictions()["predicted"].notna().all()
-
-
-def test_padding_as_in_the_published_code(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"max_length": 96, "max_steps": 2, "learning_rate": 1e-3, "progress": False}
-    padded = biorel.finetune(ddi, encoder, compat="su2020", **settings)
-    plain = biorel.finetune(ddi, encoder, **settings)
-    assert (padded.history["tokens"] == padded.history["instances"] * 96).all()
-    assert (plain.history["tokens"] < padded.history["tokens"]).all()
-    assert (padded.history["loss"] - plain.history["loss"]).abs().max() > 1e-6
-    # Weights are normalised over the words.
-    words = padded.attention()
-    np.testing.assert_allclose(words.groupby("instance")["weight"].sum(), 1.0, atol=1e-6)
-    assert len(words) == len(plain.attention())
-    np.testing.assert_allclose(padded.attention(kind="encoder").groupby("instance")["weight"].sum(), 1.0, atol=1e-6)
-    padded.model.save(tmp_path / "model")
-    loaded = biorel.load(tmp_path / "model")
-    assert loaded.card["training"]["compat"] == "su2020"
-    pd.testing.assert_frame_equal(loaded.predictions(ddi), padded.predictions())
-    # The head on [CLS] uses the pooler.
-    pooled = biorel.finetune(ddi, encoder, head="cls", compat="su2020", **settings)
-    assert "head.pooler.weight" in pooled.report["initialised"]
-    wrong: Any = "su2021"
-    with pytest.raises(biorel.ConfigError, match="compat: must be one of su2020"):
-        biorel.finetune(ddi, encoder, compat=wrong, **settings)
-
-
-@pytest.mark.parametrize("compat", [None, "su2020"])
-def test_the_learning_rate_of_every_step(compat: Any, ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
-    steps, warm, peak = 20, 2, 2e-5
-    run = biorel.finetune(
-        ddi, encoder, head="cls", compat=compat, max_steps=steps, batch_size=2, max_length=96, progress=False
-    )
-    end = 1 if compat else 1 / (1 - warm / steps)  # BERT's optimizer, and transformers' schedule
-    expected = [peak * (t / warm if t < warm else end * (1 - t / steps)) for t in range(steps)]
-    np.testing.assert_allclose(run.history["learning_rate"], expected, rtol=1e-12)
-    assert run.settings["schedule"] == ("bert" if compat else "linear")
 
 
 def test_gradient_checkpointing_gives_the_same_bits(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
