@@ -1,11 +1,12 @@
-//! Enums that users choose from by name. The names are derived (`strum`); an unknown one is an error that lists them all.
+//! Enums that users choose from by name. `strum` derives the names; an unknown name is an error that
+//! lists them all.
 
-/// `ALL`, `name`, `Display` and `FromStr` of an enum that derives `strum::VariantArray` and `strum::IntoStaticStr`.
-/// `$field` is the setting that an unknown name is reported for.
+/// `ALL`, `name`, `Display` and `FromStr` for an enum that derives `strum::VariantArray` and
+/// `strum::IntoStaticStr`. `$field` is the setting that the error for an unknown name names.
 macro_rules! named {
-    ($kind:ty, $field:literal) => {
-        impl $kind {
-            /// All of them, in the order in which messages list them.
+    ($enum:ty, $field:literal) => {
+        impl $enum {
+            /// All variants, in the order in which messages list them.
             pub const ALL: [Self; <Self as strum::VariantArray>::VARIANTS.len()] =
                 *<Self as strum::VariantArray>::VARIANTS.first_chunk().unwrap();
 
@@ -15,13 +16,13 @@ macro_rules! named {
             }
         }
 
-        impl std::fmt::Display for $kind {
+        impl std::fmt::Display for $enum {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.name())
             }
         }
 
-        impl std::str::FromStr for $kind {
+        impl std::str::FromStr for $enum {
             type Err = $crate::Error;
 
             fn from_str(name: &str) -> $crate::Result<Self> {

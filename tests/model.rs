@@ -77,7 +77,7 @@ fn features(model: &RelationModel) -> Vec<Features> {
     let text = "Drug interacts with drug and no drugs.";
     let entity = |id: &str, start: usize, end: usize| Entity {
         id: id.into(),
-        kind: "drug".into(),
+        entity_type: "drug".into(),
         text: text[start..end].into(),
         spans: vec![Span { start, end }],
     };

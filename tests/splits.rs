@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use biorel::corpus::{Corpus, CorpusKind, ReadOptions, Sentence, Span};
 use biorel::encode::{
-    Fold, Instance, Leakage, Unit, divide, fold_numbers, folds_by_document, folds_by_instance, folds_given, hold_out,
+    Fold, FoldUnit, Instance, Leakage, divide, fold_numbers, folds_by_document, folds_by_instance, folds_given,
+    hold_out,
 };
 use proptest::prelude::*;
 
@@ -230,7 +231,7 @@ fn lost_positives_go_where_their_document_goes() {
     let without = divide(&corpus, &[part("train", &["d"]), part("test", &["e"])]).expect("divided");
     assert_eq!(without.lost("train").count() + without.lost("test").count(), 0);
     // What was left out does not come back with the folds.
-    let fold = hold_out(&without, 0, 2, Unit::Document, 1).expect("a fold");
+    let fold = hold_out(&without, 0, 2, FoldUnit::Document, 1).expect("a fold");
     assert_eq!(fold.lost("train").count() + fold.lost("test").count(), 0);
 }
 
@@ -240,7 +241,7 @@ fn every_lost_positive_is_a_miss_in_one_fold() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut corpus = with_lost_positives(folder.path());
     corpus.folds = Some([("d", 1), ("e", 2), ("d.1", 2), ("x", 1), ("z", 7)].map(|(d, n)| (d.to_owned(), n)).into());
-    for unit in [Unit::Document, Unit::Given, Unit::Instance] {
+    for unit in [FoldUnit::Document, FoldUnit::Given, FoldUnit::Instance] {
         for seed in 0..5 {
             let numbers = fold_numbers(&corpus, 2, unit, seed).expect("folds");
             let mut tested = Vec::new();
@@ -254,7 +255,7 @@ fn every_lost_positive_is_a_miss_in_one_fold() {
             assert_eq!(tested, ["d.1.R2", "d.1.R3", "x.R1", "y.R1", "z.R1"], "{unit:?}");
         }
     }
-    let given = hold_out(&corpus, 1, 2, Unit::Given, 1).expect("a fold");
+    let given = hold_out(&corpus, 1, 2, FoldUnit::Given, 1).expect("a fold");
     assert!(given.lost("test").any(|finding| finding.id == "x.R1"), "as the corpus states it");
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use biorel::corpus::documents::{
-    Document, Format, Input, Predicted, Records, relation_lines, write_collection, write_document,
+    Document, DocumentFormat, Input, Predicted, Records, relation_lines, write_collection, write_document,
 };
 use biorel::corpus::{Corpus, CorpusKind, ReadOptions};
 use harness::{check_corpus, folder, parts, write};
@@ -16,7 +16,7 @@ use libfuzzer_sys::fuzz_target;
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| folder("documents"));
 
 /// The documents of a file that can be read.
-fn read(path: &Path, format: Format) -> Vec<Document> {
+fn read(path: &Path, format: DocumentFormat) -> Vec<Document> {
     let input = Input { path: path.to_owned(), format };
     let Ok(records) = Records::open(&input) else { return vec![] };
     records.filter_map(|record| record.and_then(Document::parse).ok()).collect()
@@ -45,14 +45,14 @@ fn check(document: &Document) {
 }
 
 /// Written in the format it was read in, with a relation added, and read again: the same mentions, and no relation lost.
-fn round_trip(documents: &[Document], format: Format, place: &Path) {
+fn round_trip(documents: &[Document], format: DocumentFormat, place: &Path) {
     let predicted = |document: &Document| match document.mentions.len() {
         0 | 1 => vec![],
         count => vec![Predicted { label: "new", mentions: [0, count - 1], probability: 0.5, model: "m@1" }],
     };
     let written = |document: &Document| {
         let _ = relation_lines(document, &predicted(document), "\n");
-        for other in Format::ALL {
+        for other in DocumentFormat::ALL {
             let _ = write_document(document, &predicted(document), other);
         }
         write_document(document, &predicted(document), format)
@@ -61,7 +61,7 @@ fn round_trip(documents: &[Document], format: Format, place: &Path) {
     let Some(texts) = texts.into_iter().collect::<Option<Vec<String>>>() else { return };
     let again = match (format, documents) {
         (_, []) => return,
-        (Format::Brat, [document]) => {
+        (DocumentFormat::Brat, [document]) => {
             let path = write(place, "again.ann", texts[0].as_bytes());
             write(place, "again.txt", document.text().as_bytes());
             read(&path, format)
@@ -74,7 +74,7 @@ fn round_trip(documents: &[Document], format: Format, place: &Path) {
     assert_eq!(again.len(), documents.len(), "documents are lost");
     for (one, other) in documents.iter().zip(&again) {
         let places = |document: &Document| -> Vec<_> {
-            document.mentions.iter().map(|mention| (mention.kind.clone(), mention.spans.clone())).collect()
+            document.mentions.iter().map(|mention| (mention.entity_type.clone(), mention.spans.clone())).collect()
         };
         assert_eq!(one.text(), other.text());
         assert_eq!(places(one), places(other));
@@ -88,13 +88,13 @@ fuzz_target!(|data: &[u8]| {
     let place = FOLDER.join("one");
     let _ = fs::remove_dir_all(&place);
     let (format, kind, name) = match choice % 8 {
-        0 | 4 => (Format::Pubtator, CorpusKind::Pubtator, "train.txt"),
-        1 | 5 => (Format::BiocJson, CorpusKind::Bioc, "train.json"),
-        2 | 6 => (Format::BiocXml, CorpusKind::Bioc, "train.xml"),
-        _ => (Format::Brat, CorpusKind::Brat, "train.ann"),
+        0 | 4 => (DocumentFormat::Pubtator, CorpusKind::Pubtator, "train.txt"),
+        1 | 5 => (DocumentFormat::BiocJson, CorpusKind::Bioc, "train.json"),
+        2 | 6 => (DocumentFormat::BiocXml, CorpusKind::Bioc, "train.xml"),
+        _ => (DocumentFormat::Brat, CorpusKind::Brat, "train.ann"),
     };
     let path = write(&place, name, files[0]);
-    if format == Format::Brat {
+    if format == DocumentFormat::Brat {
         write(&place, "train.txt", files.get(1).copied().unwrap_or_default());
     }
     let documents = read(&path, format);

@@ -17,40 +17,40 @@ pub struct Candidates {
 
 impl Candidates {
     /// Any two mentions of these types.
-    pub fn among(kinds: &[&str]) -> Self {
-        Self::between(kinds, kinds)
+    pub fn among(types: &[&str]) -> Self {
+        Self::between(types, types)
     }
 
     /// A mention of one of the first types with one of the second types.
     pub fn between(first: &[&str], second: &[&str]) -> Self {
-        let owned = |kinds: &[&str]| kinds.iter().map(|kind| (*kind).to_owned()).collect();
+        let owned = |types: &[&str]| types.iter().map(|entity_type| (*entity_type).to_owned()).collect();
         Self { rules: vec![(owned(first), owned(second))] }
     }
 
     /// Whether a mention of type `first` as first argument and one of type `second` as second argument are a candidate.
     pub fn allow(&self, first: &str, second: &str) -> bool {
-        let holds = |kinds: &[String], kind: &str| kinds.iter().any(|known| known == kind);
+        let holds = |types: &[String], entity_type: &str| types.iter().any(|known| known == entity_type);
         self.rules.is_empty() || self.rules.iter().any(|(a, b)| holds(a, first) && holds(b, second))
     }
 
     /// Whether mentions of this type take part at all.
-    pub fn know(&self, kind: &str) -> bool {
-        self.rules.is_empty() || self.rules.iter().any(|(a, b)| a.iter().chain(b).any(|known| known == kind))
+    pub fn know(&self, entity_type: &str) -> bool {
+        self.rules.is_empty() || self.rules.iter().any(|(a, b)| a.iter().chain(b).any(|known| known == entity_type))
     }
 
     /// How many candidate pairs a sentence has, without forming them: a thousand mentions have half a million.
     pub fn count(&self, sentence: &Sentence) -> usize {
-        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut types: BTreeMap<&str, usize> = BTreeMap::new();
         for entity in &sentence.entities {
-            *kinds.entry(&entity.kind).or_default() += 1;
+            *types.entry(&entity.entity_type).or_default() += 1;
         }
-        let kinds: Vec<(&str, usize)> = kinds.into_iter().collect();
+        let types: Vec<(&str, usize)> = types.into_iter().collect();
         let mut count = 0_usize;
-        for (i, &(one, n)) in kinds.iter().enumerate() {
+        for (i, &(one, n)) in types.iter().enumerate() {
             if self.allow(one, one) {
                 count = count.saturating_add(n.saturating_mul(n - 1) / 2);
             }
-            for &(other, m) in &kinds[i + 1..] {
+            for &(other, m) in &types[i + 1..] {
                 if self.allow(one, other) || self.allow(other, one) {
                     count = count.saturating_add(n.saturating_mul(m));
                 }
@@ -65,9 +65,9 @@ impl Candidates {
         let mut pairs = Vec::new();
         for (i, one) in sentence.entities.iter().enumerate() {
             for (j, other) in sentence.entities.iter().enumerate().skip(i + 1) {
-                if self.allow(&one.kind, &other.kind) {
+                if self.allow(&one.entity_type, &other.entity_type) {
                     pairs.push((i, j));
-                } else if self.allow(&other.kind, &one.kind) {
+                } else if self.allow(&other.entity_type, &one.entity_type) {
                     pairs.push((j, i));
                 }
             }
@@ -81,15 +81,15 @@ mod tests {
     use super::super::{Entity, Sentence, Span, Task};
     use super::*;
 
-    fn sentence(kinds: &[&str]) -> Sentence {
-        let entity = |(i, kind): (usize, &&str)| Entity {
+    fn sentence(types: &[&str]) -> Sentence {
+        let entity = |(i, entity_type): (usize, &&str)| Entity {
             id: format!("e{i}"),
-            kind: (*kind).to_owned(),
+            entity_type: (*entity_type).to_owned(),
             text: "x".into(),
             spans: vec![Span::new(i, i + 1)],
         };
-        let entities = kinds.iter().enumerate().map(entity).collect();
-        Sentence { id: "s".into(), document: "d".into(), text: "x".repeat(kinds.len()), entities, pairs: vec![] }
+        let entities = types.iter().enumerate().map(entity).collect();
+        Sentence { id: "s".into(), document: "d".into(), text: "x".repeat(types.len()), entities, pairs: vec![] }
     }
 
     #[test]
@@ -103,13 +103,13 @@ mod tests {
         assert_eq!(ddi.of(&sentence(&["drug", "brand", "disease"])), [(0, 1)]);
         assert_eq!(Candidates::default().of(&sentence(&["a", "b", ""])).len(), 3);
         assert!(ddi.know("drug_n") && !ddi.know("disease"));
-        for (rules, kinds) in [
+        for (rules, types) in [
             (&chemprot, &["GENE-Y", "CHEMICAL", "CHEMICAL", "GENE-N", "x", "GENE-Y"][..]),
             (&ddi, &["drug", "brand", "drug", "drug", "disease"]),
             (&Candidates::default(), &["a", "b", "", "b", "b"]),
             (&ddi, &[]),
         ] {
-            assert_eq!(rules.count(&sentence(kinds)), rules.of(&sentence(kinds)).len());
+            assert_eq!(rules.count(&sentence(types)), rules.of(&sentence(types)).len());
         }
     }
 }

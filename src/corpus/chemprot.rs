@@ -119,14 +119,14 @@ impl SplitFiles<'_> {
         let indices: Vec<_> = abstracts.iter().map(|document| document.text.clone()).collect();
         let indices: Vec<_> = indices.iter().map(|text| CharIndex::new(text)).collect();
         each_row(self.entities, |cells, fail| {
-            let [document, id, kind, start, end, mention] =
+            let [document, id, entity_type, start, end, mention] =
                 cells.try_into().map_err(|_| fail("must have 6 columns: id, entity, type, start, end, text".into()))?;
             let number = *by_id
                 .get(document)
                 .ok_or_else(|| fail(format!("abstract {document} is not in the table of abstracts")))?;
-            if !task.candidates.know(kind) {
+            if !task.candidates.know(entity_type) {
                 return Err(fail(format!(
-                    "entity {id} has the type `{kind}`; ChemProt knows CHEMICAL, GENE-Y, GENE-N"
+                    "entity {id} has the type `{entity_type}`; ChemProt knows CHEMICAL, GENE-Y, GENE-N"
                 )));
             }
             let parse = |value: &str| value.parse().map_err(|_| fail(format!("offset `{value}` is not a number")));
@@ -142,8 +142,8 @@ impl SplitFiles<'_> {
             if names.insert((number, id.to_owned()), entities.len()).is_some() {
                 return Err(fail(format!("entity {id} of {document} is there twice")));
             }
-            let (id, kind, text) = (id.to_owned(), kind.to_owned(), mention.to_owned());
-            entities.push(Entity { id, kind, text, spans: vec![span] });
+            let (id, entity_type, text) = (id.to_owned(), entity_type.to_owned(), mention.to_owned());
+            entities.push(Entity { id, entity_type, text, spans: vec![span] });
             Ok(())
         })?;
         let mut findings = Vec::new();
@@ -164,7 +164,7 @@ impl SplitFiles<'_> {
             };
             let pair = (argument(arg1, "Arg1:")?, argument(arg2, "Arg2:")?);
             let entities = &abstracts[number].entities;
-            if !task.candidates.allow(&entities[pair.0].kind, &entities[pair.1].kind) {
+            if !task.candidates.allow(&entities[pair.0].entity_type, &entities[pair.1].entity_type) {
                 return Err(fail(format!("{arg1} must be a chemical and {arg2} a gene")));
             }
             let labels = abstracts[number].gold.entry(pair).or_default();
@@ -203,8 +203,8 @@ impl Abstract {
                 Entity { spans: vec![moved], ..self.entities[e].clone() }
             };
             // BLUE's order of rows: by chemical, then the genes without (GENE-N) before those with a normal form.
-            let of = |kinds: &[&str]| {
-                let is = |&at: &usize| kinds.contains(&self.entities[inside[at]].kind.as_str());
+            let of = |types: &[&str]| {
+                let is = |&at: &usize| types.contains(&self.entities[inside[at]].entity_type.as_str());
                 (0..inside.len()).filter(is).collect::<Vec<usize>>()
             };
             let genes = [of(&["GENE-N"]), of(&["GENE-Y", "GENE"])].concat();

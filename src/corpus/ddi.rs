@@ -144,13 +144,14 @@ fn read_file(path: &Path, text: &str, task: &Task) -> Result<Contents> {
         let text = file.attribute(node, "text")?.to_owned();
         let mut sentence = Sentence { id, document: document.clone(), text, entities: Vec::new(), pairs: Vec::new() };
         for raw in file.entities(node)? {
-            let (id, kind, text) = (raw.id.to_owned(), raw.kind.to_owned(), raw.text.to_owned());
+            let (id, entity_type, text) = (raw.id.to_owned(), raw.entity_type.to_owned(), raw.text.to_owned());
             let spans = read_mention(&file, &sentence, &raw, &mut findings)?;
-            if !task.candidates.know(&kind) {
-                let message = format!("entity {id} has the type `{kind}`; the corpus knows drug, brand, group, drug_n");
+            if !task.candidates.know(&entity_type) {
+                let message =
+                    format!("entity {id} has the type `{entity_type}`; the corpus knows drug, brand, group, drug_n");
                 return Err(file.error(node, message));
             }
-            sentence.entities.push(Entity { id, kind, text, spans });
+            sentence.entities.push(Entity { id, entity_type, text, spans });
         }
         let by_id = file.by_id(node, &sentence)?;
         for pair in children(node, "pair") {

@@ -27,7 +27,7 @@ impl Feed {
             self.number(sentence.entities.len());
             for entity in &sentence.entities {
                 self.text(&entity.id);
-                self.text(&entity.kind);
+                self.text(&entity.entity_type);
                 self.number(entity.spans.len());
                 for span in &entity.spans {
                     self.number(span.start);

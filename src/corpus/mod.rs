@@ -38,7 +38,7 @@ pub use report::{Finding, FindingKind, Report};
 pub use sentence::{Entity, Pair, Sentence, Span, Split, TableRow};
 pub use sentences::split_sentences;
 pub use statistics::SplitStatistics;
-pub use table::Columns;
+pub use table::TableColumns;
 pub use tags::{find_tags, is_marker, is_tag};
 pub use task::{Averaging, Task};
 
@@ -64,7 +64,7 @@ impl Corpus {
     ///
     /// # Errors
     /// As [`Corpus::read`]; rows are named `row 3`, counted from 0 as pandas does.
-    pub fn from_columns(columns: &Columns, options: &ReadOptions) -> Result<Self> {
+    pub fn from_columns(columns: &TableColumns, options: &ReadOptions) -> Result<Self> {
         let corpus = table::from_columns(columns, options)?;
         corpus.check(Path::new("table"))?;
         Ok(corpus)

@@ -89,6 +89,6 @@ fn entity(sentence: &mut Sentence, span: Span, text: &str) -> usize {
         return known;
     }
     let id = format!("{}.e{}", sentence.id, sentence.entities.len());
-    sentence.entities.push(Entity { id, kind: "protein".into(), text: text.to_owned(), spans: vec![span] });
+    sentence.entities.push(Entity { id, entity_type: "protein".into(), text: text.to_owned(), spans: vec![span] });
     sentence.entities.len() - 1
 }

@@ -1,9 +1,11 @@
 //! What happened to the gold data while a corpus was read: nothing is dropped or changed silently.
 
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantArray};
 
 /// What was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum FindingKind {
     /// A gold positive that could not become a pair: a miss for corpus-level recall.
     Lost,
@@ -13,16 +15,7 @@ pub enum FindingKind {
     Repaired,
 }
 
-impl FindingKind {
-    /// One word for tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Lost => "lost",
-            Self::Skipped => "skipped",
-            Self::Repaired => "repaired",
-        }
-    }
-}
+named!(FindingKind, "kind");
 
 /// One thing that a user should know about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

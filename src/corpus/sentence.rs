@@ -56,7 +56,7 @@ pub struct Entity {
     /// Identifier, unique in its sentence.
     pub id: String,
     /// Type as the corpus names it: `protein`, `drug`, `CHEMICAL`, `GENE-Y`, ...
-    pub kind: String,
+    pub entity_type: String,
     /// The mention's text as the corpus states it.
     pub text: String,
     /// One or more segments, sorted; more than one for a discontinuous mention.

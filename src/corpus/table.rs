@@ -1,6 +1,6 @@
 //! A user's own pairs: one row for each candidate pair.
 //!
-//! Columns: `text` and `label` are needed; `entity1_start`, `entity1_end`, `entity2_start`, `entity2_end` (characters,
+//! TableColumns: `text` and `label` are needed; `entity1_start`, `entity1_end`, `entity2_start`, `entity2_end` (characters,
 //! end-exclusive) too, unless two tags such as `@GENE$` stand in each text ([`super::tagged`]). `id`, `document`,
 //! `sentence`, `entity1`, `entity2` (the mentions' texts, checked when they are there), `entity1_type`, `entity2_type`,
 //! `split`, `fold` are optional. Rows of one sentence share its text.
@@ -17,9 +17,9 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// Columns of a table in memory. The vectors that are there have one value for each row.
+/// TableColumns of a table in memory. The vectors that are there have one value for each row.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Columns {
+pub struct TableColumns {
     /// Identifier of the pair; `{sentence}.p{n}` where the column is missing.
     pub id: Option<Vec<String>>,
     /// Identifier of the document, the unit that cross-validation keeps together.
@@ -55,7 +55,7 @@ pub struct Columns {
 }
 
 /// A corpus from columns in memory.
-pub(super) fn from_columns(columns: &Columns, options: &ReadOptions) -> Result<Corpus> {
+pub(super) fn from_columns(columns: &TableColumns, options: &ReadOptions) -> Result<Corpus> {
     let count = columns.text.len();
     let optional = |column: &Option<Vec<String>>| column.as_ref().map(Vec::len);
     let lengths = [
@@ -107,12 +107,12 @@ pub(super) fn from_columns(columns: &Columns, options: &ReadOptions) -> Result<C
                     Argument {
                         span: span(0),
                         text: cell(&columns.entity1, row),
-                        kind: cell(&columns.entity1_type, row),
+                        entity_type: cell(&columns.entity1_type, row),
                     },
                     Argument {
                         span: span(1),
                         text: cell(&columns.entity2, row),
-                        kind: cell(&columns.entity2_type, row),
+                        entity_type: cell(&columns.entity2_type, row),
                     },
                 ],
                 split: cell(&columns.split, row),
@@ -148,7 +148,7 @@ pub(super) fn build(rows: Vec<Row>, options: &ReadOptions, path: PathBuf) -> Res
     let mut sentences: HashMap<String, (usize, usize)> = HashMap::new();
     let mut texts: HashMap<(Option<String>, String, String), String> = HashMap::new();
     let mut ids: HashSet<String> = HashSet::new();
-    let mut kinds: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut types: BTreeSet<(String, String)> = BTreeSet::new();
     let mut tags = Tags::default();
     for row in rows {
         let fail = |message: String| row.place.error(message);
@@ -207,14 +207,14 @@ pub(super) fn build(rows: Vec<Row>, options: &ReadOptions, path: PathBuf) -> Res
         if entity1 == entity2 {
             return Err(fail("both arguments are the same mention".into()));
         }
-        kinds.insert((sentence.entities[entity1].kind.clone(), sentence.entities[entity2].kind.clone()));
+        types.insert((sentence.entities[entity1].entity_type.clone(), sentence.entities[entity2].entity_type.clone()));
         let id = row.id.clone().unwrap_or_else(|| format!("{sentence_id}.p{}", sentence.pairs.len()));
         if !ids.insert(id.clone()) {
             return Err(fail(format!("id {id} is there twice")));
         }
         sentence.pairs.push(Pair { id, entity1, entity2, label, row: Some(row.place.row) });
     }
-    task.candidates = candidates(&kinds);
+    task.candidates = candidates(&types);
     tags.report(&path, &mut task, &mut report);
     order_splits(&mut splits);
     Ok(Corpus { name: task.name.clone(), task, splits, folds, report })
@@ -247,21 +247,21 @@ fn task(rows: &[Row], options: &ReadOptions) -> Result<Task> {
 /// The mention of an argument, added to its sentence when it is new. One tag may stand for both arguments, which are two
 /// mentions all the same: `other` is the first one then.
 fn mention(sentence: &mut Sentence, argument: &Located, other: Option<usize>) -> usize {
-    let Located { span, text, kind, .. } = argument;
+    let Located { span, text, entity_type, .. } = argument;
     let same = |(index, entity): (usize, &Entity)| {
-        entity.spans == [*span] && entity.kind == *kind && entity.text == *text && Some(index) != other
+        entity.spans == [*span] && entity.entity_type == *entity_type && entity.text == *text && Some(index) != other
     };
     if let Some(known) = sentence.entities.iter().enumerate().position(same) {
         return known;
     }
     let id = format!("{}.e{}", sentence.id, sentence.entities.len());
-    sentence.entities.push(Entity { id, kind: kind.clone(), text: text.clone(), spans: vec![*span] });
+    sentence.entities.push(Entity { id, entity_type: entity_type.clone(), text: text.clone(), spans: vec![*span] });
     sentence.entities.len() - 1
 }
 
 /// Prediction pairs what the table pairs: one rule for each combination of types.
-fn candidates(kinds: &BTreeSet<(String, String)>) -> Candidates {
-    Candidates { rules: kinds.iter().map(|(first, second)| (vec![first.clone()], vec![second.clone()])).collect() }
+fn candidates(types: &BTreeSet<(String, String)>) -> Candidates {
+    Candidates { rules: types.iter().map(|(first, second)| (vec![first.clone()], vec![second.clone()])).collect() }
 }
 
 /// train, dev, test first, the others in the order of the rows.

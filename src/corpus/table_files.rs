@@ -83,7 +83,7 @@ fn row(
             true => Some(Span::new(offset(&format!("{which}_start"))?, offset(&format!("{which}_end"))?)),
             false => None,
         };
-        Ok(Argument { span, text: cell(which)?, kind: cell(&format!("{which}_type"))? })
+        Ok(Argument { span, text: cell(which)?, entity_type: cell(&format!("{which}_type"))? })
     };
     Ok(Row {
         id: cell("id")?,

@@ -37,7 +37,7 @@ pub(super) struct Argument {
     /// `None` where a tag in the text marks it.
     pub(super) span: Option<Span>,
     pub(super) text: Option<String>,
-    pub(super) kind: Option<String>,
+    pub(super) entity_type: Option<String>,
 }
 
 /// One row, wherever it came from.

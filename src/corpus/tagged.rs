@@ -17,7 +17,7 @@ pub(super) struct Located {
     pub(super) span: Span,
     /// The mention: as the row states it, else what stands in the text.
     pub(super) text: String,
-    pub(super) kind: String,
+    pub(super) entity_type: String,
     /// Whether a tag stands there.
     pub(super) tag: bool,
 }
@@ -26,7 +26,7 @@ pub(super) struct Located {
 #[derive(Default)]
 pub(super) struct Tags {
     /// Types that a tag states, in the order of the table.
-    kinds: Vec<String>,
+    types: Vec<String>,
     /// Rows without offsets.
     entities: usize,
     /// Rows with offsets whose type comes from a tag.
@@ -34,20 +34,20 @@ pub(super) struct Tags {
 }
 
 impl Tags {
-    fn know(&mut self, kind: &str) {
-        if !self.kinds.iter().any(|known| known == kind) {
-            self.kinds.push(kind.to_owned());
+    fn know(&mut self, entity_type: &str) {
+        if !self.types.iter().any(|known| known == entity_type) {
+            self.types.push(entity_type.to_owned());
         }
     }
 
     /// Say what was done, and let every type of a tag become exactly this tag again.
     pub(super) fn report(&self, path: &Path, task: &mut Task, report: &mut Report) {
-        for kind in &self.kinds {
-            if task.tag(kind) != *kind {
-                task.tags.insert(kind.clone(), kind.clone());
+        for entity_type in &self.types {
+            if task.tag(entity_type) != *entity_type {
+                task.tags.insert(entity_type.clone(), entity_type.clone());
             }
         }
-        let tags = self.kinds.iter().map(|kind| format!("@{kind}$")).collect::<Vec<_>>().join(", ");
+        let tags = self.types.iter().map(|entity_type| format!("@{entity_type}$")).collect::<Vec<_>>().join(", ");
         let mut note = |rows: usize, what: String| {
             if rows > 0 {
                 let id = path.display().to_string();
@@ -85,13 +85,13 @@ pub(super) fn locate(row: &Row, task: &Task, tags: &mut Tags) -> Result<[Located
                     format!("{name} is `{stated}`, but characters {start} to {end} of the text are `{found}`");
                 return Err(fail(message));
             }
-            let given = argument.kind.clone().filter(|kind| !kind.is_empty());
+            let given = argument.entity_type.clone().filter(|entity_type| !entity_type.is_empty());
             typed |= given.is_none() && tag.is_some();
-            let kind = given.or(tag.map(str::to_owned)).unwrap_or_else(|| "entity".to_owned());
-            if tag == Some(kind.as_str()) {
-                tags.know(&kind);
+            let entity_type = given.or(tag.map(str::to_owned)).unwrap_or_else(|| "entity".to_owned());
+            if tag == Some(entity_type.as_str()) {
+                tags.know(&entity_type);
             }
-            Ok(Located { span, text: stated.to_owned(), kind, tag: tag.is_some() })
+            Ok(Located { span, text: stated.to_owned(), entity_type, tag: tag.is_some() })
         };
         let both = [at(one, 0)?, at(other, 1)?];
         tags.typed += usize::from(typed);
@@ -105,10 +105,10 @@ pub(super) fn locate(row: &Row, task: &Task, tags: &mut Tags) -> Result<[Located
         _ => return Err(wrong_tags(row, &found)),
     };
     tags.entities += 1;
-    let mut located = |(span, kind): (Span, &str), which: usize| {
-        tags.know(kind);
+    let mut located = |(span, entity_type): (Span, &str), which: usize| {
+        tags.know(entity_type);
         let stated = row.arguments[which].text.as_deref().or(index.slice(span)).unwrap_or_default();
-        Located { span, text: stated.to_owned(), kind: kind.to_owned(), tag: true }
+        Located { span, text: stated.to_owned(), entity_type: entity_type.to_owned(), tag: true }
     };
     Ok([located(one, 0), located(other, 1)])
 }
@@ -126,13 +126,18 @@ fn two_types(tag: &str) -> Option<[&str; 2]> {
 
 /// The tags as first and second argument: in the order of the text, unless the row's types say otherwise.
 fn in_order<'a>(row: &Row, task: &Task, tags: [(Span, &'a str); 2]) -> Result<[(Span, &'a str); 2]> {
-    let wanted = row.arguments.each_ref().map(|argument| argument.kind.as_ref().filter(|kind| !kind.is_empty()));
+    let wanted = row
+        .arguments
+        .each_ref()
+        .map(|argument| argument.entity_type.as_ref().filter(|entity_type| !entity_type.is_empty()));
     let fits = |tags: &[(Span, &str); 2]| {
-        wanted.iter().zip(tags).all(|(kind, (_, tag))| kind.is_none_or(|kind| kind == tag || task.tag(kind) == **tag))
+        wanted.iter().zip(tags).all(|(entity_type, (_, tag))| {
+            entity_type.is_none_or(|entity_type| entity_type == tag || task.tag(entity_type) == **tag)
+        })
     };
     let [one, other] = tags;
     [[one, other], [other, one]].into_iter().find(fits).ok_or_else(|| {
-        let types = wanted.iter().flatten().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
+        let types = wanted.iter().flatten().map(|entity_type| entity_type.as_str()).collect::<Vec<_>>().join(", ");
         row.place.error(format!("the types are {types}, but the text has the tags @{}$ and @{}$", one.1, other.1))
     })
 }

@@ -81,21 +81,21 @@ impl Task {
 
     /// Drug-drug interaction: `false` and four positive classes; any two drugs of the four types.
     pub fn ddi() -> Self {
-        let kinds = ["drug", "brand", "group", "drug_n"];
+        let types = ["drug", "brand", "group", "drug_n"];
         Self {
             name: "ddi".into(),
             labels: names(&["false", "mechanism", "effect", "advise", "int"]),
             negative: Some(0),
             averaging: Averaging::Micro,
-            candidates: Candidates::among(&kinds),
-            tags: tags(&kinds.map(|kind| (kind, "DRUG"))),
+            candidates: Candidates::among(&types),
+            tags: tags(&types.map(|entity_type| (entity_type, "DRUG"))),
         }
     }
 
     /// ChemProt: `false` and the five scored groups; a chemical first, a gene or protein second.
     pub fn chemprot() -> Self {
         let genes = ["GENE-N", "GENE-Y", "GENE"];
-        let mut tags = tags(&genes.map(|kind| (kind, "GENE")));
+        let mut tags = tags(&genes.map(|entity_type| (entity_type, "GENE")));
         tags.insert("CHEMICAL".into(), "CHEMICAL".into());
         Self {
             name: "chemprot".into(),
@@ -118,11 +118,13 @@ impl Task {
     }
 
     /// The word of an entity type's tag: as the task declares it, else the type in capitals.
-    pub fn tag(&self, kind: &str) -> String {
-        match self.tags.get(kind) {
+    pub fn tag(&self, entity_type: &str) -> String {
+        match self.tags.get(entity_type) {
             Some(tag) => tag.clone(),
-            None if kind.is_empty() => "ENTITY".into(),
-            None => kind.chars().map(|c| if c.is_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect(),
+            None if entity_type.is_empty() => "ENTITY".into(),
+            None => {
+                entity_type.chars().map(|c| if c.is_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
+            }
         }
     }
 }
@@ -132,7 +134,7 @@ fn names(names: &[&str]) -> Vec<String> {
 }
 
 fn tags(tags: &[(&str, &str)]) -> BTreeMap<String, String> {
-    tags.iter().map(|(kind, tag)| ((*kind).to_owned(), (*tag).to_owned())).collect()
+    tags.iter().map(|(entity_type, tag)| ((*entity_type).to_owned(), (*tag).to_owned())).collect()
 }
 
 #[cfg(test)]

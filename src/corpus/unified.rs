@@ -83,16 +83,17 @@ fn read_xml(files: &[(&Tree, &String)]) -> Result<Corpus> {
         (Some(source), true) => source.to_lowercase(),
         _ => "ppi".to_owned(),
     };
-    let kinds: BTreeSet<&str> = sentences
+    let types: BTreeSet<&str> = sentences
         .iter()
         .flat_map(|sentence| {
             sentence.pairs.iter().flat_map(|pair| [pair.entity1, pair.entity2]).map(|e| &sentence.entities[e])
         })
-        .map(|entity| entity.kind.as_str())
+        .map(|entity| entity.entity_type.as_str())
         .collect();
-    let kinds: Vec<&str> = kinds.into_iter().collect();
-    let tags: BTreeMap<_, _> = kinds.iter().map(|kind| ((*kind).to_owned(), "PROTEIN".to_owned())).collect();
-    let task = Task { candidates: Candidates::among(&kinds), tags, ..Task::ppi() };
+    let types: Vec<&str> = types.into_iter().collect();
+    let tags: BTreeMap<_, _> =
+        types.iter().map(|entity_type| ((*entity_type).to_owned(), "PROTEIN".to_owned())).collect();
+    let task = Task { candidates: Candidates::among(&types), tags, ..Task::ppi() };
     let splits = vec![Split { name: SPLIT.to_owned(), sentences }];
     Ok(Corpus { name, task, splits, folds: None, report })
 }
@@ -144,9 +145,9 @@ fn read_file(path: &Path, text: &str) -> Result<Contents> {
             let Some(spans) = to_spans(&entity.segments, convention, 0) else {
                 return Err(file.mismatch(&sentence.id, &sentence.text, entity, None));
             };
-            let kind = if entity.kind.is_empty() { "protein" } else { entity.kind };
+            let entity_type = if entity.entity_type.is_empty() { "protein" } else { entity.entity_type };
             let (id, text) = (entity.id.to_owned(), entity.text.to_owned());
-            sentence.entities.push(Entity { id, kind: kind.to_owned(), text, spans });
+            sentence.entities.push(Entity { id, entity_type: entity_type.to_owned(), text, spans });
         }
         let by_id = file.by_id(node, sentence)?;
         if lists_pairs {

@@ -38,7 +38,7 @@ pub(super) struct File<'a, 'i> {
 /// An `<entity>` before its offsets are understood.
 pub(super) struct RawEntity<'a> {
     pub(super) id: &'a str,
-    pub(super) kind: &'a str,
+    pub(super) entity_type: &'a str,
     pub(super) text: &'a str,
     /// The offsets as the file writes them.
     pub(super) written: &'a str,
@@ -77,9 +77,9 @@ impl<'a, 'i> File<'a, 'i> {
                         format!("entity {id}: charOffset `{written}` is not `start-end` or `start-end;start-end`");
                     self.error(node, message)
                 })?;
-                let kind = node.attribute("type").unwrap_or_default();
+                let entity_type = node.attribute("type").unwrap_or_default();
                 let text = self.attribute(node, "text")?;
-                Ok(RawEntity { id, kind, text, written, segments, at: node.range().start })
+                Ok(RawEntity { id, entity_type, text, written, segments, at: node.range().start })
             })
             .collect()
     }

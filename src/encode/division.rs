@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// What stays together in a fold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
-pub enum Unit {
+pub enum FoldUnit {
     /// Documents: nothing of a test document is trained on.
     Document,
     /// The folds that the corpus itself states, by document too.
@@ -21,7 +21,7 @@ pub enum Unit {
     Instance,
 }
 
-named!(Unit, "by");
+named!(FoldUnit, "by");
 
 /// Form the named splits, each from the documents that are listed for it.
 pub fn divide(corpus: &Corpus, parts: &[(String, Vec<String>)]) -> Result<Corpus> {
@@ -68,32 +68,32 @@ fn documents(corpus: &Corpus) -> BTreeSet<&str> {
 }
 
 /// The numbers of a corpus's folds: those that the corpus states, or `0..folds`.
-pub fn fold_numbers(corpus: &Corpus, folds: i64, unit: Unit, seed: u64) -> Result<Vec<usize>> {
+pub fn fold_numbers(corpus: &Corpus, folds: i64, unit: FoldUnit, seed: u64) -> Result<Vec<usize>> {
     let sentences: Vec<Sentence> = corpus.sentences().cloned().collect();
     let pairs = instances(&sentences, &corpus.task, Marking::Typed)?;
     Ok(all_folds(corpus, &pairs, folds, unit, seed)?.iter().map(|fold| fold.number).collect())
 }
 
-fn all_folds(corpus: &Corpus, pairs: &[Instance], folds: i64, unit: Unit, seed: u64) -> Result<Vec<Fold>> {
+fn all_folds(corpus: &Corpus, pairs: &[Instance], folds: i64, unit: FoldUnit, seed: u64) -> Result<Vec<Fold>> {
     let k = || {
         usize::try_from(folds)
             .map_err(|_| Error::config("folds", format!("{folds} is out of range; it must be at least 2")))
     };
     match (unit, &corpus.folds) {
-        (Unit::Given, Some(given)) => {
+        (FoldUnit::Given, Some(given)) => {
             folds_given(pairs, &given.iter().map(|(document, fold)| (document.clone(), *fold)).collect())
         }
-        (Unit::Given, None) => {
+        (FoldUnit::Given, None) => {
             let message = format!("{} states no folds; choose document or instance", corpus.name);
             Err(Error::config("by", message))
         }
-        (Unit::Document, _) => folds_by_document(pairs, k()?, seed),
-        (Unit::Instance, _) => folds_by_instance(pairs, k()?, seed),
+        (FoldUnit::Document, _) => folds_by_document(pairs, k()?, seed),
+        (FoldUnit::Instance, _) => folds_by_instance(pairs, k()?, seed),
     }
 }
 
 /// Hold fold `index` out: a corpus with the splits `train` and `test`.
-pub fn hold_out(corpus: &Corpus, index: i64, folds: i64, unit: Unit, seed: u64) -> Result<Corpus> {
+pub fn hold_out(corpus: &Corpus, index: i64, folds: i64, unit: FoldUnit, seed: u64) -> Result<Corpus> {
     let sentences: Vec<Sentence> = corpus.sentences().cloned().collect();
     let pairs = instances(&sentences, &corpus.task, Marking::Typed)?;
     let all = all_folds(corpus, &pairs, folds, unit, seed)?;
@@ -101,7 +101,7 @@ pub fn hold_out(corpus: &Corpus, index: i64, folds: i64, unit: Unit, seed: u64) 
         let numbers: Vec<String> = all.iter().map(|fold| fold.number.to_string()).collect();
         return Err(Error::config("index", format!("there is no fold {index}; choose from {}", numbers.join(", "))));
     };
-    if unit == Unit::Instance {
+    if unit == FoldUnit::Instance {
         let test: HashSet<&str> = fold.test.iter().map(|pair| pairs[*pair].id.as_str()).collect();
         return Ok(divide_pairs(corpus, &sentences, &test, &lost_in(corpus, &all, fold.number, seed)));
     }
@@ -117,13 +117,13 @@ fn folds_of_documents<'a>(
     corpus: &'a Corpus,
     pairs: &'a [Instance],
     folds: &[Fold],
-    unit: Unit,
+    unit: FoldUnit,
     seed: u64,
 ) -> BTreeMap<&'a str, usize> {
     let tested =
         folds.iter().flat_map(|fold| fold.test.iter().map(|pair| (pairs[*pair].document.as_str(), fold.number)));
     let mut fold_of: BTreeMap<&str, usize> = tested.collect();
-    let given = corpus.folds.as_ref().filter(|_| unit == Unit::Given);
+    let given = corpus.folds.as_ref().filter(|_| unit == FoldUnit::Given);
     let mut rest = Vec::new();
     for document in documents(corpus) {
         let stated = given.and_then(|given| given.get(document)).copied();

@@ -87,7 +87,7 @@ pub fn mark_arguments(
     let positional = marking == Marking::Blue && task.name == "chemprot";
     let tags = match positional {
         true => ["CHEMICAL".to_owned(), "GENE".to_owned()],
-        false => arguments.map(|entity| task.tag(&entity.kind)),
+        false => arguments.map(|entity| task.tag(&entity.entity_type)),
     };
     let mut writer = Writer::new(&characters, positional);
     let entities = match marking {

@@ -11,7 +11,7 @@ pub mod split;
 pub mod tokenizer;
 mod vocabulary;
 
-pub use division::{Unit, divide, fold_numbers, hold_out};
+pub use division::{FoldUnit, divide, fold_numbers, hold_out};
 pub use features::{Dropped, Encoded};
 pub use instance::{Marking, instances, mark, mark_arguments};
 pub use split::{Fold, Leakage, NearDuplicate, folds_by_document, folds_by_instance, folds_given};

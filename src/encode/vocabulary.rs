@@ -268,11 +268,11 @@ fn check_description(
     let model = description.get("model").and_then(Value::as_object);
     let Some(model) = model else { return fail("has no `model`; it is not a tokenizer".into()) };
     // The oldest files do not name the type.
-    let kind = model.get("type").map_or("WordPiece", |kind| kind.as_str().unwrap_or("unknown"));
-    if kind != "WordPiece" {
-        return fail(format!("is a {kind} tokenizer; only BERT's WordPiece is supported"));
+    let model_type = model.get("type").map_or("WordPiece", |model_type| model_type.as_str().unwrap_or("unknown"));
+    if model_type != "WordPiece" {
+        return fail(format!("is a {model_type} tokenizer; only BERT's WordPiece is supported"));
     }
-    match kind_of(description.get("pre_tokenizer")) {
+    match type_of(description.get("pre_tokenizer")) {
         Some("BertPreTokenizer") => {}
         other => {
             let other = other.unwrap_or("none");
@@ -356,14 +356,14 @@ fn missing_special_token(file: &Path, special: &SpecialTokens, there: impl Fn(&s
     Error::checkpoint(file, message)
 }
 
-fn kind_of(part: Option<&Value>) -> Option<&str> {
+fn type_of(part: Option<&Value>) -> Option<&str> {
     part?.get("type")?.as_str()
 }
 
 /// Whether a normalizer lower-cases; the message if it is none that a BERT has.
 fn casing_of_normalizer(normalizer: Option<&Value>) -> std::result::Result<Casing, String> {
     let Some(normalizer) = normalizer.filter(|value| !value.is_null()) else { return Ok(Casing::Cased) };
-    match kind_of(Some(normalizer)) {
+    match type_of(Some(normalizer)) {
         Some("BertNormalizer") => match normalizer.get("lowercase").and_then(Value::as_bool) {
             Some(true) => Ok(Casing::Uncased),
             Some(false) => Ok(Casing::Cased),

@@ -12,7 +12,7 @@ use super::documents::PyDocument;
 use super::error::CorpusError;
 use super::instances::PyInstances;
 use super::runtime::detached;
-use crate::corpus::{Averaging, Columns as Table, Corpus, CorpusKind, ReadOptions, Sentence, Split, Task};
+use crate::corpus::{Averaging, Corpus, CorpusKind, ReadOptions, Sentence, Split, TableColumns, Task};
 use crate::encode::{Leakage, divide, fold_numbers, hold_out};
 
 /// A classification task: its labels, and how it is scored.
@@ -94,7 +94,7 @@ impl PyCorpus {
     /// From a dict of columns, each a list of strings or of whole numbers.
     #[staticmethod]
     fn from_columns(py: Python<'_>, columns: &Bound<'_, PyDict>, options: &PyReadOptions) -> PyResult<Self> {
-        let table = Table {
+        let table = TableColumns {
             id: column(columns, "id")?,
             document: column(columns, "document")?,
             sentence: column(columns, "sentence")?,

@@ -9,7 +9,7 @@ use super::error::internal;
 use super::runtime::detached;
 use crate::corpus::Span;
 use crate::corpus::documents as docs;
-use crate::corpus::documents::{Argument, Document, Format, Input, Mention, Passage, Records, Relation};
+use crate::corpus::documents::{Argument, Document, DocumentFormat, Input, Mention, Passage, Records, Relation};
 
 /// A document with entities and relations.
 #[pyclass(frozen, name = "Document", module = "biorel._biorel")]
@@ -42,18 +42,18 @@ impl PyDocument {
         relations: Vec<RawRelation>,
         file: Option<PathBuf>,
     ) -> PyResult<Self> {
-        let passage = |(kind, start, text, sentence)| Passage { kind, start, text, sentence };
-        let mention = |(id, kind, identifiers, segments): RawMention| {
+        let passage = |(passage_type, start, text, sentence)| Passage { passage_type, start, text, sentence };
+        let mention = |(id, entity_type, identifiers, segments): RawMention| {
             let spans = segments.into_iter().map(|(start, end)| Span { start, end }).collect();
-            Mention { id, kind, text: String::new(), identifiers, spans, passage: None }
+            Mention { id, entity_type, text: String::new(), identifiers, spans, passage: None }
         };
         let argument = |argument| match argument {
             RawArgument::Mention(index) => Argument::Mention(index),
             RawArgument::Concept(name) => Argument::Concept(name),
         };
-        let relation = |(id, kind, first, second): RawRelation| Relation {
+        let relation = |(id, relation_type, first, second): RawRelation| Relation {
             id,
-            kind,
+            relation_type,
             arguments: [argument(first), argument(second)],
         };
         let mut document = Document::new(
@@ -89,7 +89,7 @@ impl PyDocument {
 
     #[getter]
     fn passages(&self) -> Vec<RawPassage> {
-        let passage = |p: &Passage| (p.kind.clone(), p.start, p.text.clone(), p.sentence);
+        let passage = |p: &Passage| (p.passage_type.clone(), p.start, p.text.clone(), p.sentence);
         self.0.passages.iter().map(passage).collect()
     }
 
@@ -98,7 +98,7 @@ impl PyDocument {
     fn mentions(&self) -> Vec<ShownMention> {
         let mention = |m: &Mention| {
             let segments = m.spans.iter().map(|span| (span.start, span.end)).collect();
-            (m.id.clone(), m.kind.clone(), m.identifiers.clone(), segments, m.text.clone())
+            (m.id.clone(), m.entity_type.clone(), m.identifiers.clone(), segments, m.text.clone())
         };
         self.0.mentions.iter().map(mention).collect()
     }
@@ -109,8 +109,9 @@ impl PyDocument {
             Argument::Mention(index) => RawArgument::Mention(*index),
             Argument::Concept(name) => RawArgument::Concept(name.clone()),
         };
-        let relation =
-            |r: &Relation| (r.id.clone(), r.kind.clone(), argument(&r.arguments[0]), argument(&r.arguments[1]));
+        let relation = |r: &Relation| {
+            (r.id.clone(), r.relation_type.clone(), argument(&r.arguments[0]), argument(&r.arguments[1]))
+        };
         self.0.relations.iter().map(relation).collect()
     }
 
@@ -194,7 +195,7 @@ impl PyDocumentReader {
 /// The text of a file that holds the documents in a format; for brat one document's annotation.
 #[pyfunction]
 pub fn write_documents(py: Python<'_>, documents: Vec<Py<PyDocument>>, format: &str) -> PyResult<String> {
-    let format: Format = format.parse()?;
+    let format: DocumentFormat = format.parse()?;
     let documents: Vec<Arc<Document>> = documents.iter().map(|document| document.get().0.clone()).collect();
     detached(py, || {
         let texts = documents.iter().map(|document| docs::write_document(document, &[], format));

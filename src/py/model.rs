@@ -69,7 +69,7 @@ impl PyPairs {
             let number = side + 1;
             columns = columns
                 .text(&format!("entity{number}"), entities.clone().map(|entity| entity.text.as_str()))?
-                .text(&format!("type{number}"), entities.clone().map(|entity| entity.kind.as_str()))?
+                .text(&format!("type{number}"), entities.clone().map(|entity| entity.entity_type.as_str()))?
                 .integers(&format!("start{number}"), entities.clone().map(|entity| entity.bounding_span().start))?
                 .integers(&format!("end{number}"), entities.map(|entity| entity.bounding_span().end))?;
         }
@@ -171,9 +171,9 @@ impl PyModel {
         let (mut items, mut pairs, mut unknown) = (Vec::new(), Vec::new(), BTreeMap::new());
         for (id, text, entities) in sentences {
             let characters: Vec<char> = text.chars().collect();
-            let mention = |(id, kind, start, end): &(String, String, usize, usize)| Entity {
+            let mention = |(id, entity_type, start, end): &(String, String, usize, usize)| Entity {
                 id: id.clone(),
-                kind: kind.clone(),
+                entity_type: entity_type.clone(),
                 text: characters.get(*start..*end).unwrap_or_default().iter().collect(),
                 spans: vec![Span { start: *start, end: *end }],
             };
@@ -185,8 +185,8 @@ impl PyModel {
                 pairs: vec![],
             };
             sentence.check()?;
-            for entity in sentence.entities.iter().filter(|entity| !card.task.candidates.know(&entity.kind)) {
-                *unknown.entry(entity.kind.clone()).or_default() += 1;
+            for entity in sentence.entities.iter().filter(|entity| !card.task.candidates.know(&entity.entity_type)) {
+                *unknown.entry(entity.entity_type.clone()).or_default() += 1;
             }
             for (number, arguments) in card.task.candidates.of(&sentence).into_iter().enumerate() {
                 let name = format!("{id}.p{number}");

@@ -15,7 +15,7 @@ use super::error::{ConfigError, internal};
 use super::model::PyModel;
 use super::runtime::{detached, interruptible};
 use crate::corpus::Task;
-use crate::corpus::documents::{Document, Format, Predicted, relation_lines, write_collection, write_document};
+use crate::corpus::documents::{Document, DocumentFormat, Predicted, relation_lines, write_collection, write_document};
 use crate::predict::stream::{self, Part, Position, Row, Stream, StreamSettings};
 
 /// How often signals are checked while the next part is computed.
@@ -173,7 +173,7 @@ impl PyPart {
             let concepts: Vec<String> = mentions().map(|mention| mention.identifiers.join(";")).collect();
             columns = columns
                 .text(&format!("entity{number}"), mentions().map(|mention| mention.text.as_str()))?
-                .text(&format!("type{number}"), mentions().map(|mention| mention.kind.as_str()))?
+                .text(&format!("type{number}"), mentions().map(|mention| mention.entity_type.as_str()))?
                 .text(&format!("id{number}"), mentions().map(|mention| mention.id.as_str()))?
                 .text(&format!("concept{number}"), concepts.iter().map(String::as_str))?
                 .integers(&format!("start{number}"), mentions().map(|mention| mention.bounding_span().start))?
@@ -197,7 +197,7 @@ impl PyPart {
     /// their lines. And the documents that the format cannot hold.
     fn text(&self, py: Python<'_>, format: &str, model: &str, threshold: f32) -> PyResult<(String, Vec<RawFailure>)> {
         let lines_only = format == "pubtator-relations";
-        let format: Format = if lines_only { Format::Pubtator } else { format.parse()? };
+        let format: DocumentFormat = if lines_only { DocumentFormat::Pubtator } else { format.parse()? };
         detached(py, || {
             let mut predicted: Vec<Vec<Predicted>> = self.part.documents.iter().map(|_| Vec::new()).collect();
             for row in &self.part.rows {

@@ -9,9 +9,9 @@ type Argument<'a> = (&'a str, &'a [(usize, usize)]);
 
 /// A sentence with one pair, from segments of each argument given as (start, end).
 fn sentence(text: &str, arguments: [Argument; 2]) -> Sentence {
-    let entity = |(number, (kind, segments)): (usize, Argument)| Entity {
+    let entity = |(number, (entity_type, segments)): (usize, Argument)| Entity {
         id: format!("e{number}"),
-        kind: kind.to_owned(),
+        entity_type: entity_type.to_owned(),
         text: String::new(),
         spans: segments.iter().map(|&(start, end)| Span::new(start, end)).collect(),
     };

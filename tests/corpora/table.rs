@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use biorel::corpus::{Averaging, Columns, Corpus, CorpusKind, ReadOptions, Sentence, Span};
+use biorel::corpus::{Averaging, Corpus, CorpusKind, ReadOptions, Sentence, Span, TableColumns};
 use biorel::encode::{Instance, Marking, instances};
 
 use super::{data, findings, read};
 
-fn columns() -> Columns {
-    Columns {
+fn columns() -> TableColumns {
+    TableColumns {
         text: vec!["Gene α causes gout.".into(), "Gene α causes gout.".into(), "Gene B spares gout.".into()],
         label: vec!["causes".into(), "none".into(), "none".into()],
         entity1_start: Some(vec![0, 5, 0]),
         entity1_end: Some(vec![6, 6, 6]),
         entity2_start: Some(vec![14, 14, 14]),
         entity2_end: Some(vec![18, 18, 18]),
-        ..Columns::default()
+        ..TableColumns::default()
     }
 }
 
@@ -23,12 +23,12 @@ fn set(column: &mut Option<Vec<usize>>, row: usize, value: usize) {
     column.as_mut().unwrap()[row] = value;
 }
 
-fn drop_offsets(columns: &mut Columns) {
-    let Columns { entity1_start, entity1_end, entity2_start, entity2_end, .. } = columns;
+fn drop_offsets(columns: &mut TableColumns) {
+    let TableColumns { entity1_start, entity1_end, entity2_start, entity2_end, .. } = columns;
     [entity1_start, entity1_end, entity2_start, entity2_end].into_iter().for_each(|column| *column = None);
 }
 
-fn refuse(change: impl Fn(&mut Columns), options: &ReadOptions) -> String {
+fn refuse(change: impl Fn(&mut TableColumns), options: &ReadOptions) -> String {
     let mut columns = columns();
     change(&mut columns);
     Corpus::from_columns(&columns, options).expect_err("must be refused").to_string()
@@ -58,7 +58,7 @@ fn columns_in_memory_need_only_text_label_and_offsets() {
     // The two rows with one text are one sentence, which then has three mentions.
     let sentences: Vec<_> = corpus.sentences().map(|s| (s.id.as_str(), s.entities.len(), s.pairs.len())).collect();
     assert_eq!(sentences, [("table.s0", 3, 2), ("table.s1", 2, 1)]);
-    assert_eq!(corpus.sentences().next().unwrap().entities[0].kind, "entity");
+    assert_eq!(corpus.sentences().next().unwrap().entities[0].entity_type, "entity");
     assert_eq!(findings(&corpus), [("repaired", None, "table")]);
     assert_eq!(corpus.task.averaging, Averaging::Binary);
 }
@@ -83,7 +83,7 @@ fn labels_and_negative_can_be_given() {
 #[test]
 fn rows_in_memory_that_cannot_be_used() {
     let default = ReadOptions::default();
-    type Change = Box<dyn Fn(&mut Columns)>;
+    type Change = Box<dyn Fn(&mut TableColumns)>;
     let cases: Vec<(Change, &str)> = vec![
         (
             Box::new(|c| set(&mut c.entity2_end, 2, 99)),
@@ -111,7 +111,7 @@ fn rows_in_memory_that_cannot_be_used() {
         ),
         (Box::new(|c| drop(c.label.pop())), "column `label` has 2 rows where `text` has 3"),
         (Box::new(|c| c.split = Some(vec![])), "column `split` has 0 rows"),
-        (Box::new(|c| *c = Columns::default()), "has no rows"),
+        (Box::new(|c| *c = TableColumns::default()), "has no rows"),
         (Box::new(|c| c.label.fill("none".into())), "two labels or more"),
         (
             Box::new(|c| {
@@ -135,9 +135,9 @@ fn rows_in_memory_that_cannot_be_used() {
 }
 
 /// A table of texts that are anonymised already, with one label each.
-fn anonymised(rows: &[(&str, &str)]) -> Columns {
+fn anonymised(rows: &[(&str, &str)]) -> TableColumns {
     let (text, label) = rows.iter().map(|(text, label)| ((*text).to_owned(), (*label).to_owned())).unzip();
-    Columns { text, label, ..Columns::default() }
+    TableColumns { text, label, ..TableColumns::default() }
 }
 
 /// The marked texts of all pairs with their labels.
@@ -199,7 +199,7 @@ fn tags_in_the_text_are_the_entities_and_keep_their_types() {
     }
     let types = |s: &Sentence| {
         let [pair] = s.pairs.as_slice() else { panic!("{}", s.text) };
-        [pair.entity1, pair.entity2].map(|entity| s.entities[entity].kind.clone())
+        [pair.entity1, pair.entity2].map(|entity| s.entities[entity].entity_type.clone())
     };
     let types: Vec<_> = corpus.sentences().map(types).collect();
     assert_eq!(types[..2], [["GENE", "DISEASE"], ["DISEASE", "GENE"]]);

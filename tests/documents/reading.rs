@@ -1,6 +1,6 @@
 use std::io::Write;
 
-use biorel::corpus::documents::{Argument, Document, Format, list_inputs};
+use biorel::corpus::documents::{Argument, Document, DocumentFormat, list_inputs};
 
 use super::{data, documents};
 
@@ -8,7 +8,7 @@ use super::{data, documents};
 fn mentions(document: &Document) -> Vec<(String, String, String)> {
     let show = |mention: &biorel::corpus::documents::Mention| {
         let slices: Vec<&str> = mention.spans.iter().map(|&span| document.slice(span).unwrap()).collect();
-        (mention.kind.clone(), slices.join("+"), mention.identifiers.join(" "))
+        (mention.entity_type.clone(), slices.join("+"), mention.identifiers.join(" "))
     };
     document.mentions.iter().map(show).collect()
 }
@@ -30,7 +30,7 @@ fn sentences(document: &Document) -> Vec<(usize, String, Vec<usize>)> {
 }
 
 fn concepts(document: &Document) -> Vec<(&str, [Argument; 2])> {
-    document.relations.iter().map(|relation| (relation.kind.as_str(), relation.arguments.clone())).collect()
+    document.relations.iter().map(|relation| (relation.relation_type.as_str(), relation.arguments.clone())).collect()
 }
 
 fn concept(name: &str) -> Argument {
@@ -74,7 +74,7 @@ fn pubtator() {
     assert_eq!(sentences(&all[1])[1].1, "Nothing marked, | and \"quotes\" here.");
     assert_eq!((all[2].mentions.len(), sentences(&all[2]).len()), (0, 0));
     assert_eq!(all[3].passages.len(), 1);
-    assert_eq!(all[3].relations[0].kind, "Association");
+    assert_eq!(all[3].relations[0].relation_type, "Association");
     assert_eq!((all[0].origin.line, all[3].origin.line), (1, 23));
 }
 
@@ -117,7 +117,7 @@ fn bioc_xml() {
     let found = sentences(&all[1]);
     assert_eq!(found[0], (0, "𝛾-ray 𝛾 hurts FOX2.".into(), vec![0, 1]));
     assert_eq!(found[1], (20, "DrugC helps FOX2.".into(), vec![2, 3]));
-    assert_eq!(all[1].passages[1].kind, "ABSTRACT");
+    assert_eq!(all[1].passages[1].passage_type, "ABSTRACT");
     assert!(all[2].passages.is_empty());
 }
 
@@ -222,23 +222,23 @@ fn names_say_the_format_and_what_is_not_read_is_told() {
         std::fs::write(folder.path().join(name), "").unwrap();
     }
     let (inputs, skipped) = list_inputs(&[folder.path().to_owned()], None).unwrap();
-    let found: Vec<(String, Format)> =
+    let found: Vec<(String, DocumentFormat)> =
         inputs.iter().map(|one| (one.path.file_name().unwrap().to_string_lossy().into_owned(), one.format)).collect();
     let expected = [
-        ("a.txt", Format::Pubtator),
-        ("b.ann", Format::Brat),
-        ("c.XML.gz", Format::BiocXml),
-        ("d.json", Format::BiocJson),
+        ("a.txt", DocumentFormat::Pubtator),
+        ("b.ann", DocumentFormat::Brat),
+        ("c.XML.gz", DocumentFormat::BiocXml),
+        ("d.json", DocumentFormat::BiocJson),
     ];
     assert_eq!(found, expected.map(|(name, format)| (name.to_owned(), format)));
     assert_eq!(skipped.len(), 1);
-    let (inputs, skipped) = list_inputs(&[folder.path().to_owned()], Some(Format::Brat)).unwrap();
+    let (inputs, skipped) = list_inputs(&[folder.path().to_owned()], Some(DocumentFormat::Brat)).unwrap();
     assert_eq!((inputs.len(), skipped.len()), (1, 4));
     let error = list_inputs(&[folder.path().join("e.pdf")], None).unwrap_err().to_string();
     assert!(error.contains("cannot be told from its name"), "{error}");
-    assert_eq!(list_inputs(&[folder.path().join("e.pdf")], Some(Format::BiocXml)).unwrap().0.len(), 1);
+    assert_eq!(list_inputs(&[folder.path().join("e.pdf")], Some(DocumentFormat::BiocXml)).unwrap().0.len(), 1);
     assert_eq!(
-        list_inputs(&[folder.path().join("b.txt")], Some(Format::Brat)).unwrap().0[0].path,
+        list_inputs(&[folder.path().join("b.txt")], Some(DocumentFormat::Brat)).unwrap().0[0].path,
         folder.path().join("b.ann")
     );
     assert!(list_inputs(&[folder.path().join("gone")], None).is_err());

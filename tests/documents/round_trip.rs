@@ -2,7 +2,8 @@
 
 use biorel::corpus::Span;
 use biorel::corpus::documents::{
-    Argument, Document, Format, Mention, Passage, Predicted, Relation, relation_lines, write_collection, write_document,
+    Argument, Document, DocumentFormat, Mention, Passage, Predicted, Relation, relation_lines, write_collection,
+    write_document,
 };
 use proptest::prelude::*;
 
@@ -16,12 +17,12 @@ fn bare(document: &Document) -> Document {
 /// Written and read again.
 fn again(
     documents_in: &[Document],
-    format: Format,
+    format: DocumentFormat,
     predicted: impl Fn(&Document) -> Vec<Predicted<'static>>,
 ) -> Vec<Document> {
     let folder = tempfile::tempdir().unwrap();
     let text = |one: &Document| write_document(one, &predicted(one), format).unwrap();
-    if format == Format::Brat {
+    if format == DocumentFormat::Brat {
         for one in documents_in {
             std::fs::write(folder.path().join(format!("{}.ann", one.id)), text(one)).unwrap();
             std::fs::write(folder.path().join(format!("{}.txt", one.id)), one.text()).unwrap();
@@ -35,12 +36,12 @@ fn again(
     documents(folder.path())
 }
 
-const HAND_WRITTEN: [(&str, Format); 5] = [
-    ("pubtator/edge_cases.txt", Format::Pubtator),
-    ("bioc/edge_cases.xml", Format::BiocXml),
-    ("bioc/export.json", Format::BiocJson),
-    ("brat/train", Format::Brat),
-    ("brat/test", Format::Brat),
+const HAND_WRITTEN: [(&str, DocumentFormat); 5] = [
+    ("pubtator/edge_cases.txt", DocumentFormat::Pubtator),
+    ("bioc/edge_cases.xml", DocumentFormat::BiocXml),
+    ("bioc/export.json", DocumentFormat::BiocJson),
+    ("brat/train", DocumentFormat::Brat),
+    ("brat/test", DocumentFormat::Brat),
 ];
 
 #[test]
@@ -68,13 +69,14 @@ fn every_hand_written_file_comes_back() {
 
 #[test]
 fn a_relation_is_not_added_to_one_of_two_annotations_of_a_name() {
-    for (name, file, format) in
-        [("a.xml", "bioc/edge_cases.xml", Format::BiocXml), ("a.json", "bioc/export.json", Format::BiocJson)]
-    {
+    for (name, file, format) in [
+        ("a.xml", "bioc/edge_cases.xml", DocumentFormat::BiocXml),
+        ("a.json", "bioc/export.json", DocumentFormat::BiocJson),
+    ] {
         let folder = tempfile::tempdir().unwrap();
         let text = std::fs::read_to_string(data(file)).unwrap();
         let (from, to) = match format {
-            Format::BiocXml => ("<annotation id=\"2\"", "<annotation id=\"1\""),
+            DocumentFormat::BiocXml => ("<annotation id=\"2\"", "<annotation id=\"1\""),
             _ => ("\"id\": \"2\"", "\"id\": \"1\""),
         };
         assert!(text.contains(from), "{file}");
@@ -107,21 +109,21 @@ fn returns_at_the_end_of_a_pubtator_document_stay() {
         std::fs::write(&path, content).unwrap();
         let read = documents(&path);
         assert_eq!(read[0].text(), title, "{content:?}");
-        assert_eq!(again(&read, Format::Pubtator, |_| vec![])[0].text(), title, "{content:?}");
+        assert_eq!(again(&read, DocumentFormat::Pubtator, |_| vec![])[0].text(), title, "{content:?}");
     }
 }
 
 #[test]
 fn the_header_of_a_collection_stays() {
     for (file, format, part) in [
-        ("bioc/edge_cases.xml", Format::BiocXml, "<key>odd.key</key><infon key=\"of\">tests</infon>"),
-        ("bioc/edge_cases.xml", Format::BiocXml, "<!DOCTYPE collection SYSTEM \"BioC.dtd\">"),
+        ("bioc/edge_cases.xml", DocumentFormat::BiocXml, "<key>odd.key</key><infon key=\"of\">tests</infon>"),
+        ("bioc/edge_cases.xml", DocumentFormat::BiocXml, "<!DOCTYPE collection SYSTEM \"BioC.dtd\">"),
     ] {
         let read = documents(&data(file));
         let text = write_collection(format, &read[0].origin.header, &[]);
         assert!(text.contains(part), "{text}");
     }
-    let text = write_collection(Format::BiocJson, "{\"source\": \"x\", \"documents\": ", &["{}".into()]);
+    let text = write_collection(DocumentFormat::BiocJson, "{\"source\": \"x\", \"documents\": ", &["{}".into()]);
     assert_eq!(text, "{\"source\": \"x\", \"documents\": [\n{}\n]}\n");
 }
 
@@ -140,12 +142,12 @@ fn added_relations_are_read_back() {
                 assert!(added.is_empty(), "{file}");
                 continue;
             }
-            let expected = add(one).len() * if format == Format::Pubtator { concept_pairs(one) } else { 1 };
+            let expected = add(one).len() * if format == DocumentFormat::Pubtator { concept_pairs(one) } else { 1 };
             assert_eq!(added.len(), expected, "{file}: {added:?}");
-            if let (Some(new), false) = (added.first(), format == Format::Pubtator) {
+            if let (Some(new), false) = (added.first(), format == DocumentFormat::Pubtator) {
                 let last = one.mentions.len() - 1;
                 assert_eq!(new.arguments, [Argument::Mention(0), Argument::Mention(last)]);
-                assert_eq!(new.kind, "new");
+                assert_eq!(new.relation_type, "new");
             }
         }
     }
@@ -181,15 +183,15 @@ prop_compose! {
         let start = title.chars().count() + gap;
         let texts = [(0, title), (start, body)];
         let passage = |(number, (start, text)): (usize, &(usize, String))| {
-            let kind = ["title", "abstract"][number].to_owned();
-            Passage { kind, start: *start, text: text.clone(), sentence: false }
+            let passage_type = ["title", "abstract"][number].to_owned();
+            Passage { passage_type, start: *start, text: text.clone(), sentence: false }
         };
         let passages: Vec<Passage> = texts.iter().enumerate().map(passage).collect();
         let mut mentions = Vec::new();
         let mut places = places;
         // BioC has them passage by passage.
         places.sort_by_key(|place| place.0);
-        for (second, at, size, more, kind, concept) in places {
+        for (second, at, size, more, entity_type, concept) in places {
             let (start, text) = &texts[usize::from(second)];
             let length = text.chars().count();
             let from = at % length;
@@ -206,14 +208,14 @@ prop_compose! {
             if spans.iter().all(solid) {
                 let identifiers = if concept.is_empty() { vec![] } else { vec![concept] };
                 let id = format!("T{}", mentions.len() + 1);
-                mentions.push(Mention { id, kind, text: String::new(), identifiers, spans, passage: None });
+                mentions.push(Mention { id, entity_type, text: String::new(), identifiers, spans, passage: None });
             }
         }
         let mut relations = Vec::new();
-        for (first, second, kind) in pairs {
+        for (first, second, relation_type) in pairs {
             if first < mentions.len() && second < mentions.len() {
                 let arguments = [Argument::Mention(first), Argument::Mention(second)];
-                relations.push(Relation { id: format!("R{}", relations.len() + 1), kind, arguments });
+                relations.push(Relation { id: format!("R{}", relations.len() + 1), relation_type, arguments });
             }
         }
         Document::new("d1".into(), passages, mentions, relations).unwrap()
@@ -224,7 +226,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
     #[test]
     fn any_document_comes_back_from_bioc(document in any_document()) {
-        for format in [Format::BiocJson, Format::BiocXml] {
+        for format in [DocumentFormat::BiocJson, DocumentFormat::BiocXml] {
             let back = again(std::slice::from_ref(&document), format, |_| vec![]);
             prop_assert_eq!(back.len(), 1);
             prop_assert_eq!(bare(&back[0]), bare(&document), "{}", format);
@@ -233,21 +235,21 @@ proptest! {
 
     #[test]
     fn any_document_comes_back_from_brat_and_pubtator_as_far_as_they_go(document in any_document()) {
-        let [back] = again(std::slice::from_ref(&document), Format::Brat, |_| vec![]).try_into().unwrap();
+        let [back] = again(std::slice::from_ref(&document), DocumentFormat::Brat, |_| vec![]).try_into().unwrap();
         prop_assert_eq!(back.text(), document.text());
         let places = |document: &Document| -> Vec<(String, Vec<Span>, Vec<String>)> {
-            document.mentions.iter().map(|m| (m.kind.clone(), m.spans.clone(), m.identifiers.clone())).collect()
+            document.mentions.iter().map(|m| (m.entity_type.clone(), m.spans.clone(), m.identifiers.clone())).collect()
         };
         prop_assert_eq!(places(&back), places(&document));
-        let kinds = |document: &Document| -> Vec<(String, [Argument; 2])> {
-            document.relations.iter().map(|r| (r.kind.clone(), r.arguments.clone())).collect()
+        let relations = |document: &Document| -> Vec<(String, [Argument; 2])> {
+            document.relations.iter().map(|r| (r.relation_type.clone(), r.arguments.clone())).collect()
         };
-        prop_assert_eq!(kinds(&back), kinds(&document));
+        prop_assert_eq!(relations(&back), relations(&document));
         // PubTator's: one stretch for each mention, the abstract one character behind the title.
-        let [back] = again(std::slice::from_ref(&document), Format::Pubtator, |_| vec![]).try_into().unwrap();
-        let hulls = |document: &Document| -> Vec<(String, String)> {
-            document.mentions.iter().map(|m| (m.kind.clone(), document.slice(m.bounding_span()).unwrap_or_default().to_owned())).collect()
+        let [back] = again(std::slice::from_ref(&document), DocumentFormat::Pubtator, |_| vec![]).try_into().unwrap();
+        let texts = |document: &Document| -> Vec<(String, String)> {
+            document.mentions.iter().map(|m| (m.entity_type.clone(), document.slice(m.bounding_span()).unwrap_or_default().to_owned())).collect()
         };
-        prop_assert_eq!(hulls(&back), hulls(&document));
+        prop_assert_eq!(texts(&back), texts(&document));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::inputs::Format;
+use super::inputs::DocumentFormat;
 use crate::corpus::offsets::CharIndex;
 use crate::corpus::{Finding, FindingKind, Span};
 use crate::{Error, Result};
@@ -11,7 +11,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passage {
     /// `title`, `abstract`, ... as the file says; may be empty.
-    pub kind: String,
+    pub passage_type: String,
     /// Where its first character stands in the document.
     pub start: usize,
     /// The text.
@@ -35,7 +35,7 @@ pub struct Mention {
     /// Its identifier in the document: brat's and BioC's own, `T1`, `T2`, ... where the format has none.
     pub id: String,
     /// Type as the file writes it.
-    pub kind: String,
+    pub entity_type: String,
     /// Its text.
     pub text: String,
     /// Concepts of a database that it stands for (`MESH:D001241`); several for a composite mention.
@@ -68,7 +68,7 @@ pub struct Relation {
     /// Its identifier in the document.
     pub id: String,
     /// Its type: the label.
-    pub kind: String,
+    pub relation_type: String,
     /// First and second argument.
     pub arguments: [Argument; 2],
 }
@@ -81,7 +81,7 @@ pub struct Origin {
     /// Its first line there.
     pub line: usize,
     /// The format and the bytes as they stand there, so that it can be written again without loss.
-    pub raw: Option<(Format, String)>,
+    pub raw: Option<(DocumentFormat, String)>,
     /// What stands before the first document of its file: the fields of the collection.
     pub header: String,
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::document::{Argument, Document, Relation};
-use super::inputs::{Format, Input, list_inputs};
+use super::inputs::{DocumentFormat, Input, list_inputs};
 use super::records::Records;
 use super::sentences::DocumentSentence;
 use crate::corpus::reader::Reader;
@@ -26,10 +26,11 @@ use crate::{Error, Result};
 const NEGATIVE: &str = "none";
 
 pub(in crate::corpus) const PUBTATOR: Reader =
-    reader(|name, paths, options| read(name, &[Format::Pubtator], paths, options));
-pub(in crate::corpus) const BRAT: Reader = reader(|name, paths, options| read(name, &[Format::Brat], paths, options));
+    reader(|name, paths, options| read(name, &[DocumentFormat::Pubtator], paths, options));
+pub(in crate::corpus) const BRAT: Reader =
+    reader(|name, paths, options| read(name, &[DocumentFormat::Brat], paths, options));
 pub(in crate::corpus) const BIOC: Reader =
-    reader(|name, paths, options| read(name, &[Format::BiocJson, Format::BiocXml], paths, options));
+    reader(|name, paths, options| read(name, &[DocumentFormat::BiocJson, DocumentFormat::BiocXml], paths, options));
 
 const fn reader(read: fn(&str, &[PathBuf], &ReadOptions) -> Result<Corpus>) -> Reader {
     Reader { takes: &["labels", "negative", "name", "pairs", "errors"], read }
@@ -37,7 +38,7 @@ const fn reader(read: fn(&str, &[PathBuf], &ReadOptions) -> Result<Corpus>) -> R
 
 /// Read the files and folders of a corpus called `name`, which has files in `formats`. A document
 /// that cannot be read is an error, or is left out and reported, as the options say.
-fn read(name: &str, formats: &[Format], paths: &[PathBuf], options: &ReadOptions) -> Result<Corpus> {
+fn read(name: &str, formats: &[DocumentFormat], paths: &[PathBuf], options: &ReadOptions) -> Result<Corpus> {
     let only = if let [format] = formats { Some(*format) } else { None };
     let (inputs, skipped) = list_inputs(paths, only)?;
     let skip = |path: &Path, reason: &str| Finding::new(FindingKind::Skipped, path.display().to_string(), reason);
@@ -169,7 +170,7 @@ fn split_of(file: &Path, roots: &[PathBuf]) -> &'static str {
 fn task(splits: &[(String, Vec<Document>)], options: &ReadOptions, name: &str) -> Result<Task> {
     let documents = splits.iter().flat_map(|(_, documents)| documents);
     let seen: BTreeSet<&str> =
-        documents.flat_map(|document| &document.relations).map(|relation| relation.kind.as_str()).collect();
+        documents.flat_map(|document| &document.relations).map(|relation| relation.relation_type.as_str()).collect();
     let given = options.labels.clone();
     let mut labels = given.unwrap_or_else(|| seen.iter().map(|label| (*label).to_owned()).collect());
     let guessed: Vec<String> = labels.iter().filter(|label| table::means_none(label)).cloned().collect();
@@ -187,12 +188,12 @@ fn task(splits: &[(String, Vec<Document>)], options: &ReadOptions, name: &str) -
 
 /// The pairs of types that relations join.
 fn rules(formed: &[Formed]) -> Candidates {
-    let kinds: BTreeSet<(&str, &str)> = formed
+    let types: BTreeSet<(&str, &str)> = formed
         .iter()
-        .flat_map(|one| one.gold.iter().flat_map(|(_, pairs)| pairs).map(|&(first, second)| one.kinds(first, second)))
+        .flat_map(|one| one.gold.iter().flat_map(|(_, pairs)| pairs).map(|&(first, second)| one.types(first, second)))
         .collect();
     let rule = |(first, second): (&str, &str)| (vec![first.to_owned()], vec![second.to_owned()]);
-    Candidates { rules: kinds.into_iter().map(rule).collect() }
+    Candidates { rules: types.into_iter().map(rule).collect() }
 }
 
 /// A document with its sentences, and the pairs of mentions of one sentence that each relation joins.
@@ -217,8 +218,8 @@ impl<'a> Formed<'a> {
         formed
     }
 
-    fn kinds(&self, first: usize, second: usize) -> (&'a str, &'a str) {
-        (&self.document.mentions[first].kind, &self.document.mentions[second].kind)
+    fn types(&self, first: usize, second: usize) -> (&'a str, &'a str) {
+        (&self.document.mentions[first].entity_type, &self.document.mentions[second].entity_type)
     }
 
     fn mentions(&self, argument: &Argument) -> Vec<usize> {
@@ -248,10 +249,10 @@ impl<'a> Formed<'a> {
         let mut labels: HashMap<(usize, usize), Vec<(usize, &Relation)>> = HashMap::new();
         for (relation, pairs) in std::mem::take(&mut self.gold) {
             let id = format!("{}.{}", self.document.id, relation.id);
-            let label = task.label(&relation.kind).ok_or_else(|| {
+            let label = task.label(&relation.relation_type).ok_or_else(|| {
                 let message = format!(
                     "relation {id} has the type `{}`; the labels are {}",
-                    relation.kind,
+                    relation.relation_type,
                     task.labels.join(", ")
                 );
                 Error::corpus_line(&self.document.origin.path, self.document.origin.line, message)
@@ -274,7 +275,7 @@ impl<'a> Formed<'a> {
             let (mut formed, mut turned, mut before, mut same) = (0, false, None, false);
             for (first, second) in pairs {
                 let key = [(first, second), (second, first)].into_iter().find(|key| known.contains(key));
-                let (one, other) = self.kinds(first, second);
+                let (one, other) = self.types(first, second);
                 let Some(key) = key else {
                     same |= task.candidates.allow(one, other) || task.candidates.allow(other, one);
                     continue;

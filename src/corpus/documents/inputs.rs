@@ -1,48 +1,39 @@
 //! Which files to read, and in which format.
 
-use std::fmt;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::read::MultiGzDecoder;
+use strum::{IntoStaticStr, VariantArray};
 
 use crate::{Error, Result};
 
 /// Deepest nesting of folders; a loop of symbolic links ends here.
 const DEPTH_LIMIT: usize = 16;
 
-/// The formats of documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Format {
-    /// `PMID|t|title`, `PMID|a|abstract`, then tab-separated mentions and relations; a blank line between documents.
+/// The formats of documents, in the order in which messages list them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
+pub enum DocumentFormat {
+    /// `PMID|t|title`, `PMID|a|abstract`, then tab-separated mentions and relations; a blank line
+    /// between documents.
     Pubtator,
-    /// BioC in JSON: a collection, a list of documents, PubTator's export, or one of these on each line.
+    /// BioC in JSON: a collection, a list of documents, PubTator's export, or one of these on each
+    /// line.
     BiocJson,
     /// BioC in XML.
     BiocXml,
-    /// A `.txt` with its `.ann` beside it.
+    /// A `.txt` file with its `.ann` file.
     Brat,
 }
 
-impl Format {
-    /// All of them, in the order in which messages name them.
-    pub const ALL: [Self; 4] = [Self::Pubtator, Self::BiocJson, Self::BiocXml, Self::Brat];
+named!(DocumentFormat, "format");
 
-    /// The name as users write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pubtator => "pubtator",
-            Self::BiocJson => "bioc-json",
-            Self::BiocXml => "bioc-xml",
-            Self::Brat => "brat",
-        }
-    }
-
-    /// Ending of a file in this format.
+impl DocumentFormat {
+    /// The extension of a file that is written in this format.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Pubtator => "pubtator",
@@ -53,30 +44,13 @@ impl Format {
     }
 }
 
-impl fmt::Display for Format {
-    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
-        formatter.write_str(self.name())
-    }
-}
-
-impl FromStr for Format {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| {
-            let known = Self::ALL.map(Self::name).join(", ");
-            Error::config("format", format!("`{name}` is not a format of documents; choose one of {known}"))
-        })
-    }
-}
-
 /// A file of documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
     /// The file; brat's `.ann`.
     pub path: PathBuf,
     /// Its format.
-    pub format: Format,
+    pub format: DocumentFormat,
 }
 
 /// A file that is not read, and why.
@@ -88,7 +62,7 @@ pub type SkippedFile = (PathBuf, &'static str);
 ///
 /// # Errors
 /// [`Error::Io`] for what cannot be opened, [`Error::Config`] for a file whose format cannot be told.
-pub fn list_inputs(paths: &[PathBuf], format: Option<Format>) -> Result<(Vec<Input>, Vec<SkippedFile>)> {
+pub fn list_inputs(paths: &[PathBuf], format: Option<DocumentFormat>) -> Result<(Vec<Input>, Vec<SkippedFile>)> {
     if paths.is_empty() {
         return Err(Error::config("input", "give at least one file or folder"));
     }
@@ -103,7 +77,7 @@ pub fn list_inputs(paths: &[PathBuf], format: Option<Format>) -> Result<(Vec<Inp
         } else if let Some(format) = format.or_else(|| guess(path)) {
             // The text of a brat document stands for its annotation.
             let path = match format {
-                Format::Brat if extension(path).as_deref() == Some("txt") => path.with_extension("ann"),
+                DocumentFormat::Brat if extension(path).as_deref() == Some("txt") => path.with_extension("ann"),
                 _ => path.clone(),
             };
             inputs.push(Input { path, format });
@@ -118,7 +92,7 @@ pub fn list_inputs(paths: &[PathBuf], format: Option<Format>) -> Result<(Vec<Inp
 fn walk(
     folder: &Path,
     depth: usize,
-    format: Option<Format>,
+    format: Option<DocumentFormat>,
     inputs: &mut Vec<Input>,
     skipped: &mut Vec<SkippedFile>,
 ) -> Result<()> {
@@ -140,7 +114,7 @@ fn walk(
             walk(&path, depth + 1, format, inputs, skipped)?;
         } else if extension(&path).as_deref() == Some("txt") && path.with_extension("ann").is_file() {
             // Read with its .ann.
-        } else if format == Some(Format::Brat) && extension(&path).as_deref() == Some("txt") {
+        } else if format == Some(DocumentFormat::Brat) && extension(&path).as_deref() == Some("txt") {
             skipped.push((path, "a text without its .ann"));
         } else {
             match guess(&path) {
@@ -166,12 +140,12 @@ fn extension(path: &Path) -> Option<String> {
     Some(name.rsplit_once('.')?.1.to_owned())
 }
 
-fn guess(path: &Path) -> Option<Format> {
+fn guess(path: &Path) -> Option<DocumentFormat> {
     match extension(path)?.as_str() {
-        "txt" | "pubtator" => Some(Format::Pubtator),
-        "json" | "jsonl" => Some(Format::BiocJson),
-        "xml" => Some(Format::BiocXml),
-        "ann" => Some(Format::Brat),
+        "txt" | "pubtator" => Some(DocumentFormat::Pubtator),
+        "json" | "jsonl" => Some(DocumentFormat::BiocJson),
+        "xml" => Some(DocumentFormat::BiocXml),
+        "ann" => Some(DocumentFormat::Brat),
         _ => None,
     }
 }
@@ -216,11 +190,11 @@ fn holds_documents(input: &Input) -> bool {
     }
     let has = |words: &[&str]| words.iter().any(|word| head.contains(word));
     match input.format {
-        Format::Pubtator => is_pubtator(head.trim_start_matches('\u{feff}')),
-        Format::BiocJson => has(&["\"passages\"", "\"documents\"", "\"PubTator3\""]),
-        Format::BiocXml => has(&["<collection", "<passage"]),
+        DocumentFormat::Pubtator => is_pubtator(head.trim_start_matches('\u{feff}')),
+        DocumentFormat::BiocJson => has(&["\"passages\"", "\"documents\"", "\"PubTator3\""]),
+        DocumentFormat::BiocXml => has(&["<collection", "<passage"]),
         // No other file is called so.
-        Format::Brat => true,
+        DocumentFormat::Brat => true,
     }
 }
 
@@ -238,7 +212,7 @@ mod tests {
     #[test]
     fn the_head_says_what_a_file_is() {
         let folder = tempfile::tempdir().unwrap();
-        let holds = |name: &str, format: Format, content: &str| {
+        let holds = |name: &str, format: DocumentFormat, content: &str| {
             let path = folder.path().join(name);
             std::fs::write(&path, content).unwrap();
             holds_documents(&Input { path, format })
@@ -253,11 +227,11 @@ mod tests {
             ("| a | table |\n", false),
             ("PMID\tsplit\n1\ttrain\n", false),
         ] {
-            assert_eq!(holds("a.txt", Format::Pubtator, content), is, "{content:?}");
+            assert_eq!(holds("a.txt", DocumentFormat::Pubtator, content), is, "{content:?}");
         }
-        assert!(holds("a.xml", Format::BiocXml, "<collection><document></collection>"));
-        assert!(!holds("b.xml", Format::BiocXml, "<document id=\"DDI.d1\"><sentence/></document>"));
-        assert!(holds("a.json", Format::BiocJson, "{\"documents\": [{\"id\": 1"));
-        assert!(!holds("b.json", Format::BiocJson, "{\"name\": \"settings\"}"));
+        assert!(holds("a.xml", DocumentFormat::BiocXml, "<collection><document></collection>"));
+        assert!(!holds("b.xml", DocumentFormat::BiocXml, "<document id=\"DDI.d1\"><sentence/></document>"));
+        assert!(holds("a.json", DocumentFormat::BiocJson, "{\"documents\": [{\"id\": 1"));
+        assert!(!holds("b.json", DocumentFormat::BiocJson, "{\"name\": \"settings\"}"));
     }
 }

@@ -33,6 +33,6 @@ mod xml_records;
 pub use document::{Argument, Document, Mention, Origin, Passage, Predicted, Relation};
 pub use formats::{relation_lines, write_collection, write_document};
 pub(super) use gold::{BIOC, BRAT, PUBTATOR, of_documents};
-pub use inputs::{Format, Input, SkippedFile, list_inputs};
+pub use inputs::{DocumentFormat, Input, SkippedFile, list_inputs};
 pub use records::{Record, RecordResult, Records};
 pub use sentences::DocumentSentence;

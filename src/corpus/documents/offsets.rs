@@ -8,7 +8,7 @@ pub(super) const APART: &str = "one location over a mention in several segments;
 
 /// What offsets count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unit {
+pub(super) enum OffsetUnit {
     Characters,
     /// As Java, JavaScript and C# count: two for an astral character.
     Utf16,
@@ -20,7 +20,7 @@ pub(super) enum Unit {
     EscapedMarkup,
 }
 
-impl Unit {
+impl OffsetUnit {
     /// What any format may count, in the order in which they are tried.
     pub(super) const ALL: [Self; 3] = [Self::Characters, Self::Utf16, Self::Bytes];
     /// What only BioC was found to count, whose files are XML first.
@@ -69,11 +69,11 @@ pub(super) struct Converter<'a> {
 }
 
 impl<'a> Converter<'a> {
-    pub(super) fn new(text: &'a str, unit: Unit) -> Self {
+    pub(super) fn new(text: &'a str, unit: OffsetUnit) -> Self {
         let same = match unit {
-            Unit::Characters => true,
-            Unit::Utf16 | Unit::Bytes => text.is_ascii(),
-            Unit::Escaped | Unit::EscapedMarkup => !text.contains(['&', '<', '>', '"', '\'']),
+            OffsetUnit::Characters => true,
+            OffsetUnit::Utf16 | OffsetUnit::Bytes => text.is_ascii(),
+            OffsetUnit::Escaped | OffsetUnit::EscapedMarkup => !text.contains(['&', '<', '>', '"', '\'']),
         };
         let starts = (!same).then(|| {
             let mut at = 0;
@@ -200,18 +200,18 @@ mod tests {
     fn units_meet_at_characters() {
         // One astral character (4 bytes, 2 units), one of two bytes, a combining mark (2 bytes).
         let text = "𝛼β e\u{301} x";
-        let x = [(Unit::Characters, 6), (Unit::Utf16, 7), (Unit::Bytes, 11)];
+        let x = [(OffsetUnit::Characters, 6), (OffsetUnit::Utf16, 7), (OffsetUnit::Bytes, 11)];
         for (unit, at) in x {
             let converter = Converter::new(text, unit);
             assert_eq!(converter.fit(&[(at, at + 1)], Some("x")), Some(vec![Span::new(6, 7)]), "{unit:?}");
             assert_eq!(unit.length(text), at + 1);
         }
-        assert_eq!(Converter::new(text, Unit::Bytes).fit(&[(1, 3)], None), None);
+        assert_eq!(Converter::new(text, OffsetUnit::Bytes).fit(&[(1, 3)], None), None);
     }
 
     #[test]
     fn blanks_do_not_count_and_other_text_does() {
-        let converter = Converter::new("heart\nattack and arrest", Unit::Characters);
+        let converter = Converter::new("heart\nattack and arrest", OffsetUnit::Characters);
         assert!(converter.fit(&[(0, 12)], Some("heart attack")).is_some());
         assert!(converter.fit(&[(0, 12)], Some("heartattack")).is_none());
         assert!(converter.fit(&[(0, 5), (17, 23)], Some("heart arrest")).is_some());
@@ -225,7 +225,7 @@ mod tests {
     fn escaped_characters_count_as_they_are_written() {
         let text = "R&D's \"x\" < y";
         // R&amp;D&apos;s &quot;x&quot; &lt; y, and R&amp;D's "x" &lt; y.
-        for (unit, at) in [(Unit::Escaped, 34), (Unit::EscapedMarkup, 19)] {
+        for (unit, at) in [(OffsetUnit::Escaped, 34), (OffsetUnit::EscapedMarkup, 19)] {
             let found = Converter::new(text, unit).fit(&[(at, at + 1)], Some("y"));
             assert_eq!(found, Some(vec![Span::new(12, 13)]), "{unit:?}");
         }
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn one_location_over_a_mention_in_segments() {
         let apart = |text: &str, mention: &str| {
-            let found = Converter::new(text, Unit::Characters).fit_apart((0, text.chars().count()), mention);
+            let found = Converter::new(text, OffsetUnit::Characters).fit_apart((0, text.chars().count()), mention);
             found.map(|spans| spans.iter().map(|span| (span.start, span.end)).collect::<Vec<_>>())
         };
         assert_eq!(apart("alpha and beta blockers", "alpha blockers"), Some(vec![(0, 5), (15, 23)]));
@@ -255,7 +255,7 @@ mod tests {
             let end = (start + length).min(characters.len());
             let before: String = characters[..start].iter().collect();
             let mention: String = characters[start..end].iter().collect();
-            for unit in Unit::ALL {
+            for unit in OffsetUnit::ALL {
                 let at = unit.length(&before);
                 let segment = (at, at + unit.length(&mention));
                 let found = Converter::new(&text, unit).fit(&[segment], Some(&mention));

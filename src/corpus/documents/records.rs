@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::bytes::{Bytes, RECORD_LIMIT, Stop};
-use super::inputs::{Format, Input, open};
+use super::inputs::{DocumentFormat, Input, open};
 use super::{json_records, xml_records};
 use crate::{Error, Result};
 
@@ -19,7 +19,7 @@ pub struct Record {
     /// Line of its first byte, counted from 1.
     pub line: usize,
     /// Its format.
-    pub format: Format,
+    pub format: DocumentFormat,
     /// The document as it is in the file; for brat, the annotation.
     pub raw: Vec<u8>,
     /// For brat, the text.
@@ -46,7 +46,7 @@ pub type RecordResult = Result<Record>;
 /// The records of one file. After an error that concerns the rest of the file, the iterator ends.
 pub struct Records {
     path: Arc<Path>,
-    format: Format,
+    format: DocumentFormat,
     source: Source,
     read: Arc<AtomicU64>,
 }
@@ -72,7 +72,7 @@ impl Records {
         let path: Arc<Path> = input.path.as_path().into();
         let read = Arc::new(AtomicU64::new(0));
         let source = match input.format {
-            Format::Brat => Source::Brat,
+            DocumentFormat::Brat => Source::Brat,
             format => Self::source(format, open(&path, read.clone())?),
         };
         Ok(Self { path, format: input.format, source, read })
@@ -85,19 +85,19 @@ impl Records {
 
     /// Records of bytes in memory, for formats of one file.
     #[cfg(test)]
-    pub(super) fn of(format: Format, content: &[u8]) -> Self {
+    pub(super) fn of(format: DocumentFormat, content: &[u8]) -> Self {
         let reader = Box::new(io::Cursor::new(content.to_vec()));
         let path: Arc<Path> = Path::new("memory").into();
         Self { path, format, source: Self::source(format, reader), read: Arc::default() }
     }
 
-    fn source(format: Format, reader: Box<dyn Read + Send>) -> Source {
+    fn source(format: DocumentFormat, reader: Box<dyn Read + Send>) -> Source {
         let bytes = Bytes::new(reader);
         match format {
-            Format::Pubtator => Source::Lines { bytes, next: None },
-            Format::BiocJson => Source::Json(json_records::Splitter::new(bytes)),
-            Format::BiocXml => Source::Xml(xml_records::Splitter::new(bytes)),
-            Format::Brat => Source::Ended,
+            DocumentFormat::Pubtator => Source::Lines { bytes, next: None },
+            DocumentFormat::BiocJson => Source::Json(json_records::Splitter::new(bytes)),
+            DocumentFormat::BiocXml => Source::Xml(xml_records::Splitter::new(bytes)),
+            DocumentFormat::Brat => Source::Ended,
         }
     }
 
@@ -176,7 +176,7 @@ fn brat(path: &Arc<Path>, count: &Arc<AtomicU64>) -> RecordResult {
         None => return Err(Error::corpus(&**path, format!("there is no text beside it ({})", beside.display()))),
     };
     let path = path.clone();
-    Ok(Record { path, line: 1, format: Format::Brat, raw, text: Some(text), header: "".into() })
+    Ok(Record { path, line: 1, format: DocumentFormat::Brat, raw, text: Some(text), header: "".into() })
 }
 
 /// One PubTator document: lines up to a blank one or up to the title of the next.
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     fn split(content: &str) -> Vec<(usize, String)> {
-        let records = Records::of(Format::Pubtator, content.as_bytes());
+        let records = Records::of(DocumentFormat::Pubtator, content.as_bytes());
         records.map(|record| record.unwrap()).map(|r| (r.line, String::from_utf8(r.raw).unwrap())).collect()
     }
 
@@ -246,7 +246,7 @@ mod tests {
         let mut content = b"1|t|A\n1|a|".to_vec();
         content.resize(RECORD_LIMIT + 100, b'x');
         content.extend(b"\n1\t0\t1\tA\tX\n\n2|t|B\n2|a|C\n");
-        let found: Vec<RecordResult> = Records::of(Format::Pubtator, &content).collect();
+        let found: Vec<RecordResult> = Records::of(DocumentFormat::Pubtator, &content).collect();
         assert_eq!(found.len(), 2);
         assert!(found[0].as_ref().unwrap_err().to_string().starts_with("memory:1: the document is larger than 64 MiB"));
         assert_eq!(found[1].as_ref().unwrap().line, 5);

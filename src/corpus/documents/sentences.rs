@@ -19,8 +19,9 @@ impl DocumentSentence {
     /// The candidate pairs, as indices of the sentence's entities. The same mention listed twice is no pair.
     pub fn candidates(&self, candidates: &Candidates) -> Vec<(usize, usize)> {
         let entities = &self.sentence.entities;
-        let same =
-            |(a, b): (usize, usize)| entities[a].spans == entities[b].spans && entities[a].kind == entities[b].kind;
+        let same = |(a, b): (usize, usize)| {
+            entities[a].spans == entities[b].spans && entities[a].entity_type == entities[b].entity_type
+        };
         candidates.of(&self.sentence).into_iter().filter(|&pair| !same(pair)).collect()
     }
 }
@@ -84,7 +85,7 @@ impl Document {
                     mention.spans.iter().map(|span| Span::new(span.start - sentence.start, span.end - sentence.start));
                 sentence.sentence.entities.push(Entity {
                     id: mention.id.clone(),
-                    kind: mention.kind.clone(),
+                    entity_type: mention.entity_type.clone(),
                     text: mention.text.clone(),
                     spans: moved.collect(),
                 });
@@ -135,10 +136,10 @@ mod tests {
     use super::*;
 
     fn document(text: &str, mentions: &[&[(usize, usize)]]) -> Document {
-        let passage = Passage { kind: String::new(), start: 100, text: text.into(), sentence: false };
+        let passage = Passage { passage_type: String::new(), start: 100, text: text.into(), sentence: false };
         let mention = |(number, segments): (usize, &&[(usize, usize)])| Mention {
             id: format!("T{number}"),
-            kind: "x".into(),
+            entity_type: "x".into(),
             text: String::new(),
             identifiers: Vec::new(),
             spans: segments.iter().map(|&(start, end)| Span::new(start + 100, end + 100)).collect(),

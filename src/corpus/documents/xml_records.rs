@@ -125,10 +125,10 @@ fn tag_name(tag: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Format, Records};
+    use super::super::{DocumentFormat, Records};
 
     fn split(content: &str) -> Vec<Result<(usize, String), String>> {
-        let records = Records::of(Format::BiocXml, content.as_bytes());
+        let records = Records::of(DocumentFormat::BiocXml, content.as_bytes());
         let show = |record: crate::Result<super::super::Record>| match record {
             Ok(record) => Ok((record.line, String::from_utf8(record.raw).unwrap())),
             Err(error) => Err(error.to_string()),

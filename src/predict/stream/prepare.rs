@@ -42,17 +42,17 @@ impl<'a> Types<'a> {
 
     /// The model's name of a type: the given one, the same name, or the only one that differs in
     /// case alone.
-    fn resolve(&self, kind: &'a str) -> &'a str {
-        if let Some(given) = self.given.get(kind) {
+    fn resolve(&self, entity_type: &'a str) -> &'a str {
+        if let Some(given) = self.given.get(entity_type) {
             return given;
         }
-        if self.known.contains(kind) {
-            return kind;
+        if self.known.contains(entity_type) {
+            return entity_type;
         }
-        let mut alike = self.known.iter().filter(|known| known.eq_ignore_ascii_case(kind));
+        let mut alike = self.known.iter().filter(|known| known.eq_ignore_ascii_case(entity_type));
         match (alike.next(), alike.next()) {
             (Some(only), None) => only,
-            _ => kind,
+            _ => entity_type,
         }
     }
 }
@@ -78,11 +78,13 @@ pub(super) fn prepare(document: Document, model: &RelationModel, settings: &Stre
     let mut pairs = Vec::new();
     for (number, sentence) in sentences.iter_mut().enumerate() {
         for (entity, &index) in sentence.sentence.entities.iter_mut().zip(&sentence.mentions) {
-            let kind = types.resolve(&document.mentions[index].kind);
-            if !card.task.candidates.know(kind) {
-                count(format!("skipped: an entity of type {kind:?}, which the model does not know, forms no pair"));
+            let entity_type = types.resolve(&document.mentions[index].entity_type);
+            if !card.task.candidates.know(entity_type) {
+                count(format!(
+                    "skipped: an entity of type {entity_type:?}, which the model does not know, forms no pair"
+                ));
             }
-            kind.clone_into(&mut entity.kind);
+            entity_type.clone_into(&mut entity.entity_type);
         }
         if pairs.len() + card.task.candidates.count(&sentence.sentence) > settings.max_pairs {
             let message = format!("more than {} pairs; raise max_pairs to have them classified", settings.max_pairs);

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::bioc_places::{Place, Places, locate};
+use super::bioc_locations::{Location, Locations, locate};
 use super::bioc_record::{Annotation, Bioc, BiocRelation};
 use crate::corpus::documents::concepts::split_fields;
 use crate::corpus::documents::document::{Argument, Document, Mention, Passage, Predicted, Relation};
@@ -24,7 +24,7 @@ impl Bioc {
         if let Some(passage) = self.passages.iter().find(|passage| passage.offset > OFFSET_LIMIT) {
             return Err(fail(0, format!("document {}: a passage at {} cannot be", self.id, passage.offset)));
         }
-        let Places { found, starts, reason } = locate(&self);
+        let Locations { found, starts, reason } = locate(&self);
         if let Some(reason) = reason {
             document.note(FindingKind::Repaired, "offsets", reason);
         }
@@ -37,8 +37,8 @@ impl Bioc {
         for (passage, &start) in self.passages.iter().zip(&starts) {
             place_of.push(document.passages.len());
             if !passage.duplicate {
-                let (kind, text) = (passage.kind.clone(), passage.text.clone());
-                document.passages.push(Passage { kind, start, text, sentence: passage.sentence });
+                let (passage_type, text) = (passage.passage_type.clone(), passage.text.clone());
+                document.passages.push(Passage { passage_type, start, text, sentence: passage.sentence });
             }
         }
         let mut known: HashSet<String> = HashSet::new();
@@ -48,17 +48,17 @@ impl Bioc {
                 false => annotation.id.clone(),
             };
             let (passage, spans) = match place {
-                Place::At(passage, spans, reason) => {
+                Location::At(passage, spans, reason) => {
                     if let Some(reason) = reason {
                         document.note(FindingKind::Repaired, &id, reason);
                     }
                     (passage, spans)
                 }
-                Place::Nowhere => {
+                Location::Nowhere => {
                     document.note(FindingKind::Skipped, &id, "an annotation without a location");
                     continue;
                 }
-                Place::Wrong(message) => {
+                Location::Wrong(message) => {
                     return Err(fail(annotation.at, format!("document {}: annotation {id} {message}", self.id)));
                 }
             };
@@ -67,7 +67,7 @@ impl Bioc {
             }
             let start = starts[passage];
             let spans: Vec<Span> = spans.iter().map(|span| Span::new(span.start + start, span.end + start)).collect();
-            let kind = annotation.infon("type").unwrap_or_default().to_owned();
+            let entity_type = annotation.infon("type").unwrap_or_default().to_owned();
             let bounds = Span::bounding(&spans);
             let home = match self.passages[passage].duplicate {
                 false => Some(place_of[passage]),
@@ -75,7 +75,7 @@ impl Bioc {
             };
             let slice = || spans.iter().filter_map(|&span| document.slice(span)).collect::<Vec<_>>().join(" ");
             let text = annotation.text.clone().filter(|text| !text.is_empty()).unwrap_or_else(slice);
-            document.mentions.push(Mention { id, kind, text, identifiers, spans, passage: home });
+            document.mentions.push(Mention { id, entity_type, text, identifiers, spans, passage: home });
         }
         for relation in &self.relations {
             self.relation(relation, &mut document).map_err(|message| fail(relation.at, message))?;
@@ -87,7 +87,7 @@ impl Bioc {
     fn relation(&self, relation: &BiocRelation, document: &mut Document) -> std::result::Result<(), String> {
         let BiocRelation { id, infons, nodes, .. } = relation;
         let infon = |key: &str| infons.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone());
-        let Some(kind) = infon("type").or_else(|| infon("relation")).or_else(|| infon("relation type")) else {
+        let Some(relation_type) = infon("type").or_else(|| infon("relation")).or_else(|| infon("relation type")) else {
             return Err(format!("document {}: relation {id} has no infon `type`", self.id));
         };
         let arguments = if nodes.is_empty() {
@@ -126,7 +126,7 @@ impl Bioc {
             };
             [argument(first)?, argument(second)?]
         };
-        document.relations.push(Relation { id: id.clone(), kind, arguments });
+        document.relations.push(Relation { id: id.clone(), relation_type, arguments });
         Ok(())
     }
 }

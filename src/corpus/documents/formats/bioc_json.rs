@@ -8,7 +8,7 @@ use super::bioc::{arguments, fresh_ids, infons_of, named};
 use super::bioc_record::{Annotation, Bioc, BiocPassage, BiocRelation};
 use crate::corpus::Span;
 use crate::corpus::documents::document::{Document, Mention, Origin, Predicted};
-use crate::corpus::documents::inputs::Format;
+use crate::corpus::documents::inputs::DocumentFormat;
 use crate::corpus::documents::records::Record;
 use crate::{Error, Result};
 
@@ -23,7 +23,7 @@ pub(super) fn parse(record: Record) -> Result<Document> {
     let bioc = document(&value).map_err(fail)?;
     let mut document = bioc.into_document(|_, message| fail(message))?;
     let (path, header) = (record.path.to_path_buf(), record.header.to_string());
-    document.origin = Origin { path, line: record.line, raw: Some((Format::BiocJson, raw)), header };
+    document.origin = Origin { path, line: record.line, raw: Some((DocumentFormat::BiocJson, raw)), header };
     Ok(document)
 }
 
@@ -44,14 +44,14 @@ fn document(value: &Value) -> Parsed<Bioc> {
 
 fn passage(node: &Value, sentence: bool, bioc: &mut Bioc) -> Parsed<()> {
     let offset = node["offset"].as_u64().ok_or("a passage has no `offset`, a whole number from 0")?;
-    let kind = ["type", "section_type"].iter().find_map(|key| text(&node["infons"][*key])).unwrap_or_default();
+    let passage_type = ["type", "section_type"].iter().find_map(|key| text(&node["infons"][*key])).unwrap_or_default();
     let sentences = node["sentences"].as_array().map(Vec::as_slice).unwrap_or_default();
     for sentence in sentences {
         passage(sentence, true, bioc)?;
         if let Some(last) = bioc.passages.last_mut()
-            && last.kind.is_empty()
+            && last.passage_type.is_empty()
         {
-            last.kind.clone_from(&kind);
+            last.passage_type.clone_from(&passage_type);
         }
     }
     let own = text(&node["text"]).unwrap_or_default();
@@ -60,7 +60,7 @@ fn passage(node: &Value, sentence: bool, bioc: &mut Bioc) -> Parsed<()> {
             let offset = offset as usize;
             // With its sentences beside it, the text of a passage says nothing new, but its annotations count in it.
             let duplicate = !sentences.is_empty();
-            bioc.passages.push(BiocPassage { kind, offset, text: own, sentence, duplicate });
+            bioc.passages.push(BiocPassage { passage_type, offset, text: own, sentence, duplicate });
             Some(bioc.passages.len() - 1)
         }
         false => None,
@@ -127,7 +127,7 @@ pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&
                     let own = document.mentions.iter().filter(|mention| mention.passage == Some(number));
                     json!({
                         "offset": passage.start,
-                        "infons": {"type": passage.kind},
+                        "infons": {"type": passage.passage_type},
                         "text": passage.text,
                         "sentences": [],
                         "annotations": own.map(written_annotation).collect::<Vec<_>>(),
@@ -137,7 +137,7 @@ pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&
                 .collect();
             let relations: Vec<Value> = document.relations.iter().map(|relation| {
                 let (infons, nodes) = arguments(document, &relation.arguments);
-                let mut all = Map::from_iter([("type".to_owned(), json!(relation.kind))]);
+                let mut all = Map::from_iter([("type".to_owned(), json!(relation.relation_type))]);
                 all.extend(infons.into_iter().map(|(key, value)| (key.to_owned(), json!(value))));
                 json!({"id": relation.id, "infons": all, "nodes": nodes.iter().map(|(refid, role)| json!({"refid": refid, "role": role})).collect::<Vec<_>>()})
             }).collect();
@@ -165,7 +165,7 @@ pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&
 }
 
 fn written_annotation(mention: &Mention) -> Value {
-    let mut infons = Map::from_iter([("type".to_owned(), json!(mention.kind))]);
+    let mut infons = Map::from_iter([("type".to_owned(), json!(mention.entity_type))]);
     if !mention.identifiers.is_empty() {
         infons.insert("identifier".to_owned(), json!(mention.identifiers.join(";")));
     }

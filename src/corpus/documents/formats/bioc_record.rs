@@ -27,7 +27,7 @@ pub(super) struct Bioc {
 
 /// A passage with text, or a sentence.
 pub(super) struct BiocPassage {
-    pub(super) kind: String,
+    pub(super) passage_type: String,
     pub(super) offset: usize,
     pub(super) text: String,
     pub(super) sentence: bool,

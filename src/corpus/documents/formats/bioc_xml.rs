@@ -8,7 +8,7 @@ use roxmltree::Node;
 use super::bioc::{arguments, fresh_ids, infons_of, named};
 use super::bioc_record::{Annotation, Bioc, BiocPassage, BiocRelation};
 use crate::corpus::documents::document::{Document, Origin, Predicted};
-use crate::corpus::documents::inputs::Format;
+use crate::corpus::documents::inputs::DocumentFormat;
 use crate::corpus::documents::records::Record;
 use crate::corpus::xml::{self, children};
 use crate::{Error, Result};
@@ -21,7 +21,7 @@ pub(super) fn parse(record: Record) -> Result<Document> {
     };
     let mut document = read(&record.path, &raw).map_err(shift)?;
     let (path, header) = (record.path.to_path_buf(), record.header.to_string());
-    document.origin = Origin { path, line: record.line, raw: Some((Format::BiocXml, raw)), header };
+    document.origin = Origin { path, line: record.line, raw: Some((DocumentFormat::BiocXml, raw)), header };
     Ok(document)
 }
 
@@ -48,21 +48,21 @@ fn passage(node: Node, sentence: bool, bioc: &mut Bioc) -> Parsed<()> {
     let name = node.tag_name().name();
     let offset = offset.ok_or_else(|| (at, format!("a <{name}> has no <offset>, a whole number from 0")))?;
     let infons = infons(node);
-    let kind = ["type", "section_type"].iter().find_map(|key| infons.iter().find(|(known, _)| known == key));
-    let kind = kind.map(|(_, value)| value.clone()).unwrap_or_default();
+    let passage_type = ["type", "section_type"].iter().find_map(|key| infons.iter().find(|(known, _)| known == key));
+    let passage_type = passage_type.map(|(_, value)| value.clone()).unwrap_or_default();
     let mut sentences = 0;
     for inner in children(node, "sentence") {
         passage(inner, true, bioc)?;
         sentences += 1;
         if let Some(last) = bioc.passages.last_mut()
-            && last.kind.is_empty()
+            && last.passage_type.is_empty()
         {
-            last.kind.clone_from(&kind);
+            last.passage_type.clone_from(&passage_type);
         }
     }
     let text = child_text(node, "text").unwrap_or_default();
     let holder = (sentences == 0 || !text.is_empty()).then(|| {
-        bioc.passages.push(BiocPassage { kind, offset, text, sentence, duplicate: sentences > 0 });
+        bioc.passages.push(BiocPassage { passage_type, offset, text, sentence, duplicate: sentences > 0 });
         bioc.passages.len() - 1
     });
     for node in children(node, "annotation") {
@@ -156,7 +156,7 @@ pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&
         let _ = write!(
             text,
             "<passage><infon key=\"type\">{}</infon><offset>{}</offset><text>{}</text>",
-            escape(&passage.kind),
+            escape(&passage.passage_type),
             passage.start,
             escape(&passage.text)
         );
@@ -165,7 +165,7 @@ pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&
                 text,
                 "<annotation id=\"{}\"><infon key=\"type\">{}</infon>",
                 escape(&mention.id),
-                escape(&mention.kind)
+                escape(&mention.entity_type)
             );
             if !mention.identifiers.is_empty() {
                 let _ = write!(text, "<infon key=\"identifier\">{}</infon>", escape(&mention.identifiers.join(";")));
@@ -179,7 +179,7 @@ pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&
     }
     for relation in &document.relations {
         let (more, nodes) = arguments(document, &relation.arguments);
-        let infons: Vec<(&str, String)> = [("type", relation.kind.clone())].into_iter().chain(more).collect();
+        let infons: Vec<(&str, String)> = [("type", relation.relation_type.clone())].into_iter().chain(more).collect();
         text += &xml_relation(&relation.id, &infons, &nodes);
     }
     Ok(text + &added + "</document>")

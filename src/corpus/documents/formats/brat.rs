@@ -15,8 +15,8 @@ use std::fmt::Write as _;
 
 use crate::corpus::FindingKind;
 use crate::corpus::documents::document::{Argument, Document, Mention, Origin, Passage, Predicted, Relation};
-use crate::corpus::documents::inputs::Format;
-use crate::corpus::documents::offsets::{Converter, Unit, written};
+use crate::corpus::documents::inputs::DocumentFormat;
+use crate::corpus::documents::offsets::{Converter, OffsetUnit, written};
 use crate::corpus::documents::records::Record;
 use crate::corpus::files::lines;
 use crate::{Error, Result};
@@ -25,7 +25,7 @@ use crate::{Error, Result};
 struct Row<'a> {
     line: usize,
     id: &'a str,
-    kind: &'a str,
+    entity_type: &'a str,
     segments: Vec<(usize, usize)>,
     text: &'a str,
 }
@@ -49,7 +49,7 @@ pub(super) fn parse(record: Record) -> Result<Document> {
         }
         let (head, mention) = rest.split_once('\t').ok_or_else(|| fail(format!("{id} has no text of the mention")))?;
         let wrong = || fail(format!("{id}: `{head}` is not `Type start end` or `Type start end;start end`"));
-        let (kind, places) = head.split_once(' ').ok_or_else(wrong)?;
+        let (entity_type, places) = head.split_once(' ').ok_or_else(wrong)?;
         let segments = places.split(';').map(|place| {
             let (start, end) = place.trim().split_once(' ')?;
             Some((start.trim().parse().ok()?, end.trim().parse().ok()?))
@@ -58,18 +58,18 @@ pub(super) fn parse(record: Record) -> Result<Document> {
         if by_id.insert(id, rows.len()).is_some() {
             return Err(fail(format!("{id} is there twice")));
         }
-        rows.push(Row { line: number, id, kind, segments, text: mention });
+        rows.push(Row { line: number, id, entity_type, segments, text: mention });
     }
     let (text, unit, found) = locate(text, &rows, &mut document);
     for (row, spans) in rows.iter().zip(found) {
         let Some(spans) = spans else {
-            let found = Converter::new(&text, Unit::Characters).found(&row.segments);
+            let found = Converter::new(&text, OffsetUnit::Characters).found(&row.segments);
             let message =
                 format!("{} has offsets {}, {found}, but its text is `{}`", row.id, written(&row.segments), row.text);
             return Err(Error::corpus_line(&*record.path, row.line, message));
         };
-        let (id, kind, text) = (row.id.to_owned(), row.kind.to_owned(), row.text.to_owned());
-        document.mentions.push(Mention { id, kind, text, identifiers: Vec::new(), spans, passage: Some(0) });
+        let (id, entity_type, text) = (row.id.to_owned(), row.entity_type.to_owned(), row.text.to_owned());
+        document.mentions.push(Mention { id, entity_type, text, identifiers: Vec::new(), spans, passage: Some(0) });
     }
     if let Some(reason) = unit.reason() {
         document.note(FindingKind::Repaired, "offsets", reason);
@@ -82,7 +82,7 @@ pub(super) fn parse(record: Record) -> Result<Document> {
         let words: Vec<&str> = rest.split_whitespace().collect();
         match id.chars().next() {
             Some('R') => {
-                let [kind, first, second] = words.as_slice() else {
+                let [relation_type, first, second] = words.as_slice() else {
                     return Err(fail(format!("{id}: `{rest}` is not `Type Arg1:T1 Arg2:T2`")));
                 };
                 let argument = |word: &str| {
@@ -97,7 +97,11 @@ pub(super) fn parse(record: Record) -> Result<Document> {
                 match (argument(first)?, argument(second)?) {
                     (Some(first), Some(second)) => {
                         let arguments = [Argument::Mention(first), Argument::Mention(second)];
-                        document.relations.push(Relation { id: id.to_owned(), kind: (*kind).to_owned(), arguments });
+                        document.relations.push(Relation {
+                            id: id.to_owned(),
+                            relation_type: (*relation_type).to_owned(),
+                            arguments,
+                        });
                     }
                     _ => document.note(FindingKind::Skipped, id, "a relation with an event as argument"),
                 }
@@ -116,9 +120,9 @@ pub(super) fn parse(record: Record) -> Result<Document> {
             _ => return Err(fail(format!("`{id}` is no identifier that brat knows (T, R, E, N, A, M, *, #)"))),
         }
     }
-    document.passages = vec![Passage { kind: String::new(), start: 0, text, sentence: false }];
+    document.passages = vec![Passage { passage_type: String::new(), start: 0, text, sentence: false }];
     let path = record.path.to_path_buf();
-    document.origin = Origin { path, line: 1, raw: Some((Format::Brat, raw)), header: String::new() };
+    document.origin = Origin { path, line: 1, raw: Some((DocumentFormat::Brat, raw)), header: String::new() };
     Ok(document)
 }
 
@@ -128,21 +132,21 @@ fn locate(
     text: String,
     rows: &[Row],
     document: &mut Document,
-) -> (String, Unit, Vec<Option<Vec<crate::corpus::Span>>>) {
-    let fits = |text: &str, unit: Unit| {
+) -> (String, OffsetUnit, Vec<Option<Vec<crate::corpus::Span>>>) {
+    let fits = |text: &str, unit: OffsetUnit| {
         let converter = Converter::new(text, unit);
         rows.iter().map(|row| converter.fit(&row.segments, Some(row.text))).collect::<Vec<_>>()
     };
-    let first = fits(&text, Unit::Characters);
+    let first = fits(&text, OffsetUnit::Characters);
     if !first.contains(&None) {
-        return (text, Unit::Characters, first);
+        return (text, OffsetUnit::Characters, first);
     }
     for single in [false, true] {
         if single && !text.contains("\r\n") {
             break;
         }
         let changed = if single { text.replace("\r\n", "\n") } else { text.clone() };
-        for unit in Unit::ALL {
+        for unit in OffsetUnit::ALL {
             let all = fits(&changed, unit);
             if !all.contains(&None) {
                 if single {
@@ -153,7 +157,7 @@ fn locate(
             }
         }
     }
-    (text, Unit::Characters, first)
+    (text, OffsetUnit::Characters, first)
 }
 
 /// brat's annotation. A relation between concepts has no form there, and is left to the file it came from.
@@ -176,9 +180,9 @@ pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&
                 let places: Vec<String> =
                     mention.spans.iter().map(|span| format!("{} {}", span.start, span.end)).collect();
                 let slices: Vec<&str> = mention.spans.iter().filter_map(|&span| document.slice(span)).collect();
-                let kind = word(&mention.kind);
+                let entity_type = word(&mention.entity_type);
                 let stands = slices.join(" ").replace(['\n', '\r', '\t'], " ");
-                let _ = writeln!(text, "T{}\t{kind} {}\t{stands}", number + 1, places.join(";"));
+                let _ = writeln!(text, "T{}\t{entity_type} {}\t{stands}", number + 1, places.join(";"));
                 for identifier in &mention.identifiers {
                     normal += 1;
                     let _ = writeln!(text, "N{normal}\tReference T{} {}\t{stands}", number + 1, word(identifier));
@@ -186,8 +190,8 @@ pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&
             }
             for (number, relation) in document.relations.iter().enumerate() {
                 if let [Argument::Mention(first), Argument::Mention(second)] = relation.arguments {
-                    let (kind, first, second) = (word(&relation.kind), first + 1, second + 1);
-                    let _ = writeln!(text, "R{}\t{kind} Arg1:T{first} Arg2:T{second}", number + 1);
+                    let (relation_type, first, second) = (word(&relation.relation_type), first + 1, second + 1);
+                    let _ = writeln!(text, "R{}\t{relation_type} Arg1:T{first} Arg2:T{second}", number + 1);
                 }
             }
             text

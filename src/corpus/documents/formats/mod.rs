@@ -2,7 +2,7 @@
 
 mod bioc;
 mod bioc_json;
-mod bioc_places;
+mod bioc_locations;
 mod bioc_record;
 mod bioc_xml;
 mod brat;
@@ -11,7 +11,7 @@ mod pubtator;
 pub use pubtator::relation_lines;
 
 use super::document::{Document, Predicted};
-use super::inputs::Format;
+use super::inputs::DocumentFormat;
 use super::records::Record;
 use crate::Result;
 
@@ -22,10 +22,10 @@ impl Document {
     /// [`crate::Error::Corpus`] with file and line.
     pub fn parse(record: Record) -> Result<Self> {
         match record.format {
-            Format::Pubtator => pubtator::parse(record),
-            Format::BiocJson => bioc_json::parse(record),
-            Format::BiocXml => bioc_xml::parse(record),
-            Format::Brat => brat::parse(record),
+            DocumentFormat::Pubtator => pubtator::parse(record),
+            DocumentFormat::BiocJson => bioc_json::parse(record),
+            DocumentFormat::BiocXml => bioc_xml::parse(record),
+            DocumentFormat::Brat => brat::parse(record),
         }
     }
 }
@@ -35,22 +35,22 @@ impl Document {
 ///
 /// # Errors
 /// [`crate::Error::Corpus`] for a document that the format cannot hold.
-pub fn write_document(document: &Document, predicted: &[Predicted], format: Format) -> Result<String> {
+pub fn write_document(document: &Document, predicted: &[Predicted], format: DocumentFormat) -> Result<String> {
     let kept = document.origin.raw.as_ref().filter(|(own, _)| *own == format).map(|(_, raw)| raw.as_str());
     match format {
-        Format::Pubtator => pubtator::write(document, predicted, kept),
-        Format::BiocJson => bioc_json::write(document, predicted, kept),
-        Format::BiocXml => bioc_xml::write(document, predicted, kept),
-        Format::Brat => brat::write(document, predicted, kept),
+        DocumentFormat::Pubtator => pubtator::write(document, predicted, kept),
+        DocumentFormat::BiocJson => bioc_json::write(document, predicted, kept),
+        DocumentFormat::BiocXml => bioc_xml::write(document, predicted, kept),
+        DocumentFormat::Brat => brat::write(document, predicted, kept),
     }
 }
 
 /// A file of documents that [`write_document`] wrote; `header` is what stood before the first of them where they were
 /// read.
-pub fn write_collection(format: Format, header: &str, documents: &[String]) -> String {
+pub fn write_collection(format: DocumentFormat, header: &str, documents: &[String]) -> String {
     match format {
-        Format::Pubtator | Format::Brat => documents.concat(),
-        Format::BiocJson => bioc_json::collection(header, documents),
-        Format::BiocXml => bioc_xml::collection(header, documents),
+        DocumentFormat::Pubtator | DocumentFormat::Brat => documents.concat(),
+        DocumentFormat::BiocJson => bioc_json::collection(header, documents),
+        DocumentFormat::BiocXml => bioc_xml::collection(header, documents),
     }
 }

@@ -17,8 +17,8 @@ use std::fmt::Write as _;
 
 use crate::corpus::documents::concepts::split_fields;
 use crate::corpus::documents::document::{Argument, Document, Mention, Origin, Passage, Predicted, Relation};
-use crate::corpus::documents::inputs::Format;
-use crate::corpus::documents::offsets::{APART, Converter, Unit, written};
+use crate::corpus::documents::inputs::DocumentFormat;
+use crate::corpus::documents::offsets::{APART, Converter, OffsetUnit, written};
 use crate::corpus::documents::records::Record;
 use crate::corpus::files::lines;
 use crate::corpus::{FindingKind, Span};
@@ -29,7 +29,7 @@ struct Row<'a> {
     line: usize,
     segment: (usize, usize),
     text: &'a str,
-    kind: &'a str,
+    entity_type: &'a str,
     concepts: &'a str,
 }
 
@@ -72,7 +72,7 @@ pub(super) fn parse(record: Record) -> Result<Document> {
                 line: number,
                 segment: (start, end),
                 text: cells[3],
-                kind: cells[4].trim(),
+                entity_type: cells[4].trim(),
                 concepts: cells.get(5).copied().unwrap_or_default(),
             }),
             (None, _) if cells.len() >= 4 && !cells[1].trim().is_empty() => {
@@ -99,14 +99,14 @@ pub(super) fn parse(record: Record) -> Result<Document> {
         return Err(Error::corpus_line(&*record.path, record.line, "the document has no identifier before `|t|`"));
     }
     let text = body.map_or_else(|| title.to_owned(), |body| format!("{title} {body}"));
-    let fits = |unit: Unit| {
+    let fits = |unit: OffsetUnit| {
         let converter = Converter::new(&text, unit);
         rows.iter().map(|row| converter.fit(&[row.segment], Some(row.text))).collect::<Vec<_>>()
     };
-    let mut found = fits(Unit::Characters);
-    let mut unit = Unit::Characters;
+    let mut found = fits(OffsetUnit::Characters);
+    let mut unit = OffsetUnit::Characters;
     if found.contains(&None) && !text.is_ascii() {
-        for other in [Unit::Utf16, Unit::Bytes] {
+        for other in [OffsetUnit::Utf16, OffsetUnit::Bytes] {
             let all = fits(other);
             if !all.contains(&None) {
                 (found, unit) = (all, other);
@@ -116,15 +116,19 @@ pub(super) fn parse(record: Record) -> Result<Document> {
     }
     let mut apart = Vec::new();
     if found.contains(&None) {
-        let converter = Converter::new(&text, Unit::Characters);
+        let converter = Converter::new(&text, OffsetUnit::Characters);
         for ((number, row), place) in rows.iter().enumerate().zip(&mut found).filter(|(_, place)| place.is_none()) {
             *place = converter.fit_apart(row.segment, row.text);
             apart.push(number);
         }
     }
     let body_start = title.chars().count() + 1;
-    let passage =
-        |kind: &str, start, text: &str| Passage { kind: kind.into(), start, text: text.into(), sentence: false };
+    let passage = |passage_type: &str, start, text: &str| Passage {
+        passage_type: passage_type.into(),
+        start,
+        text: text.into(),
+        sentence: false,
+    };
     let mut document = Document { id: id.clone(), ..Document::default() };
     document.passages = vec![passage("title", 0, title)];
     if let Some(body) = body {
@@ -138,7 +142,7 @@ pub(super) fn parse(record: Record) -> Result<Document> {
     let concepts = split_fields(&fields, &arguments);
     for (index, ((row, spans), identifiers)) in rows.iter().zip(found).zip(concepts).enumerate() {
         let Some(spans) = spans else {
-            let found = Converter::new(&text, Unit::Characters).found(&[row.segment]);
+            let found = Converter::new(&text, OffsetUnit::Characters).found(&[row.segment]);
             let message = format!(
                 "document {id}: a mention has offsets {}, {found}, but its text is `{}`",
                 written(&[row.segment]),
@@ -155,15 +159,27 @@ pub(super) fn parse(record: Record) -> Result<Document> {
         if apart.contains(&index) {
             document.note(FindingKind::Repaired, &format!("T{}", index + 1), APART);
         }
-        let (kind, text) = (row.kind.to_owned(), row.text.to_owned());
-        document.mentions.push(Mention { id: format!("T{}", index + 1), kind, text, identifiers, spans, passage });
+        let (entity_type, text) = (row.entity_type.to_owned(), row.text.to_owned());
+        document.mentions.push(Mention {
+            id: format!("T{}", index + 1),
+            entity_type,
+            text,
+            identifiers,
+            spans,
+            passage,
+        });
     }
-    for (index, (kind, arguments)) in relations.into_iter().enumerate() {
+    for (index, (relation_type, arguments)) in relations.into_iter().enumerate() {
         let arguments = arguments.map(|argument| argument_of(argument, &document));
-        document.relations.push(Relation { id: format!("R{}", index + 1), kind: kind.to_owned(), arguments });
+        document.relations.push(Relation {
+            id: format!("R{}", index + 1),
+            relation_type: relation_type.to_owned(),
+            arguments,
+        });
     }
     let path = record.path.to_path_buf();
-    document.origin = Origin { path, line: record.line, raw: Some((Format::Pubtator, raw)), header: String::new() };
+    document.origin =
+        Origin { path, line: record.line, raw: Some((DocumentFormat::Pubtator, raw)), header: String::new() };
     Ok(document)
 }
 
@@ -235,7 +251,7 @@ fn lines_of(document: &Document) -> Result<String> {
         let own = document.passages[passage].start;
         let (start, end) = (bounds.start - own + starts[passage], bounds.end - own + starts[passage]);
         let stands = line(document.slice(bounds).unwrap_or_default());
-        let _ = write!(text, "{id}\t{start}\t{end}\t{stands}\t{}", line(&mention.kind));
+        let _ = write!(text, "{id}\t{start}\t{end}\t{stands}\t{}", line(&mention.entity_type));
         match mention.identifiers.is_empty() {
             true => text.push_str("\t-\n"),
             false => {
@@ -254,7 +270,7 @@ fn lines_of(document: &Document) -> Result<String> {
             Argument::Concept(name) => name.clone(),
         };
         let [first, second] = relation.arguments.each_ref().map(name);
-        let _ = writeln!(text, "{id}\t{}\t{first}\t{second}", line(&relation.kind));
+        let _ = writeln!(text, "{id}\t{}\t{first}\t{second}", line(&relation.relation_type));
     }
     Ok(text)
 }

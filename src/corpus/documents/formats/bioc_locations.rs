@@ -11,12 +11,12 @@
 
 use super::bioc_record::{Annotation, Bioc};
 use crate::corpus::Span;
-use crate::corpus::documents::offsets::{APART, Converter, Unit, written};
+use crate::corpus::documents::offsets::{APART, Converter, OffsetUnit, written};
 
 /// The annotations in their passages, and what was read otherwise than the file says.
-pub(super) struct Places {
+pub(super) struct Locations {
     /// For each annotation.
-    pub(super) found: Vec<Place>,
+    pub(super) found: Vec<Location>,
     /// For each passage, where it starts in characters.
     pub(super) starts: Vec<usize>,
     /// What the offsets count, if not characters.
@@ -24,7 +24,7 @@ pub(super) struct Places {
 }
 
 /// Where an annotation is.
-pub(super) enum Place {
+pub(super) enum Location {
     /// In a passage, at these characters of it; why it was not read as it stands.
     At(usize, Vec<Span>, Option<&'static str>),
     /// The file does not say.
@@ -39,9 +39,9 @@ struct Reading {
     /// From where they count.
     base: usize,
     /// What they count.
-    unit: Unit,
+    unit: OffsetUnit,
     /// What lengths count.
-    lengths: Unit,
+    lengths: OffsetUnit,
     /// Whether one location may hold a mention in several segments.
     apart: bool,
 }
@@ -54,19 +54,22 @@ struct Texts<'a> {
 }
 
 impl<'a> Texts<'a> {
-    fn new(bioc: &'a Bioc, unit: Unit) -> Self {
+    fn new(bioc: &'a Bioc, unit: OffsetUnit) -> Self {
         let all = |unit| bioc.passages.iter().map(|passage| Converter::new(&passage.text, unit)).collect();
-        Self { characters: all(Unit::Characters), counted: if unit == Unit::Characters { vec![] } else { all(unit) } }
+        Self {
+            characters: all(OffsetUnit::Characters),
+            counted: if unit == OffsetUnit::Characters { vec![] } else { all(unit) },
+        }
     }
 
-    fn of(&self, passage: usize, unit: Unit) -> &Converter<'a> {
-        if unit == Unit::Characters { &self.characters[passage] } else { &self.counted[passage] }
+    fn of(&self, passage: usize, unit: OffsetUnit) -> &Converter<'a> {
+        if unit == OffsetUnit::Characters { &self.characters[passage] } else { &self.counted[passage] }
     }
 }
 
-pub(super) fn locate(bioc: &Bioc) -> Places {
+pub(super) fn locate(bioc: &Bioc) -> Locations {
     let ascii = bioc.passages.iter().all(|passage| passage.text.is_ascii());
-    let all = |unit: Unit| -> Vec<Place> {
+    let all = |unit: OffsetUnit| -> Vec<Location> {
         let readings: Vec<Reading> = bioc
             .passages
             .iter()
@@ -75,36 +78,36 @@ pub(super) fn locate(bioc: &Bioc) -> Places {
         let texts = Texts::new(bioc, unit);
         bioc.annotations.iter().map(|annotation| place(bioc, &texts, annotation, &readings, false)).collect()
     };
-    let fits = |places: &[Place]| !places.iter().any(|place| matches!(place, Place::Wrong(_)));
-    let found = all(Unit::Characters);
+    let fits = |places: &[Location]| !places.iter().any(|place| matches!(place, Location::Wrong(_)));
+    let found = all(OffsetUnit::Characters);
     if fits(&found) {
-        return Places { found, starts: starts(bioc, Unit::Characters), reason: None };
+        return Locations { found, starts: starts(bioc, OffsetUnit::Characters), reason: None };
     }
-    for unit in [Unit::Utf16, Unit::Bytes].into_iter().filter(|_| !ascii) {
+    for unit in [OffsetUnit::Utf16, OffsetUnit::Bytes].into_iter().filter(|_| !ascii) {
         let found = all(unit);
         if fits(&found) {
-            return Places { found, starts: starts(bioc, unit), reason: unit.reason() };
+            return Locations { found, starts: starts(bioc, unit), reason: unit.reason() };
         }
     }
-    for unit in Unit::ESCAPED {
+    for unit in OffsetUnit::ESCAPED {
         let texts = Texts::new(bioc, unit);
         let Some((readings, escaped)) = readings(bioc, &texts, unit) else { continue };
-        let found: Vec<Place> =
+        let found: Vec<Location> =
             bioc.annotations.iter().map(|annotation| place(bioc, &texts, annotation, &readings, true)).collect();
         if fits(&found) {
             let moved = starts(bioc, unit);
             // Where only annotations count so, passages are where the file says: they would overlap else.
-            let starts = if escaped && are_apart(bioc, &moved) { moved } else { starts(bioc, Unit::Characters) };
+            let starts = if escaped && are_apart(bioc, &moved) { moved } else { starts(bioc, OffsetUnit::Characters) };
             let reason = unit.reason().filter(|_| escaped);
-            return Places { found, starts, reason };
+            return Locations { found, starts, reason };
         }
     }
-    Places { found, starts: starts(bioc, Unit::Characters), reason: None }
+    Locations { found, starts: starts(bioc, OffsetUnit::Characters), reason: None }
 }
 
 /// For each passage the first reading under which all its annotations fit, and whether one of them counts escaped
 /// characters; `None` if there is a passage that none fits.
-fn readings(bioc: &Bioc, texts: &Texts, unit: Unit) -> Option<(Vec<Reading>, bool)> {
+fn readings(bioc: &Bioc, texts: &Texts, unit: OffsetUnit) -> Option<(Vec<Reading>, bool)> {
     let surplus = surplus(bioc, unit);
     let mut escaped = false;
     let mut chosen = Vec::with_capacity(bioc.passages.len());
@@ -116,7 +119,7 @@ fn readings(bioc: &Bioc, texts: &Texts, unit: Unit) -> Option<(Vec<Reading>, boo
             passage.offset.checked_sub(surplus[number]),
             passage.offset.checked_add(surplus[number]),
         ];
-        let counts = [(Unit::Characters, Unit::Characters), (unit, Unit::Characters), (unit, unit)];
+        let counts = [(OffsetUnit::Characters, OffsetUnit::Characters), (unit, OffsetUnit::Characters), (unit, unit)];
         // As the file says first, then whatever differs least from it.
         let tried = [false, true].into_iter().flat_map(|apart| {
             bases.into_iter().flatten().flat_map(move |base| {
@@ -136,7 +139,7 @@ fn readings(bioc: &Bioc, texts: &Texts, unit: Unit) -> Option<(Vec<Reading>, boo
         let tried: Vec<Reading> = tried.collect();
         let reading =
             [true, false].into_iter().find_map(|strict| tried.iter().find(|reading| fits(reading, strict)))?;
-        escaped |= reading.base != passage.offset || reading.unit != Unit::Characters;
+        escaped |= reading.base != passage.offset || reading.unit != OffsetUnit::Characters;
         chosen.push(*reading);
     }
     Some((chosen, escaped))
@@ -144,9 +147,9 @@ fn readings(bioc: &Bioc, texts: &Texts, unit: Unit) -> Option<(Vec<Reading>, boo
 
 /// An annotation in its own passage, or, where that only holds sentences, in the sentence that fits. `anywhere`: in
 /// another passage, if it does not fit its own.
-fn place(bioc: &Bioc, texts: &Texts, annotation: &Annotation, readings: &[Reading], anywhere: bool) -> Place {
+fn place(bioc: &Bioc, texts: &Texts, annotation: &Annotation, readings: &[Reading], anywhere: bool) -> Location {
     if annotation.segments.is_empty() {
-        return Place::Nowhere;
+        return Location::Nowhere;
     }
     let all = 0..bioc.passages.len();
     let homes: Vec<usize> = match annotation.passage {
@@ -161,7 +164,7 @@ fn place(bioc: &Bioc, texts: &Texts, annotation: &Annotation, readings: &[Readin
                 (false, false) => Some("an annotation of another passage than that of its offsets, which count"),
                 _ => None,
             };
-            return Place::At(home, spans, reason);
+            return Location::At(home, spans, reason);
         }
     }
     let segments: Vec<(usize, usize)> =
@@ -174,7 +177,7 @@ fn place(bioc: &Bioc, texts: &Texts, annotation: &Annotation, readings: &[Readin
         _ => "which fits no passage".to_owned(),
     };
     let text = text_of(annotation).map(|text| format!(", but its text is `{text}`")).unwrap_or_default();
-    Place::Wrong(format!("has offsets {}, {found}{text}", written(&segments)))
+    Location::Wrong(format!("has offsets {}, {found}{text}", written(&segments)))
 }
 
 fn text_of(annotation: &Annotation) -> Option<&str> {
@@ -215,7 +218,7 @@ fn is_outside(bioc: &Bioc, annotation: &Annotation, passage: usize, reading: Rea
 }
 
 /// For each passage, by how much its predecessors are longer in a unit than in characters.
-fn surplus(bioc: &Bioc, unit: Unit) -> Vec<usize> {
+fn surplus(bioc: &Bioc, unit: OffsetUnit) -> Vec<usize> {
     let mut order: Vec<usize> = (0..bioc.passages.len()).collect();
     order.sort_by_key(|&index| (bioc.passages[index].offset, index));
     let (mut before, mut sum) = (vec![0; bioc.passages.len()], 0);
@@ -223,14 +226,14 @@ fn surplus(bioc: &Bioc, unit: Unit) -> Vec<usize> {
         let passage = &bioc.passages[index];
         before[index] = sum;
         if !passage.duplicate {
-            sum += unit.length(&passage.text) - Unit::Characters.length(&passage.text);
+            sum += unit.length(&passage.text) - OffsetUnit::Characters.length(&passage.text);
         }
     }
     before
 }
 
 /// Where each passage starts, in characters: earlier by what its predecessors have more in the unit of the file.
-fn starts(bioc: &Bioc, unit: Unit) -> Vec<usize> {
+fn starts(bioc: &Bioc, unit: OffsetUnit) -> Vec<usize> {
     let earlier = surplus(bioc, unit);
     bioc.passages.iter().zip(earlier).map(|(passage, earlier)| passage.offset.saturating_sub(earlier)).collect()
 }
@@ -239,7 +242,7 @@ fn starts(bioc: &Bioc, unit: Unit) -> Vec<usize> {
 fn are_apart(bioc: &Bioc, starts: &[usize]) -> bool {
     let passages = bioc.passages.iter().zip(starts).filter(|(passage, _)| !passage.duplicate);
     let mut places: Vec<(usize, usize)> =
-        passages.map(|(passage, &start)| (start, start + Unit::Characters.length(&passage.text))).collect();
+        passages.map(|(passage, &start)| (start, start + OffsetUnit::Characters.length(&passage.text))).collect();
     places.sort_unstable();
     places.windows(2).all(|pair| pair[0].1 <= pair[1].0)
 }
