@@ -1,20 +1,21 @@
-//! One error type. Each variant carries what its message needs, so that `py/error.rs` can map it once.
+//! The error type. Each variant has the parts of its message, so that `py/error.rs` maps all of
+//! them in one location.
 
 use std::path::{Path, PathBuf};
 
 /// The result type of every fallible function in the crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong, by whose input it was.
+/// The errors, by the input that caused them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A corpus file, or a row of a user's table, does not say what its format promises.
-    #[error("{}: {message}", place(path, *line))]
+    /// A corpus file, or a row of a user's table, does not follow its format.
+    #[error("{}: {message}", location(path, *line))]
     Corpus {
         /// The file, or a name such as `sentences[3]` for data that came from memory.
         path: PathBuf,
-        /// Line, counted from 1, where the format has lines.
+        /// Line, counted from 1, if the format has lines.
         line: Option<usize>,
         /// What is wrong and what to do about it.
         message: String,
@@ -22,7 +23,7 @@ pub enum Error {
     /// A setting is out of range, unknown, or contradicts another.
     #[error("{field}: {message}")]
     Config {
-        /// Name of the setting as the user wrote it.
+        /// Name of the setting, as the user writes it.
         field: String,
         /// What is wrong, with the allowed values.
         message: String,
@@ -32,25 +33,25 @@ pub enum Error {
     Checkpoint {
         /// The file or directory.
         path: PathBuf,
-        /// The tensor, where one is to blame.
+        /// The tensor, if the error concerns a single one.
         tensor: Option<String>,
         /// What is wrong and what to do about it.
         message: String,
     },
-    /// The operating system refused.
+    /// The operating system reported an error.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// The operating system's reason.
+        /// The operating system's error.
         source: std::io::Error,
     },
-    /// Training cannot go on (loss or gradient not finite).
+    /// Training cannot continue (loss or gradient not finite).
     #[error("step {step}: {message}")]
     Training {
         /// Optimizer step, counted from 1.
         step: usize,
-        /// What happened and what usually helps.
+        /// What is wrong and what usually helps.
         message: String,
     },
     /// A device cannot be used: no driver, no GPU, a library missing, its memory exhausted.
@@ -69,7 +70,7 @@ pub enum Error {
     Tensor(#[from] candle_core::Error),
 }
 
-fn place(path: &Path, line: Option<usize>) -> String {
+fn location(path: &Path, line: Option<usize>) -> String {
     match line {
         Some(line) => format!("{}:{line}", path.display()),
         None => path.display().to_string(),

@@ -1,5 +1,5 @@
-//! Enums that users choose from by name. `strum` derives the names; an unknown name is an error that
-//! lists them all.
+//! Enums that users choose from by name. `strum` derives the names; an unknown name is an error
+//! that lists them all.
 
 /// `ALL`, `name`, `Display` and `FromStr` for an enum that derives `strum::VariantArray` and
 /// `strum::IntoStaticStr`. `$field` is the setting that the error for an unknown name names.

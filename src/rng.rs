@@ -1,7 +1,12 @@
-//! Counter-based random numbers: Philox4x32-10 (Salmon et al., *Parallel random numbers: as easy as 1, 2, 3*, SC 2011).
+//! Counter-based random numbers: Philox4x32-10 (Salmon et al., *Parallel random numbers: as easy as
+//! 1, 2, 3*, SC 2011).
 //!
-//! A number is a pure function of (seed, stream, position), so every engine, device and thread count draws the same
-//! dropout masks, shuffles and initial weights, and a resumed run continues without saving generator state.
+//! A number is a pure function of (seed, stream, position), so every engine, device and number of
+//! threads draws the same dropout masks, shuffles and initial weights, and a resumed run needs no
+//! saved generator state.
+//!
+//! Ours, because the generators of `rand` are sequential: a dropout mask needs the numbers of any
+//! element by itself, in any thread, and bit for bit those of the CUDA kernels.
 
 /// One block of Philox4x32-10: four words from a 64-bit key and a 128-bit counter.
 #[inline(always)]
@@ -20,7 +25,8 @@ pub fn philox(key: u64, counter: [u32; 4]) -> [u32; 4] {
     [c0, c1, c2, c3]
 }
 
-/// What a sequence of draws is for. Part of the counter, so purposes never share numbers.
+/// The purpose of a sequence of draws. It is part of the counter, so that purposes never share
+/// numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Purpose {
@@ -30,7 +36,7 @@ pub enum Purpose {
     Init = 0x4000_0001,
     /// Choice of instances: down-sampling, folds.
     Sample = 0x4000_0002,
-    /// Random words of as many pieces as a ranking masks.
+    /// Random words with as many pieces as a ranking masks.
     Matched = 0x4000_0003,
 }
 
@@ -46,7 +52,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream of `seed` for `purpose`; `index` separates streams of one purpose (the epoch, the parameter).
+    /// The stream of `seed` for `purpose`; `index` separates the streams of one purpose (the epoch,
+    /// the parameter).
     pub fn new(seed: u64, purpose: Purpose, index: u32) -> Self {
         Self { seed, purpose: purpose as u32, index, block: 0, buffer: [0; 4], used: 4 }
     }
@@ -96,14 +103,15 @@ impl Stream {
     }
 }
 
-/// Where a dropout mask is drawn: a pure function of these fields and the element's index gives each decision.
+/// The position of a dropout mask: every decision is a pure function of these fields and the
+/// element's index.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
     /// Probability that an element is zeroed, in `[0, 1)`.
     pub rate: f32,
     /// The run's seed.
     pub seed: u64,
-    /// Which dropout of the network: `4 * layer + kind` (see `model::encoder`).
+    /// The dropout in the network: `4 * layer + kind` (see `model::encoder`).
     pub site: u32,
     /// Optimizer step.
     pub step: u32,
@@ -118,7 +126,7 @@ impl Dropout {
         ((1.0 - f64::from(self.rate)) * 4_294_967_296.0).round().min(4_294_967_295.0) as u32
     }
 
-    /// What a kept element is multiplied by: `1 / (1 - rate)`.
+    /// The factor of a kept element: `1 / (1 - rate)`.
     #[inline]
     pub fn scale(&self) -> f32 {
         1.0 / (1.0 - self.rate)

@@ -1,4 +1,5 @@
-//! Folds and leakage: no document on both sides, every instance tested once, every near-duplicate found.
+//! Folds and leakage: no document on both sides, every instance tested once, every near-duplicate
+//! found.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -188,8 +189,8 @@ fn a_leak_is_reported_and_a_clean_split_is_clean() {
     }
 }
 
-/// A corpus in brat's format: `d` and `e` with one pair, `d.1` with one pair and two gold positives across sentences, `x`,
-/// `y` and `z` with such a gold positive alone.
+/// A corpus in brat's format: `d` and `e` with one pair, `d.1` with one pair and two gold positives
+/// across sentences, `x`, `y` and `z` with such a gold positive alone.
 fn with_lost_positives(folder: &std::path::Path) -> Corpus {
     let documents = [
         ("d", "Aspirin raises warfarin.", "R1\traises Arg1:T1 Arg2:T2\n"),
@@ -217,7 +218,8 @@ fn with_lost_positives(folder: &std::path::Path) -> Corpus {
     Corpus::read(CorpusKind::Brat, &[folder.to_owned()], &ReadOptions::default()).expect("read")
 }
 
-/// `d` begins `d.1`: a finding belongs to the document that it names, not to one whose name begins its identifier.
+/// `d` begins `d.1`: a finding belongs to the document that it names, not to one whose name begins
+/// its identifier.
 #[test]
 fn lost_positives_go_where_their_document_goes() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -235,7 +237,8 @@ fn lost_positives_go_where_their_document_goes() {
     assert_eq!(fold.lost("train").count() + fold.lost("test").count(), 0);
 }
 
-/// Every gold positive is counted in one fold, also those of documents without a pair, whatever the folds keep together.
+/// Every gold positive is counted in one fold, also those of documents without a pair, whatever the
+/// folds keep together.
 #[test]
 fn every_lost_positive_is_a_miss_in_one_fold() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -259,7 +262,8 @@ fn every_lost_positive_is_a_miss_in_one_fold() {
     assert!(given.lost("test").any(|finding| finding.id == "x.R1"), "as the corpus states it");
 }
 
-/// The ten published folds: their sizes, their positives, and no document on two sides. Needs `BIOREL_CORPORA`.
+/// The ten published folds: their sizes, their positives, and no document on two sides. Needs
+/// `BIOREL_CORPORA`.
 #[test]
 fn the_published_folds_of_aimed() {
     let Some(corpora) = std::env::var_os("BIOREL_CORPORA") else {

@@ -1,6 +1,6 @@
-//! The vocabularies of the published models on 10,000 sentences of the real corpora, against transformers'
-//! `BertTokenizer`: all ids and offsets (`tests/golden/tokenizer/make_golden.py`). Needs `BIOREL_CORPORA` and
-//! `BIOREL_ENCODERS`.
+//! The vocabularies of the published models on 10,000 sentences of the real corpora, against
+//! transformers' `BertTokenizer`: all ids and offsets (`tests/golden/tokenizer/make_golden.py`).
+//! Needs `BIOREL_CORPORA` and `BIOREL_ENCODERS`.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use biorel::encode::{Casing, Tokenizer};
 use sha2::{Digest, Sha256};
 
-/// Name of the golden file, folder of the vocabulary, casing, ids of [UNK], [CLS] and [SEP], pieces of `acetyltransferase`.
+/// Name of the golden file, folder of the vocabulary, casing, ids of [UNK], [CLS] and [SEP], pieces
+/// of `acetyltransferase`.
 const VOCABULARIES: [(&str, &str, Casing, [u32; 3], usize); 5] = [
     ("biobert", "biobert-cased", Casing::Cased, [100, 101, 102], 7),
     ("bert-base-uncased", "bert-base-uncased_bluebert", Casing::Uncased, [100, 101, 102], 7),

@@ -1,4 +1,5 @@
-//! Every format of weights: safetensors, PyTorch (zip and legacy), TensorFlow, Flax, in one file or sharded.
+//! Every format of weights: safetensors, PyTorch (zip and legacy), TensorFlow, Flax, in one file or
+//! sharded.
 #![no_main]
 
 use std::fs;

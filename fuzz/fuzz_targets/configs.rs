@@ -1,4 +1,5 @@
-//! The JSON files of a model directory: `config.json` of an encoder, `biorel.json` of a saved model.
+//! The JSON files of a model directory: `config.json` of an encoder, `biorel.json` of a saved
+//! model.
 #![no_main]
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Every corpus reader: unified XML and pairs of AIMed, XML of DDI, tables of ChemProt, a user's table, zip archives.
+//! Every corpus reader: unified XML and pairs of AIMed, XML of DDI, tables of ChemProt, a user's
+//! table, zip archives.
 #![no_main]
 
 use std::fs;

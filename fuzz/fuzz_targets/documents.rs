@@ -1,5 +1,5 @@
-//! Every document reader: PubTator, BioC in JSON and XML, brat, each also with gzip; as documents, as a training corpus, and
-//! written and read back.
+//! Every document reader: PubTator, BioC in JSON and XML, brat, each also with gzip; as documents,
+//! as a training corpus, and written and read back.
 #![no_main]
 
 use std::fs;
@@ -44,7 +44,8 @@ fn check(document: &Document) {
     assert!(held + findings.len() >= document.mentions.len());
 }
 
-/// Written in the format it was read in, with a relation added, and read again: the same mentions, and no relation lost.
+/// Written in the format it was read in, with a relation added, and read again: the same mentions,
+/// and no relation lost.
 fn round_trip(documents: &[Document], format: DocumentFormat, place: &Path) {
     let predicted = |document: &Document| match document.mentions.len() {
         0 | 1 => vec![],

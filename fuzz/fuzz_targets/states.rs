@@ -1,4 +1,5 @@
-//! Training states: a run resumes from any file at its path or reports why not, and its result is usable.
+//! Training states: a run resumes from any file at its path or reports why not, and its result is
+//! usable.
 #![no_main]
 
 use std::collections::HashMap;

@@ -1,4 +1,5 @@
-//! Tokenizer files, and texts through a valid tokenizer: every piece lies within the text, in order.
+//! Tokenizer files, and texts through a valid tokenizer: every piece lies within the text, in
+//! order.
 #![no_main]
 
 use std::path::{Path, PathBuf};

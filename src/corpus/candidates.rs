@@ -1,4 +1,5 @@
-//! Which pairs of mentions are asked about, for corpora that list no pairs and for prediction on new sentences.
+//! Candidate pairs: which pairs of mentions are classified in new sentences, and in corpora that
+//! list no pairs.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Sentence;
 
-/// The pairs of entity types that can stand in a relation.
+/// The pairs of entity types between which a relation is possible.
 ///
-/// Each rule holds the types of the first and of the second argument. No rule at all means any two mentions.
+/// Each rule lists the types of the first and of the second argument. Without a rule, any two
+/// mentions form a candidate pair.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Candidates {
     /// Types allowed as first and as second argument, rule by rule.
@@ -27,18 +29,20 @@ impl Candidates {
         Self { rules: vec![(owned(first), owned(second))] }
     }
 
-    /// Whether a mention of type `first` as first argument and one of type `second` as second argument are a candidate.
+    /// Whether a mention of type `first` and one of type `second`, in this order, form a candidate
+    /// pair.
     pub fn allow(&self, first: &str, second: &str) -> bool {
-        let holds = |types: &[String], entity_type: &str| types.iter().any(|known| known == entity_type);
-        self.rules.is_empty() || self.rules.iter().any(|(a, b)| holds(a, first) && holds(b, second))
+        let contains = |types: &[String], entity_type: &str| types.iter().any(|known| known == entity_type);
+        self.rules.is_empty() || self.rules.iter().any(|(a, b)| contains(a, first) && contains(b, second))
     }
 
-    /// Whether mentions of this type take part at all.
-    pub fn know(&self, entity_type: &str) -> bool {
+    /// Whether mentions of this type can be in a candidate pair.
+    pub fn includes(&self, entity_type: &str) -> bool {
         self.rules.is_empty() || self.rules.iter().any(|(a, b)| a.iter().chain(b).any(|known| known == entity_type))
     }
 
-    /// How many candidate pairs a sentence has, without forming them: a thousand mentions have half a million.
+    /// The number of candidate pairs of a sentence. They are not listed for it: a thousand mentions
+    /// form half a million.
     pub fn count(&self, sentence: &Sentence) -> usize {
         let mut types: BTreeMap<&str, usize> = BTreeMap::new();
         for entity in &sentence.entities {
@@ -59,8 +63,9 @@ impl Candidates {
         count
     }
 
-    /// All candidate pairs of a sentence as (first argument, second argument), each pair of mentions once. The types
-    /// decide which of the two is the first argument; where both orders are allowed, it is the one listed first.
+    /// All candidate pairs of a sentence as (first argument, second argument), each pair of
+    /// mentions once. The types decide which of the two is the first argument; where both orders
+    /// are allowed, it is the one listed first.
     pub fn of(&self, sentence: &Sentence) -> Vec<(usize, usize)> {
         let mut pairs = Vec::new();
         for (i, one) in sentence.entities.iter().enumerate() {
@@ -102,7 +107,7 @@ mod tests {
         let ddi = Task::ddi().candidates;
         assert_eq!(ddi.of(&sentence(&["drug", "brand", "disease"])), [(0, 1)]);
         assert_eq!(Candidates::default().of(&sentence(&["a", "b", ""])).len(), 3);
-        assert!(ddi.know("drug_n") && !ddi.know("disease"));
+        assert!(ddi.includes("drug_n") && !ddi.includes("disease"));
         for (rules, types) in [
             (&chemprot, &["GENE-Y", "CHEMICAL", "CHEMICAL", "GENE-N", "x", "GENE-Y"][..]),
             (&ddi, &["drug", "brand", "drug", "drug", "disease"]),

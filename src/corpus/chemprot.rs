@@ -1,13 +1,13 @@
 //! ChemProt (BioCreative VI, track 5) from its original tables.
 //!
-//! Each split has `*_abstracts*.tsv` (id, title, abstract), `*_entities*.tsv` (id, entity, type, start, end, text) and
-//! `*_gold_standard*.tsv` (id, group, Arg1:chemical, Arg2:gene), without header and quoting. Offsets are characters,
-//! end-exclusive, into "title, one space, abstract". The `*_relations*` tables hold the finer types that the task does
-//! not score; they are not read.
+//! Each split has `*_abstracts*.tsv` (id, title, abstract), `*_entities*.tsv` (id, entity, type,
+//! start, end, text) and `*_gold_standard*.tsv` (id, group, Arg1:chemical, Arg2:gene), without a
+//! header or quoting. Offsets are characters, end-exclusive, into "title, one space, abstract". The
+//! `*_relations*` tables hold the finer types that the task does not score; they are not read.
 //!
-//! The task is posed per sentence: every chemical with every gene of the same sentence is a candidate, and a pair with
-//! several gold groups gives one [`Pair`] for each. Gold relations across sentences cannot become pairs; they are
-//! reported as lost.
+//! The task is posed per sentence: every chemical with every gene of the same sentence is a
+//! candidate, and a pair with several gold groups gives one [`Pair`] for each. Gold relations
+//! across sentences cannot become pairs; they are reported as lost.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ fn read(paths: &[PathBuf]) -> Result<Corpus> {
     let mut report = Report::default();
     let mut found: BTreeMap<(usize, usize), (&Tree, &String)> = BTreeMap::new();
     for (tree, name) in trees.iter().flat_map(|tree| tree.names().iter().map(move |name| (tree, name))) {
-        let place = tree.place(name);
+        let path = tree.path_of(name);
         let file = name.rsplit('/').next().unwrap_or_default().to_lowercase();
         let split = SPLITS.iter().position(|(_, marks)| marks.iter().any(|mark| file.contains(mark)));
         let table = TABLES.iter().position(|table| file.contains(table));
@@ -42,7 +42,7 @@ fn read(paths: &[PathBuf]) -> Result<Corpus> {
             } else {
                 "not a table of ChemProt's train, development or test set"
             };
-            report.findings.push(Finding::new(FindingKind::Skipped, place.display().to_string(), reason));
+            report.findings.push(Finding::new(FindingKind::Skipped, path.display().to_string(), reason));
             continue;
         };
         if let Some((tree, other)) = found.insert((split, table), (tree, name)) {
@@ -50,9 +50,9 @@ fn read(paths: &[PathBuf]) -> Result<Corpus> {
                 "is a second table of {} for {}; the first is {}",
                 TABLES[table],
                 SPLITS[split].0,
-                tree.place(other).display()
+                tree.path_of(other).display()
             );
-            return Err(Error::corpus(place, message));
+            return Err(Error::corpus(path, message));
         }
     }
     let task = Task::chemprot();
@@ -64,7 +64,7 @@ fn read(paths: &[PathBuf]) -> Result<Corpus> {
         }
         let table = |index: usize| {
             tables[index].map(|(tree, file)| (*tree, file.as_str())).ok_or_else(|| {
-                let message = format!("the {name} set has no *_{}*.tsv beside its other tables", TABLES[index]);
+                let message = format!("the {name} set has no *_{}*.tsv among its tables", TABLES[index]);
                 Error::corpus(&paths[0], message)
             })
         };
@@ -93,7 +93,7 @@ struct SplitFiles<'a> {
 struct Abstract {
     id: String,
     text: String,
-    /// Where the abstract's first character is, behind the title.
+    /// Offset of the abstract's first character, after the title.
     body: usize,
     entities: Vec<Entity>,
     /// Label and line of the gold relations of each pair of entity indices.
@@ -108,7 +108,7 @@ impl SplitFiles<'_> {
             let [id, title, body] =
                 cells.try_into().map_err(|_| fail("must have 3 columns: id, title, abstract".into()))?;
             if by_id.insert(id.to_owned(), abstracts.len()).is_some() {
-                return Err(fail(format!("abstract {id} is there twice")));
+                return Err(fail(format!("abstract {id} appears twice")));
             }
             let text = format!("{title} {body}");
             let body = title.chars().count() + 1;
@@ -124,9 +124,9 @@ impl SplitFiles<'_> {
             let number = *by_id
                 .get(document)
                 .ok_or_else(|| fail(format!("abstract {document} is not in the table of abstracts")))?;
-            if !task.candidates.know(entity_type) {
+            if !task.candidates.includes(entity_type) {
                 return Err(fail(format!(
-                    "entity {id} has the type `{entity_type}`; ChemProt knows CHEMICAL, GENE-Y, GENE-N"
+                    "entity {id} has the type `{entity_type}`; ChemProt has CHEMICAL, GENE-Y, GENE-N"
                 )));
             }
             let parse = |value: &str| value.parse().map_err(|_| fail(format!("offset `{value}` is not a number")));
@@ -140,7 +140,7 @@ impl SplitFiles<'_> {
             }
             let entities = &mut abstracts[number].entities;
             if names.insert((number, id.to_owned()), entities.len()).is_some() {
-                return Err(fail(format!("entity {id} of {document} is there twice")));
+                return Err(fail(format!("entity {id} of {document} appears twice")));
             }
             let (id, entity_type, text) = (id.to_owned(), entity_type.to_owned(), mention.to_owned());
             entities.push(Entity { id, entity_type, text, spans: vec![span] });
@@ -189,7 +189,7 @@ impl SplitFiles<'_> {
 }
 
 impl Abstract {
-    /// The sentences with their candidate pairs, and the gold relations that none of them holds.
+    /// The sentences with their candidate pairs, and the gold relations that are in none of them.
     fn sentences(&self, task: &Task, split: &str) -> (Vec<Sentence>, Vec<Finding>) {
         let bounds: Vec<Span> = self.entities.iter().map(Entity::bounding_span).collect();
         let index = CharIndex::new(&self.text);
@@ -202,7 +202,7 @@ impl Abstract {
                 let moved = Span::new(bounds[e].start - span.start, bounds[e].end - span.start);
                 Entity { spans: vec![moved], ..self.entities[e].clone() }
             };
-            // BLUE's order of rows: by chemical, then the genes without (GENE-N) before those with a normal form.
+            // BLUE's order of rows: by chemical; genes without a normal form (GENE-N) before those with one.
             let of = |types: &[&str]| {
                 let is = |&at: &usize| types.contains(&self.entities[inside[at]].entity_type.as_str());
                 (0..inside.len()).filter(is).collect::<Vec<usize>>()
@@ -247,16 +247,16 @@ impl Abstract {
     }
 }
 
-/// Hand each row of a table to `take`, with a function that makes an error at its line.
+/// Call `take` with each row of a table and a function that builds an error at its line.
 fn each_row(
     (tree, name): (&Tree, &str),
     mut take: impl FnMut(&[&str], &dyn Fn(String) -> Error) -> Result<()>,
 ) -> Result<()> {
-    let place = tree.place(name);
+    let path = tree.path_of(name);
     let text = tree.read(name)?;
     for (line, row) in lines(&text) {
         let cells: Vec<&str> = row.split('\t').collect();
-        take(&cells, &|message| Error::corpus_line(&place, line, message))?;
+        take(&cells, &|message| Error::corpus_line(&path, line, message))?;
     }
     Ok(())
 }

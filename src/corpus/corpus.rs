@@ -13,22 +13,22 @@ use crate::{Error, Result};
 /// Settings of the readers; the default reads every corpus as its authors published it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// Which named splits to form. DDI: `full` (default) or `blue`. Other corpora have one form.
+    /// Which named splits to build. DDI: `full` (default) or `blue`. Other corpora have one form
+    /// only.
     pub splits: Option<String>,
-    /// Table: the name of the user's column for each of ours (`entity1_start` -> `begin1`), where
-    /// they differ.
+    /// Table: the user's name for each column (`entity1_start` -> `begin1`), where it differs.
     pub columns: BTreeMap<String, String>,
-    /// Table and documents: all labels in order; another one is an error. Without it they are
+    /// Table and documents: all labels in order; any other label is an error. By default they are
     /// collected from the data.
     pub labels: Option<Vec<String>>,
-    /// Table and documents: the label that means "no relation". Without it a label such as `false`
-    /// or `negative` is recognised; documents have `none` where there is no such label.
+    /// Table and documents: the label that means "no relation". By default a label such as `false`
+    /// or `negative` is recognised; documents without such a label get `none`.
     pub negative: Option<String>,
-    /// Table and documents: the name of the task, that of the format by default.
+    /// Table and documents: the name of the task; by default the name of the format.
     pub name: Option<String>,
-    /// Documents in files: leave out those that cannot be read, and report them; otherwise they are errors.
+    /// Documents in files: skip and report those that cannot be read. By default they are errors.
     pub skip_errors: bool,
-    /// Documents: the types of the first and the second argument of candidate pairs. Without it,
+    /// Documents: the types of the first and the second argument of candidate pairs. By default
     /// those of the relations.
     pub pairs: Option<Vec<(String, String)>>,
 }
@@ -49,7 +49,7 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// The corpus in bytes, for another process of the same version.
+    /// The corpus as bytes, for another process with the same version of biorel.
     ///
     /// # Errors
     /// [`Error::Corpus`] when it cannot be written, which no reader's corpus causes.
@@ -57,13 +57,14 @@ impl Corpus {
         serde_json::to_vec(self).map_err(|error| Error::corpus("corpus", format!("cannot be written: {error}")))
     }
 
-    /// The corpus of [`Corpus::to_bytes`]; it is checked as if it had been read from files.
+    /// The corpus from the bytes of [`Corpus::to_bytes`], checked as if it had been read from
+    /// files.
     ///
     /// # Errors
-    /// [`Error::Corpus`] for anything else.
+    /// [`Error::Corpus`] for any other bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let damaged = |error| Error::corpus("corpus", format!("was not written by this version of biorel: {error}"));
-        let corpus: Self = serde_json::from_slice(bytes).map_err(damaged)?;
+        let invalid = |error| Error::corpus("corpus", format!("was not written by this version of biorel: {error}"));
+        let corpus: Self = serde_json::from_slice(bytes).map_err(invalid)?;
         corpus.check(Path::new("corpus"))?;
         Ok(corpus)
     }
@@ -89,8 +90,8 @@ impl Corpus {
         self.report.findings.iter().filter(move |f| f.kind == FindingKind::Lost && f.split.as_deref() == Some(split))
     }
 
-    /// What all readers promise: identifiers are unique, every sentence passes its check, no split
-    /// is without pairs.
+    /// Check what every reader guarantees: unique identifiers, valid sentences, and at least one
+    /// candidate pair in each split.
     pub(super) fn check(&self, path: &Path) -> Result<()> {
         let mut sentences = HashSet::new();
         let mut pairs = HashSet::new();
@@ -103,14 +104,14 @@ impl Corpus {
             for sentence in &split.sentences {
                 sentence.check()?;
                 if !sentences.insert(sentence.id.as_str()) {
-                    return Err(Error::corpus(path, format!("sentence id {} is there twice", sentence.id)));
+                    return Err(Error::corpus(path, format!("sentence id {} appears twice", sentence.id)));
                 }
                 for pair in &sentence.pairs {
                     if pair.label >= self.task.labels.len() {
                         return Err(Error::corpus(path, format!("pair {} has a label outside of the task", pair.id)));
                     }
                     if !pairs.insert(pair.id.as_str()) {
-                        return Err(Error::corpus(path, format!("pair id {} is there twice", pair.id)));
+                        return Err(Error::corpus(path, format!("pair id {} appears twice", pair.id)));
                     }
                 }
             }

@@ -1,11 +1,12 @@
 //! DDI in the splits of the BLUE benchmark: 18,779 / 7,244 / 5,761 pairs.
 //!
-//! The development set is known from BLUE's published file: all pairs of 942 training sentences but two. Of BLUE's
-//! training set only the size is known to us: 18,779 pairs, 2,937 of them positive. Leaving eight sentences of one
-//! document out of the rest of Train gives exactly both figures. That is inferred. Each pair left out is reported.
+//! The development set is known from BLUE's published file: all pairs of 942 training sentences but
+//! two. Of BLUE's training set we know only the size: 18,779 pairs, 2,937 of them positive. Leaving
+//! eight sentences of one document out of the rest of Train gives exactly both figures. This is an
+//! inference. Each pair that is left out is reported.
 //!
-//! BLUE drew sentences, not documents: most of its development documents are in its training set too, so figures on dev
-//! flatter. The test documents are in neither.
+//! BLUE drew sentences, not documents: most of its development documents are in its training set
+//! too, so scores on dev are too high. The test documents are in neither.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,7 +14,8 @@ use std::path::Path;
 use super::{Finding, FindingKind, Report, Sentence, Split};
 use crate::{Error, Result};
 
-/// One line per document: `DrugBank.d3: 1 9 10` stands for the sentences DDI-DrugBank.d3.s1, .s9 and .s10.
+/// One line per document: `DrugBank.d3: 1 9 10` stands for the sentences DDI-DrugBank.d3.s1, .s9
+/// and .s10.
 const DEV: &str = include_str!("blue_ddi_dev_sentences.txt");
 
 /// Sentences of Train that are neither in dev nor, as inferred, in train.
@@ -40,7 +42,7 @@ fn dev_sentences() -> BTreeSet<String> {
         .collect()
 }
 
-/// Form the three splits from the sentences of Train and of the test files.
+/// Build the three splits from the sentences of Train and of the test files.
 pub(super) fn splits(
     path: &Path,
     train: Vec<Sentence>,
@@ -51,7 +53,7 @@ pub(super) fn splits(
     let (mut dev, mut rest): (Vec<_>, Vec<_>) = train.into_iter().partition(|sentence| ids.contains(&sentence.id));
     if dev.len() != ids.len() || test.is_empty() {
         let message = format!(
-            "splits=\"blue\" needs the whole of DDIExtraction 2013: {} of its {} development sentences and {} test \
+            "splits=\"blue\" needs the complete DDIExtraction 2013 corpus: {} of its {} development sentences and {} test \
              sentences were found. Read the original archive, or use splits=\"full\"",
             dev.len(),
             ids.len(),
@@ -59,7 +61,7 @@ pub(super) fn splits(
         );
         return Err(Error::corpus(path, message));
     }
-    // What was found in a sentence of Train is reported under the split that the sentence went to.
+    // Findings in a training sentence are reported under the split that it was moved to.
     for finding in &mut report.findings {
         let sentence = finding.id.rsplit_once('.').map_or("", |(sentence, _)| sentence);
         if finding.split.as_deref() == Some("train") && ids.contains(sentence) {
@@ -97,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_of_development_sentences_is_whole() {
+    fn the_list_of_development_sentences_is_complete() {
         let ids = dev_sentences();
         assert_eq!(ids.len(), 942);
         let documents: BTreeSet<_> = ids.iter().map(|id| id.rsplit_once('.').unwrap().0).collect();

@@ -1,7 +1,8 @@
-//! Where corpus files come from: a file, a folder, or a zip archive that is read in place.
+//! Where corpus files come from: a file, a folder, or a zip archive that is read in path_of.
 //!
-//! Archives come from the internet, so nothing about them is believed: declared sizes are limited before anything is
-//! unpacked, and no entry may grow beyond what it declared. Nothing is ever written to disk.
+//! Archives come from the internet, so they are not trusted: declared sizes are limited before
+//! anything is unpacked, and no entry may unpack to more than it declares. Nothing is written to
+//! disk.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +14,8 @@ use zip::ZipArchive;
 
 use crate::{Error, Result};
 
-/// Largest single entry of an archive, unpacked. The largest file of any corpus read here is under 2 MiB.
+/// Largest single entry of an archive, unpacked. The largest file of any corpus read here is under
+/// 2 MiB.
 const ENTRY_LIMIT: u64 = 64 << 20;
 /// Largest sum of the entries of an archive, unpacked.
 const ARCHIVE_LIMIT: u64 = 512 << 20;
@@ -25,7 +27,7 @@ const DEPTH_LIMIT: usize = 16;
 /// Text files under one path, by their name relative to it (`/` between folders), sorted.
 pub(super) struct Tree {
     root: PathBuf,
-    /// Names, sorted; hidden files and what macOS adds to archives are left out.
+    /// Names, sorted; without hidden files and what macOS adds to archives.
     names: Vec<String>,
     source: Source,
 }
@@ -37,7 +39,7 @@ enum Source {
 }
 
 impl Tree {
-    /// Look at a file, a folder or a zip archive.
+    /// Open a file, a folder or a zip archive, and list its files.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let metadata = fs::metadata(path).map_err(Error::io(path))?;
         if metadata.is_dir() {
@@ -62,17 +64,17 @@ impl Tree {
             return Err(Error::corpus(path, format!("{size} bytes is too large for a corpus archive")));
         }
         let bytes: Arc<[u8]> = fs::read(path).map_err(Error::io(path))?.into();
-        let damaged = |error: zip::result::ZipError| {
+        let corrupt = |error: zip::result::ZipError| {
             Error::corpus(path, format!("not a complete zip archive ({error}); download it again"))
         };
-        let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(damaged)?;
+        let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(corrupt)?;
         if archive.len() > COUNT_LIMIT {
             return Err(Error::corpus(path, format!("{} entries are too many for a corpus", archive.len())));
         }
         let (mut entries, mut total) = (BTreeMap::new(), 0_u64);
         for number in 0..archive.len() {
-            let entry = archive.by_index_raw(number).map_err(damaged)?;
-            let name = entry.name().map_err(damaged)?.into_owned();
+            let entry = archive.by_index_raw(number).map_err(corrupt)?;
+            let name = entry.name().map_err(corrupt)?.into_owned();
             if !entry.is_file() || is_hidden(&name) {
                 continue;
             }
@@ -83,7 +85,7 @@ impl Tree {
                 return Err(Error::corpus(path, message));
             }
             if entries.insert(name.clone(), number).is_some() {
-                return Err(Error::corpus(path, format!("entry {name} is there twice")));
+                return Err(Error::corpus(path, format!("entry {name} appears twice")));
             }
         }
         let names = entries.keys().cloned().collect();
@@ -95,16 +97,17 @@ impl Tree {
         &self.names
     }
 
-    /// What a message calls the file of that name.
-    pub(super) fn place(&self, name: &str) -> PathBuf {
+    /// The path of a file, as messages show it.
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
         match self.source {
             Source::File => self.root.clone(),
             Source::Folder | Source::Zip { .. } => self.root.join(name),
         }
     }
 
-    /// The names of the folders above a file, from the outermost: those below the root and, for a folder, its own name;
-    /// for a single file the two nearest. Folders further up say where a user keeps things, not what they are.
+    /// The names of the folders above a file, from the outermost: those below the root and, for a
+    /// folder, its own name; for a single file the two nearest. Folders further up are the user's
+    /// own and say nothing about the corpus.
     pub(super) fn folders(&self, name: &str) -> Vec<String> {
         let own = |path: &Path| path.file_name().map(|own| own.to_string_lossy().into_owned());
         let above: Vec<String> = match self.source {
@@ -120,28 +123,28 @@ impl Tree {
 
     /// The text of one file.
     pub(super) fn read(&self, name: &str) -> Result<String> {
-        let place = self.place(name);
+        let path = self.path_of(name);
         match &self.source {
-            Source::File | Source::Folder => read_text(&place),
+            Source::File | Source::Folder => read_text(&path),
             Source::Zip { archive, entries } => {
-                // The bytes and the directory are shared; only the reading position is the clone's own.
+                // The clone shares the bytes and the directory; only its reading position is its own.
                 let mut archive = archive.clone();
-                let damaged = |reason: String| {
-                    Error::corpus(&place, format!("damaged in the archive ({reason}); download it again"))
+                let corrupt = |reason: String| {
+                    Error::corpus(&path, format!("corrupt in the archive ({reason}); download it again"))
                 };
-                let number = entries.get(name).copied().ok_or_else(|| damaged("no such entry".to_owned()))?;
-                let mut entry = archive.by_index(number).map_err(|error| damaged(error.to_string()))?;
+                let number = entries.get(name).copied().ok_or_else(|| corrupt("no such entry".to_owned()))?;
+                let mut entry = archive.by_index(number).map_err(|error| corrupt(error.to_string()))?;
                 let declared = entry.size();
                 let mut bytes = Vec::with_capacity(declared.min(ENTRY_LIMIT) as usize);
                 entry
                     .by_ref()
                     .take(declared + 1)
                     .read_to_end(&mut bytes)
-                    .map_err(|error| damaged(error.to_string()))?;
+                    .map_err(|error| corrupt(error.to_string()))?;
                 if bytes.len() as u64 != declared {
-                    return Err(damaged(format!("it does not unpack to the {declared} bytes that it declares")));
+                    return Err(corrupt(format!("it does not unpack to the {declared} bytes that it declares")));
                 }
-                decode(&place, bytes)
+                decode(&path, bytes)
             }
         }
     }
@@ -164,7 +167,7 @@ fn decode(path: &Path, bytes: Vec<u8>) -> Result<String> {
     Ok(text)
 }
 
-/// Hidden files and the `__MACOSX` folder hold no corpus.
+/// Hidden files and the `__MACOSX` folder are not part of a corpus.
 fn is_hidden(name: &str) -> bool {
     name.split('/').any(|part| part.starts_with('.') || part == "__MACOSX")
 }
@@ -202,7 +205,7 @@ pub(super) fn has_extension(name: &str, extension: &str) -> bool {
     Path::new(name).extension().is_some_and(|actual| actual.eq_ignore_ascii_case(extension))
 }
 
-/// The lines of a text with their numbers from 1, without `\r`, the empty ones left out.
+/// The lines of a text with their numbers from 1, without `\r` and without empty lines.
 pub(super) fn lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let without_return = |line: &'_ str| -> usize { line.strip_suffix('\r').unwrap_or(line).len() };
     text.split('\n')

@@ -1,14 +1,15 @@
-//! A fingerprint of what a model was trained on: SHA-256 over the content, independent of file names and formats.
+//! A fingerprint of a model's training data: SHA-256 of the content, independent of file names and
+//! formats.
 
 use sha2::{Digest, Sha256};
 
 use super::{Corpus, Split, Task};
 use crate::digest::hex;
 
-/// Feeds fields with their lengths, so that no two different contents give the same bytes.
-struct Feed(Sha256);
+/// Hashes every field with its length, so that different contents cannot give the same bytes.
+struct ContentHasher(Sha256);
 
-impl Feed {
+impl ContentHasher {
     fn text(&mut self, text: &str) {
         self.number(text.len());
         self.0.update(text.as_bytes());
@@ -50,24 +51,25 @@ impl Feed {
 }
 
 impl Split {
-    /// SHA-256, in hexadecimal, of the sentences, mentions, pairs and label names; the split's own name is left out.
+    /// SHA-256, in hexadecimal, of the sentences, mentions, pairs and label names; the split's own
+    /// name is left out.
     pub fn content_hash(&self, task: &Task) -> String {
-        let mut feed = Feed(Sha256::new());
-        feed.split(self, task);
-        feed.hex()
+        let mut hasher = ContentHasher(Sha256::new());
+        hasher.split(self, task);
+        hasher.hex()
     }
 }
 
 impl Corpus {
     /// SHA-256, in hexadecimal, of the labels and of all splits with their names.
     pub fn content_hash(&self) -> String {
-        let mut feed = Feed(Sha256::new());
-        feed.number(self.task.labels.len());
-        self.task.labels.iter().for_each(|label| feed.text(label));
+        let mut hasher = ContentHasher(Sha256::new());
+        hasher.number(self.task.labels.len());
+        self.task.labels.iter().for_each(|label| hasher.text(label));
         for split in &self.splits {
-            feed.text(&split.name);
-            feed.split(split, &self.task);
+            hasher.text(&split.name);
+            hasher.split(split, &self.task);
         }
-        feed.hex()
+        hasher.hex()
     }
 }

@@ -1,4 +1,4 @@
-//! The formats of corpora.
+//! The list of corpus formats.
 
 use strum::{IntoStaticStr, VariantArray};
 
@@ -7,7 +7,7 @@ use super::reader::Reader;
 use super::{chemprot, ddi, documents, table_files, unified};
 use crate::{Error, Result};
 
-/// Which format to read, in the order in which messages name them.
+/// The formats of corpora, in the order in which messages list them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub enum CorpusKind {
@@ -42,7 +42,7 @@ impl CorpusKind {
         }
     }
 
-    /// Refuse options that mean nothing to the format.
+    /// Refuse options that the format does not take.
     pub(super) fn check(self, options: &ReadOptions) -> Result<()> {
         let ReadOptions { splits, columns, labels, negative, name, pairs, skip_errors } = options;
         let given = [

@@ -1,11 +1,11 @@
 //! Corpora as their authors published them, read into [`Sentence`]s.
 //!
-//! All offsets are **characters** (Unicode scalar values), end-exclusive, into [`Sentence::text`], whatever the
-//! file's own convention was; the readers convert and check them.
+//! All offsets are **characters** (Unicode scalar values), end-exclusive, into [`Sentence::text`],
+//! whatever the file's own convention was; the readers convert and check them.
 
 mod candidates;
 mod chemprot;
-#[allow(clippy::module_inception, reason = "the room is named after its main value")]
+#[allow(clippy::module_inception, reason = "the folder is named after its main type")]
 mod corpus;
 mod ddi;
 mod ddi_blue;
@@ -45,11 +45,13 @@ pub use task::{Averaging, Task};
 use crate::{Error, Result};
 
 impl Corpus {
-    /// Read a corpus from its original files: one or several files, a folder, or a `.zip` (never unpacked to disk).
+    /// Read a corpus from its original files: one or several files, a folder, or a `.zip` (never
+    /// unpacked to disk).
     ///
     /// # Errors
-    /// A missing file, one that is not in the promised form, offsets that do not match, an unknown label, duplicate
-    /// identifiers, an empty split: each names the file, and the line where there is one.
+    /// A missing file, one that does not follow its format, offsets that do not match, an unknown
+    /// label, duplicate identifiers, an empty split: each names the file, and the line where there
+    /// is one.
     pub fn read(kind: CorpusKind, paths: &[PathBuf], options: &ReadOptions) -> Result<Self> {
         if paths.is_empty() {
             return Err(Error::config("path", "give at least one file or folder"));
@@ -60,10 +62,10 @@ impl Corpus {
         Ok(corpus)
     }
 
-    /// A corpus from columns in memory, one row per pair: what a DataFrame holds.
+    /// A corpus from columns in memory, one row per pair, such as a DataFrame.
     ///
     /// # Errors
-    /// As [`Corpus::read`]; rows are named `row 3`, counted from 0 as pandas does.
+    /// As [`Corpus::read`]; messages name rows as `row 3`, counted from 0 as in pandas.
     pub fn from_columns(columns: &TableColumns, options: &ReadOptions) -> Result<Self> {
         let corpus = table::from_columns(columns, options)?;
         corpus.check(Path::new("table"))?;

@@ -1,4 +1,5 @@
-//! Character offsets: slicing text by characters, and turning a file's convention into end-exclusive spans.
+//! Character offsets: slicing a text by characters, and converting a file's convention to
+//! end-exclusive spans.
 
 use super::Span;
 
@@ -38,7 +39,8 @@ pub(super) enum Convention {
     Exclusive,
 }
 
-/// The segments of `a-b` or of a discontinuous `a-b;c-d` (DDI) or `a-b,c-d` (unified PPI form), as written.
+/// The segments of `a-b` or of a discontinuous `a-b;c-d` (DDI) or `a-b,c-d` (unified PPI form), as
+/// written.
 pub(super) fn parse_offsets(raw: &str) -> Option<Vec<(usize, usize)>> {
     raw.split([';', ','])
         .map(|segment| {
@@ -48,8 +50,8 @@ pub(super) fn parse_offsets(raw: &str) -> Option<Vec<(usize, usize)>> {
         .collect()
 }
 
-/// The segments as sorted, end-exclusive spans, moved by `shift` characters; `None` if one is empty or inverted, or if
-/// two overlap.
+/// The segments as sorted, end-exclusive spans, moved by `shift` characters; `None` if one is empty
+/// or inverted, or if two overlap.
 pub(super) fn to_spans(segments: &[(usize, usize)], convention: Convention, shift: isize) -> Option<Vec<Span>> {
     let mut spans = Vec::with_capacity(segments.len());
     for &(start, end) in segments {
@@ -67,15 +69,17 @@ pub(super) fn to_spans(segments: &[(usize, usize)], convention: Convention, shif
     (!spans.is_empty() && spans.windows(2).all(|pair| pair[0].end <= pair[1].start)).then_some(spans)
 }
 
-/// Whether the spans hold the mention. One segment must equal it; several must give it when they are joined, white
-/// space aside (corpora differ on whether segments are joined with a blank), and none may start or end with a blank.
-pub(super) fn hold(index: &CharIndex, spans: &[Span], mention: &str) -> bool {
+/// Whether the text at the spans is the mention. A single segment must equal it. Several segments,
+/// joined, must equal it apart from white space (corpora differ on whether they join segments with
+/// a space), and none may start or end with white space.
+pub(super) fn matches_mention(index: &CharIndex, spans: &[Span], mention: &str) -> bool {
     let Some(slices) = spans.iter().map(|&span| index.slice(span)).collect::<Option<Vec<_>>>() else { return false };
     match slices.as_slice() {
         [slice] => *slice == mention,
         _ => {
-            let solid = |text: &str| text.split_whitespace().collect::<String>();
-            slices.iter().all(|slice| slice.trim() == *slice) && solid(&slices.concat()) == solid(mention)
+            let without_spaces = |text: &str| text.split_whitespace().collect::<String>();
+            slices.iter().all(|slice| slice.trim() == *slice)
+                && without_spaces(&slices.concat()) == without_spaces(mention)
         }
     }
 }
@@ -117,9 +121,9 @@ mod tests {
     #[test]
     fn discontinuous_mentions_match_without_white_space() {
         let index = CharIndex::new("alpha- and beta-blocking agents");
-        assert!(hold(&index, &[Span::new(0, 6), Span::new(16, 31)], "alpha-blocking agents"));
-        assert!(hold(&index, &[Span::new(0, 6), Span::new(16, 31)], "alpha- blocking agents"));
-        assert!(!hold(&index, &[Span::new(0, 7), Span::new(16, 31)], "alpha-blocking agents"));
-        assert!(!hold(&index, &[Span::new(0, 6)], "alpha"));
+        assert!(matches_mention(&index, &[Span::new(0, 6), Span::new(16, 31)], "alpha-blocking agents"));
+        assert!(matches_mention(&index, &[Span::new(0, 6), Span::new(16, 31)], "alpha- blocking agents"));
+        assert!(!matches_mention(&index, &[Span::new(0, 7), Span::new(16, 31)], "alpha-blocking agents"));
+        assert!(!matches_mention(&index, &[Span::new(0, 6)], "alpha"));
     }
 }

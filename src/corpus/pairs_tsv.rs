@@ -1,8 +1,8 @@
 //! AIMed as one flat table, one row for each pair, with the ten published folds.
 //!
-//! Columns, in any order: `fold`, `doc`, `sentence_id`, `pair_id`, `label` (`positive` or `negative`), `e1_start`,
-//! `e1_end`, `e2_start`, `e2_end` (characters, end-exclusive), `e1`, `e2`, `text`. Fields are not quoted. A sentence's
-//! mentions are those that its pairs name.
+//! Columns, in any order: `fold`, `doc`, `sentence_id`, `pair_id`, `label` (`positive` or
+//! `negative`), `e1_start`, `e1_end`, `e2_start`, `e2_end` (characters, end-exclusive), `e1`, `e2`,
+//! `text`. Fields are not quoted. The mentions of a sentence are the arguments of its pairs.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,13 +23,13 @@ pub(super) fn read(files: &[(&Tree, &String)]) -> Result<Corpus> {
     let mut known: HashMap<String, usize> = HashMap::new();
     let mut folds = BTreeMap::new();
     for (tree, name) in files {
-        let path = tree.place(name);
+        let path = tree.path_of(name);
         let text = tree.read(name)?;
         let mut rows = lines(&text);
         let header: Vec<&str> = rows.next().map(|(_, header)| header.split('\t').collect()).unwrap_or_default();
-        let mut places = [0; COLUMNS.len()];
-        for (place, column) in places.iter_mut().zip(COLUMNS) {
-            *place = header.iter().position(|name| *name == column).ok_or_else(|| {
+        let mut positions = [0; COLUMNS.len()];
+        for (position, column) in positions.iter_mut().zip(COLUMNS) {
+            *position = header.iter().position(|name| *name == column).ok_or_else(|| {
                 let message = format!("no column `{column}`; a table of pairs has {}", COLUMNS.join(", "));
                 Error::corpus_line(&path, 1, message)
             })?;
@@ -41,7 +41,7 @@ pub(super) fn read(files: &[(&Tree, &String)]) -> Result<Corpus> {
                 return Err(fail(format!("has {} columns where the header has {}", cells.len(), header.len())));
             }
             let [fold, doc, sentence_id, pair_id, label, s1, e1, s2, e2, mention1, mention2, text] =
-                places.map(|place| cells.get(place).copied().unwrap_or_default());
+                positions.map(|position| cells.get(position).copied().unwrap_or_default());
             let fold: usize = fold.parse().map_err(|_| fail(format!("fold `{fold}` is not a number")))?;
             if *folds.entry(doc.to_owned()).or_insert(fold) != fold {
                 return Err(fail(format!(
@@ -83,7 +83,7 @@ pub(super) fn read(files: &[(&Tree, &String)]) -> Result<Corpus> {
     Ok(Corpus { name: "aimed".into(), task, splits, folds: Some(folds), report: Report::default() })
 }
 
-/// The mention at a span, added when it is new.
+/// The mention at a span; it is added if it is new.
 fn entity(sentence: &mut Sentence, span: Span, text: &str) -> usize {
     if let Some(known) = sentence.entities.iter().position(|entity| entity.bounding_span() == span) {
         return known;

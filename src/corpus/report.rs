@@ -11,21 +11,21 @@ pub enum FindingKind {
     Lost,
     /// Something that is in the files but not in the corpus as read.
     Skipped,
-    /// Something that was read otherwise than the file literally says.
+    /// Something that was read differently from what the file literally says.
     Repaired,
 }
 
 named!(FindingKind, "kind");
 
-/// One thing that a user should know about.
+/// One such event, for the user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// What was done.
     pub kind: FindingKind,
     /// The split that it belongs to, if it belongs to one.
     pub split: Option<String>,
-    /// The document that it belongs to; `None` for a file or a whole table. An identifier does not say it: `d.1.R1` may
-    /// be of `d` or of `d.1`.
+    /// The document that it belongs to; `None` for a file or a whole table. It cannot be
+    /// derived from the identifier: `d.1.R1` may belong to `d` or to `d.1`.
     pub document: Option<String>,
     /// Identifier of the relation, pair, entity or file.
     pub id: String,
@@ -41,19 +41,19 @@ impl Finding {
         Self { kind, split: None, document: None, id: id.into(), label: None, reason: reason.into() }
     }
 
-    /// The same, of a document.
+    /// The finding with its document.
     pub(super) fn of_document(mut self, document: &str) -> Self {
         self.document = Some(document.to_owned());
         self
     }
 
-    /// The same, in a split.
+    /// The finding with its split.
     pub(super) fn within(mut self, split: &str) -> Self {
         self.split = Some(split.to_owned());
         self
     }
 
-    /// The same, with a gold label.
+    /// The finding with its gold label.
     pub(super) fn labelled(mut self, label: usize) -> Self {
         self.label = Some(label);
         self
@@ -73,7 +73,7 @@ impl Report {
         self.findings.iter().filter(|finding| finding.kind == kind).count()
     }
 
-    /// One line for each reason, with its count and first identifier: what is printed after reading.
+    /// One line for each reason, with its count and first identifier, to be printed after reading.
     pub fn summary(&self) -> Vec<String> {
         let mut groups: Vec<(&Finding, usize)> = Vec::new();
         for finding in &self.findings {

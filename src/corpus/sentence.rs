@@ -14,7 +14,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// The span from `start` up to and without `end`.
+    /// The span from `start` up to but not including `end`.
     pub fn new(start: usize, end: usize) -> Self {
         Self { start, end }
     }
@@ -24,7 +24,7 @@ impl Span {
         self.end.saturating_sub(self.start)
     }
 
-    /// Whether the span holds no character.
+    /// Whether the span contains no character.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -34,17 +34,17 @@ impl Span {
         self.start < other.end && other.start < self.end
     }
 
-    /// Whether the two spans share a character or stand directly side by side.
+    /// Whether the two spans share a character or are adjacent.
     pub fn touches(&self, other: &Self) -> bool {
         self.start <= other.end && other.start <= self.end
     }
 
-    /// The smallest span that holds both.
+    /// The smallest span that contains both.
     pub fn union(&self, other: &Self) -> Self {
         Self { start: self.start.min(other.start), end: self.end.max(other.end) }
     }
 
-    /// The smallest span that holds all of `spans`; an empty one at 0 if there are none.
+    /// The smallest span that contains all `spans`; an empty one at 0 if there are none.
     pub fn bounding(spans: &[Self]) -> Self {
         spans.iter().copied().reduce(|bounding, span| bounding.union(&span)).unwrap_or(Self::new(0, 0))
     }
@@ -85,12 +85,12 @@ pub struct Pair {
     pub row: Option<TableRow>,
 }
 
-/// Which row of a user's table states a pair. The order is that of the tables and of their rows.
+/// The row of a user's table that states a pair, ordered by table, then by row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct TableRow {
     /// Number of the table among those that were read together, from 0.
     pub table: usize,
-    /// Number of the row in its table, from 0; a header is no row.
+    /// Number of the row in its table, from 0, not counting the header.
     pub row: usize,
 }
 
@@ -101,7 +101,7 @@ pub struct Sentence {
     pub id: String,
     /// Identifier of the document: the unit that cross-validation keeps together.
     pub document: String,
-    /// The text that all spans index.
+    /// The text that all spans refer to.
     pub text: String,
     /// The mentions, in the corpus's order.
     pub entities: Vec<Entity>,
@@ -110,9 +110,9 @@ pub struct Sentence {
 }
 
 impl Sentence {
-    /// Check what every later stage relies on: each entity has sorted, non-empty segments inside
-    /// the text, and each pair names two different entities. The readers guarantee it; sentences
-    /// that a user makes must pass it.
+    /// Check what all later stages rely on: each entity has sorted, non-empty segments inside the
+    /// text, and each pair names two different entities. The readers guarantee it; sentences built
+    /// by a user must pass it.
     ///
     /// # Errors
     /// [`Error::Corpus`], naming the sentence and the entity or pair.
@@ -156,7 +156,7 @@ impl Sentence {
 pub struct Split {
     /// Its name.
     pub name: String,
-    /// Its sentences, those without a pair included, in the corpus's order.
+    /// Its sentences, including those without a pair, in the corpus's order.
     pub sentences: Vec<Sentence>,
 }
 

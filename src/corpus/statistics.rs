@@ -1,14 +1,15 @@
 //! The paper's Table I for any corpus: sizes and the label distribution of each split.
 //!
-//! The printed Table I swaps two rows: 19,460 / 11,820 / 16,943 (48,223 in all) are the ChemProt pairs and
-//! 18,779 / 7,244 / 5,761 (31,784) the DDI pairs, both in the form of the BLUE benchmark.
+//! The printed Table I swaps two rows: 19,460 / 11,820 / 16,943 (48,223 in all) are the ChemProt
+//! pairs and 18,779 / 7,244 / 5,761 (31,784) the DDI pairs, both in the form of the BLUE benchmark.
 
 use std::collections::HashSet;
 
 use super::{Corpus, FindingKind};
 
-/// One row of the table. Documents and sentences are counted twice, because the literature does both: everything in
-/// the files, and only what holds a candidate pair (AIMed's "220 documents", DDI's "624 training files").
+/// One row of the table. Documents and sentences are counted in two ways, as in the literature: all
+/// that are in the files, and only those with a candidate pair (AIMed's "220 documents", DDI's "624
+/// training files").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SplitStatistics {
     /// Name of the split.
@@ -27,7 +28,7 @@ pub struct SplitStatistics {
     pub pairs: usize,
     /// Number of pairs of each label, in the task's order.
     pub labels: Vec<(String, usize)>,
-    /// Gold positives that are in the files but could not become a pair.
+    /// Gold positives in the files that could not become a pair.
     pub lost: usize,
 }
 

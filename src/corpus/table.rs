@@ -1,36 +1,39 @@
 //! A user's own pairs: one row for each candidate pair.
 //!
-//! TableColumns: `text` and `label` are needed; `entity1_start`, `entity1_end`, `entity2_start`, `entity2_end` (characters,
-//! end-exclusive) too, unless two tags such as `@GENE$` stand in each text ([`super::tagged`]). `id`, `document`,
-//! `sentence`, `entity1`, `entity2` (the mentions' texts, checked when they are there), `entity1_type`, `entity2_type`,
-//! `split`, `fold` are optional. Rows of one sentence share its text.
+//! TableColumns: `text` and `label` are required; `entity1_start`, `entity1_end`, `entity2_start`,
+//! `entity2_end` (characters, end-exclusive) too, unless each text has two tags such as `@GENE$`
+//! ([`super::tagged`]). `id`, `document`, `sentence`, `entity1`, `entity2` (the mentions' texts,
+//! checked where given), `entity1_type`, `entity2_type`, `split`, `fold` are optional. Rows of one
+//! sentence share its text.
 //!
-//! Pairs keep the number of their row ([`TableRow`]), so that tables of instances have the order of the user's table.
+//! Pairs keep the number of their row ([`TableRow`]), so that tables of instances have the order of
+//! the user's table.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 
-use super::table_row::{Argument, OFFSETS, Place, Row};
+use super::table_row::{OFFSETS, Row, RowArgument, RowLocation};
 use super::tagged::{Located, Tags, locate};
 use super::{
     Candidates, Corpus, Entity, Finding, FindingKind, Pair, ReadOptions, Report, Sentence, Span, Split, TableRow, Task,
 };
 use crate::{Error, Result};
 
-/// TableColumns of a table in memory. The vectors that are there have one value for each row.
+/// The columns of a table in memory. Every vector has one value per row.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TableColumns {
-    /// Identifier of the pair; `{sentence}.p{n}` where the column is missing.
+    /// Identifier of the pair; `{sentence}.p{n}` if the column is missing.
     pub id: Option<Vec<String>>,
     /// Identifier of the document, the unit that cross-validation keeps together.
     pub document: Option<Vec<String>>,
     /// Identifier of the sentence.
     pub sentence: Option<Vec<String>>,
-    /// The text that the offsets index.
+    /// The text that the offsets refer to.
     pub text: Vec<String>,
     /// The gold label.
     pub label: Vec<String>,
-    /// First character of the first argument; all four offsets may be missing where two tags mark the entities.
+    /// First character of the first argument. All four offsets may be missing if two tags mark the
+    /// entities.
     pub entity1_start: Option<Vec<usize>>,
     /// One past its last character.
     pub entity1_end: Option<Vec<usize>>,
@@ -42,15 +45,15 @@ pub struct TableColumns {
     pub entity1: Option<Vec<String>>,
     /// Text of the second argument, to be checked.
     pub entity2: Option<Vec<String>>,
-    /// Type of the first argument; `entity` where the column is missing.
+    /// Type of the first argument; `entity` if the column is missing.
     pub entity1_type: Option<Vec<String>>,
     /// Type of the second argument.
     pub entity2_type: Option<Vec<String>>,
-    /// Name of the row's split; all rows are in `all` where the column is missing.
+    /// Name of the row's split; `all` if the column is missing.
     pub split: Option<Vec<String>>,
     /// Fold of the row's document.
     pub fold: Option<Vec<usize>>,
-    /// What messages call each row; its number from 0 where this is missing.
+    /// The name of each row in messages; by default its number, from 0.
     pub row: Option<Vec<String>>,
 }
 
@@ -97,19 +100,19 @@ pub(super) fn from_columns(columns: &TableColumns, options: &ReadOptions) -> Res
             };
             let number = TableRow { table: 0, row };
             Row {
-                place: Place { path: "table".into(), line: None, row: number, name: cell(&columns.row, row) },
+                location: RowLocation { path: "table".into(), line: None, row: number, name: cell(&columns.row, row) },
                 id: cell(&columns.id, row),
                 document: cell(&columns.document, row),
                 sentence: cell(&columns.sentence, row),
                 text: columns.text[row].clone(),
                 label: columns.label[row].clone(),
                 arguments: [
-                    Argument {
+                    RowArgument {
                         span: span(0),
                         text: cell(&columns.entity1, row),
                         entity_type: cell(&columns.entity1_type, row),
                     },
-                    Argument {
+                    RowArgument {
                         span: span(1),
                         text: cell(&columns.entity2, row),
                         entity_type: cell(&columns.entity2_type, row),
@@ -123,23 +126,23 @@ pub(super) fn from_columns(columns: &TableColumns, options: &ReadOptions) -> Res
     build(rows, options, PathBuf::from("table"))
 }
 
-/// Labels that mean "no relation" when the user names none.
+/// Labels that mean "no relation" if the user does not name one.
 const NEGATIVES: [&str; 9] =
     ["false", "negative", "none", "no_relation", "no relation", "no-relation", "other", "no", "0"];
 
-/// Whether a label says that there is no relation.
+/// Whether a label means "no relation".
 pub(super) fn means_none(label: &str) -> bool {
     NEGATIVES.contains(&label.to_lowercase().as_str())
 }
 
-/// Form the corpus from rows.
+/// Build the corpus from rows.
 pub(super) fn build(rows: Vec<Row>, options: &ReadOptions, path: PathBuf) -> Result<Corpus> {
     if rows.is_empty() {
         return Err(Error::corpus(path, "has no rows"));
     }
     let mut report = Report::default();
     if rows.iter().all(|row| row.document.is_none()) {
-        let reason = "no `document` column: every sentence counts as a document of its own in cross-validation";
+        let reason = "no `document` column: every sentence counts as its own document in cross-validation";
         report.findings.push(Finding::new(FindingKind::Repaired, path.display().to_string(), reason));
     }
     let mut task = task(&rows, options)?;
@@ -151,12 +154,13 @@ pub(super) fn build(rows: Vec<Row>, options: &ReadOptions, path: PathBuf) -> Res
     let mut types: BTreeSet<(String, String)> = BTreeSet::new();
     let mut tags = Tags::default();
     for row in rows {
-        let fail = |message: String| row.place.error(message);
+        let fail = |message: String| row.location.error(message);
         let label = task.label(&row.label).ok_or_else(|| {
             fail(format!("label `{}` is not one of the task's labels: {}", row.label, task.labels.join(", ")))
         })?;
         let split_name = row.split.clone().unwrap_or_else(|| "all".to_owned());
-        // A sentence is known by its identifier; without one, rows of one document with one text are one sentence.
+        // The identifier decides which sentence a row belongs to; without one, rows of one document with the
+        // same text are one sentence.
         let sentence_id = match &row.sentence {
             Some(id) => id.clone(),
             None => {
@@ -181,22 +185,22 @@ pub(super) fn build(rows: Vec<Row>, options: &ReadOptions, path: PathBuf) -> Res
             }
         };
         let list = &mut splits[split].sentences;
-        let (home, number) = *sentences.entry(sentence_id.clone()).or_insert_with(|| {
+        let (own_split, number) = *sentences.entry(sentence_id.clone()).or_insert_with(|| {
             let (id, document, text) = (sentence_id.clone(), document.clone(), row.text.clone());
             list.push(Sentence { id, document, text, entities: Vec::new(), pairs: Vec::new() });
             (split, list.len() - 1)
         });
-        if home != split {
+        if own_split != split {
             return Err(fail(format!(
                 "sentence {sentence_id} is in two splits: {} and {split_name}",
-                splits[home].name
+                splits[own_split].name
             )));
         }
         let sentence = &mut list[number];
         let located = locate(&row, &task, &mut tags)?;
         if sentence.text != row.text || sentence.document != document {
             let remedy = match located.iter().any(|one| one.tag) {
-                true => "; a text with the tags of one pair is a sentence of its own: leave the column `sentence` out",
+                true => "; a text with the tags of one pair is a sentence of its own: omit the column `sentence`",
                 false => "",
             };
             return Err(fail(format!("sentence {sentence_id} has another text or document in an earlier row{remedy}")));
@@ -210,9 +214,9 @@ pub(super) fn build(rows: Vec<Row>, options: &ReadOptions, path: PathBuf) -> Res
         types.insert((sentence.entities[entity1].entity_type.clone(), sentence.entities[entity2].entity_type.clone()));
         let id = row.id.clone().unwrap_or_else(|| format!("{sentence_id}.p{}", sentence.pairs.len()));
         if !ids.insert(id.clone()) {
-            return Err(fail(format!("id {id} is there twice")));
+            return Err(fail(format!("id {id} appears twice")));
         }
-        sentence.pairs.push(Pair { id, entity1, entity2, label, row: Some(row.place.row) });
+        sentence.pairs.push(Pair { id, entity1, entity2, label, row: Some(row.location.row) });
     }
     task.candidates = candidates(&types);
     tags.report(&path, &mut task, &mut report);
@@ -220,7 +224,7 @@ pub(super) fn build(rows: Vec<Row>, options: &ReadOptions, path: PathBuf) -> Res
     Ok(Corpus { name: task.name.clone(), task, splits, folds, report })
 }
 
-/// The labels: as given, or collected, the negative one first and the others sorted.
+/// The labels: as given, or collected from the rows, the negative one first and the others sorted.
 fn task(rows: &[Row], options: &ReadOptions) -> Result<Task> {
     let name = options.name.clone().unwrap_or_else(|| "table".to_owned());
     let seen: BTreeSet<&str> = rows.iter().map(|row| row.label.as_str()).collect();
@@ -244,8 +248,8 @@ fn task(rows: &[Row], options: &ReadOptions) -> Result<Task> {
     Task::new(name, labels, negative.as_deref())
 }
 
-/// The mention of an argument, added to its sentence when it is new. One tag may stand for both arguments, which are two
-/// mentions all the same: `other` is the first one then.
+/// The mention of an argument; it is added to its sentence if it is new. One tag may stand for both
+/// arguments, which are still two mentions: `other` is then the first of them.
 fn mention(sentence: &mut Sentence, argument: &Located, other: Option<usize>) -> usize {
     let Located { span, text, entity_type, .. } = argument;
     let same = |(index, entity): (usize, &Entity)| {
@@ -259,12 +263,12 @@ fn mention(sentence: &mut Sentence, argument: &Located, other: Option<usize>) ->
     sentence.entities.len() - 1
 }
 
-/// Prediction pairs what the table pairs: one rule for each combination of types.
+/// One rule for each combination of types in the table, so that prediction forms the same pairs.
 fn candidates(types: &BTreeSet<(String, String)>) -> Candidates {
     Candidates { rules: types.iter().map(|(first, second)| (vec![first.clone()], vec![second.clone()])).collect() }
 }
 
-/// train, dev, test first, the others in the order of the rows.
+/// Put train, dev and test first, and the others in the order of the rows.
 fn order_splits(splits: &mut [Split]) {
     let known = ["train", "dev", "validation", "test"];
     splits.sort_by_key(|split| known.iter().position(|name| *name == split.name).unwrap_or(known.len()));

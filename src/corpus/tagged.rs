@@ -1,8 +1,10 @@
-//! The two entities of a row of a user's table: at its offsets, or at the tags of a text that is anonymised already.
+//! The two entities of a row of a user's table: at its offsets, or at the tags of a text that is
+//! already anonymised.
 //!
-//! GAD, EU-ADR and the files of the BLUE benchmark come as `The @GENE$ variant is linked to @DISEASE$.` The tags are the
-//! entities then and what stands in them is the entities' type, so that the marking `typed` gives the same text again.
-//! One tag may stand for two mentions that overlap: `@CHEM-GENE$`.
+//! GAD, EU-ADR and the files of the BLUE benchmark have texts such as `The @GENE$ variant is linked
+//! to @DISEASE$.` The tags are then the entities, and their words the entities' types, so that the
+//! marking `typed` reproduces the text. One tag may stand for two overlapping mentions:
+//! `@CHEM-GENE$`.
 
 use std::path::Path;
 
@@ -15,17 +17,17 @@ use crate::{Error, Result};
 /// An argument of a row, found in its text.
 pub(super) struct Located {
     pub(super) span: Span,
-    /// The mention: as the row states it, else what stands in the text.
+    /// The mention as the row states it, or else as it is in the text.
     pub(super) text: String,
     pub(super) entity_type: String,
-    /// Whether a tag stands there.
+    /// Whether it is a tag.
     pub(super) tag: bool,
 }
 
 /// What was read from tags.
 #[derive(Default)]
 pub(super) struct Tags {
-    /// Types that a tag states, in the order of the table.
+    /// Types that tags state, in the order of the table.
     types: Vec<String>,
     /// Rows without offsets.
     entities: usize,
@@ -34,13 +36,14 @@ pub(super) struct Tags {
 }
 
 impl Tags {
-    fn know(&mut self, entity_type: &str) {
+    fn add(&mut self, entity_type: &str) {
         if !self.types.iter().any(|known| known == entity_type) {
             self.types.push(entity_type.to_owned());
         }
     }
 
-    /// Say what was done, and let every type of a tag become exactly this tag again.
+    /// Report what was read from tags, and map every such type to its tag, so that it is marked as
+    /// it was.
     pub(super) fn report(&self, path: &Path, task: &mut Task, report: &mut Report) {
         for entity_type in &self.types {
             if task.tag(entity_type) != *entity_type {
@@ -55,13 +58,13 @@ impl Tags {
             }
         };
         note(self.entities, format!("no offsets; the tags in the text are the entities ({tags})"));
-        note(self.typed, format!("an entity without a type is a tag of the text, which states its type ({tags})"));
+        note(self.typed, format!("an entity without a type gets the type of its tag in the text ({tags})"));
     }
 }
 
 /// Where the two arguments of a row are, and of which type.
 pub(super) fn locate(row: &Row, task: &Task, tags: &mut Tags) -> Result<[Located; 2]> {
-    let fail = |message: String| row.place.error(message);
+    let fail = |message: String| row.location.error(message);
     let index = CharIndex::new(&row.text);
     let [first, second] = &row.arguments;
     if let (Some(one), Some(other)) = (first.span, second.span) {
@@ -89,7 +92,7 @@ pub(super) fn locate(row: &Row, task: &Task, tags: &mut Tags) -> Result<[Located
             typed |= given.is_none() && tag.is_some();
             let entity_type = given.or(tag.map(str::to_owned)).unwrap_or_else(|| "entity".to_owned());
             if tag == Some(entity_type.as_str()) {
-                tags.know(&entity_type);
+                tags.add(&entity_type);
             }
             Ok(Located { span, text: stated.to_owned(), entity_type, tag: tag.is_some() })
         };
@@ -106,7 +109,7 @@ pub(super) fn locate(row: &Row, task: &Task, tags: &mut Tags) -> Result<[Located
     };
     tags.entities += 1;
     let mut located = |(span, entity_type): (Span, &str), which: usize| {
-        tags.know(entity_type);
+        tags.add(entity_type);
         let stated = row.arguments[which].text.as_deref().or(index.slice(span)).unwrap_or_default();
         Located { span, text: stated.to_owned(), entity_type: entity_type.to_owned(), tag: true }
     };
@@ -118,13 +121,14 @@ fn tag_of(text: &str) -> Option<&str> {
     text.strip_prefix('@')?.strip_suffix('$').filter(|_| is_tag(text))
 }
 
-/// The two types of a tag such as `@CHEM-GENE$`, which stands for two mentions that overlap.
+/// The two types of a tag such as `@CHEM-GENE$`, which stands for two overlapping mentions.
 fn two_types(tag: &str) -> Option<[&str; 2]> {
     let (one, other) = tag.split_once('-')?;
     (!one.is_empty() && !other.is_empty() && !other.contains('-')).then_some([one, other])
 }
 
-/// The tags as first and second argument: in the order of the text, unless the row's types say otherwise.
+/// The tags of the first and the second argument: in the order of the text, unless the row's types
+/// state another one.
 fn in_order<'a>(row: &Row, task: &Task, tags: [(Span, &'a str); 2]) -> Result<[(Span, &'a str); 2]> {
     let wanted = row
         .arguments
@@ -138,19 +142,19 @@ fn in_order<'a>(row: &Row, task: &Task, tags: [(Span, &'a str); 2]) -> Result<[(
     let [one, other] = tags;
     [[one, other], [other, one]].into_iter().find(fits).ok_or_else(|| {
         let types = wanted.iter().flatten().map(|entity_type| entity_type.as_str()).collect::<Vec<_>>().join(", ");
-        row.place.error(format!("the types are {types}, but the text has the tags @{}$ and @{}$", one.1, other.1))
+        row.location.error(format!("the types are {types}, but the text has the tags @{}$ and @{}$", one.1, other.1))
     })
 }
 
 fn wrong_tags(row: &Row, found: &[(Span, &str)]) -> Error {
     let columns = OFFSETS.join(", ");
-    row.place.error(match found {
+    row.location.error(match found {
         [] => format!(
-            "there are no offsets, and no tag such as @GENE$ stands in the text: give the columns {columns}, or two tags \
-             in each text"
+            "there are no offsets, and the text has no tag such as @GENE$: give the columns {columns}, or two tags in \
+             each text"
         ),
         _ => format!(
-            "the text has {} ({}) where a pair has two: let the tags of one pair stand in it, or give the columns {columns}",
+            "the text has {} ({}) where a pair has two: keep the tags of one pair only, or give the columns {columns}",
             if found.len() == 1 { "one tag".to_owned() } else { format!("{} tags", found.len()) },
             found.iter().map(|(_, tag)| format!("@{tag}$")).collect::<Vec<_>>().join(", ")
         ),

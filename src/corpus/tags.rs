@@ -1,8 +1,8 @@
-//! Entity tags and entity markers as they stand in a marked text.
+//! Entity tags and entity markers in marked texts.
 //!
-//! A *tag* such as `@DRUG$` or `@CHEM-GENE$` stands instead of a mention (the paper's anonymisation); a *marker* such as
-//! `[E1]` or `[/E2]` stands before or after one. BERT's pre-tokenizer cuts both at their punctuation; a reader sees one
-//! word, so everything that speaks of words joins them again.
+//! A *tag* such as `@DRUG$` or `@CHEM-GENE$` replaces a mention (the paper's anonymisation); a
+//! *marker* such as `[E1]` or `[/E2]` is inserted before or after one. BERT's pre-tokenizer splits
+//! both at their punctuation. A reader sees one word, so whatever works on words joins the parts.
 
 use super::Span;
 
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_whole_tags_and_markers() {
+    fn recognises_tags_and_markers_as_a_whole() {
         assert!(is_tag("@CELL_LINE$") && is_tag("[/E2]") && is_marker("[/E2]"));
         assert!(!is_tag("@DRUG$ ") && !is_tag("") && !is_marker("@DRUG$") && !is_marker("[CLS]"));
     }

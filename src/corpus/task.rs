@@ -1,4 +1,5 @@
-//! What a corpus asks, and how the field scores it: labels, negative label, averaging, candidate pairs, tag words.
+//! The task of a corpus, and how the field scores it: labels, negative label, averaging, candidate
+//! pairs, words of the tags.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use super::Candidates;
 use crate::{Error, Result};
 
-/// Which labels a score is over, and how it is averaged.
+/// Which labels a score covers, and how it is averaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Averaging {
-    /// Any relation against none, whichever its type (AIMed).
+    /// Any relation against none, whatever its type (AIMed).
     Binary,
-    /// Over all decisions for the positive labels: the paper's for DDI and ChemProt.
+    /// Over all decisions for the positive labels, as the paper does for DDI and ChemProt.
     Micro,
     /// Mean of the positive labels' scores.
     Macro,
@@ -21,9 +22,9 @@ pub enum Averaging {
     MacroAll,
 }
 
-/// What is to be decided about a pair, and how the field scores it.
+/// What is classified about a pair, and how the field scores it.
 ///
-/// It is saved with a model: everything that prediction on new sentences needs to know about the corpus is here.
+/// It is saved with a model: it has all that prediction on new sentences needs of the corpus.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
     /// `ppi`, `ddi`, `chemprot`, or the name of the user's table.
@@ -32,28 +33,29 @@ pub struct Task {
     pub labels: Vec<String>,
     /// Index of the label that means "no relation", if the task has one.
     pub negative: Option<usize>,
-    /// How the headline figure is averaged.
+    /// How the main score is averaged.
     pub averaging: Averaging,
     /// Which pairs of entity types form candidates.
     pub candidates: Candidates,
-    /// For each entity type the word of its tag: `GENE-Y` -> `GENE` gives `@GENE$`.
+    /// The word of each entity type's tag: `GENE-Y` -> `GENE` gives `@GENE$`.
     pub tags: BTreeMap<String, String>,
 }
 
 impl Task {
-    /// A task with the usual averaging: binary for two labels of which one is negative, else micro over the positives.
-    /// All entity pairs are candidates and every type is its own tag until [`Task::candidates`] and [`Task::tags`]
-    /// say otherwise.
+    /// A task with the usual averaging: binary for two labels of which one is negative, else micro
+    /// over the positives. All entity pairs are candidates and every type is its own tag until
+    /// [`Task::candidates`] and [`Task::tags`] say otherwise.
     ///
     /// # Errors
-    /// [`Error::Config`] for fewer than two labels, the same label twice, or a negative label that is none of them.
+    /// [`Error::Config`] for fewer than two labels, the same label twice, or a negative label that
+    /// is not one of them.
     pub fn new(name: impl Into<String>, labels: Vec<String>, negative: Option<&str>) -> Result<Self> {
         if labels.len() < 2 {
             return Err(Error::config("labels", format!("a task needs two labels or more, not {}", labels.len())));
         }
         for (index, label) in labels.iter().enumerate() {
             if labels[..index].contains(label) {
-                return Err(Error::config("labels", format!("`{label}` is there twice")));
+                return Err(Error::config("labels", format!("`{label}` appears twice")));
             }
         }
         let negative = match negative {
@@ -150,18 +152,17 @@ mod tests {
     }
 
     #[test]
-    fn impossible_tasks_are_refused() {
+    fn invalid_tasks_are_refused() {
         let labels = |names: &[&str]| super::names(names);
         assert!(Task::new("t", labels(&["a"]), None).is_err());
         assert!(Task::new("t", labels(&["a", "a"]), None).is_err());
         assert!(Task::new("t", labels(&["a", "b"]), Some("c")).is_err());
         let task = Task::new("t", labels(&["a", "b"]), None).unwrap();
         assert_eq!(task.averaging, Averaging::Micro);
-        assert_eq!(task.averaging, Averaging::Micro);
     }
 
     #[test]
-    fn a_task_survives_json() {
+    fn a_task_comes_back_from_json() {
         let json = serde_json::to_string(&Task::chemprot()).unwrap();
         assert_eq!(serde_json::from_str::<Task>(&json).unwrap(), Task::chemprot());
     }

@@ -1,9 +1,11 @@
-//! The unified XML form of the protein-protein interaction corpora (AIMed, BioInfer, HPRD50, IEPA, LLL).
+//! The unified XML form of the protein-protein interaction corpora (AIMed, BioInfer, HPRD50, IEPA,
+//! LLL).
 //!
-//! Two dialects are in circulation and both are read. One lists every candidate as `<pair interaction="True|False">`.
-//! The other lists only the positives, as `<interaction>`; there every two mentions of a sentence are a candidate.
-//! Copies also differ in whether the end of a `charOffset` is the last character or one past it, so that is decided for
-//! each file by comparing the offsets with the mentions' texts; a file where neither convention fits is refused.
+//! Two dialects are in circulation, and both are read. One lists every candidate pair as `<pair
+//! interaction="True|False">`. The other lists only the positives, as `<interaction>`; there any
+//! two mentions of a sentence are a candidate pair. Copies also differ in whether the end of a
+//! `charOffset` is the last character or one past it, so that is decided for each file by comparing
+//! the offsets with the mentions' texts; a file where neither convention fits is refused.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::files::{Tree, has_extension};
-use super::offsets::{CharIndex, Convention, hold, to_spans};
+use super::offsets::{CharIndex, Convention, matches_mention, to_spans};
 use super::pairs_tsv::SPLIT;
 use super::reader::Reader;
 use super::xml::{self, File, RawEntity, children};
@@ -22,8 +24,8 @@ pub(super) const READER: Reader = Reader { takes: &[], read: |_, paths, _| read(
 
 /// Read XML files, folders or archives of them, or the flat table of pairs.
 ///
-/// A folder that holds a table of pairs and XML is read from the table, which states the published folds; the XML files
-/// are then reported as skipped.
+/// A folder with a table of pairs and XML files is read from the table, which states the published
+/// folds; the XML files are then reported as skipped.
 fn read(paths: &[PathBuf]) -> Result<Corpus> {
     let trees = paths.iter().map(|path| Tree::open(path)).collect::<Result<Vec<_>>>()?;
     let files = |extension: &str| -> Vec<(&Tree, &String)> {
@@ -38,7 +40,7 @@ fn read(paths: &[PathBuf]) -> Result<Corpus> {
             let mut corpus = pairs_tsv::read(tables)?;
             corpus.report.findings.extend(documents.iter().map(|(tree, name)| {
                 let reason = "another form of the corpus; the table of pairs was read";
-                Finding::new(FindingKind::Skipped, tree.place(name).display().to_string(), reason)
+                Finding::new(FindingKind::Skipped, tree.path_of(name).display().to_string(), reason)
             }));
             corpus
         }
@@ -46,14 +48,14 @@ fn read(paths: &[PathBuf]) -> Result<Corpus> {
     for (tree, name) in trees.iter().flat_map(|tree| tree.names().iter().map(move |name| (tree, name))) {
         if !has_extension(name, "xml") && !has_extension(name, "tsv") {
             let reason = "not a file of this corpus";
-            let place = tree.place(name).display().to_string();
-            corpus.report.findings.push(Finding::new(FindingKind::Skipped, place, reason));
+            let path = tree.path_of(name).display().to_string();
+            corpus.report.findings.push(Finding::new(FindingKind::Skipped, path, reason));
         }
     }
     Ok(corpus)
 }
 
-/// What one file holds.
+/// The contents of one file.
 struct Contents {
     source: Option<String>,
     documents: Vec<String>,
@@ -62,7 +64,7 @@ struct Contents {
 }
 
 fn read_xml(files: &[(&Tree, &String)]) -> Result<Corpus> {
-    let read = |(tree, name): &(&Tree, &String)| read_file(&tree.place(name), &tree.read(name)?);
+    let read = |(tree, name): &(&Tree, &String)| read_file(&tree.path_of(name), &tree.read(name)?);
     let parts: Vec<Result<Contents>> = files.par_iter().map(read).collect();
     let (mut sentences, mut report, mut sources, mut documents) =
         (Vec::new(), Report::default(), BTreeSet::new(), HashSet::new());
@@ -70,8 +72,8 @@ fn read_xml(files: &[(&Tree, &String)]) -> Result<Corpus> {
         let part = part?;
         for document in part.documents {
             if documents.contains(&document) {
-                let message = format!("document {document} is there twice, here or in a file read before");
-                return Err(Error::corpus(tree.place(name), message));
+                let message = format!("document {document} appears twice, in this file or in one that was read before");
+                return Err(Error::corpus(tree.path_of(name), message));
             }
             documents.insert(document);
         }
@@ -120,13 +122,13 @@ fn read_file(path: &Path, text: &str) -> Result<Contents> {
         sentences: Vec::new(),
         findings: Vec::new(),
     };
-    // Every entity is kept as written until the whole file has told its convention.
+    // Entities keep their offsets as written until the convention of the whole file is known.
     let mut raw: Vec<Vec<RawEntity>> = Vec::new();
     let (mut nodes, mut known) = (Vec::new(), HashSet::new());
     for document in children(root, "document") {
         let document_id = file.attribute(document, "id")?;
         if !known.insert(document_id) {
-            return Err(file.error(document, format!("document {document_id} is there twice")));
+            return Err(file.error(document, format!("document {document_id} appears twice")));
         }
         contents.documents.push(document_id.to_owned());
         for node in children(document, "sentence") {
@@ -198,7 +200,8 @@ fn read_file(path: &Path, text: &str) -> Result<Contents> {
     Ok(contents)
 }
 
-/// A mention that interacts with itself is gold in some corpora, but no candidate: it has no second mention to mark.
+/// A mention that interacts with itself is gold in some corpora, but not a candidate pair: there is
+/// no second mention to mark.
 fn self_pair(id: String, label: usize, document: &str) -> Finding {
     let kind = if label == 0 { FindingKind::Skipped } else { FindingKind::Lost };
     let finding = Finding::new(kind, id, "both arguments are the same mention");
@@ -211,7 +214,8 @@ fn find_convention(file: &File, sentences: &[Sentence], raw: &[Vec<RawEntity>]) 
         let mut misfits = sentences.iter().zip(raw).flat_map(|(sentence, entities)| {
             let index = CharIndex::new(&sentence.text);
             let fits = move |entity: &RawEntity| {
-                to_spans(&entity.segments, convention, 0).is_some_and(|spans| hold(&index, &spans, entity.text))
+                to_spans(&entity.segments, convention, 0)
+                    .is_some_and(|spans| matches_mention(&index, &spans, entity.text))
             };
             entities.iter().filter(move |entity| !fits(entity)).map(move |entity| (sentence, entity))
         });
@@ -223,7 +227,7 @@ fn find_convention(file: &File, sentences: &[Sentence], raw: &[Vec<RawEntity>]) 
         ((None, _), _) => Ok(Convention::Exclusive),
         (_, (None, _)) => Ok(Convention::Inclusive),
         ((Some(exclusive), many), (Some(inclusive), few)) => {
-            // Complain about the first entity that breaks the convention which most of the file follows.
+            // Report the first entity that breaks the convention of most of the file.
             let (convention, (sentence, entity)) =
                 if many <= few { (Convention::Exclusive, exclusive) } else { (Convention::Inclusive, inclusive) };
             let spans = to_spans(&entity.segments, convention, 0);

@@ -1,4 +1,5 @@
-//! XML with corpus errors: file and line in every message, no document type, no entity is ever expanded.
+//! XML with corpus errors: file and line in every message, no document type, no expansion of
+//! entities.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,7 +10,7 @@ use super::offsets::{CharIndex, parse_offsets};
 use super::{Entity, Sentence, Span};
 use crate::{Error, Result};
 
-/// Parse a document, refusing a document type and with it all entity declarations.
+/// Parse a document. A document type, and with it all entity declarations, is refused.
 pub(super) fn parse<'a>(path: &Path, text: &'a str) -> Result<Document<'a>> {
     let options = ParsingOptions { allow_dtd: false, ..ParsingOptions::default() };
     Document::parse_with_options(text, options).map_err(|error| {
@@ -29,13 +30,13 @@ pub(super) fn parse<'a>(path: &Path, text: &'a str) -> Result<Document<'a>> {
     })
 }
 
-/// An open document with its path.
+/// A parsed document with its path.
 pub(super) struct File<'a, 'i> {
     pub(super) path: &'a Path,
     pub(super) document: &'a Document<'i>,
 }
 
-/// An `<entity>` before its offsets are understood.
+/// An `<entity>` before its offsets are converted.
 pub(super) struct RawEntity<'a> {
     pub(super) id: &'a str,
     pub(super) entity_type: &'a str,
@@ -43,7 +44,7 @@ pub(super) struct RawEntity<'a> {
     /// The offsets as the file writes them.
     pub(super) written: &'a str,
     pub(super) segments: Vec<(usize, usize)>,
-    /// Where the element starts in the file, in bytes: its line is counted only when a message needs it.
+    /// Byte offset of the element in the file: its line is counted only for a message.
     pub(super) at: usize,
 }
 
@@ -58,7 +59,7 @@ impl<'a, 'i> File<'a, 'i> {
         Error::corpus_line(self.path, self.line(node), message)
     }
 
-    /// An attribute that must be there.
+    /// A required attribute.
     pub(super) fn attribute(&self, node: Node<'a, 'i>, name: &str) -> Result<&'a str> {
         node.attribute(name).ok_or_else(|| {
             let id = node.attribute("id").map(|id| format!(" {id}")).unwrap_or_default();
@@ -84,7 +85,7 @@ impl<'a, 'i> File<'a, 'i> {
             .collect()
     }
 
-    /// The error for offsets that do not hold the mention.
+    /// The error for offsets that do not match the mention.
     pub(super) fn mismatch(&self, sentence: &str, text: &str, entity: &RawEntity, spans: Option<&[Span]>) -> Error {
         let index = CharIndex::new(text);
         let found = match spans {
@@ -106,7 +107,7 @@ impl<'a, 'i> File<'a, 'i> {
         let mut by_id = HashMap::new();
         for (index, Entity { id, .. }) in sentence.entities.iter().enumerate() {
             if by_id.insert(id.clone(), index).is_some() {
-                return Err(self.error(node, format!("entity id {id} is there twice in sentence {}", sentence.id)));
+                return Err(self.error(node, format!("entity id {id} appears twice in sentence {}", sentence.id)));
             }
         }
         Ok(by_id)

@@ -1,4 +1,4 @@
-//! New splits from whole documents, and folds held out.
+//! New splits by document, and held-out folds.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -13,17 +13,17 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub enum FoldUnit {
-    /// Documents: nothing of a test document is trained on.
+    /// Documents: no part of a test document is trained on.
     Document,
     /// The folds that the corpus itself states, by document too.
     Given,
-    /// Single pairs, as some papers do: sentences stand on both sides.
+    /// Single pairs, as in some papers: sentences are on both sides.
     Instance,
 }
 
 named!(FoldUnit, "by");
 
-/// Form the named splits, each from the documents that are listed for it.
+/// Build the named splits, each from the documents that are listed for it.
 pub fn divide(corpus: &Corpus, parts: &[(String, Vec<String>)]) -> Result<Corpus> {
     let known = documents(corpus);
     let mut part_of: HashMap<&str, usize> = HashMap::new();
@@ -52,15 +52,15 @@ pub fn divide(corpus: &Corpus, parts: &[(String, Vec<String>)]) -> Result<Corpus
     }
     let mut divided = Corpus { splits, ..corpus.clone() };
     for finding in &mut divided.report.findings {
-        // What an earlier division left out stays out.
+        // Findings about documents that an earlier division left out stay out.
         let document = finding.document.as_deref().filter(|_| finding.split.is_some());
         finding.split = document.and_then(|document| part_of.get(document)).map(|part| parts[*part].0.clone());
     }
     Ok(divided)
 }
 
-/// The documents of a corpus, sorted: those of its sentences, and those of whose gold positives nothing is left but that
-/// they were lost.
+/// The documents of a corpus, sorted: those of its sentences, and those that have only lost gold
+/// positives.
 fn documents(corpus: &Corpus) -> BTreeSet<&str> {
     let findings = corpus.report.findings.iter().filter(|finding| finding.split.is_some());
     let sentences = corpus.sentences().map(|sentence| sentence.document.as_str());
@@ -92,7 +92,7 @@ fn all_folds(corpus: &Corpus, pairs: &[Instance], folds: i64, unit: FoldUnit, se
     }
 }
 
-/// Hold fold `index` out: a corpus with the splits `train` and `test`.
+/// Hold out fold `index`: a corpus with the splits `train` and `test`.
 pub fn hold_out(corpus: &Corpus, index: i64, folds: i64, unit: FoldUnit, seed: u64) -> Result<Corpus> {
     let sentences: Vec<Sentence> = corpus.sentences().cloned().collect();
     let pairs = instances(&sentences, &corpus.task, Marking::Typed)?;
@@ -111,8 +111,9 @@ pub fn hold_out(corpus: &Corpus, index: i64, folds: i64, unit: FoldUnit, seed: u
     divide(corpus, &[("train".to_string(), names(train)), ("test".to_string(), names(test))])
 }
 
-/// The fold of every document. Those without a candidate pair are dealt out too, so that each lost gold positive is a miss
-/// in one fold: as the corpus gives them, or one by one in an order drawn by `seed`.
+/// The fold of every document. Documents without a candidate pair are assigned too, so that each
+/// lost gold positive is a miss in exactly one fold: as the corpus states, or in turn, in an order
+/// drawn with `seed`.
 fn folds_of_documents<'a>(
     corpus: &'a Corpus,
     pairs: &'a [Instance],
@@ -133,14 +134,14 @@ fn folds_of_documents<'a>(
             None => rest.push(document),
         }
     }
-    // A stream of its own: the folds of the other documents do not depend on these.
+    // A separate stream, so that the folds of the other documents do not depend on these.
     Stream::new(seed, Purpose::Sample, 1).shuffle(&mut rest);
     fold_of.extend(rest.into_iter().zip(folds.iter().map(|fold| fold.number).cycle()));
     fold_of
 }
 
-/// The lost gold positives, by their position among the findings, that are misses of a fold by instance: dealt out one by
-/// one in an order drawn by `seed`.
+/// The lost gold positives, by their position among the findings, that are misses of one fold by
+/// instance: assigned in turn, in an order drawn with `seed`.
 fn lost_in(corpus: &Corpus, folds: &[Fold], number: usize, seed: u64) -> HashSet<usize> {
     let findings = corpus.report.findings.iter().enumerate();
     let lost = findings.filter(|(_, finding)| finding.kind == FindingKind::Lost && finding.split.is_some());
@@ -150,8 +151,8 @@ fn lost_in(corpus: &Corpus, folds: &[Fold], number: usize, seed: u64) -> HashSet
     dealt.filter(|(_, fold)| *fold == number).map(|(position, _)| position).collect()
 }
 
-/// The pairs named in `test` on one side, all others on the other, and likewise the findings in `lost`; a sentence may stand
-/// on both.
+/// The pairs named in `test` in one split, all others in the other, and likewise the findings in
+/// `lost`. A sentence may be in both.
 fn divide_pairs(corpus: &Corpus, sentences: &[Sentence], test: &HashSet<&str>, lost: &HashSet<usize>) -> Corpus {
     let split = |name: &str, wanted: &dyn Fn(&Pair) -> bool| {
         let only = |sentence: &Sentence| {

@@ -1,16 +1,19 @@
-//! From marked instances to what the encoder reads: `[CLS] pieces [SEP]`, with a window that keeps both entities.
+//! From marked instances to the encoder's input: `[CLS] pieces [SEP]`, within a window that keeps
+//! both entities.
 //!
-//! Which pieces stay when an instance has more than `max_length`, special tokens included:
+//! Which pieces are kept if an instance has more than `max_length`, special tokens included:
 //!
-//! 1. **One window.** If the two entities and all between them fit, the window is one contiguous stretch of pieces with
-//!    both in it, in its middle: the room that is left is shared evenly between the two sides, and what one side does not
-//!    need goes to the other. No word is cut at the window's edge, so it may hold a few pieces fewer than it could.
-//! 2. **Two windows**, if the caller chose [`TooLong::Join`] and one does not fit: one around each entity, made in the
-//!    same way with half of the room each, one after the other.
-//! 3. Otherwise the instance is an error or is dropped and reported, as the caller chose; with [`TooLong::Join`] it is
-//!    dropped, as it can only be one whose mentions alone fill the room (a chemical's full name).
+//! 1. **One window.** If the two entities and everything between them fit, the window is one
+//!    contiguous range of pieces with both in its middle: the remaining room is shared evenly
+//!    between the two sides, and what one side does not need goes to the other. No word is cut at
+//!    the window's edge, so the window may have a few pieces fewer than the maximum.
+//! 2. **Two windows**, if the caller chose [`TooLong::Join`] and one window does not fit: one
+//!    around each entity, built in the same way with half of the room each, one after the other.
+//! 3. Otherwise the instance is an error or is dropped and reported, as the caller chose. With
+//!    [`TooLong::Join`] it is dropped, because its mentions alone must fill the room (a chemical's
+//!    full name).
 //!
-//! Word numbers are those of the whole marked text in every case, so distances in words stay true.
+//! Words are always numbered in the whole marked text, so distances in words stay correct.
 
 use std::ops::Range;
 
@@ -34,7 +37,7 @@ pub struct Dropped {
     pub label: Option<usize>,
 }
 
-/// Encoded instances, and what was lost on the way.
+/// Encoded instances, and those that were dropped.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Encoded {
     /// One for each instance that was kept, in order.
@@ -43,12 +46,12 @@ pub struct Encoded {
     pub kept: Vec<usize>,
     /// The instances that were left out, in order.
     pub dropped: Vec<Dropped>,
-    /// How many of the kept instances lost pieces to a window.
+    /// Number of kept instances that were cut to a window.
     pub cut: usize,
 }
 
 impl Encoded {
-    /// How many gold positives were left out, by label, for `Confusion::with_lost`.
+    /// Number of dropped gold positives of each label, for `Confusion::with_lost`.
     pub fn lost(&self, labels: usize, negative: Option<usize>) -> Vec<u64> {
         let mut lost = vec![0; labels];
         for label in self.dropped.iter().filter_map(|dropped| dropped.label).filter(|label| Some(*label) != negative) {
@@ -61,8 +64,8 @@ impl Encoded {
 }
 
 impl Tokenizer {
-    /// Encode one instance in at most `max_length` pieces, `[CLS]` and `[SEP]` included. `None` when it does not fit and
-    /// `too_long` is not [`TooLong::Error`].
+    /// Encode one instance in at most `max_length` pieces, `[CLS]` and `[SEP]` included. `None`
+    /// when it does not fit and `too_long` is not [`TooLong::Error`].
     pub fn features(&self, instance: &Instance, max_length: usize, too_long: TooLong) -> Result<Option<Features>> {
         let room = room_of(max_length)?;
         let fail = |message: String| Err(Error::corpus(format!("instance {}", instance.id), message));
@@ -127,7 +130,8 @@ impl Tokenizer {
     /// Encode many instances, in parallel and in order.
     pub fn encode_all(&self, instances: &[Instance], max_length: usize, too_long: TooLong) -> Result<Encoded> {
         room_of(max_length)?;
-        // Collected before the errors are looked at: the first by position is reported, whichever thread met its first.
+        // All results are collected first, so that the first error by position is reported, whichever
+        // thread fails first.
         let results: Vec<_> =
             instances.par_iter().map(|instance| self.features(instance, max_length, too_long)).collect();
         let mut encoded = Encoded { features: Vec::new(), kept: Vec::new(), dropped: Vec::new(), cut: 0 };
@@ -171,7 +175,7 @@ impl Tokenizer {
         }
         let end = pieces[..windows.last().map_or(0, |window| window.end)].last().map_or(0, |piece| piece.span.end);
         push(self.sep_id(), Span { start: end, end }, None);
-        // Where a piece stands after [CLS] and the windows before its own.
+        // Shift the entities by [CLS] and the windows before their own.
         for (entity, range) in features.entities.iter_mut().zip(entities) {
             let mut before = 1;
             for window in windows {
@@ -186,7 +190,7 @@ impl Tokenizer {
     }
 }
 
-/// How many pieces there is room for beside `[CLS]` and `[SEP]`.
+/// The number of pieces that fit between `[CLS]` and `[SEP]`.
 fn room_of(max_length: usize) -> Result<usize> {
     match max_length.checked_sub(2) {
         Some(room) if room >= 2 => Ok(room),
@@ -197,7 +201,8 @@ fn room_of(max_length: usize) -> Result<usize> {
     }
 }
 
-/// The stretches of an instance's text that are one word each: tags, markers, and whatever stands instead of a mention.
+/// The spans of an instance's text that are one word each: tags, markers, and whatever replaces a
+/// mention.
 fn tags_of(instance: &Instance) -> Vec<Span> {
     let copied = |span: &Span| {
         instance.copied.iter().any(|part| part.marked < span.end && span.start < part.marked + part.length)
@@ -223,7 +228,7 @@ fn pieces_of(pieces: &[Piece], span: Span) -> Option<Range<usize>> {
     Some(first..last + 1)
 }
 
-/// The windows to keep, or how many pieces would be needed.
+/// The windows to keep, or the number of pieces that would be needed.
 fn windows_of(
     pieces: &[Piece],
     entities: &[Range<usize>; 2],
@@ -255,7 +260,8 @@ fn windows_of(
     Ok(vec![widen(pieces, first.clone(), spare / 2), widen(pieces, second.clone(), spare - spare / 2)])
 }
 
-/// Widen a range of pieces by `spare` in all, evenly on both sides as far as there are pieces, without cutting a word.
+/// Widen a range of pieces by `spare` in all, evenly on both sides as far as there are pieces,
+/// without cutting a word.
 fn widen(pieces: &[Piece], range: Range<usize>, spare: usize) -> Range<usize> {
     let (left, right) = (range.start, pieces.len() - range.end);
     let after = (spare - (spare / 2).min(left)).min(right);

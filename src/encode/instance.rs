@@ -1,14 +1,14 @@
-//! Marking the two entities of a pair: the text that the encoder reads.
+//! Marking the two entities of a pair in the text for the encoder.
 //!
 //! | | `typed` (the paper) | `blue` (the BLUE benchmark) | `markers` |
 //! |---|---|---|---|
 //! | a mention | `@DRUG$`, `@GENE$`: its type's tag | the same; ChemProt: by position, see below | `[E1] aspirin [/E1]` |
-//! | in several segments | all from its first to its last character | the same | the same |
-//! | two that overlap | one tag `@CHEMICAL-GENE$` in the order of the arguments | one tag `@DRUG-DRUG$`, `@CHEM-GENE$`; also for mentions that touch | nested or crossing markers |
+//! | in several segments | from its first to its last character | the same | the same |
+//! | overlapping mentions | one tag `@CHEMICAL-GENE$` in the order of the arguments | one tag `@DRUG-DRUG$`, `@CHEM-GENE$`; also for mentions that touch | nested or crossing markers |
 //! | the rest of the text | unchanged | outer white space stripped; ChemProt: Greek letters and signs in ASCII | unchanged |
-//!
-//! BLUE's ChemProt tags are positional: the mention that stands first is always `@CHEMICAL$` and the second `@GENE$`,
-//! whichever is which. And its text is in ASCII: mostly one character for one (α becomes `a`), as in its published files.
+//! BLUE's ChemProt tags are positional: the first mention in the text is always `@CHEMICAL$` and
+//! the second `@GENE$`, whatever their types. Its text is in ASCII, mostly with one character for
+//! one (α becomes `a`), as in the published files.
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use super::{Copied, Instance};
 use crate::corpus::{Entity, Pair, Sentence, Span, Task};
 use crate::{Error, Result};
 
-/// How the two entities are shown to the encoder.
+/// How the two entities are marked in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
@@ -28,7 +28,7 @@ pub enum Marking {
     Typed,
     /// Exactly the text of the BLUE benchmark.
     Blue,
-    /// The mentions stay, between markers.
+    /// The mentions stay in the text, between markers.
     Markers,
 }
 
@@ -44,8 +44,8 @@ pub fn mark(sentence: &Sentence, pair: &Pair, task: &Task, marking: Marking) -> 
     Ok(Instance { row: pair.row, ..instance })
 }
 
-/// All gold pairs of the sentences as instances: those of a user's table in the order of its rows, others in the order
-/// of the sentences.
+/// All gold pairs of the sentences as instances: those of a user's table in the order of its rows,
+/// others in the order of the sentences.
 ///
 /// # Errors
 /// As [`mark`], for the first pair that does not fit.
@@ -54,12 +54,13 @@ pub fn instances(sentences: &[Sentence], task: &Task, marking: Marking) -> Resul
     let parts: Vec<Result<Vec<Instance>>> = sentences.par_iter().map(of).collect();
     let parts: Result<Vec<Vec<Instance>>> = parts.into_iter().collect();
     let mut instances: Vec<Instance> = parts?.into_iter().flatten().collect();
-    // Stable, so that pairs that no table states stay as they are.
+    // A stable sort keeps the order of pairs that are not from a table.
     instances.sort_by_key(|instance| instance.row);
     Ok(instances)
 }
 
-/// The instance of any two entities of a sentence (by index), with or without a label: what prediction uses.
+/// The instance of any two entities of a sentence (by index), with or without a label: what
+/// prediction uses.
 ///
 /// # Errors
 /// [`Error::Corpus`] if an entity does not exist or its offsets do not fit the text.
@@ -92,7 +93,9 @@ pub fn mark_arguments(
     let mut writer = Writer::new(&characters, positional);
     let entities = match marking {
         Marking::Typed => writer.replace(Span::new(0, characters.len()), bounds, &tags, Span::overlaps, false),
-        Marking::Blue => writer.replace(solid(&characters, bounds), bounds, &tags, Span::touches, positional),
+        Marking::Blue => {
+            writer.replace(without_outer_spaces(&characters, bounds), bounds, &tags, Span::touches, positional)
+        }
         Marking::Markers => writer.surround(bounds),
     };
     Ok(Instance {
@@ -108,7 +111,7 @@ pub fn mark_arguments(
     })
 }
 
-/// The mention as the corpus states it, or as it stands in the text.
+/// The mention as the corpus states it, or else as it is in the text.
 fn mention(entity: &Entity, characters: &[char]) -> String {
     if entity.text.is_empty() {
         let bounds = entity.bounding_span();
@@ -118,15 +121,15 @@ fn mention(entity: &Entity, characters: &[char]) -> String {
     }
 }
 
-/// The text without outer white space, but with both mentions whole.
-fn solid(characters: &[char], bounds: [Span; 2]) -> Span {
+/// The text without outer white space, except where it belongs to a mention.
+fn without_outer_spaces(characters: &[char], bounds: [Span; 2]) -> Span {
     let both = bounds[0].union(&bounds[1]);
     let first = characters.iter().position(|c| !c.is_whitespace()).unwrap_or(0);
     let last = characters.iter().rposition(|c| !c.is_whitespace()).map_or(0, |last| last + 1);
     Span::new(first, last).union(&both)
 }
 
-/// Builds a marked text and keeps account of what was copied from where.
+/// Builds a marked text and records what was copied from where.
 struct Writer<'a> {
     characters: &'a [char],
     romanised: bool,
@@ -147,7 +150,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Add text that the sentence does not have; returns where it stands.
+    /// Insert text that is not in the sentence; returns its span.
     fn insert(&mut self, text: &str) -> Span {
         let start = self.length;
         self.text.push_str(text);
@@ -178,8 +181,8 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Write the `part` of the sentence with each bounds replaced by its tag, or both by one tag where they `meet`.
-    /// Positional tags go to the bounds in the order of the text, others to the arguments.
+    /// Write the `part` of the sentence with each of the two spans replaced by its tag, or both by
+    /// one tag if they `meet`. Positional tags follow the order of the text, others the arguments.
     fn replace(
         &mut self,
         part: Span,
@@ -208,30 +211,32 @@ impl<'a> Writer<'a> {
         if swapped { [right_at, left_at] } else { [left_at, right_at] }
     }
 
-    /// Write the whole sentence with markers around both bounds. Each entity's span includes its markers.
+    /// Write the whole sentence with markers around both spans. Each entity's span includes its
+    /// markers.
     fn surround(&mut self, bounds: [Span; 2]) -> [Span; 2] {
         const OPEN: [&str; 2] = ["[E1] ", "[E2] "];
         const CLOSE: [&str; 2] = [" [/E1]", " [/E2]"];
-        // The bounds that starts first, or reaches further from the same start, is the outer one: its marker opens first
-        // and, where both end together, closes last. Of two equal bounds the first argument's is the outer one.
+        // The span that starts first, or extends further from the same start, is the outer one: its marker
+        // opens first and, if both end together, closes last. Of two equal spans the first argument's is
+        // the outer one.
         let outer_first =
             if (bounds[1].start, bounds[0].end) < (bounds[0].start, bounds[1].end) { [1, 0] } else { [0, 1] };
         let [outer, inner] = outer_first;
         let mut entities = [Span::new(0, 0); 2];
         let mut from = 0;
-        let mut places: Vec<usize> = bounds.iter().flat_map(|bounds| [bounds.start, bounds.end]).collect();
-        places.sort_unstable();
-        places.dedup();
-        for place in places {
-            self.copy(from, place);
-            from = place;
+        let mut positions: Vec<usize> = bounds.iter().flat_map(|bounds| [bounds.start, bounds.end]).collect();
+        positions.sort_unstable();
+        positions.dedup();
+        for position in positions {
+            self.copy(from, position);
+            from = position;
             for which in [inner, outer] {
-                if bounds[which].end == place {
+                if bounds[which].end == position {
                     entities[which].end = self.insert(CLOSE[which]).end;
                 }
             }
             for which in [outer, inner] {
-                if bounds[which].start == place {
+                if bounds[which].start == position {
                     entities[which].start = self.insert(OPEN[which]).start;
                 }
             }
@@ -241,8 +246,8 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// BLUE's ASCII for a character; `None` for one that it leaves alone, or that it would drop (it is kept here). Nearly
-/// all are one letter for one; θ and ψ are two.
+/// BLUE's ASCII for a character; `None` for one that BLUE leaves unchanged, or drops (it is kept
+/// here). Nearly all are one letter for one; θ and ψ give two.
 fn romanise(character: char) -> Option<&'static str> {
     Some(match character {
         'α' | 'ά' | 'á' => "a",

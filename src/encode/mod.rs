@@ -1,4 +1,5 @@
-//! From sentences to what the encoder reads: marking the entities, WordPiece, windows, packed batches, folds.
+//! From sentences to the encoder's input: marked entities, WordPiece, windows, packed batches,
+//! folds.
 //!
 //! ```text
 //! Sentence + Pair --mark--> Instance --Tokenizer::features--> Features --pack--> Batch
@@ -31,12 +32,13 @@ pub struct Instance {
     pub sentence: String,
     /// The marked text, e.g. `@DRUG$ increases the effect of @DRUG$ .`
     pub text: String,
-    /// Where the first and second argument stand in `text` (characters). The same span twice for a merged overlap.
+    /// The spans of the first and second argument in `text`, in characters; the same span twice for
+    /// overlapping mentions under one tag.
     pub entities: [Span; 2],
-    /// The two mentions as the sentence has them.
+    /// The two mentions as in the sentence.
     pub mentions: [String; 2],
-    /// For each stretch of `text` that was copied unchanged: (start in `text`, start in the sentence, length), sorted.
-    /// Characters outside all stretches belong to a tag or a marker.
+    /// The ranges of `text` that were copied unchanged from the sentence, sorted. Characters
+    /// outside of them belong to a tag or a marker.
     pub copied: Vec<Copied>,
     /// Index into the task's labels; `None` when it is to be predicted.
     pub label: Option<usize>,
@@ -44,14 +46,14 @@ pub struct Instance {
     pub row: Option<TableRow>,
 }
 
-/// A stretch of a marked text that was copied from the sentence, in characters.
+/// A range of a marked text that was copied from the sentence, in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Copied {
     /// First character in the marked text.
     pub marked: usize,
     /// First character in the sentence's text.
     pub original: usize,
-    /// How many characters.
+    /// Number of characters.
     pub length: usize,
 }
 
@@ -62,33 +64,37 @@ pub struct Features {
     pub ids: Vec<u32>,
     /// For each piece, its characters in the marked text; empty spans for `[CLS]` and `[SEP]`.
     pub spans: Vec<Span>,
-    /// For each piece, the word it belongs to (counted from 0 in this instance); `None` for `[CLS]` and `[SEP]`.
+    /// For each piece, the word it belongs to (counted from 0 in this instance); `None` for `[CLS]`
+    /// and `[SEP]`.
     pub words: Vec<Option<u32>>,
     /// Pieces of the first and second argument, as ranges of piece indices.
     pub entities: [Span; 2],
-    /// How many pieces a window at `max_length` left out; 0 when the whole text is there.
+    /// Number of pieces outside the window of `max_length`; 0 if the whole text is encoded.
     pub cut: usize,
     /// Index into the task's labels; `None` when it is to be predicted.
     pub label: Option<usize>,
 }
 
-/// Sentences one after the other in a single row of tokens, without padding, unless it is asked for ([`Padding`]).
+/// Sentences one after the other in a single row of tokens, without padding unless requested
+/// ([`Padding`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// Vocabulary ids of all sentences, `(tokens)`.
     pub ids: Vec<u32>,
     /// Position of each token in its sentence, `(tokens)`.
     pub positions: Vec<u32>,
-    /// Cumulative sequence lengths: where each sentence starts, and the number of tokens at the end, `(sentences + 1)`.
+    /// Cumulative sequence lengths: the start of each sentence, and the number of tokens,
+    /// `(sentences + 1)`.
     pub cu_seqlens: Vec<usize>,
     /// Index of the label of each sentence, `(sentences)`; empty when they are to be predicted.
     pub labels: Vec<u32>,
-    /// Where sentences are padded, how many pieces each has without, `(sentences)`; only these are attended to.
+    /// For padded sentences, the number of pieces of each without its padding, `(sentences)`; only
+    /// these are attended to.
     pub valid_lengths: Option<Vec<usize>>,
 }
 
-/// Sentences that are padded all the same: what the paper's reference code does, whose heads read the padding
-/// ([`crate::config::Compat`]).
+/// Padding of all sentences to one length, as in the paper's reference code, whose heads also read
+/// the padding ([`crate::config::Compat`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Padding {
     /// Pieces of every sentence.
@@ -111,7 +117,7 @@ impl Batch {
         batch
     }
 
-    /// [`Batch::pack`], with every sentence padded; a longer one stays as it is.
+    /// As [`Batch::pack`], with every sentence padded; a longer one stays unchanged.
     pub fn pad<'a>(features: impl IntoIterator<Item = &'a Features>, padding: Padding) -> Self {
         let mut batch = Self { valid_lengths: Some(vec![]), ..Self::pack([]) };
         for item in features {

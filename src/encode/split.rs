@@ -1,8 +1,8 @@
-//! Folds for cross-validation, and what a split leaks.
+//! Folds for cross-validation, and leakage between training and test data.
 //!
-//! The paper cross-validates AIMed by document. By instance, as some papers do, pairs of one sentence stand on both
-//! sides of a split and the scores are far too good; it is offered to reproduce such figures, and [`Leakage`] says what
-//! it leaks.
+//! The paper cross-validates AIMed by document. By instance, as in some papers, pairs of one
+//! sentence are on both sides of a split, and the scores are far too high. That is offered to
+//! reproduce such figures; [`Leakage`] reports what is shared.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -11,10 +11,10 @@ use crate::corpus::Sentence;
 use crate::rng::{Purpose, Stream};
 use crate::{Error, Result};
 
-/// One fold of a cross-validation: indices of instances, rising.
+/// One fold of a cross-validation: ascending indices of instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fold {
-    /// The fold's number: its position, or as a given assignment has it.
+    /// The fold's number: its position, or its number in a given assignment.
     pub number: usize,
     /// Instances to train on: all that are not in `test`.
     pub train: Vec<usize>,
@@ -22,8 +22,9 @@ pub struct Fold {
     pub test: Vec<usize>,
 }
 
-/// `k` folds that keep documents together and hold nearly equally many instances: the documents, shuffled by `seed`, go
-/// one after the other, largest first, to the fold with the fewest instances so far.
+/// `k` folds that keep documents together and have nearly the same number of instances: the
+/// documents, shuffled with `seed`, are assigned, largest first, to the fold with the fewest
+/// instances so far.
 pub fn folds_by_document(instances: &[Instance], k: usize, seed: u64) -> Result<Vec<Fold>> {
     let mut sizes: BTreeMap<&str, usize> = BTreeMap::new();
     for instance in instances {
@@ -31,11 +32,11 @@ pub fn folds_by_document(instances: &[Instance], k: usize, seed: u64) -> Result<
     }
     check_k(k, sizes.len(), "documents")?;
     let mut stream = Stream::new(seed, Purpose::Sample, 0);
-    // A sorted map first: the shuffle must not depend on the order of the instances.
+    // A sorted map, so that the shuffle does not depend on the order of the instances.
     let mut documents: Vec<(&str, usize)> = sizes.into_iter().collect();
     stream.shuffle(&mut documents);
     documents.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
-    // The largest documents would always open the first folds.
+    // Otherwise the largest documents would always be in the first folds.
     let mut numbers: Vec<usize> = (0..k).collect();
     stream.shuffle(&mut numbers);
     let mut load = vec![(0_usize, 0_usize); k];
@@ -51,7 +52,8 @@ pub fn folds_by_document(instances: &[Instance], k: usize, seed: u64) -> Result<
     Ok(assemble(&numbers))
 }
 
-/// `k` folds of single instances, equal in size up to one. Sentences and documents stand on both sides.
+/// `k` folds of single instances, whose sizes differ by at most one. Sentences and documents are on
+/// both sides.
 pub fn folds_by_instance(instances: &[Instance], k: usize, seed: u64) -> Result<Vec<Fold>> {
     check_k(k, instances.len(), "instances")?;
     let mut order: Vec<usize> = (0..instances.len()).collect();
@@ -63,8 +65,9 @@ pub fn folds_by_instance(instances: &[Instance], k: usize, seed: u64) -> Result<
     Ok(assemble(&numbers))
 }
 
-/// Folds as a file or a column gives them: the fold of every document, e.g. the ten published folds of AIMed.
-/// Documents without an instance may be in it; a document of the instances that is not is an error.
+/// Folds from a file or a column: the fold of every document, e.g. the ten published folds of
+/// AIMed. Documents without an instance may be listed; an instance whose document is not is an
+/// error.
 pub fn folds_given(instances: &[Instance], fold_of: &HashMap<String, usize>) -> Result<Vec<Fold>> {
     let missing: BTreeSet<&str> = instances
         .iter()
@@ -102,13 +105,13 @@ fn assemble(numbers: &[usize]) -> Vec<Fold> {
     different.into_iter().map(fold).collect()
 }
 
-/// What training and test data share.
+/// Content that training and test data share.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Leakage {
     /// Documents with sentences on both sides, sorted.
     pub documents: Vec<String>,
-    /// Pairs of sentences (training, test) with the same words, sorted by the test sentence; the same sentence on both
-    /// sides is such a pair.
+    /// Pairs of sentences (training, test) with the same words, sorted by the test sentence; the
+    /// same sentence on both sides is such a pair.
     pub sentences: Vec<(String, String)>,
     /// Pairs of sentences (training, test) that share most of their words but not all.
     pub near_duplicates: Vec<NearDuplicate>,
@@ -123,7 +126,7 @@ pub struct NearDuplicate {
     pub train: String,
     /// Identifier of the test sentence.
     pub test: String,
-    /// Share of common words: the Jaccard index of the two sets of lower-cased words.
+    /// The Jaccard index of the two sets of lower-cased words.
     pub similarity: f64,
 }
 
@@ -131,8 +134,9 @@ impl Leakage {
     /// The usual threshold for near-duplicates.
     pub const THRESHOLD: f64 = 0.8;
 
-    /// Compare the sentences of training and test data. Words are runs of letters and digits, lower-cased; sentences
-    /// whose Jaccard index is at least `threshold` are near-duplicates. Every such pair is found, none is sampled.
+    /// Compare the sentences of training and test data. Words are runs of letters and digits,
+    /// lower-cased; sentences whose Jaccard index is at least `threshold` are near-duplicates. All
+    /// such pairs are found.
     pub fn between(train: &[&Sentence], test: &[&Sentence], threshold: f64) -> Result<Self> {
         if !(threshold > 0.0 && threshold <= 1.0) {
             return Err(Error::config("threshold", format!("must be above 0 and at most 1, not {threshold}")));
@@ -181,8 +185,9 @@ struct Words {
     set: Vec<u32>,
 }
 
-/// Prefix filtering (Chaudhuri et al., ICDE 2006): two sets that share a share `t` of their words also share one of the
-/// `n - ceil(t n) + 1` rarest words of each, so only sentences with a common rare word are compared.
+/// Prefix filtering (Chaudhuri et al., ICDE 2006): two sets with a Jaccard index of at least `t`
+/// share one of the `n - ceil(t n) + 1` rarest words of each, so only sentences with a common rare
+/// word are compared.
 struct Index {
     train: Vec<Words>,
     test: Vec<Words>,
@@ -222,7 +227,7 @@ impl Index {
 
     fn rarest<'a>(&self, words: &'a Words) -> &'a [u32] {
         let n = words.set.len();
-        // One more than needed where rounding could lose one.
+        // One more where rounding could lose one.
         let prefix = n.saturating_sub((self.threshold * n as f64 - 1e-9).ceil() as usize) + 1;
         &words.set[..prefix.min(n)]
     }

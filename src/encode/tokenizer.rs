@@ -1,12 +1,12 @@
 //! WordPiece: text to vocabulary ids, with the characters and the word of every piece.
 //!
-//! The cutting itself is the `tokenizers` crate's, so ids and offsets are those of transformers' `BertTokenizer`
-//! (`tests/golden/tokenizer`). Entity tags (`@DRUG$`) and markers (`[E1]`) are ordinary text, cut into pieces like any
-//! other, as the paper's code does: a new vocabulary entry would start from a random embedding. Only a `vocab.txt` that
-//! lists such a tag, or a `tokenizer.json` that declares it as an added token, keeps it whole.
-//!
-//! A *word* is what BERT's pre-tokenizer leaves whole (a run without white space and punctuation, or one punctuation
-//! mark), except that a tag or a marker is one word.
+//! The `tokenizers` crate does the splitting, so ids and offsets are those of transformers'
+//! `BertTokenizer` (`tests/golden/tokenizer`). Entity tags (`@DRUG$`) and markers (`[E1]`) are
+//! ordinary text and are split like any other, as in the paper's code: a new vocabulary entry would
+//! start with a random embedding. Only a `vocab.txt` that lists such a tag, or a `tokenizer.json`
+//! that declares it as an added token, keeps it whole. A *word* is a unit of BERT's pre-tokenizer
+//! (a run without white space and punctuation, or one punctuation mark), except that a tag or a
+//! marker is one word.
 
 use std::fmt;
 use std::path::Path;
@@ -26,7 +26,7 @@ pub struct Piece {
     pub text: String,
     /// Its vocabulary id.
     pub id: u32,
-    /// The characters of the text that it stands for.
+    /// Its characters in the text.
     pub span: Span,
     /// Its word, counted from 0 in the text.
     pub word: u32,
@@ -53,10 +53,10 @@ impl fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Open the tokenizer of a model directory: its `tokenizer.json`, or else its `vocab.txt`.
-    ///
-    /// The casing is the one that the model's files state and its vocabulary shows. Where `casing` is given it must agree
-    /// with the vocabulary, and then overrules the files. Any other contradiction is an [`Error::Checkpoint`].
+    /// Open the tokenizer of a model directory: its `tokenizer.json`, or else its `vocab.txt`. The
+    /// casing follows from the model's files and its vocabulary. If `casing` is given, it must
+    /// agree with the vocabulary, and overrides the files. Any other contradiction is an
+    /// [`Error::Checkpoint`].
     pub fn open(directory: impl AsRef<Path>, casing: Option<Casing>) -> Result<Self> {
         let Definition { description, tokens, special, casing, file } = vocabulary::read(directory.as_ref(), casing)?;
         let inner = serde_json::to_vec(&description)
@@ -100,7 +100,7 @@ impl Tokenizer {
         self.sep
     }
 
-    /// Id of `[UNK]`, for what the vocabulary cannot spell.
+    /// Id of `[UNK]`, for words that the vocabulary cannot represent.
     pub fn unk_id(&self) -> u32 {
         self.unk
     }
@@ -125,13 +125,13 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// The pieces of a text, without `[CLS]` and `[SEP]`. As in transformers, a special token written out in the text
-    /// (`[MASK]`) is that token.
+    /// The pieces of a text, without `[CLS]` and `[SEP]`. As in transformers, a special token that
+    /// is written in the text (`[MASK]`) is that token.
     pub fn pieces(&self, text: &str) -> Result<Vec<Piece>> {
         self.pieces_with_tags(text, find_tags(text))
     }
 
-    /// The pieces of a text in which each of `tags` (sorted, apart) is one word.
+    /// The pieces of a text in which each of `tags` (sorted, disjoint) is one word.
     pub(super) fn pieces_with_tags(&self, text: &str, tags: Vec<Span>) -> Result<Vec<Piece>> {
         let encoding = self
             .inner
@@ -143,21 +143,21 @@ impl Tokenizer {
         let parts = encoding.get_tokens().iter().zip(encoding.get_ids()).zip(encoding.get_offsets());
         let pieces = parts.zip(encoding.get_word_ids()).map(|(((token, id), (start, end)), run)| {
             while tags.next_if(|tag| tag.end <= *start).is_some() {}
-            let place = match tags.peek() {
-                Some(tag) if tag.start < *end => Place::Tag(tag.start),
-                _ => Place::Run(*run),
+            let source = match tags.peek() {
+                Some(tag) if tag.start < *end => WordSource::Tag(tag.start),
+                _ => WordSource::Run(*run),
             };
-            if previous.is_some_and(|previous| previous != place) {
+            if previous.is_some_and(|previous| previous != source) {
                 word += 1;
             }
-            previous = Some(place);
+            previous = Some(source);
             Piece { text: token.clone(), id: *id, span: Span { start: *start, end: *end }, word }
         });
         Ok(pieces.collect())
     }
 
-    /// Write `tokenizer.json`, `tokenizer_config.json` and `vocab.txt`, from which [`Tokenizer::open`] and transformers'
-    /// `AutoTokenizer` make the same tokenizer again.
+    /// Write `tokenizer.json`, `tokenizer_config.json` and `vocab.txt`, from which
+    /// [`Tokenizer::open`] and transformers' `AutoTokenizer` load the same tokenizer.
     pub fn save(&self, directory: impl AsRef<Path>) -> Result<()> {
         let directory = directory.as_ref();
         std::fs::create_dir_all(directory).map_err(Error::io(directory))?;
@@ -175,7 +175,7 @@ impl Tokenizer {
             "cls_token": self.special.cls,
             "sep_token": self.special.sep,
             "unk_token": self.special.unk,
-            // Where there is none, say so: transformers would add one, with an id beyond the embedding.
+            // Null if there is none: transformers would add one, with an id beyond the embedding.
             "pad_token": self.pad.map(|_| &self.special.pad),
             "mask_token": self.mask.map(|_| &self.special.mask),
         });
@@ -186,9 +186,9 @@ impl Tokenizer {
     }
 }
 
-/// What a piece is part of: neighbouring pieces of one place are one word.
+/// The word that a piece is part of: neighbouring pieces of the same source are one word.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum WordSource {
     /// The tag that starts at this character.
     Tag(usize),
     /// A run of the pre-tokenizer.

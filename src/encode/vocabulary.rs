@@ -1,9 +1,9 @@
-//! What a model directory says about its tokenizer: the vocabulary, the special tokens and the casing.
+//! The description of a tokenizer in a model directory: vocabulary, special tokens and casing.
 //!
-//! `tokenizer.json` is preferred; from a bare `vocab.txt` the same description is built, so there is one path from here
-//! on. The casing comes from the model's own files and from the vocabulary itself, never from a default: BioBERT is
-//! published as a `vocab.txt` alone, and a loader that lower-cases by default turns it, without a word, into another
-//! model.
+//! `tokenizer.json` is preferred; from a `vocab.txt` alone the same description is built, so that
+//! there is one path from here on. The casing comes from the model's own files and from the
+//! vocabulary itself, never from a default: BioBERT is published with a `vocab.txt` alone, and a
+//! loader that lower-cases by default silently turns it into a different model.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,19 +14,20 @@ use strum::{IntoStaticStr, VariantArray};
 use crate::corpus::is_tag;
 use crate::{Error, Result};
 
-/// Whether a model tells `A` from `a`.
+/// Whether a model distinguishes `A` from `a`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 pub enum Casing {
-    /// The text keeps its capitals.
+    /// Capitals are kept.
     Cased,
-    /// The text is lower-cased, and its accents are stripped, before it is cut into pieces.
+    /// Before splitting, the text is lower-cased and its accents are removed.
     Uncased,
 }
 
 impl Casing {
-    /// What the pieces of a vocabulary show: in a cased one a good part of the pieces with letters has a capital
-    /// (BioBERT 29 %), in an uncased one next to none (SciBERT 0.1 %). `None` where neither is clear.
+    /// The casing that the pieces of a vocabulary show: in a cased one many of the pieces with
+    /// letters have a capital (BioBERT 29 %), in an uncased one almost none (SciBERT 0.1 %). `None`
+    /// if unclear.
     fn shown_by<'a>(pieces: impl IntoIterator<Item = &'a str>) -> Option<Self> {
         let (mut letters, mut capitals) = (0_usize, 0_usize);
         for piece in pieces {
@@ -57,7 +58,7 @@ pub(super) struct SpecialTokens {
     pub(super) mask: String,
 }
 
-/// A tokenizer as a directory describes it, checked.
+/// A checked description of a tokenizer.
 #[derive(Debug)]
 pub(super) struct Definition {
     /// In the form of `tokenizer.json`, without truncation and padding.
@@ -70,7 +71,7 @@ pub(super) struct Definition {
     pub(super) file: PathBuf,
 }
 
-/// Read what `directory` says; `requested` is the caller's knowledge of the model's casing, if any.
+/// Read the description in `directory`; `requested` is the casing that the caller states, if any.
 pub(super) fn read(directory: &Path, requested: Option<Casing>) -> Result<Definition> {
     std::fs::metadata(directory).map_err(Error::io(directory))?;
     let settings_file = directory.join("tokenizer_config.json");
@@ -93,7 +94,7 @@ pub(super) fn read(directory: &Path, requested: Option<Casing>) -> Result<Defini
             "holds a byte-pair vocabulary (merges.txt), as RoBERTa has; only BERT's WordPiece is supported",
         ))
     } else {
-        Err(Error::checkpoint(directory, "has neither tokenizer.json nor vocab.txt; one of them must be there"))
+        Err(Error::checkpoint(directory, "has neither tokenizer.json nor vocab.txt; one of them is needed"))
     }
 }
 
@@ -112,7 +113,7 @@ impl Settings {
         }
     }
 
-    /// A special token's string: written plainly or as an object with `content`.
+    /// A special token's string, which may be given as an object with `content`.
     fn token(&self, name: &str, usual: &str) -> Result<String> {
         match self.values.get(name) {
             None | Some(Value::Null) => Ok(usual.to_owned()),
@@ -145,8 +146,8 @@ fn read_object(file: &Path) -> Result<Map<String, Value>> {
     serde_json::from_slice(&bytes).map_err(|error| Error::checkpoint(file, format!("is not a JSON object: {error}")))
 }
 
-/// One piece per line; its id is the line's number from 0. An empty line is an id that no text has (SciBERT's 30,106);
-/// empty lines at the end are none.
+/// One piece per line; its id is the line's number from 0. An empty line is an id that never occurs
+/// in a text (SciBERT's 30,106); empty lines at the end are ignored.
 fn read_vocabulary(file: &Path) -> Result<Vec<String>> {
     let bytes = std::fs::read(file).map_err(Error::io(file))?;
     let text = std::str::from_utf8(&bytes).map_err(|error| {
@@ -171,7 +172,8 @@ fn read_vocabulary(file: &Path) -> Result<Vec<String>> {
     Ok(pieces)
 }
 
-/// `added_tokens.json`, as older releases keep tokens that were added to a `vocab.txt`; by rising id.
+/// `added_tokens.json`, as older releases keep tokens that were added to a `vocab.txt`; in order of
+/// their ids.
 fn read_added(file: &Path) -> Result<Vec<(u64, String)>> {
     if !file.is_file() {
         return Ok(Vec::new());
@@ -196,7 +198,7 @@ fn describe(
     requested: Option<Casing>,
 ) -> Result<Map<String, Value>> {
     let special = settings.special_tokens()?;
-    let casing = settle_casing(file, requested, &[(&settings.file, settings.casing()?)], pieces)?;
+    let casing = decide_casing(file, requested, &[(&settings.file, settings.casing()?)], pieces)?;
     let id = |token: &str| pieces.iter().position(|piece| piece == token);
     let (Some(cls), Some(sep)) = (id(&special.cls), id(&special.sep)) else {
         return Err(missing_special_token(file, &special, |token| id(token).is_some()));
@@ -209,7 +211,7 @@ fn describe(
     let mut tokens: Vec<Value> = Vec::new();
     for (id, piece) in pieces.iter().enumerate() {
         let special = names.contains(&piece);
-        // A tag or marker in the vocabulary can only be meant as one piece, but WordPiece alone would never find it.
+        // A tag or marker in the vocabulary is meant as one piece, but WordPiece alone would never find it.
         if special || is_tag(piece) {
             tokens.push(entry(id as u64, piece, special));
         }
@@ -253,7 +255,7 @@ fn describe(
     }
 }
 
-/// Check a tokenizer in the form of `tokenizer.json`, and take from it what is not the encoder's business.
+/// Check a tokenizer in the form of `tokenizer.json`, and remove its truncation and padding.
 fn check_description(
     file: PathBuf,
     mut description: Map<String, Value>,
@@ -267,7 +269,7 @@ fn check_description(
 
     let model = description.get("model").and_then(Value::as_object);
     let Some(model) = model else { return fail("has no `model`; it is not a tokenizer".into()) };
-    // The oldest files do not name the type.
+    // The oldest files do not state the type.
     let model_type = model.get("type").map_or("WordPiece", |model_type| model_type.as_str().unwrap_or("unknown"));
     if model_type != "WordPiece" {
         return fail(format!("is a {model_type} tokenizer; only BERT's WordPiece is supported"));
@@ -294,7 +296,9 @@ fn check_description(
             Some(Some(other)) => return fail(format!("`{other}` and `{piece}` have the same id {id}")),
             None => {
                 let last = vocabulary.len().saturating_sub(1);
-                return fail(format!("`{piece}` has the id {id}, but ids must be 0 to {last} without gaps or doubles"));
+                return fail(format!(
+                    "`{piece}` has the id {id}, but ids must be 0 to {last} without gaps or duplicates"
+                ));
             }
         }
     }
@@ -305,14 +309,14 @@ fn check_description(
     let stated =
         casing_of_normalizer(description.get("normalizer")).map_err(|message| Error::checkpoint(&file, message))?;
     let casing =
-        settle_casing(&file, requested, &[(&file, Some(stated)), (&settings.file, settings.casing()?)], &tokens)?;
+        decide_casing(&file, requested, &[(&file, Some(stated)), (&settings.file, settings.casing()?)], &tokens)?;
     if casing != stated {
         match description.get_mut("normalizer").and_then(|normalizer| normalizer.get_mut("lowercase")) {
             Some(lowercase) => *lowercase = Value::Bool(casing == Casing::Uncased),
-            None => return fail(format!("is not {}, as was asked for, and cannot be changed", casing.name())),
+            None => return fail(format!("is not {}, as requested, and cannot be changed", casing.name())),
         }
     }
-    // Added tokens come by rising id, as the library gives new ones the next free id.
+    // In order of their ids, since the library gives each new token the next free id.
     if let Some(Value::Array(added)) = description.get_mut("added_tokens") {
         added.sort_by_key(|token| token.get("id").and_then(Value::as_u64));
         for entry in added.iter() {
@@ -360,7 +364,7 @@ fn type_of(part: Option<&Value>) -> Option<&str> {
     part?.get("type")?.as_str()
 }
 
-/// Whether a normalizer lower-cases; the message if it is none that a BERT has.
+/// The casing of a normalizer, or a message if BERT models do not have it.
 fn casing_of_normalizer(normalizer: Option<&Value>) -> std::result::Result<Casing, String> {
     let Some(normalizer) = normalizer.filter(|value| !value.is_null()) else { return Ok(Casing::Cased) };
     match type_of(Some(normalizer)) {
@@ -385,9 +389,9 @@ fn casing_of_normalizer(normalizer: Option<&Value>) -> std::result::Result<Casin
     }
 }
 
-/// The casing on which the caller, the model's files and its vocabulary agree. A caller whom the vocabulary bears out
-/// overrules the files; any other contradiction is an error.
-fn settle_casing(
+/// The casing on which the caller, the model's files and its vocabulary agree. A caller who agrees
+/// with the vocabulary overrides the files; any other contradiction is an error.
+fn decide_casing(
     file: &Path,
     requested: Option<Casing>,
     stated: &[(&Path, Option<Casing>)],
@@ -403,24 +407,24 @@ fn settle_casing(
         return Err(Error::checkpoint(file, message));
     }
     let stated = stated.iter().filter_map(|(source, casing)| casing.map(|casing| (*source, casing)));
-    let Some(settled) = requested.or(shown).or_else(|| stated.clone().next().map(|(_, casing)| casing)) else {
-        let message = "nothing tells whether the model is cased: the vocabulary shows neither, and no tokenizer.json or \
+    let Some(decided) = requested.or(shown).or_else(|| stated.clone().next().map(|(_, casing)| casing)) else {
+        let message = "it is unclear whether the model is cased: the vocabulary does not show it, and no tokenizer.json or \
                        tokenizer_config.json (`do_lower_case`) says so; state casing=\"cased\" or \"uncased\"";
         return Err(Error::checkpoint(file, message));
     };
     for (source, casing) in stated {
-        if casing != settled {
-            let (settled, casing) = (settled.name(), casing.name());
+        if casing != decided {
+            let (decided, casing) = (decided.name(), casing.name());
             let but = match (requested, shown) {
-                (Some(_), _) => format!("{settled} was asked for; correct the one that is wrong"),
+                (Some(_), _) => format!("{decided} was asked for; correct the one that is wrong"),
                 (None, Some(_)) => format!(
-                    "the pieces of the vocabulary are {settled}; correct the file, or state casing=\"{settled}\""
+                    "the pieces of the vocabulary are {decided}; correct the file, or state casing=\"{decided}\""
                 ),
-                (None, None) => format!("tokenizer.json says {settled}; correct the one that is wrong"),
+                (None, None) => format!("tokenizer.json says {decided}; correct the one that is wrong"),
             };
             let message = format!("says that the model is {casing}, but {but}");
             return Err(Error::checkpoint(source, message));
         }
     }
-    Ok(settled)
+    Ok(decided)
 }

@@ -3,17 +3,17 @@
 use crate::Result;
 use crate::encode::{Batch, Features};
 
-/// Word pieces in one batch of inference: enough to keep all cores busy, little enough to stay in
+/// Word pieces in one batch of inference: enough to keep all cores busy, few enough to stay in the
 /// cache.
 const BATCH_TOKENS: usize = 2048;
 
-/// Called with the number of instances done after every batch; an error stops the run.
+/// Called after every batch with the number of finished instances; an error stops the run.
 pub type OnBatch<'a> = &'a mut (dyn FnMut(usize) -> Result<()> + Send);
 
 /// Run all instances in batches, and return one result for each, in the order of `features`.
 ///
 /// Instances of similar length share a batch, so that no engine waits for one long sentence. `pack`
-/// makes the batch of some instances, and `run` returns one result for each of them, in order.
+/// builds the batch of some instances, and `run` returns one result for each of them, in order.
 ///
 /// # Errors
 /// Whatever `run` and `on_batch` return.

@@ -18,21 +18,21 @@ use crate::ops::compute::{Compute, Job};
 pub struct Prediction {
     /// Probability of every label, `(labels)`.
     pub probabilities: Vec<f32>,
-    /// Attention weight of every word piece, `(pieces)`, 0 at `[CLS]` and `[SEP]`; for heads that
+    /// Attention weight of every word piece, `(pieces)`, 0 at `[CLS]` and `[SEP]`, for heads that
     /// weigh words.
     pub pieces: Option<Vec<f32>>,
-    /// Attention weight of every layer's `[CLS]` vector, `(layers)`; for heads that weigh layers.
+    /// Attention weight of every layer's `[CLS]` vector, `(layers)`, for heads that weigh layers.
     pub layers: Option<Vec<f32>>,
 }
 
 impl Prediction {
-    /// Index of the most probable label; the first of equals.
+    /// Index of the most probable label; the first one of several.
     pub fn label(&self) -> usize {
         most_probable(&self.probabilities)
     }
 }
 
-/// Index of the largest probability; the first of equals.
+/// Index of the largest probability; the first one of several.
 pub fn most_probable(probabilities: &[f32]) -> usize {
     let larger = |best, label| if probabilities[label] > probabilities[best] { label } else { best };
     (1..probabilities.len()).fold(0, larger)
@@ -110,8 +110,8 @@ pub(crate) fn read(head: HeadKind, batch: &Batch, output: &HeadOutput) -> Result
     Ok(probabilities.into_iter().enumerate().map(prediction).collect())
 }
 
-/// The weights of a sentence's pieces, 0 at `[CLS]` and `[SEP]`. Where the head also reads `[SEP]`
-/// and padding, the weights of the words, normalised to sum to 1.
+/// The weights of a sentence's pieces, 0 at `[CLS]` and `[SEP]`. If the head also reads `[SEP]`
+/// and padding, the weights of the words are normalised to sum to 1.
 fn of_words(weights: &[f32], batch: &Batch, row: usize) -> Vec<f32> {
     let mut weights = weights[..batch.pieces(row)].to_vec();
     if batch.valid_lengths.is_some() {

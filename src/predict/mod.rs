@@ -1,4 +1,4 @@
-//! Prediction: probabilities of instances batch by batch, and documents of any number in a stream.
+//! Prediction: probabilities of instances, batch by batch, and streams of any number of documents.
 
 pub(crate) mod batches;
 pub mod classify;

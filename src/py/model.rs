@@ -52,7 +52,7 @@ impl PyPredicted {
 pub struct PyPairs {
     #[pyo3(get)]
     instances: Py<PyInstances>,
-    /// Entity types that the model does not know, with the number of entities.
+    /// Entity types that the model does not includes, with the number of entities.
     #[pyo3(get)]
     unknown_types: BTreeMap<String, usize>,
     /// Sentence and the two entities of every pair.
@@ -185,7 +185,8 @@ impl PyModel {
                 pairs: vec![],
             };
             sentence.check()?;
-            for entity in sentence.entities.iter().filter(|entity| !card.task.candidates.know(&entity.entity_type)) {
+            for entity in sentence.entities.iter().filter(|entity| !card.task.candidates.includes(&entity.entity_type))
+            {
                 *unknown.entry(entity.entity_type.clone()).or_default() += 1;
             }
             for (number, arguments) in card.task.candidates.of(&sentence).into_iter().enumerate() {

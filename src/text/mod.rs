@@ -1,4 +1,4 @@
-//! Plain text: stems. Knows nothing of vocabularies or models.
+//! Operations on plain text, without vocabularies and models: stems.
 
 pub mod porter;
 

@@ -1,14 +1,16 @@
-//! NLTK's Porter stemmer: M. F. Porter, *An algorithm for suffix stripping*, Program 14(3), 1980, with NLTK's changes
-//! (words of two letters and a list of irregular words stay; `used` -> `use`, `died` -> `die`, `fulli` -> `ful`,
-//! `logi` -> `log`). It equals NLTK's on every word of `tests/golden/stems`.
+//! NLTK's Porter stemmer: M. F. Porter, *An algorithm for suffix stripping*, Program 14(3), 1980,
+//! with NLTK's changes (words of two letters and a list of irregular words stay; `used` -> `use`,
+//! `died` -> `die`, `fulli` -> `ful`, `logi` -> `log`). It equals NLTK's on every word of
+//! `tests/golden/stems`.
 //!
-//! The relation-extraction paper only says "Porter", but its Table V lists the stem `use`, which no English word has in
-//! the 1980 algorithm (`use`, `used`, `using` become `us`): the table was made with NLTK's default.
-//!
-//! Ours rather than a crate's: Snowball's "porter2" gives other stems (`concomit` for concomitantly), and the one exact
-//! port found allocates for every rule it tries and indexes without checks.
+//! The relation-extraction paper only says "Porter", but its Table V lists the stem `use`, which no
+//! English word has in the 1980 algorithm (`use`, `used`, `using` become `us`): the table was made
+//! with NLTK's default. Ours, because no crate gives these stems safely: Snowball's "porter2" gives
+//! others (`concomit` for concomitantly), and the one exact port that we found indexes without
+//! checks and allocates for every rule that it tries.
 
-/// The stem of a word, lower-cased. A character that is no English vowel counts as a consonant, digits included.
+/// The stem of a word, lower-cased. Any character other than an English vowel counts as a
+/// consonant, digits included.
 pub fn stem(word: &str) -> String {
     let lower = word.to_lowercase();
     if let Some((_, stem)) = IRREGULAR.iter().find(|(form, _)| *form == lower) {
@@ -38,8 +40,8 @@ fn remove_plural(word: &mut Vec<char>) {
     }
 }
 
-/// Step 1b: agreed -> agree, plastered -> plaster, motoring -> motor, hopping -> hop, filing -> file.
-/// NLTK: died -> die, spied -> spi.
+/// Step 1b: agreed -> agree, plastered -> plaster, motoring -> motor, hopping -> hop, filing ->
+/// file. NLTK: died -> die, spied -> spi.
 fn remove_past_and_gerund(word: &mut Vec<char>) {
     let ied = if word.len() == 4 { "ie" } else { "i" };
     if replace(word, "ied", ied) {
@@ -80,7 +82,7 @@ fn soften_y(word: &mut Vec<char>) {
 
 /// Step 2: relational -> relate, generalization -> generalize.
 fn shorten_double_suffix(word: &mut Vec<char>) {
-    // NLTK takes `alli` off first and looks again, and departs from the list in three suffixes.
+    // NLTK replaces `alli` first and repeats the step, and differs from the list in three suffixes.
     while measure(before(word, "alli")) > 0 {
         replace(word, "alli", "al");
     }
@@ -110,7 +112,8 @@ fn tidy(word: &mut Vec<char>) {
     }
 }
 
-/// The algorithm's *o: consonant, vowel, consonant other than w, x, y at the end. NLTK: also a word of vowel, consonant.
+/// The algorithm's *o: consonant, vowel, consonant other than w, x, y at the end. NLTK: also a word
+/// of vowel, consonant.
 fn ends_with_short_syllable(word: &[char]) -> bool {
     let flags: Vec<bool> = consonants(word).collect();
     match flags[..] {
@@ -140,7 +143,7 @@ const IRREGULAR: [(&str, &str); 16] = [
     ("succeed", "succeed"),
 ];
 
-/// Step 2 of the paper; longer suffixes stand before those that end them.
+/// Step 2 of the paper; longer suffixes are before those that end them.
 const DOUBLE_SUFFIXES: [(&str, &str); 20] = [
     ("ational", "ate"),
     ("tional", "tion"),
@@ -168,13 +171,13 @@ const DOUBLE_SUFFIXES: [(&str, &str); 20] = [
 const SIMPLE_SUFFIXES: [(&str, &str); 7] =
     [("icate", "ic"), ("ative", ""), ("alize", "al"), ("iciti", "ic"), ("ical", "ic"), ("ful", ""), ("ness", "")];
 
-/// Step 4; longer suffixes stand before those that end them.
+/// Step 4; longer suffixes are before those that end them.
 const RESIDUAL_SUFFIXES: [&str; 19] = [
     "al", "ance", "ence", "er", "ic", "able", "ible", "ant", "ement", "ment", "ent", "ion", "ou", "ism", "ate", "iti",
     "ous", "ive", "ize",
 ];
 
-/// Step 4: what is left of the suffix goes when the stem is long; `ion` only after s or t.
+/// Step 4: remove the suffix after a long stem; `ion` only after s or t.
 fn remove_residual_suffix(word: &mut Vec<char>) {
     let Some(suffix) = RESIDUAL_SUFFIXES.into_iter().find(|suffix| ends_with(word, suffix)) else { return };
     let stem = before(word, suffix);
@@ -183,7 +186,7 @@ fn remove_residual_suffix(word: &mut Vec<char>) {
     }
 }
 
-/// Apply the first rule whose suffix is there, if its stem has m > 0; later rules are not tried.
+/// Apply the first rule whose suffix matches, if its stem has m > 0; later rules are not tried.
 fn replace_first(word: &mut Vec<char>, rules: &[(&str, &str)]) {
     if let Some((suffix, replacement)) = rules.iter().find(|(suffix, _)| ends_with(word, suffix))
         && measure(before(word, suffix)) > 0
@@ -197,7 +200,7 @@ fn ends_with(word: &[char], suffix: &str) -> bool {
     word.len() >= suffix.len() && word.iter().rev().zip(suffix.chars().rev()).all(|(a, b)| *a == b)
 }
 
-/// The word without a suffix; nothing if the suffix is not there.
+/// The word without a suffix; empty if it does not have the suffix.
 fn before<'a>(word: &'a [char], suffix: &str) -> &'a [char] {
     if ends_with(word, suffix) { &word[..word.len() - suffix.len()] } else { &[] }
 }
@@ -211,7 +214,7 @@ fn replace(word: &mut Vec<char>, suffix: &str, replacement: &str) -> bool {
     there
 }
 
-/// For each letter, whether it is a consonant; a y is one at the start and after a vowel.
+/// For each letter, whether it is a consonant; y is one at the start and after a vowel.
 fn consonants(word: &[char]) -> impl Iterator<Item = bool> {
     word.iter().scan(false, |previous, letter| {
         *previous = match letter {
@@ -242,7 +245,8 @@ fn ends_with_double_consonant(word: &[char]) -> bool {
 mod tests {
     use super::*;
 
-    /// The examples printed next to the rules in the 1980 paper, after all steps, except those that NLTK changes.
+    /// The examples printed next to the rules in the 1980 paper, after all steps, except those that
+    /// NLTK changes.
     #[test]
     fn stems_of_the_algorithm_paper() {
         for (word, expected) in [

@@ -1,4 +1,4 @@
-//! What cannot be read is refused, with the file, the place in it, and what is wrong.
+//! Unreadable input is refused, with the file, the line and the reason.
 
 use std::io::Write;
 use std::path::Path;
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::{data, read};
 
-/// Read one file of that content; the error's message without the folder.
+/// Read one file with this content; the error's message without the folder.
 fn refuse(kind: CorpusKind, name: &str, content: impl AsRef<[u8]>) -> String {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(name), content).unwrap();
@@ -21,7 +21,7 @@ fn message(result: biorel::Result<Corpus>, folder: &Path) -> String {
     error.replace(&format!("{}/", folder.display()), "").replace(&folder.display().to_string(), "FOLDER")
 }
 
-/// A good unified file, with one thing changed.
+/// A valid unified file with one change.
 fn unified(from: &str, to: &str) -> String {
     let good = std::fs::read_to_string(data("ppi/pairs_exclusive.xml")).unwrap();
     assert!(good.contains(from), "{from}");
@@ -40,7 +40,7 @@ fn pairs(from: &str, to: &str) -> String {
     refuse(CorpusKind::Aimed, "a.tsv", good.replacen(from, to, 1))
 }
 
-/// The hand-written ChemProt with one table changed.
+/// The hand-written ChemProt corpus with one table changed.
 fn chemprot(table: &str, change: impl Fn(String) -> String) -> String {
     let folder = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(data("chemprot/training")).unwrap() {
@@ -62,7 +62,7 @@ fn contains(message: &str, parts: &[&str]) {
 }
 
 #[test]
-fn files_that_are_not_there_or_not_text() {
+fn missing_files_and_files_that_are_not_text() {
     for kind in CorpusKind::ALL {
         let error = read(kind, "/nowhere/corpus.xml").unwrap_err();
         assert!(
@@ -88,12 +88,12 @@ fn a_byte_order_mark_is_not_part_of_the_text() {
 }
 
 #[test]
-fn settings_that_do_not_belong() {
+fn options_that_the_format_does_not_take() {
     let with = |kind, options: ReadOptions| Corpus::read(kind, &[data("ddi")], &options).unwrap_err().to_string();
     let splits = |name: &str| ReadOptions { splits: Some(name.into()), ..Default::default() };
     contains(&with(CorpusKind::Ddi, splits("half")), &["splits: `half`", "choose full or blue"]);
     contains(&with(CorpusKind::Chemprot, splits("blue")), &["splits", "it is for ddi"]);
-    contains(&with(CorpusKind::Ddi, splits("blue")), &["needs the whole of DDIExtraction 2013", "0 of its 942"]);
+    contains(&with(CorpusKind::Ddi, splits("blue")), &["needs the complete DDIExtraction 2013 corpus", "0 of its 942"]);
     let labels = ReadOptions { labels: Some(vec!["a".into(), "b".into()]), ..Default::default() };
     contains(
         &with(CorpusKind::Ddi, labels),
@@ -123,8 +123,8 @@ fn xml_that_is_not_well_formed_or_expands_entities() {
 
 #[test]
 fn offsets_that_do_not_match() {
-    let odd = unified("charOffset=\"9-13\"", "charOffset=\"10-14\"");
-    contains(&odd, &["a.xml:6", "entity H.d0.s0.e1 of sentence H.d0.s0", "charOffset 10-14", "`ab2 `", "`Rab2`"]);
+    let shifted = unified("charOffset=\"9-13\"", "charOffset=\"10-14\"");
+    contains(&shifted, &["a.xml:6", "entity H.d0.s0.e1 of sentence H.d0.s0", "charOffset 10-14", "`ab2 `", "`Rab2`"]);
     contains(&unified("\"40-45\"", "\"40-450\""), &["a.xml:10", "outside of the sentence's 46 characters"]);
     contains(&unified("\"40-45\"", "\"45-40\""), &["a.xml:10", "not a valid range"]);
     contains(&unified("\"40-45\"", "\"forty\""), &["a.xml:10", "`forty` is not `start-end`"]);
@@ -158,11 +158,11 @@ fn unknown_labels_and_types() {
 }
 
 #[test]
-fn identifiers_that_are_missing_or_there_twice() {
-    contains(&unified("id=\"H.d0.s0.e1\"", "id=\"H.d0.s0.e0\""), &["a.xml:4", "entity id H.d0.s0.e0 is there twice"]);
-    contains(&unified("id=\"H.d0.s0.p1\"", "id=\"H.d0.s0.p0\""), &["pair id H.d0.s0.p0 is there twice"]);
-    contains(&unified("id=\"H.d0.s1\"", "id=\"H.d0.s0\""), &["sentence id H.d0.s0 is there twice"]);
-    contains(&unified("id=\"H.d1\"", "id=\"H.d0\""), &["a.xml:18", "document H.d0 is there twice"]);
+fn identifiers_that_are_missing_or_appear_twice() {
+    contains(&unified("id=\"H.d0.s0.e1\"", "id=\"H.d0.s0.e0\""), &["a.xml:4", "entity id H.d0.s0.e0 appears twice"]);
+    contains(&unified("id=\"H.d0.s0.p1\"", "id=\"H.d0.s0.p0\""), &["pair id H.d0.s0.p0 appears twice"]);
+    contains(&unified("id=\"H.d0.s1\"", "id=\"H.d0.s0\""), &["sentence id H.d0.s0 appears twice"]);
+    contains(&unified("id=\"H.d1\"", "id=\"H.d0\""), &["a.xml:18", "document H.d0 appears twice"]);
     contains(
         &unified("e2=\"H.d0.s0.e2\"", "e2=\"H.d9\""),
         &["a.xml:11", "e2 is H.d9, which its sentence does not have"],
@@ -170,16 +170,16 @@ fn identifiers_that_are_missing_or_there_twice() {
     contains(&unified(" e2=\"H.d0.s0.e2\"", ""), &["a.xml:11", "has no `e2`"]);
     contains(&unified("<pair id", "<interaction id"), &["mixes <pair> and <interaction>"]);
     let entity = |text: String| text.replace("\tT3\t", "\tT2\t");
-    contains(&chemprot("entities", entity), &["entities.tsv:3", "entity T2 of 9001 is there twice"]);
+    contains(&chemprot("entities", entity), &["entities.tsv:3", "entity T2 of 9001 appears twice"]);
     let document = |text: String| text.replace("9002", "9001");
-    contains(&chemprot("abstracts", document), &["abstracts.tsv:2", "abstract 9001 is there twice"]);
+    contains(&chemprot("abstracts", document), &["abstracts.tsv:2", "abstract 9001 appears twice"]);
     let argument = |text: String| text.replace("Arg2:T2", "Arg2:T77");
     contains(&chemprot("gold_standard", argument), &["gold_standard.tsv:1", "T77 of 9001 is not in the table"]);
     let swapped = |text: String| text.replacen("Arg1:T1\tArg2:T2", "Arg1:T2\tArg2:T1", 1);
     contains(&chemprot("gold_standard", swapped), &["gold_standard.tsv:1", "must be a chemical"]);
     let unknown = |text: String| text.replace("9001", "42");
     contains(&chemprot("entities", unknown), &["entities.tsv:1", "abstract 42 is not in the table"]);
-    contains(&pairs("T.d0.s0.p1", "T.d0.s0.p0"), &["pair id T.d0.s0.p0 is there twice"]);
+    contains(&pairs("T.d0.s0.p1", "T.d0.s0.p0"), &["pair id T.d0.s0.p0 appears twice"]);
     contains(&pairs("1\tT.d0\tT.d0.s0\tT.d0.s0.p1", "2\tT.d0\tT.d0.s0\tT.d0.s0.p1"), &["a.tsv:3", "in two folds"]);
     // The same document in two files.
     let folder = tempfile::tempdir().unwrap();
@@ -191,7 +191,7 @@ fn identifiers_that_are_missing_or_there_twice() {
 }
 
 #[test]
-fn splits_without_pairs_and_tables_that_are_missing() {
+fn splits_without_pairs_and_missing_tables() {
     let empty = "<corpus><document id='d'><sentence id='s' text='Nothing.'/></document></corpus>";
     contains(&refuse(CorpusKind::Aimed, "a.xml", empty), &["a.xml", "split `all` has no candidate pair"]);
     contains(&refuse(CorpusKind::Aimed, "a.xml", "<corpus/>"), &["no candidate pair"]);
@@ -217,25 +217,25 @@ fn archive(name: &str, content: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn archives_that_are_truncated_damaged_or_bombs() {
+fn archives_that_are_truncated_corrupt_or_bombs() {
     let good = archive("Train/a.xml", &std::fs::read(data("ddi/Train/DrugBank/Handmadol_ddi.xml")).unwrap());
     for length in [0, 10, good.len() / 2, good.len() - 1] {
         let message = refuse(CorpusKind::Ddi, "a.zip", &good[..length]);
         contains(&message, &["a.zip", "not a complete zip archive", "download it again"]);
     }
-    let mut damaged = good.clone();
-    damaged[60..70].fill(0x55);
-    contains(&refuse(CorpusKind::Ddi, "a.zip", &damaged), &["a.zip/Train/a.xml: damaged in the archive"]);
-    // 100 MB of blanks pack into 100 kB; they are refused by the size that they declare, without being unpacked.
+    let mut corrupt = good.clone();
+    corrupt[60..70].fill(0x55);
+    contains(&refuse(CorpusKind::Ddi, "a.zip", &corrupt), &["a.zip/Train/a.xml: corrupt in the archive"]);
+    // 100 MB of spaces are packed into 100 kB. They are refused by their declared size, without unpacking.
     let bomb = archive("Train/a.xml", &vec![b' '; 100 << 20]);
     let started = std::time::Instant::now();
     contains(&refuse(CorpusKind::Ddi, "a.zip", &bomb), &["Train/a.xml unpacks to 104857600 bytes", "refused"]);
-    // An archive that lies about the size gets no further than what it declares.
+    // An archive that declares a smaller size is unpacked only up to that size.
     let size = (100_u32 << 20).to_le_bytes();
     let mut lying = bomb.clone();
-    let places: Vec<usize> = (0..lying.len() - 4).filter(|&at| lying[at..at + 4] == size).collect();
-    assert!(!places.is_empty());
-    for at in places {
+    let positions: Vec<usize> = (0..lying.len() - 4).filter(|&at| lying[at..at + 4] == size).collect();
+    assert!(!positions.is_empty());
+    for at in positions {
         lying[at..at + 4].copy_from_slice(&1000_u32.to_le_bytes());
     }
     contains(&refuse(CorpusKind::Ddi, "a.zip", &lying), &["a.zip"]);
@@ -243,9 +243,9 @@ fn archives_that_are_truncated_damaged_or_bombs() {
     contains(&refuse(CorpusKind::Ddi, "a.zip", archive("readme.txt", b"hello")), &["no .xml file"]);
 }
 
-/// Nesting and size alone bring nothing down.
+/// Deep nesting and huge numbers are errors, not crashes.
 #[test]
-fn deep_and_odd_xml_is_refused_without_a_crash() {
+fn deeply_nested_xml_and_huge_numbers_are_refused_without_a_crash() {
     let deep = format!("{}{}", "<corpus>".repeat(200_000), "</corpus>".repeat(200_000));
     contains(&refuse(CorpusKind::Aimed, "a.xml", deep), &["a.xml"]);
     contains(&refuse(CorpusKind::Aimed, "a.xml", "<corpus>".repeat(200_000)), &["a.xml:1", "not well-formed"]);
@@ -255,8 +255,8 @@ fn deep_and_odd_xml_is_refused_without_a_crash() {
     contains(&ddi("\"31-39\"", &format!("\"31-{}\"", usize::MAX)), &["not a valid range"]);
 }
 
-/// Read a folder of damaged files: an error or a corpus that keeps all promises, never a panic.
-fn survive(kind: CorpusKind, files: &[(String, Vec<u8>)]) {
+/// Read a folder of corrupt files: an error, or a corpus with all guarantees, never a panic.
+fn read_corrupt(kind: CorpusKind, files: &[(String, Vec<u8>)]) {
     let folder = tempfile::tempdir().unwrap();
     for (name, content) in files {
         std::fs::write(folder.path().join(name), content).unwrap();
@@ -286,8 +286,9 @@ fn files(folder: &str) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// Where a file is damaged, in thousandths, and what is put there instead of how many bytes.
-fn damage() -> impl Strategy<Value = Vec<(usize, usize, Vec<u8>)>> {
+/// Edits of a file: the position in thousandths, the number of bytes removed there, and the bytes
+/// inserted.
+fn edits() -> impl Strategy<Value = Vec<(usize, usize, Vec<u8>)>> {
     let bytes = prop_oneof![
         Just(b"9".to_vec()),
         Just(b"-".to_vec()),
@@ -303,7 +304,7 @@ fn damage() -> impl Strategy<Value = Vec<(usize, usize, Vec<u8>)>> {
 
 proptest! {
     #[test]
-    fn damaged_files_never_panic(damage in damage(), which in 0_usize..8) {
+    fn corrupt_files_never_panic(edits in edits(), which in 0_usize..8) {
         let all = [
             (CorpusKind::Aimed, "ppi", Some("pairs_exclusive.xml")),
             (CorpusKind::Aimed, "ppi", Some("interactions_inclusive.xml")),
@@ -317,13 +318,13 @@ proptest! {
         let (kind, folder, only) = all[which];
         let mut files = files(folder);
         files.retain(|(name, _)| only.is_none_or(|only| only == name));
-        for (number, (at, remove, bytes)) in damage.into_iter().enumerate() {
+        for (number, (at, remove, bytes)) in edits.into_iter().enumerate() {
             let count = files.len();
             let content = &mut files[number % count].1;
             let at = content.len() * at / 1000;
             let end = (at + remove).min(content.len());
             content.splice(at..end, bytes);
         }
-        survive(kind, &files);
+        read_corrupt(kind, &files);
     }
 }

@@ -1,4 +1,4 @@
-//! The readers on small files written by hand: every dialect, every odd annotation.
+//! The readers on small hand-written files: every dialect, every unusual annotation.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -67,7 +67,7 @@ fn pairs_with_folds() {
     // Three mentions for two pairs that share one; the quotes belong to the text.
     let first = corpus.sentences().next().unwrap();
     assert_eq!((first.entities.len(), first.text.as_str()), (3, "Abc binds \"Def1\" and Def1."));
-    // The table wins over XML in the same folder.
+    // The table takes precedence over XML in the same folder.
     let folder = read(CorpusKind::Aimed, data("ppi")).unwrap();
     assert_eq!((folder.statistics()[0].pairs, folder.report.findings.len()), (3, 2));
 }
@@ -107,7 +107,7 @@ fn ddi_offsets_one_character_off_are_moved_and_reported() {
     assert_eq!(findings(&corpus), [("repaired", Some("all"), "e0")]);
 }
 
-/// A folder further up that happens to be called `test` says nothing about the files.
+/// A folder further up that happens to be called `test` does not decide the split.
 #[test]
 fn only_the_corpus_own_folders_name_its_parts() {
     let folder = tempfile::tempdir().unwrap();
@@ -121,7 +121,7 @@ fn only_the_corpus_own_folders_name_its_parts() {
     assert_eq!(names(&data("ddi/Train/DrugBank/Handmadol_ddi.xml")), "train");
 }
 
-/// Pack a folder as the archives of the corpora are packed.
+/// Pack a folder in the same way as the archives of the corpora.
 fn pack(folder: &Path, archive: &Path) {
     fn add(writer: &mut zip::ZipWriter<File>, root: &Path, folder: &Path) {
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -196,7 +196,7 @@ fn chemprot_folder() {
 }
 
 #[test]
-fn the_hash_is_of_the_content() {
+fn the_hash_depends_on_the_content() {
     let corpus = read(CorpusKind::Chemprot, data("chemprot")).unwrap();
     let again = read(CorpusKind::Chemprot, data("chemprot")).unwrap();
     assert_eq!(corpus.content_hash(), again.content_hash());
@@ -226,7 +226,7 @@ fn the_report_is_summarised_by_reason() {
 }
 
 #[test]
-fn sentences_that_a_user_makes_are_checked() {
+fn sentences_built_by_a_user_are_checked() {
     let corpus = read(CorpusKind::Ddi, data("ddi")).unwrap();
     let good = corpus.splits[0].sentences[0].clone();
     good.check().unwrap();

@@ -1,5 +1,5 @@
-//! Readers and marking. `published` runs on the real corpora, found through BIOREL_CORPORA; everything else on files
-//! written by hand for these tests, under `tests/data/corpora`.
+//! Readers and marking. `published` runs on the real corpora, found through BIOREL_CORPORA; all
+//! other tests run on hand-written files under `tests/data/corpora`.
 
 mod bad_input;
 mod handwritten;
@@ -21,7 +21,7 @@ fn read(kind: CorpusKind, path: impl Into<PathBuf>) -> biorel::Result<Corpus> {
     Corpus::read(kind, &[path.into()], &ReadOptions::default())
 }
 
-/// What each finding says: kind, split, identifier.
+/// Kind, split and identifier of each finding.
 fn findings(corpus: &Corpus) -> Vec<(&'static str, Option<&str>, &str)> {
     corpus.report.findings.iter().map(|f| (f.kind.name(), f.split.as_deref(), f.id.as_str())).collect()
 }

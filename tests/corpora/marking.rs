@@ -1,4 +1,5 @@
-//! The three markings, with overlapping, nested and discontinuous mentions, and what `copied` promises.
+//! The three markings, with overlapping, nested and discontinuous mentions, and the guarantees of
+//! `copied`.
 
 use biorel::corpus::{Entity, Pair, Sentence, Span, Task};
 use biorel::encode::{Instance, Marking, instances, mark, mark_arguments};
@@ -37,8 +38,8 @@ fn slice(text: &str, span: Span) -> String {
     text.chars().skip(span.start).take(span.len()).collect()
 }
 
-/// The promise of `copied`: sorted, disjoint, inside both texts, and equal character by character (one for one only,
-/// where BLUE's ChemProt text is romanised).
+/// The guarantees of `copied`: sorted, disjoint, inside both texts, and equal character by
+/// character (apart from BLUE's ASCII for ChemProt).
 pub(super) fn check_copied(instance: &Instance, original: &str, exact: bool) {
     let marked: Vec<char> = instance.text.chars().collect();
     let original: Vec<char> = original.chars().collect();
@@ -62,7 +63,7 @@ pub(super) fn check_copied(instance: &Instance, original: &str, exact: bool) {
 }
 
 #[test]
-fn names_are_read_and_written() {
+fn names_come_back_from_text() {
     for marking in Marking::ALL {
         assert_eq!(marking.to_string().parse::<Marking>().unwrap(), marking);
     }
@@ -90,13 +91,13 @@ fn separate_mentions() {
 }
 
 #[test]
-fn tags_follow_the_argument_except_in_blues_chemprot() {
+fn tags_follow_the_argument_except_in_chemprot_of_blue() {
     let s = sentence("COX-2 and aspirin", [("CHEMICAL", &[(10, 17)]), ("GENE-Y", &[(0, 5)])]);
     assert_eq!(
         texts(&s, &Task::chemprot()),
         ["@GENE$ and @CHEMICAL$", "@CHEMICAL$ and @GENE$", "[E2] COX-2 [/E2] and [E1] aspirin [/E1]"]
     );
-    // The entities stay with their arguments whatever the tags say.
+    // The entities stay in the order of the arguments, whatever the tags.
     for marking in Marking::ALL {
         let instance = marked(&s, &Task::chemprot(), marking);
         assert!(instance.entities[0].start > instance.entities[1].start);
@@ -130,7 +131,7 @@ fn crossing_and_equal_mentions() {
 }
 
 #[test]
-fn touching_mentions_are_one_only_for_blue() {
+fn adjacent_mentions_are_merged_only_by_blue() {
     let s = sentence("aspirinCOX", [("drug", &[(0, 7)]), ("brand", &[(7, 10)])]);
     assert_eq!(texts(&s, &Task::ddi()), ["@DRUG$@DRUG$", "@DRUG-DRUG$", "[E1] aspirin [/E1][E2] COX [/E2]"]);
 }
@@ -156,14 +157,14 @@ fn discontinuous_mentions_are_marked_from_first_to_last_character() {
 }
 
 #[test]
-fn blues_chemprot_is_ascii() {
+fn chemprot_of_blue_is_ascii() {
     let text = "β-carotene\u{a0}± θ with α TNF-α";
     let s = sentence(text, [("CHEMICAL", &[(0, 10)]), ("GENE-Y", &[(22, 27)])]);
     let instance = marked(&s, &Task::chemprot(), Marking::Blue);
     assert_eq!(instance.text, "@CHEMICAL$ + th with a @GENE$");
     check_copied(&instance, &s.text, false);
-    // `th` stands for one character: it is in no stretch, and what follows is still mapped rightly.
-    let at = instance.copied.iter().find(|copied| copied.original == 14).expect("a stretch after theta");
+    // `th` stands for one character: it is in no range, and what follows is still mapped correctly.
+    let at = instance.copied.iter().find(|copied| copied.original == 14).expect("a range after theta");
     assert_eq!(slice(&instance.text, Span::new(at.marked, at.marked + 5)), " with");
     assert_eq!(marked(&s, &Task::chemprot(), Marking::Typed).text, "@CHEMICAL$\u{a0}± θ with α @GENE$");
     // Other tasks keep their characters.
@@ -183,7 +184,7 @@ fn entities_that_do_not_fit_are_errors() {
     assert!(instances(&[empty], &Task::ddi(), Marking::Typed).is_err());
 }
 
-/// Any text with two hulls in it, as (start, end).
+/// Any text with two spans in it, as (start, end).
 fn cases() -> impl Strategy<Value = (String, [(usize, usize); 2])> {
     let text =
         proptest::collection::vec(prop_oneof![Just(' '), Just('a'), Just('θ'), Just('β'), Just('𝛼'), Just('$')], 1..24);
@@ -203,7 +204,7 @@ proptest! {
                 let instance = marked(&s, &task, marking);
                 let romanised = marking == Marking::Blue && task.name == "chemprot";
                 check_copied(&instance, &text, !romanised);
-                // What is left of the sentence without the mentions is copied, and nothing else.
+                // The sentence without the mentions is copied, and nothing else.
                 let covered: Vec<usize> =
                     instance.copied.iter().flat_map(|c| c.original..c.original + c.length).collect();
                 let inside = |at: usize| spans.iter().any(|&(start, end)| start <= at && at < end);
@@ -224,7 +225,7 @@ proptest! {
     }
 
     #[test]
-    fn markers_can_be_taken_out_again((text, spans) in cases()) {
+    fn removing_the_markers_restores_the_text((text, spans) in cases()) {
         let s = sentence(&text, [("protein", &[spans[0]]), ("protein", &[spans[1]])]);
         let instance = marked(&s, &Task::ppi(), Marking::Markers);
         let plain = ["[E1] ", "[E2] ", " [/E1]", " [/E2]"].iter().fold(instance.text.clone(), |t, m| t.replace(m, ""));

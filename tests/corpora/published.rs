@@ -1,4 +1,4 @@
-//! The published corpora, by the counts that the literature gives.
+//! The published corpora, checked against the counts in the literature.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use biorel::corpus::{Corpus, CorpusKind, FindingKind, ReadOptions, Split, SplitStatistics};
 use biorel::encode::{Instance, Marking, instances};
 
-/// The folder of the corpora, or `None`, said aloud, when there is none.
+/// The folder of the corpora, or `None`, with a message, if there is none.
 fn corpora(part: &str) -> Option<PathBuf> {
     match std::env::var_os("BIOREL_CORPORA") {
         Some(folder) => Some(PathBuf::from(folder).join(part)),
@@ -86,7 +86,7 @@ fn aimed_from_unified_xml() {
     assert_eq!(labels(row), [("negative", 5_775 - 991), ("positive", 991)]);
     assert_eq!(corpus.report.findings, []);
     assert_eq!(corpus.name, "aimed");
-    // One after the other, and as two files, it is the same corpus.
+    // Read as two files it is the same corpus.
     let files = ["AIMed-test.xml", "AIMed-train.xml"].map(|name| folder.join(name));
     let files = Corpus::read(CorpusKind::Aimed, &files, &ReadOptions::default()).unwrap();
     assert_eq!(files.content_hash(), corpus.content_hash());
@@ -143,11 +143,12 @@ fn ddi_blue() {
     assert_eq!(left_out.count(), 1_769);
 }
 
-/// The text of the BLUE benchmark's development set. 7,193 of its 7,244 rows are equal. The other 51 are all pairs of
-/// two sentences, DDI-MedLine.d15.s0 (36) and DDI-MedLine.d27.s0 (15), whose bracketed title is followed by one blank in
-/// the released XML and by two in BLUE's copy. Apart from that blank they are equal too.
+/// The text of the BLUE benchmark's development set. 7,193 of its 7,244 rows are equal. The other
+/// 51 are all pairs of two sentences, DDI-MedLine.d15.s0 (36) and DDI-MedLine.d27.s0 (15), whose
+/// bracketed title is followed by one blank in the released XML and by two in BLUE's copy. Apart
+/// from that blank they are equal too.
 #[test]
-fn ddi_dev_is_blues_text() {
+fn ddi_dev_equals_the_text_of_blue() {
     let Some(rows) = blue_rows("ddi_dev.tsv") else { return };
     let Some(folder) = corpora("ddi") else { return };
     let corpus = read(CorpusKind::Ddi, folder.join("DDICorpus-2013.zip"), Some("blue"));
@@ -189,14 +190,16 @@ fn chemprot_counts() {
         };
         assert_eq!([1, 2, 3, 4, 5].map(count), gold, "{}", row.split);
     }
-    // One relation across "the U.S. Food and Drug Administration", which is split like a sentence; three drugs.
+    // A relation of three drugs across "the U.S. Food and Drug Administration", where the splitter ends a
+    // sentence.
     let lost: Vec<_> = corpus.lost("train").map(|finding| finding.id.as_str()).collect();
     assert_eq!(lost, ["17327465.T1.T11", "17327465.T2.T11", "17327465.T3.T11"]);
     assert_eq!(rows.iter().map(|row| row.lost).collect::<Vec<_>>(), [3, 0, 0]);
 }
 
-/// Whether two marked texts of one pair are of the same sentence. If not, they must differ only in where the sentence
-/// starts or ends: the text between the tags is the same, and outwards one goes on as the other does until it ends.
+/// Whether two marked texts of one pair are of the same sentence. If not, they may differ only in
+/// the bounds of the sentence: the text between the tags is the same, and outside of them one text
+/// is a part of the other.
 fn same_sentence(ours: &str, blue: &str) -> bool {
     let parts = |text: &str| -> [String; 3] {
         let first = text.find("@C").expect("a tag");
@@ -210,10 +213,10 @@ fn same_sentence(ours: &str, blue: &str) -> bool {
     left == blue_left && right == blue_right
 }
 
-/// Rows of BLUE's development set (the half of it that we have) against ours: where the sentence is the same, so are
-/// the marked text and the label.
+/// The rows of BLUE's development set (the half that we have) against ours: for the same sentence,
+/// the marked text and the label are the same.
 #[test]
-fn chemprot_dev_is_blues_text() {
+fn chemprot_dev_equals_the_text_of_blue() {
     let Some(rows) = blue_rows("chemprot_dev_first_half.tsv") else { return };
     let Some(folder) = corpora("chemprot") else { return };
     let corpus = read(CorpusKind::Chemprot, folder, None);
@@ -256,9 +259,10 @@ fn reading_is_deterministic() {
     assert_eq!(read(), read());
 }
 
-/// Every marking of every pair of every corpus: the copied stretches are the sentence's own characters.
+/// Every marking of every pair of every corpus: the copied ranges have the characters of the
+/// sentence.
 #[test]
-fn copied_stretches_of_all_corpora() {
+fn copied_ranges_of_all_corpora() {
     let Some(folder) = corpora("") else { return };
     let all = [
         (CorpusKind::Aimed, "aimed/aimed_pairs.tsv"),

@@ -77,11 +77,11 @@ fn labels_and_negative_can_be_given() {
     let error = refuse(|_| (), &options(&["none", "treats"], None));
     assert_eq!(error, "table: row 0: label `causes` is not one of the task's labels: none, treats");
     assert!(refuse(|_| (), &options(&["none", "causes"], Some("nil"))).starts_with("negative: `nil`"));
-    assert!(refuse(|_| (), &options(&["none", "none", "causes"], None)).contains("there twice"));
+    assert!(refuse(|_| (), &options(&["none", "none", "causes"], None)).contains("appears twice"));
 }
 
 #[test]
-fn rows_in_memory_that_cannot_be_used() {
+fn unusable_rows_in_memory() {
     let default = ReadOptions::default();
     type Change = Box<dyn Fn(&mut TableColumns)>;
     let cases: Vec<(Change, &str)> = vec![
@@ -91,7 +91,7 @@ fn rows_in_memory_that_cannot_be_used() {
         ),
         (Box::new(|c| set(&mut c.entity1_end, 1, 5)), "row 1: entity1_start 5 is not before entity1_end 5"),
         (Box::new(|c| c.entity1 = Some(vec!["Gene α".into(); 3])), "row 1: entity1 is `Gene α`, but characters 5 to 6"),
-        (Box::new(|c| c.id = Some(vec!["p".into(); 3])), "row 1: id p is there twice"),
+        (Box::new(|c| c.id = Some(vec!["p".into(); 3])), "row 1: id p appears twice"),
         (Box::new(|c| c.sentence = Some(vec!["s".into(); 3])), "row 2: sentence s has another text"),
         (
             Box::new(|c| {
@@ -101,7 +101,7 @@ fn rows_in_memory_that_cannot_be_used() {
             "row 0: both arguments are the same mention",
         ),
         (Box::new(|c| c.entity1_end = None), "no column `entity1_end`"),
-        (Box::new(drop_offsets), "row 0: there are no offsets, and no tag such as @GENE$ stands in the text"),
+        (Box::new(drop_offsets), "row 0: there are no offsets, and the text has no tag such as @GENE$"),
         (
             Box::new(|c| {
                 c.row = Some(vec!["a".into(), "b".into(), "c".into()]);
@@ -134,7 +134,7 @@ fn rows_in_memory_that_cannot_be_used() {
     }
 }
 
-/// A table of texts that are anonymised already, with one label each.
+/// A table of texts that are already anonymised, with one label each.
 fn anonymised(rows: &[(&str, &str)]) -> TableColumns {
     let (text, label) = rows.iter().map(|(text, label)| ((*text).to_owned(), (*label).to_owned())).unzip();
     TableColumns { text, label, ..TableColumns::default() }
@@ -148,9 +148,9 @@ fn marked(corpus: &Corpus, marking: Marking) -> Vec<(String, String)> {
 }
 
 #[test]
-fn pairs_have_the_order_of_the_table_and_the_number_of_their_row() {
+fn pairs_keep_the_order_of_the_table_and_the_number_of_their_row() {
     let mut columns = columns();
-    // The sentence of rows 0 and 2 is another one in row 1.
+    // Row 1 has another sentence than rows 0 and 2.
     columns.text.swap(1, 2);
     set(&mut columns.entity1_start, 1, 0);
     set(&mut columns.entity1_start, 2, 5);
@@ -167,7 +167,7 @@ fn pairs_have_the_order_of_the_table_and_the_number_of_their_row() {
 }
 
 #[test]
-fn rows_of_several_files_count_in_each_and_stand_file_by_file() {
+fn rows_of_several_files_are_numbered_per_file_and_ordered_by_file() {
     let folder = tempfile::tempdir().unwrap();
     let header = "text,label,entity1_start,entity1_end,entity2_start,entity2_end,split\n";
     for (name, texts) in [("a", ["A b", "C d", "A b"]), ("b", ["E f", "A b", "E f"])] {
@@ -212,7 +212,7 @@ fn tags_in_the_text_are_the_entities_and_keep_their_types() {
 }
 
 #[test]
-fn types_and_mentions_beside_tags() {
+fn types_and_mentions_with_tags() {
     let mut columns = anonymised(&[("@DISEASE$ needs @GENE$.", "yes"), ("@GENE$ spares @DISEASE$.", "no")]);
     columns.entity1_type = Some(vec!["gene".into(), String::new()]);
     columns.entity1 = Some(vec!["BRCA1".into(), "TP53".into()]);
@@ -238,11 +238,8 @@ fn offsets_over_tags_keep_the_types_of_the_tags() {
     let texts: Vec<_> = marked(&corpus, Marking::Typed).into_iter().map(|(text, _)| text).collect();
     assert_eq!(texts, ["The @GENE$ is in @DISEASE$.", "@ENTITY$ is not in @DISEASE$."]);
     let reason = &corpus.report.findings[1].reason;
-    assert_eq!(
-        reason,
-        "2 rows: an entity without a type is a tag of the text, which states its type (@GENE$, @DISEASE$)"
-    );
-    // A type that the user gives is the user's.
+    assert_eq!(reason, "2 rows: an entity without a type gets the type of its tag in the text (@GENE$, @DISEASE$)");
+    // A type that the user gives takes precedence.
     columns.entity1_type = Some(vec!["protein".into(); 2]);
     let corpus = Corpus::from_columns(&columns, &ReadOptions::default()).unwrap();
     assert_eq!(marked(&corpus, Marking::Typed)[0].0, "The @PROTEIN$ is in @DISEASE$.");
@@ -256,18 +253,20 @@ fn rows_with_fewer_or_more_than_two_tags_are_named() {
     };
     assert_eq!(
         refuse("@A$ alone"),
-        "table: row 1: the text has one tag (@A$) where a pair has two: let the tags of one pair stand in it, or give \
+        "table: row 1: the text has one tag (@A$) where a pair has two: keep the tags of one pair only, or give \
          the columns entity1_start, entity1_end, entity2_start, entity2_end"
     );
     assert!(
         refuse("@A$, @A$ and @B$")
             .starts_with("table: row 1: the text has 3 tags (@A$, @A$, @B$) where a pair has two")
     );
-    assert!(refuse("[E1] a [/E1] [E2] b [/E2]").starts_with("table: row 1: there are no offsets, and no tag such as"));
+    assert!(
+        refuse("[E1] a [/E1] [E2] b [/E2]").starts_with("table: row 1: there are no offsets, and the text has no tag")
+    );
     let mut columns = anonymised(&[("@A$ and @B$", "yes"), ("@A$ or @B$", "no")]);
     columns.sentence = Some(vec!["s".into(); 2]);
     let error = Corpus::from_columns(&columns, &ReadOptions::default()).unwrap_err().to_string();
-    assert!(error.ends_with("leave the column `sentence` out"), "{error}");
+    assert!(error.ends_with("omit the column `sentence`"), "{error}");
 }
 
 #[test]
@@ -295,7 +294,7 @@ fn anonymised_files_of_each_format() {
 }
 
 #[test]
-fn several_files_are_splits_by_their_names() {
+fn several_files_become_splits_with_their_names() {
     let folder = tempfile::tempdir().unwrap();
     let header = "text,label,entity1_start,entity1_end,entity2_start,entity2_end\n";
     for (name, label) in [("test", "yes"), ("train", "no"), ("extra", "yes")] {
@@ -336,7 +335,7 @@ fn columns_can_have_other_names() {
 }
 
 #[test]
-fn files_that_cannot_be_used() {
+fn unusable_files() {
     let folder = tempfile::tempdir().unwrap();
     let refuse = |name: &str, content: &str| {
         std::fs::write(folder.path().join(name), content).unwrap();
@@ -353,9 +352,9 @@ fn files_that_cannot_be_used() {
     );
     assert!(
         refuse("a.tsv", "text\tlabel\nA b\tyes\nA b\tno\n")
-            .starts_with("a.tsv:2: there are no offsets, and no tag such as")
+            .starts_with("a.tsv:2: there are no offsets, and the text has no tag")
     );
-    assert!(refuse("a.tsv", &format!("text\t{header}")).starts_with("a.tsv:1: column `text` is there twice"));
+    assert!(refuse("a.tsv", &format!("text\t{header}")).starts_with("a.tsv:1: column `text` appears twice"));
     assert_eq!(refuse("a.tsv", header), "a.tsv: has no rows");
     assert!(row("A b\tno").starts_with("a.tsv:3: has 2 columns where the header has 6"));
     assert_eq!(row("A b\tno\tx\t1\t2\t3"), "a.tsv:3: column `entity1_start`: `x` is not a whole number");

@@ -1,11 +1,12 @@
-//! What cannot be read is refused with file, line and reason, and the next document is read.
+//! An unreadable document is refused with file, line and reason, and the next one is read.
 
 use biorel::corpus::documents::Document;
 use proptest::prelude::*;
 
 use super::{data, documents, read};
 
-/// The messages of the documents of one file of that content, without the folder; an empty one for a good document.
+/// The messages of the documents of one file with this content, without the folder; empty for a
+/// valid document.
 fn messages(name: &str, content: impl AsRef<[u8]>) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join(name), content).unwrap();
@@ -16,7 +17,7 @@ fn messages(name: &str, content: impl AsRef<[u8]>) -> Vec<String> {
     read(&folder.path().join(name)).into_iter().map(message).collect()
 }
 
-/// The hand-written file with one thing changed: the message of the one document that is bad.
+/// The hand-written file with one change: the message of the one document that is invalid.
 fn changed(file: &str, name: &str, from: &str, to: &str) -> String {
     let good = std::fs::read_to_string(data(file)).unwrap();
     assert!(good.contains(from), "{from}");
@@ -24,7 +25,7 @@ fn changed(file: &str, name: &str, from: &str, to: &str) -> String {
     let found = messages(name, good.replacen(from, to, 1));
     assert_eq!(found.len(), count, "{found:?}");
     let bad: Vec<&String> = found.iter().filter(|message| !message.is_empty()).collect();
-    assert_eq!(bad.len(), 1, "one document is bad, and the others are read: {found:?}");
+    assert_eq!(bad.len(), 1, "one document is invalid, and the others are read: {found:?}");
     bad[0].clone()
 }
 
@@ -41,7 +42,7 @@ fn pubtator() {
     );
     starts(
         &change("\t53\t64\tbrady", "\t53\t640\tbrady"),
-        "a.txt:6: document 9000001: a mention has offsets 53-640, which is no range",
+        "a.txt:6: document 9000001: a mention has offsets 53-640, which is not a range",
     );
     starts(
         &change("9000001\t53", "9000007\t53"),
@@ -55,9 +56,9 @@ fn pubtator() {
         &change("9000002|a|Nothing", "9000002|a|x\n9000002|a|Nothing"),
         "a.txt:18: document 9000002 has a second abstract",
     );
-    // Found by the fuzzer: behind a title without an abstract there is no character.
+    // Found by the fuzzer: a title without an abstract ends the text.
     let found = messages("a.txt", b"1|t|An asthma\n1\t3\t10\tasthma\tDisease\n");
-    starts(&found[0], "a.txt:2: document 1: a mention has offsets 3-10, which is no range");
+    starts(&found[0], "a.txt:2: document 1: a mention has offsets 3-10, which is not a range");
     let found = messages("a.txt", b"1|t|A\n1|a|\xff\xfe\n\n2|t|B\n2|a|C\n");
     assert_eq!(found, ["a.txt:2: is not UTF-8; convert the file to UTF-8 first".to_owned(), String::new()]);
 }
@@ -80,12 +81,12 @@ fn bioc_xml() {
         "a.xml:6: document bx1: a <passage> has no <offset>",
     );
     starts(&change("<id>bx3</id>", ""), "a.xml:11: the <document> has no <id>");
-    starts(&change("refid=\"7\"", "refid=\"77\""), "a.xml:8: document bx1: relation R3 names 77, which is not there");
+    starts(&change("refid=\"7\"", "refid=\"77\""), "a.xml:8: document bx1: relation R3 names 77, which does not exist");
     starts(&change("<infon key=\"type\">three</infon>", ""), "a.xml:9: document bx1: relation R4 has no infon `type`");
     starts(&change("<id>bx3</id>", "<id>bx3</id></passage>"), "a.xml:11: is not well-formed XML");
     starts(&change("<id>bx3</id>", "<id>bx3&evil;</id>"), "a.xml:11: refers to the entity `&evil;`");
     let found = messages("a.xml", "<html/>");
-    starts(&found[0], "a.xml:1: there is no <document> in it");
+    starts(&found[0], "a.xml:1: there is no <document>");
 }
 
 #[test]
@@ -105,7 +106,7 @@ fn bioc_json() {
     );
     starts(
         &change("\"offset\": 17,", "\"offset\": 18446744073709551615,"),
-        "a.json:3: document 9000010: a passage at 18446744073709551615 cannot be",
+        "a.json:3: document 9000010: a passage cannot have the offset 18446744073709551615",
     );
     starts(&change("\"passages\"", "\"pasages\""), "a.json:3: document 9000010: it has no list of `passages`");
     starts(&change("\"novel\": \"Novel\"", "\"novel\": Novel"), "a.json:");
@@ -124,12 +125,12 @@ fn brat() {
             "one.ann:3: T3 has offsets 52-56, which is `PGX.`, but its text is `PGX`",
         ),
         ("T3\tProtein 52 55", "T3\tProtein 52-55", "one.ann:3: T3: `Protein 52-55` is not `Type start end`"),
-        ("20 27;37 45", "20 27;24 45", "one.ann:1: T1 has offsets 20-27;24-45, which is no range"),
-        ("T3\tProtein", "T2\tProtein", "one.ann:3: T2 is there twice"),
+        ("20 27;37 45", "20 27;24 45", "one.ann:1: T1 has offsets 20-27;24-45, which is not a range"),
+        ("T3\tProtein", "T2\tProtein", "one.ann:3: T2 appears twice"),
         ("Arg1:T1 ", "Arg1:T9 ", "one.ann:7: R1 names T9, which is not in the file"),
         ("Arg1:T1 ", "", "one.ann:7: R1: `Raises Arg2:T3` is not `Type Arg1:T1 Arg2:T2`"),
         ("Arg1:T1 ", "T1 ", "one.ann:7: R1: `T1` is not `Role:T1`"),
-        ("A1\tNegation", "X1\tNegation", "one.ann:14: `X1` is no identifier"),
+        ("A1\tNegation", "X1\tNegation", "one.ann:14: `X1` is not an identifier"),
         ("A1\tNegation", "A1 Negation", "one.ann:14: has no tab"),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -142,17 +143,17 @@ fn brat() {
     }
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("a.ann"), "").unwrap();
-    assert!(read(folder.path()).remove(0).unwrap_err().to_string().contains("there is no text beside it"));
+    assert!(read(folder.path()).remove(0).unwrap_err().to_string().contains("a.txt is missing"));
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
     #[test]
-    fn damage_is_an_error_and_never_a_panic(at in 0.0..1.0_f64, byte in any::<u8>(), cut in any::<bool>(), which in 0_usize..3) {
+    fn a_corrupt_file_is_an_error_and_never_a_panic(at in 0.0..1.0_f64, byte in any::<u8>(), cut in any::<bool>(), which in 0_usize..3) {
         let (file, name) = [("pubtator/edge_cases.txt", "a.txt"), ("bioc/edge_cases.xml", "a.xml"), ("bioc/export.json", "a.json")][which];
         let mut content = std::fs::read(data(file)).unwrap();
-        let place = ((content.len() - 1) as f64 * at) as usize;
-        if cut { content.truncate(place) } else { content[place] = byte }
+        let position = ((content.len() - 1) as f64 * at) as usize;
+        if cut { content.truncate(position) } else { content[position] = byte }
         for message in messages(name, &content) {
             prop_assert!(message.is_empty() || message.starts_with(name), "{}", message);
         }

@@ -1,4 +1,4 @@
-//! What published files of the field were found to hold, in files written by hand.
+//! What was found in published files of the field, reproduced in hand-written files.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ fn read(kind: CorpusKind, path: &Path, skip_errors: bool) -> biorel::Result<Corp
 }
 
 #[test]
-fn variants_are_whole_and_composite_mentions_are_split() {
+fn variants_stay_whole_and_composite_mentions_are_split() {
     let corpus = read(CorpusKind::Pubtator, &data("field/concepts.pubtator"), false).unwrap();
     let found: Vec<_> = pairs(&corpus, "all").into_iter().filter(|(_, _, label)| label != "none").collect();
     is(
@@ -29,7 +29,8 @@ fn variants_are_whole_and_composite_mentions_are_split() {
     );
     let none = pairs(&corpus, "all").into_iter().filter(|(_, _, label)| label == "none");
     assert!(none.clone().any(|(first, second, _)| (first.as_str(), second.as_str()) == ("192RR", "asthma")));
-    let reason = "a mention in it stands for several concepts: one of its pairs has the same label by another relation";
+    let reason =
+        "one of its mentions refers to several concepts: another relation gives the same label to a pair of it";
     assert_eq!(
         findings(&corpus),
         [("repaired", "7002.R2", reason), ("lost", "7003.R2", "a gold relation of a concept without a mention")]
@@ -69,7 +70,7 @@ fn reasons_say_why_a_relation_forms_no_pair() {
             (
                 "repaired",
                 "1.R6",
-                "a mention in it stands for several concepts: one of its pairs has the same label by another relation"
+                "one of its mentions refers to several concepts: another relation gives the same label to a pair of it"
             ),
         ]
     );
@@ -84,7 +85,7 @@ fn slices(document: &Document) -> Vec<String> {
 }
 
 #[test]
-fn offsets_of_escaped_xml_are_taken_back_to_the_text() {
+fn offsets_of_escaped_xml_are_converted_to_the_text() {
     let all = documents(&data("field/escaped.xml"));
     let [e1, e2, e3, e4] = all.as_slice() else { panic!("{}", all.len()) };
     let disease = "Parkinson's disease";
@@ -92,7 +93,7 @@ fn offsets_of_escaped_xml_are_taken_back_to_the_text() {
     assert_eq!(slices(e2), [disease, disease, "testodopa", disease]);
     assert_eq!(slices(e3), [disease, "testodopa", disease]);
     assert_eq!(slices(e4), ["Testodopa", "alpha+blockers"]);
-    // Passages stand one character behind each other, in all of them.
+    // In all of them each passage starts one character after the previous one.
     for document in [e1, e2, e3] {
         assert_eq!(document.passages[1].start, document.passages[0].text.chars().count() + 1, "{}", document.id);
     }
@@ -103,11 +104,11 @@ fn offsets_of_escaped_xml_are_taken_back_to_the_text() {
     for (document, id) in [(e1, "e1.offsets"), (e3, "e3.offsets")] {
         assert_eq!(notes(document), [(id.to_owned(), escaped.to_owned())]);
     }
-    let other = "an annotation of another passage than that of its offsets, which count";
+    let other = "an annotation is listed in another passage than its offsets; the offsets are used";
     assert_eq!(notes(e2), [("e2.offsets".to_owned(), escaped.to_owned()), ("e2.1".to_owned(), other.to_owned())]);
-    let apart = "one location over a mention in several segments; they are found by its text";
+    let apart = "one location covers a mention in several segments, which are found by its text";
     assert_eq!(notes(e4), [("e4.1".to_owned(), apart.to_owned())]);
-    // All of it is in the corpus and in its findings.
+    // The corpus and its findings have all of it.
     let corpus = read(CorpusKind::Bioc, &data("field/escaped.xml"), false).unwrap();
     let gold = pairs(&corpus, "all").into_iter().filter(|(_, _, label)| label == "CID").count();
     assert_eq!(gold, 2 + 2 + 1 + 1);
@@ -115,7 +116,7 @@ fn offsets_of_escaped_xml_are_taken_back_to_the_text() {
 }
 
 #[test]
-fn a_mention_that_fits_nowhere_stops_or_leaves_out_its_document() {
+fn a_mention_that_fits_nowhere_is_an_error_or_skips_its_document() {
     let path = data("field/unfit.xml");
     let error = read(CorpusKind::Bioc, &path, false).unwrap_err().to_string();
     assert!(error.contains("unfit.xml:15: document e5: annotation 0 has offsets 3-12"), "{error}");
@@ -127,7 +128,7 @@ fn a_mention_that_fits_nowhere_stops_or_leaves_out_its_document() {
 }
 
 #[test]
-fn files_without_documents_are_skipped_in_folders_and_refused_by_name() {
+fn files_without_documents_are_skipped_in_folders_and_refused_if_given_directly() {
     let folder = tempfile::tempdir().unwrap();
     let stray = folder.path().join("readme.txt");
     std::fs::write(&stray, "These files are described elsewhere.\n").unwrap();
@@ -137,13 +138,13 @@ fn files_without_documents_are_skipped_in_folders_and_refused_by_name() {
     assert_eq!((first.kind.name(), first.id.as_str()), ("skipped", stray.display().to_string().as_str()));
     assert_eq!(first.reason, "not a file of documents, by its first lines");
     assert!(read(CorpusKind::Pubtator, &stray, false).unwrap_err().to_string().contains("readme.txt:1: "));
-    // With a fault in it, it is still a file of documents.
+    // A file of documents with an error in it is still one.
     std::fs::write(folder.path().join("b.txt"), "9|t|Title\n9\t0\t5\tOther\tX\n\n7001|t|Again\n").unwrap();
     assert!(read(CorpusKind::Pubtator, folder.path(), false).unwrap_err().to_string().contains("b.txt:2: document 9"));
     let corpus = read(CorpusKind::Pubtator, folder.path(), true).unwrap();
     let found: Vec<&str> = corpus.report.findings[1..3].iter().map(|finding| finding.reason.as_str()).collect();
     assert!(found[0].starts_with("a document that cannot be read: document 9: a mention has offsets"), "{found:?}");
-    assert_eq!(found[1], "a document that cannot be read: document 7001 is there twice");
+    assert_eq!(found[1], "a document that cannot be read: document 7001 appears twice");
     let options = ReadOptions { skip_errors: true, ..ReadOptions::default() };
     let error = Corpus::read(CorpusKind::Ddi, &[stray], &options).unwrap_err().to_string();
     assert_eq!(error, "errors: ddi does not take it; leave it out (it is for pubtator, bioc, brat)");

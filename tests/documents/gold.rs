@@ -1,4 +1,4 @@
-//! Documents as corpora: labels, candidates, what is lost.
+//! Documents as corpora: labels, candidate pairs, lost relations.
 
 use biorel::corpus::{Corpus, CorpusKind, ReadOptions};
 
@@ -30,7 +30,7 @@ pub(super) fn findings(corpus: &Corpus) -> Vec<(&'static str, &str, &str)> {
 }
 
 #[test]
-fn a_relation_of_concepts_is_one_of_all_their_mentions_in_one_sentence() {
+fn a_relation_of_concepts_labels_all_their_mentions_in_one_sentence() {
     let corpus = corpus(CorpusKind::Pubtator, "pubtator", ReadOptions::default());
     assert_eq!(corpus.task.labels, ["none", "Association", "CID"]);
     assert_eq!(corpus.task.candidates.rules, [(vec!["Chemical".to_owned()], vec!["Disease".to_owned()])]);
@@ -79,7 +79,7 @@ fn labels_negative_and_types_can_be_given() {
 }
 
 #[test]
-fn bioc_of_both_spellings() {
+fn bioc_in_both_encodings() {
     let corpus = corpus(CorpusKind::Bioc, "bioc", ReadOptions::default());
     assert_eq!(
         corpus.task.labels,
@@ -116,7 +116,7 @@ fn brat_with_splits_by_folder() {
     is(&pairs(&corpus, "test"), &[("DRGA", "PGX strongly", "Raises")]);
     let found = findings(&corpus);
     for expected in [
-        ("repaired", "one.T1", "a mention in several segments stands from its first to its last character"),
+        ("repaired", "one.T1", "a mention in several segments extends from its first to its last character"),
         ("skipped", "one.R4", "the same gold relation is stated twice"),
         ("lost", "one.R5", "a gold relation without two mentions in one sentence"),
         ("skipped", "one.E1", "an event; only relations of two mentions are read"),
@@ -137,15 +137,15 @@ fn a_direction_that_cannot_be_kept_is_reported() {
 }
 
 #[test]
-fn what_cannot_be_learned_from_is_refused() {
+fn documents_without_training_data_are_refused() {
     let read = |name: &str, content: &str, kind| {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(name), content).unwrap();
         Corpus::read(kind, &[folder.path().to_owned()], &ReadOptions::default()).unwrap_err().to_string()
     };
     let two = "1|t|A\n1|a|B\n\n1|t|A\n1|a|B\n";
-    assert!(read("a.txt", two, CorpusKind::Pubtator).contains("a.txt:4: document 1 is there twice"));
+    assert!(read("a.txt", two, CorpusKind::Pubtator).contains("a.txt:4: document 1 appears twice"));
     let none = "1|t|A\n1|a|B\n1\tCID\tC1\tD1\n";
-    assert!(read("a.txt", none, CorpusKind::Pubtator).contains("no relation in it joins two mentions of one sentence"));
+    assert!(read("a.txt", none, CorpusKind::Pubtator).contains("no relation joins two mentions of one sentence"));
     assert!(read("a.pdf", "", CorpusKind::Bioc).contains("no file in the format bioc was found"));
 }

@@ -1,4 +1,4 @@
-//! Whole documents: what is read from hand-written files of each format, what is refused, what is written.
+//! Documents: reading hand-written files of each format, refusing malformed ones, writing.
 
 mod bad_input;
 mod field;
@@ -15,14 +15,14 @@ fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/documents").join(name)
 }
 
-/// All documents under a path, each of them or why it cannot be used.
+/// All documents under a path, or the error of each that cannot be used.
 fn read(path: &Path) -> Vec<biorel::Result<Document>> {
     let (inputs, _) = list_inputs(&[path.to_owned()], None).unwrap();
     let records = |input: &Input| Records::open(input).unwrap();
     inputs.iter().flat_map(records).map(|record| record.and_then(Document::parse)).collect()
 }
 
-/// All documents, which must be good.
+/// All documents, which must be valid.
 fn documents(path: &Path) -> Vec<Document> {
     read(path).into_iter().map(|document| document.unwrap()).collect()
 }

@@ -1,3 +1,5 @@
+//! Reading hand-written files of each format.
+
 use std::io::Write;
 
 use biorel::corpus::documents::{Argument, Document, DocumentFormat, list_inputs};
@@ -106,7 +108,7 @@ fn bioc_xml() {
         findings(&all[0]),
         [
             ("skipped", "bx1.8", "an annotation without a location"),
-            ("skipped", "bx1.R4", "a relation of more or fewer than two arguments"),
+            ("skipped", "bx1.R4", "a relation with more or fewer than two arguments"),
         ]
     );
     assert_eq!(sentences(&all[0])[1].1, "First, 𝛽-testol inhibits KIN1.");
@@ -146,7 +148,7 @@ fn brat() {
     assert_eq!(all.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["empty", "two", "one"]);
     assert!(all[0].mentions.is_empty());
     is(&all[1], &[("Drug", "DRGA", ""), ("Protein", "PGX\nstrongly", "")]);
-    let reason = "offsets count a line end of two characters as one; read so";
+    let reason = "offsets count a line end of two characters as one; the text is read with single ones";
     assert_eq!(findings(&all[1]), [("repaired", "two.text", reason)]);
     is(
         &all[2],
@@ -190,23 +192,23 @@ fn line_ends_byte_order_marks_gzip_and_byte_offsets() {
     let changed = format!("\u{feff}{}", text.replace('\n', "\r\n"));
     std::fs::write(folder.path().join("a.pubtator"), &changed).unwrap();
     assert_eq!(content(&documents(&folder.path().join("a.pubtator"))), content(&plain));
-    // Packed in two members, as `cat a.gz b.gz` makes; the first bytes tell, and not the name.
-    let mut packed = Vec::new();
+    // Compressed in two members, as by `cat a.gz b.gz`; the first bytes decide, not the name.
+    let mut compressed = Vec::new();
     for half in [&text.as_bytes()[..700], &text.as_bytes()[700..]] {
-        let mut encoder = flate2::write::GzEncoder::new(&mut packed, flate2::Compression::default());
+        let mut encoder = flate2::write::GzEncoder::new(&mut compressed, flate2::Compression::default());
         encoder.write_all(half).unwrap();
         encoder.finish().unwrap();
     }
     for name in ["b.txt.gz", "c.txt"] {
-        std::fs::write(folder.path().join(name), &packed).unwrap();
+        std::fs::write(folder.path().join(name), &compressed).unwrap();
         assert_eq!(content(&documents(&folder.path().join(name))), content(&plain), "{name}");
     }
-    // Torn: what comes before is read, and the rest is told.
-    std::fs::write(folder.path().join("d.txt.gz"), &packed[..packed.len() - 60]).unwrap();
-    let torn = super::read(&folder.path().join("d.txt.gz"));
-    assert!(torn[0].is_ok());
-    let message = torn.last().unwrap().as_ref().unwrap_err().to_string();
-    assert!(message.contains("the compressed file is damaged here"), "{message}");
+    // Truncated: the complete documents are read, and the rest is reported.
+    std::fs::write(folder.path().join("d.txt.gz"), &compressed[..compressed.len() - 60]).unwrap();
+    let truncated = super::read(&folder.path().join("d.txt.gz"));
+    assert!(truncated[0].is_ok());
+    let message = truncated.last().unwrap().as_ref().unwrap_err().to_string();
+    assert!(message.contains("the compressed file is corrupt here"), "{message}");
     // Offsets in bytes.
     let bytes = "1|t|é𝛼 Testol.\n1|a|It ends.\n1\t7\t13\tTestol\tChemical\n";
     std::fs::write(folder.path().join("e.txt"), bytes).unwrap();
@@ -216,7 +218,7 @@ fn line_ends_byte_order_marks_gzip_and_byte_offsets() {
 }
 
 #[test]
-fn names_say_the_format_and_what_is_not_read_is_told() {
+fn names_decide_the_format_and_skipped_files_are_reported() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["a.txt", "b.ann", "b.txt", "c.XML.gz", "d.json", "e.pdf", ".f.txt"] {
         std::fs::write(folder.path().join(name), "").unwrap();
@@ -235,7 +237,7 @@ fn names_say_the_format_and_what_is_not_read_is_told() {
     let (inputs, skipped) = list_inputs(&[folder.path().to_owned()], Some(DocumentFormat::Brat)).unwrap();
     assert_eq!((inputs.len(), skipped.len()), (1, 4));
     let error = list_inputs(&[folder.path().join("e.pdf")], None).unwrap_err().to_string();
-    assert!(error.contains("cannot be told from its name"), "{error}");
+    assert!(error.contains("is not clear from its name"), "{error}");
     assert_eq!(list_inputs(&[folder.path().join("e.pdf")], Some(DocumentFormat::BiocXml)).unwrap().0.len(), 1);
     assert_eq!(
         list_inputs(&[folder.path().join("b.txt")], Some(DocumentFormat::Brat)).unwrap().0[0].path,

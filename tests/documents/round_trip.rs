@@ -1,4 +1,4 @@
-//! What is read, written and read again is the same; relations that are added are there.
+//! Documents that are written and read again are the same, with the added relations.
 
 use biorel::corpus::Span;
 use biorel::corpus::documents::{
@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::{data, documents};
 
-/// Without where it was read from.
+/// Without its origin.
 fn bare(document: &Document) -> Document {
     Document { origin: Default::default(), ..document.clone() }
 }
@@ -45,12 +45,12 @@ const HAND_WRITTEN: [(&str, DocumentFormat); 5] = [
 ];
 
 #[test]
-fn every_hand_written_file_comes_back() {
+fn every_hand_written_file_comes_back_unchanged() {
     for (file, format) in HAND_WRITTEN {
         let read = documents(&data(file));
         let back = again(&read, format, |_| vec![]);
         for (one, other) in read.iter().zip(&back) {
-            // A CRLF that was counted as one character is one from then on.
+            // A CRLF that was counted as one character is one after writing.
             let unchanged = |document: &Document| {
                 let mut document = bare(document);
                 document.findings.retain(|finding| !finding.reason.contains("line end"));
@@ -59,7 +59,7 @@ fn every_hand_written_file_comes_back() {
             assert_eq!(unchanged(one), unchanged(other), "{file}");
         }
         assert_eq!(read.len(), back.len());
-        // The bytes of each document are those of the file, but for blank ends.
+        // The bytes of each document are those of the file, apart from white space at the end.
         for (one, other) in read.iter().zip(&back) {
             let raw = |document: &Document| document.origin.raw.as_ref().unwrap().1.trim_end().to_owned();
             assert_eq!(raw(one), raw(other), "{file}");
@@ -68,7 +68,7 @@ fn every_hand_written_file_comes_back() {
 }
 
 #[test]
-fn a_relation_is_not_added_to_one_of_two_annotations_of_a_name() {
+fn a_relation_of_an_ambiguous_annotation_is_not_added() {
     for (name, file, format) in [
         ("a.xml", "bioc/edge_cases.xml", DocumentFormat::BiocXml),
         ("a.json", "bioc/export.json", DocumentFormat::BiocJson),
@@ -160,7 +160,7 @@ fn concept_pairs(document: &Document) -> usize {
 }
 
 #[test]
-fn lines_are_one_for_each_relation_of_two_concepts() {
+fn there_is_one_line_for_each_relation_of_two_concepts() {
     let document = &documents(&data("pubtator/edge_cases.txt"))[0];
     let one = |mentions, probability| Predicted { label: "CID", mentions, probability, model: "m@12" };
     let lines = relation_lines(document, &[one([1, 3], 0.5), one([2, 3], 0.75), one([6, 7], 0.625)], "\n");
@@ -177,7 +177,7 @@ prop_compose! {
         title in "[A-Za-z.&<>\"'β𝛼\u{301} ]{1,30}",
         body in "[A-Za-z.?&<>\"'β𝛼\u{301}|]{1,20}[A-Za-z. \u{202e}\u{5d0}]{0,30}",
         gap in 1_usize..4,
-        places in proptest::collection::vec((any::<bool>(), 0_usize..50, 1_usize..8, 0_usize..6, "[A-Z][a-z]{0,5}", "[A-Z]{0,2}"), 0..6),
+        positions in proptest::collection::vec((any::<bool>(), 0_usize..50, 1_usize..8, 0_usize..6, "[A-Z][a-z]{0,5}", "[A-Z]{0,2}"), 0..6),
         pairs in proptest::collection::vec((0_usize..6, 0_usize..6, "[a-z]{1,6}"), 0..4),
     ) -> Document {
         let start = title.chars().count() + gap;
@@ -188,10 +188,10 @@ prop_compose! {
         };
         let passages: Vec<Passage> = texts.iter().enumerate().map(passage).collect();
         let mut mentions = Vec::new();
-        let mut places = places;
-        // BioC has them passage by passage.
-        places.sort_by_key(|place| place.0);
-        for (second, at, size, more, entity_type, concept) in places {
+        let mut positions = positions;
+        // BioC lists them passage by passage.
+        positions.sort_by_key(|place| place.0);
+        for (second, at, size, more, entity_type, concept) in positions {
             let (start, text) = &texts[usize::from(second)];
             let length = text.chars().count();
             let from = at % length;
@@ -200,12 +200,12 @@ prop_compose! {
             if more > 1 && to + more < length {
                 spans.push(Span::new(start + to + 1, start + to + more));
             }
-            // Mentions start and end with what is no blank, as marked entities do.
-            let solid = |span: &Span| {
+            // Mentions start and end without white space, as annotated entities do.
+            let without_outer_spaces = |span: &Span| {
                 let text: String = text.chars().skip(span.start - start).take(span.len()).collect();
                 !text.starts_with(char::is_whitespace) && !text.ends_with(char::is_whitespace)
             };
-            if spans.iter().all(solid) {
+            if spans.iter().all(without_outer_spaces) {
                 let identifiers = if concept.is_empty() { vec![] } else { vec![concept] };
                 let id = format!("T{}", mentions.len() + 1);
                 mentions.push(Mention { id, entity_type, text: String::new(), identifiers, spans, passage: None });
@@ -234,18 +234,18 @@ proptest! {
     }
 
     #[test]
-    fn any_document_comes_back_from_brat_and_pubtator_as_far_as_they_go(document in any_document()) {
+    fn any_document_comes_back_from_brat_and_pubtator_as_far_as_they_can_represent_it(document in any_document()) {
         let [back] = again(std::slice::from_ref(&document), DocumentFormat::Brat, |_| vec![]).try_into().unwrap();
         prop_assert_eq!(back.text(), document.text());
-        let places = |document: &Document| -> Vec<(String, Vec<Span>, Vec<String>)> {
+        let positions = |document: &Document| -> Vec<(String, Vec<Span>, Vec<String>)> {
             document.mentions.iter().map(|m| (m.entity_type.clone(), m.spans.clone(), m.identifiers.clone())).collect()
         };
-        prop_assert_eq!(places(&back), places(&document));
+        prop_assert_eq!(positions(&back), positions(&document));
         let relations = |document: &Document| -> Vec<(String, [Argument; 2])> {
             document.relations.iter().map(|r| (r.relation_type.clone(), r.arguments.clone())).collect()
         };
         prop_assert_eq!(relations(&back), relations(&document));
-        // PubTator's: one stretch for each mention, the abstract one character behind the title.
+        // In PubTator's format each mention is one span, and the abstract starts one character after the title.
         let [back] = again(std::slice::from_ref(&document), DocumentFormat::Pubtator, |_| vec![]).try_into().unwrap();
         let texts = |document: &Document| -> Vec<(String, String)> {
             document.mentions.iter().map(|m| (m.entity_type.clone(), document.slice(m.bounding_span()).unwrap_or_default().to_owned())).collect()

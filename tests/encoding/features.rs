@@ -21,7 +21,8 @@ fn features_are_cls_pieces_sep() {
     assert_eq!((features.cut, features.label), (0, Some(1)));
 }
 
-/// Entities in the middle of pieces that reach over them, and a merged overlap (the same span twice).
+/// Entities in the middle of pieces that reach over them, and a merged overlap (the same span
+/// twice).
 #[test]
 fn entity_pieces_are_all_that_touch_the_entity() {
     let tokenizer = open(UNCASED);

@@ -1,5 +1,5 @@
-//! Tokenizer, features and word weights on small hand-written vocabularies; on the published ones in
-//! `tokenizer_golden.rs`.
+//! Tokenizer, features and word weights on small hand-written vocabularies; on the published ones
+//! in `tokenizer_golden.rs`.
 
 mod features;
 mod properties;
@@ -39,7 +39,8 @@ fn span(start: usize, end: usize) -> Span {
     Span { start, end }
 }
 
-/// An instance whose entities are the first occurrences of two strings, and whose other text was copied from place 0.
+/// An instance whose entities are the first occurrences of two strings, and whose other text was
+/// copied from place 0.
 fn instance(text: &str, entities: [&str; 2]) -> Instance {
     let place = |entity: &str, from: usize| {
         let byte = from + text[from..].find(entity).expect(entity);

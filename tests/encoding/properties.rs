@@ -90,7 +90,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// A tokenizer.json with any part replaced by anything is opened or refused, and then cuts text or refuses it.
+    /// A tokenizer.json with any part replaced by anything is opened or refused, and then cuts text
+    /// or refuses it.
     #[test]
     fn a_damaged_tokenizer_file_never_panics(steps in prop::collection::vec(any::<u32>(), 1..6), value in any_json()) {
         let mut description: serde_json::Value = serde_json::from_str(saved_description()).expect("json");
@@ -151,7 +152,8 @@ fn any_json() -> impl Strategy<Value = serde_json::Value> {
     ]
 }
 
-/// Texts with everything that moves offsets: accents, control and zero-width characters, CJK, emoji, tags.
+/// Texts with everything that moves offsets: accents, control and zero-width characters, CJK,
+/// emoji, tags.
 fn any_text() -> impl Strategy<Value = String> {
     let part = prop_oneof![
         "\\PC{0,6}",

@@ -22,7 +22,8 @@ fn cuts_text_into_pieces_with_their_characters_and_words() {
     assert_eq!(covered, ["Café", "increase", "s", "the", "inhibit", "ion", "."]);
 }
 
-/// A decomposed accent, a control character and a capital that lower-cases to two characters: offsets stay right.
+/// A decomposed accent, a control character and a capital that lower-cases to two characters:
+/// offsets stay right.
 #[test]
 fn offsets_survive_normalisation() {
     let tokenizer = open(UNCASED);
@@ -192,7 +193,8 @@ fn a_saved_tokenizer_opens_as_the_same_one() {
     }
 }
 
-/// transformers adds a special token that the vocabulary lacks, unless it is told that there is none.
+/// transformers adds a special token that the vocabulary lacks, unless it is told that there is
+/// none.
 #[test]
 fn a_saved_tokenizer_names_no_token_that_it_has_not() {
     let saved = tempfile::tempdir().expect("temporary directory");

@@ -65,7 +65,8 @@ fn distances_reach_over_a_gap() {
     assert_eq!((last.text.as_str(), last.distance), ("the", [12, 1]));
 }
 
-/// `TNFα@DRUG$ αβ the`, rewritten as BLUE does: a word keeps its place in the sentence, a tag has none.
+/// `TNFα@DRUG$ αβ the`, rewritten as BLUE does: a word keeps its place in the sentence, a tag has
+/// none.
 #[test]
 fn words_that_were_rewritten_keep_their_place() {
     let tokenizer = open(UNCASED);

@@ -465,7 +465,7 @@ def test_a_truncated_or_missing_file_is_one_error(
         found = stream(model, source, tmp_path / "out")
     errors = found.errors()
     assert errors["file"].map(lambda path: Path(path).name).tolist() == ["b.txt.gz", "bb.txt"]
-    assert "the compressed file is damaged here" in errors["reason"][0]
+    assert "the compressed file is corrupt here" in errors["reason"][0]
     assert "No such file" in errors["reason"][1]
     assert found.documents >= 20
 

@@ -5,13 +5,13 @@ use std::io::{self, Read};
 /// Largest document. A book is about 1 MiB of text.
 pub(super) const RECORD_LIMIT: usize = 64 << 20;
 
-/// Why there is no record.
+/// Why a record could not be read.
 pub(super) enum Stop {
-    /// The document that starts at this line is too large; the next one may be read.
+    /// The document that starts at this line is too large; the next one can be read.
     TooLarge(usize),
-    /// The file is not in its format from this line on.
-    Broken(usize, String),
-    /// It cannot be read.
+    /// From this line on the file does not follow its format.
+    Malformed(usize, String),
+    /// The file cannot be read.
     Io(usize, io::Error),
 }
 
@@ -60,8 +60,8 @@ impl Bytes {
         }
         if !self.started {
             self.started = true;
-            // Skip a byte order mark. (One that is cut by a first read of fewer than three bytes is
-            // not recognised.)
+            // Skip a byte order mark. (It is not recognised if the first read returns fewer than three
+            // bytes.)
             if self.buffer[..self.end].starts_with(b"\xef\xbb\xbf") {
                 self.at = 3;
                 return if self.at == self.end { self.fill() } else { Ok(true) };
@@ -70,24 +70,24 @@ impl Bytes {
         Ok(self.end > 0)
     }
 
-    /// Append the next line with its end; false at the end of the file. A line beyond the limit is
-    /// cut right behind it, so that the caller notices.
+    /// Append the next line with its line end; false at the end of the file. A line longer than
+    /// the limit is cut just after it, so that the caller notices.
     pub(super) fn line_into(&mut self, line: &mut Vec<u8>) -> std::result::Result<bool, Stop> {
         loop {
             if self.at == self.end && !self.fill()? {
                 return Ok(false);
             }
             let rest = &self.buffer[self.at..self.end];
-            let (length, ends) = match rest.iter().position(|&byte| byte == b'\n') {
-                Some(place) => (place + 1, true),
+            let (length, complete) = match rest.iter().position(|&byte| byte == b'\n') {
+                Some(position) => (position + 1, true),
                 None => (rest.len(), false),
             };
             if line.len() <= RECORD_LIMIT {
                 line.extend_from_slice(&rest[..length]);
             }
             self.at += length;
-            self.line += usize::from(ends);
-            if ends {
+            self.line += usize::from(complete);
+            if complete {
                 return Ok(true);
             }
         }

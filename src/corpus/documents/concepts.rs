@@ -1,27 +1,29 @@
-//! Which concepts of a database a field of identifiers names.
+//! The database concepts that a field of identifiers names.
 //!
-//! A composite mention names several: `D006470|D003556` in BC5CDR, `7157,7158` in BioRED, `MESH:D1;MESH:D2` elsewhere. The
-//! same signs stand inside of one identifier too: tmVar writes a sequence variant as `p|SUB|Q|192|R`, `c|DEL||32` or
-//! `rs121913377;HGVS:p.V600E;CorrespondingGene:673`. Split there, two variants would share the part `R`, and a relation of
-//! the one would become one of the other. So a field is split only where its parts are identifiers, and never in a form
-//! of tmVar; an argument of a relation is looked for as a whole before its parts are.
+//! The field of a composite mention names several: `D006470|D003556` in BC5CDR, `7157,7158` in
+//! BioRED, `MESH:D1;MESH:D2` elsewhere. The same separators occur inside single identifiers: tmVar
+//! writes a sequence variant as `p|SUB|Q|192|R`, `c|DEL||32` or
+//! `rs121913377;HGVS:p.V600E;CorrespondingGene:673`. If these were split, two variants would share
+//! the part `R`, and a relation of one would become a relation of the other. So a field is split
+//! only if its parts are identifiers, and never if it has a form of tmVar. An argument of a
+//! relation is looked up as a whole before its parts are.
 
 use std::collections::HashSet;
 
 use super::document::{Argument, Document, Mention};
 
-/// Signs between the identifiers of a composite mention.
+/// Separators of the identifiers of a composite mention.
 const SEPARATORS: [char; 3] = [';', '|', ','];
 
-/// What says that there is no identifier.
+/// Values that mean "no identifier".
 const NONE: [&str; 7] = ["", "-", "-1", "None", "none", "null", "*"];
 
-/// What stands before a value in tmVar's lists of what is known about one variant.
+/// Keys in tmVar's lists of the properties of one variant.
 const VARIANT_KEYS: [&str; 7] =
     ["tmVar:", "HGVS:", "VariantGroup:", "CorrespondingGene:", "CorrespondingSpecies:", "RS#:", "CA#:"];
 
-/// Split the fields of a document's mentions into identifiers. A part counts as an identifier if the file uses it as
-/// one (alone, or as an argument of a relation), or has the form of one.
+/// Split the fields of a document's mentions into identifiers. A part counts as an identifier if it
+/// has the form of one, or if the file uses it as one (alone, or as an argument of a relation).
 pub(super) fn split_fields(fields: &[String], arguments: &[&str]) -> Vec<Vec<String>> {
     let used: HashSet<&str> = fields.iter().map(|field| field.trim()).chain(arguments.iter().copied()).collect();
     fields.iter().map(|field| split(field, &|part| used.contains(part))).collect()
@@ -33,7 +35,7 @@ fn split(field: &str, used: &dyn Fn(&str) -> bool) -> Vec<String> {
     if NONE.contains(&field) {
         return Vec::new();
     }
-    let named = |parts: Vec<&str>| -> Vec<String> {
+    let unique = |parts: Vec<&str>| -> Vec<String> {
         let mut found: Vec<String> = Vec::new();
         for part in parts.into_iter().filter(|part| !NONE.contains(part)) {
             if !found.iter().any(|known| known == part) {
@@ -43,24 +45,25 @@ fn split(field: &str, used: &dyn Fn(&str) -> bool) -> Vec<String> {
         found
     };
     if is_variant(field) {
-        // A list of variants is one; what tmVar says about one variant is not.
+        // A list of variants is split; a list of the properties of one variant is not.
         let parts: Vec<&str> = field.split([';', ',']).map(str::trim).collect();
         let several = parts.iter().all(|part| is_piped_variant(part));
-        return if several { named(parts) } else { vec![field.to_owned()] };
+        return if several { unique(parts) } else { vec![field.to_owned()] };
     }
     let parts: Vec<&str> = field.split(SEPARATORS).map(str::trim).collect();
     let composite = parts.iter().any(|part| !NONE.contains(part) && used(part))
         || parts.iter().all(|part| NONE.contains(part) || is_accession(part));
-    if composite { named(parts) } else { vec![field.to_owned()] }
+    if composite { unique(parts) } else { vec![field.to_owned()] }
 }
 
-/// Whether a field is in a form that tmVar has for one variant.
+/// Whether a field is one variant or a list of them, in a form of tmVar.
 fn is_variant(field: &str) -> bool {
     is_piped_variant(field)
         || VARIANT_KEYS.iter().any(|key| field.split(';').any(|part| part.trim_start().starts_with(key)))
 }
 
-/// `p|SUB|Q|192|R`, `c|Allele|K|223`, `|DEL|5|A`: the sequence in at most one letter, what happened, and where.
+/// `p|SUB|Q|192|R`, `c|Allele|K|223`, `|DEL|5|A`: the type of sequence in at most one letter, the
+/// change, its position.
 fn is_piped_variant(field: &str) -> bool {
     let Some((sequence, rest)) = field.split_once('|') else { return false };
     sequence.chars().count() <= 1
@@ -68,14 +71,15 @@ fn is_piped_variant(field: &str) -> bool {
         && rest.starts_with(|c: char| c.is_alphabetic())
 }
 
-/// `D006470`, `MESH:D006470`, `7157`, `rs1052133`, `CVCL_0224`, `GO:0006915`: a word with a digit in it.
+/// `D006470`, `MESH:D006470`, `7157`, `rs1052133`, `CVCL_0224`, `GO:0006915`: a word with a digit
+/// in it.
 fn is_accession(part: &str) -> bool {
     part.chars().any(|c| c.is_ascii_digit())
         && part.chars().all(|c| c.is_alphanumeric() || matches!(c, ':' | '_' | '.' | '-' | '+' | '/' | '#'))
 }
 
 impl Document {
-    /// Split the identifiers that are the only one of their mention.
+    /// Split the identifier of every mention that has exactly one.
     pub(super) fn split_single_identifiers(&mut self) {
         let field = |mention: &Mention| match mention.identifiers.as_slice() {
             [only] => only.clone(),
@@ -93,14 +97,14 @@ impl Document {
         }
     }
 
-    /// The mentions that an argument of a relation names: those with this identifier; else, as PubTator's export
-    /// writes `Chemical|MESH:D001241`, with the one behind the type; else, where the argument is a list, those that stand
-    /// for all of it.
-    pub(super) fn standing_for(&self, argument: &str) -> Vec<usize> {
+    /// The mentions that an argument of a relation names: those with this identifier; else those
+    /// with the identifier after the type, as in PubTator's `Chemical|MESH:D001241`; else, if the
+    /// argument is a list, those with all identifiers of the list.
+    pub(super) fn mentions_of(&self, argument: &str) -> Vec<usize> {
         let with = |wanted: &[String]| -> Vec<usize> {
-            let stands = |identifiers: &[String]| wanted.iter().all(|one| identifiers.contains(one));
+            let has_all = |identifiers: &[String]| wanted.iter().all(|one| identifiers.contains(one));
             let mentions = self.mentions.iter().enumerate();
-            let found = mentions.filter(|(_, mention)| !wanted.is_empty() && stands(&mention.identifiers));
+            let found = mentions.filter(|(_, mention)| !wanted.is_empty() && has_all(&mention.identifiers));
             found.map(|(index, _)| index).collect()
         };
         let known = |part: &str| self.mentions.iter().any(|mention| mention.identifiers.iter().any(|one| one == part));
@@ -128,7 +132,7 @@ mod tests {
         let expected: [&[&str]; 6] =
             [&["D006470", "D003556"], &["7157", "7158"], &["MESH:D000001", "MESH:D000002"], &["D1"], &[], &[]];
         assert_eq!(found, expected);
-        // Words without a digit are identifiers where the file uses one as such.
+        // A word without a digit is an identifier if the file uses it as one.
         assert_eq!(fields(&["fever;cough"], &[]), [["fever;cough"]]);
         assert_eq!(fields(&["fever;cough"], &["cough"]), [["fever", "cough"]]);
         assert_eq!(fields(&["fever;cough", "fever"], &[]), [vec!["fever", "cough"], vec!["fever"]]);

@@ -1,4 +1,4 @@
-//! A document in memory: passages, mentions, and the relations that its file states.
+//! A document in memory: passages, mentions, and the relations stated in its file.
 
 use std::path::PathBuf;
 
@@ -10,18 +10,18 @@ use crate::{Error, Result};
 /// A stretch of a document's text: title, abstract, paragraph, or one sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passage {
-    /// `title`, `abstract`, ... as the file says; may be empty.
+    /// `title`, `abstract`, ... as in the file; may be empty.
     pub passage_type: String,
-    /// Where its first character stands in the document.
+    /// Offset of its first character in the document.
     pub start: usize,
     /// The text.
     pub text: String,
-    /// Whether the file says that it is one sentence.
+    /// Whether the file marks it as a single sentence.
     pub sentence: bool,
 }
 
 impl Passage {
-    /// Characters of the document; `None` where they do not all lie in this passage.
+    /// The text at a span of the document; `None` if the span is not inside this passage.
     pub(super) fn slice(&self, span: Span) -> Option<&str> {
         let start = span.start.checked_sub(self.start)?;
         let end = span.end.checked_sub(self.start)?;
@@ -32,17 +32,18 @@ impl Passage {
 /// A marked entity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mention {
-    /// Its identifier in the document: brat's and BioC's own, `T1`, `T2`, ... where the format has none.
+    /// Its identifier in the document: brat's and BioC's own; `T1`, `T2`, ... if the format
+    /// has none.
     pub id: String,
-    /// Type as the file writes it.
+    /// Its type, as in the file.
     pub entity_type: String,
     /// Its text.
     pub text: String,
-    /// Concepts of a database that it stands for (`MESH:D001241`); several for a composite mention.
+    /// The database concepts that it refers to (`MESH:D001241`); several for a composite mention.
     pub identifiers: Vec<String>,
     /// Segments in characters of the document, sorted, end-exclusive.
     pub spans: Vec<Span>,
-    /// The passage that holds all of it; `None` if no passage does.
+    /// The passage that contains all of it; `None` if no passage does.
     pub passage: Option<usize>,
 }
 
@@ -53,16 +54,16 @@ impl Mention {
     }
 }
 
-/// One side of a relation.
+/// An argument of a relation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Argument {
     /// A mention, by its index in [`Document::mentions`].
     Mention(usize),
-    /// A concept, which several mentions may stand for.
+    /// A concept, to which several mentions may refer.
     Concept(String),
 }
 
-/// A relation that the file states.
+/// A relation stated in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Relation {
     /// Its identifier in the document.
@@ -73,42 +74,42 @@ pub struct Relation {
     pub arguments: [Argument; 2],
 }
 
-/// Where a document comes from.
+/// Where a document was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// The file, or a name for what came from memory.
+    /// The file, or a name for a document from memory.
     pub path: PathBuf,
-    /// Its first line there.
+    /// Its first line in the file, from 1; 0 if it is not from a file.
     pub line: usize,
-    /// The format and the bytes as they stand there, so that it can be written again without loss.
+    /// The format and the original text, so that the document can be written without loss.
     pub raw: Option<(DocumentFormat, String)>,
-    /// What stands before the first document of its file: the fields of the collection.
+    /// The file before its first document: the fields of the collection.
     pub header: String,
 }
 
-/// A document with its mentions and the relations that the file states.
+/// A document with its mentions and relations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Document {
     /// Identifier.
     pub id: String,
-    /// Its text, in order.
+    /// Its passages, in order.
     pub passages: Vec<Passage>,
     /// Its entities, in the file's order.
     pub mentions: Vec<Mention>,
     /// Relations between them.
     pub relations: Vec<Relation>,
-    /// What was left out or read otherwise than the file says.
+    /// What was skipped or repaired.
     pub findings: Vec<Finding>,
-    /// Where it comes from.
+    /// Where it was read.
     pub origin: Origin,
 }
 
-/// A relation to be added.
+/// A predicted relation, to be added to a document.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Predicted<'a> {
     /// Its label.
     pub label: &'a str,
-    /// The mentions, by index.
+    /// The two mentions, by index.
     pub mentions: [usize; 2],
     /// The label's probability.
     pub probability: f32,
@@ -117,8 +118,8 @@ pub struct Predicted<'a> {
 }
 
 impl Document {
-    /// A document that was not read from a file. Texts and passages of mentions are filled in from their spans, and a
-    /// single identifier is split where it names several concepts, as in files.
+    /// A document that is not from a file. The mentions' texts and passages are derived from their
+    /// spans. A single identifier that names several concepts is split, as in files.
     ///
     /// # Errors
     /// As [`Document::check`].
@@ -142,7 +143,7 @@ impl Document {
         Ok(document)
     }
 
-    /// Characters of a span; `None` where they do not lie in one passage.
+    /// The text at a span; `None` if no passage contains it.
     pub fn slice(&self, span: Span) -> Option<&str> {
         self.passages.iter().find_map(|passage| passage.slice(span))
     }
@@ -152,7 +153,7 @@ impl Document {
         self.passages.iter().map(|passage| passage.start + passage.text.chars().count()).max().unwrap_or(0)
     }
 
-    /// The whole text, with blanks where there is none between passages.
+    /// The whole text, with spaces between passages, so that offsets refer to it.
     pub fn text(&self) -> String {
         let (mut text, mut length) = (String::new(), 0_usize);
         for passage in &self.passages {
@@ -164,7 +165,7 @@ impl Document {
         text
     }
 
-    /// Check a document that was not read from a file: identifiers, segments, arguments.
+    /// Check the segments of mentions and the arguments of relations.
     ///
     /// # Errors
     /// [`Error::Corpus`], naming the document and the mention or relation.
@@ -189,14 +190,14 @@ impl Document {
         for relation in &self.relations {
             for argument in &relation.arguments {
                 if matches!(argument, Argument::Mention(index) if *index >= self.mentions.len()) {
-                    return fail(format!("relation {} names an entity that is not there", relation.id));
+                    return fail(format!("relation {} names an entity that does not exist", relation.id));
                 }
             }
         }
         Ok(())
     }
 
-    /// The concepts that a mention stands for; where the file names none, its place (`@12-19`).
+    /// The concepts of a mention; if it has none, its position (`@12-19`).
     pub(super) fn concepts_of(&self, index: usize) -> Vec<String> {
         let mention = &self.mentions[index];
         let bounds = mention.bounding_span();
@@ -206,7 +207,7 @@ impl Document {
         }
     }
 
-    /// Note something that was left out or read otherwise.
+    /// Add a finding.
     pub(super) fn note(&mut self, kind: FindingKind, id: &str, reason: &str) {
         self.findings.push(Finding::new(kind, format!("{}.{id}", self.id), reason));
     }

@@ -1,11 +1,12 @@
-//! Documents as a corpus to learn from: their relations become the labels of candidate pairs.
+//! Documents as training data: their relations become the labels of candidate pairs.
 //!
-//! * A relation between two mentions labels that pair. One between concepts (PubTator, BC5CDR) labels every pair of
-//!   mentions of the two in one sentence, which is how corpora that annotate whole documents are commonly used; not each of
-//!   these sentences need state the relation.
-//! * Candidates are the pairs of types that some relation has, in its order, or those that the user names. Where both
-//!   orders of two types occur, a pair stands in the order of the text, and a relation's direction is not kept; reported.
-//! * A relation none of whose mentions share a sentence is lost, and counts as a miss.
+//! * A relation between two mentions labels that pair. A relation between two concepts (PubTator,
+//!   BC5CDR) labels every pair of their mentions in the same sentence, as is usual for corpora that
+//!   annotate whole documents; not all of these sentences need to state the relation.
+//! * Candidate pairs have the two types of some relation, in its order, or types that the user
+//!   names. If both orders of two types occur, a pair has the order of the text, and the direction
+//!   of the relation is not kept; this is reported.
+//! * A relation whose mentions never share a sentence is lost, and counts as a miss.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use crate::corpus::{
 };
 use crate::{Error, Result};
 
-/// The label of pairs without a relation, where the data names none.
+/// The label of pairs without a relation, if the data has none.
 const NEGATIVE: &str = "none";
 
 pub(in crate::corpus) const PUBTATOR: Reader =
@@ -36,8 +37,8 @@ const fn reader(read: fn(&str, &[PathBuf], &ReadOptions) -> Result<Corpus>) -> R
     Reader { takes: &["labels", "negative", "name", "pairs", "errors"], read }
 }
 
-/// Read the files and folders of a corpus called `name`, which has files in `formats`. A document
-/// that cannot be read is an error, or is left out and reported, as the options say.
+/// Read the files and folders of a corpus in the format `name`, whose files are in `formats`. The
+/// options decide whether a document that cannot be read is an error or is skipped and reported.
 fn read(name: &str, formats: &[DocumentFormat], paths: &[PathBuf], options: &ReadOptions) -> Result<Corpus> {
     let only = if let [format] = formats { Some(*format) } else { None };
     let (inputs, skipped) = list_inputs(paths, only)?;
@@ -60,8 +61,8 @@ fn read(name: &str, formats: &[DocumentFormat], paths: &[PathBuf], options: &Rea
     let mut splits: Vec<(String, Vec<Document>)> = Vec::new();
     for (part, input) in parts.into_iter().zip(&inputs) {
         let name = split_of(&input.path, paths);
-        let home = match splits.iter().position(|(known, _)| known == name) {
-            Some(home) => home,
+        let split = match splits.iter().position(|(known, _)| known == name) {
+            Some(split) => split,
             None => {
                 splits.push((name.to_owned(), Vec::new()));
                 splits.len() - 1
@@ -70,11 +71,11 @@ fn read(name: &str, formats: &[DocumentFormat], paths: &[PathBuf], options: &Rea
         for document in part {
             let document = document.and_then(|document| match ids.insert(document.id.clone()) {
                 true => Ok(document),
-                false => Err(twice(&document)),
+                false => Err(duplicate(&document)),
             });
             match document {
-                Ok(document) => splits[home].1.push(document),
-                Err(error) if options.skip_errors => findings.push(left_out(&input.path, &error).within(name)),
+                Ok(document) => splits[split].1.push(document),
+                Err(error) if options.skip_errors => findings.push(unreadable(&input.path, &error).within(name)),
                 Err(error) => return Err(error),
             }
         }
@@ -85,7 +86,7 @@ fn read(name: &str, formats: &[DocumentFormat], paths: &[PathBuf], options: &Rea
     Ok(corpus)
 }
 
-/// A corpus of documents that are read already, split by split.
+/// A corpus from parsed documents, split by split.
 pub(in crate::corpus) fn of_documents(
     splits: Vec<(String, Vec<Document>)>,
     options: &ReadOptions,
@@ -95,9 +96,9 @@ pub(in crate::corpus) fn of_documents(
     let documents = || splits.iter().flat_map(|(_, documents)| documents);
     let mut ids = HashSet::new();
     if let Some(again) = documents().find(|document| !ids.insert(document.id.as_str())) {
-        return Err(twice(again));
+        return Err(duplicate(again));
     }
-    let formed: Vec<Formed> = documents().map(Formed::of).collect();
+    let formed: Vec<DocumentPairs> = documents().map(DocumentPairs::of).collect();
     let mut task = task(&splits, options, name)?;
     task.candidates = match &options.pairs {
         Some(pairs) => Candidates {
@@ -106,7 +107,7 @@ pub(in crate::corpus) fn of_documents(
         None => rules(&formed),
     };
     if task.candidates.rules.is_empty() {
-        let message = "no relation in it joins two mentions of one sentence: there is nothing to learn from";
+        let message = "no relation joins two mentions of one sentence: there is nothing to learn from";
         return Err(Error::corpus(path, message));
     }
     let mut report = Report::default();
@@ -127,13 +128,13 @@ pub(in crate::corpus) fn of_documents(
     Ok(Corpus { name: task.name.clone(), task, splits: read, folds: None, report })
 }
 
-fn twice(document: &Document) -> Error {
-    let message = format!("document {} is there twice", document.id);
+fn duplicate(document: &Document) -> Error {
+    let message = format!("document {} appears twice", document.id);
     Error::corpus_line(&document.origin.path, document.origin.line, message)
 }
 
-/// What is reported of a document that cannot be read: its place and why.
-fn left_out(path: &Path, error: &Error) -> Finding {
+/// The finding about a document that cannot be read: where it is, and why.
+fn unreadable(path: &Path, error: &Error) -> Finding {
     let (place, message) = match error {
         Error::Corpus { path, line, message } => {
             let line = line.map(|line| format!(":{line}")).unwrap_or_default();
@@ -144,7 +145,7 @@ fn left_out(path: &Path, error: &Error) -> Finding {
     Finding::new(FindingKind::Skipped, place, format!("a document that cannot be read: {message}"))
 }
 
-/// The split of a file, by the words of its own name, then of its folders below the given path.
+/// The split of a file, by the words of its own name, or else of its folders below the given path.
 fn split_of(file: &Path, roots: &[PathBuf]) -> &'static str {
     let root = roots.iter().filter(|root| file.starts_with(root)).max_by_key(|root| root.as_os_str().len());
     let below = root.and_then(|root| file.strip_prefix(root).ok()).filter(|below| !below.as_os_str().is_empty());
@@ -166,7 +167,7 @@ fn split_of(file: &Path, roots: &[PathBuf]) -> &'static str {
     "all"
 }
 
-/// Labels: as given, or the types of the relations, sorted, behind the negative label.
+/// The labels: as given, or the negative label and then the types of the relations, sorted.
 fn task(splits: &[(String, Vec<Document>)], options: &ReadOptions, name: &str) -> Result<Task> {
     let documents = splits.iter().flat_map(|(_, documents)| documents);
     let seen: BTreeSet<&str> =
@@ -186,8 +187,8 @@ fn task(splits: &[(String, Vec<Document>)], options: &ReadOptions, name: &str) -
     Task::new(options.name.clone().unwrap_or_else(|| name.to_owned()), labels, Some(&negative))
 }
 
-/// The pairs of types that relations join.
-fn rules(formed: &[Formed]) -> Candidates {
+/// The pairs of entity types between which relations are stated.
+fn rules(formed: &[DocumentPairs]) -> Candidates {
     let types: BTreeSet<(&str, &str)> = formed
         .iter()
         .flat_map(|one| one.gold.iter().flat_map(|(_, pairs)| pairs).map(|&(first, second)| one.types(first, second)))
@@ -196,24 +197,25 @@ fn rules(formed: &[Formed]) -> Candidates {
     Candidates { rules: types.into_iter().map(rule).collect() }
 }
 
-/// A document with its sentences, and the pairs of mentions of one sentence that each relation joins.
-struct Formed<'a> {
+/// A document with its sentences, and for each relation the pairs of its mentions that share a
+/// sentence.
+struct DocumentPairs<'a> {
     document: &'a Document,
     sentences: Vec<DocumentSentence>,
     findings: Vec<Finding>,
-    /// Sentence of each mention that stands in one.
-    home: HashMap<usize, usize>,
+    /// The sentence of each mention that is in one.
+    sentence_of: HashMap<usize, usize>,
     gold: Vec<(&'a Relation, Vec<(usize, usize)>)>,
 }
 
-impl<'a> Formed<'a> {
+impl<'a> DocumentPairs<'a> {
     fn of(document: &'a Document) -> Self {
         let (sentences, mut findings) = document.sentences();
         findings.splice(0..0, document.findings.iter().cloned());
         let places =
             sentences.iter().enumerate().flat_map(|(at, one)| one.mentions.iter().map(move |&index| (index, at)));
-        let home: HashMap<usize, usize> = places.collect();
-        let mut formed = Self { document, sentences, findings, home, gold: Vec::new() };
+        let sentence_of: HashMap<usize, usize> = places.collect();
+        let mut formed = Self { document, sentences, findings, sentence_of, gold: Vec::new() };
         formed.gold = document.relations.iter().map(|relation| (relation, formed.pairs(relation))).collect();
         formed
     }
@@ -225,7 +227,7 @@ impl<'a> Formed<'a> {
     fn mentions(&self, argument: &Argument) -> Vec<usize> {
         match argument {
             Argument::Mention(index) => vec![*index],
-            Argument::Concept(name) => self.document.standing_for(name),
+            Argument::Concept(name) => self.document.mentions_of(name),
         }
     }
 
@@ -233,12 +235,14 @@ impl<'a> Formed<'a> {
         let [first, second] = relation.arguments.each_ref().map(|argument| self.mentions(argument));
         let product = first.iter().flat_map(|&first| second.iter().map(move |&second| (first, second)));
         let together = |&(first, second): &(usize, usize)| {
-            first != second && self.home.contains_key(&first) && self.home.get(&first) == self.home.get(&second)
+            first != second
+                && self.sentence_of.contains_key(&first)
+                && self.sentence_of.get(&first) == self.sentence_of.get(&second)
         };
         product.filter(together).collect()
     }
 
-    /// The sentences with their candidate pairs, and what was lost on the way.
+    /// The sentences with their candidate pairs, and the findings.
     fn sentences(mut self, task: &Task) -> Result<(Vec<Sentence>, Vec<Finding>)> {
         let candidates: Vec<Vec<(usize, usize)>> =
             self.sentences.iter().map(|sentence| sentence.candidates(&task.candidates)).collect();
@@ -272,7 +276,7 @@ impl<'a> Formed<'a> {
                 self.findings.push(note(lost, reason));
                 continue;
             }
-            let (mut formed, mut turned, mut before, mut same) = (0, false, None, false);
+            let (mut formed, mut reversed, mut before, mut same) = (0, false, None, false);
             for (first, second) in pairs {
                 let key = [(first, second), (second, first)].into_iter().find(|key| known.contains(key));
                 let (one, other) = self.types(first, second);
@@ -281,7 +285,7 @@ impl<'a> Formed<'a> {
                     continue;
                 };
                 formed += 1;
-                turned |= key != (first, second) && task.candidates.allow(one, other);
+                reversed |= key != (first, second) && task.candidates.allow(one, other);
                 let own = labels.entry(key).or_default();
                 match own.iter().find(|(known, _)| *known == label) {
                     Some((_, other)) => before = before.or(Some(*other)),
@@ -289,17 +293,17 @@ impl<'a> Formed<'a> {
                 }
             }
             match formed {
-                // Of types that are candidates only the same mention listed twice forms no pair.
+                // If its types are candidates, only a mention that is listed twice forms no pair.
                 0 if same => self.findings.push(note(lost, "a gold relation of a mention with itself, listed twice")),
-                0 => self.findings.push(note(lost, "a gold relation between types that are no candidates")),
+                0 => self.findings.push(note(lost, "a gold relation between types that are not candidates")),
                 _ if let Some(other) = before => {
-                    let (kind, reason) = match said_twice(other, relation) {
+                    let (kind, reason) = match same_arguments(other, relation) {
                         true => (FindingKind::Skipped, "the same gold relation is stated twice"),
                         false => (FindingKind::Repaired, SHARED),
                     };
                     self.findings.push(note(kind, reason));
                 }
-                _ if turned => {
+                _ if reversed => {
                     let reason = "both orders of its types are candidates: its direction is not kept";
                     self.findings.push(note(FindingKind::Repaired, reason));
                 }
@@ -333,12 +337,13 @@ impl<'a> Formed<'a> {
     }
 }
 
-/// What is reported of a relation whose pair has its label from another one: two concepts of one composite mention.
+/// The finding about a relation whose pair already has its label by another relation: the two
+/// relations name different concepts of one composite mention.
 const SHARED: &str =
-    "a mention in it stands for several concepts: one of its pairs has the same label by another relation";
+    "one of its mentions refers to several concepts: another relation gives the same label to a pair of it";
 
-/// Whether two relations of one label name the same arguments.
-fn said_twice(one: &Relation, other: &Relation) -> bool {
+/// Whether two relations have the same arguments, in any order.
+fn same_arguments(one: &Relation, other: &Relation) -> bool {
     let [first, second] = &other.arguments;
     one.arguments == [first.clone(), second.clone()] || one.arguments == [second.clone(), first.clone()]
 }
@@ -348,7 +353,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_files_and_folders_say_the_split() {
+    fn the_split_comes_from_names_of_files_and_folders() {
         let root = [PathBuf::from("/data/train/corpus")];
         for (file, split) in [
             ("/data/train/corpus/CDR_TrainingSet.PubTator.txt", "train"),
@@ -359,7 +364,7 @@ mod tests {
         ] {
             assert_eq!(split_of(Path::new(file), &root), split, "{file}");
         }
-        // A file that is named itself: its own name counts, and not where it lies.
+        // For a file that is given directly only its own name counts, not its folder.
         assert_eq!(split_of(Path::new("/train/x.txt"), &[PathBuf::from("/train/x.txt")]), "all");
         assert_eq!(split_of(Path::new("/x/test.txt"), &[PathBuf::from("/x/test.txt")]), "test");
     }

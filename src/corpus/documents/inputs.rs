@@ -53,15 +53,15 @@ pub struct Input {
     pub format: DocumentFormat,
 }
 
-/// A file that is not read, and why.
+/// A file that is not read, with the reason.
 pub type SkippedFile = (PathBuf, &'static str);
 
-/// The files under some paths in a fixed order, and those left out, with the reason. A file that is named itself is
-/// taken whatever it is called, if the format is given; in a folder, names decide: `.txt`, `.pubtator`, `.json`,
-/// `.jsonl`, `.xml`, `.ann`, each also with `.gz`.
+/// The files under some paths in a fixed order, and the skipped ones with the reason. A file that
+/// is given directly may have any name, if the format is given. In a folder, the extensions decide:
+/// `.txt`, `.pubtator`, `.json`, `.jsonl`, `.xml`, `.ann`, each also with `.gz`.
 ///
 /// # Errors
-/// [`Error::Io`] for what cannot be opened, [`Error::Config`] for a file whose format cannot be told.
+/// [`Error::Io`] for what cannot be opened, [`Error::Config`] for a file whose format is unclear.
 pub fn list_inputs(paths: &[PathBuf], format: Option<DocumentFormat>) -> Result<(Vec<Input>, Vec<SkippedFile>)> {
     if paths.is_empty() {
         return Err(Error::config("input", "give at least one file or folder"));
@@ -72,17 +72,17 @@ pub fn list_inputs(paths: &[PathBuf], format: Option<DocumentFormat>) -> Result<
         if metadata.is_dir() {
             walk(path, 0, format, &mut inputs, &mut skipped)?;
         } else if extension(path).as_deref() == Some("zip") {
-            let message = "an archive cannot be read in a stream; unpack it, and give the folder";
+            let message = "an archive cannot be read as a stream; unpack it and give the folder";
             return Err(Error::config("input", format!("{}: {message}", path.display())));
         } else if let Some(format) = format.or_else(|| guess(path)) {
-            // The text of a brat document stands for its annotation.
+            // For a brat document its text may be given instead of its annotation.
             let path = match format {
                 DocumentFormat::Brat if extension(path).as_deref() == Some("txt") => path.with_extension("ann"),
                 _ => path.clone(),
             };
             inputs.push(Input { path, format });
         } else {
-            let message = format!("the format of {} cannot be told from its name; say which it is", path.display());
+            let message = format!("the format of {} is not clear from its name; state it", path.display());
             return Err(Error::config("format", message));
         }
     }
@@ -113,14 +113,14 @@ fn walk(
         if metadata.is_dir() {
             walk(&path, depth + 1, format, inputs, skipped)?;
         } else if extension(&path).as_deref() == Some("txt") && path.with_extension("ann").is_file() {
-            // Read with its .ann.
+            // It is read with its .ann file.
         } else if format == Some(DocumentFormat::Brat) && extension(&path).as_deref() == Some("txt") {
-            skipped.push((path, "a text without its .ann"));
+            skipped.push((path, "a text without its .ann file"));
         } else {
             match guess(&path) {
                 Some(found) if format.is_none_or(|wanted| wanted == found) => {
                     let input = Input { path, format: found };
-                    match holds_documents(&input) {
+                    match has_documents(&input) {
                         true => inputs.push(input),
                         false => skipped.push((input.path, "not a file of documents, by its first lines")),
                     }
@@ -133,7 +133,7 @@ fn walk(
     Ok(())
 }
 
-/// The ending of a file's name in lower case, without `.gz`.
+/// The extension of a file's name in lower case, without `.gz`.
 fn extension(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_string_lossy().to_lowercase();
     let name = name.strip_suffix(".gz").unwrap_or(&name);
@@ -150,19 +150,19 @@ fn guess(path: &Path) -> Option<DocumentFormat> {
     }
 }
 
-/// Open a file, unpacking gzip, which its first bytes tell and not its name. `read` counts the bytes of the file that
-/// have been read, packed as they are.
+/// Open a file and decompress gzip, which is recognised by the first bytes and not by the name.
+/// `read` counts the bytes read of the file, before decompression.
 ///
 /// # Errors
 /// [`Error::Io`].
 pub(super) fn open(path: &Path, read: Arc<AtomicU64>) -> Result<Box<dyn Read + Send>> {
     let file = fs::File::open(path).map_err(Error::io(path))?;
     let mut reader = BufReader::with_capacity(1 << 16, Counted { file, read });
-    let packed = reader.fill_buf().map_err(Error::io(path))?.starts_with(&[0x1f, 0x8b]);
-    Ok(if packed { Box::new(MultiGzDecoder::new(reader)) } else { Box::new(reader) })
+    let compressed = reader.fill_buf().map_err(Error::io(path))?.starts_with(&[0x1f, 0x8b]);
+    Ok(if compressed { Box::new(MultiGzDecoder::new(reader)) } else { Box::new(reader) })
 }
 
-/// A file that counts what is read of it.
+/// A file that counts the bytes that are read.
 struct Counted {
     file: fs::File,
     read: Arc<AtomicU64>,
@@ -176,12 +176,14 @@ impl Read for Counted {
     }
 }
 
-/// How much of a file is looked at.
+/// How many bytes of a file are inspected.
 const HEAD: u64 = 1 << 16;
 
-/// Whether a file that lies in a folder looks like one of its format: a `readme.txt` beside PubTator files does not. Its
-/// first bytes decide, so that a file of documents with a fault in it is still read, and its fault told. An empty one does, and one that cannot be opened: its reader says why.
-fn holds_documents(input: &Input) -> bool {
+/// Whether a file in a folder looks like one of its format; a `readme.txt` next to PubTator files
+/// does not. Only its first bytes decide, so that a file of documents with an error further down is
+/// read and its error reported. An empty file, or one that cannot be opened, counts as one: its
+/// reader reports why.
+fn has_documents(input: &Input) -> bool {
     let mut head = Vec::new();
     let read = open(&input.path, Arc::default()).map(|file| file.take(HEAD).read_to_end(&mut head));
     let head = String::from_utf8_lossy(&head);
@@ -193,7 +195,7 @@ fn holds_documents(input: &Input) -> bool {
         DocumentFormat::Pubtator => is_pubtator(head.trim_start_matches('\u{feff}')),
         DocumentFormat::BiocJson => has(&["\"passages\"", "\"documents\"", "\"PubTator3\""]),
         DocumentFormat::BiocXml => has(&["<collection", "<passage"]),
-        // No other file is called so.
+        // No other files have this extension.
         DocumentFormat::Brat => true,
     }
 }
@@ -210,12 +212,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_head_says_what_a_file_is() {
+    fn the_first_lines_decide_whether_a_file_has_documents() {
         let folder = tempfile::tempdir().unwrap();
-        let holds = |name: &str, format: DocumentFormat, content: &str| {
+        let recognised = |name: &str, format: DocumentFormat, content: &str| {
             let path = folder.path().join(name);
             std::fs::write(&path, content).unwrap();
-            holds_documents(&Input { path, format })
+            has_documents(&Input { path, format })
         };
         for (content, is) in [
             ("\n1|t|Title\n", true),
@@ -227,11 +229,11 @@ mod tests {
             ("| a | table |\n", false),
             ("PMID\tsplit\n1\ttrain\n", false),
         ] {
-            assert_eq!(holds("a.txt", DocumentFormat::Pubtator, content), is, "{content:?}");
+            assert_eq!(recognised("a.txt", DocumentFormat::Pubtator, content), is, "{content:?}");
         }
-        assert!(holds("a.xml", DocumentFormat::BiocXml, "<collection><document></collection>"));
-        assert!(!holds("b.xml", DocumentFormat::BiocXml, "<document id=\"DDI.d1\"><sentence/></document>"));
-        assert!(holds("a.json", DocumentFormat::BiocJson, "{\"documents\": [{\"id\": 1"));
-        assert!(!holds("b.json", DocumentFormat::BiocJson, "{\"name\": \"settings\"}"));
+        assert!(recognised("a.xml", DocumentFormat::BiocXml, "<collection><document></collection>"));
+        assert!(!recognised("b.xml", DocumentFormat::BiocXml, "<document id=\"DDI.d1\"><sentence/></document>"));
+        assert!(recognised("a.json", DocumentFormat::BiocJson, "{\"documents\": [{\"id\": 1"));
+        assert!(!recognised("b.json", DocumentFormat::BiocJson, "{\"name\": \"settings\"}"));
     }
 }

@@ -1,6 +1,10 @@
-//! Splits a BioC-JSON file into its documents, found by brackets alone. They are the elements of a
+//! Splits a BioC-JSON file into its documents, by its brackets alone. They are the elements of a
 //! collection's list `documents` (or PubTator's `PubTator3`), the elements of a list, or values one
 //! after the other.
+//!
+//! Ours, because the documents are needed one by one from a stream, as the bytes in the file (they
+//! are written back unchanged), with their lines and a limit of 64 MiB each: serde_json reads a
+//! list only as a whole, and one malformed document would cost the file.
 
 use std::mem;
 use std::sync::Arc;
@@ -10,31 +14,31 @@ use super::bytes::{Bytes, RECORD_LIMIT, Stop};
 /// The lists of a collection that hold documents.
 const LISTS: [&[u8]; 2] = [b"documents", b"PubTator3"];
 
-/// Longest key that is remembered: longer than those of [`LISTS`].
+/// How much of a key is stored: more than the longest of [`LISTS`].
 const KEY_LIMIT: usize = 16;
 
 pub(super) struct Splitter {
     bytes: Bytes,
-    /// Opening brackets that are not closed.
+    /// Opening brackets that are not closed yet.
     open: Vec<u8>,
     state: State,
     header: Arc<str>,
 }
 
-/// Where in the file the next byte is.
+/// The part of the file that the next byte belongs to.
 #[derive(Default)]
 enum State {
     /// Between values: at the top of the file, or in a list of documents or collections.
     #[default]
     Between,
-    /// In a document, or in a collection whose list of documents has not come yet. `key` is the
-    /// last string directly inside the value, where the keys of a collection are.
+    /// In a document, or in a collection before its list of documents. `key` is the last string
+    /// directly inside the value, where the keys of a collection are.
     Value { value: Value, key: Vec<u8> },
     /// Between the documents of a collection.
     Documents,
     /// In a document of a collection.
     Document(Value),
-    /// In a collection behind its list of documents. `depth` is the number of brackets around the
+    /// In a collection after its list of documents. `depth` is the number of brackets around the
     /// collection.
     Rest { depth: usize },
 }
@@ -42,11 +46,11 @@ enum State {
 /// A value that is being read.
 struct Value {
     bytes: Vec<u8>,
-    /// Where it starts.
+    /// The line of its first byte.
     line: usize,
-    /// Brackets around it.
+    /// Number of brackets around it.
     depth: usize,
-    /// Whether it is larger than the limit, so that `bytes` is not all of it.
+    /// Whether it is larger than the limit, so that `bytes` is incomplete.
     large: bool,
 }
 
@@ -74,8 +78,8 @@ impl Splitter {
         self.header.clone()
     }
 
-    fn broken<T>(&self, message: &str) -> Result<T, Stop> {
-        Err(Stop::Broken(self.bytes.line(), message.to_owned()))
+    fn malformed<T>(&self, message: &str) -> Result<T, Stop> {
+        Err(Stop::Malformed(self.bytes.line(), message.to_owned()))
     }
 
     /// The next document, with its line.
@@ -85,7 +89,7 @@ impl Splitter {
             let Some(byte) = self.bytes.next()? else {
                 return match self.open.is_empty() {
                     true => Ok(None),
-                    false => self.broken("the file ends in the middle of the JSON; its last document is lost"),
+                    false => self.malformed("the file ends in the middle of the JSON; its last document is lost"),
                 };
             };
             match byte {
@@ -101,7 +105,7 @@ impl Splitter {
                     State::Rest { .. } => {}
                     State::Between | State::Documents => {
                         if !matches!(byte, b',' | b' ' | b'\t' | b'\r' | b'\n') {
-                            return self.broken("is not BioC-JSON: a document must be an object in {}");
+                            return self.malformed("is not BioC-JSON: a document must be an object in {}");
                         }
                     }
                 },
@@ -133,7 +137,7 @@ impl Splitter {
     fn closing(&mut self, byte: u8) -> Result<Option<Value>, Stop> {
         let opening = if byte == b'}' { b'{' } else { b'[' };
         if self.open.pop() != Some(opening) {
-            return self.broken("is not well-formed JSON: a closing bracket without its opening one");
+            return self.malformed("is not well-formed JSON: a closing bracket without its opening one");
         }
         let depth = self.open.len();
         if let State::Value { value, .. } | State::Document(value) = &mut self.state {
@@ -142,7 +146,7 @@ impl Splitter {
         let (next, ended) = match mem::take(&mut self.state) {
             State::Value { value, .. } if depth == value.depth => (State::Between, Some(value)),
             State::Document(value) if depth == value.depth => (State::Documents, Some(value)),
-            // The collection that holds the list is still open.
+            // The collection around the list is still open.
             State::Documents => (State::Rest { depth: depth - 1 }, None),
             State::Rest { depth: around } if depth == around => (State::Between, None),
             same => (same, None),
@@ -156,10 +160,10 @@ impl Splitter {
         let depth = self.open.len();
         let is_key = match &mut self.state {
             State::Between if depth == 0 => {
-                return self.broken("is not BioC-JSON: a string stands where a document should");
+                return self.malformed("is not BioC-JSON: there is a string instead of a document");
             }
             State::Documents => {
-                return self.broken("an element of the list of documents is a string, not a document");
+                return self.malformed("an element of the list of documents is a string, not a document");
             }
             State::Value { value, .. } => depth == value.depth + 1,
             _ => false,
@@ -168,7 +172,7 @@ impl Splitter {
         let (mut content, mut escaped) = (Vec::new(), false);
         loop {
             let Some(byte) = self.bytes.next()? else {
-                return self.broken("the file ends in the middle of a JSON string; its last document is lost");
+                return self.malformed("the file ends in the middle of a JSON string; its last document is lost");
             };
             self.push(byte);
             match byte {
@@ -234,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_told_with_its_line() {
+    fn malformed_json_is_reported_with_its_line() {
         for (text, part) in [
             ("{\"documents\": [{\"id\": 1},\n{\"id\":", "memory:2: the file ends in the middle"),
             ("{\"id\": \"1", "memory:1: the file ends in the middle of a JSON string"),
@@ -252,13 +256,13 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn nothing_makes_it_panic_and_it_always_ends(text in "[\\[\\]{}\",:\\\\ a1\\n]{0,40}") {
+        fn any_input_ends_without_a_panic(text in "[\\[\\]{}\",:\\\\ a1\\n]{0,40}") {
             let _ = split(&text);
             let _ = split(&format!("{{\"documents\": [{text}"));
         }
 
         #[test]
-        fn documents_come_out_as_they_went_in(ids in proptest::collection::vec("[\\PC\"\\\\]{0,8}", 0..6)) {
+        fn documents_are_returned_unchanged(ids in proptest::collection::vec("[\\PC\"\\\\]{0,8}", 0..6)) {
             let documents: Vec<String> =
                 ids.iter().map(|id| serde_json::json!({"id": id, "passages": [{"text": id}]}).to_string()).collect();
             for text in [

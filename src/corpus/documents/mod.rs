@@ -1,22 +1,25 @@
-//! Whole documents with marked entities: PubTator, BioC (XML and JSON) and brat, for training and for prediction.
+//! Documents with annotated entities, for training and prediction: PubTator, BioC (XML and JSON),
+//! brat.
 //!
 //! ```text
 //! files -> Record (bytes of one document) -> Document -> sentences with candidate pairs
 //! ```
 //!
-//! The readers are here and not in a Python library (`bioc` would read three of the formats), because a million abstracts
-//! are read in a stream beside the computation: one record at a time, in parallel, with file and line in every message,
-//! and a document that cannot be read is one document lost and not the file. The tests compare with `bioc`.
+//! The readers are ours, although the Python library `bioc` reads three of the formats, because a
+//! million abstracts are read as a stream while the engine computes: record by record, in parallel,
+//! with file and line in every message. A malformed document costs only itself, not the file. The
+//! tests compare with `bioc`.
 //!
-//! Rules that hold for all formats:
+//! Rules for all formats:
 //!
-//! * Offsets are checked against the mentions' texts. They count characters; where that fits nowhere in a document but
-//!   UTF-16 code units or UTF-8 bytes fit everywhere, those are converted, and reported as repaired. A document with
-//!   offsets that fit in no way is refused.
-//! * Sentences are those of the file where it has any (BioC), else found by rule ([`super::split_sentences`]) in each
-//!   passage; a blank line ends one too. A segment of a mention is never cut: the sentences that it would cut are one.
-//! * A mention in several segments stands from its first to its last character. One whose segments lie in different
-//!   sentences forms no pair, and is reported.
+//! * Offsets are checked against the mentions' texts. They count characters. If characters do not
+//!   fit but UTF-16 code units or UTF-8 bytes fit all mentions of a document, those are converted
+//!   and reported as repaired. A document whose offsets fit in no unit is refused.
+//! * Sentences are those of the file, if it has any (BioC). Otherwise they are found by rule
+//!   ([`super::split_sentences`]) in each passage, and a blank line ends one too. A segment of a
+//!   mention is never cut: the sentences around it are joined.
+//! * A mention in several segments extends from its first to its last character. One whose segments
+//!   are in different sentences forms no pair and is reported.
 
 mod bytes;
 mod concepts;

@@ -1,29 +1,29 @@
-//! What a file's offsets count, decided by the mentions' own texts.
+//! The unit of a file's offsets, found by comparing them with the mentions' texts.
 
 use crate::corpus::Span;
 use crate::corpus::offsets::CharIndex;
 
-/// What is reported of a mention that [`Converter::fit_apart`] found.
-pub(super) const APART: &str = "one location over a mention in several segments; they are found by its text";
+/// The finding about a mention that [`Converter::fit_discontinuous`] found.
+pub(super) const DISCONTINUOUS: &str = "one location covers a mention in several segments, which are found by its text";
 
-/// What offsets count.
+/// The unit that offsets count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum OffsetUnit {
     Characters,
-    /// As Java, JavaScript and C# count: two for an astral character.
+    /// As in Java, JavaScript and C#: two for a character outside the basic plane.
     Utf16,
-    /// As C and UTF-8 tools count.
+    /// As in C and tools that work on UTF-8.
     Bytes,
-    /// Characters of the text as XML writes it: `&apos;` is six.
+    /// Characters of the text as escaped in XML: `&apos;` counts as six.
     Escaped,
-    /// The same, where quotes are not escaped.
+    /// The same without escaped quotes.
     EscapedMarkup,
 }
 
 impl OffsetUnit {
-    /// What any format may count, in the order in which they are tried.
+    /// The units of all formats, in the order in which they are tried.
     pub(super) const ALL: [Self; 3] = [Self::Characters, Self::Utf16, Self::Bytes];
-    /// What only BioC was found to count, whose files are XML first.
+    /// Units that were found in BioC only, whose files are often converted from XML.
     pub(super) const ESCAPED: [Self; 2] = [Self::Escaped, Self::EscapedMarkup];
 
     fn width(self, character: char) -> usize {
@@ -48,7 +48,7 @@ impl OffsetUnit {
         }
     }
 
-    /// What is reported when offsets count this.
+    /// The reason of the finding if offsets count this unit.
     pub(super) fn reason(self) -> Option<&'static str> {
         match self {
             Self::Characters => None,
@@ -61,10 +61,10 @@ impl OffsetUnit {
     }
 }
 
-/// From a unit's offsets in one text to characters.
+/// Converts offsets in one text from a unit to characters.
 pub(super) struct Converter<'a> {
     index: CharIndex<'a>,
-    /// Offset in the unit of each character and of the end; `None` where they are the same.
+    /// Offset, in the unit, of each character and of the end; `None` if offsets are characters.
     starts: Option<Vec<usize>>,
 }
 
@@ -96,8 +96,8 @@ impl<'a> Converter<'a> {
         }
     }
 
-    /// The segments as sorted spans of characters, and the slices; `None` where they do not fit the text, are empty or
-    /// overlap.
+    /// The segments as sorted spans of characters, and their texts; `None` if they are outside the
+    /// text, empty or overlapping.
     pub(super) fn spans(&self, segments: &[(usize, usize)]) -> Option<(Vec<Span>, Vec<&'a str>)> {
         let convert = |&(start, end): &(usize, usize)| Some(Span::new(self.character(start)?, self.character(end)?));
         let mut spans = segments.iter().map(convert).collect::<Option<Vec<Span>>>()?;
@@ -110,26 +110,28 @@ impl<'a> Converter<'a> {
         Some((spans, slices))
     }
 
-    /// The segments as spans, where they hold the mention: its text but for the kind and number of blanks (brat writes
-    /// a line break as a blank), or, of a mention in segments, the text from the first to the last. A mention without a
-    /// stated text only has to lie inside.
+    /// The segments as spans, if they match the mention. White space may differ (brat writes a line
+    /// break as a space). The stated text of a mention in several segments may be that of the
+    /// segments or all from the first to the last. A mention without a stated text only has to be
+    /// inside the text.
     pub(super) fn fit(&self, segments: &[(usize, usize)], mention: Option<&str>) -> Option<Vec<Span>> {
         let (spans, slices) = self.spans(segments)?;
         let Some(mention) = mention else { return Some(spans) };
         let bounds = Span::bounding(&spans);
-        let solid = |text: &str| text.split_whitespace().collect::<String>();
-        let holds = if spans.len() == 1 {
+        let without_spaces = |text: &str| text.split_whitespace().collect::<String>();
+        let matches = if spans.len() == 1 {
             slices[0] == mention || (slices[0].split_whitespace().eq(mention.split_whitespace()))
         } else {
-            solid(&slices.concat()) == solid(mention) || self.index.slice(bounds) == Some(mention)
+            without_spaces(&slices.concat()) == without_spaces(mention) || self.index.slice(bounds) == Some(mention)
         };
-        holds.then_some(spans)
+        matches.then_some(spans)
     }
 
-    /// The segments of a mention whose one location holds more than it: `alpha blockers` in `alpha and beta blockers`.
-    /// It starts and ends as the location does, and is cut once, between words of the text on one side at least; or
-    /// it is some of the location's words.
-    pub(super) fn fit_apart(&self, (start, end): (usize, usize), mention: &str) -> Option<Vec<Span>> {
+    /// The segments of a mention whose single location covers more than the mention: `alpha
+    /// blockers` in `alpha and beta blockers`. Either the mention starts and ends as the location
+    /// does and is cut once, at a word boundary on at least one side; or it consists of some of the
+    /// location's words.
+    pub(super) fn fit_discontinuous(&self, (start, end): (usize, usize), mention: &str) -> Option<Vec<Span>> {
         let (spans, slices) = self.spans(&[(start, end)])?;
         let [Span { start, end }] = spans.as_slice() else { return None };
         let text: Vec<char> = slices[0].chars().collect();
@@ -140,7 +142,7 @@ impl<'a> Converter<'a> {
         let same = |(a, b): (&char, &char)| a == b || (a.is_whitespace() && b.is_whitespace());
         let first = text.iter().zip(&words).take_while(|&pair| same(pair)).count();
         let last = text.iter().rev().zip(words.iter().rev()).take_while(|&pair| same(pair)).count();
-        // Between the words of the mention if that can be.
+        // If possible, the cut is between words of the mention.
         let cuts = (1..words.len()).filter(|&cut| cut <= first && words.len() - cut <= last);
         let is_border = |a: char, b: char| !(a.is_alphanumeric() && b.is_alphanumeric());
         let borders = |cut: usize| {
@@ -153,7 +155,7 @@ impl<'a> Converter<'a> {
             let segments = [(0, cut), (text.len() - (words.len() - cut), text.len())];
             return Some(segments.map(|(from, to)| trim(&text, from, to, *start)).to_vec());
         }
-        // Some of its words, in order, the first and the last among them.
+        // Some of the location's words, in order, with the first and the last.
         let mut segments: Vec<Span> = Vec::new();
         let mut wanted = mention.split_whitespace().peekable();
         let mut at = 0;
@@ -170,16 +172,16 @@ impl<'a> Converter<'a> {
         (whole && wanted.peek().is_none()).then_some(segments)
     }
 
-    /// What stands at the segments, for messages.
+    /// The text at the segments, for messages.
     pub(super) fn found(&self, segments: &[(usize, usize)]) -> String {
         match self.spans(segments) {
             Some((_, slices)) => format!("which is `{}`", slices.join(" ")),
-            None => format!("which is no range of the text's {} characters", self.index.len()),
+            None => format!("which is not a range of the text's {} characters", self.index.len()),
         }
     }
 }
 
-/// A stretch of a text without the blanks at its ends, moved by `start`.
+/// A range of a text without the white space at its ends, moved by `start`.
 fn trim(text: &[char], from: usize, to: usize, start: usize) -> Span {
     let blanks = |mut part: std::slice::Iter<char>| part.position(|c| !c.is_whitespace()).unwrap_or_default();
     let (before, after) =
@@ -187,7 +189,7 @@ fn trim(text: &[char], from: usize, to: usize, start: usize) -> Span {
     Span::new(start + from + before, start + to - after.count())
 }
 
-/// The offsets as they are written, for messages.
+/// The offsets as in the file, for messages.
 pub(super) fn written(segments: &[(usize, usize)]) -> String {
     segments.iter().map(|(start, end)| format!("{start}-{end}")).collect::<Vec<_>>().join(";")
 }
@@ -197,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn units_meet_at_characters() {
+    fn all_units_convert_to_the_same_characters() {
         // One astral character (4 bytes, 2 units), one of two bytes, a combining mark (2 bytes).
         let text = "𝛼β e\u{301} x";
         let x = [(OffsetUnit::Characters, 6), (OffsetUnit::Utf16, 7), (OffsetUnit::Bytes, 11)];
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn blanks_do_not_count_and_other_text_does() {
+    fn white_space_may_differ_and_other_text_may_not() {
         let converter = Converter::new("heart\nattack and arrest", OffsetUnit::Characters);
         assert!(converter.fit(&[(0, 12)], Some("heart attack")).is_some());
         assert!(converter.fit(&[(0, 12)], Some("heartattack")).is_none());
@@ -222,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn escaped_characters_count_as_they_are_written() {
+    fn escaped_characters_have_the_length_of_their_escapes() {
         let text = "R&D's \"x\" < y";
         // R&amp;D&apos;s &quot;x&quot; &lt; y, and R&amp;D's "x" &lt; y.
         for (unit, at) in [(OffsetUnit::Escaped, 34), (OffsetUnit::EscapedMarkup, 19)] {
@@ -234,7 +236,8 @@ mod tests {
     #[test]
     fn one_location_over_a_mention_in_segments() {
         let apart = |text: &str, mention: &str| {
-            let found = Converter::new(text, OffsetUnit::Characters).fit_apart((0, text.chars().count()), mention);
+            let found =
+                Converter::new(text, OffsetUnit::Characters).fit_discontinuous((0, text.chars().count()), mention);
             found.map(|spans| spans.iter().map(|span| (span.start, span.end)).collect::<Vec<_>>())
         };
         assert_eq!(apart("alpha and beta blockers", "alpha blockers"), Some(vec![(0, 5), (15, 23)]));
@@ -249,7 +252,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn every_unit_finds_every_stretch(text in "[a-zβ𝛼\u{301} ]{1,30}", start in 0_usize..30, length in 1_usize..8) {
+        fn every_unit_finds_every_mention(text in "[a-zβ𝛼\u{301} ]{1,30}", start in 0_usize..30, length in 1_usize..8) {
             let characters: Vec<char> = text.chars().collect();
             let start = start % characters.len();
             let end = (start + length).min(characters.len());

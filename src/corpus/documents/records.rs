@@ -1,5 +1,5 @@
 //! Splits a file into the bytes of its documents without parsing them, so that a file of any size
-//! is read in bounded memory, and documents that are done already are skipped quickly.
+//! is read in bounded memory, and documents that are already processed are skipped quickly.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub struct Record {
     pub line: usize,
     /// Its format.
     pub format: DocumentFormat,
-    /// The document as it is in the file; for brat, the annotation.
+    /// The document as in the file; for brat, the annotation.
     pub raw: Vec<u8>,
     /// For brat, the text.
     pub text: Option<Vec<u8>>,
@@ -29,7 +29,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// The record as text.
+    /// The bytes of a record as text.
     pub(super) fn decode(bytes: Vec<u8>, path: &Path, line: usize) -> Result<String> {
         String::from_utf8(bytes).map_err(|error| {
             let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -39,11 +39,12 @@ impl Record {
     }
 }
 
-/// A record, or why there is none: the document is too large, or the rest of the file cannot be
-/// read.
+/// A record, or why it cannot be read: the document is too large, or the rest of the file is
+/// unreadable.
 pub type RecordResult = Result<Record>;
 
-/// The records of one file. After an error that concerns the rest of the file, the iterator ends.
+/// The records of one file. The iterator ends after an error that affects the rest of the
+/// file.
 pub struct Records {
     path: Arc<Path>,
     format: DocumentFormat,
@@ -83,7 +84,7 @@ impl Records {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// Records of bytes in memory, for formats of one file.
+    /// The records of bytes in memory, except brat's.
     #[cfg(test)]
     pub(super) fn of(format: DocumentFormat, content: &[u8]) -> Self {
         let reader = Box::new(io::Cursor::new(content.to_vec()));
@@ -111,16 +112,16 @@ impl Records {
                 let message = format!("the document is larger than {} MiB", RECORD_LIMIT >> 20);
                 Error::corpus_line(&*self.path, line, message)
             }
-            Stop::Broken(line, message) => {
+            Stop::Malformed(line, message) => {
                 self.source = Source::Ended;
                 Error::corpus_line(&*self.path, line, message)
             }
             Stop::Io(line, error) => {
                 self.source = Source::Ended;
                 match error.kind() {
-                    // A corrupt archive, not a failing disk.
+                    // Corrupt gzip, not a failing disk.
                     io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
-                        let message = format!("the compressed file is damaged here ({error}); what follows is lost");
+                        let message = format!("the compressed file is corrupt here ({error}); the rest is lost");
                         Error::corpus_line(&*self.path, line, message)
                     }
                     _ => Error::Io { path: self.path.to_path_buf(), source: error },
@@ -169,17 +170,17 @@ fn brat(path: &Arc<Path>, count: &Arc<AtomicU64>) -> RecordResult {
     let raw = read(path, count.clone())?;
     let name = path.to_string_lossy();
     let stem = name.strip_suffix(".gz").unwrap_or(&name);
-    let beside = PathBuf::from(stem).with_extension("txt");
-    let packed = PathBuf::from(stem).with_extension("txt.gz");
-    let text = match [beside.clone(), packed].iter().find(|path| path.is_file()) {
+    let plain = PathBuf::from(stem).with_extension("txt");
+    let compressed = PathBuf::from(stem).with_extension("txt.gz");
+    let text = match [plain.clone(), compressed].iter().find(|path| path.is_file()) {
         Some(file) => read(file, Arc::default())?,
-        None => return Err(Error::corpus(&**path, format!("there is no text beside it ({})", beside.display()))),
+        None => return Err(Error::corpus(&**path, format!("its text {} is missing", plain.display()))),
     };
     let path = path.clone();
     Ok(Record { path, line: 1, format: DocumentFormat::Brat, raw, text: Some(text), header: "".into() })
 }
 
-/// One PubTator document: lines up to a blank one or up to the title of the next.
+/// One PubTator document: the lines up to a blank line or the title of the next document.
 fn block(
     bytes: &mut Bytes,
     next: &mut Option<(usize, Vec<u8>)>,
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_beyond_the_limit_is_one_document_lost() {
+    fn only_the_oversized_document_is_lost() {
         let mut content = b"1|t|A\n1|a|".to_vec();
         content.resize(RECORD_LIMIT + 100, b'x');
         content.extend(b"\n1\t0\t1\tA\tX\n\n2|t|B\n2|a|C\n");

@@ -1,4 +1,4 @@
-//! From a document to its sentences with the mentions that each holds.
+//! From a document to its sentences, each with its mentions.
 
 use super::document::{Document, Mention, Passage};
 use crate::corpus::offsets::CharIndex;
@@ -9,14 +9,15 @@ use crate::corpus::{Candidates, Entity, Finding, FindingKind, Sentence, Span, sp
 pub struct DocumentSentence {
     /// The sentence, without pairs; its offsets count from its own start.
     pub sentence: Sentence,
-    /// Where it starts in the document.
+    /// Its offset in the document.
     pub start: usize,
     /// Index in [`Document::mentions`] of each of its entities.
     pub mentions: Vec<usize>,
 }
 
 impl DocumentSentence {
-    /// The candidate pairs, as indices of the sentence's entities. The same mention listed twice is no pair.
+    /// The candidate pairs, as indices of the sentence's entities. A mention that is
+    /// listed twice does not form a pair with itself.
     pub fn candidates(&self, candidates: &Candidates) -> Vec<(usize, usize)> {
         let entities = &self.sentence.entities;
         let same = |(a, b): (usize, usize)| {
@@ -27,7 +28,8 @@ impl DocumentSentence {
 }
 
 impl Document {
-    /// The sentences in order, and the mentions that stand in none of them.
+    /// The sentences in order, and findings about mentions that are in none of them or were
+    /// repaired.
     pub fn sentences(&self) -> (Vec<DocumentSentence>, Vec<Finding>) {
         let mut findings = Vec::new();
         let mut note =
@@ -36,15 +38,15 @@ impl Document {
         for (number, passage) in self.passages.iter().enumerate() {
             let own = |mention: &Mention| mention.passage == Some(number);
             let mut inside: Vec<usize> = (0..self.mentions.len()).filter(|&index| own(&self.mentions[index])).collect();
-            // In the order of the text, whatever the file's: it is the order of the arguments where types do not say.
-            // Of those that start together, the one that holds the others comes first.
+            // In the order of the text, not of the file: it is the order of the arguments where types do not
+            // decide. Of mentions that start together, the longest comes first.
             inside.sort_by_key(|&index| {
                 let bounds = self.mentions[index].bounding_span();
                 (bounds.start, std::cmp::Reverse(bounds.end))
             });
             let (spans, joined) = self.spans(passage, &inside);
             if joined {
-                let reason = "a sentence boundary inside a mention is none";
+                let reason = "a sentence boundary inside a mention is ignored";
                 note(FindingKind::Repaired, &format!("passage{number}"), reason);
             }
             let first = sentences.len();
@@ -67,20 +69,20 @@ impl Document {
                 let mention = &self.mentions[index];
                 let bounds = mention.bounding_span();
                 let (start, end) = (bounds.start - passage.start, bounds.end - passage.start);
-                let home = spans.partition_point(|span| span.start <= start).checked_sub(1);
-                let Some(home) = home.filter(|&home| end <= spans[home].end) else {
+                let sentence = spans.partition_point(|span| span.start <= start).checked_sub(1);
+                let Some(sentence) = sentence.filter(|&sentence| end <= spans[sentence].end) else {
                     note(
                         FindingKind::Skipped,
                         &mention.id,
-                        "a mention that no sentence holds as a whole forms no pair",
+                        "a mention that no sentence contains completely forms no pair",
                     );
                     continue;
                 };
                 if mention.spans.len() > 1 {
-                    let reason = "a mention in several segments stands from its first to its last character";
+                    let reason = "a mention in several segments extends from its first to its last character";
                     note(FindingKind::Repaired, &mention.id, reason);
                 }
-                let sentence = &mut sentences[first + home];
+                let sentence = &mut sentences[first + sentence];
                 let moved =
                     mention.spans.iter().map(|span| Span::new(span.start - sentence.start, span.end - sentence.start));
                 sentence.sentence.entities.push(Entity {
@@ -93,12 +95,13 @@ impl Document {
             }
         }
         for mention in self.mentions.iter().filter(|mention| mention.passage.is_none()) {
-            note(FindingKind::Skipped, &mention.id, "a mention that no passage holds as a whole forms no pair");
+            note(FindingKind::Skipped, &mention.id, "a mention that no passage contains completely forms no pair");
         }
         (sentences, findings)
     }
 
-    /// The sentences of a passage, counted from its start, and whether a mention joined two.
+    /// The sentences of a passage, as spans from its start, and whether a mention joined two of
+    /// them.
     fn spans(&self, passage: &Passage, inside: &[usize]) -> (Vec<Span>, bool) {
         if passage.sentence {
             let whole = Span::new(0, passage.text.chars().count());
@@ -114,7 +117,7 @@ impl Document {
     }
 }
 
-/// The characters that follow a blank line, sorted.
+/// The offsets of the characters that follow a blank line, sorted.
 fn paragraphs(text: &str) -> Vec<usize> {
     let (mut breaks, mut ends) = (Vec::new(), 0);
     for (at, character) in text.chars().enumerate() {
@@ -132,7 +135,6 @@ fn paragraphs(text: &str) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     fn document(text: &str, mentions: &[&[(usize, usize)]]) -> Document {
@@ -155,9 +157,9 @@ mod tests {
 
     #[test]
     fn sentences_end_at_stops_and_blank_lines() {
-        let document = document("𝛼 one. Two\ngoes on\n \nthree", &[&[(0, 1)], &[(7, 10)], &[(21, 26)]]);
+        let document = document("𝛼 one. Two\nlines\n \nthree", &[&[(0, 1)], &[(7, 10)], &[(21, 26)]]);
         let (sentences, findings) = document.sentences();
-        assert_eq!(texts(&sentences), [(100, "𝛼 one."), (107, "Two\ngoes on"), (121, "three")]);
+        assert_eq!(texts(&sentences), [(100, "𝛼 one."), (107, "Two\nlines"), (121, "three")]);
         assert_eq!(sentences.iter().map(|one| one.mentions.clone()).collect::<Vec<_>>(), [vec![0], vec![1], vec![2]]);
         assert_eq!(sentences[1].sentence.entities[0].spans, [Span::new(0, 3)]);
         assert!(findings.is_empty());
@@ -172,14 +174,14 @@ mod tests {
         assert_eq!(
             reasons,
             [
-                "a sentence boundary inside a mention is none",
-                "a mention that no sentence holds as a whole forms no pair"
+                "a sentence boundary inside a mention is ignored",
+                "a mention that no sentence contains completely forms no pair"
             ]
         );
     }
 
     #[test]
-    fn the_same_mention_twice_is_no_pair() {
+    fn a_mention_listed_twice_forms_no_pair() {
         let document = document("aa bb", &[&[(0, 2)], &[(0, 2)], &[(3, 5)]]);
         let (sentences, _) = document.sentences();
         assert_eq!(sentences[0].candidates(&Candidates::default()), [(0, 2), (1, 2)]);
@@ -187,9 +189,9 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn every_mention_is_where_it_was_or_is_reported(
+        fn every_mention_keeps_its_position_or_is_reported(
             text in "[ A-C.?β𝛼\u{301}\\n]{1,60}",
-            places in proptest::collection::vec((0_usize..60, 1_usize..6, 0_usize..8, 1_usize..4), 0..5),
+            positions in proptest::collection::vec((0_usize..60, 1_usize..6, 0_usize..8, 1_usize..4), 0..5),
         ) {
             let characters: Vec<char> = text.chars().collect();
             let length = characters.len();
@@ -202,16 +204,16 @@ mod tests {
                 }
                 segments
             };
-            let places: Vec<Vec<(usize, usize)>> = places.iter().map(segments).collect();
-            let document = document(&text, &places.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            let positions: Vec<Vec<(usize, usize)>> = positions.iter().map(segments).collect();
+            let document = document(&text, &positions.iter().map(Vec::as_slice).collect::<Vec<_>>());
             let (sentences, findings) = document.sentences();
-            let mut seen = vec![0; places.len()];
+            let mut seen = vec![0; positions.len()];
             for sentence in &sentences {
                 proptest::prop_assert!(sentence.sentence.check().is_ok());
                 let own: Vec<char> = sentence.sentence.text.chars().collect();
                 for (entity, &index) in sentence.sentence.entities.iter().zip(&sentence.mentions) {
                     seen[index] += 1;
-                    for (span, &(start, end)) in entity.spans.iter().zip(&places[index]) {
+                    for (span, &(start, end)) in entity.spans.iter().zip(&positions[index]) {
                         proptest::prop_assert_eq!(&own[span.start..span.end], &characters[start..end]);
                         proptest::prop_assert_eq!(span.start + sentence.start, start + 100);
                     }
@@ -219,7 +221,7 @@ mod tests {
             }
             let skipped = findings.iter().filter(|finding| finding.kind == FindingKind::Skipped).count();
             proptest::prop_assert!(seen.iter().all(|&count| count <= 1));
-            proptest::prop_assert_eq!(seen.iter().sum::<usize>() + skipped, places.len());
+            proptest::prop_assert_eq!(seen.iter().sum::<usize>() + skipped, positions.len());
         }
     }
 }

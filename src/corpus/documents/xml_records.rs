@@ -1,5 +1,10 @@
-//! Splits a BioC-XML file into its `<document>` elements, found by tags alone. Everything around
+//! Splits a BioC-XML file into its `<document>` elements, by their tags alone. Everything around
 //! them, including a document type, is skipped.
+//!
+//! Ours, because the elements are needed as the bytes in the file (they are written back
+//! unchanged), with their lines and a limit of 64 MiB each. quick-xml's events give byte positions
+//! but no lines, buffer a text or comment of any length, and stop at malformed markup inside a
+//! document, which would cost the file; roxmltree then parses one document at a time.
 
 use std::sync::Arc;
 
@@ -11,7 +16,7 @@ pub(super) struct Splitter {
     first: bool,
 }
 
-/// Longest header that is kept. No collection's is as long.
+/// Longest header that is raw; those of real collections are much shorter.
 const HEADER_LIMIT: usize = 1 << 16;
 
 impl Splitter {
@@ -26,7 +31,7 @@ impl Splitter {
 
     /// The next document, with its line.
     pub(super) fn next(&mut self) -> Result<Option<(usize, Vec<u8>)>, Stop> {
-        let mut kept = Vec::new();
+        let mut raw = Vec::new();
         let mut depth = 0_usize;
         let mut start = 0;
         let mut large = false;
@@ -34,64 +39,64 @@ impl Splitter {
             let line = self.bytes.line();
             let Some(byte) = self.bytes.next()? else {
                 return match (depth, self.first) {
-                    (0, true) => Err(Stop::Broken(line, "there is no <document> in it: is it BioC-XML?".into())),
+                    (0, true) => Err(Stop::Malformed(line, "there is no <document>: is it BioC-XML?".into())),
                     (0, false) => Ok(None),
                     _ => {
                         let message = "the file ends in the middle of a <document>, which is lost";
-                        Err(Stop::Broken(start, message.into()))
+                        Err(Stop::Malformed(start, message.into()))
                     }
                 };
             };
-            let from = kept.len();
-            kept.push(byte);
+            let from = raw.len();
+            raw.push(byte);
             if byte == b'<' {
-                self.tag(&mut kept)?;
-                let tag = &kept[from..];
+                self.tag(&mut raw)?;
+                let tag = &raw[from..];
                 let name = tag_name(tag);
                 if name == b"document" && !tag.ends_with(b"/>") {
                     if depth == 0 {
                         if self.first {
                             self.first = false;
-                            self.header = String::from_utf8_lossy(&kept[..from]).into_owned().into();
+                            self.header = String::from_utf8_lossy(&raw[..from]).into_owned().into();
                         }
-                        kept.drain(..from);
+                        raw.drain(..from);
                         start = line;
                     }
                     depth += 1;
                 } else if name == b"/document" && depth > 0 {
                     depth -= 1;
                     if depth == 0 {
-                        return if large { Err(Stop::TooLarge(start)) } else { Ok(Some((start, kept))) };
+                        return if large { Err(Stop::TooLarge(start)) } else { Ok(Some((start, raw))) };
                     }
                 }
             }
             if depth == 0 {
-                // Nothing between documents is kept, and the header only up to its limit.
-                if !self.first || kept.len() > HEADER_LIMIT {
-                    kept.clear();
+                // What is between documents is dropped, and the header is raw only up to its limit.
+                if !self.first || raw.len() > HEADER_LIMIT {
+                    raw.clear();
                 }
-            } else if kept.len() > RECORD_LIMIT {
+            } else if raw.len() > RECORD_LIMIT {
                 large = true;
-                kept.clear();
+                raw.clear();
             }
         }
     }
 
-    /// Read on to the end of a tag, a comment or a CDATA section, whose `<` has been read.
-    fn tag(&mut self, kept: &mut Vec<u8>) -> Result<(), Stop> {
-        let from = kept.len() - 1;
+    /// Read up to the end of a tag, a comment or a CDATA section; its `<` has been read.
+    fn tag(&mut self, raw: &mut Vec<u8>) -> Result<(), Stop> {
+        let from = raw.len() - 1;
         let mut quote = None;
         while let Some(byte) = self.bytes.next()? {
-            // Of a section that is too large only the end matters.
-            if kept.len() - from > RECORD_LIMIT {
-                let recent = kept.split_off(kept.len() - 8);
-                let opening: Vec<u8> = kept[from..from + 9].to_vec();
-                kept.truncate(from);
-                kept.extend(opening);
-                kept.extend(recent);
+            // Of a section that is too large only its start and its end matter.
+            if raw.len() - from > RECORD_LIMIT {
+                let recent = raw.split_off(raw.len() - 8);
+                let opening: Vec<u8> = raw[from..from + 9].to_vec();
+                raw.truncate(from);
+                raw.extend(opening);
+                raw.extend(recent);
             }
-            kept.push(byte);
-            let so_far = &kept[from..];
+            raw.push(byte);
+            let so_far = &raw[from..];
             let (section, end): (bool, &[u8]) = if so_far.starts_with(b"<!--") {
                 (so_far.len() >= 7, b"-->")
             } else if so_far.starts_with(b"<![CDATA[") {
@@ -137,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_whatever_stands_around_and_in_them() {
+    fn documents_are_found_between_comments_sections_and_quotes() {
         let text = "<?xml version='1.0'?>\n<!DOCTYPE collection SYSTEM 'BioC.dtd'>\n<collection><!-- <document> -->\n\
             <document a='>'><text><![CDATA[</document>]]></text><!--</document>--></document>\n<documents/><document/>\n\
             <document\n></document ></collection>";
@@ -149,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_is_told_with_its_line() {
+    fn malformed_xml_is_reported_with_its_line() {
         assert!(split("<a/>")[0].as_ref().unwrap_err().starts_with("memory:1: there is no <document>"));
         assert!(split("\n<document><x>")[0].as_ref().unwrap_err().starts_with("memory:2: the file ends"));
         assert!(split("\n<document><!-- >")[0].as_ref().unwrap_err().starts_with("memory:2: the file ends"));
@@ -157,7 +162,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn nothing_makes_it_panic_and_it_always_ends(text in "[<>/!?'\"\\[\\]a\\n -]{0,40}") {
+        fn any_input_ends_without_a_panic(text in "[<>/!?'\"\\[\\]a\\n -]{0,40}") {
             let _ = split(&text);
             let _ = split(&format!("<document>{text}"));
         }

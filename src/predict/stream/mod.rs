@@ -1,13 +1,13 @@
-//! Prediction on documents of any number: documents are read and cut into word pieces while the
-//! engine computes, and memory is bounded by the size of a part.
+//! Prediction on any number of documents. They are read and split into word pieces while the engine
+//! computes; memory is bounded by the size of a part.
 //!
 //! ```text
 //! reader: files -> records -> documents -> pairs -> Features --(1 part)--> engine: probabilities --(1 part)--> caller
 //! ```
 //!
 //! Where a part ends depends on the documents alone, so that a run that resumes at the start of a
-//! part gives the same parts, to the bit. A document that cannot be used is a [`Failure`] and stops
-//! nothing.
+//! part gives the same parts, bit for bit. A document that cannot be used is a [`Failure`], and the
+//! run continues.
 
 mod parts;
 mod prepare;
@@ -67,7 +67,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Start at a position of the files.
+    /// Start at a position in the files.
     ///
     /// # Errors
     /// [`Error::Config`] for a setting out of range.
@@ -99,7 +99,7 @@ impl Stream {
                 settings.compute.execute(compute)
             });
             if let Err(error) = outcome {
-                // The receiver may be gone.
+                // The receiver may have been dropped.
                 let _ = send.send(Err(error));
             }
         };
@@ -108,18 +108,18 @@ impl Stream {
         Ok(Self { parts: Some(parts), stop, worker: Some(worker) })
     }
 
-    /// The next part; `Ok(None)` at the end, `Err(Timeout)` if there is none yet.
+    /// The next part; `Ok(None)` at the end, `Err(Timeout)` if it is not ready.
     ///
     /// # Errors
-    /// What stopped the computation.
-    pub fn next(&mut self, patience: Duration) -> std::result::Result<Result<Option<Part>>, Timeout> {
+    /// The error that stopped the computation.
+    pub fn next(&mut self, timeout: Duration) -> std::result::Result<Result<Option<Part>>, Timeout> {
         let Some(parts) = &self.parts else { return Ok(Ok(None)) };
-        match parts.recv_timeout(patience) {
+        match parts.recv_timeout(timeout) {
             Ok(part) => Ok(part.map(Some)),
             Err(RecvTimeoutError::Timeout) => Err(Timeout),
             Err(RecvTimeoutError::Disconnected) => {
                 self.parts = None;
-                // The channel closes when the worker ends, by a panic as well.
+                // The channel closes when the worker ends, also by a panic.
                 match self.worker.take().map(JoinHandle::join) {
                     Some(Err(_)) => Ok(Err(Error::Tensor(candle_core::Error::Msg("a worker thread panicked".into())))),
                     _ => Ok(Ok(None)),
@@ -129,7 +129,7 @@ impl Stream {
     }
 }
 
-/// There is no part yet.
+/// The next part is not ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeout;
 
@@ -138,7 +138,7 @@ impl Drop for Stream {
         self.stop.store(true, Ordering::Relaxed);
         self.parts = None;
         if let Some(worker) = self.worker.take() {
-            // `next` has reported a panic of the worker, or nobody will call it again.
+            // A panic of the worker has been reported by `next`, or nobody will ask for it.
             let _ = worker.join();
         }
     }
@@ -147,8 +147,8 @@ impl Drop for Stream {
 /// Classify documents in memory, all of them as one part.
 ///
 /// # Errors
-/// [`Error::Corpus`] for a document that cannot be used, unless it is to be kept among the
-/// failures, and whatever `on_batch` returns.
+/// [`Error::Corpus`] for a document that cannot be used, unless `keep_failures` collects it, and
+/// whatever `on_batch` returns.
 pub fn predict_documents(
     model: &RelationModel,
     documents: Vec<Document>,

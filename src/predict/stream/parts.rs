@@ -8,27 +8,28 @@ use crate::ops::compute::Compute;
 use crate::predict::most_probable;
 use crate::{Error, Result};
 
-/// How documents become pairs, and pairs parts.
+/// How documents are turned into pairs, and pairs into parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamSettings {
-    /// The model's name of a type of the files, where they differ in more than capitals.
+    /// The model's name for a type in the files, if they differ in more than case.
     pub types: BTreeMap<String, String>,
     /// Documents in a part, at most.
     pub part_documents: usize,
     /// Pairs in a part; only a part of a single document may have more.
     pub part_pairs: usize,
-    /// A document with more pairs is a failure.
+    /// Maximum number of pairs of a document; one with more is a failure.
     pub max_pairs: usize,
     /// The shard of the documents to read: number `.0`, from 0, of `.1`.
     pub shard: (usize, usize),
     /// Whether documents keep their source text, so that they can be written again without loss.
     pub keep_raw: bool,
-    /// Engine, precision and threads. As many threads again read the documents.
+    /// Engine, precision and threads. The documents are read by as many threads
+    /// again.
     pub compute: Compute,
 }
 
 impl StreamSettings {
-    /// The usual sizes.
+    /// The default sizes.
     pub fn new(compute: Compute) -> Self {
         Self {
             types: BTreeMap::new(),
@@ -61,16 +62,16 @@ impl StreamSettings {
     }
 }
 
-/// Where a run resumes: a file, and how many of its documents are done.
+/// Where a run resumes: a file, and the number of its documents that are finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, PartialOrd, Ord)]
 pub struct Position {
     /// Index of the file.
     pub file: usize,
-    /// Documents of it that are done, including those of other shards.
+    /// Its documents that are finished, including those of other shards.
     pub record: usize,
 }
 
-/// A document that could not be used, or a file that could not be read on.
+/// A document that could not be used, or a file that could not be read any further.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The file.
@@ -111,9 +112,9 @@ pub struct Part {
     pub documents: Vec<Document>,
     /// Their pairs, in order.
     pub rows: Vec<Row>,
-    /// The documents that could not.
+    /// The documents that could not be used.
     pub failures: Vec<Failure>,
-    /// How often something was left out or read otherwise, by what it was.
+    /// Number of findings, by their description.
     pub counts: BTreeMap<String, usize>,
     /// Where the next part starts.
     pub next: Position,

@@ -40,7 +40,7 @@ impl<'a> Types<'a> {
         Self { given, known }
     }
 
-    /// The model's name of a type: the given one, the same name, or the only one that differs in
+    /// The model's name for a type: the given one, the same name, or the only one that differs in
     /// case alone.
     fn resolve(&self, entity_type: &'a str) -> &'a str {
         if let Some(given) = self.given.get(entity_type) {
@@ -79,9 +79,9 @@ pub(super) fn prepare(document: Document, model: &RelationModel, settings: &Stre
     for (number, sentence) in sentences.iter_mut().enumerate() {
         for (entity, &index) in sentence.sentence.entities.iter_mut().zip(&sentence.mentions) {
             let entity_type = types.resolve(&document.mentions[index].entity_type);
-            if !card.task.candidates.know(entity_type) {
+            if !card.task.candidates.includes(entity_type) {
                 count(format!(
-                    "skipped: an entity of type {entity_type:?}, which the model does not know, forms no pair"
+                    "skipped: an entity of type {entity_type:?}, which the model does not includes, forms no pair"
                 ));
             }
             entity_type.clone_into(&mut entity.entity_type);
@@ -100,8 +100,8 @@ pub(super) fn prepare(document: Document, model: &RelationModel, settings: &Stre
             model.tokenizer.features(&instance, card.training.max_length, card.training.too_long)
         };
         let encoded = encode().map_err(|error| match error {
-            // The error names the instance, which the user does not know; the document is what they
-            // can look up.
+            // The error names the instance, which the user does not know; they can look up the
+            // document.
             Error::Corpus { message, .. } => fail(message),
             error => error,
         })?;
@@ -117,7 +117,7 @@ pub(super) fn prepare(document: Document, model: &RelationModel, settings: &Stre
     Ok(Read { document, rows, features, counts })
 }
 
-/// Parse and prepare.
+/// Parse a record and prepare its document.
 pub(super) fn parse(
     record: Record,
     model: &RelationModel,

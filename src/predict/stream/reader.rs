@@ -15,11 +15,11 @@ use crate::model::RelationModel;
 const CHUNK: usize = 64;
 /// Bytes of documents that are parsed together.
 const CHUNK_BYTES: usize = 4 << 20;
-/// From so many files for each shard on, every file belongs to one shard, so that no shard reads
-/// them all.
+/// With at least this many files per shard, every file belongs to one shard, so that no shard has
+/// to read all of them.
 const FILES_PER_SHARD: usize = 8;
 
-/// The reader. It sends parts until the files end or the receiver is gone.
+/// The reader. It sends parts until the files end or the receiver is dropped.
 pub(super) struct Reader<'a> {
     pub inputs: &'a [Input],
     pub start: Position,
@@ -29,7 +29,7 @@ pub(super) struct Reader<'a> {
     pub send: &'a SyncSender<Prepared>,
     pub pool: ThreadPool,
     pub part: Prepared,
-    /// Bytes of the files that are done.
+    /// Bytes of the finished files.
     pub done: u64,
 }
 
@@ -43,7 +43,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Read all files. Returns false once the receiver is gone.
+    /// Read all files. Returns false once the receiver is dropped.
     pub fn run(mut self) -> bool {
         let inputs = self.inputs;
         for (file, input) in inputs.iter().enumerate() {

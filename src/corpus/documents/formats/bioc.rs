@@ -1,9 +1,10 @@
-//! What both spellings of BioC share: from passages, annotations and relations to a [`Document`], and the parts of
-//! relations that are added.
+//! What both encodings of BioC share: converting passages, annotations and relations to a
+//! [`Document`], and the fields of added relations.
 //!
-//! Annotations stand in their passage or sentence, and their offsets count from the start of the document, as the
-//! passage's own does. Concepts are read from the infon `identifier`, or from one that is named after a database. A relation
-//! names annotations (`<node refid="T1"/>`) or, as BC5CDR and BioRED do, concepts in its infons.
+//! Annotations are listed in their passage or sentence. Their offsets, like those of passages,
+//! count from the start of the document. Concepts are read from the infon `identifier`, or from one
+//! that is named after a database. A relation names annotations (`<node refid="T1"/>`) or, in
+//! BC5CDR and BioRED, concepts in its infons.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,15 +15,15 @@ use crate::corpus::documents::document::{Argument, Document, Mention, Passage, P
 use crate::corpus::{FindingKind, Span};
 use crate::{Error, Result};
 
-/// Offsets beyond this are not of a document, and sums of them could overflow.
+/// Larger offsets cannot be real, and sums of them could overflow.
 const OFFSET_LIMIT: usize = 1 << 40;
 
 impl Bioc {
-    /// The document; `fail` makes an error at a place of the record.
+    /// The document. `fail` builds an error at a byte offset of the record.
     pub(super) fn into_document(self, fail: impl Fn(usize, String) -> Error) -> Result<Document> {
         let mut document = Document { id: self.id.clone(), ..Document::default() };
         if let Some(passage) = self.passages.iter().find(|passage| passage.offset > OFFSET_LIMIT) {
-            return Err(fail(0, format!("document {}: a passage at {} cannot be", self.id, passage.offset)));
+            return Err(fail(0, format!("document {}: a passage cannot have the offset {}", self.id, passage.offset)));
         }
         let Locations { found, starts, reason } = locate(&self);
         if let Some(reason) = reason {
@@ -33,28 +34,28 @@ impl Bioc {
             relation.nodes.iter().chain(relation.infons.iter().map(|(_, value)| value)).map(String::as_str)
         });
         let concepts = split_fields(&fields, &named.collect::<Vec<_>>());
-        let mut place_of: Vec<usize> = Vec::new();
+        let mut index_of: Vec<usize> = Vec::new();
         for (passage, &start) in self.passages.iter().zip(&starts) {
-            place_of.push(document.passages.len());
+            index_of.push(document.passages.len());
             if !passage.duplicate {
                 let (passage_type, text) = (passage.passage_type.clone(), passage.text.clone());
                 document.passages.push(Passage { passage_type, start, text, sentence: passage.sentence });
             }
         }
         let mut known: HashSet<String> = HashSet::new();
-        for ((annotation, place), identifiers) in self.annotations.iter().zip(found).zip(concepts) {
+        for ((annotation, location), identifiers) in self.annotations.iter().zip(found).zip(concepts) {
             let id = match annotation.id.is_empty() {
                 true => format!("T{}", document.mentions.len() + 1),
                 false => annotation.id.clone(),
             };
-            let (passage, spans) = match place {
+            let (passage, spans) = match location {
                 Location::At(passage, spans, reason) => {
                     if let Some(reason) = reason {
                         document.note(FindingKind::Repaired, &id, reason);
                     }
                     (passage, spans)
                 }
-                Location::Nowhere => {
+                Location::Missing => {
                     document.note(FindingKind::Skipped, &id, "an annotation without a location");
                     continue;
                 }
@@ -69,13 +70,13 @@ impl Bioc {
             let spans: Vec<Span> = spans.iter().map(|span| Span::new(span.start + start, span.end + start)).collect();
             let entity_type = annotation.infon("type").unwrap_or_default().to_owned();
             let bounds = Span::bounding(&spans);
-            let home = match self.passages[passage].duplicate {
-                false => Some(place_of[passage]),
+            let own_passage = match self.passages[passage].duplicate {
+                false => Some(index_of[passage]),
                 true => document.passages.iter().position(|passage| passage.slice(bounds).is_some()),
             };
             let slice = || spans.iter().filter_map(|&span| document.slice(span)).collect::<Vec<_>>().join(" ");
             let text = annotation.text.clone().filter(|text| !text.is_empty()).unwrap_or_else(slice);
-            document.mentions.push(Mention { id, entity_type, text, identifiers, spans, passage: home });
+            document.mentions.push(Mention { id, entity_type, text, identifiers, spans, passage: own_passage });
         }
         for relation in &self.relations {
             self.relation(relation, &mut document).map_err(|message| fail(relation.at, message))?;
@@ -83,7 +84,7 @@ impl Bioc {
         Ok(document)
     }
 
-    /// Add a relation, or note why not.
+    /// Add a relation, or a finding that says why not.
     fn relation(&self, relation: &BiocRelation, document: &mut Document) -> std::result::Result<(), String> {
         let BiocRelation { id, infons, nodes, .. } = relation;
         let infon = |key: &str| infons.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone());
@@ -91,7 +92,7 @@ impl Bioc {
             return Err(format!("document {}: relation {id} has no infon `type`", self.id));
         };
         let arguments = if nodes.is_empty() {
-            let known = |value: &String| !document.standing_for(value).is_empty();
+            let known = |value: &String| !document.mentions_of(value).is_empty();
             let named = [["entity1", "entity2"], ["Arg1", "Arg2"], ["role1", "role2"]];
             let named = named.iter().find_map(|[first, second]| Some([infon(first)?, infon(second)?]));
             let others: Vec<&String> = infons.iter().map(|(_, value)| value).filter(|value| known(value)).collect();
@@ -105,7 +106,7 @@ impl Bioc {
             }
         } else {
             let [first, second] = nodes.as_slice() else {
-                document.note(FindingKind::Skipped, id, "a relation of more or fewer than two arguments");
+                document.note(FindingKind::Skipped, id, "a relation with more or fewer than two arguments");
                 return Ok(());
             };
             let argument = |name: &String| {
@@ -115,9 +116,9 @@ impl Bioc {
                     (None, _) if self.annotations.iter().any(|known| known.id == *name) => {
                         Ok(Argument::Concept(name.clone()))
                     }
-                    // PubTator's relations name concepts here too.
-                    (None, _) if !document.standing_for(name).is_empty() => Ok(Argument::Concept(name.clone())),
-                    (None, _) => Err(format!("document {}: relation {id} names {name}, which is not there", self.id)),
+                    // In PubTator's export nodes may also name concepts.
+                    (None, _) if !document.mentions_of(name).is_empty() => Ok(Argument::Concept(name.clone())),
+                    (None, _) => Err(format!("document {}: relation {id} names {name}, which does not exist", self.id)),
                     (Some(_), Some(_)) => Err(format!(
                         "document {}: relation {id} names {name}, which is the identifier of two annotations",
                         self.id
@@ -139,14 +140,14 @@ pub(super) fn infons_of(one: &Predicted) -> [(&'static str, String); 3] {
     ]
 }
 
-/// Identifiers of relations that the document does not have yet.
+/// Identifiers for new relations, different from those of the document.
 pub(super) fn fresh_ids(document: &Document, prefix: &str) -> impl Iterator<Item = String> {
     let taken: Vec<String> = document.relations.iter().map(|relation| relation.id.clone()).collect();
     let prefix = prefix.to_owned();
     (1..).map(move |number| format!("{prefix}{number}")).filter(move |id| !taken.contains(id))
 }
 
-/// The identifiers by which BioC's relations name their mentions.
+/// The identifiers by which predicted relations name their mentions.
 pub(super) fn named<'a>(document: &'a Document, predicted: &[Predicted]) -> Result<Vec<[&'a str; 2]>> {
     let mut counts: HashMap<&str, usize> = HashMap::new();
     for mention in &document.mentions {
@@ -167,10 +168,10 @@ pub(super) fn named<'a>(document: &'a Document, predicted: &[Predicted]) -> Resu
 
 /// Keys and values.
 pub(super) type Infons = Vec<(&'static str, String)>;
-/// Identifiers of annotations, with their roles.
+/// Identifiers of annotations with their roles.
 pub(super) type Nodes = Vec<(String, &'static str)>;
 
-/// A relation's arguments, as infons for concepts and as nodes for mentions.
+/// The arguments of a relation: as infons if they are concepts, as nodes if they are mentions.
 pub(super) fn arguments(document: &Document, arguments: &[Argument; 2]) -> (Infons, Nodes) {
     match arguments {
         [Argument::Mention(first), Argument::Mention(second)] => {

@@ -1,4 +1,4 @@
-//! A document in BioC-JSON, as the `bioc` library and PubTator write it.
+//! BioC in JSON, as the `bioc` library and PubTator write it.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,7 @@ pub(super) fn parse(record: Record) -> Result<Document> {
         let line = record.line + error.line().saturating_sub(1);
         Error::corpus_line(&*record.path, line, format!("is not well-formed JSON: {error}"))
     })?;
-    // The parser keeps no lines: messages name the document's first.
+    // The parser keeps no line numbers: messages name the document's first line.
     let fail = |message: String| Error::corpus_line(&*record.path, record.line, message);
     let bioc = document(&value).map_err(fail)?;
     let mut document = bioc.into_document(|_, message| fail(message))?;
@@ -38,7 +38,7 @@ fn document(value: &Value) -> Parsed<Bioc> {
     for node in passages {
         passage(node, false, &mut bioc).map_err(within)?;
     }
-    common(value, &mut bioc).map_err(within)?;
+    add_relations(value, &mut bioc).map_err(within)?;
     Ok(bioc)
 }
 
@@ -58,7 +58,7 @@ fn passage(node: &Value, sentence: bool, bioc: &mut Bioc) -> Parsed<()> {
     let holder = match sentences.is_empty() || !own.is_empty() {
         true => {
             let offset = offset as usize;
-            // With its sentences beside it, the text of a passage says nothing new, but its annotations count in it.
+            // If a passage has sentences too, its text is redundant, but its annotations refer to it.
             let duplicate = !sentences.is_empty();
             bioc.passages.push(BiocPassage { passage_type, offset, text: own, sentence, duplicate });
             Some(bioc.passages.len() - 1)
@@ -68,14 +68,14 @@ fn passage(node: &Value, sentence: bool, bioc: &mut Bioc) -> Parsed<()> {
     for node in list(&node["annotations"]) {
         annotation(node, holder, bioc)?;
     }
-    common(node, bioc)
+    add_relations(node, bioc)
 }
 
 fn annotation(node: &Value, passage: Option<usize>, bioc: &mut Bioc) -> Parsed<()> {
     let id = text(&node["id"]).unwrap_or_default();
     let mut segments = Vec::new();
-    for place in list(&node["locations"]) {
-        let (offset, length) = (place["offset"].as_u64(), place["length"].as_u64());
+    for location in list(&node["locations"]) {
+        let (offset, length) = (location["offset"].as_u64(), location["length"].as_u64());
         let (Some(offset), Some(length)) = (offset, length) else {
             return Err(format!("annotation {id}: a location has no `offset` and `length`, whole numbers from 0"));
         };
@@ -86,8 +86,8 @@ fn annotation(node: &Value, passage: Option<usize>, bioc: &mut Bioc) -> Parsed<(
     Ok(())
 }
 
-/// Relations, which may stand at any level.
-fn common(node: &Value, bioc: &mut Bioc) -> Parsed<()> {
+/// Relations, which may be at any level.
+fn add_relations(node: &Value, bioc: &mut Bioc) -> Parsed<()> {
     for relation in list(&node["relations"]) {
         let id = text(&relation["id"]).unwrap_or_else(|| format!("R{}", bioc.relations.len() + 1));
         let nodes = list(&relation["nodes"]).iter().filter_map(|node| text(&node["refid"])).collect();
@@ -100,7 +100,7 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
-/// A string, or a number as it is written.
+/// A string, or a number in its original notation.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -114,10 +114,11 @@ fn infons(value: &Value) -> Vec<(String, String)> {
     pairs.filter_map(|(key, value)| Some((key.clone(), text(value)?))).collect()
 }
 
-pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&str>) -> Result<String> {
-    let mut value: Value = match kept {
-        Some(raw) => serde_json::from_str(raw)
-            .map_err(|error| Error::corpus(&document.origin.path, format!("cannot be written again: {error}")))?,
+pub(super) fn write(document: &Document, predicted: &[Predicted], original: Option<&str>) -> Result<String> {
+    let mut value: Value = match original {
+        Some(raw) => serde_json::from_str(raw).map_err(|error| {
+            Error::corpus(&document.origin.path, format!("its original text cannot be written: {error}"))
+        })?,
         None => {
             let passages: Vec<Value> = document
                 .passages
@@ -158,7 +159,7 @@ pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&
                 list.push(relation);
             }
         }
-    } else if let Some(raw) = kept {
+    } else if let Some(raw) = original {
         return Ok(raw.to_owned());
     }
     Ok(value.to_string())
@@ -169,13 +170,13 @@ fn written_annotation(mention: &Mention) -> Value {
     if !mention.identifiers.is_empty() {
         infons.insert("identifier".to_owned(), json!(mention.identifiers.join(";")));
     }
-    let place = |span: &Span| json!({"offset": span.start, "length": span.len()});
-    let places: Vec<Value> = mention.spans.iter().map(place).collect();
-    json!({"id": mention.id, "infons": infons, "text": mention.text, "locations": places})
+    let location = |span: &Span| json!({"offset": span.start, "length": span.len()});
+    let locations: Vec<Value> = mention.spans.iter().map(location).collect();
+    json!({"id": mention.id, "infons": infons, "text": mention.text, "locations": locations})
 }
 
-/// A collection of documents that [`write`] wrote. `header` is what stood before the first of them: the collection's own
-/// fields.
+/// A collection of documents from [`write`]. `header` is the original file before the first
+/// document: the fields of the collection.
 pub(super) fn collection(header: &str, documents: &[String]) -> String {
     let fields: Option<Map<String, Value>> = serde_json::from_str(&format!("{header}[]}}")).ok();
     let fields = fields.filter(|fields| fields.contains_key("documents")).unwrap_or_else(|| {

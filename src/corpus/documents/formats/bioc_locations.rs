@@ -1,55 +1,56 @@
-//! Where the annotations of a BioC document are, whatever its offsets count.
+//! Locates the annotations of a BioC document, whatever unit its offsets count.
 //!
-//! They should count the characters of the document. Found in published files, and taken back to characters where that
-//! makes every annotation of a document, or of a passage, fit its text:
+//! Offsets should count the characters of the document. Published files also have the following,
+//! which is converted to characters if all annotations of the document, or of a passage, then fit
+//! its text:
 //!
 //! * UTF-16 code units or UTF-8 bytes;
-//! * characters of the *escaped* XML (`&apos;` is six), in the offsets of passages (BC5CDR's official release), in those of
-//!   annotations, or in both;
-//! * one location over a mention in several segments;
-//! * an annotation that stands in another passage than its offsets.
+//! * characters of the *escaped* XML (`&apos;` is six), in the offsets of passages (BC5CDR's
+//!   official release), of annotations, or of both;
+//! * one location that covers a mention in several segments;
+//! * an annotation that is listed in another passage than its offsets.
 
 use super::bioc_record::{Annotation, Bioc};
 use crate::corpus::Span;
-use crate::corpus::documents::offsets::{APART, Converter, OffsetUnit, written};
+use crate::corpus::documents::offsets::{Converter, DISCONTINUOUS, OffsetUnit, written};
 
-/// The annotations in their passages, and what was read otherwise than the file says.
+/// The locations of all annotations, and what was repaired.
 pub(super) struct Locations {
-    /// For each annotation.
+    /// One for each annotation.
     pub(super) found: Vec<Location>,
-    /// For each passage, where it starts in characters.
+    /// The offset of each passage, in characters.
     pub(super) starts: Vec<usize>,
-    /// What the offsets count, if not characters.
+    /// The reason of the finding, if the offsets do not count characters.
     pub(super) reason: Option<&'static str>,
 }
 
-/// Where an annotation is.
+/// The location of an annotation.
 pub(super) enum Location {
-    /// In a passage, at these characters of it; why it was not read as it stands.
+    /// The passage, the characters in it, and the reason if it was repaired.
     At(usize, Vec<Span>, Option<&'static str>),
-    /// The file does not say.
-    Nowhere,
-    /// Not where the file says.
+    /// The file states no location.
+    Missing,
+    /// The stated location does not fit; the message says why.
     Wrong(String),
 }
 
-/// How the offsets of a passage's annotations are read.
+/// An interpretation of the offsets of a passage's annotations.
 #[derive(Clone, Copy)]
 struct Reading {
-    /// From where they count.
+    /// The offset of the passage's start.
     base: usize,
-    /// What they count.
+    /// The unit of offsets.
     unit: OffsetUnit,
-    /// What lengths count.
+    /// The unit of lengths.
     lengths: OffsetUnit,
-    /// Whether one location may hold a mention in several segments.
-    apart: bool,
+    /// Whether one location may cover a mention in several segments.
+    discontinuous: bool,
 }
 
-/// The texts of all passages, by characters and by another unit.
+/// The texts of all passages, indexed by characters and by another unit.
 struct Texts<'a> {
     characters: Vec<Converter<'a>>,
-    /// Empty where the unit is characters.
+    /// Empty if the unit is characters.
     counted: Vec<Converter<'a>>,
 }
 
@@ -73,12 +74,12 @@ pub(super) fn locate(bioc: &Bioc) -> Locations {
         let readings: Vec<Reading> = bioc
             .passages
             .iter()
-            .map(|passage| Reading { base: passage.offset, unit, lengths: unit, apart: false })
+            .map(|passage| Reading { base: passage.offset, unit, lengths: unit, discontinuous: false })
             .collect();
         let texts = Texts::new(bioc, unit);
-        bioc.annotations.iter().map(|annotation| place(bioc, &texts, annotation, &readings, false)).collect()
+        bioc.annotations.iter().map(|annotation| locate_one(bioc, &texts, annotation, &readings, false)).collect()
     };
-    let fits = |places: &[Location]| !places.iter().any(|place| matches!(place, Location::Wrong(_)));
+    let fits = |locations: &[Location]| !locations.iter().any(|location| matches!(location, Location::Wrong(_)));
     let found = all(OffsetUnit::Characters);
     if fits(&found) {
         return Locations { found, starts: starts(bioc, OffsetUnit::Characters), reason: None };
@@ -93,11 +94,13 @@ pub(super) fn locate(bioc: &Bioc) -> Locations {
         let texts = Texts::new(bioc, unit);
         let Some((readings, escaped)) = readings(bioc, &texts, unit) else { continue };
         let found: Vec<Location> =
-            bioc.annotations.iter().map(|annotation| place(bioc, &texts, annotation, &readings, true)).collect();
+            bioc.annotations.iter().map(|annotation| locate_one(bioc, &texts, annotation, &readings, true)).collect();
         if fits(&found) {
             let moved = starts(bioc, unit);
-            // Where only annotations count so, passages are where the file says: they would overlap else.
-            let starts = if escaped && are_apart(bioc, &moved) { moved } else { starts(bioc, OffsetUnit::Characters) };
+            // If only annotations count escaped characters, the offsets of passages stay: moved, passages
+            // would overlap.
+            let starts =
+                if escaped && are_disjoint(bioc, &moved) { moved } else { starts(bioc, OffsetUnit::Characters) };
             let reason = unit.reason().filter(|_| escaped);
             return Locations { found, starts, reason };
         }
@@ -105,8 +108,8 @@ pub(super) fn locate(bioc: &Bioc) -> Locations {
     Locations { found, starts: starts(bioc, OffsetUnit::Characters), reason: None }
 }
 
-/// For each passage the first reading under which all its annotations fit, and whether one of them counts escaped
-/// characters; `None` if there is a passage that none fits.
+/// For each passage the first interpretation under which all its annotations fit, and whether any
+/// counts escaped characters; `None` if there is none for some passage.
 fn readings(bioc: &Bioc, texts: &Texts, unit: OffsetUnit) -> Option<(Vec<Reading>, bool)> {
     let surplus = surplus(bioc, unit);
     let mut escaped = false;
@@ -120,13 +123,13 @@ fn readings(bioc: &Bioc, texts: &Texts, unit: OffsetUnit) -> Option<(Vec<Reading
             passage.offset.checked_add(surplus[number]),
         ];
         let counts = [(OffsetUnit::Characters, OffsetUnit::Characters), (unit, OffsetUnit::Characters), (unit, unit)];
-        // As the file says first, then whatever differs least from it.
-        let tried = [false, true].into_iter().flat_map(|apart| {
+        // First as the file says, then in order of the difference from it.
+        let tried = [false, true].into_iter().flat_map(|discontinuous| {
             bases.into_iter().flatten().flat_map(move |base| {
-                counts.into_iter().map(move |(unit, lengths)| Reading { base, unit, lengths, apart })
+                counts.into_iter().map(move |(unit, lengths)| Reading { base, unit, lengths, discontinuous })
             })
         });
-        // An annotation of another passage does not speak against a reading, if others speak for it.
+        // An annotation of another passage does not rule out an interpretation that fits others.
         let fits = |reading: &Reading, strict: bool| {
             let mut some = own.is_empty();
             let all = own.iter().all(|annotation| {
@@ -145,34 +148,36 @@ fn readings(bioc: &Bioc, texts: &Texts, unit: OffsetUnit) -> Option<(Vec<Reading
     Some((chosen, escaped))
 }
 
-/// An annotation in its own passage, or, where that only holds sentences, in the sentence that fits. `anywhere`: in
-/// another passage, if it does not fit its own.
-fn place(bioc: &Bioc, texts: &Texts, annotation: &Annotation, readings: &[Reading], anywhere: bool) -> Location {
+/// Locate an annotation in its own passage, or, if that consists of sentences, in the sentence that
+/// it fits; with `anywhere` also in other passages, if it does not fit its own.
+fn locate_one(bioc: &Bioc, texts: &Texts, annotation: &Annotation, readings: &[Reading], anywhere: bool) -> Location {
     if annotation.segments.is_empty() {
-        return Location::Nowhere;
+        return Location::Missing;
     }
     let all = 0..bioc.passages.len();
-    let homes: Vec<usize> = match annotation.passage {
+    let candidates: Vec<usize> = match annotation.passage {
         Some(passage) => vec![passage],
         None => all.clone().collect(),
     };
-    let others = all.filter(|passage| anywhere && !homes.contains(passage) && !bioc.passages[*passage].duplicate);
-    for home in homes.iter().copied().chain(others) {
-        if let Some((spans, apart)) = fit(texts, annotation, home, readings[home]) {
-            let reason = match (apart, homes.contains(&home)) {
-                (true, _) => Some(APART),
-                (false, false) => Some("an annotation of another passage than that of its offsets, which count"),
+    let others = all.filter(|passage| anywhere && !candidates.contains(passage) && !bioc.passages[*passage].duplicate);
+    for passage in candidates.iter().copied().chain(others) {
+        if let Some((spans, discontinuous)) = fit(texts, annotation, passage, readings[passage]) {
+            let reason = match (discontinuous, candidates.contains(&passage)) {
+                (true, _) => Some(DISCONTINUOUS),
+                (false, false) => {
+                    Some("an annotation is listed in another passage than its offsets; the offsets are used")
+                }
                 _ => None,
             };
-            return Location::At(home, spans, reason);
+            return Location::At(passage, spans, reason);
         }
     }
     let segments: Vec<(usize, usize)> =
         annotation.segments.iter().map(|&(offset, length)| (offset, offset.saturating_add(length))).collect();
-    let found = match homes.as_slice() {
-        [home] => match within(texts, annotation, *home, readings[*home]) {
-            Some(segments) => texts.of(*home, readings[*home].lengths).found(&segments),
-            None => format!("which is before its passage, which starts at {}", bioc.passages[*home].offset),
+    let found = match candidates.as_slice() {
+        [passage] => match within(texts, annotation, *passage, readings[*passage]) {
+            Some(segments) => texts.of(*passage, readings[*passage].lengths).found(&segments),
+            None => format!("which is before its passage, which starts at {}", bioc.passages[*passage].offset),
         },
         _ => "which fits no passage".to_owned(),
     };
@@ -184,8 +189,8 @@ fn text_of(annotation: &Annotation) -> Option<&str> {
     annotation.text.as_deref().filter(|text| !text.is_empty())
 }
 
-/// The segments of an annotation from the start of a passage, starts in the unit of the reading and ends in characters
-/// where lengths count those; `None` before the passage.
+/// The segments of an annotation from the start of a passage, in the unit of the reading; if only
+/// lengths count characters, both ends in characters. `None` if it starts before the passage.
 fn within(texts: &Texts, annotation: &Annotation, passage: usize, reading: Reading) -> Option<Vec<(usize, usize)>> {
     let converter = texts.of(passage, reading.unit);
     let segment = |&(offset, length): &(usize, usize)| {
@@ -199,7 +204,7 @@ fn within(texts: &Texts, annotation: &Annotation, passage: usize, reading: Readi
     annotation.segments.iter().map(segment).collect()
 }
 
-/// The characters of a passage where an annotation is, and whether they are segments of its one location.
+/// The spans of an annotation in a passage, and whether they are segments of its single location.
 fn fit(texts: &Texts, annotation: &Annotation, passage: usize, reading: Reading) -> Option<(Vec<Span>, bool)> {
     let segments = within(texts, annotation, passage, reading)?;
     let converter = texts.of(passage, reading.lengths);
@@ -207,17 +212,17 @@ fn fit(texts: &Texts, annotation: &Annotation, passage: usize, reading: Reading)
     if let Some(spans) = converter.fit(&segments, text) {
         return Some((spans, false));
     }
-    let ([segment], Some(text), true) = (segments.as_slice(), text, reading.apart) else { return None };
-    converter.fit_apart(*segment, text).map(|spans| (spans, true))
+    let ([segment], Some(text), true) = (segments.as_slice(), text, reading.discontinuous) else { return None };
+    converter.fit_discontinuous(*segment, text).map(|spans| (spans, true))
 }
 
-/// Whether the offsets of an annotation are not of this passage at all.
+/// Whether all offsets of an annotation are outside a passage.
 fn is_outside(bioc: &Bioc, annotation: &Annotation, passage: usize, reading: Reading) -> bool {
     let length = reading.unit.length(&bioc.passages[passage].text);
     annotation.segments.iter().all(|(offset, _)| offset.checked_sub(reading.base).is_none_or(|start| start >= length))
 }
 
-/// For each passage, by how much its predecessors are longer in a unit than in characters.
+/// For each passage, how much longer its predecessors are in a unit than in characters.
 fn surplus(bioc: &Bioc, unit: OffsetUnit) -> Vec<usize> {
     let mut order: Vec<usize> = (0..bioc.passages.len()).collect();
     order.sort_by_key(|&index| (bioc.passages[index].offset, index));
@@ -232,17 +237,18 @@ fn surplus(bioc: &Bioc, unit: OffsetUnit) -> Vec<usize> {
     before
 }
 
-/// Where each passage starts, in characters: earlier by what its predecessors have more in the unit of the file.
+/// The offset of each passage in characters: smaller than in the file by the surplus of its
+/// predecessors.
 fn starts(bioc: &Bioc, unit: OffsetUnit) -> Vec<usize> {
     let earlier = surplus(bioc, unit);
     bioc.passages.iter().zip(earlier).map(|(passage, earlier)| passage.offset.saturating_sub(earlier)).collect()
 }
 
-/// Whether no passage reaches into the next one.
-fn are_apart(bioc: &Bioc, starts: &[usize]) -> bool {
+/// Whether no two passages overlap.
+fn are_disjoint(bioc: &Bioc, starts: &[usize]) -> bool {
     let passages = bioc.passages.iter().zip(starts).filter(|(passage, _)| !passage.duplicate);
-    let mut places: Vec<(usize, usize)> =
+    let mut locations: Vec<(usize, usize)> =
         passages.map(|(passage, &start)| (start, start + OffsetUnit::Characters.length(&passage.text))).collect();
-    places.sort_unstable();
-    places.windows(2).all(|pair| pair[0].1 <= pair[1].0)
+    locations.sort_unstable();
+    locations.windows(2).all(|pair| pair[0].1 <= pair[1].0)
 }

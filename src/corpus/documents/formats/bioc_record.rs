@@ -1,6 +1,6 @@
-//! A BioC document as its file states it, in XML or JSON: offsets and identifiers not yet understood.
+//! A BioC document as in its XML or JSON file, before offsets and identifiers are interpreted.
 
-/// Infons of an annotation that hold a concept, in the order in which they are looked for.
+/// Infons of an annotation that may name its concept, in the order in which they are tried.
 const CONCEPT_KEYS: [&str; 12] = [
     "identifier",
     "Identifier",
@@ -16,7 +16,7 @@ const CONCEPT_KEYS: [&str; 12] = [
     "NCBI_Taxonomy",
 ];
 
-/// A document as BioC has it.
+/// A document in the structure of BioC.
 #[derive(Default)]
 pub(super) struct Bioc {
     pub(super) id: String,
@@ -25,13 +25,13 @@ pub(super) struct Bioc {
     pub(super) relations: Vec<BiocRelation>,
 }
 
-/// A passage with text, or a sentence.
+/// A passage with its own text, or a sentence.
 pub(super) struct BiocPassage {
     pub(super) passage_type: String,
     pub(super) offset: usize,
     pub(super) text: String,
     pub(super) sentence: bool,
-    /// Its text is also that of its sentences, which count.
+    /// Whether its sentences have the same text, so that this passage is not part of the document.
     pub(super) duplicate: bool,
 }
 
@@ -41,9 +41,9 @@ pub(super) struct Annotation {
     /// Offset and length.
     pub(super) segments: Vec<(usize, usize)>,
     pub(super) text: Option<String>,
-    /// The passage in which it stands.
+    /// The passage in which it is listed.
     pub(super) passage: Option<usize>,
-    /// Where it stands in the record, for messages.
+    /// Its byte offset in the record, for messages.
     pub(super) at: usize,
 }
 
@@ -52,7 +52,7 @@ impl Annotation {
         self.infons.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
     }
 
-    /// What it says about its concepts; empty if it names none.
+    /// The field of its concepts; empty if it names none.
     pub(super) fn concept_field(&self) -> String {
         CONCEPT_KEYS.iter().find_map(|key| self.infon(key)).unwrap_or_default().to_owned()
     }

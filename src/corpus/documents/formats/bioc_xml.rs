@@ -25,7 +25,7 @@ pub(super) fn parse(record: Record) -> Result<Document> {
     Ok(document)
 }
 
-/// The document, with errors at lines of the record.
+/// The document; errors have the line in the record.
 fn read(path: &Path, raw: &str) -> Result<Document> {
     let parsed = xml::parse(path, raw)?;
     let root = parsed.root_element();
@@ -75,11 +75,11 @@ fn passage(node: Node, sentence: bool, bioc: &mut Bioc) -> Parsed<()> {
 fn annotation(node: Node, passage: Option<usize>, bioc: &mut Bioc) -> Parsed<()> {
     let (id, at) = (node.attribute("id").unwrap_or_default().to_owned(), node.range().start);
     let mut segments = Vec::new();
-    for place in children(node, "location") {
-        let number = |name| place.attribute(name).and_then(|text| text.trim().parse::<usize>().ok());
+    for location in children(node, "location") {
+        let number = |name| location.attribute(name).and_then(|text| text.trim().parse::<usize>().ok());
         let (Some(offset), Some(length)) = (number("offset"), number("length")) else {
             let message = format!("annotation {id}: a <location> has no `offset` and `length`, whole numbers from 0");
-            return Err((place.range().start, message));
+            return Err((location.range().start, message));
         };
         segments.push((offset, length));
     }
@@ -97,7 +97,7 @@ fn relations(node: Node, bioc: &mut Bioc) {
     }
 }
 
-/// The text of a child element, all its pieces together.
+/// The text of a child element, all its parts joined.
 fn child_text(node: Node, name: &'static str) -> Option<String> {
     let child = children(node, name).next()?;
     Some(child.descendants().filter(Node::is_text).filter_map(|piece| piece.text()).collect())
@@ -111,7 +111,10 @@ fn infons(node: Node) -> Vec<(String, String)> {
     children(node, "infon").filter_map(pair).collect()
 }
 
-/// Text for an XML file; what XML cannot hold becomes U+FFFD.
+/// Escape a text for XML. Characters that XML 1.0 cannot represent become U+FFFD.
+///
+/// Ours, because quick-xml's `escape` leaves those in location, which makes the file malformed, and
+/// `\r` too, which a parser reads as `\n`, so that offsets would no longer fit.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
@@ -140,14 +143,14 @@ fn xml_relation(id: &str, infons: &[(&str, String)], nodes: &[(String, &str)]) -
     text + "</relation>"
 }
 
-pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&str>) -> Result<String> {
+pub(super) fn write(document: &Document, predicted: &[Predicted], original: Option<&str>) -> Result<String> {
     let mut ids = fresh_ids(document, "biorel");
     let mut added = String::new();
     for (one, [first, second]) in predicted.iter().zip(named(document, predicted)?) {
         let nodes = [(first.to_owned(), "Arg1"), (second.to_owned(), "Arg2")];
         added += &xml_relation(&ids.next().unwrap_or_default(), &infons_of(one), &nodes);
     }
-    if let Some(raw) = kept {
+    if let Some(raw) = original {
         let end = raw.rfind("</").unwrap_or(raw.len());
         return Ok(format!("{}{added}{}", &raw[..end], &raw[end..]));
     }
@@ -185,7 +188,8 @@ pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&
     Ok(text + &added + "</document>")
 }
 
-/// A collection of documents that [`write`] wrote; `header` is what stood before the first of them.
+/// A collection of documents from [`write`]; `header` is the original file before the first
+/// document.
 pub(super) fn collection(header: &str, documents: &[String]) -> String {
     let start = if header.contains("<collection") {
         header.to_owned()

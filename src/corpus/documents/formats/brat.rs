@@ -1,4 +1,5 @@
-//! brat's standoff format: a text, and beside it a line per mention (`T`), relation (`R`) and normalisation (`N`).
+//! brat's standoff format: a text file, and an annotation file with a line per mention (`T`),
+//! relation (`R`) and normalisation (`N`).
 //!
 //! ```text
 //! T1<TAB>Chemical 0 7<TAB>aspirin
@@ -6,9 +7,8 @@
 //! R1<TAB>Causes Arg1:T1 Arg2:T2
 //! N1<TAB>Reference T1 MESH:D001241<TAB>aspirin
 //! ```
-//!
-//! Events (`E`), equivalences (`*`), attributes (`A`, `M`) and notes (`#`) are not relations of two mentions; they are
-//! reported as skipped.
+//! Events (`E`), equivalences (`*`), attributes (`A`, `M`) and notes (`#`) are not relations of two
+//! mentions; they are reported as skipped.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -39,24 +39,24 @@ pub(super) fn parse(record: Record) -> Result<Document> {
     let mut document = Document { id: name.strip_suffix(".ann").unwrap_or(name).to_owned(), ..Document::default() };
     let mut rows: Vec<Row> = Vec::new();
     let mut by_id: HashMap<&str, usize> = HashMap::new();
-    let mut later: Vec<(usize, &str, &str)> = Vec::new();
+    let mut other_lines: Vec<(usize, &str, &str)> = Vec::new();
     for (number, line) in lines(&raw) {
         let fail = |message: String| Error::corpus_line(&*record.path, number, message);
-        let (id, rest) = line.split_once('\t').ok_or_else(|| fail("has no tab behind the identifier".into()))?;
+        let (id, rest) = line.split_once('\t').ok_or_else(|| fail("has no tab after the identifier".into()))?;
         if !id.starts_with('T') {
-            later.push((number, id, rest));
+            other_lines.push((number, id, rest));
             continue;
         }
         let (head, mention) = rest.split_once('\t').ok_or_else(|| fail(format!("{id} has no text of the mention")))?;
         let wrong = || fail(format!("{id}: `{head}` is not `Type start end` or `Type start end;start end`"));
-        let (entity_type, places) = head.split_once(' ').ok_or_else(wrong)?;
-        let segments = places.split(';').map(|place| {
-            let (start, end) = place.trim().split_once(' ')?;
+        let (entity_type, offsets) = head.split_once(' ').ok_or_else(wrong)?;
+        let segments = offsets.split(';').map(|segment| {
+            let (start, end) = segment.trim().split_once(' ')?;
             Some((start.trim().parse().ok()?, end.trim().parse().ok()?))
         });
         let segments = segments.collect::<Option<Vec<(usize, usize)>>>().ok_or_else(wrong)?;
         if by_id.insert(id, rows.len()).is_some() {
-            return Err(fail(format!("{id} is there twice")));
+            return Err(fail(format!("{id} appears twice")));
         }
         rows.push(Row { line: number, id, entity_type, segments, text: mention });
     }
@@ -74,7 +74,7 @@ pub(super) fn parse(record: Record) -> Result<Document> {
     if let Some(reason) = unit.reason() {
         document.note(FindingKind::Repaired, "offsets", reason);
     }
-    for (number, id, rest) in later {
+    for (number, id, rest) in other_lines {
         let fail = |message: String| Error::corpus_line(&*record.path, number, message);
         let mention = |name: &str| {
             by_id.get(name).copied().ok_or_else(|| fail(format!("{id} names {name}, which is not in the file")))
@@ -117,7 +117,7 @@ pub(super) fn parse(record: Record) -> Result<Document> {
             Some('*') => document.note(FindingKind::Skipped, id, "an equivalence"),
             Some('A' | 'M') => document.note(FindingKind::Skipped, id, "an attribute"),
             Some('#') => document.note(FindingKind::Skipped, id, "a note"),
-            _ => return Err(fail(format!("`{id}` is no identifier that brat knows (T, R, E, N, A, M, *, #)"))),
+            _ => return Err(fail(format!("`{id}` is not an identifier of brat (T, R, E, N, A, M, *, #)"))),
         }
     }
     document.passages = vec![Passage { passage_type: String::new(), start: 0, text, sentence: false }];
@@ -126,8 +126,8 @@ pub(super) fn parse(record: Record) -> Result<Document> {
     Ok(document)
 }
 
-/// Where the mentions are, under the first reading that fits all of them: the text as it is, in each unit, then with
-/// `\r\n` as one character, as tools that open the file in text mode count.
+/// The spans of the mentions, in the first interpretation that fits all of them: the text as it is,
+/// in each unit, then with `\r\n` as one character, as tools count that open the file in text mode.
 fn locate(
     text: String,
     rows: &[Row],
@@ -150,7 +150,7 @@ fn locate(
             let all = fits(&changed, unit);
             if !all.contains(&None) {
                 if single {
-                    let reason = "offsets count a line end of two characters as one; read so";
+                    let reason = "offsets count a line end of two characters as one; the text is read with single ones";
                     document.note(FindingKind::Repaired, "text", reason);
                 }
                 return (changed, unit, all);
@@ -160,16 +160,17 @@ fn locate(
     (text, OffsetUnit::Characters, first)
 }
 
-/// brat's annotation. A relation between concepts has no form there, and is left to the file it came from.
-pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&str>) -> Result<String> {
-    let mut text = match kept {
+/// The annotation file. brat cannot represent a relation between concepts; it stays in the original
+/// text only.
+pub(super) fn write(document: &Document, predicted: &[Predicted], original: Option<&str>) -> Result<String> {
+    let mut text = match original {
         Some(raw) if raw.is_empty() || raw.ends_with('\n') => raw.to_owned(),
         Some(raw) => format!("{raw}\n"),
         None => {
             let mut end = 0;
             for passage in &document.passages {
                 if passage.start < end {
-                    let message = "its passages overlap, so that their offsets have no place in one text";
+                    let message = "its passages overlap, so that one text cannot contain both";
                     return Err(Error::corpus(format!("document {}", document.id), message));
                 }
                 end = passage.start + passage.text.chars().count();
@@ -177,15 +178,15 @@ pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&
             let mut text = String::new();
             let mut normal = 0;
             for (number, mention) in document.mentions.iter().enumerate() {
-                let places: Vec<String> =
+                let offsets: Vec<String> =
                     mention.spans.iter().map(|span| format!("{} {}", span.start, span.end)).collect();
                 let slices: Vec<&str> = mention.spans.iter().filter_map(|&span| document.slice(span)).collect();
                 let entity_type = word(&mention.entity_type);
-                let stands = slices.join(" ").replace(['\n', '\r', '\t'], " ");
-                let _ = writeln!(text, "T{}\t{entity_type} {}\t{stands}", number + 1, places.join(";"));
+                let mention_text = slices.join(" ").replace(['\n', '\r', '\t'], " ");
+                let _ = writeln!(text, "T{}\t{entity_type} {}\t{mention_text}", number + 1, offsets.join(";"));
                 for identifier in &mention.identifiers {
                     normal += 1;
-                    let _ = writeln!(text, "N{normal}\tReference T{} {}\t{stands}", number + 1, word(identifier));
+                    let _ = writeln!(text, "N{normal}\tReference T{} {}\t{mention_text}", number + 1, word(identifier));
                 }
             }
             for (number, relation) in document.relations.iter().enumerate() {
@@ -197,9 +198,9 @@ pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&
             text
         }
     };
-    // The relations with an event, which are not read, have numbers too.
+    // Relations with an event, which are not read, have numbers too.
     let first = text.lines().filter_map(|line| line.strip_prefix('R')?.split('\t').next()?.parse::<usize>().ok()).max();
-    let name = |index: usize| match kept {
+    let name = |index: usize| match original {
         Some(_) => document.mentions[index].id.clone(),
         None => format!("T{}", index + 1),
     };
@@ -212,7 +213,7 @@ pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&
     Ok(text)
 }
 
-/// A name without blanks, as brat's have to be.
+/// A name without white space, as brat requires.
 fn word(text: &str) -> String {
     let joined: String = text.chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect();
     if joined.is_empty() { "entity".to_owned() } else { joined }

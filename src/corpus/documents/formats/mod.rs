@@ -1,4 +1,5 @@
-//! The formats of documents: one file for each, which parses and writes it, and what the two spellings of BioC share.
+//! The formats of documents: one file per format, which parses and writes it, and what BioC's two
+//! encodings (XML and JSON) share.
 
 mod bioc;
 mod bioc_json;
@@ -30,23 +31,24 @@ impl Document {
     }
 }
 
-/// One document with relations added: as it stood in its file where that had the same format, else from what is known
-/// of it. brat's text is [`Document::text`].
+/// A document with relations added. If it was read in the same format, its original text is
+/// original; otherwise it is written from its parsed contents. The text of a brat document is
+/// [`Document::text`].
 ///
 /// # Errors
-/// [`crate::Error::Corpus`] for a document that the format cannot hold.
+/// [`crate::Error::Corpus`] for a document that the format cannot represent.
 pub fn write_document(document: &Document, predicted: &[Predicted], format: DocumentFormat) -> Result<String> {
-    let kept = document.origin.raw.as_ref().filter(|(own, _)| *own == format).map(|(_, raw)| raw.as_str());
+    let original = document.origin.raw.as_ref().filter(|(own, _)| *own == format).map(|(_, raw)| raw.as_str());
     match format {
-        DocumentFormat::Pubtator => pubtator::write(document, predicted, kept),
-        DocumentFormat::BiocJson => bioc_json::write(document, predicted, kept),
-        DocumentFormat::BiocXml => bioc_xml::write(document, predicted, kept),
-        DocumentFormat::Brat => brat::write(document, predicted, kept),
+        DocumentFormat::Pubtator => pubtator::write(document, predicted, original),
+        DocumentFormat::BiocJson => bioc_json::write(document, predicted, original),
+        DocumentFormat::BiocXml => bioc_xml::write(document, predicted, original),
+        DocumentFormat::Brat => brat::write(document, predicted, original),
     }
 }
 
-/// A file of documents that [`write_document`] wrote; `header` is what stood before the first of them where they were
-/// read.
+/// A file of documents from [`write_document`]. `header` is what their original file had before the
+/// first document.
 pub fn write_collection(format: DocumentFormat, header: &str, documents: &[String]) -> String {
     match format {
         DocumentFormat::Pubtator | DocumentFormat::Brat => documents.concat(),

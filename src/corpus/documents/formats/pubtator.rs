@@ -7,10 +7,11 @@
 //! 1000001<TAB>CID<TAB>D001241<TAB>D006471
 //! ```
 //!
-//! The abstract starts one character behind the title. A mention's identifier may be missing, and there may be a column
-//! more (the parts of a composite mention), which is not read. A relation holds between concepts, not mentions; as
-//! BioRED does, it may have more columns, which are not read either. `@12-19` as an argument is the mention at those
-//! characters: what is written where a mention has no identifier.
+//! The abstract starts one character after the title. A mention's identifier may be missing, and
+//! there may be another column (the parts of a composite mention), which is not read. Relations are
+//! between concepts, not mentions; they may have more columns, as in BioRED, which are not read
+//! either. `@12-19` as an argument is the mention at those characters; it is written for a mention
+//! without identifier.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,7 +19,7 @@ use std::fmt::Write as _;
 use crate::corpus::documents::concepts::split_fields;
 use crate::corpus::documents::document::{Argument, Document, Mention, Origin, Passage, Predicted, Relation};
 use crate::corpus::documents::inputs::DocumentFormat;
-use crate::corpus::documents::offsets::{APART, Converter, OffsetUnit, written};
+use crate::corpus::documents::offsets::{Converter, DISCONTINUOUS, OffsetUnit, written};
 use crate::corpus::documents::records::Record;
 use crate::corpus::files::lines;
 use crate::corpus::{FindingKind, Span};
@@ -49,7 +50,7 @@ pub(super) fn parse(record: Record) -> Result<Document> {
             Some(id) if id == own => {}
             Some(id) => {
                 return fail(format!(
-                    "the line is of document `{own}`, in the middle of document {id}; a blank line must stand between"
+                    "the line is of document `{own}`, in the middle of document {id}; a blank line must separate documents"
                 ));
             }
         }
@@ -114,12 +115,14 @@ pub(super) fn parse(record: Record) -> Result<Document> {
             }
         }
     }
-    let mut apart = Vec::new();
+    let mut discontinuous = Vec::new();
     if found.contains(&None) {
         let converter = Converter::new(&text, OffsetUnit::Characters);
-        for ((number, row), place) in rows.iter().enumerate().zip(&mut found).filter(|(_, place)| place.is_none()) {
-            *place = converter.fit_apart(row.segment, row.text);
-            apart.push(number);
+        for ((number, row), position) in
+            rows.iter().enumerate().zip(&mut found).filter(|(_, position)| position.is_none())
+        {
+            *position = converter.fit_discontinuous(row.segment, row.text);
+            discontinuous.push(number);
         }
     }
     let body_start = title.chars().count() + 1;
@@ -156,8 +159,8 @@ pub(super) fn parse(record: Record) -> Result<Document> {
             (_, true) => Some(1),
             _ => None,
         };
-        if apart.contains(&index) {
-            document.note(FindingKind::Repaired, &format!("T{}", index + 1), APART);
+        if discontinuous.contains(&index) {
+            document.note(FindingKind::Repaired, &format!("T{}", index + 1), DISCONTINUOUS);
         }
         let (entity_type, text) = (row.entity_type.to_owned(), row.text.to_owned());
         document.mentions.push(Mention {
@@ -184,18 +187,18 @@ pub(super) fn parse(record: Record) -> Result<Document> {
 }
 
 fn argument_of(written: &str, document: &Document) -> Argument {
-    let place = written.strip_prefix('@').and_then(|place| place.split_once('-'));
-    let place = place.and_then(|(start, end)| Some((start.parse::<usize>().ok()?, end.parse::<usize>().ok()?)));
-    let at = |mention: &Mention| Some((mention.bounding_span().start, mention.bounding_span().end)) == place;
-    match document.mentions.iter().position(at).filter(|_| place.is_some()) {
+    let position = written.strip_prefix('@').and_then(|position| position.split_once('-'));
+    let position = position.and_then(|(start, end)| Some((start.parse::<usize>().ok()?, end.parse::<usize>().ok()?)));
+    let at = |mention: &Mention| Some((mention.bounding_span().start, mention.bounding_span().end)) == position;
+    match document.mentions.iter().position(at).filter(|_| position.is_some()) {
         Some(index) => Argument::Mention(index),
         None => Argument::Concept(written.to_owned()),
     }
 }
 
-/// The lines of PubTator's format for relations that are added, without the document: identifier, label, the two
-/// concepts, probability, model. One line for each relation of two concepts, with the highest probability of the pairs of
-/// mentions that state it.
+/// The lines of added relations in PubTator's format, without the document: identifier, label, the
+/// two concepts, probability, model. There is one line for each relation of two concepts, with the
+/// highest probability among the pairs of their mentions.
 pub fn relation_lines(document: &Document, predicted: &[Predicted], end: &str) -> String {
     let mut lines: BTreeMap<(&str, String, String), (f32, &str)> = BTreeMap::new();
     for one in predicted {
@@ -213,11 +216,12 @@ pub fn relation_lines(document: &Document, predicted: &[Predicted], end: &str) -
     text
 }
 
-/// Lines of the document and of its relations; a blank line at the end.
-pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&str>) -> Result<String> {
-    // Its last line may have no end, or end in the middle of one; a return before that is text.
-    let body = kept.map(|raw| raw.strip_suffix('\n').unwrap_or(raw)).map(|raw| raw.strip_suffix('\r').unwrap_or(raw));
-    let returns = kept.is_some_and(|raw| raw.contains("\r\n")) || body.is_some_and(|body| body.ends_with('\r'));
+/// The lines of the document and of its relations, and a blank line.
+pub(super) fn write(document: &Document, predicted: &[Predicted], original: Option<&str>) -> Result<String> {
+    // The last line may lack its line end or have only the `\r` of it; any other `\r` is text.
+    let body =
+        original.map(|raw| raw.strip_suffix('\n').unwrap_or(raw)).map(|raw| raw.strip_suffix('\r').unwrap_or(raw));
+    let returns = original.is_some_and(|raw| raw.contains("\r\n")) || body.is_some_and(|body| body.ends_with('\r'));
     let end = if returns { "\r\n" } else { "\n" };
     let text = match body {
         Some(body) => format!("{body}{end}"),
@@ -226,11 +230,11 @@ pub(super) fn write(document: &Document, predicted: &[Predicted], kept: Option<&
     Ok(text + &relation_lines(document, predicted, end) + end)
 }
 
-/// A document that was not read from PubTator: its first passage as title, the others as abstract.
+/// A document from another format: its first passage becomes the title, the others the abstract.
 fn lines_of(document: &Document) -> Result<String> {
     let id = &document.id;
     if id.is_empty() || id.contains(['|', '\t', '\n', '\r']) {
-        let message = "PubTator's format cannot hold this identifier; give the document another one";
+        let message = "PubTator's format cannot represent this identifier; give the document another one";
         return Err(Error::corpus(format!("document {id:?}"), message));
     }
     let line = |text: &str| text.replace(['\n', '\r', '\t'], " ");
@@ -244,14 +248,15 @@ fn lines_of(document: &Document) -> Result<String> {
     let mut text = format!("{id}|t|{title}\n{id}|a|{body}\n");
     for mention in &document.mentions {
         let Some(passage) = mention.passage else {
-            let message = format!("mention {} stands in two passages, which PubTator's format cannot hold", mention.id);
+            let message =
+                format!("mention {} extends over two passages, which PubTator's format cannot represent", mention.id);
             return Err(Error::corpus(format!("document {id}"), message));
         };
         let bounds = mention.bounding_span();
         let own = document.passages[passage].start;
         let (start, end) = (bounds.start - own + starts[passage], bounds.end - own + starts[passage]);
-        let stands = line(document.slice(bounds).unwrap_or_default());
-        let _ = write!(text, "{id}\t{start}\t{end}\t{stands}\t{}", line(&mention.entity_type));
+        let mention_text = line(document.slice(bounds).unwrap_or_default());
+        let _ = write!(text, "{id}\t{start}\t{end}\t{mention_text}\t{}", line(&mention.entity_type));
         match mention.identifiers.is_empty() {
             true => text.push_str("\t-\n"),
             false => {
