@@ -1,6 +1,6 @@
 """Write the fuzzer's seed inputs to ``fuzz/corpus/TARGET``, from the data of the tests.
 
-An input is a byte that chooses the reader, and files separated by a line of ``=`` (``fuzz/src/lib.rs``).
+An input is a byte that selects the reader, then files separated by a line of ``=`` (``fuzz/src/lib.rs``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BETWEEN = b"\n=====\n"
 
 
 def seed(target: str, choice: int, *files: Path | bytes) -> None:
-    """One input."""
+    """Write one input."""
     contents = [file if isinstance(file, bytes) else file.read_bytes() for file in files]
     data = bytes([choice]) + BETWEEN.join(contents)
     folder = FUZZ / "corpus" / target
@@ -28,7 +28,7 @@ def seed(target: str, choice: int, *files: Path | bytes) -> None:
 
 
 def corpora() -> None:
-    """Of every corpus reader, and the same in archives."""
+    """Write inputs of every corpus reader, also in archives."""
     found = DATA / "corpora"
     for file in (found / "ppi").iterdir():
         seed("corpora", 0 if file.suffix == ".xml" else 1, file)
@@ -49,7 +49,7 @@ def corpora() -> None:
 
 
 def checkpoints() -> None:
-    """Of every format of weights."""
+    """Write inputs of every format of weights."""
     for folder in (DATA / "checkpoint").iterdir():
         one = {"model.safetensors": 0, "pytorch_model.bin": 1, "flax_model.msgpack": 3}
         for name, choice in one.items():
@@ -68,7 +68,7 @@ def checkpoints() -> None:
 
 
 def configs() -> None:
-    """Of an encoder and of a saved model."""
+    """Write configurations of encoders and of a saved model."""
     for file in (DATA / "checkpoint").glob("*/*config.json"):
         seed("configs", 0, file)
         seed("configs", 1, file)
@@ -77,7 +77,7 @@ def configs() -> None:
 
 
 def documents() -> None:
-    """Of every format, to be written again and to be trained on."""
+    """Write inputs of every format of documents, for the round trip and for training."""
     found = DATA / "documents"
     files = [
         [0, found / "pubtator" / "edge_cases.txt"],
@@ -92,8 +92,8 @@ def documents() -> None:
         seed("documents", choice, *packed)
 
 
-def states() -> None:
-    """Headers of a run's state, and the state of the target itself with single bytes changed."""
+def training_checkpoints() -> None:
+    """Write headers of a checkpoint, and edits of single bytes of the target's own checkpoint."""
     step = {
         "step": 1,
         "epoch": 1,
@@ -108,14 +108,14 @@ def states() -> None:
         header = {"format": 3, "fingerprint": "", "steps": steps, "best": False}
         header["history"] = [step | {"step": number + 1, "seconds": 0.1} for number in range(steps)]
         header["evaluations"] = [scores | {"step": number + 1, "seconds": 0.1} for number in range(steps)]
-        seed("states", 1, json.dumps(header).encode())
-    seed("states", 2, b"")
-    seed("states", 2, bytes([200, 0, 48, 0, 4, 127]))
-    seed("states", 0, DATA / "checkpoint" / "reference" / "model.safetensors")
+        seed("training_checkpoints", 1, json.dumps(header).encode())
+    seed("training_checkpoints", 2, b"")
+    seed("training_checkpoints", 2, bytes([200, 0, 48, 0, 4, 127]))
+    seed("training_checkpoints", 0, DATA / "checkpoint" / "reference" / "model.safetensors")
 
 
 def tokenizers() -> None:
-    """Vocabularies and texts."""
+    """Write vocabularies and texts."""
     for folder in (DATA / "encoding").iterdir():
         seed("tokenizer", 0, folder / "vocab.txt", b'{"do_lower_case": true}')
     seed("tokenizer", 1, FUZZ / "seeds" / "tokenizer.json")
@@ -130,5 +130,5 @@ if __name__ == "__main__":
     checkpoints()
     configs()
     documents()
-    states()
+    training_checkpoints()
     tokenizers()

@@ -22,8 +22,8 @@ static CONFIG: LazyLock<EncoderConfig> = LazyLock::new(|| {
 fuzz_target!(|data: &[u8]| {
     let Some((choice, rest)) = data.split_first() else { return };
     let files = parts(rest);
-    let place = FOLDER.join("model");
-    let _ = fs::remove_dir_all(&place);
+    let directory = FOLDER.join("model");
+    let _ = fs::remove_dir_all(&directory);
     let names: &[&str] = match choice % 6 {
         0 => &["model.safetensors"],
         1 => &["pytorch_model.bin"],
@@ -33,9 +33,9 @@ fuzz_target!(|data: &[u8]| {
         _ => &["pytorch_model.bin.index.json", "a.bin", "b.bin"],
     };
     for (name, bytes) in names.iter().zip(&files) {
-        write(&place, name, bytes);
+        write(&directory, name, bytes);
     }
-    if let Ok((weights, extras, _)) = checkpoint::read(&place, &CONFIG, &[]) {
+    if let Ok((weights, extras, _)) = checkpoint::read(&directory, &CONFIG, &[]) {
         for (spec, values) in weights.specs.iter().zip(&weights.values) {
             assert_eq!(spec.elements(), values.len());
         }

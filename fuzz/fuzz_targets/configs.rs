@@ -40,9 +40,9 @@ fuzz_target!(|data: &[u8]| {
     let [config, card] = &*FILES;
     match choice % 3 {
         0 => {
-            let place = FOLDER.join("config");
-            write(&place, "config.json", rest);
-            if let Ok(config) = EncoderConfig::open(&place) {
+            let directory = FOLDER.join("config");
+            write(&directory, "config.json", rest);
+            if let Ok(config) = EncoderConfig::open(&directory) {
                 assert!(config.longest() > 0);
             }
         }

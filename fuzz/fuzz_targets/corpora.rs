@@ -25,12 +25,12 @@ fuzz_target!(|data: &[u8]| {
         5 => (CorpusKind::Table, one("table.jsonl")),
         6 => {
             let names = ["abstracts", "entities", "gold_standard", "relations"];
-            let place = FOLDER.join("chemprot");
-            let _ = fs::remove_dir_all(&place);
+            let directory = FOLDER.join("chemprot");
+            let _ = fs::remove_dir_all(&directory);
             for (name, bytes) in names.iter().zip(&files) {
-                write(&place, &format!("chemprot_training_{name}.tsv"), bytes);
+                write(&directory, &format!("chemprot_training_{name}.tsv"), bytes);
             }
-            (CorpusKind::Chemprot, vec![place])
+            (CorpusKind::Chemprot, vec![directory])
         }
         7 => (CorpusKind::Ddi, one("corpus.zip")),
         8 => (CorpusKind::Aimed, one("corpus.zip")),

@@ -23,13 +23,13 @@ fn read(path: &Path, format: DocumentFormat) -> Vec<Document> {
 }
 
 fn check(document: &Document) {
-    document.check().expect("a reader's own promise");
+    document.check().expect("a guarantee of the reader");
     for mention in &document.mentions {
         let inside = mention.spans.iter().all(|&span| document.slice(span).is_some());
         assert!(inside || mention.passage.is_none(), "{mention:?}");
     }
     let (sentences, findings) = document.sentences();
-    let mut held = 0;
+    let mut found = 0;
     for one in &sentences {
         one.sentence.check().expect("a sentence of a document");
         assert_eq!(one.sentence.entities.len(), one.mentions.len());
@@ -38,15 +38,15 @@ fn check(document: &Document) {
                 assert_eq!(span.start + one.start, there.start);
             }
         }
-        held += one.mentions.len();
+        found += one.mentions.len();
     }
-    // None is dropped silently.
-    assert!(held + findings.len() >= document.mentions.len());
+    // No mention is dropped silently.
+    assert!(found + findings.len() >= document.mentions.len());
 }
 
-/// Written in the format it was read in, with a relation added, and read again: the same mentions,
-/// and no relation lost.
-fn round_trip(documents: &[Document], format: DocumentFormat, place: &Path) {
+/// Write the documents in their own format with an added relation, and read them again: the
+/// mentions are the same, and no relation is lost.
+fn round_trip(documents: &[Document], format: DocumentFormat, directory: &Path) {
     let predicted = |document: &Document| match document.mentions.len() {
         0 | 1 => vec![],
         count => vec![Predicted { label: "new", mentions: [0, count - 1], probability: 0.5, model: "m@1" }],
@@ -63,22 +63,22 @@ fn round_trip(documents: &[Document], format: DocumentFormat, place: &Path) {
     let again = match (format, documents) {
         (_, []) => return,
         (DocumentFormat::Brat, [document]) => {
-            let path = write(place, "again.ann", texts[0].as_bytes());
-            write(place, "again.txt", document.text().as_bytes());
+            let path = write(directory, "again.ann", texts[0].as_bytes());
+            write(directory, "again.txt", document.text().as_bytes());
             read(&path, format)
         }
         _ => {
             let content = write_collection(format, &documents[0].origin.header, &texts);
-            read(&write(place, "again", content.as_bytes()), format)
+            read(&write(directory, "again", content.as_bytes()), format)
         }
     };
     assert_eq!(again.len(), documents.len(), "documents are lost");
     for (one, other) in documents.iter().zip(&again) {
-        let places = |document: &Document| -> Vec<_> {
+        let positions = |document: &Document| -> Vec<_> {
             document.mentions.iter().map(|mention| (mention.entity_type.clone(), mention.spans.clone())).collect()
         };
         assert_eq!(one.text(), other.text());
-        assert_eq!(places(one), places(other));
+        assert_eq!(positions(one), positions(other));
         assert!(other.relations.len() >= one.relations.len(), "relations are lost");
     }
 }
@@ -86,23 +86,23 @@ fn round_trip(documents: &[Document], format: DocumentFormat, place: &Path) {
 fuzz_target!(|data: &[u8]| {
     let Some((choice, rest)) = data.split_first() else { return };
     let files = parts(rest);
-    let place = FOLDER.join("one");
-    let _ = fs::remove_dir_all(&place);
+    let directory = FOLDER.join("one");
+    let _ = fs::remove_dir_all(&directory);
     let (format, kind, name) = match choice % 8 {
         0 | 4 => (DocumentFormat::Pubtator, CorpusKind::Pubtator, "train.txt"),
         1 | 5 => (DocumentFormat::BiocJson, CorpusKind::Bioc, "train.json"),
         2 | 6 => (DocumentFormat::BiocXml, CorpusKind::Bioc, "train.xml"),
         _ => (DocumentFormat::Brat, CorpusKind::Brat, "train.ann"),
     };
-    let path = write(&place, name, files[0]);
+    let path = write(&directory, name, files[0]);
     if format == DocumentFormat::Brat {
-        write(&place, "train.txt", files.get(1).copied().unwrap_or_default());
+        write(&directory, "train.txt", files.get(1).copied().unwrap_or_default());
     }
     let documents = read(&path, format);
     documents.iter().for_each(check);
     if choice % 8 < 4 {
         round_trip(&documents, format, &FOLDER.join("again"));
-    } else if let Ok(corpus) = Corpus::read(kind, &[place], &ReadOptions::default()) {
+    } else if let Ok(corpus) = Corpus::read(kind, &[directory], &ReadOptions::default()) {
         check_corpus(&corpus);
     }
 });

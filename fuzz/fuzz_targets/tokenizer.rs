@@ -11,7 +11,7 @@ use harness::{folder, parts, write};
 use libfuzzer_sys::fuzz_target;
 
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| folder("tokenizer"));
-static GOOD: LazyLock<[Tokenizer; 2]> = LazyLock::new(|| {
+static VALID: LazyLock<[Tokenizer; 2]> = LazyLock::new(|| {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/encoding");
     ["cased", "uncased"].map(|casing| Tokenizer::open(data.join(casing), None).expect("the tests' vocabulary"))
 });
@@ -35,16 +35,16 @@ fuzz_target!(|data: &[u8]| {
     match choice % 4 {
         0 | 1 => {
             let name = if choice % 4 == 0 { "vocab.txt" } else { "tokenizer.json" };
-            let place = FOLDER.join(name.replace('.', "-"));
-            write(&place, name, files[0]);
-            write(&place, "tokenizer_config.json", files.get(1).copied().unwrap_or(b"{}"));
-            if let Ok(tokenizer) = Tokenizer::open(&place, None) {
+            let directory = FOLDER.join(name.replace('.', "-"));
+            write(&directory, name, files[0]);
+            write(&directory, "tokenizer_config.json", files.get(1).copied().unwrap_or(b"{}"));
+            if let Ok(tokenizer) = Tokenizer::open(&directory, None) {
                 check(&tokenizer, "Velotrazine (10 mg) binds @PROTEIN$-like\u{3b2}2 [MASK] \u{1f9ec}.");
             }
         }
         2 => {
             let text = String::from_utf8_lossy(rest);
-            GOOD.iter().for_each(|tokenizer| check(tokenizer, &text));
+            VALID.iter().for_each(|tokenizer| check(tokenizer, &text));
         }
         _ => {
             let text = String::from_utf8_lossy(rest);

@@ -1,7 +1,7 @@
-//! Shared by the targets: an input as files in an in-memory folder, and invariants of everything
-//! that was read.
+//! Shared by the targets: an input as files in an in-memory folder, and the invariants of what is
+//! read.
 //!
-//! An input is one byte that chooses the reader, and the contents of the files, separated by
+//! An input is one byte that selects the reader, and the contents of the files, separated by
 //! [`BETWEEN`]. All readers take paths, as users do; `fuzz/seeds.py` builds such inputs from the
 //! tests' data.
 
@@ -43,13 +43,13 @@ pub fn parts(data: &[u8]) -> Vec<&[u8]> {
     parts
 }
 
-/// What must hold of every corpus that a reader returns: offsets inside the text and on its
+/// Check the invariants of every corpus that a reader returns: offsets inside the text and on its
 /// mentions, labels of the task, and every pair marked in every way, or refused by an error.
 pub fn check_corpus(corpus: &Corpus) {
     let _ = corpus.content_hash();
     assert!(!corpus.statistics().is_empty());
     for sentence in corpus.sentences() {
-        sentence.check().expect("a reader's own promise");
+        sentence.check().expect("a guarantee of the reader");
         for pair in &sentence.pairs {
             assert!(pair.label < corpus.task.labels.len());
         }
