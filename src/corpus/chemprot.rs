@@ -3,7 +3,7 @@
 //! Each split has `*_abstracts*.tsv` (id, title, abstract), `*_entities*.tsv` (id, entity, type,
 //! start, end, text) and `*_gold_standard*.tsv` (id, group, Arg1:chemical, Arg2:gene), without a
 //! header or quoting. Offsets are characters, end-exclusive, into "title, one space, abstract". The
-//! `*_relations*` tables hold the finer types that the task does not score; they are not read.
+//! `*_relations*` tables have the finer types that the task does not score; they are not read.
 //!
 //! The task is posed per sentence: every chemical with every gene of the same sentence is a
 //! candidate, and a pair with several gold groups gives one [`Pair`] for each. Gold relations
@@ -38,7 +38,7 @@ fn read(paths: &[PathBuf]) -> Result<Corpus> {
         let table = TABLES.iter().position(|table| file.contains(table));
         let (Some(split), Some(table), true) = (split, table, has_extension(name, "tsv")) else {
             let reason = if file.contains("relations") {
-                "holds the finer relation types, which the task does not score"
+                "has the finer relation types, which the task does not score"
             } else {
                 "not a table of ChemProt's train, development or test set"
             };

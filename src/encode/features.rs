@@ -255,7 +255,7 @@ fn windows_of(
     if first.end > second.start || alone > room {
         return Err(alone.min(both.len()));
     }
-    // One window did not fit, so more than `spare` pieces lie between the entities: the two can never touch.
+    // One window did not fit, so more than `spare` pieces are between the entities: the two windows cannot touch.
     let spare = room - alone;
     Ok(vec![widen(pieces, first.clone(), spare / 2), widen(pieces, second.clone(), spare - spare / 2)])
 }

@@ -82,7 +82,7 @@ pub fn folds_given(instances: &[Instance], fold_of: &HashMap<String, usize>) -> 
     let numbers: Vec<usize> = instances.iter().map(|instance| fold_of[&instance.document]).collect();
     let folds = assemble(&numbers);
     match folds.len() {
-        0 | 1 => Err(Error::config("folds", format!("at least 2 folds must hold instances, not {}", folds.len()))),
+        0 | 1 => Err(Error::config("folds", format!("at least 2 folds must have instances, not {}", folds.len()))),
         _ => Ok(folds),
     }
 }

@@ -91,7 +91,7 @@ pub(super) fn read(directory: &Path, requested: Option<Casing>) -> Result<Defini
     } else if directory.join("merges.txt").is_file() {
         Err(Error::checkpoint(
             directory,
-            "holds a byte-pair vocabulary (merges.txt), as RoBERTa has; only BERT's WordPiece is supported",
+            "has a byte-pair vocabulary (merges.txt), as RoBERTa has; only BERT's WordPiece is supported",
         ))
     } else {
         Err(Error::checkpoint(directory, "has neither tokenizer.json nor vocab.txt; one of them is needed"))
@@ -164,7 +164,7 @@ fn read_vocabulary(file: &Path) -> Result<Vec<String>> {
     for (id, piece) in text.split('\n').enumerate() {
         let piece = piece.strip_suffix('\r').unwrap_or(piece);
         if let Some(first) = lines.insert(piece, id) {
-            let message = format!("lines {} and {} both hold `{piece}`", first + 1, id + 1);
+            let message = format!("lines {} and {} are both `{piece}`", first + 1, id + 1);
             return Err(Error::checkpoint(file, message));
         }
         pieces.push(piece.to_owned());
@@ -338,7 +338,7 @@ fn check_description(
         }
     }
     if let Some(token) = tokens.iter().find(|token| token.contains(['\n', '\r'])) {
-        return fail(format!("the vocabulary has a piece with a line break, which vocab.txt cannot hold: {token:?}"));
+        return fail(format!("the vocabulary has a piece with a line break, which vocab.txt cannot represent: {token:?}"));
     }
     let there = |token: &str| tokens.iter().any(|known| known == token);
     if ![&special.cls, &special.sep, &special.unk].into_iter().all(|token| there(token)) {

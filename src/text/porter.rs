@@ -286,7 +286,7 @@ mod tests {
         }
     }
 
-    /// The stems of the relation-extraction paper's Table V from the words behind them.
+    /// The stems of the relation-extraction paper's Table V from their words.
     #[test]
     fn stems_of_table_5() {
         for (word, expected) in [

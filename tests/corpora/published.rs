@@ -145,8 +145,8 @@ fn ddi_blue() {
 
 /// The text of the BLUE benchmark's development set. 7,193 of its 7,244 rows are equal. The other
 /// 51 are all pairs of two sentences, DDI-MedLine.d15.s0 (36) and DDI-MedLine.d27.s0 (15), whose
-/// bracketed title is followed by one blank in the released XML and by two in BLUE's copy. Apart
-/// from that blank they are equal too.
+/// bracketed title is followed by one space in the released XML and by two in BLUE's copy. Apart
+/// from that space they are equal too.
 #[test]
 fn ddi_dev_equals_the_text_of_blue() {
     let Some(rows) = blue_rows("ddi_dev.tsv") else { return };

@@ -94,8 +94,8 @@ fn bad_vocabularies_are_refused_with_the_reason() {
     for (vocabulary, reason) in [
         ("".to_owned(), "is empty"),
         ("\n\n".to_owned(), "is empty"),
-        (format!("{special}the\nof\nthe\n"), "lines 5 and 7 both hold `the`"),
-        (format!("{special}the\n\nof\n\nand\n"), "lines 6 and 8 both hold ``"),
+        (format!("{special}the\nof\nthe\n"), "lines 5 and 7 are both `the`"),
+        (format!("{special}the\n\nof\n\nand\n"), "lines 6 and 8 are both ``"),
         ("[PAD]\nthe\n".to_owned(), "no [CLS], [SEP]"),
         ("[PAD]\n[CLS]\n[SEP]\nthe\n".to_owned(), "no [UNK]"),
     ] {

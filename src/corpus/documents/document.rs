@@ -7,7 +7,7 @@ use crate::corpus::offsets::CharIndex;
 use crate::corpus::{Finding, FindingKind, Span};
 use crate::{Error, Result};
 
-/// A stretch of a document's text: title, abstract, paragraph, or one sentence.
+/// A part of a document's text: title, abstract, paragraph, or one sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passage {
     /// `title`, `abstract`, ... as in the file; may be empty.

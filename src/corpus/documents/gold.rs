@@ -135,14 +135,14 @@ fn duplicate(document: &Document) -> Error {
 
 /// The finding about a document that cannot be read: where it is, and why.
 fn unreadable(path: &Path, error: &Error) -> Finding {
-    let (place, message) = match error {
+    let (location, message) = match error {
         Error::Corpus { path, line, message } => {
             let line = line.map(|line| format!(":{line}")).unwrap_or_default();
             (format!("{}{line}", path.display()), message.clone())
         }
         other => (path.display().to_string(), other.to_string()),
     };
-    Finding::new(FindingKind::Skipped, place, format!("a document that cannot be read: {message}"))
+    Finding::new(FindingKind::Skipped, location, format!("a document that cannot be read: {message}"))
 }
 
 /// The split of a file, by the words of its own name, or else of its folders below the given path.
@@ -212,9 +212,9 @@ impl<'a> DocumentPairs<'a> {
     fn of(document: &'a Document) -> Self {
         let (sentences, mut findings) = document.sentences();
         findings.splice(0..0, document.findings.iter().cloned());
-        let places =
+        let homes =
             sentences.iter().enumerate().flat_map(|(at, one)| one.mentions.iter().map(move |&index| (index, at)));
-        let sentence_of: HashMap<usize, usize> = places.collect();
+        let sentence_of: HashMap<usize, usize> = homes.collect();
         let mut formed = Self { document, sentences, findings, sentence_of, gold: Vec::new() };
         formed.gold = document.relations.iter().map(|relation| (relation, formed.pairs(relation))).collect();
         formed

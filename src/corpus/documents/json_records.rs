@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::bytes::{Bytes, RECORD_LIMIT, Stop};
 
-/// The lists of a collection that hold documents.
+/// The lists of documents in a collection.
 const LISTS: [&[u8]; 2] = [b"documents", b"PubTator3"];
 
 /// How much of a key is stored: more than the longest of [`LISTS`].

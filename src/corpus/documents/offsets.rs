@@ -183,9 +183,9 @@ impl<'a> Converter<'a> {
 
 /// A range of a text without the white space at its ends, moved by `start`.
 fn trim(text: &[char], from: usize, to: usize, start: usize) -> Span {
-    let blanks = |mut part: std::slice::Iter<char>| part.position(|c| !c.is_whitespace()).unwrap_or_default();
+    let white_space = |mut part: std::slice::Iter<char>| part.position(|c| !c.is_whitespace()).unwrap_or_default();
     let (before, after) =
-        (blanks(text[from..to].iter()), text[from..to].iter().rev().take_while(|c| c.is_whitespace()));
+        (white_space(text[from..to].iter()), text[from..to].iter().rev().take_while(|c| c.is_whitespace()));
     Span::new(start + from + before, start + to - after.count())
 }
 
