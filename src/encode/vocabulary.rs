@@ -338,7 +338,9 @@ fn check_description(
         }
     }
     if let Some(token) = tokens.iter().find(|token| token.contains(['\n', '\r'])) {
-        return fail(format!("the vocabulary has a piece with a line break, which vocab.txt cannot represent: {token:?}"));
+        return fail(format!(
+            "the vocabulary has a piece with a line break, which vocab.txt cannot represent: {token:?}"
+        ));
     }
     let there = |token: &str| tokens.iter().any(|known| known == token);
     if ![&special.cls, &special.sep, &special.unk].into_iter().all(|token| there(token)) {
