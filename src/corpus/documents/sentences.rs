@@ -157,9 +157,9 @@ mod tests {
 
     #[test]
     fn sentences_end_at_stops_and_blank_lines() {
-        let document = document("𝛼 one. Two\nlines\n \nthree", &[&[(0, 1)], &[(7, 10)], &[(21, 26)]]);
+        let document = document("𝛼 one. Two\nand two\n \nthree", &[&[(0, 1)], &[(7, 10)], &[(21, 26)]]);
         let (sentences, findings) = document.sentences();
-        assert_eq!(texts(&sentences), [(100, "𝛼 one."), (107, "Two\nlines"), (121, "three")]);
+        assert_eq!(texts(&sentences), [(100, "𝛼 one."), (107, "Two\nand two"), (121, "three")]);
         assert_eq!(sentences.iter().map(|one| one.mentions.clone()).collect::<Vec<_>>(), [vec![0], vec![1], vec![2]]);
         assert_eq!(sentences[1].sentence.entities[0].spans, [Span::new(0, 3)]);
         assert!(findings.is_empty());
