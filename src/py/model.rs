@@ -52,7 +52,7 @@ impl PyPredicted {
 pub struct PyPairs {
     #[pyo3(get)]
     instances: Py<PyInstances>,
-    /// Entity types that the model does not includes, with the number of entities.
+    /// Entity types that the model does not know, with the number of entities.
     #[pyo3(get)]
     unknown_types: BTreeMap<String, usize>,
     /// Sentence and the two entities of every pair.

@@ -84,14 +84,14 @@ impl PyStream {
     }
 }
 
-/// Refuse renamed types that the model does not includes: they would silently form no pairs.
+/// Refuse renamed types that the model does not know: they would silently form no pairs.
 fn check_types(task: &Task, settings: &StreamSettings) -> PyResult<()> {
     for (theirs, ours) in &settings.types {
         if !task.candidates.includes(ours) {
             let known: Vec<&str> =
                 task.candidates.rules.iter().flat_map(|(a, b)| a.iter().chain(b)).map(String::as_str).collect();
             let message = format!(
-                "types: `{theirs}` is to be `{ours}`, which the model does not includes; it knows {}",
+                "types: `{theirs}` is to be `{ours}`, which the model does not know; it knows {}",
                 known.join(", ")
             );
             return Err(ConfigError::new_err((message, "types")));

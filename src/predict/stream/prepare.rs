@@ -81,7 +81,7 @@ pub(super) fn prepare(document: Document, model: &RelationModel, settings: &Stre
             let entity_type = types.resolve(&document.mentions[index].entity_type);
             if !card.task.candidates.includes(entity_type) {
                 count(format!(
-                    "skipped: an entity of type {entity_type:?}, which the model does not includes, forms no pair"
+                    "skipped: an entity of type {entity_type:?}, which the model does not know, forms no pair"
                 ));
             }
             entity_type.clone_into(&mut entity.entity_type);
