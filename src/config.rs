@@ -1,5 +1,5 @@
-//! Settings of a training run. The defaults are the paper's (section IV-B) and, where the paper is silent, those of
-//! its reference code.
+//! Settings of a training run. The defaults are the paper's (section IV-B) and, where the paper is
+//! silent, those of its reference code.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -9,9 +9,9 @@ use strum::{IntoStaticStr, VariantArray};
 
 use crate::{Error, Result};
 
-/// What the classifier reads (paper, section III-B). With `h_CLS` the last layer's `[CLS]` vector, `h_1..h_N` the last
-/// layer's vectors of the word pieces between `[CLS]` and `[SEP]`, and `s` a summary of a sequence, in the order of the
-/// paper's Table III:
+/// What the classifier reads (paper, section III-B). With `h_CLS` the last layer's `[CLS]` vector,
+/// `h_1..h_N` the last layer's vectors of the word pieces between `[CLS]` and `[SEP]`, and `s` a
+/// summary of a sequence, in the order of the paper's Table III:
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
@@ -77,7 +77,7 @@ impl FromStr for Backend {
     }
 }
 
-/// In which numbers the large products are computed.
+/// Number format of the large matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
@@ -87,13 +87,15 @@ pub enum Precision {
     Auto,
     /// f32.
     F32,
-    /// Factors rounded to bf16, sums in f32. Weights, their updates, LayerNorm and attention stay in f32.
+    /// Operands rounded to bf16, sums in f32. Weights, their updates, LayerNorm and attention stay
+    /// in f32.
     Bf16,
 }
 
 named!(Precision, "precision");
 
-/// What to do with an instance whose two entities, with all between them, do not fit into `max_length`.
+/// How to treat an instance whose two entities, with the words between them, do not fit into
+/// `max_length`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TooLong {
@@ -101,20 +103,20 @@ pub enum TooLong {
     Error,
     /// Leave it out, and report it.
     Drop,
-    /// Keep a window around each entity and leave out what lies between the windows. An instance whose mentions alone do
-    /// not fit is left out and reported.
+    /// Keep a window around each entity and leave out what lies between the windows. An instance
+    /// whose mentions alone do not fit is left out and reported.
     #[default]
     Join,
 }
 
-/// Where code and paper differ, whose way is followed.
+/// Which reference is followed where the paper and its code differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compat {
-    /// The paper's published code. Every instance is padded to `max_length`, and the heads read all positions but the
-    /// first and the last, `[SEP]` and padding included, where the paper's text says that they read the words; `cls` goes
-    /// through BERT's tanh pooler; LSTMs start with Keras's initial values; the learning rate after the warm-up is BERT's
-    /// `lr (1 - t / T)`.
+    /// The paper's published code. Every instance is padded to `max_length`, and the heads read all
+    /// positions but the first and the last, `[SEP]` and padding included, where the paper's text
+    /// says that they read the words; `cls` goes through BERT's tanh pooler; LSTMs start with
+    /// Keras's initial values; the learning rate after the warm-up is BERT's `lr (1 - t / T)`.
     Su2020,
 }
 
@@ -130,16 +132,18 @@ pub struct TrainingSettings {
     pub batch_size: usize,
     /// Passes over the training instances.
     pub epochs: usize,
-    /// Stop after this many optimizer steps, whatever `epochs` says; the schedule then ends there. 0 trains nothing.
+    /// Stop after this many optimizer steps, regardless of `epochs`; the schedule then ends there.
+    /// 0 trains nothing.
     pub max_steps: Option<usize>,
     /// Word pieces per instance, `[CLS]` and `[SEP]` included.
     pub max_length: usize,
-    /// What happens to an instance that cannot fit into `max_length`.
+    /// How to treat an instance that does not fit into `max_length`.
     pub too_long: TooLong,
     /// Seed of initial weights, order of instances, and dropout.
     pub seed: u64,
-    /// Share of the steps during which the learning rate rises linearly from 0; it then falls linearly to 0: from the peak
-    /// or, with `compat`, as BERT's own optimizer has it (see [`crate::train::Schedule::learning_rate`]).
+    /// Share of the steps during which the learning rate rises linearly from 0; it then falls
+    /// linearly to 0: from the peak or, with `compat`, as BERT's own optimizer has it (see
+    /// [`crate::train::Schedule::learning_rate`]).
     pub warmup_ratio: f64,
     /// Decoupled weight decay; biases and LayerNorm parameters are exempt.
     pub weight_decay: f64,
@@ -153,15 +157,18 @@ pub struct TrainingSettings {
     pub adam_epsilon: f64,
     /// Correct the moments' bias towards zero. BERT's own optimizer does not.
     pub bias_correction: bool,
-    /// Dropout of hidden states and of attention probabilities; `None` takes the encoder's own rates.
+    /// Dropout of hidden states and of attention probabilities; `None` takes the encoder's own
+    /// rates.
     pub dropout: Option<f32>,
     /// Dropout before the classifier.
     pub head_dropout: f32,
-    /// Batches per optimizer step: a step sees `batch_size` times this many instances, in the memory of `batch_size`.
+    /// Batches per optimizer step: a step sees `batch_size` times this many instances, in the
+    /// memory of `batch_size`.
     pub gradient_accumulation_steps: usize,
     /// Weight of each label in the loss.
     pub class_weights: Option<ClassWeights>,
-    /// Focal loss: instances whose label has probability p count `(1 - p)^focal_gamma`; 0 is plain cross-entropy.
+    /// Focal loss: instances whose label has probability p count `(1 - p)^focal_gamma`; 0 is plain
+    /// cross-entropy.
     pub focal_gamma: f64,
     /// The learning rate of each layer is this times that of the layer above; 1 for one rate.
     pub layerwise_lr_decay: f64,
@@ -173,13 +180,15 @@ pub struct TrainingSettings {
     pub eval_steps: Option<usize>,
     /// Stop after this many evaluations in a row that were no better than the best.
     pub patience: Option<usize>,
-    /// With held-out data, return the weights of the best evaluation; otherwise those after the last step.
+    /// With held-out data, return the weights of the best evaluation; otherwise those after the
+    /// last step.
     pub load_best_model: bool,
     /// Follow the reference code where it departs from the paper; `None` follows the paper.
     pub compat: Option<Compat>,
-    /// Compute the layers' activations again in the backward instead of keeping them.
+    /// Recompute the layers' activations in the backward instead of storing them.
     pub gradient_checkpointing: bool,
-    /// In which numbers the large products are computed; a finished run says which of the two it was.
+    /// Number format of the large matrix products; a finished run reports which of the two was
+    /// used.
     pub precision: Precision,
 }
 
@@ -187,7 +196,8 @@ pub struct TrainingSettings {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", expecting = "must be \"balanced\" or one number for each label")]
 pub enum ClassWeights {
-    /// Inversely proportional to the label's frequency: `instances / (labels * count)`, as scikit-learn's.
+    /// Inversely proportional to the label's frequency: `instances / (labels * count)`, as
+    /// scikit-learn's.
     Balanced,
     /// One weight per label, in the task's order.
     #[serde(untagged)]
@@ -231,7 +241,7 @@ impl Default for TrainingSettings {
 }
 
 impl TrainingSettings {
-    /// Refuse values that cannot work, each with the allowed range.
+    /// Refuse values out of range, naming the allowed range.
     ///
     /// # Errors
     /// [`Error::Config`] naming the first field that is out of range.

@@ -1,11 +1,11 @@
-//! The imports of `src`: those between folders only go down (CONTRIBUTING.md draws them), and those between files have no
-//! circle.
+//! The imports of `src`: between folders they only go down (CONTRIBUTING.md draws them), and
+//! between files there is no circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// From the bottom up; what stands in one row does not know each other.
+/// From the bottom up; the folders of one row do not import each other.
 const ORDER: &[&[&str]] = &[
     &["error"],
     &["rng", "config", "atomic", "digest", "named"],
@@ -40,7 +40,8 @@ fn top(path: &Path, src: &Path) -> String {
     name.strip_suffix(".rs").unwrap_or(name).to_owned()
 }
 
-/// What follows `crate::` outside of comments: the first names of paths, `use` declarations with braces included.
+/// The first name after each `crate::` outside of comments, with those in the braces of `use`
+/// declarations.
 fn imports(source: &str) -> BTreeSet<String> {
     let code: String = source.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n");
     let mut found = BTreeSet::new();
@@ -75,7 +76,7 @@ fn names_at_top(inner: &str) -> Vec<String> {
     found
 }
 
-/// `Error` and `Result` stand at the top of the crate and are `error`'s.
+/// `Error` and `Result` are re-exported at the top of the crate; they are defined in `error`.
 fn first_name(path: &str) -> Option<String> {
     let name: String =
         path.trim_start().chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
@@ -116,7 +117,7 @@ fn imports_between_folders_go_down() {
 }
 
 #[test]
-fn every_form_of_import_is_seen() {
+fn every_form_of_import_is_found() {
     let source = "use crate::{Error, Result};\nuse crate::ops::{Ops, cpu};\nuse crate::{\n    model::{Params, head},\n    \
                   rng,\n};\n// crate::py is only mentioned\nfn f() { crate::train::fit() }\n";
     let found: Vec<_> = imports(source).into_iter().collect();
@@ -124,7 +125,7 @@ fn every_form_of_import_is_seen() {
     assert!(!goes_down("corpus", "train") && !goes_down("train", "attention") && goes_down("train", "corpus"));
 }
 
-/// Names of a path from the top of the crate: a module, or an item of one.
+/// The names of a path from the top of the crate: a module, or an item of one.
 type Names = Vec<String>;
 
 /// The module of a file: `src/ops/cpu/mod.rs` is `ops::cpu`.
@@ -137,7 +138,7 @@ fn module(path: &Path, src: &Path) -> Names {
     }
 }
 
-/// The code of a file without comments and without its own tests.
+/// The code of a file without comments and unit tests.
 fn code(source: &str) -> String {
     let lines: Vec<&str> = source.lines().map(|line| line.split("//").next().unwrap()).collect();
     let code = lines.join("\n");
@@ -164,8 +165,8 @@ fn expand(path: &str) -> Vec<String> {
     paths.flat_map(|entry| expand(&format!("{before}{}", entry.trim()))).collect()
 }
 
-/// The paths that a file uses, and whether each is passed on (`pub use`): those of `use` declarations, and those in
-/// expressions that start with `crate::`, `super::` or `self::`.
+/// The paths that a file uses, and whether each is re-exported (`pub use`): those of `use`
+/// declarations, and those in expressions.
 fn paths(code: &str) -> Vec<(bool, String)> {
     let mut found = Vec::new();
     let mut others = String::new();
@@ -176,9 +177,10 @@ fn paths(code: &str) -> Vec<(bool, String)> {
         });
         match start {
             Some((at, matched)) => {
-                let passed_on = statement[..at].trim_end().rsplit('\n').next().unwrap().trim_start().starts_with("pub");
+                let reexported =
+                    statement[..at].trim_end().rsplit('\n').next().unwrap().trim_start().starts_with("pub");
                 let path = statement[at + matched.len()..].trim_end_matches(';');
-                found.extend(expand(path).into_iter().map(|path| (passed_on, path)));
+                found.extend(expand(path).into_iter().map(|path| (reexported, path)));
                 others.push_str(&statement[..at]);
             }
             None => others.push_str(statement),
@@ -186,12 +188,19 @@ fn paths(code: &str) -> Vec<(bool, String)> {
     }
     let part_of_path = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':';
     let inline = others.split(|letter: char| !part_of_path(letter));
-    let inline = inline.filter(|path| ["crate::", "super::", "self::"].iter().any(|start| path.starts_with(start)));
-    found.extend(inline.map(|path| (false, path.to_owned())));
+    let mut before = "";
+    for path in inline.filter(|path| !path.is_empty()) {
+        // `pub(in crate::corpus)` says who may see an item, and imports nothing.
+        if path.contains("::") && before != "in" {
+            found.push((false, path.to_owned()));
+        }
+        before = path;
+    }
     found
 }
 
-/// The imports between the files of a crate, by module; a name that a module passes on is that of its origin.
+/// The imports between the files of a crate, by module; a re-exported name counts for the module
+/// that defines it.
 fn graph(sources: &BTreeMap<Names, String>) -> BTreeMap<Names, BTreeSet<Names>> {
     let absolute = |module: &Names, path: &str| -> Option<Names> {
         let mut names: Vec<&str> = path.split("::").filter(|name| !name.is_empty()).collect();
@@ -218,12 +227,12 @@ fn graph(sources: &BTreeMap<Names, String>) -> BTreeMap<Names, BTreeSet<Names>> 
     let mut uses: BTreeMap<&Names, Vec<(bool, Names)>> = BTreeMap::new();
     let mut origins: BTreeMap<(Names, String), Names> = BTreeMap::new();
     for (module, source) in sources {
-        for (passed_on, path) in paths(&code(source)) {
+        for (reexported, path) in paths(&code(source)) {
             let Some(names) = absolute(module, &path) else { continue };
-            if let (true, Some(name)) = (passed_on, names.last()) {
+            if let (true, Some(name)) = (reexported, names.last()) {
                 origins.insert((module.clone(), name.clone()), names.clone());
             }
-            uses.entry(module).or_default().push((passed_on, names));
+            uses.entry(module).or_default().push((reexported, names));
         }
     }
     let defined_in = |names: &Names| -> Names {
@@ -239,14 +248,14 @@ fn graph(sources: &BTreeMap<Names, String>) -> BTreeMap<Names, BTreeSet<Names>> 
         names
     };
     let imports = |module: &Names| {
-        let own = uses.get(module).into_iter().flatten().filter(|(passed_on, _)| !passed_on);
+        let own = uses.get(module).into_iter().flatten().filter(|(reexported, _)| !reexported);
         own.map(|(_, names)| defined_in(names)).filter(|other| other != module).collect()
     };
     sources.keys().map(|module| (module.clone(), imports(module))).collect()
 }
 
-/// The modules of a circle, if there is one: what remains when modules without imports are taken away again and again,
-/// and those that nobody imports.
+/// The modules of circles, if there are any: what remains after repeatedly removing the modules
+/// that import nothing and those that nothing imports.
 fn circle(mut graph: BTreeMap<Names, BTreeSet<Names>>) -> Vec<String> {
     loop {
         let imported: BTreeSet<Names> = graph.values().flatten().cloned().collect();
@@ -267,7 +276,7 @@ fn imports_between_files_have_no_circle() {
 }
 
 #[test]
-fn a_circle_between_files_would_be_found() {
+fn a_circle_between_files_is_found() {
     let modules = |files: &[(&str, &str)]| -> BTreeMap<Names, String> {
         let names = |name: &str| name.split("::").filter(|name| !name.is_empty()).map(str::to_owned).collect();
         files.iter().map(|(name, source)| (names(name), (*source).to_owned())).collect()
@@ -283,4 +292,8 @@ fn a_circle_between_files_would_be_found() {
     assert_eq!(circle(graph(&modules(&bad))), ["a::b", "a::c"]);
     bad[1].1 = "fn f() { super::c::g() }";
     assert_eq!(circle(graph(&modules(&bad))), ["a::b", "a::c"]);
+    let parent = [("a", "mod b;\npub struct A;\nfn f() { b::g(A) }"), ("a::b", "use super::A;\npub fn g(_: A) {}")];
+    assert_eq!(circle(graph(&modules(&parent))), ["a", "a::b"]);
+    let visible = [parent[0], ("a::b", "pub(in crate::a) fn g() {}")];
+    assert_eq!(circle(graph(&modules(&visible))), Vec::<String>::new());
 }

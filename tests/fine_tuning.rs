@@ -97,7 +97,7 @@ fn settings(head: HeadKind) -> TrainingSettings {
 }
 
 #[test]
-fn from_a_table_to_a_model_that_classifies_and_explains_itself() {
+fn from_a_table_to_a_model_with_predictions_and_word_weights() {
     let here = Setting::new();
     let settings =
         TrainingSettings { negative_ratio: Some(2.0), max_steps: Some(150), ..settings(HeadKind::Attention) };
@@ -162,7 +162,7 @@ fn a_stopped_run_resumes_from_its_checkpoint_with_the_same_bits() {
 }
 
 #[test]
-fn what_does_not_fit_is_refused_by_name() {
+fn mismatched_parameters_are_refused_by_name() {
     let here = Setting::new();
     let refused = |settings: &TrainingSettings| fine_tune(here.run(settings), &mut |_| Ok(())).unwrap_err().to_string();
     let long = TrainingSettings { max_length: 33, ..settings(HeadKind::Cls) };

@@ -1,5 +1,5 @@
-//! Every parameter of a small model with each head: the written-out backward against finite differences, in f64.
-//! All elements of the small parameters; of the larger ones a random choice.
+//! Every parameter of a small model with each head: the written-out backward against finite
+//! differences, in f64. All elements of the small parameters; of the larger ones a random choice.
 
 use biorel::config::HeadKind;
 use biorel::encode::{Batch, Padding};
@@ -38,8 +38,8 @@ fn weights(network: &Network) -> Weights {
     weights
 }
 
-/// The relative error of a central difference in f64 with this step is about 1e-10 plus rounding; 1e-6 leaves room for
-/// the curvature of the GELU and the softmax.
+/// The relative error of a central difference in f64 with this step is about 1e-10 plus rounding;
+/// 1e-6 leaves room for the curvature of the GELU and the softmax.
 const STEP: f64 = 1e-5;
 const TOLERANCE: f64 = 1e-6;
 /// Elements checked of each parameter.
@@ -105,7 +105,8 @@ fn every_parameter_with_the_heads_of_the_papers_code() {
     }
 }
 
-/// Logits behind the pooler: `C tanh(W h + b) + c`, with the `h_CLS` that `cls` classifies without one.
+/// Logits behind the pooler: `C tanh(W h + b) + c`, with the `h_CLS` that `cls` classifies without
+/// one.
 #[test]
 fn the_pooler_is_a_tanh_layer() {
     let plain = Network { encoder: config(), head: HeadKind::Cls, labels: 3, padding: None };
@@ -152,7 +153,7 @@ fn weighted_and_focal_losses() {
 
 /// Frozen parameters have no gradient, and the others the same one as without.
 #[test]
-fn frozen_layers_leave_the_other_gradients_as_they_are() {
+fn frozen_layers_do_not_change_the_other_gradients() {
     let network = Network { encoder: config(), head: HeadKind::Attention, labels: 3, padding: None };
     let ops = Reference::new(Device::Cpu, DType::F64);
     let params = network.upload(&ops, &weights(&network)).unwrap();

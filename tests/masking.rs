@@ -1,6 +1,7 @@
-//! Masking words: what is masked, by which ranking, and that the prediction is that of the masked instance.
+//! Masking words: which words each ranking masks, and that the prediction is that of the masked
+//! instance.
 
-use biorel::attention::{Explain, MaskWords, Masked, Ranking};
+use biorel::attention::{Explain, MaskWords, Masked, Masking, Ranking};
 use biorel::config::{Backend, HeadKind, Precision};
 use biorel::corpus::Span;
 use biorel::encode::{Features, Instance};
@@ -69,12 +70,12 @@ fn mask(network: &Network, weights: &Weights, words: &[usize], skip: Option<usiz
     let (instance, features) = instance();
     let instances = vec![(&instance, &features), (&instance, &features)];
     let on_batch: &mut (dyn FnMut(usize) -> biorel::Result<()> + Send) = &mut |_| Ok(());
-    let job =
-        MaskWords { network, weights, instances, mask: MASK, words, draws: 40, seed: 5, skip, limit: None, on_batch };
+    let masking = Masking { words, n_random: 40, seed: 5, related: skip.is_some(), limit: None };
+    let job = MaskWords { network, weights, instances, mask: MASK, masking, negative: skip, on_batch };
     Compute::new(Backend::Cpu, Precision::F32, Some(1)).unwrap().execute(job)
 }
 
-/// The words that may be masked: no entity, no punctuation.
+/// The words that may be masked: neither entities nor punctuation.
 const MASKABLE: [u32; 5] = [1, 3, 4, 5, 6];
 
 #[test]
@@ -88,14 +89,14 @@ fn the_words_that_a_ranking_puts_first_are_masked() {
         on_batch: &mut |_| Ok(()),
     };
     let explained = Compute::new(Backend::Cpu, Precision::F32, Some(1)).unwrap().execute(explain).unwrap().remove(0);
-    let whole = &predict(&network, &weights, std::slice::from_ref(&features))[0];
-    let label = whole.label();
+    let unmasked = &predict(&network, &weights, std::slice::from_ref(&features))[0];
+    let label = unmasked.label();
     let results = mask(&network, &weights, &[1, 2, 9], None).unwrap();
     assert_eq!(results.len(), 2 * 4 * 3);
     assert_eq!(results[..12].iter().map(|r| r.instance).max(), Some(0));
     for result in &results {
         assert_eq!(result.label, label);
-        assert!((result.before - f64::from(whole.probabilities[label])).abs() < 1e-6);
+        assert!((result.before - f64::from(unmasked.probabilities[label])).abs() < 1e-6);
         assert_eq!(result.masked, result.words.min(MASKABLE.len()));
         let values = match result.ranking {
             Ranking::Attention => explained.prediction.pieces.as_ref().unwrap(),
@@ -119,7 +120,7 @@ fn the_words_that_a_ranking_puts_first_are_masked() {
         assert!((result.after - f64::from(after.probabilities[label])).abs() < 1e-6, "{:?}", result.ranking);
         assert_eq!(result.changed, f64::from(u8::from(after.label() != label)), "{:?}", result.ranking);
     }
-    // Random words of as many pieces: `falls` has two, and may go in part.
+    // Random words with the same number of pieces: `falls` has two, and may be masked in part.
     for result in &results {
         assert_eq!(result.matched.is_some(), result.ranking != Ranking::Random);
         if result.ranking == Ranking::Random {
@@ -129,16 +130,17 @@ fn the_words_that_a_ranking_puts_first_are_masked() {
             assert!(result.pieces == result.masked as f64 || result.pieces == result.masked as f64 + 1.0);
         }
     }
-    // Where every word goes, the order does not matter, and the draws are all the same.
+    // Where every word is masked, the order does not matter, and all random choices are equal.
     let all: Vec<f64> = results.iter().filter(|result| result.words == 9).map(|result| result.after).collect();
     assert!(all.iter().all(|after| (after - all[0]).abs() < 1e-6), "{all:?}");
     let matched = results.iter().filter(|result| result.words == 9).filter_map(|result| result.matched);
     assert!(matched.into_iter().all(|matched| (matched.after - all[0]).abs() < 1e-6));
 }
 
-/// One random piece: the mean over many draws is near the mean over what each word's first piece does.
+/// One random piece: the mean over many choices is close to the mean over the first pieces of all
+/// words.
 #[test]
-fn as_many_pieces_are_drawn_evenly() {
+fn matched_pieces_are_chosen_uniformly() {
     let (network, weights) = network(HeadKind::Attention);
     let (_, features) = instance();
     let copies: Vec<Features> = MASKABLE
@@ -164,9 +166,9 @@ fn as_many_pieces_are_drawn_evenly() {
     }
 }
 
-/// One random word: the mean over many draws is near the mean over the five words.
+/// One random word: the mean over many choices is close to the mean over the five words.
 #[test]
-fn random_words_are_drawn_evenly() {
+fn random_words_are_chosen_uniformly() {
     let (network, weights) = network(HeadKind::Cls);
     let (_, features) = instance();
     let masked = |word: u32| {
@@ -190,14 +192,14 @@ fn random_words_are_drawn_evenly() {
     let random: Vec<f64> =
         results.iter().filter(|result| result.ranking == Ranking::Random).map(|result| result.after).collect();
     assert_eq!(random.len(), 2);
-    assert_ne!(random[0], random[1], "each instance has draws of its own");
+    assert_ne!(random[0], random[1], "each instance has random words of its own");
     for after in random {
         assert!((after - mean).abs() < 4.0 * (variance / 40.0).sqrt(), "{after} against {mean}");
     }
 }
 
 #[test]
-fn what_is_skipped_and_what_is_refused() {
+fn skipped_labels_and_refused_settings() {
     let (network, weights) = network(HeadKind::Attention);
     let label = mask(&network, &weights, &[1], None).unwrap()[0].label;
     assert!(mask(&network, &weights, &[1], Some(label)).unwrap().is_empty());

@@ -1,4 +1,5 @@
-//! Scores by hand, as fractions, and against scikit-learn's (`tests/golden/metrics/make_golden.py`).
+//! Scores by hand, as fractions, and against scikit-learn's
+//! (`tests/golden/metrics/make_golden.py`).
 
 use biorel::corpus::Averaging;
 use biorel::eval::{Confusion, MeanSd, Prf, Scores};
@@ -87,7 +88,7 @@ fn an_empty_matrix_scores_zero() {
 }
 
 #[test]
-fn the_protocol_says_what_a_score_is() {
+fn the_protocol_describes_the_score() {
     let mut ddi = Confusion::new(&labels(&["false", "effect", "mechanism", "advise", "int"]), Some(0)).expect("labels");
     ddi.add(0, 0, 5716).expect("added");
     let protocol = |averaging| ddi.scores().protocol(averaging, "test");
@@ -113,7 +114,7 @@ fn the_protocol_says_what_a_score_is() {
 }
 
 #[test]
-fn what_cannot_be_counted_is_refused() {
+fn invalid_counts_are_refused() {
     let names = labels(&["none", "a"]);
     assert!(Confusion::new(&[], None).is_err());
     assert!(Confusion::new(&names, Some(2)).is_err());

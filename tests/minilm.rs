@@ -1,6 +1,8 @@
-//! A real pre-trained encoder, all-MiniLM-L6-v2, against transformers and against candle-transformers.
+//! A real pre-trained encoder, all-MiniLM-L6-v2, against transformers and against
+//! candle-transformers.
 //!
-//! Needs `BIOREL_MINILM`, the model's directory (`make test` sets it); without it the tests say that they are skipped.
+//! Needs `BIOREL_MINILM`, the model's directory (`make test` sets it); without it the tests say
+//! that they are skipped.
 
 use std::path::PathBuf;
 
@@ -84,7 +86,8 @@ fn hidden_states_equal_transformers() {
     }
 }
 
-/// candle-transformers' BERT is an independent forward pass: the full states agree, not only their projections.
+/// candle-transformers' BERT is an independent forward pass: the full states agree, not only their
+/// projections.
 #[test]
 fn hidden_states_equal_candle_transformers() {
     use candle_transformers::models::bert;

@@ -50,7 +50,7 @@ fn model(directory: &Path, head: HeadKind) -> RelationModel {
 
 /// The pooler of the paper's code is that of the checkpoint, and is saved and read again.
 #[test]
-fn the_pooler_starts_as_the_checkpoint_has_it() {
+fn the_pooler_is_initialised_from_the_checkpoint() {
     let directory = tempfile::tempdir().unwrap();
     encoder(directory.path());
     let pretrained = Pretrained::open(directory.path(), None).unwrap();
@@ -168,10 +168,11 @@ fn an_earlier_model_is_replaced_and_nothing_else_is() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "x");
 }
 
-/// Not even between two system calls is the place empty: whoever kills the process finds one of the two models there.
+/// Not even between two system calls is the place empty: whoever kills the process finds one of the
+/// two models there.
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 #[test]
-fn a_model_is_at_its_place_while_it_is_replaced() {
+fn a_model_can_be_loaded_while_it_is_replaced() {
     use std::sync::atomic::{AtomicBool, Ordering};
     let directory = tempfile::tempdir().unwrap();
     encoder(directory.path());
@@ -212,7 +213,7 @@ fn a_model_that_was_moved_aside_is_loaded_and_replaced() {
 }
 
 #[test]
-fn directories_that_are_no_models() {
+fn directories_that_are_not_models() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     assert!(matches!(RelationModel::load(&path.join("nowhere")), Err(Error::Io { .. })));

@@ -16,8 +16,8 @@ use biorel::ops::{AdamWStep, AttentionShape, ClsAttention, Cpu, Moments, Norm, O
 use biorel::rng::Dropout;
 use candle_core::{Device, Tensor};
 use suite::{
-    Draws, Results, assert_close, assert_each_close, encoder, exact, refuses_what_does_not_fit, small_batch,
-    small_config, small_encoders, suite, takes_empty_batches,
+    Draws, Results, accepts_empty_batches, assert_close, assert_each_close, encoder, exact, refuses_mismatched_shapes,
+    small_batch, small_config, small_encoders, suite,
 };
 
 /// Largest difference of an f32 engine from the reference in f64, relative to the largest expected
@@ -152,7 +152,7 @@ fn a_whole_encoder_on_the_cpu_equals_the_reference() {
 /// A row of a product has the same bits in a product of few rows and in one of many, which takes
 /// another way to a weight with long rows.
 #[test]
-fn rows_of_a_product_do_not_depend_on_how_many_there_are() {
+fn rows_of_a_product_do_not_depend_on_their_number() {
     let mut draws = Draws::new(23);
     for (inputs, outputs) in [(96, 48), (512, 128), (1536, 384), (3072, 768)] {
         for ops in SimdLevel::ALL.into_iter().filter_map(|level| Cpu::with_level(level).ok()) {
@@ -172,7 +172,7 @@ fn rows_of_a_product_do_not_depend_on_how_many_there_are() {
 /// The last layer of the `[CLS]` tokens alone is the whole one's rows, but for rounding; and that
 /// of a sentence alone has the same bits as in a batch.
 #[test]
-fn cls_alone_is_a_part_of_the_whole() {
+fn cls_alone_equals_its_rows_of_the_full_output() {
     let config = small_config(136, 4, 1100);
     let specs = encoder_specs(&config);
     let mut draws = Draws::new(6);
@@ -213,7 +213,7 @@ fn cls_alone_is_a_part_of_the_whole() {
 /// What `[CLS]` attends to is the same whether the last layer computed it for `[CLS]` alone or for
 /// every token, and the dropout of a training pass does not show in it.
 #[test]
-fn what_cls_attends_to_does_not_depend_on_what_else_is_computed() {
+fn the_attention_of_cls_does_not_depend_on_the_requested_outputs() {
     let config = small_config(48, 3, 40);
     let specs = encoder_specs(&config);
     let batch = small_batch(&mut Draws::new(8), &config, &[7, 1, 32, 18]);
@@ -241,8 +241,8 @@ fn what_cls_attends_to_does_not_depend_on_what_else_is_computed() {
 }
 
 #[test]
-fn cpu_refuses_what_does_not_fit() {
-    refuses_what_does_not_fit(&Cpu::new());
+fn cpu_refuses_mismatched_shapes() {
+    refuses_mismatched_shapes(&Cpu::new());
 }
 
 /// One valid length for each sentence, none of them 0 or more than its tokens.
@@ -264,10 +264,10 @@ fn cpu_refuses_valid_lengths_that_do_not_fit() {
 }
 
 #[test]
-fn cpu_takes_empty_batches() {
-    takes_empty_batches(&Cpu::new());
+fn cpu_accepts_empty_batches() {
+    accepts_empty_batches(&Cpu::new());
     for (_, ops) in bf16_engines() {
-        takes_empty_batches(&ops);
+        accepts_empty_batches(&ops);
     }
 }
 

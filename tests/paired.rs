@@ -1,4 +1,4 @@
-//! Paired tests and intervals: against fractions by hand, and scipy 1.17's values where there is no short fraction.
+//! Paired tests and intervals: compared with fractions computed by hand, and with scipy 1.17's values where no short fraction exists.
 
 use biorel::corpus::Task;
 use biorel::eval::paired::{
@@ -18,7 +18,8 @@ fn assert_close(actual: f64, expected: f64) {
     assert!((actual - expected).abs() <= 1e-12 * expected.abs().max(1.0), "{actual} instead of {expected}");
 }
 
-/// `first` instances that only the first has right, `second` that only the second has, `both` that both have.
+/// `first` instances that only the first has right, `second` that only the second has, `both` that
+/// both have.
 fn of_counts(first: usize, second: usize, both: usize) -> Counted {
     let n = first + second + both;
     let gold = vec![1; n];
@@ -44,7 +45,8 @@ fn mcnemar_is_the_exact_binomial() {
     assert!((of_counts(4812, 4988, 3).p - 0.077_094_529_208_899_2).abs() < 1e-10);
 }
 
-/// Units of one instance give McNemar's p; equal instances of one unit are one piece of evidence, not many.
+/// Units of one instance give McNemar's p; equal instances of one unit are one piece of evidence,
+/// not many.
 #[test]
 fn mcnemar_by_unit_exchanges_whole_units() {
     let (first, second) = (decided(&[1; 12]), decided(&[[0; 9].as_slice(), &[1; 3]].concat()));
@@ -74,7 +76,7 @@ fn mcnemar_by_unit_exchanges_whole_units() {
 }
 
 #[test]
-fn a_dropped_instance_is_decided_for_no_relation() {
+fn a_dropped_instance_counts_as_no_relation() {
     let gold = [0, 1, 1];
     let counted = mcnemar(&task(), &gold, &vec![None, None, Some(1)], &decided(&[1, 1, 1])).expect("counted");
     assert_eq!((counted.first, counted.second, counted.ties), (1, 1, 1));
@@ -123,7 +125,7 @@ const T_9: f64 = 2.262_157_162_798_205;
 
 /// Three instances; all 27 draws are equally likely, so the p-value and the interval can be listed.
 #[test]
-fn the_bootstrap_draws_as_it_should() {
+fn the_bootstrap_equals_an_exhaustive_list_of_samples() {
     let task = task();
     // The first is right on all; the second misses one of the two positives and is right on the negative.
     let (gold, unit) = ([1, 1, 0], [0, 1, 2]);
@@ -154,13 +156,13 @@ fn the_bootstrap_draws_as_it_should() {
     assert_eq!(found.interval, [0.0, 1.0]);
     let middle = bootstrap(&comparison, 40_000, 0.1, 1).expect("bootstrap").interval;
     assert!((middle[0] - 1.0 / 3.0).abs() < 1e-12 && (middle[1] - 1.0 / 3.0).abs() < 1e-12, "{middle:?}");
-    // The same seed draws the same, another one does not.
+    // The same seed gives the same samples, another seed does not.
     assert_eq!(bootstrap(&comparison, 500, 0.9, 7).expect("a"), bootstrap(&comparison, 500, 0.9, 7).expect("b"));
     assert_ne!(bootstrap(&comparison, 500, 0.9, 7).expect("a").p, bootstrap(&comparison, 500, 0.9, 8).expect("b").p);
 }
 
 #[test]
-fn equal_models_do_not_differ_and_far_ones_do() {
+fn equal_models_do_not_differ_and_different_ones_do() {
     let task = task();
     let gold: Vec<usize> = (0..200).map(|i| i % 2).collect();
     let unit: Vec<usize> = (0..200).collect();
@@ -180,16 +182,16 @@ fn equal_models_do_not_differ_and_far_ones_do() {
 }
 
 #[test]
-fn what_cannot_be_compared_is_refused() {
+fn invalid_comparisons_are_refused() {
     let task = task();
-    let refused = |gold: &[usize], first: &[Decisions], unit: &[usize], samples: usize, level: f64| {
+    let refused = |gold: &[usize], first: &[Decisions], unit: &[usize], samples: usize, confidence_level: f64| {
         let second = [decided(&[0, 1])];
         let comparison = Comparison { task: &task, gold, first, second: &second, unit };
-        bootstrap(&comparison, samples, level, 1).expect_err("refused").to_string()
+        bootstrap(&comparison, samples, confidence_level, 1).expect_err("refused").to_string()
     };
     let good = [decided(&[0, 1])];
     assert!(refused(&[0, 1], &good, &[0, 1], 0, 0.95).starts_with("samples"));
-    assert!(refused(&[0, 1], &good, &[0, 1], 10, 1.0).starts_with("level"));
+    assert!(refused(&[0, 1], &good, &[0, 1], 10, 1.0).starts_with("confidence_level"));
     assert!(refused(&[0, 1], &good, &[0, 0], 10, 0.95).starts_with("unit"));
     assert!(refused(&[0, 1], &good, &[0, 9], 10, 0.95).starts_with("unit"));
     assert!(refused(&[0, 1], &good, &[0], 10, 0.95).starts_with("predicted"));

@@ -221,7 +221,7 @@ fn with_lost_positives(folder: &std::path::Path) -> Corpus {
 /// `d` begins `d.1`: a finding belongs to the document that it names, not to one whose name begins
 /// its identifier.
 #[test]
-fn lost_positives_go_where_their_document_goes() {
+fn lost_positives_follow_their_document() {
     let folder = tempfile::tempdir().expect("a folder");
     let corpus = with_lost_positives(folder.path());
     let part = |name: &str, documents: &[&str]| (name.to_owned(), documents.iter().map(|d| (*d).to_owned()).collect());

@@ -20,8 +20,8 @@ fn stems_equal_those_of_nltk() {
     assert!(words > 8000, "{words}");
 }
 
-/// Every distinct word of the published corpora, by digests (`tests/golden/stems/make_corpora.py`). Needs
-/// `BIOREL_CORPORA`.
+/// Every distinct word of the published corpora, by digests (`tests/golden/stems/make_corpora.py`).
+/// Needs `BIOREL_CORPORA`.
 #[test]
 fn stems_of_the_corpora_equal_those_of_nltk() {
     let Some(corpora) = std::env::var_os("BIOREL_CORPORA") else {

@@ -108,7 +108,7 @@ fn published_vocabularies_have_their_own_special_ids_and_words() {
 
 /// From tokenizer.json, where a model has one, the pieces are those from its vocab.txt.
 #[test]
-fn both_kinds_of_file_give_the_same_tokenizer() {
+fn both_vocabulary_files_give_the_same_tokenizer() {
     let Some(encoders) = data("BIOREL_ENCODERS") else { return };
     let text = "The Café inhibits @DRUG$ acetyltransferase, IL-2Rα.";
     for (folder, file) in [

@@ -324,7 +324,7 @@ def mask_words(
     instances: Instances,
     *,
     words: list[int],
-    draws: int,
+    n_random: int,
     seed: int,
     related: bool,
     limit: int | None,
@@ -337,10 +337,10 @@ def score(task: Task, gold: list[int], predicted: list[int], lost: list[int], sp
 
 _Words = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]
 
-def stem_weights(words: _Words, *, samples: int, level: float, seed: int) -> _Columns: ...
-def stem_contrasts(first: _Words, second: _Words, *, samples: int, level: float, seed: int) -> _Columns: ...
+def stem_weights(words: _Words, *, samples: int, confidence_level: float, seed: int) -> _Columns: ...
+def stem_contrasts(first: _Words, second: _Words, *, samples: int, confidence_level: float, seed: int) -> _Columns: ...
 def bootstrap_mean(
-    values: list[float], documents: list[int], *, samples: int, level: float, seed: int
+    values: list[float], documents: list[int], *, samples: int, confidence_level: float, seed: int
 ) -> tuple[float, float, float, float]: ...
 def least_documents() -> int: ...
 def bootstrap(
@@ -351,7 +351,7 @@ def bootstrap(
     unit: list[int],
     *,
     samples: int,
-    level: float,
+    confidence_level: float,
     seed: int,
 ) -> tuple[float, float, float, float, float, int]: ...
 def mcnemar(
@@ -368,4 +368,4 @@ def mcnemar_by_unit(
     seed: int,
 ) -> tuple[int, int, int, float, float]: ...
 def sign_test(first: list[float], second: list[float]) -> tuple[int, int, int, float, float]: ...
-def t_interval(values: list[float], level: float) -> tuple[float, float] | None: ...
+def t_interval(values: list[float], confidence_level: float) -> tuple[float, float] | None: ...

@@ -1,4 +1,4 @@
-//! Whether two lists of weights put the same words first.
+//! Rank correlation of two lists of weights.
 
 /// Spearman's rank correlation, ties with their mean rank; `None` where one list is constant, or
 /// the lists have fewer than two entries or different lengths.

@@ -1,5 +1,5 @@
-//! What each word piece contributed to a prediction: by the head's attention, by the encoder's, and
-//! by the gradient.
+//! The contribution of each word piece to a prediction: the head's attention, the encoder's
+//! attention, and gradient x input.
 
 use crate::Result;
 use crate::encode::Features;
@@ -10,7 +10,7 @@ use crate::predict::batches::in_batches;
 use crate::predict::classify::read;
 use crate::predict::{OnBatch, Prediction};
 
-/// A prediction, and how much each piece contributed to it. Every list is `(pieces)` long,
+/// A prediction, and the contribution of each piece to it. Every list is `(pieces)` long,
 /// including `[CLS]` and `[SEP]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explained {
@@ -18,8 +18,8 @@ pub struct Explained {
     pub prediction: Prediction,
     /// Gradient of the predicted label's logit times the piece's word embedding; signed.
     pub gradient: Vec<f32>,
-    /// How much `[CLS]` attends to the piece in the encoder's last layer, mean of its attention
-    /// heads; sums to 1.
+    /// Attention of `[CLS]` to the piece in the encoder's last layer, mean of the attention heads;
+    /// sums to 1.
     pub encoder: Vec<f32>,
 }
 
@@ -49,7 +49,7 @@ fn shares(values: &[f32]) -> Vec<f32> {
     }
 }
 
-/// Instances to be explained.
+/// Instances to explain.
 pub struct Explain<'a> {
     /// Architecture.
     pub network: &'a Network,
@@ -70,7 +70,7 @@ impl Job for Explain<'_> {
     }
 }
 
-/// Explain all instances, in their order.
+/// Explain all instances, in order.
 ///
 /// # Errors
 /// As [`Network::explain`], and whatever `on_batch` returns.

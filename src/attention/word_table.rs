@@ -1,7 +1,7 @@
 //! The weight of every word of many instances, by the head's attention, the encoder's, or the
 //! gradient.
 
-use std::str::FromStr;
+use strum::{IntoStaticStr, VariantArray};
 
 use super::explain::{Explain, Explained};
 use super::words::{WordWeight, word_weights};
@@ -14,7 +14,8 @@ use crate::text::stem;
 use crate::{Error, Result};
 
 /// Whose weights a word has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "kebab-case")]
 pub enum WeightSource {
     /// The head's attention over the last layer; only some heads have one.
     Head,
@@ -24,30 +25,7 @@ pub enum WeightSource {
     Gradient,
 }
 
-impl WeightSource {
-    /// All of them, in the order in which messages name them.
-    pub const ALL: [Self; 3] = [Self::Head, Self::Encoder, Self::Gradient];
-
-    /// The name as users write it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Head => "head",
-            Self::Encoder => "encoder",
-            Self::Gradient => "gradient",
-        }
-    }
-}
-
-impl FromStr for WeightSource {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|source| source.name() == name).ok_or_else(|| {
-            let known = Self::ALL.map(Self::name).join(", ");
-            Error::config("kind", format!("`{name}` is not one of {known}"))
-        })
-    }
-}
+named!(WeightSource, "kind");
 
 /// A word of an instance with its weight.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,15 +36,14 @@ pub struct WordRow {
     pub predicted: usize,
     /// The word.
     pub word: WordWeight,
-    /// How many words the instance has.
+    /// Number of words of the instance.
     pub words: usize,
     /// Its Porter stem.
     pub stem: String,
 }
 
 impl WordRow {
-    /// The weight against 1 / `words`, what each word of the instance would have if all were
-    /// attended to alike.
+    /// The weight divided by the uniform weight, 1 / `words`.
     pub fn relative(&self) -> f64 {
         self.word.weight * self.words as f64
     }

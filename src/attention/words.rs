@@ -11,7 +11,7 @@ use crate::corpus::is_marker;
 use crate::encode::{Features, Instance};
 use crate::{Error, Result};
 
-/// One word of an instance and the attention it got.
+/// One word of an instance and its attention weight.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WordWeight {
     /// Its number in the marked text, from 0.
@@ -56,7 +56,7 @@ pub fn word_weights(features: &Features, instance: &Instance, piece_weights: &[f
         other => return Err(fail(format!("{} weights for {} pieces", other.len(), pieces - 2))),
     };
     if let Some(bad) = weights.iter().find(|weight| !(weight.is_finite() && **weight >= 0.0)) {
-        return Err(fail(format!("a piece has the weight {bad}, which is no share of attention")));
+        return Err(fail(format!("a piece has the weight {bad}, which is not a share of attention")));
     }
     let total: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
     if !weights.is_empty() && (total - 1.0).abs() > 0.01 {
@@ -109,7 +109,7 @@ fn runs_of(words: &[Option<u32>]) -> Option<Vec<(u32, Range<usize>)>> {
 }
 
 /// Where a word stands in the sentence: where its ends were copied from or, if an end was rewritten
-/// (`TNFα` as `TNFa`), where the copied text beside it was.
+/// (`TNFα` as `TNFa`), where the adjacent copied text was.
 fn original_of(instance: &Instance, word: &WordWeight) -> Option<Span> {
     let Span { start, end } = word.span;
     let rewritten = !word.is_entity && !is_marker(&word.text);

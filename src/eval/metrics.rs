@@ -118,7 +118,7 @@ impl Confusion {
             return Err(Error::config("lost", message));
         }
         if self.negative.is_some_and(|negative| lost[negative] > 0) {
-            return Err(Error::config("lost", "only positives can be lost; a lost negative is no mistake"));
+            return Err(Error::config("lost", "only positives can be lost; a lost negative is not an error"));
         }
         for (total, more) in self.lost.iter_mut().zip(lost) {
             *total += more;
@@ -136,7 +136,7 @@ impl Confusion {
         self.negative
     }
 
-    /// How often gold label `gold` was predicted as `predicted`; 0 for indices that are no labels.
+    /// How often gold label `gold` was predicted as `predicted`; 0 for indices that are not labels.
     pub fn get(&self, gold: usize, predicted: usize) -> u64 {
         let n = self.labels.len();
         if gold < n && predicted < n { self.counts[gold * n + predicted] } else { 0 }
@@ -203,7 +203,7 @@ impl Scores {
         }
     }
 
-    /// A description of this averaging's F1, to print beside it: `micro-F1 over the 4 positive
+    /// A description of this averaging's F1, to print with it: `micro-F1 over the 4 positive
     /// classes, test, 5,716 pairs`. `split` names the data: `test`, `10 folds, pooled`.
     pub fn protocol(&self, averaging: Averaging, split: &str) -> String {
         let has_negative = self.classes.iter().any(|class| class.negative);

@@ -1,12 +1,13 @@
-//! Whether one model is better than another on the same instances, or by chance.
+//! Paired significance tests of two models on the same instances.
 //!
-//! Three tests that look at different things: the bootstrap resamples what was tested and asks about the score itself,
-//! McNemar's test asks about single decisions, and the sign test about whole folds or seeds. None knows that training
-//! data of different folds overlap, so a small p-value over folds says less than it seems to (Dietterich 1998).
+//! The three tests have different null hypotheses: the bootstrap is about the score itself,
+//! McNemar's test about single predictions, and the sign test about whole folds or seeds. None
+//! accounts for the overlap of the folds' training data, so p-values over folds are too small
+//! (Dietterich 1998).
 
 use std::collections::BTreeMap;
 
-use super::distributions::{fair_coin_two_sided, student_two_sided};
+use super::distributions::{binomial_test, student_critical_value};
 use super::mean_sd::MeanSd;
 use super::metrics::Confusion;
 use super::quantile::quantile;
@@ -14,25 +15,26 @@ use crate::corpus::{Averaging, Task};
 use crate::rng::{Purpose, Stream};
 use crate::{Error, Result};
 
-/// The decisions of one model on some instances: the index of a label, or `None` for an instance that was dropped.
+/// The predictions of one model: the index of a label, or `None` for an instance that was dropped.
 pub type Decisions = Vec<Option<usize>>;
 
-/// What [`bootstrap`] compares.
+/// The predictions that are compared.
 #[derive(Debug, Clone)]
 pub struct Comparison<'a> {
     /// Labels, negative label and averaging.
     pub task: &'a Task,
     /// Gold labels of the instances.
     pub gold: &'a [usize],
-    /// The first model's decisions, one list for each of its seeds; their confusion matrices are added.
+    /// The first model's decisions, one list for each of its seeds; their confusion matrices are
+    /// added.
     pub first: &'a [Decisions],
     /// The second model's.
     pub second: &'a [Decisions],
-    /// What is drawn together: the number of the sentence or document of each instance, or of the instance itself.
+    /// The resampling unit of each instance: the index of its sentence or document, or its own.
     pub unit: &'a [usize],
 }
 
-/// The difference between two models' F1, and how it varies between samples.
+/// The difference between two models' F1 with its bootstrap distribution.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bootstrapped {
     /// F1 of the first model.
@@ -41,20 +43,20 @@ pub struct Bootstrapped {
     pub second: f64,
     /// Two-sided p-value.
     pub p: f64,
-    /// Percentile interval of the difference, at the level that was asked for.
+    /// Percentile interval of the difference.
     pub interval: [f64; 2],
-    /// How many units were drawn in each sample.
+    /// Number of units in each sample.
     pub units: usize,
 }
 
-/// Successes of either side and their exact two-sided p-value.
+/// Wins of either side and their two-sided p-value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Counted {
-    /// How often only the first model was right, or the better one.
+    /// How often only the first model was right, or the first was better.
     pub first: u64,
-    /// How often only the second was.
+    /// How often only the second was right, or the second was better.
     pub second: u64,
-    /// How often they did not differ; these do not count.
+    /// How often they did not differ; not part of the test.
     pub ties: u64,
     /// Two-sided p-value; 1 when they never differ.
     pub p: f64,
@@ -62,34 +64,41 @@ pub struct Counted {
 
 impl Counted {
     fn of(first: u64, second: u64, ties: u64) -> Self {
-        Self { first, second, ties, p: fair_coin_two_sided(first, second) }
+        Self { first, second, ties, p: binomial_test(first, second) }
     }
 
-    /// The smallest p-value that so few differences can give: all of them on one side.
+    /// The smallest p-value that this number of differences allows: all of them on one side.
     pub fn least_p(&self) -> f64 {
-        fair_coin_two_sided(0, self.first + self.second)
+        binomial_test(0, self.first + self.second)
     }
 }
 
-/// Paired bootstrap (Efron & Tibshirani 1993, chapter 16; for F1 in language processing: Berg-Kirkpatrick et al., EMNLP
-/// 2012): units are drawn with replacement, both models are scored on the same draw. The p-value is the share of
-/// samples whose difference departs from the observed one by at least as much as that departs from 0, both counted with
-/// one more sample, so that it is never 0.
+/// Paired bootstrap (Efron & Tibshirani 1993, chapter 16; for F1 in language processing:
+/// Berg-Kirkpatrick et al., EMNLP 2012): units are drawn with replacement, and both models are
+/// scored on the same sample. The p-value is the proportion of samples whose difference deviates
+/// from the observed one by at least as much as that deviates from 0; the observation counts as a
+/// sample, so that p is never 0.
 ///
 /// # Errors
-/// [`Error::Config`] for lists of different lengths, an unknown label, fewer than 2 units, or no samples.
-pub fn bootstrap(comparison: &Comparison<'_>, samples: usize, level: f64, seed: u64) -> Result<Bootstrapped> {
+/// [`Error::Config`] for lists of different lengths, an unknown label, fewer than 2 units, or no
+/// samples.
+pub fn bootstrap(
+    comparison: &Comparison<'_>,
+    samples: usize,
+    confidence_level: f64,
+    seed: u64,
+) -> Result<Bootstrapped> {
     if samples == 0 || samples > 10_000_000 {
         return Err(Error::config("samples", format!("must be from 1 to 10,000,000, not {samples}")));
     }
-    if !(level > 0.0 && level < 1.0) {
-        return Err(Error::config("level", format!("must be between 0 and 1, not {level}")));
+    if !(confidence_level > 0.0 && confidence_level < 1.0) {
+        return Err(Error::config("confidence_level", format!("must be between 0 and 1, not {confidence_level}")));
     }
     let labels = comparison.task.labels.len();
     let sides = [Tally::of(comparison, comparison.first)?, Tally::of(comparison, comparison.second)?];
     let units = sides[0].units.len();
     if units < 2 {
-        return Err(Error::config("unit", "there must be at least 2 of them to draw from"));
+        return Err(Error::config("unit", "there must be at least 2 of them to resample"));
     }
     let f1 = |times: &[u32]| -> Result<[f64; 2]> { Ok([sides[0].f1(times, labels)?, sides[1].f1(times, labels)?]) };
     let [first, second] = f1(&vec![1; units])?;
@@ -105,16 +114,16 @@ pub fn bootstrap(comparison: &Comparison<'_>, samples: usize, level: f64, seed: 
         let [first, second] = f1(&times)?;
         differences.push(first - second);
     }
-    // A rounding error must not decide whether a sample is as far off as the observation.
-    let far = differences.iter().filter(|d| (**d - observed).abs() >= observed.abs() - 1e-12).count();
+    // The tolerance keeps rounding errors from deciding whether a sample is as extreme as the observation.
+    let n_extreme = differences.iter().filter(|d| (**d - observed).abs() >= observed.abs() - 1e-12).count();
     differences.sort_by(f64::total_cmp);
-    let tail = (1.0 - level) / 2.0;
+    let tail = (1.0 - confidence_level) / 2.0;
     let interval = [quantile(&differences, tail), quantile(&differences, 1.0 - tail)];
-    Ok(Bootstrapped { first, second, p: (far + 1) as f64 / (samples + 1) as f64, interval, units })
+    Ok(Bootstrapped { first, second, p: (n_extreme + 1) as f64 / (samples + 1) as f64, interval, units })
 }
 
-/// McNemar's test in its exact form: of the instances that only one of the models decides right, each is as likely to be
-/// the one's as the other's. A dropped instance counts as decided for "no relation".
+/// McNemar's test in its exact form: an instance that only one of the models classifies correctly
+/// is equally likely to be either model's. A dropped instance counts as predicted "no relation".
 ///
 /// # Errors
 /// [`Error::Config`] for lists of different lengths.
@@ -133,10 +142,12 @@ pub fn mcnemar(task: &Task, gold: &[usize], first: &Decisions, second: &Decision
     Ok(Counted::of(only[0], only[1], ties))
 }
 
-/// McNemar's test where the instances of a unit (a document) are alike: for each unit, how many more of its instances the
-/// first model alone decides right than the second alone. Under the null each unit's surplus is as likely to be the
-/// other's, so p is the share of random sign changes of the units whose sum is at least as far from 0, both counted with one
-/// more (a permutation test; each unit of one instance gives McNemar's). `ties` are units without a surplus.
+/// McNemar's test for instances that are correlated within a unit (a document). The surplus of a
+/// unit is the number of its instances that only the first model classifies correctly minus those
+/// that only the second does. Under the null hypothesis a surplus has either sign with equal
+/// probability, so p is the proportion of random sign changes of the units whose sum is at least as
+/// extreme as the observed one, which counts as one of them (a permutation test; with one instance
+/// per unit it is McNemar's test). `ties` are units without a surplus.
 ///
 /// # Errors
 /// [`Error::Config`] for lists of different lengths or no samples.
@@ -160,7 +171,7 @@ pub fn mcnemar_by_unit(comparison: &Comparison<'_>, samples: usize, seed: u64) -
     let (first, second, ties) = (count(1), count(-1), count(0));
     let surplus: Vec<i64> = surplus.into_values().filter(|surplus| *surplus != 0).collect();
     let observed = surplus.iter().sum::<i64>().abs();
-    let far = (0..samples)
+    let n_extreme = (0..samples)
         .filter(|sample| {
             let mut stream = Stream::new(seed, Purpose::Sample, *sample as u32);
             let mut bits = 0;
@@ -177,10 +188,11 @@ pub fn mcnemar_by_unit(comparison: &Comparison<'_>, samples: usize, seed: u64) -
             sum.abs() >= observed
         })
         .count();
-    Ok(Counted { first, second, ties, p: (far + 1) as f64 / (samples + 1) as f64 })
+    Ok(Counted { first, second, ties, p: (n_extreme + 1) as f64 / (samples + 1) as f64 })
 }
 
-/// Sign test over pairs of scores, of the same fold or seed (Demšar 2006, section 3.1.3). Ties are left out.
+/// Sign test over pairs of scores, of the same fold or seed (Demšar 2006, section 3.1.3). Ties are
+/// left out.
 ///
 /// # Errors
 /// [`Error::Config`] for lists of different lengths or a score that is not a number.
@@ -195,14 +207,14 @@ pub fn sign_test(first: &[f64], second: &[f64]) -> Result<Counted> {
 }
 
 /// Confidence interval of a mean by Student's t; `None` for fewer than two values.
-pub fn t_interval(values: &[f64], level: f64) -> Option<[f64; 2]> {
+pub fn t_interval(values: &[f64], confidence_level: f64) -> Option<[f64; 2]> {
     let MeanSd { mean, sd } = MeanSd::of(values)?;
     let n = values.len();
-    let half = student_two_sided(level, n as u64 - 1) * sd? / (n as f64).sqrt();
+    let half = student_critical_value(confidence_level, n as u64 - 1) * sd? / (n as f64).sqrt();
     Some([mean - half, mean + half])
 }
 
-/// One model's decisions, gathered by what is drawn together.
+/// One model's predictions, grouped by resampling unit.
 struct Tally {
     empty: Confusion,
     averaging: Averaging,
@@ -218,7 +230,7 @@ impl Tally {
             return Err(Error::config("predicted", "there are no predictions"));
         }
         let empty = Confusion::new(&task.labels, task.negative)?;
-        // Checks every label once, so that counting below cannot fail half-way.
+        // Checks every label once, so that counting below cannot fail.
         let mut check = empty.clone();
         let mut units = vec![Vec::new(); unit.iter().max().map_or(0, |last| last + 1).min(gold.len())];
         for decisions in seeds {
@@ -233,7 +245,7 @@ impl Tally {
         Ok(Self { empty, averaging: task.averaging, units })
     }
 
-    /// F1 in the task's averaging when each unit is there so many times.
+    /// F1 in the task's averaging when each unit occurs `times` times.
     fn f1(&self, times: &[u32], labels: usize) -> Result<f64> {
         let mut confusion = self.empty.clone();
         let mut lost = vec![0; labels];
@@ -252,7 +264,7 @@ impl Tally {
     }
 }
 
-/// A dropped instance counts as decided for "no relation".
+/// A dropped instance counts as predicted "no relation".
 fn is_right(task: &Task, decision: &Option<usize>, gold: usize) -> bool {
     match decision {
         Some(label) => *label == gold,

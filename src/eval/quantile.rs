@@ -1,7 +1,7 @@
-//! Quantiles of samples.
+//! Quantiles of a sample.
 
-/// The quantile of `sorted`, which is not empty, at `share` from 0 to 1: by linear interpolation between neighbours, as numpy
-/// does by default.
+/// The quantile of `sorted`, which is not empty, at `share` from 0 to 1: by linear interpolation
+/// between neighbours, as numpy does by default.
 pub(crate) fn quantile(sorted: &[f64], share: f64) -> f64 {
     let place = share * (sorted.len() - 1) as f64;
     let (below, above) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);

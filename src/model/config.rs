@@ -68,7 +68,7 @@ fn epsilon() -> f64 {
     1e-12
 }
 
-/// Whether a key says more than that a part is absent.
+/// Whether the value of a key states that a part exists.
 fn is_set(value: &serde_json::Value) -> bool {
     use serde_json::Value;
     match value {
@@ -83,12 +83,12 @@ impl EncoderConfig {
     /// Read `config.json` (or the original release's `bert_config.json`) of a model directory.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] when the directory holds neither, or the file is not a BERT
+    /// [`Error::Checkpoint`] when the directory has neither, or the file is not a BERT
     /// configuration.
     pub fn open(directory: &Path) -> Result<Self> {
         let names = ["config.json", "bert_config.json"];
         let Some(path) = names.iter().map(|name| directory.join(name)).find(|path| path.is_file()) else {
-            let message = "not a model directory: it holds neither config.json nor bert_config.json";
+            let message = "not a model directory: it has neither config.json nor bert_config.json";
             return Err(Error::checkpoint(directory, message));
         };
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
@@ -115,8 +115,7 @@ impl EncoderConfig {
             let kind = &self.position_embedding_type;
             return refuse(format!("position_embedding_type `{kind}` is not supported; only `absolute` is"));
         }
-        // The weights of a decoder, or with pruned heads, have the same names and sizes but mean
-        // another computation.
+        // The weights of a decoder, or with pruned heads, have the same names and sizes but belong to a different computation.
         for key in ["is_decoder", "add_cross_attention", "is_encoder_decoder", "pruned_heads", "quantization_config"] {
             if let Some(value) = self.other.get(key).filter(|value| is_set(value)) {
                 let message =
@@ -157,7 +156,7 @@ impl EncoderConfig {
         Ok(())
     }
 
-    /// The longest sentence this encoder takes, in word pieces.
+    /// The longest sentence that this encoder accepts, in word pieces.
     pub fn longest(&self) -> usize {
         self.max_position_embeddings.min(ATTENTION_STRIDE)
     }

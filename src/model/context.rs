@@ -2,8 +2,8 @@
 
 use crate::rng::Dropout;
 
-/// How a training step runs the encoder: where its dropout masks come from, and how often elements
-/// drop.
+/// How a training step runs the encoder: the counters and rates of its dropout masks, frozen
+/// layers, recomputation.
 #[derive(Debug, Clone, Copy)]
 pub struct ForwardContext {
     /// The run's seed.
@@ -18,10 +18,10 @@ pub struct ForwardContext {
     pub attention: f32,
     /// Rate before the classifier.
     pub head: f32,
-    /// What is not trained: its activations are not saved and its gradients not computed.
+    /// The part that is not trained: its activations are not saved and its gradients not computed.
     pub frozen: Frozen,
-    /// Keep only the inputs of the layers, and compute the rest again in the backward: less memory,
-    /// a third more time, the same bits (Chen et al. 2016).
+    /// Keep only the inputs of the layers and recompute the rest in the backward: less memory, a
+    /// third more time, the same bits (Chen et al. 2016).
     pub recompute: bool,
 }
 
@@ -84,7 +84,7 @@ impl ForwardContext {
         }
     }
 
-    /// The mask at `site`; `None` when nothing drops there.
+    /// The mask at `site`; `None` without dropout.
     pub fn dropout(&self, site: Site) -> Option<Dropout> {
         let rate = match site {
             Site::Embeddings | Site::AttentionOut(_) | Site::Output(_) => self.hidden,

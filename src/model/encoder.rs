@@ -67,7 +67,7 @@ enum SavedActivations<O: Ops> {
     All(Box<LayerTape<O>>),
 }
 
-/// Where [`Stack::cls_alone`] holds, `attended` and what follows have rows for `[CLS]` alone,
+/// Where [`Stack::cls_alone`] is true, `attended` and what follows have rows for `[CLS]` alone,
 /// `(sentences, ..)`.
 struct LayerTape<O: Ops> {
     input: O::Buffer, // (T, H)

@@ -1,4 +1,5 @@
-//! The network: encoder, heads, and a relation model that can be saved, loaded and asked.
+//! Encoder, heads, the network that combines them, and relation models that can be saved and
+//! loaded.
 
 pub mod checkpoint;
 pub mod config;

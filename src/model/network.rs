@@ -21,8 +21,8 @@ pub struct Network {
     pub head: HeadKind,
     /// Number of labels.
     pub labels: usize,
-    /// The head of the paper's code ([`Compat::Su2020`]): every sentence is padded, so that it reads `[SEP]` and padding, and
-    /// it starts as there; `None` for the paper's text.
+    /// The padding of the paper's code ([`Compat::Su2020`]), whose head then also has that code's
+    /// initial values and reads `[SEP]` and padding; `None` for the paper's text.
     pub padding: Option<Padding>,
 }
 
@@ -131,7 +131,7 @@ impl Network {
         Ok((value, all))
     }
 
-    /// Predict a batch, without dropout, and measure what each of its tokens contributed.
+    /// Predict a batch, without dropout, and measure the contribution of each token.
     ///
     /// # Errors
     /// As [`Network::predict`].

@@ -6,7 +6,7 @@ use candle_nn::init::NormalOrUniform;
 use crate::model::EncoderConfig;
 use crate::rng::{Purpose, Stream};
 
-/// The initial values of a parameter that no checkpoint gives: the hints of the heads'
+/// The initial values of a parameter that is not in the checkpoint: the hints of the heads'
 /// `VarBuilder`.
 #[derive(Debug, Clone, Copy)]
 pub enum Init {
@@ -14,10 +14,12 @@ pub enum Init {
     Candle(candle_nn::Init),
     /// Normal with this standard deviation, redrawn outside of two (BERT's initializer).
     TruncatedNormal(f64),
-    /// A matrix with orthonormal columns, `(rows, columns)` with at least as many rows: a Gaussian one made orthogonal, which
-    /// is uniform over all of them (Saxe et al. 2014). Keras's start of recurrent weights, transposed as ours are.
+    /// A matrix with orthonormal columns, `(rows, columns)` with at least as many rows: an
+    /// orthogonalised Gaussian matrix, which is uniformly distributed over them (Saxe et al. 2014).
+    /// Keras's initial recurrent weights, transposed to our layout.
     Orthogonal,
-    /// LSTM bias: 1 for the forget gate, 0 for the others (Jozefowicz et al. 2015), gate order i, f, g, o.
+    /// LSTM bias: 1 for the forget gate, 0 for the others (Jozefowicz et al. 2015), gate order i,
+    /// f, g, o.
     ForgetGate,
 }
 
@@ -34,8 +36,8 @@ impl Init {
         Self::Candle(candle_nn::Init::Uniform { lo: -bound, up: bound })
     }
 
-    /// The values of a parameter of this shape, in row-major order. candle would draw them from a generator of the
-    /// process, which cannot be seeded on a CPU; here they are a function of `stream`.
+    /// The values of a parameter of this shape, in row-major order. candle's initialisers use a
+    /// global generator that cannot be seeded on a CPU; these are a function of `stream`.
     fn draw(self, shape: &[usize], stream: &mut Stream) -> Vec<f32> {
         let n = shape.iter().product();
         let mut repeat = |draw: &mut dyn FnMut(&mut Stream) -> f64| (0..n).map(|_| draw(stream) as f32).collect();
@@ -69,8 +71,8 @@ impl Init {
     }
 }
 
-/// Gram and Schmidt's orthogonalisation of a Gaussian matrix, each column twice, so that rounding leaves nothing of the
-/// earlier ones; in f64.
+/// Gram-Schmidt orthogonalisation of a Gaussian matrix in f64, each column twice to remove rounding
+/// errors.
 fn orthogonal(shape: &[usize], stream: &mut Stream) -> Vec<f32> {
     let [rows, columns] = shape else { return vec![0.0; shape.iter().product()] };
     let mut basis: Vec<Vec<f64>> = Vec::with_capacity(*columns);
@@ -114,7 +116,7 @@ pub struct ParamSpec {
     pub decay: bool,
 }
 
-/// Specifications are equal whatever the initial values are.
+/// The initial values do not affect equality.
 impl PartialEq for ParamSpec {
     fn eq(&self, other: &Self) -> bool {
         (&self.name, &self.shape, self.decay) == (&other.name, &other.shape, other.decay)
@@ -158,7 +160,7 @@ impl ParamSpec {
 /// Parameters of the encoder in order; [`Layout`] gives their indices.
 ///
 /// Queries, keys and values are one parameter `attention.self.qkv.*` of 3H rows, for a single
-/// product; files hold the three that transformers expects (see `checkpoint`).
+/// product; files contain the three that transformers expects (see `checkpoint`).
 pub fn encoder_specs(config: &EncoderConfig) -> Vec<ParamSpec> {
     let (h, f) = (config.hidden_size, config.intermediate_size);
     let embeddings = "embeddings";

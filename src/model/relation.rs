@@ -82,7 +82,7 @@ impl Pretrained {
     /// the head.
     ///
     /// # Errors
-    /// [`Error::Config`] when the reference code's padding is asked for and the vocabulary has no
+    /// [`Error::Config`] when the reference code's padding is requested and the vocabulary has no
     /// `[PAD]`.
     pub fn with_head(&self, settings: &TrainingSettings, labels: usize) -> Result<(Network, Weights)> {
         let padding = padding_of(settings, &self.tokenizer)?;
@@ -124,7 +124,7 @@ fn check_vocabulary(directory: &Path, tokenizer: &Tokenizer, config: &EncoderCon
     Err(Error::checkpoint(directory, message))
 }
 
-/// The description of a relation model besides its parameters.
+/// The description of a relation model, without its parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Card {
     /// Layout of the directory.

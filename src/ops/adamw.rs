@@ -1,6 +1,6 @@
 //! The arithmetic of one AdamW step, shared by the engines.
 
-/// The numbers of an AdamW step of one parameter, besides its moments and gradient.
+/// The scalars of an AdamW step of one parameter.
 ///
 /// With g the gradient times `clip`: `m <- b1 m + (1 - b1) g`, `v <- b2 v + (1 - b2) g²`,
 /// `w <- w - lr (c1 m / (sqrt(c2 v) + eps) + decay w)`, where `c1 = 1 / (1 - b1^t)` and

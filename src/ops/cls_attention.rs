@@ -1,5 +1,5 @@
 //! Attention of the first token of each sentence: the specification, which engines without a faster
-//! method call too.
+//! implementation also call.
 
 use super::shapes::internal_error;
 use super::{ClsAttention, Ops, SavedAttention, SavedAttentionOf};

@@ -142,7 +142,7 @@ fn on_gpu<J: Job>(index: usize, bf16: bool, job: J) -> Result<J::Output> {
 
 #[cfg(not(feature = "cuda"))]
 fn on_gpu<J: Job>(index: usize, _: bool, _: J) -> Result<J::Output> {
-    // A build without CUDA has no usable GPU: `Compute::new` has refused before.
+    // Without CUDA, `Compute::new` has already refused every GPU.
     Err(usable(index).err().unwrap_or_else(|| Error::device("cuda", "this build of biorel has no CUDA part")))
 }
 

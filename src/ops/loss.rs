@@ -42,8 +42,8 @@ impl<'a> Loss<'a> {
     /// The loss of rows of logits and its gradient, in f64.
     ///
     /// With p the softmax of a row, y its label and l = -log p_y:
-    /// `loss = w (1 - p_y)^gamma l / total` and
-    /// `dlogits_j = w (p_j - [j = y]) ((1 - p_y)^gamma + gamma p_y (1 - p_y)^(gamma - 1) l) / total`.
+    /// `loss = w (1 - p_y)^gamma l / total` and `dlogits_j = w (p_j - [j = y]) ((1 - p_y)^gamma +
+    /// gamma p_y (1 - p_y)^(gamma - 1) l) / total`.
     pub(super) fn of_rows(&self, logits: &[f32], classes: usize, labels: &[u32]) -> (f64, Vec<f32>) {
         let mut loss = 0.0;
         let mut gradient = Vec::with_capacity(logits.len());

@@ -38,7 +38,7 @@ pub fn lstm_reference(inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<us
 /// of step t - 1.
 #[derive(Debug, Clone)]
 pub(super) struct Schedule {
-    /// For each sequence, longest first, its number in the caller's order.
+    /// For each sequence, longest first, its index in the caller's order.
     pub sequences: Vec<usize>,
     /// For each row in step order, its row in the caller's order.
     pub rows: Vec<usize>,
@@ -60,7 +60,7 @@ impl Schedule {
         Self { sequences: order, rows, steps }
     }
 
-    /// How many steps there are.
+    /// Number of steps.
     pub fn len(&self) -> usize {
         self.steps.len() - 1
     }
@@ -77,7 +77,7 @@ impl Schedule {
         Some(before..before + self.step(t).len())
     }
 
-    /// How many sequences there are at the first step, at which no sequence has ended.
+    /// Number of sequences at the first step, at which no sequence has ended.
     pub fn widest(&self) -> usize {
         self.step(0).len()
     }
@@ -92,7 +92,7 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::single_range_in_vec_init)] // one sequence, not the numbers of a range
+    #![allow(clippy::single_range_in_vec_init)] // one sequence, not the elements of a range
 
     use super::*;
 

@@ -54,7 +54,7 @@ pub struct Update<'a, B> {
     pub moments: &'a mut Moments<B>,
     /// Its gradient.
     pub gradient: &'a B,
-    /// Learning rate, decay and the other numbers of the step.
+    /// Learning rate, decay and the other scalars of the step.
     pub step: AdamWStep,
 }
 
@@ -253,8 +253,8 @@ pub trait Ops: Send + Sync {
 
     /// One step of AdamW on all parameters of a network. Their gradients are clipped together to a
     /// global norm of `max_norm` (0: no clipping); the `clip` of each update is ignored. If the
-    /// `loss`, `(1)`, or the norm is not finite, the parameters do not change; the result tells the
-    /// caller.
+    /// `loss`, `(1)`, or the norm is not finite, the parameters do not change; the result reports
+    /// it.
     ///
     /// An engine with its own device enqueues the step without waiting for it.
     fn step(

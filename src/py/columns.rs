@@ -34,7 +34,7 @@ impl<'py> Columns<'py> {
         Ok(self)
     }
 
-    /// A column of counts or positions, unless there are none.
+    /// A column of counts or positions; omitted without values.
     pub fn integers_if_there(self, name: &str, values: Option<Vec<usize>>) -> PyResult<Self> {
         match values {
             Some(values) => self.integers(name, values),

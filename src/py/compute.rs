@@ -16,7 +16,7 @@ impl PyCompute {
     #[new]
     #[pyo3(signature = (device, precision, threads))]
     fn new(device: &str, precision: &str, threads: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        // Too large or negative for a count is out of range too, in the words of `Compute::new`.
+        // A value that is negative or too large for a count has the message of `Compute::new`.
         let threads = threads.map(|value| value.extract::<usize>().map_err(|_| out_of_range(value))).transpose()?;
         Ok(Self(Compute::new(device.parse()?, precision.parse()?, threads)?))
     }
@@ -54,7 +54,7 @@ fn out_of_range(threads: &Bound<'_, PyAny>) -> PyErr {
 /// Name, bytes of memory, and why it cannot be used, of every GPU; or why there is none.
 type Gpus = (Vec<(String, usize, Option<String>)>, Option<String>);
 
-/// The GPUs of this machine, as far as this build can see them.
+/// The GPUs of this machine that this build detects.
 #[pyfunction]
 pub fn gpus() -> Gpus {
     match crate::ops::cuda::gpus::gpus() {

@@ -1,4 +1,4 @@
-//! Whole documents: read one after the other, made from Python's data, written.
+//! Documents: reading them one by one, building them from Python data, writing them.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -192,7 +192,7 @@ impl PyDocumentReader {
     }
 }
 
-/// The text of a file that holds the documents in a format; for brat one document's annotation.
+/// The text of a file with the documents in a format; for brat one document's annotation.
 #[pyfunction]
 pub fn write_documents(py: Python<'_>, documents: Vec<Py<PyDocument>>, format: &str) -> PyResult<String> {
     let format: DocumentFormat = format.parse()?;

@@ -38,8 +38,8 @@ impl PyEncoder {
         serde_json::to_string(&self.0.config).map_err(|e| super::error::internal(&e.to_string()))
     }
 
-    /// SHA-256 of the sizes, the casing and every weight. It does not depend on where the encoder
-    /// was read from.
+    /// SHA-256 of the sizes, the casing and every weight. It does not depend on the location of the
+    /// files.
     #[getter]
     fn hash(&self, py: Python<'_>) -> PyResult<String> {
         detached(py, || Ok(self.0.content_hash()))
@@ -50,7 +50,7 @@ impl PyEncoder {
         self.0.tokenizer.casing().name()
     }
 
-    /// Where the weights came from: path, format, and the names of the tensors that were used,
+    /// The source of the weights: path, format, and the names of the tensors that were used,
     /// unused and missing.
     #[getter]
     fn report<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

@@ -1,5 +1,4 @@
-//! What a model attends to: word weights, weights of the layers, and what masking words does to its
-//! decisions.
+//! Word weights, layer weights, and what masking words does to predictions.
 
 use numpy::{PyArray1, PyArray2, PyArrayMethods, PyReadonlyArray1};
 use pyo3::prelude::*;
@@ -7,14 +6,10 @@ use pyo3::types::PyDict;
 
 use super::columns::Columns;
 use super::compute::PyCompute;
-use super::error::ConfigError;
 use super::instances::PyInstances;
 use super::model::PyModel;
 use super::runtime::{detached, interruptible};
-use crate::attention::{MaskWords, Masked, WeightSource, WordRow, spearman, word_table};
-use crate::model::RelationModel;
-use crate::model::head::Weighs;
-use crate::predict::Prediction;
+use crate::attention::{Masked, Masking, WeightSource, WordRow, layer_weights, mask_words, spearman, word_table};
 use crate::{Error, Result};
 
 /// One row per word of every instance. `kind` is whose weights: `head`, `encoder` or `gradient`.
@@ -55,83 +50,57 @@ pub fn attention<'py>(
     Ok(columns.finish())
 }
 
-/// Rows of the instances that were classified, and the attention over the layers of a head that weighs them,
-/// (instances, layers).
-#[pyfunction]
+/// Rows of the instances that were classified, their labels, and the attention over the layers,
+/// `(instances, layers)`.
+#[pyfunction(name = "layer_weights")]
 #[expect(clippy::type_complexity, reason = "named once, here")]
-pub fn layer_weights<'py>(
+pub fn py_layer_weights<'py>(
     py: Python<'py>,
     model: &PyModel,
     instances: &PyInstances,
     compute: &PyCompute,
 ) -> PyResult<(Vec<usize>, Vec<usize>, Bound<'py, PyArray2<f32>>)> {
-    let head = model.0.card.training.head;
-    if head.weighs() != Weighs::Layers {
-        let message =
-            format!("head: `{head}` does not weigh layers; choose one that does ({})", Weighs::Layers.heads());
-        return Err(ConfigError::new_err((message, "head")));
-    }
-    let (encoded, predictions) = model.run(py, instances, compute)?;
-    let labels = predictions.iter().map(Prediction::label).collect();
-    let weights: Vec<f32> = predictions.iter().flat_map(|one| one.layers.iter().flatten().copied()).collect();
-    let shape = [predictions.len(), model.0.network.encoder.num_hidden_layers];
-    Ok((encoded.kept, labels, PyArray1::from_vec(py, weights).reshape(shape)?))
+    let rows = interruptible(py, |on_batch| layer_weights(&model.0, &instances.items, compute.0, on_batch))?;
+    let kept = rows.iter().map(|row| row.instance).collect();
+    let labels = rows.iter().map(|row| row.predicted).collect();
+    let shape = [rows.len(), model.0.network.encoder.num_hidden_layers];
+    let weights: Vec<f32> = rows.into_iter().flat_map(|row| row.weights).collect();
+    Ok((kept, labels, PyArray1::from_vec(py, weights).reshape(shape)?))
 }
 
 /// One row per instance, ranking and number of words.
-#[pyfunction]
-#[pyo3(signature = (model, instances, *, words, draws, seed, related, limit, compute))]
-#[expect(clippy::too_many_arguments, reason = "they are the call's own; the package has the readable form")]
-pub fn mask_words<'py>(
+#[pyfunction(name = "mask_words")]
+#[pyo3(signature = (model, instances, *, words, n_random, seed, related, limit, compute))]
+#[expect(clippy::too_many_arguments, reason = "the arguments of the Python call, which are keywords there")]
+pub fn py_mask_words<'py>(
     py: Python<'py>,
     model: &PyModel,
     instances: &PyInstances,
     words: Vec<usize>,
-    draws: usize,
+    n_random: usize,
     seed: u64,
     related: bool,
     limit: Option<usize>,
     compute: &PyCompute,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let RelationModel { card, network, weights, tokenizer, .. } = &*model.0;
-    let Some(mask) = tokenizer.mask_id() else {
-        let message = "model: its vocabulary has no [MASK], which stands in for the words that are taken away";
-        return Err(ConfigError::new_err((message, "model")));
-    };
-    let skip = if related { card.task.negative } else { None };
-    let (kept, masked) = interruptible(py, |on_batch| {
-        let encoded = compute.0.within(|| model.0.encode(&instances.items))?;
-        let pairs = encoded.kept.iter().zip(&encoded.features).map(|(index, one)| (&instances.items[*index], one));
-        let job = MaskWords {
-            network,
-            weights,
-            instances: pairs.collect(),
-            mask,
-            words: &words,
-            draws,
-            seed,
-            skip,
-            limit,
-            on_batch,
-        };
-        Ok::<_, Error>((encoded.kept.clone(), compute.0.execute(job)?))
-    })?;
-    let of = |masked: &Masked| &instances.items[kept[masked.instance]];
-    let labels = &card.task.labels;
+    let masking = Masking { words: &words, n_random, seed, related, limit };
+    let rows = interruptible(py, |on_batch| mask_words(&model.0, &instances.items, masking, compute.0, on_batch))?;
+    let of = |row: &Masked| &instances.items[row.instance];
+    let labels = &model.0.card.task.labels;
     let columns = Columns::new(py)
-        .text("instance", masked.iter().map(|masked| of(masked).id.as_str()))?
-        .text("document", masked.iter().map(|masked| of(masked).document.as_str()))?
-        .maybe_text("gold", masked.iter().map(|masked| of(masked).label.map(|label| labels[label].as_str())))?
-        .text("predicted", masked.iter().map(|masked| labels[masked.label].as_str()))?
-        .text("ranking", masked.iter().map(|masked| masked.ranking.name()))?
-        .integers("words", masked.iter().map(|masked| masked.words))?
-        .integers("masked", masked.iter().map(|masked| masked.masked))?
-        .floats("pieces", masked.iter().map(|masked| masked.pieces))?
-        .floats("before", masked.iter().map(|masked| masked.before))?
-        .floats("after", masked.iter().map(|masked| masked.after))?
-        .floats("changed", masked.iter().map(|masked| masked.changed))?
-        .floats("matched_after", masked.iter().map(|masked| masked.matched.map_or(f64::NAN, |matched| matched.after)))?
-        .floats("matched_changed", masked.iter().map(|masked| masked.matched.map_or(f64::NAN, |m| m.changed)))?;
+        .text("instance", rows.iter().map(|row| of(row).id.as_str()))?
+        .text("document", rows.iter().map(|row| of(row).document.as_str()))?
+        .maybe_text("gold", rows.iter().map(|row| of(row).label.map(|label| labels[label].as_str())))?
+        .text("predicted", rows.iter().map(|row| labels[row.label].as_str()))?
+        .text("ranking", rows.iter().map(|row| row.ranking.name()))?
+        .integers("words", rows.iter().map(|row| row.words))?
+        .integers("masked", rows.iter().map(|row| row.masked))?
+        .floats("pieces", rows.iter().map(|row| row.pieces))?
+        .floats("before", rows.iter().map(|row| row.before))?
+        .floats("after", rows.iter().map(|row| row.after))?
+        .floats("changed", rows.iter().map(|row| row.changed))?
+        .floats("matched_after", rows.iter().map(|row| row.matched.map_or(f64::NAN, |matched| matched.after)))?
+        .floats("matched_changed", rows.iter().map(|row| row.matched.map_or(f64::NAN, |matched| matched.changed)))?;
     Ok(columns.finish())
 }
 

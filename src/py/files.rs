@@ -10,7 +10,8 @@ use pyo3::pybacked::PyBackedBytes;
 use super::runtime::detached;
 use crate::{Error, atomic};
 
-/// Write `files` (content by name) as `directory`, in the place of an earlier one; a kill leaves one or the other.
+/// Write `files` (content by name) as `directory`, in the place of an earlier one; a kill leaves
+/// one or the other.
 #[pyfunction]
 pub fn write_directory(py: Python<'_>, directory: PathBuf, files: BTreeMap<String, PyBackedBytes>) -> PyResult<()> {
     detached(py, || {

@@ -1,4 +1,4 @@
-//! Marked pairs: what training and prediction work on.
+//! Marked pairs, the input of training and prediction.
 
 use std::sync::Arc;
 

@@ -42,7 +42,7 @@ mod _biorel {
     #[pymodule_export]
     use super::encoder::PyEncoder;
     #[pymodule_export]
-    use super::explain::{attention, layer_weights, mask_words, rank_correlations};
+    use super::explain::{attention, py_layer_weights, py_mask_words, rank_correlations};
     #[pymodule_export]
     use super::files::write_directory;
     #[pymodule_export]

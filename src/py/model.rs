@@ -85,8 +85,8 @@ impl PyModel {
         Ok(Self(Arc::new(model)))
     }
 
-    /// Where `load` reads from: the directory, or the earlier model if a killed save had moved it
-    /// aside.
+    /// The directory that `load` reads: `directory`, or the earlier model if a killed save had
+    /// moved it aside.
     #[staticmethod]
     fn place(directory: PathBuf) -> PathBuf {
         RelationModel::place(&directory)
@@ -134,7 +134,7 @@ impl PyModel {
         detached(py, || PyInstances::of_splits(&corpus.0, &splits, self.0.card.marking))
     }
 
-    /// All pairs of new sentences that the model can be asked about. A sentence is its identifier,
+    /// All candidate pairs of new sentences. A sentence is its identifier,
     /// its text and its entities: identifier, type, start, end.
     fn pairs(&self, py: Python<'_>, sentences: Vec<NewSentence>) -> PyResult<PyPairs> {
         let (items, pairs, unknown_types) = detached(py, || self.candidates(&sentences))?;

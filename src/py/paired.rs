@@ -7,10 +7,11 @@ use super::runtime::detached;
 use crate::eval::paired::{self, Bootstrapped, Comparison, Counted, Decisions};
 
 /// `(F1 of the first, F1 of the second, p, lower and upper end of the difference, units)`. `first`
-/// and `second` hold one list of decisions for each seed; `unit` numbers what is drawn together.
+/// and `second` are one list of predictions per seed; `unit` is the index of each instance's
+/// resampling unit.
 #[pyfunction]
-#[pyo3(signature = (task, gold, first, second, unit, *, samples, level, seed))]
-#[expect(clippy::too_many_arguments, reason = "they are the call's own; the package has the readable form")]
+#[pyo3(signature = (task, gold, first, second, unit, *, samples, confidence_level, seed))]
+#[expect(clippy::too_many_arguments, reason = "the arguments of the Python call, which are keywords there")]
 pub fn bootstrap(
     py: Python<'_>,
     task: &PyTask,
@@ -19,17 +20,17 @@ pub fn bootstrap(
     second: Vec<Decisions>,
     unit: Vec<usize>,
     samples: usize,
-    level: f64,
+    confidence_level: f64,
     seed: u64,
 ) -> PyResult<(f64, f64, f64, f64, f64, usize)> {
     let Bootstrapped { first, second, p, interval: [low, high], units } = detached(py, || {
         let comparison = Comparison { task: &task.0, gold: &gold, first: &first, second: &second, unit: &unit };
-        paired::bootstrap(&comparison, samples, level, seed)
+        paired::bootstrap(&comparison, samples, confidence_level, seed)
     })?;
     Ok((first, second, p, low, high, units))
 }
 
-/// What [`Counted`] says: `(first, second, ties, p, least p)`.
+/// The fields of [`Counted`]: `(first, second, ties, p, least p)`.
 type Counts = (u64, u64, u64, f64, f64);
 
 fn counts(counted: Counted) -> Counts {
@@ -48,11 +49,10 @@ pub fn mcnemar(
     detached(py, || paired::mcnemar(&task.0, &gold, &first, &second)).map(counts)
 }
 
-/// McNemar's test over units: the first and second count units, and a note of how few differ is the
-/// least p.
+/// McNemar's test over units: `first` and `second` count units.
 #[pyfunction]
 #[pyo3(signature = (task, gold, first, second, unit, *, samples, seed))]
-#[expect(clippy::too_many_arguments, reason = "they are the call's own; the package has the readable form")]
+#[expect(clippy::too_many_arguments, reason = "the arguments of the Python call, which are keywords there")]
 pub fn mcnemar_by_unit(
     py: Python<'_>,
     task: &PyTask,
@@ -79,6 +79,6 @@ pub fn sign_test(py: Python<'_>, first: Vec<f64>, second: Vec<f64>) -> PyResult<
 
 /// Confidence interval of a mean; `None` for fewer than two values.
 #[pyfunction]
-pub fn t_interval(py: Python<'_>, values: Vec<f64>, level: f64) -> PyResult<Option<(f64, f64)>> {
-    detached(py, || Ok(paired::t_interval(&values, level))).map(|ends| ends.map(|[low, high]| (low, high)))
+pub fn t_interval(py: Python<'_>, values: Vec<f64>, confidence_level: f64) -> PyResult<Option<(f64, f64)>> {
+    detached(py, || Ok(paired::t_interval(&values, confidence_level))).map(|ends| ends.map(|[low, high]| (low, high)))
 }

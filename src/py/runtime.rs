@@ -37,21 +37,21 @@ pub fn detached<T: Send>(py: Python<'_>, work: impl FnOnce() -> Result<T> + Send
     py.detach(|| guarded(work))?.map_err(PyErr::from)
 }
 
-/// The result of long work, and what was raised meanwhile.
+/// The result of long work, and what was raised in the meantime.
 pub struct Outcome<T> {
-    /// The result; of work that was stopped early, what it had by then.
+    /// The result, or the partial result of work that was stopped early.
     pub value: T,
     /// `KeyboardInterrupt`, or what the report raised.
     pub raised: Option<PyErr>,
 }
 
-/// Run long `work` in a thread of its own. `work` receives a callback for its events and must call
+/// Run long `work` in a separate thread. `work` receives a callback for its events and must call
 /// it often: the callback returns [`Error::Interrupted`] once the work should stop. Python lets
 /// only the calling thread handle signals. That thread therefore waits here, calls `report` with
 /// each event, and handles Ctrl-C within [`SIGNAL_INTERVAL`].
 ///
 /// # Errors
-/// What was raised meanwhile, if the core has no result without the rest of its work; else as
+/// What was raised in the meantime, if the core has no result without the rest of its work; else as
 /// [`detached`].
 pub fn reporting<T: Send, N: Send>(
     py: Python<'_>,
@@ -105,7 +105,7 @@ pub fn reporting<T: Send, N: Send>(
 /// [`reporting`] for work that has no result when stopped early.
 ///
 /// # Errors
-/// As [`reporting`], and what was raised meanwhile.
+/// As [`reporting`], and what was raised in the meantime.
 pub fn interruptible<T: Send>(
     py: Python<'_>,
     work: impl FnOnce(&mut (dyn FnMut(usize) -> Result<()> + Send)) -> Result<T> + Send,
@@ -132,7 +132,7 @@ fn guarded<T: Send>(work: impl FnOnce() -> T + Send) -> PyResult<T> {
 
 /// candle, which computes the heads, has threads of its own for large tensors. They live as long as
 /// the process and cannot be started again: in the forked child of a process that had started them,
-/// the first large tensor would wait for ever. With `CANDLE_NUM_THREADS=1` candle starts none.
+/// the first large tensor would wait forever. With `CANDLE_NUM_THREADS=1` candle starts none.
 fn refuse_after_fork() -> PyResult<()> {
     let this = std::process::id();
     let before = COMPUTED_IN.swap(this, Ordering::Relaxed);
@@ -142,7 +142,7 @@ fn refuse_after_fork() -> PyResult<()> {
     }
     COMPUTED_IN.store(before, Ordering::Relaxed);
     Err(PyRuntimeError::new_err(
-        "biorel cannot compute in a forked process after its parent did: their threads are not there. Start processes with \
+        "biorel cannot compute in a forked process after its parent did: the threads do not exist there. Start processes with \
          multiprocessing.get_context(\"spawn\"), or set the environment variable CANDLE_NUM_THREADS=1 before biorel's \
          first computation",
     ))
@@ -150,7 +150,7 @@ fn refuse_after_fork() -> PyResult<()> {
 
 /// Run `work` on a pool that has threads. After `os.fork` (the default of multiprocessing on Linux
 /// until Python 3.14) the threads of rayon's global pool are only in the parent, and work given to
-/// it would wait for ever: `work` then gets a pool of its own.
+/// it would wait forever: `work` then has its own pool.
 fn fork_safe<T: Send>(work: impl FnOnce() -> T + Send) -> PyResult<T> {
     if IMPORTED_BY.get().is_none_or(|importer| *importer == std::process::id()) {
         return Ok(work());

@@ -1,8 +1,9 @@
-//! Training settings from a Python dict, driven by the `Deserialize` of [`TrainingSettings`]: which settings there are,
-//! and of what type, is declared there alone. A value that cannot be used is an error that names its key.
+//! Training settings from a Python dict, driven by the `Deserialize` of [`TrainingSettings`]: which
+//! settings there are, and of what type, is declared there alone. A value that cannot be used is an
+//! error that names its key.
 //!
-//! Ours rather than `pythonize` (0.30): that takes the truth of any object for a bool, so that `bias_correction="no"`
-//! turns it on, and its errors name neither the key nor the value.
+//! Ours rather than `pythonize` (0.30): that takes the truth of any object for a bool, so that
+//! `bias_correction="no"` turns it on, and its errors name neither the key nor the value.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString};
@@ -37,7 +38,7 @@ impl PySettings {
     }
 }
 
-/// The settings that are still to be read, and the one whose key has been.
+/// The settings that have not been read yet, and the one whose key has been.
 struct Values<'py> {
     left: std::vec::IntoIter<(String, Bound<'py, PyAny>)>,
     current: Option<(String, Bound<'py, PyAny>)>,
@@ -61,10 +62,10 @@ impl<'de> MapAccess<'de> for Values<'_> {
 struct Value<'a, 'py>(&'a Bound<'py, PyAny>);
 
 impl Value<'_, '_> {
-    /// The value as a `T`. True and False, numbers to Python, are none here.
-    fn number<T: for<'a> FromPyObject<'a, 'a>>(&self, wanted: &str) -> Result<T, Refused> {
+    /// The value as a `T`. True and False, which Python counts as numbers, are refused.
+    fn number<T: for<'a> FromPyObject<'a, 'a>>(&self, expected: &str) -> Result<T, Refused> {
         let number = if self.0.is_instance_of::<PyBool>() { None } else { self.0.extract().ok() };
-        number.ok_or_else(|| Refused::custom(wanted))
+        number.ok_or_else(|| Refused::custom(expected))
     }
 }
 

@@ -6,12 +6,14 @@ use pyo3::types::PyDict;
 
 use super::columns::Columns;
 use super::runtime::detached;
-use crate::attention::{Draws, LEAST_DOCUMENTS, Occurrences, StemWeight, bootstrap_mean, stem_contrasts, stem_weights};
+use crate::attention::{
+    LEAST_DOCUMENTS, Occurrences, Resampling, StemWeight, bootstrap_mean, stem_contrasts, stem_weights,
+};
 
-/// Numbers of the stems and of the documents, and the weights: one entry for each word.
+/// Indices of the stems and of the documents, and the weights: one entry per word.
 type Words<'py> = (PyReadonlyArray1<'py, i64>, PyReadonlyArray1<'py, i64>, PyReadonlyArray1<'py, f64>);
 
-/// The same in the core's types; a negative number is an error of the package.
+/// The same in the core's types; a negative index is an internal error.
 fn read(words: &Words<'_>) -> PyResult<(Vec<usize>, Vec<usize>, Vec<f64>)> {
     let numbers = |array: &PyReadonlyArray1<'_, i64>| -> PyResult<Vec<usize>> {
         let values = array.as_array();
@@ -24,18 +26,18 @@ fn view((stems, documents, weights): &(Vec<usize>, Vec<usize>, Vec<f64>)) -> Occ
     Occurrences { stems, documents, weights }
 }
 
-/// One row for each stem.
+/// One row per stem.
 #[pyfunction(name = "stem_weights")]
-#[pyo3(signature = (words, *, samples, level, seed))]
+#[pyo3(signature = (words, *, samples, confidence_level, seed))]
 pub fn py_stem_weights<'py>(
     py: Python<'py>,
     words: Words<'py>,
     samples: usize,
-    level: f64,
+    confidence_level: f64,
     seed: u64,
 ) -> PyResult<Bound<'py, PyDict>> {
     let words = read(&words)?;
-    let stems = detached(py, || stem_weights(view(&words), Draws { samples, level, seed }))?;
+    let stems = detached(py, || stem_weights(view(&words), Resampling { samples, confidence_level, seed }))?;
     let columns = Columns::new(py)
         .floats("weight", stems.iter().map(|stem| stem.mean))?
         .integers("count", stems.iter().map(|stem| stem.count as usize))?
@@ -46,19 +48,20 @@ pub fn py_stem_weights<'py>(
     Ok(columns.finish())
 }
 
-/// One row for each stem: the first group of words against the second.
+/// One row per stem: the first group of words compared with the second.
 #[pyfunction(name = "stem_contrasts")]
-#[pyo3(signature = (first, second, *, samples, level, seed))]
+#[pyo3(signature = (first, second, *, samples, confidence_level, seed))]
 pub fn py_stem_contrasts<'py>(
     py: Python<'py>,
     first: Words<'py>,
     second: Words<'py>,
     samples: usize,
-    level: f64,
+    confidence_level: f64,
     seed: u64,
 ) -> PyResult<Bound<'py, PyDict>> {
     let (first, second) = (read(&first)?, read(&second)?);
-    let stems = detached(py, || stem_contrasts([view(&first), view(&second)], Draws { samples, level, seed }))?;
+    let stems =
+        detached(py, || stem_contrasts([view(&first), view(&second)], Resampling { samples, confidence_level, seed }))?;
     let mut columns = Columns::new(py);
     for (side, name) in ["positive", "negative"].into_iter().enumerate() {
         let groups = || stems.iter().map(|stem| &stem.groups[side]);
@@ -81,24 +84,23 @@ pub fn py_stem_contrasts<'py>(
     Ok(columns.finish())
 }
 
-/// Mean, standard deviation and the ends of the interval of values of which some are of the same
-/// document.
+/// Mean, standard deviation and the ends of the interval of values that are grouped by document.
 #[pyfunction(name = "bootstrap_mean")]
-#[pyo3(signature = (values, documents, *, samples, level, seed))]
+#[pyo3(signature = (values, documents, *, samples, confidence_level, seed))]
 pub fn py_bootstrap_mean(
     py: Python<'_>,
     values: Vec<f64>,
     documents: Vec<usize>,
     samples: usize,
-    level: f64,
+    confidence_level: f64,
     seed: u64,
 ) -> PyResult<(f64, f64, f64, f64)> {
-    let mean = detached(py, || bootstrap_mean(&values, &documents, Draws { samples, level, seed }))?;
+    let mean = detached(py, || bootstrap_mean(&values, &documents, Resampling { samples, confidence_level, seed }))?;
     let [low, high] = mean.interval.unwrap_or([f64::NAN; 2]);
     Ok((mean.mean, mean.sd.unwrap_or(f64::NAN), low, high))
 }
 
-/// So many documents must have a stem for an interval or a test.
+/// The fewest documents with a stem for an interval or a test.
 #[pyfunction]
 pub fn least_documents() -> u64 {
     LEAST_DOCUMENTS

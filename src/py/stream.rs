@@ -1,4 +1,4 @@
-//! Prediction on documents of any number.
+//! Prediction on streams of documents.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -194,7 +194,7 @@ impl PyPart {
     }
 
     /// The documents in a format, with the relations found; or, for `pubtator-relations`, only
-    /// their lines. And the documents that the format cannot hold.
+    /// their lines. And the documents that the format cannot represent.
     fn text(&self, py: Python<'_>, format: &str, model: &str, threshold: f32) -> PyResult<(String, Vec<RawFailure>)> {
         let lines_only = format == "pubtator-relations";
         let format: DocumentFormat = if lines_only { DocumentFormat::Pubtator } else { format.parse()? };

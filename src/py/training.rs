@@ -33,7 +33,7 @@ pub struct PyOutcome {
     /// The step after which the model has its weights.
     #[pyo3(get)]
     step: usize,
-    /// What stopped the run before its last step.
+    /// The exception that stopped the run before its last step.
     raised: Option<PyErr>,
     history: Vec<StepRecord>,
     evaluations: Vec<Evaluation>,
@@ -92,7 +92,7 @@ fn evaluation_columns<'py>(py: Python<'py>, evaluations: &[Evaluation]) -> PyRes
 /// steps.
 #[pyfunction]
 #[pyo3(signature = (encoder, name, instances, settings, *, dev, compute, checkpoint, save_steps, report))]
-#[expect(clippy::too_many_arguments, reason = "they are the call's own; the package has the readable form")]
+#[expect(clippy::too_many_arguments, reason = "the arguments of the Python call, which are keywords there")]
 pub fn finetune(
     py: Python<'_>,
     encoder: &PyEncoder,

@@ -1,8 +1,8 @@
 //! Checkpoints of a training run on disk, so that a killed run resumes and ends with the same bits.
 //!
 //! All randomness is a function of (seed, step). A checkpoint is therefore complete with weights,
-//! moments, the history, and the evaluations with the weights that did best. It also holds a
-//! fingerprint of what the run depends on: the checkpoint of another run is refused.
+//! moments, the history, and the evaluations with the best weights. It also contains a fingerprint
+//! of everything that the run depends on, and the checkpoint of another run is refused.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -25,14 +25,14 @@ use crate::{Error, Result};
 /// Where and how often checkpoints of a run are saved.
 #[derive(Debug, Clone, Copy)]
 pub struct CheckpointPlan<'a> {
-    /// The file. If it is there, the run resumes from it.
+    /// The file. If it exists, the run resumes from it.
     pub path: &'a Path,
     /// Steps between two saves. A checkpoint is also saved after the last step and when the run is
     /// stopped.
     pub every: usize,
 }
 
-/// Key of the header's metadata that holds the [`Header`].
+/// Metadata key of the [`Header`].
 const HEADER: &str = "biorel.training";
 /// Raised when the file's layout changes.
 const FORMAT: u32 = 3;
@@ -44,7 +44,7 @@ struct Header {
     steps: u32,
     history: Vec<StepRecord>,
     evaluations: Vec<Evaluation>,
-    /// Whether the weights of the best evaluation are there.
+    /// Whether it contains the weights of the best evaluation.
     best: bool,
 }
 
@@ -129,7 +129,7 @@ impl Checkpointer {
             Err(source) => return Err(Error::Io { path: self.path.clone(), source }),
         };
         let corrupt = |what: &str| {
-            let message = format!("not a training checkpoint ({what}); delete it to start the run anew");
+            let message = format!("not a training checkpoint ({what}); delete it to start again");
             Error::checkpoint(&self.path, message)
         };
         let (_, metadata) = SafeTensors::read_metadata(&data).map_err(|e| corrupt(&e.to_string()))?;
@@ -142,13 +142,13 @@ impl Checkpointer {
         }
         if header.fingerprint != self.fingerprint {
             let message = format!(
-                "{} belongs to a run with other settings, data or encoder; give another file, or delete it to start anew",
+                "{} belongs to a run with other settings, data or encoder; give another file, or delete it to start again",
                 self.path.display()
             );
             return Err(Error::config("checkpoint", message));
         }
         if usize::try_from(header.steps) != Ok(header.history.len()) {
-            return Err(corrupt("its history is not that of its steps"));
+            return Err(corrupt("its history does not match its steps"));
         }
         let file = SafeTensors::deserialize(&data).map_err(|e| corrupt(&e.to_string()))?;
         let read = |name: String, spec: &ParamSpec| -> Result<Vec<f32>> {

@@ -1,5 +1,5 @@
-//! Evaluation on held-out data while training: it decides which step's weights are kept, and when
-//! to stop early.
+//! Evaluation on held-out data while training: it selects the best weights and decides when to stop
+//! early.
 
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ use crate::{Error, Result};
 pub struct Dev<'a> {
     /// Labelled instances.
     pub features: &'a [Features],
-    /// Labels, and the averaging of the score that decides.
+    /// Labels, and the averaging of the score.
     pub task: &'a Task,
     /// Gold positives that never became instances, `(labels)`. They count as misses.
     pub lost: Vec<u64>,
@@ -102,7 +102,7 @@ impl Dev<'_> {
     }
 }
 
-/// All evaluations of a run so far, and the weights that did best.
+/// All evaluations of a run so far, and the best weights.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Evaluations {
     pub records: Vec<Evaluation>,

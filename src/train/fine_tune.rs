@@ -1,5 +1,5 @@
-//! The pipeline of a fine-tuning: sampling of negatives, word pieces, held-out data, head, loop,
-//! model.
+//! The fine-tuning pipeline: sampling of negatives, tokenisation, held-out data, head, training
+//! loop, model.
 
 use super::checkpoint::CheckpointPlan;
 use super::evaluation::{Dev, Evaluation};
@@ -19,9 +19,9 @@ use crate::{Error, Result};
 pub struct TrainingData<'a> {
     /// The instances.
     pub instances: &'a [Instance],
-    /// Their labels, and everything else that the model must know of the task.
+    /// The task: labels and everything else that the model needs.
     pub task: &'a Task,
-    /// How their entities are marked; the model marks new sentences so.
+    /// How their entities are marked; the model marks new sentences in the same way.
     pub marking: Marking,
     /// SHA-256 of their content, which is saved with the model.
     pub hash: Option<&'a str>,
@@ -36,7 +36,7 @@ pub struct HeldOut<'a> {
     pub lost: &'a [u64],
 }
 
-/// A fine-tuning, for [`fine_tune`].
+/// The arguments of [`fine_tune`].
 pub struct FineTune<'a> {
     /// The encoder to start from.
     pub encoder: &'a Pretrained,
@@ -50,11 +50,11 @@ pub struct FineTune<'a> {
     pub settings: &'a TrainingSettings,
     /// Engine, precision and threads.
     pub compute: Compute,
-    /// Where a checkpoint is saved from which a killed run resumes, if it is to be saved.
+    /// Where to save a checkpoint from which a killed run resumes; `None` to save none.
     pub checkpoint: Option<CheckpointPlan<'a>>,
 }
 
-/// How many of the training instances were used, and how.
+/// Counts of the training instances, by how they were used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InstanceCounts {
     /// Trained on.
@@ -72,7 +72,7 @@ pub struct InstanceCounts {
 pub struct FineTuned {
     /// The model, with the weights after step `step`.
     pub model: RelationModel,
-    /// What became of the training instances.
+    /// Counts of the training instances.
     pub counts: InstanceCounts,
     /// The last finished step, or the one whose evaluation was best.
     pub step: usize,
@@ -80,7 +80,7 @@ pub struct FineTuned {
     pub history: Vec<StepRecord>,
     /// One record per evaluation on held-out data.
     pub evaluations: Vec<Evaluation>,
-    /// Whether the caller stopped it before its end.
+    /// Whether the caller stopped the run before its end.
     pub interrupted: bool,
 }
 
@@ -90,14 +90,14 @@ pub struct FineTuned {
 /// # Errors
 /// [`Error::Config`] for settings out of range, a `max_length` beyond the encoder's, or data that
 /// does not fit them; [`Error::Training`] when loss or gradient are not finite; and whatever
-/// `on_event` returns. [`Error::Interrupted`] is no failure: it stops the run, and the model has
+/// `on_event` returns. [`Error::Interrupted`] is not a failure: it stops the run, and the model has
 /// the weights so far.
 pub fn fine_tune(run: FineTune<'_>, on_event: OnEvent<'_>) -> Result<FineTuned> {
     let FineTune { encoder, encoder_name, data, held_out, settings, compute, checkpoint } = run;
     let TrainingData { instances, task, marking, hash } = data;
     let longest = encoder.config.longest();
     if settings.max_length > longest {
-        let message = format!("{} is too long for this encoder; it takes {longest}", settings.max_length);
+        let message = format!("{} is too long for this encoder; its limit is {longest}", settings.max_length);
         return Err(Error::config("max_length", message));
     }
     let encode = |items: &[Instance]| {

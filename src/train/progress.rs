@@ -9,15 +9,15 @@ use super::evaluation::Evaluations;
 use crate::Result;
 use crate::ops::{Pending, StepResult};
 
-/// What one optimizer step did.
+/// The record of one optimizer step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
     /// Counted from 1.
     pub step: usize,
     /// Counted from 1.
     pub epoch: usize,
-    /// Loss of the step's instances before the update: the mean cross-entropy, or as the settings
-    /// weight it.
+    /// Loss of the step's instances before the update: the mean cross-entropy, weighted by the
+    /// settings.
     pub loss: f64,
     /// Global L2 norm of the gradient before clipping.
     pub gradient_norm: f64,
@@ -27,18 +27,18 @@ pub struct StepRecord {
     pub instances: usize,
     /// Word pieces of the step.
     pub tokens: usize,
-    /// Wall-clock time of the step; on a GPU, from the end of the step before.
+    /// Wall-clock time of the step; on a GPU, since the end of the previous step.
     pub seconds: f64,
 }
 
-/// How far a run has got: everything besides weights and moments.
+/// The progress of a run: its state except weights and moments.
 #[derive(Default)]
 pub(super) struct Progress {
     pub history: Vec<StepRecord>,
     pub evaluations: Evaluations,
     /// Steps after those of the history, which the device may not have finished.
     pub pending: VecDeque<PendingStep>,
-    /// When the last step was found to be finished.
+    /// When the last step was observed to have finished.
     pub last_finished: Option<Instant>,
 }
 
@@ -62,7 +62,7 @@ impl Progress {
         while self.pending.len() > leave {
             let Some(PendingStep { mut record, sums, started }) = self.pending.pop_front() else { break };
             StepResult { loss: record.loss, norm: record.gradient_norm } = sums.get()?;
-            // The time of the steps before it is their own.
+            // The time of earlier steps is not part of this one.
             let started = self.last_finished.map_or(started, |finished| finished.max(started));
             record.seconds = started.elapsed().as_secs_f64();
             self.last_finished = Some(Instant::now());

@@ -7,8 +7,8 @@ use crate::encode::Instance;
 use crate::rng::{Purpose, Stream};
 use crate::{Error, Result};
 
-/// All positives, and `per_positive` negatives for each, drawn without replacement. The order
-/// stays. If there are fewer negatives than that, all stay.
+/// All positives, and `per_positive` negatives for each, drawn without replacement. The order is
+/// kept. If there are fewer negatives than that, all are kept.
 ///
 /// # Errors
 /// [`Error::Config`] for a task without a negative label.

@@ -1,4 +1,4 @@
-//! Which instances a step sees, and how fast it learns.
+//! The instances and the learning rate of each step.
 
 use std::ops::Range;
 
@@ -61,9 +61,9 @@ impl Schedule {
     /// falls linearly towards 0, which it would reach at T, one step after the last.
     ///
     /// By default it falls from the peak, `peak (T - t) / (T - W)`, as transformers' linear
-    /// schedule does. BERT's optimizer, which the paper's code takes, decays from the first step on
-    /// and only replaces the warm-up steps: `peak (1 - t / T)` after them, with a drop to `1 - W /
-    /// T` of the peak.
+    /// schedule does. BERT's optimizer, which the paper's code uses, decays from the first step and
+    /// only replaces the warm-up steps: `peak (1 - t / T)` after them, with a drop to `1 - W / T`
+    /// of the peak.
     pub fn learning_rate(&self, step: usize) -> f64 {
         let falling = if self.reference { self.total } else { self.total - self.warmup };
         if step < self.warmup {

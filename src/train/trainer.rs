@@ -67,7 +67,7 @@ impl<'a, O: Ops> Trainer<'a, O> {
     ///
     /// # Errors
     /// Errors of the engine. The pending result is [`Error::Training`] when loss or norm is not
-    /// finite; the step has then left the weights unchanged.
+    /// finite; the weights are then unchanged.
     pub fn step(&mut self, batches: &[Batch], learning_rate: f64) -> Result<Pending<StepResult>> {
         let (loss, gradients) = self.gradient(batches)?;
         let ops = self.ops;
@@ -80,7 +80,7 @@ impl<'a, O: Ops> Trainer<'a, O> {
             decay: settings.weight_decay,
             betas,
             epsilon: settings.adam_epsilon,
-            clip: 1.0, // the engine finds it
+            clip: 1.0, // computed by the engine
             corrections: betas.map(|beta| match settings.bias_correction {
                 true => 1.0 / (1.0 - beta.powi(number)),
                 false => 1.0,

@@ -26,14 +26,14 @@ pub struct Trained {
     pub history: Vec<StepRecord>,
     /// One record per evaluation on held-out data.
     pub evaluations: Vec<Evaluation>,
-    /// Whether the caller stopped it before its end.
+    /// Whether the caller stopped the run before its end.
     pub interrupted: bool,
 }
 
-/// What happens in a run, for its caller to follow.
+/// An event of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Event {
-    /// The data is ready, and the run will take so many steps if nothing stops it.
+    /// The data is ready; the run takes `steps` steps unless it is stopped.
     Started {
         /// Optimizer steps in all.
         steps: usize,
@@ -51,7 +51,7 @@ pub enum Event {
 pub type OnEvent<'a> = &'a mut (dyn FnMut(Event) -> Result<()> + Send);
 
 /// A training run on word pieces, for [`crate::ops::compute::Compute::execute`].
-/// [`super::fine_tune`] makes one from instances.
+/// [`super::fine_tune`] creates one from instances.
 pub struct TrainingRun<'a> {
     /// Architecture.
     pub network: &'a Network,
@@ -63,7 +63,7 @@ pub struct TrainingRun<'a> {
     pub settings: &'a TrainingSettings,
     /// Held-out instances to score while training.
     pub dev: Option<Dev<'a>>,
-    /// Where a checkpoint is saved from which a killed run resumes, if it is to be saved.
+    /// Where to save a checkpoint from which a killed run resumes; `None` to save none.
     pub checkpoint: Option<CheckpointPlan<'a>>,
     /// Progress.
     pub on_event: OnEvent<'a>,
@@ -109,7 +109,7 @@ pub fn train<O: Ops>(ops: &O, run: TrainingRun<'_>) -> Result<Trained> {
     let interrupted = match plan.run(&mut trainer, &mut progress, on_event) {
         Ok(()) => false,
         Err(Error::Interrupted) => {
-            progress.drain(0)?; // the weights have these steps in them
+            progress.drain(0)?; // the weights include these steps
             !matches!(plan.next(&progress), Next::End)
         }
         Err(error) => return Err(error),
@@ -125,8 +125,8 @@ pub fn train<O: Ops>(ops: &O, run: TrainingRun<'_>) -> Result<Trained> {
     Ok(Trained { weights, step, history, evaluations: evaluations.records, interrupted })
 }
 
-/// What the run does next. It depends on the progress alone, so that a stopped run resumes as if it
-/// had not been stopped.
+/// The next action of the run. It depends only on the progress, so that a resumed run continues as
+/// if it had not been stopped.
 enum Next<'a, 'b> {
     Evaluate(&'b Dev<'a>),
     Step(usize),
@@ -203,7 +203,7 @@ impl<'a> Plan<'a> {
         let record = StepRecord {
             step: step + 1,
             epoch: epoch + 1,
-            loss: f64::NAN, // it and the next are set when the step is done
+            loss: f64::NAN, // this and the next are set when the step has finished
             gradient_norm: f64::NAN,
             learning_rate,
             instances: batches.iter().map(Batch::len).sum(),

@@ -1,4 +1,5 @@
-//! Files that are cut off or altered: an error, never a panic, and where the format has checksums never other weights.
+//! Files that are cut off or altered: an error, never a panic, and where the format has checksums
+//! never other weights.
 
 use std::path::Path;
 
@@ -33,7 +34,7 @@ fn write(directory: &Path, file: &str, bytes: &[u8]) {
 }
 
 #[test]
-fn cut_off_anywhere() {
+fn truncated_files() {
     for (form, file) in FILES {
         let directory = copied(form);
         let bytes = std::fs::read(directory.path().join(file)).unwrap();

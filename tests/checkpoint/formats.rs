@@ -1,7 +1,7 @@
 //! The same weights in every form give the same parameters, to the bit.
 //!
-//! `make_checkpoints.py` and `make_others.py` in `tests/golden/checkpoint` wrote the forms, with PyTorch, TensorFlow and
-//! msgpack. The same scripts re-save a real model:
+//! `make_checkpoints.py` and `make_others.py` in `tests/golden/checkpoint` wrote the forms, with
+//! PyTorch, TensorFlow and msgpack. The same scripts re-save a real model:
 //!
 //! ```text
 //! python tests/golden/checkpoint/make_checkpoints.py --model MINILM OUT
@@ -112,7 +112,7 @@ fn every_form_of_a_real_model_gives_the_same_parameters() {
 }
 
 #[test]
-fn what_is_not_used_is_reported_under_its_own_name() {
+fn unused_tensors_are_reported_under_their_own_names() {
     let unused = |form: &str| read(&data().join(form)).unwrap().2.unused;
     for form in ["zip-heads-gamma", "legacy-heads-gamma"] {
         let heads = ["cls.predictions.bias", "cls.predictions.decoder.weight", "cls.seq_relationship.weight"];
@@ -142,7 +142,7 @@ fn copied(forms: &[&str]) -> tempfile::TempDir {
 }
 
 #[test]
-fn of_several_formats_the_documented_one_counts() {
+fn of_several_formats_the_documented_one_is_read() {
     let all = ["flax", "tensorflow", "bin-sharded", "legacy", "safetensors-sharded", "reference"];
     let directory = copied(&all);
     let removed = [
@@ -213,7 +213,7 @@ fn several_tensorflow_checkpoints() {
 }
 
 #[test]
-fn another_kind_of_model_says_so() {
+fn a_different_kind_of_model_is_refused() {
     let directory = copied(&["zip-half"]);
     let path = directory.path().join("model.safetensors");
     let tensor = candle_core::Tensor::zeros(3, candle_core::DType::F32, &candle_core::Device::Cpu).unwrap();
@@ -222,7 +222,8 @@ fn another_kind_of_model_says_so() {
     assert!(message.contains("none of its 1 tensors (wte.weight)"), "{message}");
 }
 
-/// A real TensorFlow checkpoint, of 2 layers x 4: every variable is used or reported, and every value is read.
+/// A real TensorFlow checkpoint, of 2 layers x 4: every variable is used or reported, and every
+/// value is read.
 #[test]
 fn tensorflow_checkpoint_of_an_original_release() {
     let Some(encoders) = std::env::var_os("BIOREL_ENCODERS") else {

@@ -12,14 +12,15 @@ use crate::formats::{data, read};
 const CONFIG: &str = r#"{"vocab_size": 7, "hidden_size": 4, "num_hidden_layers": 2, "num_attention_heads": 2,
     "intermediate_size": 6, "max_position_embeddings": 8}"#;
 
-/// The most memory that this process ever had, where the system tells.
+/// Peak memory of this process, where the system reports it.
 fn peak() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10)
 }
 
-/// The message with which the directory is refused, after checking that it took neither time nor memory.
+/// The message with which the directory is refused, after checking that it took neither time nor
+/// memory.
 fn refused(directory: &Path) -> String {
     let (started, before) = (Instant::now(), peak());
     let message = read(directory).unwrap_err().to_string();
@@ -53,7 +54,8 @@ fn as_zip(pickle: &[u8]) -> Vec<u8> {
     zip(&[("model/data.pkl", pickle), ("model/data/0", &[0; 64])], CompressionMethod::Stored)
 }
 
-/// The legacy form around a pickled object: magic number, protocol, system; then the keys and one storage.
+/// The legacy form around a pickled object: magic number, protocol, system; then the keys and one
+/// storage.
 fn as_legacy(pickle: &[u8], elements: u64) -> Vec<u8> {
     legacy_with(pickle, elements, &[0; 64])
 }
@@ -99,7 +101,7 @@ fn state_dict<'a>(tensors: impl IntoIterator<Item = (&'a str, Vec<u64>, Vec<u64>
 const WORDS: &str = "embeddings.word_embeddings.weight";
 
 #[test]
-fn pickles_that_ask_for_more_than_tensors() {
+fn pickles_that_contain_more_than_tensors() {
     let model = directory(CONFIG);
     let marker = model.path().join("executed");
     let touch = format!("touch {}", marker.display());
@@ -160,7 +162,7 @@ fn tensors_larger_than_the_file() {
 
 #[test]
 fn parameters_that_share_their_bytes() {
-    // The configuration asks for 60 MB, and the file has one storage of 64 KB to which every tensor points.
+    // The configuration requires 60 MB, and the file has one storage of 64 KB to which every tensor points.
     let config = r#"{"vocab_size": 7, "hidden_size": 64, "num_hidden_layers": 300, "num_attention_heads": 2,
         "intermediate_size": 256, "max_position_embeddings": 8}"#;
     let model = directory(config);

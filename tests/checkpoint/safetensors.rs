@@ -30,7 +30,7 @@ fn refused(directory: &Path, tensors: &HashMap<String, Tensor>) -> String {
 }
 
 #[test]
-fn what_is_written_is_read_to_the_bit_under_transformers_names() {
+fn written_models_are_read_to_the_bit_under_transformers_names() {
     let directory = tempfile::tempdir().unwrap();
     let weights = written(directory.path());
     let file = tensors(directory.path());
@@ -81,7 +81,7 @@ fn half_precision_is_widened() {
 }
 
 #[test]
-fn damaged_files_name_the_tensor_or_the_file() {
+fn errors_of_corrupt_files_name_the_tensor_or_the_file() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     let message = checkpoint::read(directory, &config(), &[]).unwrap_err().to_string();
@@ -115,7 +115,7 @@ fn damaged_files_name_the_tensor_or_the_file() {
         let message = checkpoint::read(directory, &config(), &[]).unwrap_err().to_string();
         assert!(message.contains("not a valid safetensors file"), "{message}");
     }
-    // A header that declares more than any file holds is refused before anything is allocated.
+    // A header that declares more than any file has is refused before anything is allocated.
     let header = br#"{"x":{"dtype":"F32","shape":[4000000000000],"data_offsets":[0,16000000000000]}}"#;
     let mut huge = (header.len() as u64).to_le_bytes().to_vec();
     huge.extend(header);

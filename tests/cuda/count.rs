@@ -2,7 +2,7 @@
 //! counts. Launches cost the host 2.5 to 4 microseconds each, so they bound how fast small models
 //! train (benchmarks/speed/gpu/README.md).
 //!
-//! candle launches the heads' kernels by itself. Each makes a tensor, and so do views, which launch
+//! candle launches the heads' kernels itself. Each makes a tensor, and so do views, which launch
 //! nothing: the number of tensors is what is counted, and more than there are launches.
 
 use std::collections::BTreeMap;
@@ -161,7 +161,7 @@ fn launches_of_a_step() {
 /// Of the encoder and the optimizer, and what the engine does for the head: more than this is a
 /// change worth knowing of.
 #[test]
-fn a_step_is_few_launches() {
+fn a_step_needs_few_launches() {
     let (counts, _) = step(encoder("MiniLM"), HeadKind::Attention);
     assert!(!counts.contains_key("waits") && !counts.contains_key("allocations"), "{counts:?}");
     assert!(launches(&counts) <= 175, "{} launches: {counts:?}", launches(&counts));

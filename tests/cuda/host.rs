@@ -37,7 +37,7 @@ fn compiler() -> String {
 }
 
 impl Shim {
-    /// The kernels as they are, compiled once; `None`, and a word about it, where there is no C++
+    /// The unmodified kernels, compiled once; `None`, with a message, where there is no C++
     /// compiler. `BIOREL_HOST_FLAGS` are further flags of it: `make test-cuda-host` turns the
     /// sanitizers on.
     pub fn get() -> Option<Arc<Self>> {
@@ -55,7 +55,7 @@ impl Shim {
     /// Kernels of a directory, compiled to a library of the given name.
     pub fn compile(kernels: &Path, name: &str) -> Self {
         let shim = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cuda/shim");
-        // A name of its own for every process: two runs may build at once.
+        // A name per process, because two runs may build concurrently.
         let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}.so", std::process::id()));
         let flags = std::env::var("BIOREL_HOST_FLAGS").unwrap_or_default();
         let output = Command::new(compiler())
@@ -179,7 +179,7 @@ fn error(message: String) -> Error {
     Error::Tensor(candle_core::Error::Msg(message))
 }
 
-// The emulated device does everything at once, so its queue is always empty.
+// The emulated device executes everything immediately, so its queue is always empty.
 impl Device for Host {
     type Memory = Memory;
     type Readback = Readback;

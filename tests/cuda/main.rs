@@ -20,8 +20,8 @@ use biorel::ops::{AdamWStep, AttentionShape, Moments, Norm, Ops, Update};
 use candle_core::{DType, Device, Tensor, Var};
 use host::{Host, Schedule, Shim};
 use suite::{
-    Draws, Results, assert_close, assert_each_close, exact, refuses_what_does_not_fit, small_encoders, suite,
-    takes_empty_batches,
+    Draws, Results, accepts_empty_batches, assert_close, assert_each_close, exact, refuses_mismatched_shapes,
+    small_encoders, suite,
 };
 
 /// Largest difference from the reference in f64, relative to the largest expected value of a result
@@ -249,11 +249,11 @@ fn adamw_of_many_arrays_is_exact() {
 
 /// Shapes that do not fit are errors, not panics.
 #[test]
-fn what_does_not_fit_is_refused() {
+fn mismatched_shapes_are_refused() {
     let Some(shim) = Shim::get() else { return };
     let ops = engine(shim, Dtype::F32, Schedule::Forward);
     let up = |shape: &[usize]| ops.zeros(shape).unwrap();
-    refuses_what_does_not_fit(&ops);
+    refuses_mismatched_shapes(&ops);
     let shape = AttentionShape { cu_seqlens: &[0, 2], heads: 1, valid_lengths: None };
     assert!(ops.attention(&up(&[2, 3 * 129]), shape, None).is_err(), "a head that is too large");
     let norm = Norm { gamma: &up(&[20_000]), beta: &up(&[20_000]), eps: 1e-12 };
@@ -269,6 +269,6 @@ fn what_does_not_fit_is_refused() {
 fn batches_may_be_empty() {
     let Some(shim) = Shim::get() else { return };
     for (products, _) in PRECISIONS {
-        takes_empty_batches(&engine(shim.clone(), products, Schedule::Forward));
+        accepts_empty_batches(&engine(shim.clone(), products, Schedule::Forward));
     }
 }

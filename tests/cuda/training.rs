@@ -110,20 +110,20 @@ fn training_repeats_itself_to_the_bit() {
     }
 }
 
-/// The host asks once a step what came out, of a step behind which more than a whole one is
-/// enqueued: a GPU never stands still for it.
+/// The host waits once per step, for a result behind which more than one further step is enqueued,
+/// so that a GPU is never idle.
 #[test]
-fn a_step_waits_for_nothing() {
+fn a_step_never_waits_for_the_device() {
     let Some(shim) = Shim::get() else { return };
     for head in HeadKind::ALL {
         let ops = cuda(shim.clone(), Dtype::Bf16, Schedule::Forward);
         let (watched, mut waits) = (ops.clone(), Vec::new());
-        let on_event = &mut |news| {
-            if let Event::Step(record) = news {
+        let on_event = &mut |event| {
+            if let Event::Step(record) = event {
                 waits = watched.device().waits();
                 // The results of the last steps are read together.
-                let asked = if record.step > 10 - MAX_IN_FLIGHT { 10 } else { record.step };
-                assert_eq!(waits.len(), asked, "{head}: a wait that is not for a step");
+                let expected = if record.step > 10 - MAX_IN_FLIGHT { 10 } else { record.step };
+                assert_eq!(waits.len(), expected, "{head}: a wait that is not for a step");
             }
             Ok(())
         };
@@ -136,37 +136,37 @@ fn a_step_waits_for_nothing() {
     }
 }
 
-/// Stopped while steps are under way, and called again: the weights and the history of a run that
-/// was not stopped.
+/// A run that is stopped with steps in flight and then resumed has the weights and the history of a
+/// run that was not stopped.
 #[test]
-fn a_stopped_run_goes_on_to_the_same_bits() {
+fn a_stopped_run_resumes_to_the_same_bits() {
     let Some(shim) = Shim::get() else { return };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
     let run = |job: TrainingRun<'_>| job.run(&cuda(shim.clone(), Dtype::Bf16, Schedule::Forward));
-    let whole = train(HeadKind::Attention, None, &mut |_| Ok(()), run).unwrap();
-    let stop = &mut |news| match news {
+    let uninterrupted = train(HeadKind::Attention, None, &mut |_| Ok(()), run).unwrap();
+    let stop = &mut |event| match event {
         Event::Step(record) if record.step == 4 => Err(Error::Interrupted),
         _ => Ok(()),
     };
     let stopped = train(HeadKind::Attention, Some(&path), stop, run).unwrap();
-    // Step 4 is known when two more are enqueued, and what is enqueued is taken.
+    // Step 4 is known when two more are enqueued, and enqueued steps are executed.
     assert_eq!(
         (stopped.interrupted, stopped.history.len(), stopped.step),
         (true, 4 + MAX_IN_FLIGHT, 4 + MAX_IN_FLIGHT)
     );
-    let mut told = Vec::new();
-    let tell = &mut |news| {
-        if let Event::Step(record) = news {
-            told.push(record.step);
+    let mut steps = Vec::new();
+    let on_event = &mut |event| {
+        if let Event::Step(record) = event {
+            steps.push(record.step);
         }
         Ok(())
     };
-    let resumed = train(HeadKind::Attention, Some(&path), tell, run).unwrap();
-    assert_eq!(told, [7, 8, 9, 10]);
-    assert_eq!(resumed.weights, whole.weights);
+    let resumed = train(HeadKind::Attention, Some(&path), on_event, run).unwrap();
+    assert_eq!(steps, [7, 8, 9, 10]);
+    assert_eq!(resumed.weights, uninterrupted.weights);
     let sums = |run: &Trained| run.history.iter().map(|step| (step.loss, step.gradient_norm)).collect::<Vec<_>>();
-    assert_eq!(sums(&resumed), sums(&whole));
+    assert_eq!(sums(&resumed), sums(&uninterrupted));
 }
 
 /// A step that leads nowhere is found, and named, though others are enqueued behind it by then.
@@ -189,7 +189,7 @@ fn divergence_names_its_step() {
 
 /// Trainings side by side, each with a device of its own, take the way that each takes alone.
 #[test]
-fn trainings_at_once_give_the_bits_of_one_after_the_other() {
+fn concurrent_trainings_give_the_bits_of_consecutive_ones() {
     let Some(shim) = Shim::get() else { return };
     let jobs = [(Dtype::Bf16, HeadKind::Attention), (Dtype::F32, HeadKind::Lstm), (Dtype::Bf16, HeadKind::LstmAllCls)];
     let run = |(products, head)| train_here(&shim, products, Schedule::Forward, head).weights;
@@ -199,6 +199,6 @@ fn trainings_at_once_give_the_bits_of_one_after_the_other() {
             let threads: Vec<_> = jobs[..count].iter().map(|job| scope.spawn(|| run(*job))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        assert!(together == alone[..count], "{count} at once");
+        assert!(together == alone[..count], "{count} concurrently");
     }
 }

@@ -17,7 +17,7 @@ use biorel::ops::cuda::device::{Device, Dtype};
 use biorel::ops::cuda::{Cuda, Nvidia};
 use candle_core::Tensor;
 use suite::{
-    assert_close, assert_each_close, exact, refuses_what_does_not_fit, small_encoders, suite, takes_empty_batches,
+    accepts_empty_batches, assert_close, assert_each_close, exact, refuses_mismatched_shapes, small_encoders, suite,
 };
 
 /// Largest difference from the reference in f64, relative to the largest expected value of a result
@@ -32,12 +32,12 @@ const TESTS: [(&str, fn()); 10] = [
     ("every operation in f32 equals the reference", every_operation_in_f32),
     ("every operation in bf16 equals the reference", every_operation_in_bf16),
     ("a whole encoder equals the reference", a_whole_encoder),
-    ("what does not fit is refused", || refuses_what_does_not_fit(&engine(Dtype::Bf16))),
-    ("batches may be empty", || takes_empty_batches(&engine(Dtype::Bf16))),
+    ("mismatched shapes are refused", || refuses_mismatched_shapes(&engine(Dtype::Bf16))),
+    ("batches may be empty", || accepts_empty_batches(&engine(Dtype::Bf16))),
     ("the same call gives the same bits", the_same_bits),
-    ("two streams at once give the bits of one", two_streams_at_once),
+    ("two concurrent streams give the bits of one", two_concurrent_streams),
     ("what is uploaded comes back, however much is under way", uploads),
-    ("candle's tensors hold the same values", candle_tensors),
+    ("candle's tensors have the same values", candle_tensors),
     ("an allocation that is too large is an error that names the remedy", exhausted_memory),
 ];
 
@@ -85,7 +85,7 @@ fn the_same_bits() {
     }
 }
 
-fn two_streams_at_once() {
+fn two_concurrent_streams() {
     let alone = small_encoders(&engine(Dtype::Bf16));
     let together = std::thread::scope(|scope| {
         let run = || (0..20).map(|_| small_encoders(&engine(Dtype::Bf16))).collect::<Vec<_>>();
@@ -126,6 +126,6 @@ fn exhausted_memory() {
     let device = device();
     let Err(Error::Device { message, .. }) = device.allocate(1 << 48) else { panic!("256 TB were allocated") };
     assert!(message.contains("batch_size") && message.contains("jobs=") && message.contains("are free"), "{message}");
-    // And it goes on working.
+    // And it continues to work.
     assert!(device.allocate(1 << 20).is_ok());
 }

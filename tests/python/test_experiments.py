@@ -110,7 +110,7 @@ def test_few_documents_have_no_paired_test(ddi: biorel.Corpus) -> None:
     side = paired_tests.Side(few.assign(predicted=few["gold"]), [few["gold"].tolist()], [1.0], by_fold=False)
     wrong = [["false"] * len(few)]
     result = paired_tests.compare_decisions(
-        ddi, side, side._replace(predicted=wrong), [1], unit="document", samples=50, level=0.95, seed=1
+        ddi, side, side._replace(predicted=wrong), [1], unit="document", samples=50, confidence_level=0.95, seed=1
     )
     assert result[["p", "low", "high"]].iloc[0].isna().all()
     assert "only 9 documents: no test or interval below 10" in result["note"].iloc[0]

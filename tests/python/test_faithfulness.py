@@ -1,4 +1,4 @@
-"""Masked words, agreement of rankings, and the three kinds of word weights."""
+"""Masked words, rank agreement, and the three kinds of word weights."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ def masked(rows: list[tuple[str, str, int, float, float, float]]) -> pd.DataFram
     return table
 
 
-def test_a_miniature_by_hand() -> None:
-    no = np.nan
+def test_faithfulness_by_hand() -> None:
+    nan = np.nan
     rows = [
         ("a1", "attention", 1, 0.5, 0.4, 1.0),
-        ("a1", "random", 1, 0.1, no, 0.2),
+        ("a1", "random", 1, 0.1, nan, 0.2),
         ("b1", "attention", 1, 0.3, 0.4, 0.0),
-        ("b1", "random", 1, 0.2, no, 0.0),
+        ("b1", "random", 1, 0.2, nan, 0.0),
         ("b2", "attention", 1, 0.1, 0.4, 0.0),
-        ("b2", "random", 1, 0.3, no, 0.4),
+        ("b2", "random", 1, 0.3, nan, 0.4),
         ("a1", "gradient", 2, 0.5, 0.1, 1.0),
-        ("a1", "random", 2, 0.5, no, 1.0),
+        ("a1", "random", 2, 0.5, nan, 1.0),
         ("b1", "gradient", 2, 0.0, 0.1, 0.0),
-        ("b1", "random", 2, 0.6, no, 1.0),
+        ("b1", "random", 2, 0.6, nan, 1.0),
     ]
     table = biorel.faithfulness(masked(rows), samples=200)
     assert table[["words", "ranking", "instances", "pieces"]].values.tolist() == [
@@ -47,8 +47,8 @@ def test_a_miniature_by_hand() -> None:
     ]
     np.testing.assert_allclose(table["drop"], [0.3, 0.2, 0.25, 0.55], atol=1e-12)
     np.testing.assert_allclose(table["changed"], [1 / 3, 0.2, 0.5, 1.0], atol=1e-12)
-    np.testing.assert_allclose(table["over_random"], [-0.1, no, 0.15, no], atol=1e-12)
-    np.testing.assert_allclose(table["over_words"], [0.1, no, -0.3, no], atol=1e-12)
+    np.testing.assert_allclose(table["over_random"], [-0.1, nan, 0.15, nan], atol=1e-12)
+    np.testing.assert_allclose(table["over_words"], [0.1, nan, -0.3, nan], atol=1e-12)
     assert table[["low", "over_low", "over_words_high"]].isna().all(axis=None)  # two documents
     assert table["better"].isna().all()
     assert "random words of as many pieces" in table.protocol
@@ -56,13 +56,13 @@ def test_a_miniature_by_hand() -> None:
         biorel.faithfulness(masked(rows).drop(columns="ranking"))
 
 
-def test_better_than_as_many_pieces_at_random_decides() -> None:
-    numbers = np.random.default_rng(1)
+def test_better_is_decided_by_random_words_with_as_many_pieces() -> None:
+    generator = np.random.default_rng(1)
     names = "abcdefghijklmnop"
-    drops = {name: numbers.normal(0.4, 0.05) for name in names}
+    drops = {name: generator.normal(0.4, 0.05) for name in names}
     for matched, better in ((0.1, True), (0.4, False)):
-        # Against as many random words, which are fewer pieces, the drop is larger in any case.
-        rows = [(name, "attention", 1, drops[name], matched + 0.01 * numbers.normal(), 0.0) for name in names]
+        # Compared with as many random words, which have fewer pieces, the drop is larger in both cases.
+        rows = [(name, "attention", 1, drops[name], matched + 0.01 * generator.normal(), 0.0) for name in names]
         rows += [(name, "random", 1, 0.05, np.nan, 0.0) for name in names]
         table = biorel.faithfulness(masked(rows), samples=500)
         assert table["better"].tolist() == [better, pd.NA]
@@ -92,14 +92,14 @@ def test_agreement_by_hand() -> None:
     assert table[["first", "second", "instances"]].values.tolist() == [["x", "y", 2], ["x", "z", 2], ["y", "z", 2]]
     np.testing.assert_allclose(table["rho"], [0.0, (-0.5 - tie) / 2, (-0.5 + tie) / 2], atol=1e-12)
     assert table[["low", "high"]].isna().all(axis=None)  # two documents
-    several = {name: [0.1, 0.2 + 0.01 * place, 0.7] for place, name in enumerate("abcdefghijkl")}
-    other = weights({name: row if place % 3 else row[::-1] for place, (name, row) in enumerate(several.items())})
+    several = {name: [0.1, 0.2 + 0.01 * position, 0.7] for position, name in enumerate("abcdefghijkl")}
+    other = weights({name: row if position % 3 else row[::-1] for position, (name, row) in enumerate(several.items())})
     row = biorel.rank_agreement({"x": weights(several), "y": other}, samples=100).iloc[0]
     assert row["rho"] == pytest.approx(1 / 3)
     assert row["low"] < row["rho"] < row["high"]
     with pytest.raises(biorel.ConfigError, match="two tables or more"):
         biorel.rank_agreement({"x": first})
-    with pytest.raises(biorel.ConfigError, match="not of the same words"):
+    with pytest.raises(biorel.ConfigError, match="do not have the same words"):
         biorel.rank_agreement({"x": first, "y": second.iloc[1:]})
 
 
@@ -126,11 +126,11 @@ def test_kinds_differ_and_the_others_need_no_attention_head(
     np.testing.assert_allclose(plain.attention(kind="gradient").groupby("instance")["weight"].sum(), 1.0, atol=1e-6)
     assert set(plain.model.mask_words(ddi, related=False, limit=2)["ranking"]) == {"encoder", "gradient", "random"}
     bad: Any = "heads"
-    with pytest.raises(biorel.ConfigError, match="not one of head, encoder, gradient"):
+    with pytest.raises(biorel.ConfigError, match="choose one of head, encoder, gradient"):
         run.attention(kind=bad)
 
 
-def test_offsets_lead_back_to_the_sentence(ddi: biorel.Corpus, run: biorel.Run) -> None:
+def test_offsets_into_the_original_sentence(ddi: biorel.Corpus, run: biorel.Run) -> None:
     table = run.attention()
     instances = ddi.instances("test").set_index("id")["sentence"]
     texts = ddi.sentences("test").drop_duplicates("id").set_index("id")["text"]
@@ -160,31 +160,31 @@ def test_layers(ddi: biorel.Corpus, encoder: biorel.Encoder, run: biorel.Run) ->
 
 
 def test_masking_a_model(ddi: biorel.Corpus, run: biorel.Run) -> None:
-    table = run.model.mask_words(ddi, words=[2, 1], draws=3, related=False, limit=None)
+    table = run.model.mask_words(ddi, words=[2, 1], n_random=3, related=False, limit=None)
     predictions = run.predictions().set_index("id")
     assert len(table) == len(predictions) * 4 * 2
     assert (table["predicted"] == predictions["predicted"].reindex(table["instance"]).to_numpy()).all()
     np.testing.assert_allclose(table["before"], predictions["probability"].reindex(table["instance"]), atol=1e-5)
     np.testing.assert_allclose(table["drop"], table["before"] - table["after"], atol=1e-12)
-    pd.testing.assert_frame_equal(table, run.model.mask_words(ddi, words=[2, 1], draws=3, related=False, limit=None))
+    pd.testing.assert_frame_equal(table, run.model.mask_words(ddi, words=[2, 1], n_random=3, related=False, limit=None))
     ranked, random = table[table["ranking"] != "random"], table[table["ranking"] == "random"]
     assert ranked["matched_after"].between(0, 1).all()
     assert ranked["matched_changed"].between(0, 1).all()
     assert random[["matched_after", "matched_changed"]].isna().all(axis=None)
     assert (table["pieces"] >= table["masked"]).all()
-    # Attended words are longer than words at random: what the comparison by pieces is for.
+    # Words with much attention are longer than random words, which is why pieces are compared.
     assert ranked.groupby("ranking")["pieces"].mean()["attention"] > random["pieces"].mean()
-    some = run.model.mask_words(ddi, words=[1], draws=3, related=False, limit=5, seed=3)
+    some = run.model.mask_words(ddi, words=[1], n_random=3, related=False, limit=5, seed=3)
     assert some["instance"].nunique() == 5
     related = run.model.mask_words(ddi, words=[1], limit=None)
     assert set(related["predicted"]) == set(predictions["predicted"]) - {"false"}
-    for wrong in ({"words": [0]}, {"words": []}, {"draws": 0}, {"limit": 0}):
+    for wrong in ({"words": [0]}, {"words": []}, {"n_random": 0}, {"limit": 0}):
         settings: Any = wrong
         with pytest.raises(biorel.ConfigError):
             run.model.mask_words(ddi, **settings)
 
 
-def test_to_parquet_and_back(run: biorel.Run, tmp_path: Path) -> None:
+def test_parquet_round_trip(run: biorel.Run, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     table = run.attention()
     table.to_parquet(tmp_path / "words.parquet")

@@ -30,7 +30,7 @@ def rates() -> dict[str, float]:
     for _ in range(SIMULATIONS):
         document, gold, (first, second) = simulate(generator)
         for unit, drawn in (("instance", list(range(len(gold)))), ("document", document.tolist())):
-            p = _biorel.bootstrap(task, gold, [first], [second], drawn, samples=500, level=0.95, seed=1)[2]
+            p = _biorel.bootstrap(task, gold, [first], [second], drawn, samples=500, confidence_level=0.95, seed=1)[2]
             significant[f"bootstrap, {unit}"] += p < 0.05
         p = _biorel.mcnemar(task, gold, first, second)[3]
         significant["McNemar, instance"] += p < 0.05

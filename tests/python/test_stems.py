@@ -16,7 +16,7 @@ def table(rows: list[tuple[str, str, str, float, int, str]]) -> pd.DataFrame:
     made["document"] = made["instance"].str[0]
     made["predicted"] = made["gold"]
     made["is_entity"] = made["distance"] == 0
-    made["pieces"] = 1 + made["word"].str.endswith("es")  # as if `es` were a piece of its own
+    made["pieces"] = 1 + made["word"].str.endswith("es")  # as if `es` were a separate piece
     made.attrs["negative"] = "false"
     return made
 
@@ -27,7 +27,7 @@ MINIATURE = table(
         ("a1", "increased", "increas", 0.1, 3, "effect"),
         ("a1", "drug", "drug", 0.9, 0, "effect"),  # an entity
         ("a1", "increase", "increas", 0.7, 4, "effect"),  # too far away
-        ("a1", ",", ",", 0.8, 1, "effect"),  # no word
+        ("a1", ",", ",", 0.8, 1, "effect"),  # punctuation
         ("b1", "increased", "increas", 0.3, 2, "mechanism"),
         ("b1", "of", "of", 0.6, 1, "mechanism"),
         ("b2", "increased", "increas", 0.2, 1, "false"),
@@ -37,7 +37,7 @@ MINIATURE = table(
 )
 
 
-def test_a_miniature_by_hand() -> None:
+def test_top_stems_by_hand() -> None:
     top = biorel.top_stems(MINIATURE, min_count=1, samples=50)
     assert top[["stem", "word", "count", "documents"]].values.tolist() == [
         ["of", "of", 1, 1],
@@ -47,7 +47,7 @@ def test_a_miniature_by_hand() -> None:
     np.testing.assert_allclose(top["sd"], [np.nan, 0.2], atol=1e-15)
     assert "instances with a relation by the gold labels" in top.attrs["protocol"]
     assert biorel.top_stems(MINIATURE, min_count=1, stop_words="english")["stem"].tolist() == ["increas"]
-    assert biorel.top_stems(MINIATURE, min_count=1, stop_words=["INCREASED"], reach=4)["count"].tolist() == [2, 1]
+    assert biorel.top_stems(MINIATURE, min_count=1, stop_words=["INCREASED"], window=4)["count"].tolist() == [2, 1]
     assert biorel.top_stems(MINIATURE, min_count=3)["stem"].tolist() == ["increas"]
     assert biorel.top_stems(MINIATURE, 1, min_count=1)["stem"].tolist() == ["of"]
     by_label = biorel.top_stems(MINIATURE, min_count=1, by_label=True)
@@ -74,7 +74,7 @@ def test_the_pieces_of_a_word_are_added_or_averaged() -> None:
         biorel.top_stems(MINIATURE, weight="max")  # type: ignore[arg-type]
 
 
-def test_related_against_unrelated_by_hand() -> None:
+def test_compare_stems_by_hand() -> None:
     [row] = biorel.compare_stems(MINIATURE, ["increas"], samples=500).to_dict("records")
     assert (row["word"], row["positive_count"], row["negative_count"]) == ("increased", 3, 2)
     # The paper's means, and those of weights times the words of the instance: a1 has 5, b1 2, b2 1 and c1 2.
@@ -94,23 +94,23 @@ def test_related_against_unrelated_by_hand() -> None:
 
 
 def simulated(documents: int, stems: int, words: tuple[int, int], *, seed: int) -> pd.DataFrame:
-    """Related pairs of so many words against unrelated ones, and nothing learned: all words of a document alike."""
-    numbers = np.random.default_rng(seed)
+    """Related and unrelated pairs in sentences of `words` words; weights differ only by document and chance."""
+    generator = np.random.default_rng(seed)
     rows = []
     for side, count in zip(("related", "false"), words, strict=True):
         for document in range(documents):
-            own = 1 + 0.2 * numbers.normal()
+            own = 1 + 0.2 * generator.normal()
             name = f"{side}{document}"
             for stem in range(stems):
-                rows.append((name, name, f"s{stem}", own * (1 + 0.2 * numbers.normal()) / count, side, count))
+                rows.append((name, name, f"s{stem}", own * (1 + 0.2 * generator.normal()) / count, side, count))
     made = pd.DataFrame(rows, columns=["instance", "document", "word", "weight", "gold", "count"])
     made = made.assign(stem=made["word"], predicted=made["gold"], distance=1, is_entity=False, pieces=1)
     made["relative"] = made["weight"] * made.pop("count")
     return made
 
 
-def test_short_sentences_alone_are_no_difference() -> None:
-    """Related pairs stand in sentences of 20 words, unrelated ones in those of 40: the paper's means differ by half."""
+def test_sentence_length_alone_makes_no_difference() -> None:
+    """Related pairs have sentences of 20 words, unrelated pairs of 40: the paper's means differ by a factor of 2."""
     table = biorel.compare_stems(simulated(30, 20, (20, 40), seed=1), negative="false", samples=500)
     assert (table["positive"] > 1.5 * table["negative"]).all()
     np.testing.assert_allclose(table["positive_relative"] / table["negative_relative"], 1, atol=0.2)
@@ -118,7 +118,7 @@ def test_short_sentences_alone_are_no_difference() -> None:
     assert (table["note"] == "").all()
 
 
-def test_no_stem_is_tested_in_few_documents() -> None:
+def test_stems_in_few_documents_are_not_tested() -> None:
     for documents, tested in ((9, False), (10, True)):
         table = biorel.compare_stems(simulated(documents, 5, (20, 20), seed=2), negative="false", samples=200)
         for name in ("p", "q", "low", "high", "positive_relative_low", "negative_relative_high"):
@@ -128,8 +128,8 @@ def test_no_stem_is_tested_in_few_documents() -> None:
         assert top["low"].notna().all() == tested
 
 
-def test_rates_hold_their_level_where_nothing_differs() -> None:
-    """The words of one document are alike; 400 stems without a difference, ten documents on each side."""
+def test_level_and_coverage_under_the_null() -> None:
+    """400 stems without a difference, ten documents on each side; the words of a document are similar."""
     made = [simulated(10, 1, (20, 20), seed=seed) for seed in range(400)]
     for seed, part in enumerate(made):
         part["stem"] = f"s{seed}"
@@ -141,7 +141,7 @@ def test_rates_hold_their_level_where_nothing_differs() -> None:
     assert ((table["low"] <= 0) & (table["high"] >= 0)).mean() > 0.91
 
 
-def test_a_baseline_stands_beside() -> None:
+def test_a_baseline_adds_columns() -> None:
     weights, untrained = simulated(12, 3, (20, 40), seed=3), simulated(12, 3, (20, 40), seed=4)
     weights.loc[(weights["stem"] == "s1") & (weights["gold"] == "related"), ["weight", "relative"]] *= 3
     table = biorel.compare_stems(weights, baseline=untrained, negative="false", samples=500).set_index("stem")
@@ -150,7 +150,7 @@ def test_a_baseline_stands_beside() -> None:
         assert table[f"baseline_{name}"].tolist() == alone[name].tolist()
     assert table.index[0] == "s1"
     assert table.loc["s1", "p"] < 0.01 < table.loc["s1", "baseline_p"]
-    with pytest.raises(biorel.ConfigError, match="baseline: is not of the same words"):
+    with pytest.raises(biorel.ConfigError, match="baseline: does not have the same words"):
         biorel.compare_stems(weights, baseline=untrained.iloc[1:], negative="false")
     with pytest.raises(biorel.ConfigError, match="baseline: has no column stem"):
         biorel.compare_stems(weights, baseline=untrained.drop(columns="stem"), negative="false")
@@ -193,19 +193,19 @@ def test_means_are_those_of_pandas(run: biorel.Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "words"),
+    ("call", "message"),
     [
         (lambda: biorel.top_stems(MINIATURE.drop(columns="document")), "weights: has no column document"),
         (lambda: biorel.top_stems(MINIATURE, label="advise"), "no instance has `advise`"),
         (lambda: biorel.top_stems(MINIATURE, source="truth"), "gold or predicted"),  # type: ignore[arg-type]
         (lambda: biorel.top_stems(MINIATURE, stop_words="german"), "stop_words"),
-        (lambda: biorel.top_stems(MINIATURE, level=1.5), "level"),
+        (lambda: biorel.top_stems(MINIATURE, confidence_level=1.5), "confidence_level"),
         (lambda: biorel.compare_stems(MINIATURE, "increas"), "must be a list"),
         (lambda: biorel.compare_stems(MINIATURE, ["increase"]), "`increase` not within 3 words.*Porter stems"),
     ],
 )
-def test_what_cannot_be_counted_is_an_error(call: Any, words: str) -> None:
-    with pytest.raises(biorel.ConfigError, match=words):
+def test_invalid_arguments(call: Any, message: str) -> None:
+    with pytest.raises(biorel.ConfigError, match=message):
         call()
 
 

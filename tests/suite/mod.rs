@@ -1,9 +1,11 @@
-//! Every operation on every case, for any engine: what `tests/ops.rs` and `tests/cuda/` hold
-//! engines to the reference by.
+//! Every operation on every case, for any engine: `tests/ops.rs` and `tests/cuda/` compare engines
+//! with the reference on them.
 //!
 //! The expected values come from the reference in f64, so the tolerance is the engine's own
-//! rounding. It is stated relative to the largest expected value of the result (what f32 can
-//! promise of a sum).
+//! rounding. It is stated relative to the largest expected value of the result (which is what f32
+//! guarantees for a sum).
+
+mod edge_cases;
 
 use biorel::encode::Batch;
 use biorel::model::EncoderConfig;
@@ -12,6 +14,8 @@ use biorel::model::params::encoder_specs;
 use biorel::ops::{AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, Ops, Reference, StepResult, Update};
 use biorel::rng::{Dropout, Purpose, Stream};
 use candle_core::{DType, Device};
+
+pub use edge_cases::{accepts_empty_batches, refuses_mismatched_shapes};
 
 pub fn exact() -> Reference {
     Reference::new(Device::Cpu, DType::F64)
@@ -177,7 +181,7 @@ fn element_wise<O: Ops>(ops: &O, results: &mut Results, rows: usize, width: usiz
     collect(ops, results, &case, &[("gelu", &activated), ("dgelu", &dx), ("dbias", &db), ("column sum", &columns)]);
     collect(ops, results, &case, &[("sum", &sum), ("dropout", &dropped), ("rows", &picked), ("add rows", &scattered)]);
     collect(ops, results, &case, &[("mask", &mask)]);
-    // Arguments that the caller still holds must not have changed.
+    // Arguments that the caller still uses must not have changed.
     collect(ops, results, &case, &[("through candle", &through), ("x", &x), ("dy", &dy)]);
     collect(ops, results, &case, &[("zeros", &ops.zeros(&[rows, width]).unwrap())]);
     results.push((format!("{case}: sum of squares"), vec![ops.sum_squares(&x).unwrap() as f32]));
@@ -285,7 +289,7 @@ fn embeddings<O: Ops>(ops: &O, results: &mut Results, tokens: usize, width: usiz
 fn update<O: Ops>(ops: &O, results: &mut Results, n: usize) {
     let mut draws = Draws::new(n as u32);
     let mut value = ops.upload(&draws.normal(n), &[n]).unwrap();
-    let held = value.clone();
+    let shared = value.clone();
     let mut moments = Moments { m: ops.zeros(&[n]).unwrap(), v: ops.zeros(&[n]).unwrap() };
     for t in 1..=3 {
         let gradient = ops.upload(&draws.normal(n), &[n]).unwrap();
@@ -294,7 +298,7 @@ fn update<O: Ops>(ops: &O, results: &mut Results, n: usize) {
         let step = AdamWStep { learning_rate: 0.01, decay: 0.1, betas, epsilon: 1e-6, clip: 0.7, corrections };
         ops.adamw(&mut value, &mut moments, &gradient, &step).unwrap();
     }
-    let outs = [("value", &value), ("m", &moments.m), ("v", &moments.v), ("a value held elsewhere", &held)];
+    let outs = [("value", &value), ("m", &moments.m), ("v", &moments.v), ("a value used elsewhere", &shared)];
     collect(ops, results, &format!("adamw {n}"), &outs);
     results.push((format!("sum of squares {n}"), vec![ops.sum_squares(&value).unwrap() as f32]));
 }
@@ -386,75 +390,4 @@ pub fn encoder<O: Ops>(ops: &O, hidden: usize, heads: usize, lengths: &[usize], 
 /// alone.
 pub fn small_encoders<O: Ops>(ops: &O) -> Results {
     [true, false].into_iter().flat_map(|words| encoder(ops, 24, 3, &[7, 1, 32, 18], words)).collect()
-}
-
-/// Shapes that do not fit are errors, not panics.
-pub fn refuses_what_does_not_fit<O: Ops>(ops: &O) {
-    let up = |shape: &[usize]| ops.zeros(shape).unwrap();
-    assert!(ops.upload(&[1.0], &[2]).is_err());
-    assert!(ops.linear(&up(&[2, 3]), &up(&[4, 5]), None).is_err());
-    assert!(ops.linear(&up(&[2, 3]), &up(&[4, 3]), Some(&up(&[3]))).is_err());
-    assert!(ops.linear(&up(&[6]), &up(&[4, 3]), None).is_err());
-    assert!(ops.linear_backward(&up(&[2, 3]), &up(&[4, 3]), &up(&[3, 4]), None).is_err());
-    assert!(ops.bias_gelu(&up(&[2, 3]), &up(&[2])).is_err());
-    assert!(ops.add(up(&[2, 3]), &up(&[3, 2])).is_err());
-    assert!(ops.rows(&up(&[2, 3]), &[2]).is_err());
-    let tables = [up(&[5, 3]), up(&[4, 3]), up(&[2, 3])];
-    let tables = [&tables[0], &tables[1], &tables[2]];
-    assert!(ops.embed(&[5], &[0], tables).is_err());
-    assert!(ops.embed(&[4], &[4], tables).is_err());
-    assert!(ops.embed(&[4, 4], &[3], tables).is_err());
-    let loss = Loss::mean(2);
-    assert!(ops.cross_entropy(&up(&[2, 3]), &[0], &loss).is_err());
-    assert!(ops.cross_entropy(&up(&[2, 3]), &[0, 3], &loss).is_err());
-    assert!(ops.cross_entropy(&up(&[2, 3]), &[0, 1], &Loss { weights: Some(&[1.0; 2]), ..loss }).is_err());
-    for (cu_seqlens, heads) in [(vec![0, 3], 2), (vec![0, 2], 5), (vec![0, 2], 0), (vec![1, 2], 2), (vec![0, 3, 2], 2)]
-    {
-        assert!(
-            ops.attention(&up(&[2, 12]), AttentionShape { cu_seqlens: &cu_seqlens, heads, valid_lengths: None }, None)
-                .is_err(),
-            "{cu_seqlens:?}"
-        );
-    }
-    let (input, weight, bias) = (&up(&[2, 4]), &up(&[12, 4]), &up(&[12]));
-    let attend = |bias, hidden, cu_seqlens| {
-        let shape = AttentionShape { cu_seqlens, heads: 2, valid_lengths: None };
-        ops.cls_attention(&ClsAttention { input, weight, bias, hidden, shape, dropout: None })
-    };
-    assert!(attend(bias, 4, &[0, 2]).is_ok());
-    let short = up(&[11]);
-    assert!(attend(&short, 4, &[0, 2]).is_err());
-    assert!(attend(bias, 4, &[0, 3]).is_err());
-    assert!(attend(bias, 4, &[0, 2, 2]).is_err());
-}
-
-/// Batches without tokens are results without rows.
-pub fn takes_empty_batches<O: Ops>(ops: &O) {
-    let up = |shape: &[usize]| ops.zeros(shape).unwrap();
-    let empty = |x: &O::Buffer| ops.download(x).unwrap().is_empty();
-    let zeros = |x: &O::Buffer, n: usize| ops.download(x).unwrap() == vec![0.0; n];
-    let (x, w, b) = (up(&[0, 4]), up(&[6, 4]), up(&[6]));
-    let y = ops.linear(&x, &w, Some(&b)).unwrap();
-    let (dx, dw) = ops.linear_backward(&x, &w, &y, None).unwrap();
-    assert!(empty(&y) && empty(&dx) && zeros(&dw, 24));
-    assert!(zeros(&ops.column_sum(&y).unwrap(), 6));
-    let norm = Norm { gamma: &up(&[6]), beta: &b, eps: 1e-12 };
-    let normed = ops.add_norm(y.clone(), Some(&b), Some(&y), norm, None).unwrap();
-    let d = ops.add_norm_backward(y.clone(), &normed, &b, None).unwrap();
-    assert!(empty(&d.branch) && zeros(&d.gamma, 6));
-    let shape = AttentionShape { cu_seqlens: &[0, 0], heads: 2, valid_lengths: None };
-    let (out, p) = ops.attention(&y, shape, None).unwrap();
-    assert!(empty(&out) && empty(&ops.attention_backward(&y, p, &out, shape, None).unwrap()));
-    let (input, weight, bias) = (&up(&[0, 6]), &up(&[18, 6]), &up(&[18]));
-    let shape = AttentionShape { cu_seqlens: &[0], heads: 2, valid_lengths: None };
-    let of = ClsAttention { input, weight, bias, hidden: 6, shape, dropout: None };
-    let (out, tape) = ops.cls_attention(&of).unwrap();
-    let [d_input, d_weight, d_bias] = ops.cls_attention_backward(&of, tape, &out).unwrap();
-    assert!(empty(&out) && empty(&d_input) && zeros(&d_weight, 108) && zeros(&d_bias, 18));
-    let (dx, db) = ops.bias_gelu_backward(&y, &b, y.clone()).unwrap();
-    assert!(zeros(&db, 6));
-    assert_eq!(ops.to_candle(&dx).unwrap().dims(), [0, 6]);
-    assert_eq!(ops.sum_squares(&y).unwrap(), 0.0);
-    let (loss, gradient) = ops.cross_entropy(&y, &[], &Loss::mean(1)).unwrap();
-    assert!(zeros(&loss, 1) && empty(&gradient));
 }

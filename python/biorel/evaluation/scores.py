@@ -1,4 +1,4 @@
-"""Tables of scores that never lose their protocol."""
+"""Tables of scores with their protocol."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from biorel.data.corpus import Corpus
 
 
 class Scores(pd.DataFrame):
-    """A DataFrame of scores that prints its protocol below it; the protocol is in ``.attrs["protocol"]``.
+    """A DataFrame of scores that prints its protocol below the table; the protocol is in ``.attrs["protocol"]``.
 
-    Taking rows, columns or arithmetic of it gives a plain DataFrame.
+    Selecting rows or columns, and arithmetic, return a plain DataFrame.
     """
 
     @property
@@ -37,18 +37,18 @@ class Scores(pd.DataFrame):
 def score_predictions(
     predictions: pd.DataFrame, corpus: Corpus, split: str, *, lost: list[int] | None = None
 ) -> Scores:
-    """Score a table with ``gold`` and ``predicted``; what the split lost before counts as missed."""
+    """Score a table with ``gold`` and ``predicted``; gold positives that the split lost count as misses."""
     task = corpus._core.task
     number = {label: index for index, label in enumerate(task.labels)}
-    judged = predictions["predicted"].notna()
+    predicted = predictions["predicted"].notna()
     lost = corpus._core.lost(split) if lost is None else list(lost)
-    for label in predictions.loc[~judged, "gold"]:
+    for label in predictions.loc[~predicted, "gold"]:
         if label != task.negative:
             lost[number[label]] += 1
     columns, protocol = _biorel.score(
         task,
-        [number[label] for label in predictions.loc[judged, "gold"]],
-        [number[label] for label in predictions.loc[judged, "predicted"]],
+        [number[label] for label in predictions.loc[predicted, "gold"]],
+        [number[label] for label in predictions.loc[predicted, "predicted"]],
         lost,
         split,
     )
@@ -62,15 +62,15 @@ MEASURES = ("precision", "recall", "f1")
 
 
 def headline(scores: Scores, corpus: Corpus) -> Row:
-    """Precision, recall and F1 in the averaging of the corpus's task, and how many gold positives there are."""
+    """Precision, recall and F1 in the averaging of the corpus's task, and the number of gold positives."""
     rows = scores.set_index("class")
     chosen: Any = rows.loc[corpus._core.task.headline]
     positive = [label for label in corpus.labels if label != corpus.negative]
-    numbers: Row = {name: float(chosen[name]) for name in ("precision", "recall", "f1")}
+    numbers: Row = {name: float(chosen[name]) for name in MEASURES}
     return {**numbers, "support": int(rows.loc[positive, "support"].sum())}
 
 
 def score_pooled(corpus: Corpus, predictions: pd.DataFrame, what: str) -> Scores:
-    """Scores of the decisions of all folds together; what was lost while the corpus was read counts as missed."""
+    """Scores of all folds together; gold positives that were lost while reading the corpus count as misses."""
     lost = [sum(counts) for counts in zip(*(corpus._core.lost(split) for split in corpus.splits), strict=True)]
     return score_predictions(predictions, corpus, what, lost=lost)

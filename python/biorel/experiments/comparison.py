@@ -231,7 +231,7 @@ class Comparison:
         *,
         unit: Literal["document", "sentence", "instance"] = "document",
         samples: int = 10_000,
-        level: float = 0.95,
+        confidence_level: float = 0.95,
         seed: int = 1,
     ) -> Scores:
         """Test whether the difference between two heads (or encoders) could be due to chance.
@@ -245,8 +245,8 @@ class Comparison:
             equal models, p was below 0.05 in 26 % of the tests by instance, and in 4 % by document.
         samples : int
             Samples of the bootstrap, and of McNemar's test by document or sentence.
-        level : float
-            Level of the bootstrap's interval.
+        confidence_level : float
+            Confidence level of the bootstrap's interval.
         seed : int
             Seed of the samples.
 
@@ -280,7 +280,9 @@ class Comparison:
         >>> tests["test"].tolist()
         ['bootstrap', 'McNemar by document', 'sign test']
         """
-        return compare_sides(self._grid, first, second, unit=unit, samples=samples, level=level, seed=seed)
+        return compare_sides(
+            self._grid, first, second, unit=unit, samples=samples, confidence_level=confidence_level, seed=seed
+        )
 
     def __repr__(self) -> str:
         """Show the table of results and the number of failed trials."""

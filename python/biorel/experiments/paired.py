@@ -10,7 +10,7 @@ from biorel.experiments.grid import Grid, Trial, Which
 
 
 def compare_sides(
-    grid: Grid, first: Which, second: Which, *, unit: str, samples: int, level: float, seed: int
+    grid: Grid, first: Which, second: Which, *, unit: str, samples: int, confidence_level: float, seed: int
 ) -> Scores:
     """Test one head or encoder against another; see ``Comparison.paired``."""
     sides = grid.select(first, "first"), grid.select(second, "second")
@@ -24,7 +24,14 @@ def compare_sides(
         raise ConfigError("first: no seed has finished all its trials on both sides; see .failures", "first")
     read = [_side(grid, side, complete, folds) for side in finished]
     table = compare_decisions(
-        grid.corpus, read[0], read[1], complete, unit=unit, samples=samples, level=level, seed=seed
+        grid.corpus,
+        read[0],
+        read[1],
+        complete,
+        unit=unit,
+        samples=samples,
+        confidence_level=confidence_level,
+        seed=seed,
     )
     left = sorted(set(seeds) - set(complete))
     without = f" (seeds {', '.join(map(str, left))} left out: not finished on both sides)" if left else ""

@@ -1,4 +1,4 @@
-"""Heat maps: sentences with every word shaded by its attention (the paper's Fig. 3)."""
+"""Heat maps: sentences in which each word is shaded by its attention (the paper's Fig. 3)."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from biorel.plotting import ORANGE, close, named_rows, pyplot
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The strongest shade: darker would hide dark text, lighter text on dark grounds as well.
+# The strongest shade, on which dark text on a light page and light text on a dark page are both legible.
 _DEEPEST = 0.6
 
-
-# Letters in a line of a heat map.
+# Characters in a line of a heat map.
 _COLUMNS = 96
 
 
 class Heatmap:
-    """Sentences with every word shaded by its attention. Made by ``heatmap`` and ``gallery``."""
+    """Sentences in which each word is shaded by its attention. See ``heatmap`` and ``gallery``."""
 
     def __init__(self, words: pd.DataFrame, instances: Sequence[str], notes: Mapping[str, str] | None = None) -> None:
         self._words = words
@@ -34,7 +33,7 @@ class Heatmap:
         self.instances = list(instances)
 
     def html(self) -> str:
-        """HTML that needs nothing else; every word shows its weight when pointed at."""
+        """Self-contained HTML; each word shows its weight as a tooltip."""
         return "".join(self._sentence(name) for name in self.instances)
 
     def _repr_html_(self) -> str:
@@ -60,22 +59,22 @@ class Heatmap:
 
     def _title(self, name: str, words: pd.DataFrame) -> str:
         gold, predicted = words["gold"].iloc[0], words["predicted"].iloc[0]
-        said = [f"gold {gold}"] if isinstance(gold, str) else []
-        noted = [self._notes[name]] if name in self._notes else []
-        return ", ".join([name, *said, f"predicted {predicted}", *noted])
+        labels = [f"gold {gold}"] if isinstance(gold, str) else []
+        notes = [self._notes[name]] if name in self._notes else []
+        return ", ".join([name, *labels, f"predicted {predicted}", *notes])
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
-        """Draw it with matplotlib.
+        """Draw the heat map with matplotlib.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
-            Where to draw; a new figure by default, as high as the sentences need.
+            The axes to draw on; by default those of a new figure that fits the sentences.
 
         Returns
         -------
         matplotlib.axes.Axes
-            Where it was drawn.
+            The axes that were drawn on.
 
         Examples
         --------
@@ -86,7 +85,7 @@ class Heatmap:
         lines = self._lines(_COLUMNS)
         if ax is None:
             ax = pyplot().figure(figsize=(8, 0.24 * len(lines))).add_axes((0.01, 0, 0.98, 1))
-        # A letter of matplotlib's monospace font is 0.602 of its size wide.
+        # A character of matplotlib's monospace font is 0.602 times as wide as its size.
         figure: Any = ax.figure
         inches = ax.get_window_extent().width / figure.dpi
         size = inches / _COLUMNS * 72 / 0.602
@@ -95,20 +94,20 @@ class Heatmap:
         ax.axis("off")
         for row, line in enumerate(lines):
             for column, text, shade, bold in line:
-                kind: dict[str, Any] = {"family": "monospace", "fontsize": size, "va": "center"}
+                font: dict[str, Any] = {"family": "monospace", "fontsize": size, "va": "center"}
                 if shade is None:
-                    ax.text(column, row + 0.5, text, alpha=0.7, style="italic", **kind)
+                    ax.text(column, row + 0.5, text, alpha=0.7, style="italic", **font)
                     continue
-                # A rectangle rather than the text's own box: boxes are padded and would overlap.
+                # A rectangle instead of the text's bounding box, because boxes are padded and would overlap.
                 rectangle = _patches().Rectangle(
                     (column, row + 0.08), len(text), 0.84, facecolor=ORANGE, alpha=shade, edgecolor="none"
                 )
                 ax.add_patch(rectangle)
-                ax.text(column, row + 0.5, text, weight="bold" if bold else "normal", **kind)
+                ax.text(column, row + 0.5, text, weight="bold" if bold else "normal", **font)
         return ax
 
     def _lines(self, width: int) -> list[list[tuple[int, str, float | None, bool]]]:
-        """Each line's pieces: column, text, shade (None for a title), whether it is an entity."""
+        """The parts of each line: column, text, shade (None for a title), whether it is an entity."""
         lines: list[list[tuple[int, str, float | None, bool]]] = []
         for name in self.instances:
             words = self._words[self._words["instance"] == name]
@@ -127,12 +126,12 @@ class Heatmap:
         return lines[:-1]
 
     def save(self, path: PathLike) -> None:
-        """Write it to a file.
+        """Write the heat map to a file.
 
         Parameters
         ----------
         path : path
-            Ends in ``.html``, or in what matplotlib writes: ``.svg``, ``.png``, ``.pdf``.
+            Ends in ``.html``, or in a format of matplotlib: ``.svg``, ``.png``, ``.pdf``.
 
         Raises
         ------
@@ -158,25 +157,25 @@ class Heatmap:
         close(drawn)
 
     def __repr__(self) -> str:
-        """Which instances it shows."""
+        """The instances that it shows."""
         return f"Heatmap({', '.join(self.instances)})"
 
 
 def heatmap(weights: pd.DataFrame, instance: str | int | Sequence[str | int] = 0) -> Heatmap:
-    """Shade every word of a sentence by its attention (the paper's Fig. 3).
+    """Shade each word of a sentence by its attention (the paper's Fig. 3).
 
     Parameters
     ----------
     weights : pandas.DataFrame
-        As ``RelationModel.attention`` gives it.
+        A table from ``RelationModel.attention``.
     instance : str, int, or a sequence of them
-        Which pairs: their ids, or their numbers in the table, from 0.
+        The pairs to show: their ids, or their positions in the table, from 0.
 
     Returns
     -------
     Heatmap
-        A notebook shows it; ``.html()``, ``.plot()`` and ``.save(path)`` give it otherwise. The shade is the weight as
-        a share of the sentence's largest; entities are underlined.
+        Displayed by notebooks; see also ``.html()``, ``.plot()`` and ``.save(path)``. The shade is the weight relative
+        to the largest of the sentence; entities are underlined.
 
     Raises
     ------
@@ -189,41 +188,41 @@ def heatmap(weights: pd.DataFrame, instance: str | int | Sequence[str | int] = 0
     >>> picture.html().count("<div style")
     4
     """
-    there = list(dict.fromkeys(weights["instance"]))
-    wanted = [instance] if isinstance(instance, (str, int)) else list(instance)
+    known = list(dict.fromkeys(weights["instance"]))
+    chosen = [instance] if isinstance(instance, (str, int)) else list(instance)
     names = []
-    for one in wanted:
-        if isinstance(one, int) and -len(there) <= one < len(there):
-            names.append(str(there[one]))
-        elif one in set(there):
+    for one in chosen:
+        if isinstance(one, int) and -len(known) <= one < len(known):
+            names.append(str(known[one]))
+        elif one in set(known):
             names.append(str(one))
         else:
-            example = f"such as {there[0]}" if there else "of which there is none"
-            raise ConfigError(f"instance: {one!r} is not in the table of {len(there)} pairs, {example}", "instance")
+            example = f"such as {known[0]}" if known else "of which there is none"
+            raise ConfigError(f"instance: {one!r} is not in the table of {len(known)} pairs, {example}", "instance")
     return Heatmap(weights[weights["instance"].isin(names)], names)
 
 
 def gallery(weights: pd.DataFrame, right: pd.DataFrame, wrong: pd.DataFrame, *, n: int = 10) -> Heatmap:
-    """Show the instances that one model gets right and another wrong, with the attention of either.
+    """Show the instances that one model gets right and another gets wrong, with the attention of either model.
 
     Parameters
     ----------
     weights : pandas.DataFrame
-        As ``RelationModel.attention`` gives it, of the model whose attention is to be seen.
+        A table from ``RelationModel.attention``, of the model whose attention is shown.
     right, wrong : pandas.DataFrame
-        As ``RelationModel.predictions`` gives it, of the model that is right and of the one that is wrong.
+        Tables from ``RelationModel.predictions``, of the model that is right and of the model that is wrong.
     n : int
-        At most so many, those first of which the wrong model was most certain.
+        At most this many instances, in descending order of the probability that the wrong model gave.
 
     Returns
     -------
     Heatmap
-        As ``heatmap``; the titles say what the wrong model predicted. Empty where it is wrong alone nowhere.
+        As from ``heatmap``; the titles include the wrong model's prediction. Empty if there is no such instance.
 
     Raises
     ------
     ConfigError
-        For tables that are not of predictions, or have no instance in common with the weights.
+        For tables that are not from ``predictions``, or have no instance in common with the weights.
 
     Examples
     --------

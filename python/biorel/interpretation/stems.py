@@ -1,4 +1,4 @@
-"""From words' attention to trigger words: the paper's Table V and Fig. 4."""
+"""Attention by stem: the paper's Table V and Fig. 4."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from biorel import _biorel
 from biorel._tables import require_columns
 from biorel.errors import ConfigError
 
-# Words of grammar: the stop words of `stop_words="english"`.
+# Function words: the stop words of `stop_words="english"`.
 ENGLISH = frozenset(
     """a about above after again against all also although am an and any are as at be because been before being
     below between both but by can cannot could did do does doing down during each either few for from further
@@ -23,7 +23,7 @@ ENGLISH = frozenset(
     with within without would yet you your yours""".split()
 )
 
-# Fewer documents on a side, and intervals and tests do not hold their level.
+# With fewer documents on a side, intervals and tests do not keep their nominal level.
 LEAST_DOCUMENTS = _biorel.least_documents()
 _TOO_FEW = f"fewer than {LEAST_DOCUMENTS} documents on a side: no interval, no test"
 
@@ -34,7 +34,7 @@ def top_stems(
     weights: pd.DataFrame,
     n: int | None = 10,
     *,
-    reach: int = 3,
+    window: int = 3,
     label: str | None = None,
     by_label: bool = False,
     source: Literal["gold", "predicted"] = "gold",
@@ -43,57 +43,57 @@ def top_stems(
     stop_words: Literal["english"] | Collection[str] | None = None,
     negative: str | None = None,
     samples: int = 1000,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     seed: int = 1,
 ) -> pd.DataFrame:
-    """The stems that got the most attention in related pairs (the paper's Table V).
+    """The stems with the most attention in related pairs (the paper's Table V).
 
-    Which stems these are depends on `min_count` more than on the model: rare ones have extreme means. Look at several.
+    The table depends more on `min_count` than on the model, because rare stems have extreme means: compare several
+    values.
 
     Parameters
     ----------
     weights : pandas.DataFrame
-        As ``RelationModel.attention`` gives it.
+        A table from ``RelationModel.attention``.
     n : int or None
-        How many stems, or how many for each label; None for all.
-    reach : int
-        Words at most so many words from the nearer entity count; the entities themselves do not. The paper's is 3.
+        Number of stems, or of stems per label; None for all.
+    window : int
+        Only words at most this many words from the nearer entity are counted, and never the entities. The paper has 3.
     label : str, optional
-        Only instances with this label; by default all with a relation.
+        Count only instances with this label; by default, all with a relation.
     by_label : bool
-        A table for each label of a relation, one below the other.
+        One table per relation label, concatenated.
     source : {"gold", "predicted"}
-        Whose labels decide which instances count.
+        Whether gold or predicted labels select the instances.
     weight : {"sum", "mean"}
-        The weight of a word of several word pieces. ``sum``: of its pieces' weights, the share of the attention that
-        falls on the word. It is the default because the paper shades and ranks *words* while its softmax is over
-        pieces, and its printed stems are long ones (concomitantli, phosphoryl). ``mean``: of its pieces' weights, which
-        does not grow with the length of a word.
+        How the weights of a word's pieces are combined. ``sum`` is the proportion of the attention on the word. It is
+        the default because the paper ranks *words* while its softmax is over pieces, and its printed stems are long
+        (concomitantli, phosphoryl). ``mean`` does not grow with the length of a word.
     min_count : int
-        Stems of fewer words are left out. The paper does not say where it drew the line.
+        Leave out stems with fewer words. The paper does not give its threshold.
     stop_words : "english", collection of str, or None
-        Words to leave out, in any case of letters. The paper leaves none out.
+        Words to leave out, regardless of case. The paper leaves none out.
     negative : str, optional
-        The label of pairs without a relation; needed where `weights` no longer carries it in ``attrs``.
+        The label of pairs without a relation; needed if `weights` no longer has it in ``attrs``.
     samples : int
-        Samples of the bootstrap; 0 for no intervals.
-    level : float
-        Level of the intervals.
+        Number of bootstrap samples; 0 for no intervals.
+    confidence_level : float
+        Confidence level of the intervals.
     seed : int
         Seed of the bootstrap.
 
     Returns
     -------
     pandas.DataFrame
-        One row per stem, the highest mean weight first: ``label`` with `by_label`; ``stem``; ``word``, its most
+        One row per stem, in descending order of mean weight: ``label`` with `by_label`; ``stem``; ``word``, its most
         frequent form; mean ``weight``, ``count``, ``documents``, ``sd`` (over words), the bootstrap-t interval ``low``
-        to ``high`` of the mean over documents, and a ``note`` where fewer than 10 documents have the stem: there is
-        then no interval. ``attrs["protocol"]`` says what was counted, ``attrs["min_count"]`` from how many words on.
+        to ``high`` of the mean over documents, and a ``note`` if fewer than 10 documents have the stem, which then has
+        no interval. ``attrs["protocol"]`` describes what was counted.
 
     Raises
     ------
     ConfigError
-        For an unknown label, or a table that is not one of word weights.
+        For an unknown label, or a table that does not contain word weights.
 
     Examples
     --------
@@ -101,7 +101,7 @@ def top_stems(
     >>> list(table.columns)
     ['stem', 'word', 'weight', 'count', 'documents', 'sd', 'low', 'high', 'note']
     """
-    words, negative = _counted(weights, reach, stop_words, negative, source)
+    words, negative = _counted(weights, window, stop_words, negative, source)
     if weight not in ("sum", "mean"):
         raise ConfigError(f"weight: must be sum or mean, not {weight!r}", "weight")
     if weight == "mean":
@@ -117,7 +117,9 @@ def top_stems(
         groups = [(None, related if label is None else words[words[source] == label])]
     tables = []
     for name, group in groups:
-        table = _table(group, min_count, samples, level, seed).sort_values(["weight", "stem"], ascending=[False, True])
+        table = _table(group, min_count, samples, confidence_level, seed).sort_values(
+            ["weight", "stem"], ascending=[False, True]
+        )
         table = table if n is None else table.head(n)
         if name is not None:
             table.insert(0, "label", name)
@@ -126,9 +128,9 @@ def top_stems(
     which = f"{source} label `{label}`" if label else f"a relation by the {source} labels"
     pieces = "the sum of its pieces'" if weight == "sum" else "the mean of its pieces'"
     result.attrs["protocol"] = (
-        f"mean attention of the words at most {reach} words from the nearer entity, instances with {which}; a word's "
-        f"weight is {pieces}; stems of {min_count} words or more; {100 * level:g} % bootstrap-t intervals from "
-        f"{samples} draws of whole documents, none below {LEAST_DOCUMENTS} documents"
+        f"mean attention of the words at most {window} words from the nearer entity, instances with {which}; a word's "
+        f"weight is {pieces}; stems of {min_count} words or more; {100 * confidence_level:g} % bootstrap-t intervals "
+        f"from {samples} samples of whole documents, none below {LEAST_DOCUMENTS} documents"
     )
     result.attrs["min_count"] = min_count
     return result
@@ -139,44 +141,45 @@ def compare_stems(
     stems: Sequence[str] | None = None,
     *,
     baseline: pd.DataFrame | None = None,
-    reach: int = 3,
+    window: int = 3,
     source: Literal["gold", "predicted"] = "gold",
     min_count: int = 3,
     stop_words: Literal["english"] | Collection[str] | None = None,
     negative: str | None = None,
     samples: int = 10_000,
-    level: float = 0.95,
+    confidence_level: float = 0.95,
     seed: int = 1,
 ) -> pd.DataFrame:
-    """The attention of stems in related pairs against unrelated ones (the paper's Fig. 4).
+    """Compare the attention of stems in related and unrelated pairs (the paper's Fig. 4).
 
-    The paper compares mean weights. The weights of a sentence sum to 1, so every word of a short sentence has a larger
-    one, and related pairs stand in shorter sentences: an untrained model shows the paper's figure too. What is tested
-    here is the weight *relative* to the uniform one: times the number of words of the instance, 1 where the model looks
-    at all words alike. Give the weights of an untrained model as `baseline` to see what is left of a difference.
+    The paper compares mean weights. The weights of a sentence sum to 1, so the words of short sentences have larger
+    weights, and related pairs occur in shorter sentences: an untrained model also reproduces the paper's figure. This
+    function therefore tests the weight *relative* to the uniform one: the weight times the number of words of the
+    instance, which is 1 under uniform attention. Pass the weights of an untrained model as `baseline` to see how much
+    of a difference training made.
 
     Parameters
     ----------
     weights : pandas.DataFrame
-        As ``RelationModel.attention`` gives it.
+        A table from ``RelationModel.attention``.
     stems : sequence of str, optional
-        The stems to compare; by default all that occur often enough in both.
+        The stems to compare; by default, all with `min_count` words in both groups.
     baseline : pandas.DataFrame, optional
-        The same table of an untrained model: ``finetune(..., max_steps=0).attention()``.
-    reach : int
-        As ``top_stems`` takes it.
+        The same table for an untrained model: ``finetune(..., max_steps=0).attention()``.
+    window : int
+        As in ``top_stems``.
     source : {"gold", "predicted"}
-        Whose labels decide which instances are related.
+        Whether gold or predicted labels decide which instances are related.
     min_count : int
-        Without `stems`: at least so many words in related and in unrelated pairs.
+        Without `stems`: the minimum number of words in related and in unrelated pairs.
     stop_words : "english", collection of str, or None
-        As ``top_stems`` takes it.
+        As in ``top_stems``.
     negative : str, optional
-        As ``top_stems`` takes it.
+        As in ``top_stems``.
     samples : int
-        Samples of the bootstrap and of the permutation test.
-    level : float
-        Level of the intervals.
+        Number of bootstrap samples and of permutations.
+    confidence_level : float
+        Confidence level of the intervals.
     seed : int
         Seed of the samples.
 
@@ -188,14 +191,14 @@ def compare_stems(
         counts of words and of documents; the ``difference`` of the relative means with its interval ``low`` to
         ``high``; the ``effect`` size of the relative weight (Hedges' g); the two-sided ``p`` of a permutation test over
         documents, and ``q``, p corrected for the number of stems tested (false discovery rate, Benjamini & Hochberg
-        1995); and a ``note`` where a stem is in fewer than 10 documents on a side: it then has neither interval nor
-        test. With `baseline` also ``baseline_positive``, ``baseline_negative``, both with ``_relative`` too,
+        1995); and a ``note`` if fewer than 10 documents of either group have the stem, which then has neither interval
+        nor test. With `baseline` also ``baseline_positive``, ``baseline_negative``, both with ``_relative`` too,
         ``baseline_difference`` and ``baseline_p``: the same figures of the untrained model.
 
     Raises
     ------
     ConfigError
-        For a stem that does not occur, or a table that is not one of word weights.
+        For a stem that does not occur, or a table that does not contain word weights.
 
     Examples
     --------
@@ -203,61 +206,61 @@ def compare_stems(
     >>> table["stem"].tolist()
     ['increas', 'effect']
     """
-    words, negative = _counted(weights, reach, stop_words, negative, source)
+    words, negative = _counted(weights, window, stop_words, negative, source)
     if isinstance(stems, str):
         raise ConfigError(f"stems: must be a list, not one string; write [{stems!r}]", "stems")
     related = (words[source] != negative).to_numpy()
     if stems is None:
         counts = [words[side]["stem"].value_counts() for side in (related, ~related)]
-        often = [set(count[count >= min_count].index) for count in counts]
-        chosen = sorted(often[0] & often[1])
+        frequent = [set(count[count >= min_count].index) for count in counts]
+        chosen = sorted(frequent[0] & frequent[1])
     else:
-        there = set(words["stem"])
-        missing = [stem for stem in stems if stem not in there]
+        known = set(words["stem"])
+        missing = [stem for stem in stems if stem not in known]
         if missing:
-            hint = "they are Porter stems, such as `increas` for increases; biorel's own stand in weights['stem']"
+            hint = "give Porter stems, such as `increas` for increases; weights['stem'] lists them"
             names = ", ".join(f"`{stem}`" for stem in missing)
-            raise ConfigError(f"stems: {names} not within {reach} words of an entity ({hint})", "stems")
+            raise ConfigError(f"stems: {names} not within {window} words of an entity ({hint})", "stems")
         chosen = list(dict.fromkeys(stems))
-    draws = {"samples": samples, "level": level, "seed": seed}
-    table = _contrasts(words, related, chosen, draws)
+    resampling = {"samples": samples, "confidence_level": confidence_level, "seed": seed}
+    table = _contrasts(words, related, chosen, resampling)
     if baseline is not None:
-        plain, _ = _counted(baseline, reach, stop_words, negative, source, name="baseline")
+        plain, _ = _counted(baseline, window, stop_words, negative, source, name="baseline")
         _check_same_words(words, plain)
-        # Related is what it is by the labels of `weights`: an untrained model's predictions mean nothing.
-        untrained = _contrasts(plain, related, chosen, draws)
+        # The labels of `weights` say what is related: an untrained model's predictions are meaningless.
+        untrained = _contrasts(plain, related, chosen, resampling)
         for column in ("positive", "negative", "positive_relative", "negative_relative", "difference", "p"):
             table[f"baseline_{column}"] = untrained[column]
     if stems is None:
         table = table.sort_values(["difference", "stem"], ascending=[False, True], ignore_index=True)
     table.attrs["protocol"] = (
-        f"mean attention of the words at most {reach} words from the nearer entity, instances with and without a "
+        f"mean attention of the words at most {window} words from the nearer entity, instances with and without a "
         f"relation by the {source} labels; difference, effect, p and q of the weight relative to the uniform one "
-        f"(weight x words of the instance); {100 * level:g} % bootstrap-t intervals and a permutation test over "
-        f"documents, {samples} samples, none below {LEAST_DOCUMENTS} documents on a side; q over "
+        f"(weight x words of the instance); {100 * confidence_level:g} % bootstrap-t intervals and a permutation test "
+        f"over documents, {samples} samples, none below {LEAST_DOCUMENTS} documents on a side; q over "
         f"{int(table['p'].notna().sum())} stems"
     )
     return table
 
 
-def _contrasts(words: pd.DataFrame, related: npt.NDArray[np.bool_], stems: list[str], draws: Any) -> pd.DataFrame:
-    """One row for each of the stems: the paper's means, and the test of the relative weight."""
-    wanted = words["stem"].isin(stems).to_numpy()
+def _contrasts(words: pd.DataFrame, related: npt.NDArray[np.bool_], stems: list[str], resampling: Any) -> pd.DataFrame:
+    """One row per stem: the paper's means, and the test of the relative weight."""
+    chosen = words["stem"].isin(stems).to_numpy()
     numbers = {stem: number for number, stem in enumerate(stems)}
     documents, _ = pd.factorize(words["document"], sort=True)
-    coded = words.assign(code=words["stem"].map(numbers), place=documents)
-    sides = [coded[wanted & side] for side in (related, ~related)]
-    tested = _biorel.stem_contrasts(*(_columns(side, "relative") for side in sides), **draws)
-    raw = _biorel.stem_contrasts(*(_columns(side, "weight") for side in sides), **{**draws, "samples": 0})
-    forms = _forms(words[wanted])
+    coded = words.assign(code=words["stem"].map(numbers), position=documents)
+    sides = [coded[chosen & side] for side in (related, ~related)]
+    tested = _biorel.stem_contrasts(*(_columns(side, "relative") for side in sides), **resampling)
+    raw = _biorel.stem_contrasts(*(_columns(side, "weight") for side in sides), **{**resampling, "samples": 0})
+    forms = _forms(words[chosen])
     table = pd.DataFrame({"stem": stems, "word": [forms[stem] for stem in stems]})
     for name in ("positive", "negative"):
         table[name] = raw[name]
         table[f"{name}_relative"] = tested[name]
-        for kind in ("low", "high"):
-            table[f"{name}_relative_{kind}"] = tested[f"{name}_{kind}"]
-        for kind in ("count", "documents"):
-            table[f"{name}_{kind}"] = tested[f"{name}_{kind}"]
+        for end in ("low", "high"):
+            table[f"{name}_relative_{end}"] = tested[f"{name}_{end}"]
+        for number in ("count", "documents"):
+            table[f"{name}_{number}"] = tested[f"{name}_{number}"]
     for name in ("difference", "low", "high", "effect", "p", "q"):
         table[name] = tested[name]
     few = table[["positive_documents", "negative_documents"]].min(axis=1) < LEAST_DOCUMENTS
@@ -268,14 +271,14 @@ def _contrasts(words: pd.DataFrame, related: npt.NDArray[np.bool_], stems: list[
 def _check_same_words(words: pd.DataFrame, baseline: pd.DataFrame) -> None:
     key = ["instance", "word"]
     if len(words) != len(baseline) or (words[key].to_numpy() != baseline[key].to_numpy()).any():
-        message = "baseline: is not of the same words in the same order; give the same corpus, split and marking"
+        message = "baseline: does not have the same words in the same order; use the same corpus, split and marking"
         raise ConfigError(message, "baseline")
 
 
 def _counted(
-    weights: pd.DataFrame, reach: int, stop_words: Any, negative: str | None, source: str, *, name: str = "weights"
+    weights: pd.DataFrame, window: int, stop_words: Any, negative: str | None, source: str, *, name: str = "weights"
 ) -> tuple[pd.DataFrame, str]:
-    """The words that count, and the negative label."""
+    """The words to count, and the negative label."""
     needed = ["instance", "document", "word", "stem", "weight", "distance", "is_entity", "gold", "predicted"]
     require_columns(weights, needed, name, "give the table of run.attention() or model.attention()")
     if "relative" not in weights.columns:
@@ -286,7 +289,7 @@ def _counted(
     negative = weights.attrs.get("negative") if negative is None else negative
     if negative is None:
         raise ConfigError("negative: name the label of pairs without a relation", "negative")
-    near = (weights["distance"] <= reach) & ~weights["is_entity"] & weights["stem"].str.contains(r"\w")
+    near = (weights["distance"] <= window) & ~weights["is_entity"] & weights["stem"].str.contains(r"\w")
     if stop_words is not None:
         out = ENGLISH if isinstance(stop_words, str) and stop_words == "english" else stop_words
         if isinstance(out, str):
@@ -295,13 +298,16 @@ def _counted(
     return weights[near], negative
 
 
-def _table(words: pd.DataFrame, min_count: int, samples: int, level: float, seed: int) -> pd.DataFrame:
+def _table(words: pd.DataFrame, min_count: int, samples: int, confidence_level: float, seed: int) -> pd.DataFrame:
     counts = words["stem"].map(words["stem"].value_counts())
     words = words[counts >= min_count]
     codes, stems = pd.factorize(words["stem"], sort=True)
-    places, _ = pd.factorize(words["document"], sort=True)
+    positions, _ = pd.factorize(words["document"], sort=True)
     columns = _biorel.stem_weights(
-        _columns(words.assign(code=codes, place=places), "weight"), samples=samples, level=level, seed=seed
+        _columns(words.assign(code=codes, position=positions), "weight"),
+        samples=samples,
+        confidence_level=confidence_level,
+        seed=seed,
     )
     forms = _forms(words)
     table = pd.DataFrame({"stem": list(stems), "word": [forms[stem] for stem in stems], **columns})
@@ -312,13 +318,13 @@ def _table(words: pd.DataFrame, min_count: int, samples: int, level: float, seed
 def _columns(words: pd.DataFrame, weight: str) -> _Words:
     return (
         words["code"].to_numpy(np.int64, copy=True),
-        words["place"].to_numpy(np.int64, copy=True),
+        words["position"].to_numpy(np.int64, copy=True),
         words[weight].to_numpy(np.float64, copy=True),
     )
 
 
 def _forms(words: pd.DataFrame) -> dict[str, str]:
-    """The most frequent form of each stem, in small letters; of equals the first by the alphabet."""
+    """The most frequent lower-case form of each stem; of equally frequent ones, the alphabetically first."""
     counts = words.assign(form=words["word"].str.lower()).groupby(["stem", "form"]).size().reset_index(name="count")
     counts = counts.sort_values(["stem", "count", "form"], ascending=[True, False, True])
     return dict(counts.drop_duplicates("stem")[["stem", "form"]].itertuples(index=False, name=None))

@@ -118,7 +118,7 @@ def attention_faithfulness(study: Study) -> Section:
     pictures, notes = {}, []
     for name in study.corpora:
         comparison = study.compare(name, ["attention"])
-        summary = faithfulness(comparison.mask_words("attention", seed=study.seeds[0], limit=200, draws=5))
+        summary = faithfulness(comparison.mask_words("attention", seed=study.seeds[0], limit=200, n_random=5))
         if len(summary):
             pictures[f"faithfulness-{name}"] = plot_faithfulness(summary)
         notes.append(f"{published.TASKS[name]}: {summary.protocol}.")

@@ -95,7 +95,7 @@ impl<R: Read + Seek> Msgpack<'_, R> {
             0xa0..=0xbf => u64::from(kind & 0x1f),
             0xd9 | 0xc4 => self.number::<1>()?,
             0xda => self.number::<2>()?,
-            _ => return invalid("a name is no text"),
+            _ => return invalid("a name is not text"),
         };
         let mut text = Vec::new();
         if self.reader.by_ref().take(size.min(LONGEST_NAME)).read_to_end(&mut text)? as u64 != size {
@@ -109,7 +109,7 @@ impl<R: Read + Seek> Msgpack<'_, R> {
         let [kind] = self.array()?;
         let start = self.reader.stream_position()?;
         if kind != ARRAY {
-            return invalid(format!("`{}` is extension {kind}, no array", name.escape_debug()));
+            return invalid(format!("`{}` is extension {kind}, not an array", name.escape_debug()));
         }
         let shape = match self.array()? {
             [0x93, axes @ 0x90..=0x9f] => {
@@ -151,7 +151,7 @@ impl<R: Read + Seek> Msgpack<'_, R> {
             0xcd => self.number::<2>()?,
             0xce => self.number::<4>()?,
             0xcf => self.number::<8>()?,
-            _ => return invalid("a size is no number"),
+            _ => return invalid("a size is not a number"),
         };
         usize::try_from(number).or_else(|_| invalid("a size is out of range"))
     }

@@ -1,4 +1,4 @@
-//! The formats of checkpoints, and the tensors kept besides the encoder's.
+//! The formats of checkpoints, and the tensors stored in addition to the encoder's.
 
 /// The weight file that biorel writes.
 pub const WEIGHTS_FILE: &str = "model.safetensors";

@@ -1,4 +1,4 @@
-//! Which files of a model directory hold its weights.
+//! Which files of a model directory contain its weights.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -18,26 +18,26 @@ const LONGEST_INDEX: u64 = 64 << 20;
 /// List the tensors of a directory's weights. Of several formats the first is used: safetensors,
 /// `pytorch_model.bin`, TensorFlow, Flax; within the first two a single file before a sharded one.
 pub(super) fn open(directory: &Path) -> Result<Contents> {
-    let there = |name: &str| Some(directory.join(name)).filter(|path| path.is_file());
-    if let Some(path) = there(WEIGHTS_FILE) {
+    let existing = |name: &str| Some(directory.join(name)).filter(|path| path.is_file());
+    if let Some(path) = existing(WEIGHTS_FILE) {
         return one(Format::Safetensors, &path, safetensors::list);
     }
-    if let Some(index) = there(SHARDED) {
+    if let Some(index) = existing(SHARDED) {
         return sharded(Format::Safetensors, directory, &index, safetensors::list);
     }
-    if let Some(path) = there(TORCH) {
+    if let Some(path) = existing(TORCH) {
         return one(Format::PyTorch, &path, pytorch::list);
     }
-    if let Some(index) = there(TORCH_SHARDED) {
+    if let Some(index) = existing(TORCH_SHARDED) {
         return sharded(Format::PyTorch, directory, &index, pytorch::list);
     }
     if let Some(index) = tensorflow_index(directory)? {
         return one(Format::TensorFlow, &index, tensorflow::list);
     }
-    if let Some(path) = there(FLAX) {
+    if let Some(path) = existing(FLAX) {
         return one(Format::Flax, &path, flax::list);
     }
-    let keras = if there("tf_model.h5").is_some() { "; tf_model.h5 (Keras) is not read" } else { "" };
+    let keras = if existing("tf_model.h5").is_some() { "; tf_model.h5 (Keras) is not read" } else { "" };
     let message = format!(
         "no weights here: looked for {WEIGHTS_FILE}, {SHARDED}, {TORCH}, {TORCH_SHARDED}, a TensorFlow checkpoint \
          (*.index) and {FLAX}{keras}"
@@ -109,6 +109,6 @@ fn tensorflow_index(directory: &Path) -> Result<Option<PathBuf>> {
         return Ok(Some(path.clone()));
     }
     let names: Vec<_> = found.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy()).collect();
-    let message = format!("holds several TensorFlow checkpoints ({}); keep one of them here", names.join(", "));
+    let message = format!("contains several TensorFlow checkpoints ({}); keep one of them here", names.join(", "));
     Err(Error::checkpoint(directory, message))
 }

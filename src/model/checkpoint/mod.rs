@@ -1,4 +1,5 @@
-//! Encoder weights, from whatever file a model was published in, and to safetensors.
+//! Encoder weights: reading them from the formats in which models are published, and writing them
+//! to safetensors.
 //!
 //! | format | files | reader |
 //! |---|---|---|
@@ -170,7 +171,7 @@ impl Selection<'_> {
         let message = if self.used.is_empty() {
             let names: Vec<String> = contents.tensors.keys().cloned().collect();
             format!(
-                "none of its {} tensors ({}) is one of BERT's; is this another kind of model?",
+                "none of its {} tensors ({}) is one of BERT's; is this a different kind of model?",
                 names.len(),
                 list(&names)
             )

@@ -1,4 +1,4 @@
-//! One name for each tensor: transformers' `BertModel` names, whatever the checkpoint calls them.
+//! Canonical names of tensors: those of transformers' `BertModel`.
 //!
 //! | in the file | here |
 //! |---|---|

@@ -89,7 +89,10 @@ fn list_zip(file: &DataFile, index: usize) -> Result<Listed> {
     if let Some((start, size)) = members.get(&format!("{root}byteorder"))
         && file.slice(*start, (*size).min(16))? != b"little"
     {
-        return Err(Error::checkpoint(path, "was written on a big-endian machine; save it again on another one"));
+        return Err(Error::checkpoint(
+            path,
+            "was written on a big-endian machine; save it again on a little-endian machine",
+        ));
     }
     let bytes = file.slice(location.0, bounded(path, location.1)?)?;
     let pickle = pickle::read(&bytes).map_err(|fault| refused(path, fault))?;
@@ -201,11 +204,14 @@ fn list_tensors(
         parameters = nested;
     }
     let Some(entries) = heap.dict(parameters) else {
-        return Err(Error::checkpoint(path, "holds no dict of tensors; save the model's state_dict()"));
+        return Err(Error::checkpoint(path, "contains no dict of tensors; save the model's state_dict()"));
     };
     for (key, value) in entries {
         let Some(name) = text_of(key) else {
-            return Err(Error::checkpoint(path, "holds a dict whose keys are no names; save the model's state_dict()"));
+            return Err(Error::checkpoint(
+                path,
+                "contains a dict whose keys are not names; save the model's state_dict()",
+            ));
         };
         let Some(tensor) = heap.tensor(*value) else {
             listed.others.push(name.to_string());

@@ -197,7 +197,7 @@ impl Contents {
             stored.elements().is_some_and(|elements| stored.extent().is_some_and(|extent| elements <= extent));
         if !distinct || stored.offset > file.len || !stored.fits(file.len - stored.offset) {
             let message = format!(
-                "shape {:?} needs more bytes than the file holds; the file is corrupt or incomplete: fetch it again",
+                "shape {:?} needs more bytes than the file has; the file is corrupt or incomplete: fetch it again",
                 stored.shape
             );
             return Err(Error::tensor(&file.path, name, message));
@@ -250,7 +250,7 @@ fn read_run(file: &DataFile, name: &str, stored: &Stored, elements: usize, value
             Dtype::F64 => values.extend(piece.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32)),
             Dtype::F16 => values.extend(piece.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32())),
             Dtype::Bf16 => values.extend(piece.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32())),
-            Dtype::Other(_) => return Err(Error::tensor(&file.path, name, "holds no floating-point numbers")),
+            Dtype::Other(_) => return Err(Error::tensor(&file.path, name, "does not contain floating-point numbers")),
         }
         offset += piece.len() as u64;
         left -= piece.len();

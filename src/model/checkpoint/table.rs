@@ -114,8 +114,8 @@ impl<'a> Entries<'a> {
     }
 }
 
-/// CRC-32C is stored "masked", rotated and shifted, so that checksums of data that holds checksums
-/// stay sound.
+/// CRC-32C is stored "masked", rotated and shifted, so that checksums of data that contains
+/// checksums stay sound.
 pub(super) fn unmask(masked: u32) -> u32 {
     masked.wrapping_sub(0xa282_ead8).rotate_right(17)
 }

@@ -1,9 +1,9 @@
 //! TensorFlow checkpoints (`NAME.index`, `NAME.data-00000-of-00001`), as BERT, BioBERT and BlueBERT
 //! were first released.
 //!
-//! The index is a sorted table (see `table`). The empty key holds the number of data files; the
-//! name of each variable holds its type, shape, data file, position, size and checksum.
-//! `NAME.meta`, the graph, is not needed.
+//! The index is a sorted table (see `table`). The empty key has the number of data files; the name
+//! of each variable has its type, shape, data file, position, size and checksum. `NAME.meta`, the
+//! graph, is not needed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,7 +39,10 @@ pub(super) fn list(contents: &mut Contents, path: &Path) -> Result<()> {
     listed.map_err(|what| index.corrupt(what))??;
     let Some(header) = header else { return Err(index.corrupt("has no header")) };
     if header.big_endian {
-        return Err(Error::checkpoint(path, "was written on a big-endian machine; save it again on another one"));
+        return Err(Error::checkpoint(
+            path,
+            "was written on a big-endian machine; save it again on a little-endian machine",
+        ));
     }
     if header.shards == 0 || header.shards > MOST_SHARDS {
         return Err(index.corrupt(format!("names {} data files", header.shards)));

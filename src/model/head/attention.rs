@@ -5,7 +5,8 @@ use candle_core::{D, Tensor};
 use candle_nn::ops::softmax;
 use candle_nn::{Linear, Module};
 
-use super::{Definition, HeadInput, HeadOps, Pooled, Pooling, VarBuilder, Weighs, linear_by_rows};
+use super::definition::{Definition, HeadInput, HeadOps, Pooled, Pooling, Weighs, linear_by_rows};
+use super::parameters::VarBuilder;
 use crate::Result;
 use crate::model::Init;
 use crate::model::encoder::OutputSpec;
@@ -49,7 +50,7 @@ impl Pooling for OverWords {
 }
 
 impl OverWords {
-    /// Summaries, `(n, H)`, and weights, `(n, T)`, each sentence by itself.
+    /// Summaries, `(n, H)`, and weights, `(n, T)`, one sentence at a time.
     fn each_alone(&self, last: &Tensor, input: &HeadInput) -> Result<(Tensor, Tensor)> {
         let tokens = last.dim(0)?;
         let (mut summaries, mut rows) = (Vec::new(), Vec::new());

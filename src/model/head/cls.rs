@@ -1,9 +1,10 @@
-//! The last layer's `[CLS]` vector by itself: the customary way of fine-tuning BERT (paper, section III-A). The paper's
-//! code passes it through BERT's pooler, `tanh(W h_CLS + b)`, which starts as the checkpoint has it.
+//! The last layer's `[CLS]` vector alone: the usual way to fine-tune BERT (paper, section III-A).
+//! The paper's code passes it through BERT's pooler, `tanh(W h_CLS + b)`, which is initialised from
+//! the checkpoint.
 
 use candle_nn::Linear;
 
-use super::{Definition, HeadInput, HeadOps, Pooled, Pooling, Weighs, linear_by_rows};
+use super::definition::{Definition, HeadInput, HeadOps, Pooled, Pooling, Weighs, linear_by_rows};
 use crate::Result;
 use crate::model::Init;
 use crate::model::encoder::OutputSpec;
@@ -15,7 +16,7 @@ pub(super) const CLS: Definition = Definition {
     build: |_, _| Ok(Box::new(Cls)),
 };
 
-/// The same behind the pooler, as the paper's code has it.
+/// The same with the pooler of the paper's code.
 pub(super) const POOLED_CLS: Definition = Definition {
     build: |vb, hidden| {
         let vb = vb.pp("pooler");

@@ -4,12 +4,14 @@
 use candle_core::Tensor;
 use candle_nn::Linear;
 
-use super::{Definition, HeadInput, HeadOps, Pooled, Pooling, VarBuilder, Weighs, linear_by_rows};
+use super::definition::{Definition, HeadInput, HeadOps, Pooled, Pooling, Weighs, linear_by_rows};
+use super::parameters::VarBuilder;
 use crate::Result;
 use crate::model::Init;
 use crate::model::encoder::OutputSpec;
 
-/// The LSTM over words reads its input product of the last layer instead of the last layer itself.
+/// The LSTM over words reads a projection of the last layer, its input product, instead of the last
+/// layer itself.
 const INPUT_PRODUCT: OutputSpec =
     OutputSpec { projection: Some(["head.lstm.weight_ih", "head.lstm.bias"]), ..OutputSpec::NOTHING };
 
@@ -32,19 +34,21 @@ pub(super) const LSTM_ALL_CLS: Definition = Definition {
     build: |vb, hidden| Ok(Box::new(OverLayers(Lstm::new(&vb, hidden, customary(hidden))?))),
 };
 
-/// The three as the paper's code starts them: Keras's defaults.
+/// The three with the initial values of the paper's code: Keras's defaults.
 pub(super) const KERAS_LSTM: Definition =
     Definition { build: |vb, hidden| Ok(Box::new(OverWords(Lstm::new(&vb, hidden, keras(hidden))?))), ..LSTM };
 pub(super) const KERAS_LSTM_NO_CLS: Definition = Definition { build: KERAS_LSTM.build, ..LSTM_NO_CLS };
 pub(super) const KERAS_LSTM_ALL_CLS: Definition =
     Definition { build: |vb, hidden| Ok(Box::new(OverLayers(Lstm::new(&vb, hidden, keras(hidden))?))), ..LSTM_ALL_CLS };
 
-/// Initial values of the input's and the recurrent weights: uniform within 1/sqrt(H), customary for recurrent weights.
+/// Initial values of the input's and the recurrent weights: uniform within 1/sqrt(H), customary for
+/// recurrent weights.
 fn customary(hidden: usize) -> [Init; 2] {
     [Init::within(1.0 / (hidden as f64).sqrt()); 2]
 }
 
-/// Keras: Glorot's uniform over the matrix of all gates, `(H, 4H)`, and orthogonal; its bias opens the forget gate too.
+/// Keras: Glorot's uniform over the matrix of all gates, `(H, 4H)`, and orthogonal; its bias opens
+/// the forget gate too.
 fn keras(hidden: usize) -> [Init; 2] {
     [Init::within((6.0 / (5 * hidden) as f64).sqrt()), Init::Orthogonal]
 }

@@ -18,48 +18,26 @@
 
 mod attention;
 mod cls;
+mod definition;
 mod lstm;
 mod parameters;
 
-use std::ops::Range;
-
 use candle_core::Tensor;
-use candle_nn::{Linear, Module};
+use candle_nn::Linear;
 
 use crate::config::{Compat, HeadKind};
-use crate::model::encoder::OutputSpec;
 use crate::model::{Init, ParamSpec};
 use crate::ops::Ops;
 use crate::rng::Dropout;
 use crate::{Error, Result};
 
+pub use definition::{Definition, HeadInput, Weighs};
 pub use parameters::{Parameters, VarBuilder};
 
-/// Everything that is particular to a head.
-pub struct Definition {
-    /// What it reads of the encoder.
-    pub reads: OutputSpec,
-    /// What its attention weights are distributed over.
-    pub weighs: Weighs,
-    /// Length of the vectors that the classifier gets, for hidden size H.
-    width: fn(usize) -> usize,
-    /// The module, for hidden size H, its parameters declared below the builder's prefix.
-    build: fn(VarBuilder<'_>, usize) -> candle_core::Result<Box<dyn Pooling>>,
-}
-
-/// What a head distributes attention over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Weighs {
-    /// It has no attention weights.
-    Nothing,
-    /// The words of a sentence.
-    Words,
-    /// The layers of the encoder.
-    Layers,
-}
+use definition::{Pooled, Pooling, linear_by_rows};
 
 impl Weighs {
-    /// The names of the heads that do, for messages.
+    /// The names of the heads that weigh it, for messages.
     pub fn heads(self) -> String {
         let heads = HeadKind::ALL.into_iter().filter(|head| head.weighs() == self);
         heads.map(HeadKind::name).collect::<Vec<_>>().join(", ")
@@ -67,7 +45,7 @@ impl Weighs {
 }
 
 impl HeadKind {
-    /// The head itself, in the paper's text or in its code.
+    /// The definition of the head, by the paper's text or by its code.
     pub fn definition(self, compat: Option<Compat>) -> &'static Definition {
         match (self, compat) {
             (Self::Cls, None) => &cls::CLS,
@@ -87,77 +65,6 @@ impl HeadKind {
     /// What the head's attention weights are distributed over.
     pub fn weighs(self) -> Weighs {
         self.definition(None).weighs
-    }
-}
-
-/// The module of a head below its classifier: from the encoder's output to one vector for each
-/// sentence.
-trait Pooling: Send + Sync {
-    /// With `alone`, a sentence's bits must not depend on what else is in its batch: how a product
-    /// of several rows adds up depends on how many there are.
-    fn forward(&self, ops: &dyn HeadOps, input: &HeadInput, alone: bool) -> Result<Pooled>;
-}
-
-/// The output of a [`Pooling`].
-struct Pooled {
-    /// What the classifier reads, `(n, width)`.
-    vectors: Tensor,
-    /// See [`HeadOutput::weights`].
-    weights: Option<Tensor>,
-}
-
-/// The engine's own operations for heads, on candle tensors that have a gradient. All else is
-/// candle's.
-trait HeadOps {
-    /// See [`Ops::lstm`].
-    fn lstm(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor>;
-    /// See [`Ops::attention_pooling`].
-    fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)>;
-}
-
-impl<O: Ops> HeadOps for O {
-    fn lstm(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
-        Ops::lstm(self, inputs, recurrent, sequences)
-    }
-
-    fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
-        Ops::attention_pooling(self, last, key, words)
-    }
-}
-
-/// The input of a head. Parts that its [`OutputSpec`] does not name are `None` or empty.
-#[derive(Debug, Clone)]
-pub struct HeadInput {
-    /// The last layer's `[CLS]` vectors, `(n, H)`.
-    pub cls: Option<Tensor>,
-    /// The whole last layer, `(T, H)`.
-    pub tokens: Option<Tensor>,
-    /// The `[CLS]` vector of every layer, each `(n, H)`.
-    pub cls_of_layers: Vec<Tensor>,
-    /// The linear map of the last layer, `(T, width)`.
-    pub projection: Option<Tensor>,
-    /// Where each sentence starts, and T at the end: `(n + 1)`.
-    pub cu_seqlens: Vec<usize>,
-}
-
-impl HeadInput {
-    /// A part of the input that the head requires.
-    fn part(part: &Option<Tensor>) -> Result<&Tensor> {
-        let missing = "the input lacks a part that the head's definition names";
-        part.as_ref().ok_or_else(|| Error::Tensor(candle_core::Error::Msg(missing.into())))
-    }
-
-    /// The tokens of each sentence between `[CLS]` and `[SEP]`.
-    fn words(&self) -> Vec<Range<usize>> {
-        self.cu_seqlens.windows(2).map(|bounds| bounds[0] + 1..bounds[1] - 1).collect()
-    }
-
-    /// `[h_CLS ; summary]` for heads that read `[CLS]`, `summary` for others.
-    fn behind_cls(&self, summary: Tensor) -> Result<Tensor> {
-        match &self.cls {
-            Some(cls) => Ok(Tensor::cat(&[cls, &summary], 1)?),
-            None => Ok(summary),
-        }
     }
 }
 
@@ -211,8 +118,7 @@ impl Head {
             let message = format!("instance {empty} of the batch has no word piece between [CLS] and [SEP]");
             return Err(Error::config("text", message));
         }
-        // On a GPU one product is a launch and n are n; its libraries' own sums depend on the batch
-        // anyway.
+        // On a GPU, n products are n kernel launches, and its libraries' sums depend on the batch anyway.
         let alone = dropout.is_none() && self.classifier.weight().device().is_cpu();
         let Pooled { mut vectors, weights } = self.pooling.forward(ops, input, alone)?;
         let (n, width) = vectors.dims2()?;
@@ -231,21 +137,6 @@ pub fn specs(definition: &Definition, hidden: usize, labels: usize) -> Vec<Param
         unreachable!("declaring the parameters of a head computes nothing that could fail: {error}");
     }
     parameters.declared().drain(..).collect()
-}
-
-/// A linear layer, on `rows` rows of x at a time (see [`Pooling::forward`]).
-fn linear_by_rows(linear: &Linear, x: &Tensor, rows: usize) -> Result<Tensor> {
-    let all = x.dim(0)?;
-    if all <= rows {
-        return Ok(linear.forward(x)?);
-    }
-    let product = Linear::new(linear.weight().clone(), None);
-    let parts = (0..all).step_by(rows).map(|start| product.forward(&x.narrow(0, start, rows.min(all - start))?));
-    let y = Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
-    Ok(match linear.bias() {
-        Some(bias) => y.broadcast_add(bias)?,
-        None => y,
-    })
 }
 
 #[cfg(test)]

@@ -12,13 +12,13 @@ use candle_nn::var_builder::{Backend, VarBuilderArgs};
 use crate::model::{Init, ParamSpec};
 
 /// candle-nn's builder of variables, with [`Init`] for hints, so that BERT's truncated normal and
-/// the bias of a forget gate can be asked for as well as candle-nn's own initialisers.
+/// the bias of a forget gate are available as well as candle-nn's own initialisers.
 pub type VarBuilder<'a> = VarBuilderArgs<'a, &'a Parameters>;
 
 /// Parameters in the order in which a head declares them.
 #[derive(Debug, Default)]
 pub struct Parameters {
-    /// Values for a head that computes; `None` for one that only says what it needs.
+    /// Values for a head that computes; `None` for one that only declares its parameters.
     values: Option<Vec<Tensor>>,
     declared: Mutex<Vec<ParamSpec>>,
 }
@@ -31,11 +31,11 @@ impl Parameters {
 
     /// The builder at the root of all names.
     pub fn builder(&self) -> VarBuilder<'_> {
-        // The values bring their own type and device.
+        // The values have their own type and device.
         VarBuilderArgs::new_with_args(self, DType::F32, &Device::Cpu)
     }
 
-    /// What has been declared so far.
+    /// The parameters declared so far.
     pub fn declared(&self) -> MutexGuard<'_, Vec<ParamSpec>> {
         self.declared.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -21,8 +21,8 @@ struct PoolState {
 }
 
 impl PoolState {
-    fn take(&mut self, wanted: usize) -> Option<Vec<f32>> {
-        let (&capacity, blocks) = self.free.range_mut(wanted..=wanted + wanted / 2).next()?;
+    fn take(&mut self, requested: usize) -> Option<Vec<f32>> {
+        let (&capacity, blocks) = self.free.range_mut(requested..=requested + requested / 2).next()?;
         let block = blocks.pop();
         if blocks.is_empty() {
             self.free.remove(&capacity);
@@ -105,13 +105,13 @@ impl Pool {
     }
 
     fn block(&self, len: usize) -> Block {
-        let wanted = len.next_multiple_of(LINE) + LINE;
+        let requested = len.next_multiple_of(LINE) + LINE;
         let mut state = lock(&self.state);
-        let taken = state.take(wanted);
-        state.begin(taken.as_ref().map_or(wanted, Vec::len));
+        let taken = state.take(requested);
+        state.begin(taken.as_ref().map_or(requested, Vec::len));
         drop(state);
-        let memory = taken.unwrap_or_else(|| vec![0.0; wanted]);
-        // The memory has one line more than it needs, so that a line's start is always inside.
+        let memory = taken.unwrap_or_else(|| vec![0.0; requested]);
+        // The memory has one extra line, so that the start of a line is always inside.
         let misalignment = memory.as_ptr() as usize % (4 * LINE) / 4;
         let start = (LINE - misalignment) % LINE;
         Block { memory, start, state: Arc::downgrade(&self.state), packed: PackedWeight::default() }
@@ -121,7 +121,7 @@ impl Pool {
 /// An operand of a product in bf16, in tiles: `[outer / 16][inner / 32][tile]`, the rest filled
 /// with zeros. `outer` counts rows of a left operand or columns of a right one. In the tiles of a
 /// left operand the pairs of one row follow each other, `[16 rows][16 pairs]`; in those of a right
-/// factor the columns, `[16 pairs][16 columns]`.
+/// operand the columns, `[16 pairs][16 columns]`.
 #[derive(Debug, Clone)]
 pub(super) struct PackedOperand {
     pub words: Buffer,
@@ -245,9 +245,9 @@ mod tests {
         let mut peak = 0;
         for step in 0..200 {
             let size = 1000 + (step * 7919) % 3000;
-            let held: Vec<Buffer> = (0..10).map(|i| pool.uninit(&[size + i * 100])).collect();
+            let buffers: Vec<Buffer> = (0..10).map(|i| pool.uninit(&[size + i * 100])).collect();
             peak = peak.max(pool.bytes().0);
-            drop(held);
+            drop(buffers);
             let (live, idle) = pool.bytes();
             assert_eq!(live, 0);
             assert!(idle <= peak + peak / 4, "{idle} {peak}");

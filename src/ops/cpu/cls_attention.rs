@@ -1,17 +1,16 @@
 //! Attention of the first token of each sentence, which is all that a head on `[CLS]` reads from
 //! the last layer.
 //!
-//! With one query a sentence, no token needs a key or a value. Of one attention head, with query q,
-//! `k_i = W_k x_i + b_k` and `v_i = W_v x_i + b_v`:
+//! With one query per sentence, no token needs a key or a value. For one attention head with query
+//! q, `k_i = W_k x_i + b_k` and `v_i = W_v x_i + b_v`:
 //!
 //! ```text
-//! q k_i       = (W_kᵀ q) x_i + q b_k             the same q b_k for every i, which softmax does not see
+//! q k_i       = (W_kᵀ q) x_i + q b_k             softmax cancels q b_k, which is the same for every i
 //! sum p_i v_i = W_v (sum p_i x_i) + (sum p_i) b_v
 //! ```
 //!
-//! The 6 T H² operations of the projection become 4 T H N, and a few H² for each sentence. All are
-//! in f32, whatever the precision of other products. The bias of the keys gets a gradient of
-//! exactly 0.
+//! The 6 T H² operations of the projection become 4 T H N, and a few H² per sentence. All are in
+//! f32, whatever the precision of other products. The gradient of the keys' bias is exactly 0.
 
 use gemm::Parallelism;
 use rayon::prelude::*;
@@ -22,7 +21,7 @@ use super::dropout::Mask;
 use super::engine::{Cpu, expect, matrix};
 use super::matmul::{Matrix, MatrixMut, all_threads, matmul, matmul_into};
 use super::simd::Simd;
-use super::small_matmul;
+use super::small_matmul::{small_matmul, transpose};
 use crate::Result;
 use crate::ops::shapes::{expect_attention, internal_error};
 use crate::ops::{ATTENTION_STRIDE, AttentionShape, ClsAttention, SavedAttention, SavedAttentionOf};
@@ -31,7 +30,7 @@ use crate::rng::Dropout;
 /// Sentences whose products are computed together.
 const PIECE: usize = 32;
 
-/// The arguments of [`crate::ops::ClsAttention`], with checked sizes.
+/// The arguments of [`crate::ops::ClsAttention`], with checked shapes.
 struct Pass<'a> {
     pub simd: Simd,
     pub pool: &'a Pool,
@@ -67,7 +66,7 @@ enum Part {
 struct Sentence {
     start: usize,
     length: usize,
-    /// How many are attended to, from the first.
+    /// Number of tokens that are attended to, from the first.
     keys: usize,
 }
 
@@ -136,7 +135,7 @@ impl<'a> Pass<'a> {
     /// Transpose a matrix with one value for each token and head, `(L, N)`, to rows of whole
     /// vectors, `(N, stride)`.
     fn by_token_to_by_head(&self, by_token: Matrix<'_, f32>, by_head: &mut [f32]) {
-        small_matmul::transpose(self.simd, by_token, stride(by_token.rows()), by_head);
+        transpose(self.simd, by_token, stride(by_token.rows()), by_head);
     }
 
     /// Dot products of each row of `by_head`, `(N, H)`, with each token, `(N, stride)`. `scratch`
@@ -145,9 +144,9 @@ impl<'a> Pass<'a> {
         let (heads, wide, length) = (self.shape.heads, stride(self.shape.heads), tokens.rows());
         let (transposed, products) = scratch.split_at_mut(self.hidden * wide);
         let products = &mut products[..length * wide];
-        small_matmul::transpose(self.simd, Matrix::new(by_head, heads, self.hidden), wide, transposed);
+        transpose(self.simd, Matrix::new(by_head, heads, self.hidden), wide, transposed);
         let transposed = Matrix::new(transposed, self.hidden, wide);
-        small_matmul::small_matmul(self.simd, &mut MatrixMut::new(products, length, wide), tokens, transposed, 1.0);
+        small_matmul(self.simd, &mut MatrixMut::new(products, length, wide), tokens, transposed, 1.0);
         self.by_token_to_by_head(Matrix::strided(products, length, heads, wide), out);
     }
 
@@ -157,13 +156,13 @@ impl<'a> Pass<'a> {
     }
 
     /// `out = a b`, where the bits of a row do not depend on the other rows. Where the `gemm` crate
-    /// computes the product, this needs pieces of one size, and never a single row.
+    /// computes the product, this requires pieces of equal size, and never a single row.
     fn matmul(&self, out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: Matrix<'_, f32>) {
         for first in (0..a.rows()).step_by(PIECE) {
             let rows = first..a.rows().min(first + PIECE);
             let (mut out, a) = (out.some_rows(rows.clone()), a.some_rows(rows));
             if a.rows() > 1 {
-                small_matmul::small_matmul(self.simd, &mut out, a, b, 1.0);
+                small_matmul(self.simd, &mut out, a, b, 1.0);
                 continue;
             }
             let mut both = self.pool.uninit(&[2, a.columns() + b.columns()]);
@@ -171,7 +170,7 @@ impl<'a> Pass<'a> {
                 let (twice, results) = both.split_at_mut(2 * a.columns());
                 twice.chunks_exact_mut(a.columns()).for_each(|row| row.copy_from_slice(a.row(0)));
                 let twice = Matrix::new(twice, 2, a.columns());
-                small_matmul::small_matmul(self.simd, &mut MatrixMut::new(results, 2, b.columns()), twice, b, 1.0);
+                small_matmul(self.simd, &mut MatrixMut::new(results, 2, b.columns()), twice, b, 1.0);
                 out.row_mut(0).copy_from_slice(&results[..b.columns()]);
             });
         }
@@ -182,7 +181,7 @@ impl<'a> Pass<'a> {
         let stride = stride(b.rows());
         let mut transposed = self.pool.uninit(&[b.columns(), stride]);
         transposed.fill(|transposed| {
-            small_matmul::transpose(self.simd, b, stride, transposed);
+            transpose(self.simd, b, stride, transposed);
             self.matmul(out, a, Matrix::strided(transposed, b.columns(), b.rows(), stride));
         });
     }
@@ -238,9 +237,9 @@ impl<'a> Pass<'a> {
         rows.collect()
     }
 
-    /// One sentence: from its key queries, `(N, H)`, its probabilities with their signs as marks of
-    /// dropout, `(L, N)`, its inputs weighted by the probabilities after dropout, `(N, H)`, and the
-    /// sums of these, `(N)`.
+    /// One sentence: from its key queries, `(N, H)`, its probabilities, negative where dropout
+    /// zeroed one, `(L, N)`, its inputs weighted by the probabilities after dropout, `(N, H)`, and
+    /// the sums of these, `(N)`.
     fn attend(&self, of: Sentence, key_queries: &[f32], marked: &mut [f32], mean: &mut [f32], sums: &mut [f32]) {
         let (heads, stride) = (self.shape.heads, stride(of.length));
         let mut scratch = self.pool.uninit(&[2 * heads * stride + self.scratch(of.length)]);
@@ -264,13 +263,7 @@ impl<'a> Pass<'a> {
             }
             sum_rows(dropped, stride, sums);
             let weights = Matrix::strided(dropped, heads, of.length, stride);
-            small_matmul::small_matmul(
-                self.simd,
-                &mut MatrixMut::new(mean, heads, self.hidden),
-                weights,
-                self.inputs(of),
-                1.0,
-            );
+            small_matmul(self.simd, &mut MatrixMut::new(mean, heads, self.hidden), weights, self.inputs(of), 1.0);
         });
     }
 
@@ -369,8 +362,8 @@ impl<'a> Pass<'a> {
         sums: &mut [f32],
     ) {
         let (heads, size, hidden, stride) = (self.shape.heads, self.size(), self.hidden, stride(of.length));
-        let wanted = 3 * heads * stride + 2 * heads * hidden + self.scratch(of.length);
-        let mut scratch = self.pool.uninit(&[wanted]);
+        let size_of_scratch = 3 * heads * stride + 2 * heads * hidden + self.scratch(of.length);
+        let mut scratch = self.pool.uninit(&[size_of_scratch]);
         scratch.fill(|scratch| {
             let (p, scratch) = scratch.split_at_mut(heads * stride);
             let (both, scratch) = scratch.split_at_mut(2 * heads * stride);
@@ -378,7 +371,7 @@ impl<'a> Pass<'a> {
             let (dropped, ds) = both.split_at_mut(heads * stride);
             let marked = &marked[of.start * heads..][..of.length * heads];
             self.by_token_to_by_head(Matrix::new(marked, of.length, heads), p);
-            // Of the probability of token i after dropout: `d_mean x_i + dy b_v`.
+            // The gradient of the probability of token i after dropout: `d_mean x_i + dy b_v`.
             self.dot_tokens(given.d_mean, self.inputs(of), scratch, ds);
             for (head, ds) in ds.chunks_exact_mut(stride).enumerate() {
                 let biases = self.biases(Part::Values, head);
@@ -388,19 +381,13 @@ impl<'a> Pass<'a> {
             scores_gradient(self.simd, p, self.dropout.map_or(1.0, Dropout::scale), dropped, ds, stride);
             sum_rows(dropped, stride, sums);
             let scores = Matrix::strided(ds, heads, of.length, stride);
-            small_matmul::small_matmul(
-                self.simd,
-                &mut MatrixMut::new(d_key_queries, heads, hidden),
-                scores,
-                self.inputs(of),
-                1.0,
-            );
+            small_matmul(self.simd, &mut MatrixMut::new(d_key_queries, heads, hidden), scores, self.inputs(of), 1.0);
             // `dx_i = sum_h p_i d_mean + ds_i key_queries`.
             vectors[..heads * hidden].copy_from_slice(given.d_mean);
             vectors[heads * hidden..].copy_from_slice(given.key_queries);
             let vectors = Matrix::new(vectors, 2 * heads, hidden);
             let both = Matrix::strided(both, 2 * heads, of.length, stride).t();
-            small_matmul::small_matmul(self.simd, &mut MatrixMut::new(dx, of.length, hidden), both, vectors, 1.0);
+            small_matmul(self.simd, &mut MatrixMut::new(dx, of.length, hidden), both, vectors, 1.0);
         });
     }
 }

@@ -20,7 +20,7 @@ pub struct Mask {
     /// Site, step and micro-batch.
     counter: [u64; 3],
     threshold: u32,
-    /// The factor of the elements that are kept.
+    /// The scale of the elements that are kept.
     pub scale: f32,
 }
 
@@ -38,7 +38,7 @@ impl From<&Dropout> for Mask {
 impl Mask {
     /// The factors of the elements `4 * counter .. 4 * (counter + BLOCKS)`.
     ///
-    /// [`crate::rng::philox`] with each word in a 64-bit lane, whose upper half may hold anything:
+    /// [`crate::rng::philox`] with each word in a 64-bit lane, whose upper half is arbitrary:
     /// a product reads the lower halves only and leaves both halves of its result in place, so that
     /// no lane is ever split or joined.
     #[inline(always)]

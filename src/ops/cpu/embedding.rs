@@ -31,7 +31,7 @@ fn gather(simd: Simd, ids: &[u32], positions: &[u32], tables: [&[f32]; 3], width
     });
 }
 
-/// Sum of the gradient's rows of each index; rows of `table` that no index names become 0.
+/// Sum of the gradient's rows of each index; rows of `table` without an index become 0.
 fn scatter(simd: Simd, indices: &[u32], gradient: &[f32], width: usize, table: &mut [f32]) {
     let width = width.max(1);
     let mut order: Vec<(u32, u32)> = indices.iter().zip(0..).map(|(index, token)| (*index, token)).collect();

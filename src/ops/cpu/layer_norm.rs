@@ -184,7 +184,7 @@ pub(super) fn add_norm_backward(
                     backward(cpu.simd, dx, n, rstd, gamma.values(), None, sums);
                 })
             });
-            // Nothing drops: the two gradients are one.
+            // Without dropout the two gradients are equal.
             (residual.clone(), sums)
         }
     };

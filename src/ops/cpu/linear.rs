@@ -22,7 +22,7 @@ pub(super) fn linear(cpu: &Cpu, x: &Buffer, weight: &Buffer, bias: Option<&Buffe
     }
     let enough = (SMALL_PRODUCT / outputs.max(1) + 1).max(2);
     if cpu.bf16.is_none() && (1..enough).contains(&tokens) {
-        // The crate adds up a small product in another order, and what a sentence gets must not depend, in its last
+        // The crate sums a small product in another order, and the result of a sentence must not depend, in its last
         // bits, on what else is in its batch.
         let repeated: Vec<usize> = (0..enough).map(|row| row % tokens).collect();
         let out = linear(cpu, &rows(cpu, x, &repeated)?, weight, bias)?;

@@ -58,7 +58,7 @@ pub fn tanh<A: Arithmetic>(x: f32) -> f32 {
 /// `(Phi(z), phi(z))`: the standard normal distribution function and its density.
 ///
 /// `1 - Phi(|z|) = e^(-z²/2) P(t)` with `t = 1 / (1 + 0.275 |z|)`, the form of Hastings (1955) with
-/// coefficients fitted anew for 5e-9; the exponential serves the density too.
+/// coefficients refitted to an error of 5e-9; the exponential is also used for the density.
 #[inline(always)]
 pub fn normal<A: Arithmetic>(z: f32) -> (f32, f32) {
     const C: [f32; 6] = [0.117_809_26, 0.042_111_43, 0.333_932_4, -0.330_993_5, 0.451_998_77, -0.114_858_34];

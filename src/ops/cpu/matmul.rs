@@ -117,7 +117,7 @@ impl<'a, T> MatrixMut<'a, T> {
         Self::strided(data, rows, columns, columns)
     }
 
-    /// Blocks of `width` columns side by side; the last one holds the rest.
+    /// Adjacent blocks of `width` columns; the last one has the rest.
     pub fn split_columns(self, width: usize) -> impl Iterator<Item = MatrixMut<'a, T>> {
         let Self { data, rows, columns, stride, .. } = self;
         (0..columns).step_by(width.max(1)).map(move |first| {
@@ -128,7 +128,7 @@ impl<'a, T> MatrixMut<'a, T> {
         })
     }
 
-    /// Pieces of `height` rows, one below the other; the last one holds the rest.
+    /// Consecutive pieces of `height` rows; the last one has the rest.
     pub fn split_rows(self, height: usize) -> impl Iterator<Item = MatrixMut<'a, T>> {
         let Self { data, rows, columns, stride, .. } = self;
         (0..rows).step_by(height.max(1)).map(move |first| {
@@ -175,7 +175,7 @@ impl<'a, T> MatrixMut<'a, T> {
     /// A row.
     pub fn row_mut(&mut self, row: usize) -> &mut [T] {
         assert!(row < self.rows, "row {row} of {}", self.rows);
-        // SAFETY: the row was inside of the data when the view was made, and no other view holds its elements.
+        // SAFETY: the row was inside of the data when the view was made, and no other view has its elements.
         unsafe { std::slice::from_raw_parts_mut(self.data.add(row * self.stride), self.columns) }
     }
 }

@@ -11,7 +11,7 @@
 //! copy queries, keys and values of a head together before its products. `benchmarks/speed/step.rs`
 //! shows where the time of a step goes.
 
-// Loops over an index are what the compiler turns into vector code when several slices are read at once.
+// Loops over an index are what the compiler turns into vector code when several slices are read together.
 #![allow(clippy::needless_range_loop)]
 
 pub mod bf16;

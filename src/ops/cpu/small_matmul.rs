@@ -4,7 +4,7 @@
 //!
 //! `out = alpha a b` with up to 8 x 32 results in registers. Written once over a vector type; the
 //! intrinsics are needed because the compiler does not reliably keep such a block of results in
-//! registers by itself.
+//! registers on its own.
 
 use gemm::Parallelism;
 
@@ -81,7 +81,7 @@ kernel! {
     }
 }
 
-/// Columns that [`transpose_far`] takes at once: four lines of the cache of each row.
+/// Columns that [`transpose_far`] takes together: four cache lines of each row.
 pub const TOGETHER: usize = 64;
 
 kernel! {

@@ -1,4 +1,4 @@
-//! Attention pooling over the words of each sentence: two kernels in place of some fifty launches
+//! Attention pooling over the words of each sentence: two kernels instead of about fifty launches
 //! by candle.
 
 use std::ops::Range;

@@ -20,7 +20,7 @@ pub(super) struct Tiles<D: Device> {
     pub count: usize,
 }
 
-/// The last lists: a step asks for the same one in every layer.
+/// A cache of lists: a step needs the same one in every layer.
 pub(super) struct TileLists<D: Device>(Mutex<Vec<Arc<Tiles<D>>>>);
 
 impl<D: Device> Default for TileLists<D> {

@@ -2,7 +2,7 @@
 //!
 //! An array exists as f32, as bf16, or as both: the residual stream is read in f32 by the next
 //! LayerNorm and in bf16 by the next product, a weight in f32 by the optimizer and in bf16 by
-//! products. A missing form is made when it is first needed, and kept.
+//! products. A missing form is computed when it is first needed, and kept.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,7 +28,7 @@ fn lock<M>(state: &Mutex<PoolState<M>>) -> MutexGuard<'_, PoolState<M>> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Memory of a device, reused in the order of its queue: a dropped block may be handed out at once,
+/// Memory of a device, reused in the order of its queue: a dropped block may be reused immediately,
 /// because the work of its new owner runs after that of the old one.
 pub struct Pool<D: Device> {
     device: Arc<D>,
@@ -52,17 +52,17 @@ impl<D: Device> Pool<D> {
 
     /// Memory of undefined content.
     pub fn block(&self, bytes: usize) -> Result<Block<D>> {
-        let wanted = if self.reuse { bytes.max(1).next_multiple_of(UNIT) } else { bytes.max(1) };
+        let requested = if self.reuse { bytes.max(1).next_multiple_of(UNIT) } else { bytes.max(1) };
         let mut state = lock(&self.state);
-        let taken = state.take(wanted);
+        let taken = state.take(requested);
         drop(state);
         let (bytes, memory) = match taken {
             Some(taken) => taken,
-            None => match self.device.allocate(wanted) {
-                Ok(memory) => (wanted, memory),
+            None => match self.device.allocate(requested) {
+                Ok(memory) => (requested, memory),
                 Err(_) => {
                     self.trim();
-                    (wanted, self.device.allocate(wanted)?)
+                    (requested, self.device.allocate(requested)?)
                 }
             },
         };
@@ -94,8 +94,8 @@ impl<D: Device> Pool<D> {
 
 impl<M> PoolState<M> {
     /// The smallest free block that fits and is at most half as large again.
-    fn take(&mut self, wanted: usize) -> Option<(usize, M)> {
-        let (&bytes, blocks) = self.free.range_mut(wanted..=wanted + wanted / 2).next()?;
+    fn take(&mut self, requested: usize) -> Option<(usize, M)> {
+        let (&bytes, blocks) = self.free.range_mut(requested..=requested + requested / 2).next()?;
         let memory = blocks.pop();
         if blocks.is_empty() {
             self.free.remove(&bytes);
@@ -192,7 +192,7 @@ impl<D: Device> Buffer<D> {
         self.form(element).get().map(Block::address)
     }
 
-    /// Add a form, which holds the same values; the first one stays.
+    /// Add a form with the same values; the first one stays.
     pub fn add(&self, element: Dtype, block: Block<D>) {
         let _ = self.form(element).set(block);
     }

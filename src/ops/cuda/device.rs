@@ -130,7 +130,7 @@ pub trait Device: Send + Sync + 'static {
     /// A piece of memory. Dropping it frees it, after everything that is in the queue by then.
     type Memory: Send + Sync;
 
-    /// A copy to the host that is under way.
+    /// A copy to the host that is in flight.
     type Readback: Send;
 
     /// The name of the GPU, for the records of a run.
@@ -147,7 +147,7 @@ pub trait Device: Send + Sync + 'static {
     fn address(&self, memory: &Self::Memory) -> u64;
 
     /// Copy from the host. `values` may change as soon as this returns (so it is staged, or copied
-    /// at once).
+    /// concurrently).
     ///
     /// # Errors
     /// When the device fails.

@@ -15,7 +15,7 @@ pub(super) struct Mask {
     site: u32,
     step: u32,
     micro: u32,
-    /// 0: nothing drops.
+    /// 0: no dropout.
     keep: u32,
     scale: f32,
 }

@@ -1,4 +1,4 @@
-//! Operations on every element by itself: bias and GELU, forward and backward; sums.
+//! Element-wise operations: bias and GELU, forward and backward; sums.
 
 use super::buffer::Buffer;
 use super::device::{Device, argument};

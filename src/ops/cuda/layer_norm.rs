@@ -13,13 +13,13 @@ use crate::rng::Dropout;
 /// Most blocks, and so partial sums, of the backward of a LayerNorm. A constant: the order of the
 /// sum depends on it.
 const NORM_BLOCKS: usize = 256;
-/// Shared memory that every device gives without being asked.
+/// Shared memory that every device provides by default.
 const SHARED: usize = 48 << 10;
 
 /// Warps of a block that keeps `row` bytes of shared memory per warp.
 fn warps(row: usize, width: usize) -> Result<usize> {
     match SHARED / row.max(1) {
-        0 => Err(internal_error(format!("a hidden size of {width} is more than the kernels of a LayerNorm hold"))),
+        0 => Err(internal_error(format!("a hidden size of {width} is more than the LayerNorm kernels support"))),
         warps => Ok(warps.min(4)),
     }
 }

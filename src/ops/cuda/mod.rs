@@ -1,8 +1,8 @@
 //! The engine for NVIDIA GPUs: our own kernels (`kernels/`) and the device's matrix products.
 //!
-//! [`Cuda`] implements [`Ops`] over the trait [`Device`], so the same engine runs on a
-//! GPU and, in tests, on the CPU: `tests/cuda/` compiles the same kernels with a C++ compiler and
-//! compares the engine with the reference.
+//! [`Cuda`] implements [`Ops`] over the trait [`Device`], so the same engine runs on a GPU and, in
+//! tests, on the CPU: `tests/cuda/` compiles the same kernels with a C++ compiler and compares the
+//! engine with the reference.
 //!
 //! | file | content |
 //! |---|---|
@@ -21,15 +21,15 @@
 //! | `kernels/` | the kernels; `common.cuh` lists their rules, `all.cu` includes them all |
 //!
 //! The safety of every launch is the same argument: the argument list is the kernel's parameter
-//! list (named in the comment beside it), arrays have the shapes that were checked or made just
-//! before, indices were checked against their tables, and the grid is the one that the kernel's
-//! comment asks for.
+//! list (named in its comment), arrays have the shapes that were checked or made just before,
+//! indices were checked against their tables, and the grid is the one that the kernel's comment
+//! asks for.
 //!
 //! Precision. With f32 matrix products everything is f32. With bf16 products, their operands and
 //! the tensors between them are bf16; sums, the residual stream and its gradient, statistics,
 //! master weights, gradients of weights and the optimizer's state are f32.
 //!
-//! Deterministic. There are no atomics on floats, the order of sums depends on shapes alone, and
+//! Deterministic. There are no atomics on floats, the order of sums depends only on shapes, and
 //! dropout comes from the counter-based generator of `rng.rs`, so that its masks are those of the
 //! other engines.
 //!
@@ -106,7 +106,7 @@ impl<D: Device> Ops for Cuda<D> {
 
     fn download(&self, buffer: &Buffer<D>) -> Result<Vec<f32>> {
         let from = self.f32(buffer)?;
-        // SAFETY: the form holds that many.
+        // SAFETY: the form has that many.
         unsafe { self.fetch(from, buffer.elements()) }
     }
 

@@ -240,7 +240,7 @@ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, int li
     const Operands* all = exchange(mine, line);
     Warp& warp = *self().warp;
     if (warp.decoded != warp.round) {
-        // Who holds what, by the layout in the PTX manual.
+        // The elements of each lane, by the layout in the PTX manual.
         for (int lane = 0; lane < 32; lane++) {
             int g = lane / 4, t = lane % 4;
             for (int half = 0; half < 2; half++) {

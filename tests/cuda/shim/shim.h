@@ -1,7 +1,7 @@
 // Runs CUDA kernels on the CPU, so that they are tested without a GPU: what src/ops/cuda/kernels/common.cuh needs.
 //
 // Every CUDA thread is a fiber. Fibers of a block take turns; one that waits (at a barrier, or for the other lanes of its
-// warp) lets the next one run. Shared memory is exactly as large as was asked for, starts as NaN and is followed by guard
+// warp) lets the next one run. Shared memory is exactly as large as requested, starts as NaN and is followed by guard
 // bytes. Divergence - a barrier that not all threads reach, a collective that not all lanes of a warp call, or from
 // different lines - is an error with its line. What cannot be shown here: speed, bank conflicts, races between blocks of
 // one launch (they run one after the other, in three orders), the exact rounding of a GPU's exp2, exp and erf.

@@ -118,7 +118,7 @@ impl<'a> Machine<'a> {
                     let global = Global::named(module, name)?;
                     self.stack.push(Value::Global(GlobalRef(global)));
                 }
-                _ => return refuse("asks for a name that is no text"),
+                _ => return refuse("asks for a name that is not text"),
             },
             b'R' => {
                 let [callable, arguments] = self.pair()?;
@@ -129,7 +129,7 @@ impl<'a> Machine<'a> {
                 let [object, state] = self.pair()?;
                 // Only torch's `_metadata` (version numbers of modules) takes this path.
                 if !matches!((object, state), (Value::Dict(_), Value::Dict(_))) {
-                    return refuse("sets the state of an object that is no dict");
+                    return refuse("sets the state of an object that is not a dict");
                 }
                 self.stack.push(object);
             }
@@ -164,7 +164,11 @@ impl<'a> Machine<'a> {
     fn line(&mut self) -> Result<&'a str, Fault> {
         let rest = self.input.get(self.at..).ok_or(Fault::End)?;
         let Some(length) = rest.iter().take(256).position(|b| *b == b'\n') else {
-            return if rest.len() < 256 { Err(Fault::End) } else { refuse("asks for a name of more than 256 letters") };
+            return if rest.len() < 256 {
+                Err(Fault::End)
+            } else {
+                refuse("asks for a name of more than 256 characters")
+            };
         };
         let line = self.take(length)?;
         self.at += 1;
@@ -173,7 +177,7 @@ impl<'a> Machine<'a> {
 
     fn text(&mut self, size: usize) -> Result<(), Fault> {
         let bytes = self.take(size)?;
-        let text = std::str::from_utf8(bytes).map_err(|_| Fault::Refused("holds text that is not UTF-8".into()))?;
+        let text = std::str::from_utf8(bytes).map_err(|_| Fault::Refused("contains text that is not UTF-8".into()))?;
         self.stack.push(Value::Text(text));
         Ok(())
     }
@@ -185,7 +189,7 @@ impl<'a> Machine<'a> {
         let mut wide = [fill; 16];
         match wide.get_mut(..bytes.len()) {
             Some(low) => low.copy_from_slice(bytes),
-            None => return refuse("holds an integer of more than 16 bytes"),
+            None => return refuse("contains an integer of more than 16 bytes"),
         }
         Ok(Value::Int(i128::from_le_bytes(wide)))
     }
@@ -226,7 +230,7 @@ impl<'a> Machine<'a> {
             Some(Value::Sequence(index)) => {
                 self.heap.sequences.get_mut(*index).map(|list| list.extend(values)).ok_or(Fault::End)
             }
-            _ => refuse("appends to what is no list"),
+            _ => refuse("appends to something that is not a list"),
         }
     }
 
@@ -237,7 +241,7 @@ impl<'a> Machine<'a> {
                 let entries = pairs.iter().map(|[key, value]| (*key, *value));
                 self.heap.dicts.get_mut(*index).map(|dict| dict.extend(entries)).ok_or(Fault::End)
             }
-            _ => refuse("sets an entry of what is no dict"),
+            _ => refuse("sets an entry of something that is not a dict"),
         }
     }
 
@@ -259,7 +263,7 @@ impl<'a> Machine<'a> {
     /// The result that a call of one of the allowed names would have.
     fn reduce(&mut self, callable: Value<'a>, arguments: Value<'a>) -> Result<Value<'a>, Fault> {
         let (Value::Global(GlobalRef(global)), Some(arguments)) = (callable, self.heap.sequence(arguments)) else {
-            return refuse("calls what is no function");
+            return refuse("calls something that is not a function");
         };
         match (global, arguments) {
             (Global::OrderedDict, []) => Ok(self.heap.new_dict(Vec::new())),
@@ -267,7 +271,7 @@ impl<'a> Machine<'a> {
             (Global::OrderedDict, [entries]) => {
                 let pair = |value: &Value<'a>| match self.heap.sequence(*value) {
                     Some([key, value]) => Ok((*key, *value)),
-                    _ => refuse("makes a dict of what are no pairs"),
+                    _ => refuse("makes a dict of items that are not pairs"),
                 };
                 let entries = self.heap.sequence(*entries).unwrap_or_default().iter().map(pair);
                 let entries = entries.collect::<Result<Vec<_>, _>>()?;
@@ -280,7 +284,7 @@ impl<'a> Machine<'a> {
                 };
                 let (offset, shape, strides) = (number(*offset), numbers(size), numbers(strides));
                 let (Some(offset), Some(shape), Some(strides)) = (offset, shape, strides) else {
-                    return refuse("makes a tensor whose size or stride is no tuple of counts");
+                    return refuse("makes a tensor whose size or stride is not a tuple of counts");
                 };
                 let shape: Vec<usize> = shape;
                 let strides: Vec<usize> = strides;
@@ -308,7 +312,7 @@ impl<'a> Machine<'a> {
             ],
         ) = self.heap.sequence(id)
         else {
-            return refuse("refers to something outside that is no storage");
+            return refuse("refers to an external object that is not a storage");
         };
         let Some(elements) = number(*elements) else { return refuse("refers to a storage without a size") };
         let view = match view {
@@ -316,11 +320,11 @@ impl<'a> Machine<'a> {
             [view] => match self.heap.sequence(*view) {
                 Some([_, start, length]) => match (number(*start), number(*length)) {
                     (Some(start), Some(length)) => (start, length),
-                    _ => return refuse("refers to a part of a storage that is no range"),
+                    _ => return refuse("refers to a part of a storage that is not a range"),
                 },
-                _ => return refuse("refers to a part of a storage that is no range"),
+                _ => return refuse("refers to a part of a storage that is not a range"),
             },
-            _ => return refuse("refers to something outside that is no storage"),
+            _ => return refuse("refers to an external object that is not a storage"),
         };
         if view.0.checked_add(view.1).is_none_or(|end| end > elements) {
             return refuse("refers to a part of a storage outside of it");

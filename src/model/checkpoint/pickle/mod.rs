@@ -2,11 +2,11 @@
 //! anything. It is ours because crates that read pickles do not bound time, memory and names as
 //! this one does.
 //!
-//! A pickle is a program for a small stack machine, and Python's own reader will import and call
-//! whatever it names. This one knows the instructions that build numbers, text, tuples, lists and
-//! dicts, and the handful of names in [`Global`]; at the first other instruction or name it stops
-//! with an error that says which. Values are small and refer to each other by index, so nothing
-//! recurses, nothing is copied deeply, and memory is bounded by [`MAX_STEPS`].
+//! A pickle is a program for a small stack machine, and Python's own reader imports and calls
+//! whatever it names. This one supports the instructions that build numbers, text, tuples, lists
+//! and dicts, and the few names in [`Global`]; at any other instruction or name it stops with an
+//! error that names it. Values are small and refer to each other by index, so nothing recurses,
+//! nothing is copied deeply, and memory is bounded by [`MAX_STEPS`].
 
 mod machine;
 mod value;
@@ -92,8 +92,7 @@ mod tests {
 
     #[test]
     fn loops_and_depth_cost_nothing() {
-        // A list that holds itself, and tuples nested as deep as the limits allow: nothing
-        // recurses.
+        // A list that contains itself, and tuples nested as deep as the limits allow: nothing recurses.
         assert!(read(b"]q\x00h\x00a.").is_ok());
         let mut deep = b"N".to_vec();
         deep.extend(std::iter::repeat_n(0x85, MAX_STEPS - 10));

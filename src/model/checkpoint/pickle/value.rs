@@ -43,7 +43,7 @@ impl Global {
                 "IntStorage" => Dtype::Other(4),
                 "ShortStorage" => Dtype::Other(2),
                 "CharStorage" | "ByteStorage" | "BoolStorage" => Dtype::Other(1),
-                _ => return refuse(format!("holds a `{module}.{name}`, which no BERT has")),
+                _ => return refuse(format!("contains a `{module}.{name}`, which no BERT has")),
             }),
             _ => {
                 return refuse(format!(

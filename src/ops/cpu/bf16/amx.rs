@@ -1,4 +1,4 @@
-//! AMX: the tile registers, which the compiler does not use by itself.
+//! AMX: the tile registers, which the compiler does not use on its own.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -149,7 +149,7 @@ unsafe fn by_twos(piece: &Piece<'_>, out: &mut MatrixMut<'_, f32>) {
             let left = |index: usize| piece.left.block(piece.block + index.min(blocks - 1)).as_ptr();
             let right = |index: usize| piece.right.block(piece.tile + index.min(tiles - 1)).as_ptr();
             if depth > 0 {
-                // SAFETY: each block holds `depth` tiles; the corners are 16 rows of 64 bytes, their strides apart.
+                // SAFETY: each block has `depth` tiles; the corners are 16 rows of 64 bytes, their strides apart.
                 unsafe { two_by_two([left(block), left(block + 1)], [right(tile), right(tile + 1)], depth, &corners) };
             }
             for (index, aside) in aside.iter().enumerate() {

@@ -29,7 +29,7 @@ thread_local! {
 pub fn install() -> bool {
     static INSTALLED: OnceLock<bool> = OnceLock::new();
     *INSTALLED.get_or_init(|| {
-        // SAFETY: an action of zeros is a valid one; the handler has the type that SA_SIGINFO asks for.
+        // SAFETY: an action of zeros is a valid one; the handler has the type that SA_SIGINFO requires.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             action.sa_sigaction = on_illegal as extern "C" fn(c_int, *mut siginfo_t, *mut c_void) as usize;
@@ -46,7 +46,7 @@ extern "C" fn on_illegal(signal: c_int, _: *mut siginfo_t, context: *mut c_void)
     let length = TILES.with(|tiles| unsafe { execute(&mut *tiles.get(), registers) });
     match length {
         Some(length) => registers[libc::REG_RIP as usize] += length as i64,
-        // Not ours: the instruction is met again and ends the process, as it would have.
+        // Not an AMX instruction: it is executed again and ends the process, as it would have.
         // SAFETY: restores what the signal does by default.
         None => unsafe {
             libc::signal(signal, libc::SIG_DFL);

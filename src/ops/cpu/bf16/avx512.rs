@@ -1,5 +1,5 @@
 //! AVX-512: its dot product of pairs, its rounding and its shuffles, which the compiler does not
-//! find by itself.
+//! find on its own.
 
 use std::arch::x86_64::*;
 
@@ -13,7 +13,7 @@ pub fn has_avx512() -> bool {
         && is_x86_feature_detected!("avx512bf16")
 }
 
-/// Rows that AVX-512 computes at once; with three tiles of columns, 24 of the 32 registers hold
+/// Rows that AVX-512 computes together; with three tiles of columns, 24 of the 32 registers hold
 /// sums.
 const ROWS: usize = 8;
 
@@ -59,7 +59,7 @@ unsafe fn some_rows<const TILES: usize>(piece: &Piece<'_>, out: &mut MatrixMut<'
     for (tile, right) in right.iter_mut().enumerate() {
         *right = piece.right.block(piece.tile + first + tile).as_ptr();
     }
-    // SAFETY: the rows exist, and `lanes` leaves out what lies beyond the columns. A block holds `depth` tiles of 256 words,
+    // SAFETY: the rows exist, and `lanes` leaves out what lies beyond the columns. A block has `depth` tiles of 256 words,
     // of which the loops read row `top % 16` and the `rows` after it; rows beyond the matrix are zeros in the tile.
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); TILES]; ROWS];

@@ -1,9 +1,8 @@
 //! Matrix products in bf16 with sums in f32, for processors that have instructions for them.
 //!
 //! Both operands are packed into contiguous tiles of 16 x 32 numbers (1 KB), whatever their
-//! orientation in memory. An AMX tile register holds such a tile, and the AVX-512 instruction reads
-//! it in order. A weight stays packed until it changes (see
-//! `PackedWeight` in `buffer.rs`).
+//! orientation in memory. Such a tile fits into an AMX tile register, and the AVX-512 instruction
+//! reads it in order. A weight stays packed until it changes (see `PackedWeight` in `buffer.rs`).
 //!
 //! `out = left right`, cut into panels of columns whose part of `right` stays in the second-level
 //! cache, and each panel into pieces of rows. Every element of `out` is summed by one thread in one
@@ -80,8 +79,8 @@ pub(super) struct Bf16Matmul {
 /// Bytes of a panel of the right operand: with the data that streams past it, it fits well into a
 /// second-level cache.
 const PANEL: usize = 384 << 10;
-/// The number of tiles side by side in a panel is a multiple of this. Each instruction set computes
-/// a divisor of it at once.
+/// The number of adjacent tiles in a panel is a multiple of this. Each instruction set computes
+/// a divisor of it at a time.
 const ABREAST: usize = 6;
 /// Row blocks of one task at most; a panel is read once for each.
 const BLOCKS: usize = 8;
@@ -125,12 +124,12 @@ impl Bf16Matmul {
         }
         let column_bytes = 2 * SIDE * right.depth().max(1) * DEPTH;
         let mut panel = (PANEL / column_bytes / ABREAST * ABREAST).max(ABREAST);
-        // With few rows the panels have to feed the threads.
+        // With few rows, the panels must be enough for all threads.
         let threads = rayon::current_num_threads();
         let pieces = left.blocks().div_ceil(BLOCKS);
         if pieces < 2 * threads {
-            let wanted = (2 * threads).div_ceil(pieces);
-            panel = panel.min(right.blocks().div_ceil(wanted).next_multiple_of(ABREAST));
+            let panels = (2 * threads).div_ceil(pieces);
+            panel = panel.min(right.blocks().div_ceil(panels).next_multiple_of(ABREAST));
         }
         let mut tasks = Vec::new();
         for (index, strip) in MatrixMut::new(out, rows, columns).split_columns(panel * SIDE).enumerate() {
@@ -142,10 +141,10 @@ impl Bf16Matmul {
         tasks.into_par_iter().for_each(|(block, tile, mut part)| {
             let piece = Piece { left, right, block, tile, start };
             match self.isa {
-                // Nothing to add up: only the start is written.
+                // An empty sum: only the initial value is written.
                 _ if left.inner == 0 => portable(self.simd, &piece, &mut part),
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: the unit is available; the factors hold the tiles of the piece.
+                // SAFETY: the unit is available; the operands have the tiles of the piece.
                 Bf16Isa::Avx512 => unsafe { avx512::avx512(&piece, &mut part) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.

@@ -1,9 +1,9 @@
 //! From f32 matrices to bf16 tiles, in all four orientations.
 //!
 //! The sum runs along the rows or along the columns of the matrix. Along the rows, the two numbers
-//! of a pair are neighbours; along the columns, they stand one above the other. Either way a block
-//! comes out as 16 x 16 words in one of the two orders that the factors need, and is transposed for
-//! the other.
+//! of a pair are neighbours; along the columns, one is above the other. Either way a block comes
+//! out as 16 x 16 words in one of the two orders that the operands need, and is transposed for the
+//! other.
 
 use rayon::prelude::*;
 
@@ -38,8 +38,8 @@ pub struct Packer {
     pub rounding: bool,
 }
 
-/// The sum runs along the rows of `x`, which become rows of a left factor or, `transposed`, columns
-/// of a right one.
+/// The sum runs along the rows of `x`, which become rows of a left operand or, `transposed`,
+/// columns of a right one.
 pub fn along_rows(packer: Packer, pool: &Pool, x: Matrix<'_, f32>, transposed: bool) -> PackedOperand {
     let transpose = transposed.then(|| transpose(packer.simd));
     packed(pool, x.rows(), x.columns(), 1, |block, words| {
@@ -53,7 +53,7 @@ pub fn along_rows(packer: Packer, pool: &Pool, x: Matrix<'_, f32>, transposed: b
     })
 }
 
-/// The sum runs along the columns of `x`, which become columns of a right factor or, `transposed`,
+/// The sum runs along the columns of `x`, which become columns of a right operand or, `transposed`,
 /// rows of a left one.
 pub fn along_columns(packer: Packer, pool: &Pool, x: Matrix<'_, f32>, transposed: bool) -> PackedOperand {
     let transpose = transposed.then(|| transpose(packer.simd));
@@ -67,7 +67,7 @@ pub fn along_columns(packer: Packer, pool: &Pool, x: Matrix<'_, f32>, transposed
     })
 }
 
-/// Round to the nearest bf16, ties to even, in the upper half of the word. A NaN stays one.
+/// Round to the nearest bf16, ties to even, in the upper half of the word. A NaN stays a NaN.
 #[inline(always)]
 fn round(x: f32) -> u32 {
     let bits = x.to_bits();
@@ -120,7 +120,7 @@ kernel! {
 }
 
 kernel! {
-    /// Column blocks from `block`, as many as `words` holds, all their rows from tile `done` on.
+    /// Column blocks from `block`, as many as fit into `words`, all their rows from tile `done` on.
     fn columns_block<A>(
         x: Matrix<'_, f32>,
         block: usize,

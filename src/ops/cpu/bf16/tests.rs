@@ -1,7 +1,7 @@
 use super::*;
 use crate::rng::{Purpose, Stream};
 
-/// Numbers that bf16 holds exactly, so that only the order of the sums differs.
+/// Numbers that bf16 represents exactly, so that only the order of the sums differs.
 fn exact(stream: &mut Stream, n: usize) -> Vec<f32> {
     (0..n).map(|_| f32::from_bits((stream.normal() as f32).to_bits() & 0xffff_0000)).collect()
 }
@@ -25,8 +25,9 @@ fn amx_emulated() -> bool {
     false
 }
 
-/// Every unit of [`units`], every orientation of both factors and every start against sums in f64,
-/// to the rounding of the sums in f32; sizes with whole tiles, parts of tiles and single numbers.
+/// Every unit of [`units`], every orientation of both operands and every initial value, compared
+/// with sums in f64, up to the rounding of f32 sums; sizes with whole tiles, parts of tiles and
+/// single numbers.
 #[test]
 fn products_of_all_orientations_equal_sums_in_f64() {
     let sizes =
@@ -101,18 +102,18 @@ fn factors_are_rounded_to_nearest_even() {
 }
 
 /// The processor's own rounding packs the same bits as plain code; it takes numbers below 2^-126 as
-/// zeros, and a NaN stays one. Sizes with and without parts of tiles.
+/// zeros, and a NaN stays a NaN. Sizes with and without parts of tiles.
 #[test]
 fn rounding_in_hardware_equals_plain_code() {
     if !Bf16Isa::Avx512.is_available() {
-        println!("skipped: no AVX-512-BF16 here");
+        println!("skipped: this machine has no AVX-512-BF16");
         return;
     }
     let (pool, simd) = (Pool::default(), Simd::detect());
     let [plain, own] = [Bf16Isa::Portable, Bf16Isa::Avx512].map(|isa| Bf16Matmul::new(isa, simd).unwrap());
     for (case, (rows, columns)) in [(16, 32), (64, 64), (33, 100), (100, 130), (15, 31)].into_iter().enumerate() {
         let mut stream = Stream::new(8, Purpose::Sample, case as u32);
-        // All bit patterns but NaN and what is too small.
+        // All bit patterns except NaN and subnormal numbers.
         let mut any = || match f32::from_bits(stream.next_u32()) {
             x if x.is_nan() || x.is_subnormal() => 1.0,
             x => x,

@@ -1,7 +1,7 @@
 //! The gates of an LSTM for [`UNITS`] hidden units of some sequences at one step, forward and
 //! backward.
 //!
-//! A row of pre-activations holds the units' four gates one after the other: i, f, g, o, each
+//! A row of pre-activations has the units' four gates one after the other: i, f, g, o, each
 //! [`UNITS`] wide.
 
 use super::super::math::{LANES, sigmoid, tanh};

@@ -4,13 +4,13 @@
 //! `c_t = σ(f) c_{t-1} + σ(i) tanh(g)`, `h_t = σ(o) tanh(c_t)`.
 //!
 //! The input product `W_ih x + b` of all steps is one matrix product outside this operation.
-//! Inside, the rows of a step are contiguous (`Schedule`), and the hidden units are cut into
-//! blocks of `UNITS`: a block has the weights of its four gates in one panel, so that a task
-//! computes its share of the step's product and then its gates, and a step is one parallel loop
-//! over the blocks. The gates and cells are saved for the backward, which runs the same way from
-//! the last step to the first; the gradient of `W_hh` is one product at the end. Hidden sizes are
-//! padded with zeros to whole blocks; the padding stays 0. The blocks do not depend on the number
-//! of threads, and neither do the bits of the result.
+//! Inside, the rows of a step are contiguous (`Schedule`), and the hidden units are cut into blocks
+//! of `UNITS`: a block has the weights of its four gates in one panel, so that a task computes its
+//! part of the step's product and then its gates, and a step is one parallel loop over the blocks.
+//! The gates and cells are saved for the backward, which runs the same way from the last step to
+//! the first; the gradient of `W_hh` is one product at the end. Hidden sizes are padded with zeros
+//! to whole blocks; the padding stays 0. The blocks do not depend on the number of threads, and
+//! neither do the bits of the result.
 
 mod cell;
 mod gates;
@@ -143,7 +143,7 @@ impl Recurrence {
             let outs = MatrixMut::new(now, n, z).split_columns(4 * UNITS);
             let tasks: Vec<_> = outs.zip(work).zip(panels.chunks_exact(z * UNITS)).enumerate().collect();
             tasks.into_par_iter().for_each(|(block, ((d_gates, (d_hidden, d_cells)), panel))| {
-                // Sequences that go on get their gradient from the step after; those that end here still have the upstream.
+                // Sequences that continue have the gradient of the next step; those that end here have the upstream gradient.
                 let out = &mut MatrixMut::new(&mut d_hidden[..after.len() * UNITS], after.len(), UNITS);
                 T::matmul(self.simd, out, later, Matrix::new(panel, z, UNITS));
                 let cells = |rows: &Range<usize>| {
@@ -300,7 +300,7 @@ impl CustomOp2 for Recurrence {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::single_range_in_vec_init)] // one sequence, not the numbers of a range
+    #![allow(clippy::single_range_in_vec_init)] // one sequence, not the elements of a range
 
     use super::*;
     use crate::ops::lstm::lstm_reference;

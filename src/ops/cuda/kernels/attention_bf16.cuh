@@ -6,8 +6,7 @@
 // sums dK and dV, on the transposed scores, so that their fragments are already the left operands of its products. That
 // costs two products more than one pass would, and needs neither atomics nor a second kernel that adds dQ, nor one before it.
 //
-// Dropout: the keep bits of a 16 x 8 tile of probabilities are 32 blocks of the generator, one a lane, handed round by
-// shuffles. The scale of the kept is taken out of the sums.
+// Dropout: the keep bits of a 16 x 8 tile of probabilities are 32 blocks of the generator, one per lane, exchanged by shuffles. The scale of the kept elements is factored out of the sums.
 #pragma once
 #include "common.cuh"
 
@@ -230,7 +229,7 @@ DEVICE void attention(const Tile* tiles, int heads, const bf16* qkv, float scale
     write_rows<D>(out + size_t(tile.start) * hidden + head * D, hidden, row, tile.length, sum, factor[0], factor[1]);
 }
 
-// What the backward needs to know of 64 queries from row `first` on: the log of the softmax's denominator, and
+// What the backward needs of 64 queries from row `first` on: the log of the softmax's denominator, and
 // rowsum(dO O), which is rowsum(P dP). Queries behind the sentence have no probabilities. Two threads take a row; called by
 // all threads of the block. `lse`, `upstream` and `out` start at the sentence.
 template <int D>
@@ -255,12 +254,12 @@ DEVICE void facts_of_queries(float* log_totals, float* slopes, const Tile& tile,
 
 // The gradients of a block's 64 rows, in one of two roles. With S the scores, P the probabilities, M the mask:
 // dP = (dO Vᵀ) M, dS = P (dP - rowsum(P dP)), and
-// of queries (they meet keys and values): dQ = dS K;
-// of keys (they meet queries and dO, on the transposed scores): dK = dSᵀ Q, dV = (P M)ᵀ dO.
+// of queries (with keys and values): dQ = dS K;
+// of keys (with queries and dO, on the transposed scores): dK = dSᵀ Q, dV = (P M)ᵀ dO.
 template <int D, bool OF_KEYS>
 DEVICE void attention_backward(const Tile& tile, int heads, const bf16* qkv, const bf16* dout, const bf16* out,
                                float scale, const Mask& mask, const float* lse, bf16* dqkv, bf16* memory) {
-    // The rows that are met: keys or queries, values or dO.
+    // The rows of the other side: keys or queries, values or dO.
     Rows<D> met{memory}, with{memory + TILE * Rows<D>::STRIDE};
     float* log_totals = reinterpret_cast<float*>(memory + 2 * TILE * Rows<D>::STRIDE);
     float* slopes = log_totals + TILE;
@@ -269,7 +268,7 @@ DEVICE void attention_backward(const Tile& tile, int heads, const bf16* qkv, con
     const bf16 *queries = qkv + start * stride + head * D, *keys = queries + hidden, *values = keys + hidden;
     const bf16 *upstream = dout + start * hidden + head * D, *output = out + start * hidden + head * D;
     const float* logs = lse + start * heads + head;
-    // The block's own rows pass through the memory of those they meet.
+    // The block's own rows pass through the memory of the other side's.
     met.fill(OF_KEYS ? keys : queries, stride, tile.first, OF_KEYS ? tile.valid_length : tile.length);
     with.fill(OF_KEYS ? values : upstream, OF_KEYS ? stride : hidden, tile.first, OF_KEYS ? tile.valid_length : tile.length);
     if (!OF_KEYS) facts_of_queries<D>(log_totals, slopes, tile, tile.first, logs, heads, upstream, output, hidden);

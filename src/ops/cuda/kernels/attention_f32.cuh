@@ -1,13 +1,12 @@
 // Attention inside each sentence in f32, for heads of any size up to 128: the same scheme as attention_bf16.cuh without
-// tensor cores. A block of 4 warps owns 32 rows of one sentence and head and goes over the sentence 32 rows at a time; in
-// the scores a lane stands for one of those rows, in the sums it holds up to four columns of the head.
+// tensor cores. A block of 4 warps owns 32 rows of one sentence and head and goes over the sentence 32 rows at a time; in the scores a lane is one of those rows, in the sums up to four columns of the head.
 #pragma once
 #include "attention_bf16.cuh"
 
 constexpr int SMALL_TILE = 32;
 // Rows of the tile that a warp takes, one after the other.
 constexpr int WARP_ROWS = SMALL_TILE / 4;
-// Columns of the head that a lane holds.
+// Columns of the head per lane.
 constexpr int LANE_COLUMNS = 4;
 
 // delta[token, head] = sum over the head's columns of dO * O. A warp per token and head. Grid: tokens * heads / 4.
@@ -41,7 +40,7 @@ DEVICE float dot(const float* a, const float* b, int size) {
     return sum;
 }
 
-// sum[i] += sum over lanes of weight * rows[lane][column i of this lane]. `weights`: 32 floats of the warp's own.
+// sum[i] += sum over lanes of weight * rows[lane][column i of this lane]. `weights`: 32 floats per warp.
 DEVICE void add_weighted(float (&sum)[LANE_COLUMNS], float weight, const float* rows, int size, float* weights) {
     int lane = threadIdx.x % WARP;
     __syncwarp();
@@ -126,7 +125,7 @@ KERNEL(128, attention_backward_f32, const Tile* tiles, int heads, int size, cons
     float *own1 = memory, *own2 = memory + rows, *other1 = memory + 2 * rows, *other2 = memory + 3 * rows;
     float *log_totals = memory + 4 * rows, *slopes = log_totals + SMALL_TILE;
     float* weights = slopes + SMALL_TILE + WARP * warp;
-    // Role 0 owns queries and dO and meets keys and values; role 1 owns keys and values and meets queries and dO.
+    // Role 0 owns queries and dO and iterates over keys and values; role 1 owns keys and values and iterates over queries and dO.
     bool of_keys = blockIdx.z == 1;
     const float *queries = sentence, *keys = sentence + hidden, *values = sentence + 2 * hidden;
     if (of_keys) {

@@ -1,11 +1,11 @@
-// What all kernels share: how they are declared, bfloat16, the dropout generator, sums over a warp, tensor-core products.
+// Common definitions of all kernels: declarations, bfloat16, the dropout generator, sums over a warp, tensor-core products.
 //
 // The same sources are compiled by nvcc for the GPU and, with BIOREL_HOST defined, by a C++ compiler for the tests
 // (tests/cuda/shim/), which emulates what is declared here. Rules that follow from it and from determinism:
 //
-// - A kernel is `KERNEL(threads, name, parameters)`; `threads` is the most its block has. KERNEL_RESIDENT also says how many
+// - A kernel is `KERNEL(threads, name, parameters)`; `threads` is the largest size of its block. KERNEL_RESIDENT also says how many
 //   blocks should fit on a multiprocessor, where the compiler otherwise chooses badly.
-// - Shared memory is dynamic, got by SHARED, once in a kernel.
+// - Shared memory is dynamic and obtained by SHARED, once in a kernel.
 // - Collectives (shuffles, mma, ldmatrix) are called by all 32 lanes of a warp, barriers by all threads of a block.
 // - No atomics on floats: a sum over rows is written as partial sums and added in a fixed order.
 // - Nothing depends on the number of multiprocessors.
@@ -90,7 +90,7 @@ DEVICE void store(bf16* to, const float (&x)[V]) {
 }
 
 // An array that exists as f32, as bf16 or, when it is written, as both; the other pointer is null. Which one is the same
-// for all threads, so the choice costs nothing beside the memory access.
+// for all threads, so the choice costs nothing compared with the memory access.
 struct In {
     const float* f32;
     const bf16* half;
@@ -119,7 +119,7 @@ struct Out {
 // --- Dropout: src/rng.rs, Philox4x32-10 --------------------------------------------------------------------------------
 
 // Where a mask is drawn. Element e is word e % 4 of block e / 4; it is kept if the word is below `keep`, and then
-// multiplied by `scale`. `keep` 0 means that nothing drops.
+// multiplied by `scale`. `keep` 0 means no dropout.
 struct Mask {
     uint32_t key[2];
     uint32_t site, step, micro;
@@ -155,7 +155,7 @@ struct Mask {
     }
 };
 
-// --- Sums over a warp: every lane gets the same bits ---------------------------------------------------------------------
+// --- Sums over a warp: the result is the same bits in every lane ---------------------------------------------------------------------
 
 DEVICE float warp_sum(float x) {
 #pragma unroll
@@ -196,7 +196,7 @@ DEVICE void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1)
 }
 
 // Four 8 x 8 matrices of bf16 from shared memory: lane i gives the address of row i % 8 of matrix i / 8 (16 bytes). In x[j]
-// a lane gets row g, columns 2t and 2t + 1 of matrix j, or of its transpose.
+// a lane receives row g, columns 2t and 2t + 1 of matrix j, or of its transpose.
 template <bool TRANSPOSED>
 DEVICE void load_matrices(uint32_t (&x)[4], const bf16* row) {
 #ifdef BIOREL_HOST

@@ -1,6 +1,6 @@
 // LayerNorm(dropout(branch + bias) + residual) and its backward: Ops::add_norm.
 //
-// A warp takes a row. Forward: the row waits in shared memory between the passes (each lane reads back only what it wrote
+// A warp takes a row. Forward: the row stays in shared memory between the passes (each lane reads back only what it wrote
 // itself), so mean and deviation are two passes over the row without reading it twice from memory or drawing its mask
 // twice. Backward: warps take rows in strides and keep three column sums each; a block adds those of its warps and writes
 // them; `column_reduce` adds the blocks'.

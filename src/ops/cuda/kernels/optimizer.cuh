@@ -40,7 +40,7 @@ KERNEL(256, sum_squares, const Squared* items, int count, double* partial) {
 struct ClipFactor {
     double squares;
     float loss;
-    // What gradients are multiplied by; NaN: the parameters stay as they are.
+    // The factor of the gradients; NaN: the parameters stay as they are.
     float clip;
 };
 
@@ -70,13 +70,13 @@ struct Updated {
     float rate, decay;
 };
 
-// What all arrays of a step share: see AdamWStep.
+// The common scalars of a step: see AdamWStep.
 struct Step {
     float beta1, beta2, rest1, rest2, correction1, correction2, epsilon, clip;
 };
 
 // As AdamWStep::apply, operation by operation: `__fmul_rn` and `__fadd_rn` are never contracted to fused ones, so the bits
-// are those of the other engines. `clip_factor`: what to clip by; null for the step's own.
+// are those of the other engines. `clip_factor`: the factor of clipping; null for the step's own.
 KERNEL(256, adamw, const Updated* items, int count, Step step, const ClipFactor* clip_factor) {
     float clip = clip_factor ? clip_factor->clip : step.clip;
     if (!(clip == clip)) return;

@@ -99,7 +99,7 @@ fn meaning(error: DriverError) -> String {
     }
 }
 
-const MEMORY: &str = "the memory of the GPU is exhausted. Fewer trainings at once (a smaller jobs=), a smaller batch_size \
+const MEMORY: &str = "the memory of the GPU is exhausted. Fewer concurrent trainings (a smaller jobs=), a smaller batch_size \
                       (gradient_accumulation_steps= keeps the size of the step), a smaller max_length or \
                       gradient_checkpointing=True need less; nvidia-smi shows what else uses it";
 
@@ -113,7 +113,7 @@ pub(in crate::ops::cuda) fn allocation(device: &str, bytes: usize, error: Driver
         Ok((free, total)) => format!(" ({} MB of {} MB are free)", megabytes(free), megabytes(total)),
         Err(_) => String::new(),
     };
-    Error::device(device, format!("{MEMORY}. Asked for: {} MB more{state}", megabytes(bytes)))
+    Error::device(device, format!("{MEMORY}. Requested: {} MB more{state}", megabytes(bytes)))
 }
 
 /// An error of the driver, with the action that failed.

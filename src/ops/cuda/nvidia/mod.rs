@@ -8,9 +8,9 @@
 //! loaded, so the CUDA build is a separate module (`cuda13/`).
 //!
 //! Everything runs in one explicit stream. candle's usual device takes the stream of the *calling
-//! thread*, which is another one on another thread, and then the order of the work is lost.
+//! thread*, so work from several threads would not be ordered.
 //!
-//! Trainings side by side on one GPU are one [`Nvidia`] each: a stream, handles, a workspace and
+//! Concurrent trainings on one GPU have one [`Nvidia`] each: a stream, handles, a workspace and
 //! staging memory of its own. They share the context, our kernels, and the driver's pool of memory,
 //! which gives memory that one stream has freed to another only when the first has reached that
 //! point. candle's kernels are loaded by each: its device knows one stream only.
@@ -86,7 +86,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Of the GPU with this number: as long as anyone holds it, it is loaded once.
+    /// The device of this GPU, which is loaded once and shared while it is in use.
     fn get(index: usize, context: &Arc<CudaContext>) -> Answer<Arc<Self>> {
         static OPEN: Mutex<Vec<(usize, Weak<Shared>)>> = Mutex::new(Vec::new());
         let mut open = locked(&OPEN);
@@ -105,7 +105,7 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // For the module. Nobody is left to tell of an error.
+        // For the module. An error here cannot be reported.
         let _ = self.context.bind_to_thread();
     }
 }
@@ -350,7 +350,7 @@ impl Drop for Nvidia {
         // SAFETY: a tensor may keep candle's handle alive for longer than the workspace lives: setting the stream takes
         // the workspace from it.
         let _ = unsafe { cudarc::cublas::result::set_stream(*handle.handle(), self.stream.cu_stream().cast()) };
-        // Others on this GPU go on with what is free.
+        // Other users of this GPU continue with the free memory.
         if let Some(pool) = self.pool.as_ref().filter(|_| Arc::strong_count(&self.shared) == 1) {
             pool.trim();
         }
@@ -373,7 +373,7 @@ impl Pool {
             let set = |attribute, value: *mut c_void| result::mem_pool::set_attribute(pool, attribute, value);
             let mut everything = u64::MAX;
             set(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, (&raw mut everything).cast())?;
-            // Otherwise an allocation may make this stream wait for another one: folds side by side would then queue.
+            // Otherwise an allocation may make this stream wait for another one: concurrent folds would then run one after another.
             let mut off = 0_i32;
             set(sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES, (&raw mut off).cast())?;
             Ok(Self(pool))

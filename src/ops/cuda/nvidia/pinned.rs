@@ -25,7 +25,7 @@ pub struct Readback {
 
 impl Drop for Readback {
     fn drop(&mut self) {
-        // If nobody asked, the copy may still be under way: the next one into the slot comes after it in the stream.
+        // If the value was never read, the copy may still be in flight; the next copy into the slot follows it in the stream.
         locked(&self.free).extend(self.slot.take());
     }
 }
@@ -52,12 +52,12 @@ impl PinnedSlot {
 
 impl Drop for PinnedSlot {
     fn drop(&mut self) {
-        // Before the memory is freed. Nobody is left to tell of an error.
+        // Before the memory is freed. An error here cannot be reported.
         let _ = self.done.synchronize();
     }
 }
 
-/// Pinned memory through which uploads go: the copy returns at once, and the caller's values may
+/// Pinned memory for uploads: the copy returns immediately, and the caller's values may
 /// change.
 pub(super) struct Staging {
     slots: Vec<StagingSlot>,

@@ -1,4 +1,8 @@
-//! The training loop: it learns, it repeats itself to the bit, it stops when asked, and it notices divergence.
+//! The training loop: learning, reproducibility to the bit, and divergence; interruption and
+//! held-out data in their own files.
+
+mod held_out;
+mod interruption;
 
 use biorel::Error;
 use biorel::config::{Backend, ClassWeights, HeadKind, Precision, TrainingSettings};
@@ -55,9 +59,9 @@ fn finetune<'a>(
     TrainingRun { network, weights, features, settings, dev: None, checkpoint: None, on_event }
 }
 
-/// Asks to stop at a step.
+/// Interrupts at a step.
 fn stop_at(step: Option<usize>) -> impl FnMut(Event) -> biorel::Result<()> + Send {
-    move |news| match news {
+    move |event| match event {
         Event::Step(record) if Some(record.step) == step => Err(Error::Interrupted),
         _ => Ok(()),
     }
@@ -86,10 +90,11 @@ fn predict(engine: Backend, head: HeadKind, weights: &Weights, features: &[Featu
     execute(engine, Some(2), job).unwrap()
 }
 
-/// Several trainings side by side, each in threads of its own, take the way that each takes alone: nothing that they share
-/// (candle's threads, caches of plans and instruction sets) knows of more than one.
+/// Several trainings side by side, each in threads of its own, take the way that each takes alone:
+/// nothing that they share (candle's threads, caches of plans and instruction sets) knows of more
+/// than one.
 #[test]
-fn trainings_at_once_give_the_bits_of_one_after_the_other() {
+fn concurrent_trainings_give_the_bits_of_consecutive_ones() {
     let jobs = [
         (HeadKind::Attention, Precision::F32, 1),
         (HeadKind::Lstm, Precision::Bf16, 2),
@@ -140,7 +145,7 @@ fn every_head_learns_and_predicts() {
     }
 }
 
-/// Trained in bf16 and predicted in f32, or the other way round, a model is as good.
+/// A model trained in bf16 is as good when it predicts in f32, and the reverse.
 #[test]
 fn bf16_learns_as_f32_does() {
     for head in [HeadKind::Attention, HeadKind::Lstm] {
@@ -202,7 +207,7 @@ fn an_instance_alone_is_predicted_as_in_a_batch() {
 }
 
 #[test]
-fn same_seed_same_bits_and_another_seed_others() {
+fn the_same_seed_gives_the_same_bits_and_another_seed_does_not() {
     for engine in ENGINES {
         for head in [HeadKind::Attention, HeadKind::Lstm] {
             let settings = TrainingSettings { max_steps: Some(12), ..settings(head) };
@@ -239,7 +244,7 @@ fn the_number_of_threads_changes_no_bit() {
 }
 
 #[test]
-fn engines_follow_each_other() {
+fn engines_can_be_used_in_turn() {
     for head in HeadKind::ALL {
         let settings = TrainingSettings { max_steps: Some(10), learning_rate: 1e-3, ..settings(head) };
         let [fast, reference] = ENGINES.map(|engine| train(engine, 2, &settings, &mut |_| Ok(())).unwrap());
@@ -315,73 +320,6 @@ fn frozen_parameters_stay_and_lower_layers_learn_slower() {
 }
 
 #[test]
-fn a_stopped_run_goes_on_to_the_same_bits() {
-    let directory = tempfile::tempdir().unwrap();
-    let (f32, bf16) = (Precision::F32, Precision::Bf16);
-    let cases = [
-        (Backend::Cpu, f32, None),
-        (Backend::Cpu, f32, Some(1)),
-        (Backend::Cpu, bf16, None),
-        (Backend::Reference, f32, None),
-    ];
-    for (engine, precision, freeze) in cases {
-        let compute = Compute::new(engine, precision, Some(2)).unwrap();
-        let path = directory.path().join(format!("{engine:?}{freeze:?}.state"));
-        let network = network(HeadKind::Lstm);
-        let settings = TrainingSettings { max_steps: Some(40), freeze, ..settings(HeadKind::Lstm) };
-        let weights = Weights::initial(network.specs(), settings.seed);
-        let run = |settings: &TrainingSettings, path: Option<&std::path::Path>, stop: Option<usize>| {
-            let features = features(256, 0);
-            let mut on_event = stop_at(stop);
-            let job = TrainingRun {
-                checkpoint: path.map(|path| CheckpointPlan { path, every: 4 }),
-                ..finetune(&network, &weights, &features, settings, &mut on_event)
-            };
-            compute.execute(job)
-        };
-        let whole = run(&settings, None, None).unwrap();
-        // Stopped in the first epoch (32 steps) and in the second.
-        assert!(run(&settings, Some(&path), Some(5)).unwrap().interrupted);
-        assert!(run(&settings, Some(&path), Some(33)).unwrap().interrupted);
-        // What a kill in the middle of a write leaves.
-        let half = directory.path().join(format!(".{engine:?}{freeze:?}.state.partial"));
-        std::fs::create_dir(&half).unwrap();
-        std::fs::write(half.join("state"), "half").unwrap();
-        let resumed = run(&settings, Some(&path), None).unwrap();
-        assert_eq!(resumed.weights, whole.weights, "{engine:?}");
-        let losses = |trained: &Trained| trained.history.iter().map(|r| (r.step, r.loss)).collect::<Vec<_>>();
-        assert_eq!(losses(&resumed), losses(&whole));
-        // A finished run is not repeated.
-        assert_eq!(run(&settings, Some(&path), Some(1)).unwrap().weights, whole.weights);
-
-        let other = TrainingSettings { seed: 2, ..settings.clone() };
-        let message = run(&other, Some(&path), None).unwrap_err().to_string();
-        assert!(message.contains("other settings"), "{message}");
-        let bytes = std::fs::read(&path).unwrap();
-        // One step more than its history has.
-        let count = br#"\"steps\":40"#;
-        let at = bytes.windows(count.len()).position(|window| window == count).unwrap();
-        let mut more = bytes.clone();
-        more[at + count.len() - 1] = b'1';
-        for damaged in [&more, &bytes[..bytes.len() / 2], &bytes[..9], b"".as_slice()] {
-            std::fs::write(&path, damaged).unwrap();
-            let message = run(&settings, Some(&path), None).unwrap_err().to_string();
-            assert!(message.contains("not a training checkpoint"), "{message}");
-        }
-        std::fs::remove_file(&path).unwrap();
-    }
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "no partial files are left");
-}
-
-#[test]
-fn a_request_to_stop_ends_the_run_after_the_step() {
-    let stopped = train(Backend::Cpu, 1, &settings(HeadKind::Cls), &mut stop_at(Some(5))).unwrap();
-    assert!(stopped.interrupted);
-    assert_eq!(stopped.history.len(), 5);
-    assert!(stopped.weights.values.iter().flatten().all(|value| value.is_finite()));
-}
-
-#[test]
 fn divergence_names_the_step() {
     let mut settings = settings(HeadKind::Cls);
     settings.learning_rate = 1.0;
@@ -418,132 +356,8 @@ fn nothing_to_train_on_is_an_error() {
     assert!(execute(Backend::Cpu, None, job).unwrap().is_empty());
 }
 
-type Stop = Box<dyn FnMut(&Event) -> bool + Send>;
-
-/// A run on 64 instances (8 steps an epoch) with held-out data, stopped where `stop` says so.
-fn train_with_dev(
-    settings: &TrainingSettings,
-    state: Option<&std::path::Path>,
-    stop: &mut (dyn FnMut(&Event) -> bool + Send),
-) -> biorel::Result<Trained> {
-    let (network, task) = (network(settings.head), Task::ppi());
-    let weights = Weights::initial(network.specs(), settings.seed);
-    let (train, held_out) = (features(64, 0), features(100, 1));
-    let on_event: OnEvent<'_> = &mut |news| if stop(&news) { Err(Error::Interrupted) } else { Ok(()) };
-    let job = TrainingRun {
-        dev: Some(Dev { features: &held_out, task: &task, lost: vec![0, 3] }),
-        checkpoint: state.map(|path| CheckpointPlan { path, every: 3 }),
-        ..finetune(&network, &weights, &train, settings, on_event)
-    };
-    execute(Backend::Cpu, Some(2), job)
-}
-
-fn dev_settings() -> TrainingSettings {
-    TrainingSettings { max_steps: Some(60), bias_correction: true, ..settings(HeadKind::Attention) }
-}
-
 #[test]
-fn the_best_weights_on_held_out_data_are_kept() {
-    let settings = dev_settings();
-    let trained = train_with_dev(&settings, None, &mut |_| false).unwrap();
-    // After every epoch, and after the last step.
-    let steps: Vec<usize> = trained.evaluations.iter().map(|evaluation| evaluation.step).collect();
-    assert_eq!(steps, [8, 16, 24, 32, 40, 48, 56, 60]);
-    assert_eq!(trained.evaluations[7].epoch, 8);
-    let best = trained.evaluations.iter().map(|evaluation| evaluation.f1).fold(0.0, f64::max);
-    let chosen = trained.evaluations.iter().find(|evaluation| evaluation.step == trained.step).unwrap();
-    assert_eq!((chosen.f1, chosen.best), (best, true));
-    // The weights are those that were scored, and the score counts the lost positives as misses.
-    let held_out = features(100, 1);
-    let predictions = predict(Backend::Cpu, settings.head, &trained.weights, &held_out);
-    let count = |gold: usize, said: usize| {
-        held_out.iter().zip(&predictions).filter(|(f, p)| f.label == Some(gold) && p.label() == said).count() as f64
-    };
-    let (right, wrong, missed) = (count(1, 1), count(0, 1), count(1, 0) + 3.0);
-    assert!((chosen.f1 - 2.0 * right / (2.0 * right + wrong + missed)).abs() < 1e-12);
-    assert!((chosen.recall - right / (right + missed)).abs() < 1e-12);
-    let loss: f64 =
-        held_out.iter().zip(&predictions).map(|(f, p)| -f64::from(p.probabilities[f.label.unwrap()]).ln()).sum();
-    assert!((chosen.loss - loss / 100.0).abs() < 1e-9);
-
-    // Evaluating changes nothing about the training; the last weights are those of a run without it.
-    let last = TrainingSettings { load_best_model: false, ..settings.clone() };
-    let with = train_with_dev(&last, None, &mut |_| false).unwrap();
-    let (network, weights) = (network(last.head), Weights::initial(network(last.head).specs(), last.seed));
-    let (train, on_event): (_, OnEvent<'_>) = (features(64, 0), &mut |_| Ok(()));
-    let without = finetune(&network, &weights, &train, &last, on_event);
-    assert_eq!(with.weights, execute(Backend::Cpu, Some(2), without).unwrap().weights);
-    assert_eq!(with.step, 60);
-}
-
-#[test]
-fn training_stops_when_patience_is_exhausted() {
-    let settings = TrainingSettings { eval_steps: Some(2), patience: Some(3), max_steps: Some(400), ..dev_settings() };
-    let trained = train_with_dev(&settings, None, &mut |_| false).unwrap();
-    assert!(trained.history.len() < 400 && !trained.interrupted);
-    let [.., best, a, b, c] = &trained.evaluations[..] else { panic!("{:?}", trained.evaluations) };
-    assert!(best.best && ![a, b, c].iter().any(|evaluation| evaluation.best));
-    assert_eq!((trained.step, trained.history.len()), (best.step, best.step + 6));
-}
-
-#[test]
-fn a_run_stopped_around_an_evaluation_goes_on_to_the_same_bits() {
-    let directory = tempfile::tempdir().unwrap();
-    for load_best_model in [true, false] {
-        let settings = TrainingSettings { eval_steps: Some(4), patience: Some(4), load_best_model, ..dev_settings() };
-        let whole = train_with_dev(&settings, None, &mut |_| false).unwrap();
-        let path = directory.path().join(format!("{load_best_model}"));
-        // Before, during and after evaluations, and between them.
-        let mut seen = 0;
-        let mut stops: Vec<Stop> = vec![
-            Box::new(|news| matches!(news, Event::Step(record) if record.step == 4)),
-            Box::new(|news| matches!(news, Event::Evaluating)),
-            Box::new(|news| matches!(news, Event::Evaluated(evaluation) if evaluation.step == 8)),
-            Box::new(|news| matches!(news, Event::Step(record) if record.step == 10)),
-            Box::new(move |news| {
-                seen += usize::from(matches!(news, Event::Evaluated(_)));
-                seen == 2
-            }),
-        ];
-        for stop in &mut stops {
-            assert!(train_with_dev(&settings, Some(&path), stop).unwrap().interrupted);
-        }
-        let resumed = train_with_dev(&settings, Some(&path), &mut |_| false).unwrap();
-        assert_eq!((resumed.step, &resumed.weights), (whole.step, &whole.weights));
-        let scores = |trained: &Trained| trained.evaluations.iter().map(|e| (e.step, e.f1, e.best)).collect::<Vec<_>>();
-        assert_eq!(scores(&resumed), scores(&whole));
-        assert_eq!(resumed.history.len(), whole.history.len());
-        // Finished is finished: nothing is left that could be stopped.
-        let again = train_with_dev(&settings, Some(&path), &mut |_| true).unwrap();
-        assert!(!again.interrupted);
-        assert_eq!(again.weights, whole.weights);
-    }
-}
-
-#[test]
-fn held_out_data_that_cannot_be_scored_is_refused() {
-    let refused = |settings: &TrainingSettings, dev: Option<&[Features]>| {
-        let (network, task) = (network(settings.head), Task::ppi());
-        let weights = Weights::initial(network.specs(), 1);
-        let (train, on_event): (_, OnEvent<'_>) = (features(8, 0), &mut |_| Ok(()));
-        let job = TrainingRun {
-            dev: dev.map(|features| Dev { features, task: &task, lost: vec![0, 0] }),
-            ..finetune(&network, &weights, &train, settings, on_event)
-        };
-        execute(Backend::Cpu, None, job).unwrap_err().to_string()
-    };
-    let default = settings(HeadKind::Cls);
-    assert!(refused(&default, Some(&[])).contains("dev: there are no instances"));
-    let unlabelled = [Features { label: None, ..features(1, 0).remove(0) }];
-    assert!(refused(&default, Some(&unlabelled)).contains("dev: every instance needs"));
-    let settings = TrainingSettings { patience: Some(1), ..default.clone() };
-    assert!(refused(&settings, None).starts_with("patience: needs held-out data"));
-    let settings = TrainingSettings { eval_steps: Some(1), ..default };
-    assert!(refused(&settings, None).starts_with("eval_steps: needs held-out data"));
-}
-
-#[test]
-fn negatives_are_drawn_by_the_seed_and_positives_stay() {
+fn negatives_are_sampled_by_seed_and_positives_kept() {
     let instance =
         |index: usize| Instance { id: index.to_string(), label: Some(usize::from(index.is_multiple_of(7))), ..blank() };
     let all: Vec<Instance> = (0..700).map(instance).collect();
@@ -555,7 +369,7 @@ fn negatives_are_drawn_by_the_seed_and_positives_stay() {
     assert!(order.is_sorted() && order.windows(2).all(|pair| pair[0] != pair[1]));
     assert_eq!(draw(2.5, 1), drawn);
     assert_ne!(draw(2.5, 2), drawn);
-    assert_eq!(draw(100.0, 1), all, "where there are not so many, all stay");
+    assert_eq!(draw(100.0, 1), all, "with fewer negatives than that, all are kept");
     assert!(fewer_negatives(&all, None, 1.0, 1).unwrap_err().to_string().starts_with("negative_ratio"));
 }
 

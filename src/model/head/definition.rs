@@ -1,0 +1,121 @@
+//! The parts of a head: its [`Definition`], the module that this builds, and the module's input,
+//! operations and output.
+
+use std::ops::Range;
+
+use candle_core::Tensor;
+use candle_nn::{Linear, Module};
+
+use super::parameters::VarBuilder;
+use crate::model::encoder::OutputSpec;
+use crate::ops::Ops;
+use crate::{Error, Result};
+
+/// What distinguishes one head from another.
+pub struct Definition {
+    /// The outputs of the encoder that it reads.
+    pub reads: OutputSpec,
+    /// What its attention weights are distributed over.
+    pub weighs: Weighs,
+    /// Length of the classifier's input vectors, for hidden size H.
+    pub(super) width: fn(usize) -> usize,
+    /// The module, for hidden size H, its parameters declared below the builder's prefix.
+    pub(super) build: fn(VarBuilder<'_>, usize) -> candle_core::Result<Box<dyn Pooling>>,
+}
+
+/// What a head distributes attention over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Weighs {
+    /// It has no attention weights.
+    Nothing,
+    /// The words of a sentence.
+    Words,
+    /// The layers of the encoder.
+    Layers,
+}
+
+/// The module of a head below its classifier: from the encoder's output to one vector for each
+/// sentence.
+pub(super) trait Pooling: Send + Sync {
+    /// With `alone`, the bits of a sentence must not depend on the other sentences of its batch.
+    /// The order of additions in a matrix product depends on its number of rows.
+    fn forward(&self, ops: &dyn HeadOps, input: &HeadInput, alone: bool) -> Result<Pooled>;
+}
+
+/// The output of a [`Pooling`].
+pub(super) struct Pooled {
+    /// What the classifier reads, `(n, width)`.
+    pub(super) vectors: Tensor,
+    /// Attention weights; see [`super::HeadOutput::weights`].
+    pub(super) weights: Option<Tensor>,
+}
+
+/// The engine's own operations for heads, on candle tensors that have a gradient. All other
+/// operations are candle's.
+pub(super) trait HeadOps {
+    /// See [`Ops::lstm`].
+    fn lstm(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor>;
+    /// See [`Ops::attention_pooling`].
+    fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)>;
+}
+
+impl<O: Ops> HeadOps for O {
+    fn lstm(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor> {
+        Ops::lstm(self, inputs, recurrent, sequences)
+    }
+
+    fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
+        Ops::attention_pooling(self, last, key, words)
+    }
+}
+
+/// The input of a head. Parts that its [`OutputSpec`] does not name are `None` or empty.
+#[derive(Debug, Clone)]
+pub struct HeadInput {
+    /// The last layer's `[CLS]` vectors, `(n, H)`.
+    pub cls: Option<Tensor>,
+    /// The whole last layer, `(T, H)`.
+    pub tokens: Option<Tensor>,
+    /// The `[CLS]` vector of every layer, each `(n, H)`.
+    pub cls_of_layers: Vec<Tensor>,
+    /// The linear map of the last layer, `(T, width)`.
+    pub projection: Option<Tensor>,
+    /// Where each sentence starts, and T at the end: `(n + 1)`.
+    pub cu_seqlens: Vec<usize>,
+}
+
+impl HeadInput {
+    /// A part of the input that the head requires.
+    pub(super) fn part(part: &Option<Tensor>) -> Result<&Tensor> {
+        let missing = "the input lacks a part that the head's definition names";
+        part.as_ref().ok_or_else(|| Error::Tensor(candle_core::Error::Msg(missing.into())))
+    }
+
+    /// The tokens of each sentence between `[CLS]` and `[SEP]`.
+    pub(super) fn words(&self) -> Vec<Range<usize>> {
+        self.cu_seqlens.windows(2).map(|bounds| bounds[0] + 1..bounds[1] - 1).collect()
+    }
+
+    /// `[h_CLS ; summary]` for heads that read `[CLS]`, `summary` for others.
+    pub(super) fn behind_cls(&self, summary: Tensor) -> Result<Tensor> {
+        match &self.cls {
+            Some(cls) => Ok(Tensor::cat(&[cls, &summary], 1)?),
+            None => Ok(summary),
+        }
+    }
+}
+
+/// A linear layer, on `rows` rows of x at a time (see [`Pooling::forward`]).
+pub(super) fn linear_by_rows(linear: &Linear, x: &Tensor, rows: usize) -> Result<Tensor> {
+    let all = x.dim(0)?;
+    if all <= rows {
+        return Ok(linear.forward(x)?);
+    }
+    let product = Linear::new(linear.weight().clone(), None);
+    let parts = (0..all).step_by(rows).map(|start| product.forward(&x.narrow(0, start, rows.min(all - start))?));
+    let y = Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
+    Ok(match linear.bias() {
+        Some(bias) => y.broadcast_add(bias)?,
+        None => y,
+    })
+}

@@ -1,0 +1,74 @@
+//! Arguments that every engine must refuse, and batches without tokens, which it must accept.
+
+use biorel::ops::{AttentionShape, ClsAttention, Loss, Norm, Ops};
+
+/// Shapes that do not fit are errors, not panics.
+pub fn refuses_mismatched_shapes<O: Ops>(ops: &O) {
+    let up = |shape: &[usize]| ops.zeros(shape).unwrap();
+    assert!(ops.upload(&[1.0], &[2]).is_err());
+    assert!(ops.linear(&up(&[2, 3]), &up(&[4, 5]), None).is_err());
+    assert!(ops.linear(&up(&[2, 3]), &up(&[4, 3]), Some(&up(&[3]))).is_err());
+    assert!(ops.linear(&up(&[6]), &up(&[4, 3]), None).is_err());
+    assert!(ops.linear_backward(&up(&[2, 3]), &up(&[4, 3]), &up(&[3, 4]), None).is_err());
+    assert!(ops.bias_gelu(&up(&[2, 3]), &up(&[2])).is_err());
+    assert!(ops.add(up(&[2, 3]), &up(&[3, 2])).is_err());
+    assert!(ops.rows(&up(&[2, 3]), &[2]).is_err());
+    let tables = [up(&[5, 3]), up(&[4, 3]), up(&[2, 3])];
+    let tables = [&tables[0], &tables[1], &tables[2]];
+    assert!(ops.embed(&[5], &[0], tables).is_err());
+    assert!(ops.embed(&[4], &[4], tables).is_err());
+    assert!(ops.embed(&[4, 4], &[3], tables).is_err());
+    let loss = Loss::mean(2);
+    assert!(ops.cross_entropy(&up(&[2, 3]), &[0], &loss).is_err());
+    assert!(ops.cross_entropy(&up(&[2, 3]), &[0, 3], &loss).is_err());
+    assert!(ops.cross_entropy(&up(&[2, 3]), &[0, 1], &Loss { weights: Some(&[1.0; 2]), ..loss }).is_err());
+    for (cu_seqlens, heads) in [(vec![0, 3], 2), (vec![0, 2], 5), (vec![0, 2], 0), (vec![1, 2], 2), (vec![0, 3, 2], 2)]
+    {
+        assert!(
+            ops.attention(&up(&[2, 12]), AttentionShape { cu_seqlens: &cu_seqlens, heads, valid_lengths: None }, None)
+                .is_err(),
+            "{cu_seqlens:?}"
+        );
+    }
+    let (input, weight, bias) = (&up(&[2, 4]), &up(&[12, 4]), &up(&[12]));
+    let attend = |bias, hidden, cu_seqlens| {
+        let shape = AttentionShape { cu_seqlens, heads: 2, valid_lengths: None };
+        ops.cls_attention(&ClsAttention { input, weight, bias, hidden, shape, dropout: None })
+    };
+    assert!(attend(bias, 4, &[0, 2]).is_ok());
+    let short = up(&[11]);
+    assert!(attend(&short, 4, &[0, 2]).is_err());
+    assert!(attend(bias, 4, &[0, 3]).is_err());
+    assert!(attend(bias, 4, &[0, 2, 2]).is_err());
+}
+
+/// Batches without tokens are results without rows.
+pub fn accepts_empty_batches<O: Ops>(ops: &O) {
+    let up = |shape: &[usize]| ops.zeros(shape).unwrap();
+    let empty = |x: &O::Buffer| ops.download(x).unwrap().is_empty();
+    let zeros = |x: &O::Buffer, n: usize| ops.download(x).unwrap() == vec![0.0; n];
+    let (x, w, b) = (up(&[0, 4]), up(&[6, 4]), up(&[6]));
+    let y = ops.linear(&x, &w, Some(&b)).unwrap();
+    let (dx, dw) = ops.linear_backward(&x, &w, &y, None).unwrap();
+    assert!(empty(&y) && empty(&dx) && zeros(&dw, 24));
+    assert!(zeros(&ops.column_sum(&y).unwrap(), 6));
+    let norm = Norm { gamma: &up(&[6]), beta: &b, eps: 1e-12 };
+    let normed = ops.add_norm(y.clone(), Some(&b), Some(&y), norm, None).unwrap();
+    let d = ops.add_norm_backward(y.clone(), &normed, &b, None).unwrap();
+    assert!(empty(&d.branch) && zeros(&d.gamma, 6));
+    let shape = AttentionShape { cu_seqlens: &[0, 0], heads: 2, valid_lengths: None };
+    let (out, p) = ops.attention(&y, shape, None).unwrap();
+    assert!(empty(&out) && empty(&ops.attention_backward(&y, p, &out, shape, None).unwrap()));
+    let (input, weight, bias) = (&up(&[0, 6]), &up(&[18, 6]), &up(&[18]));
+    let shape = AttentionShape { cu_seqlens: &[0], heads: 2, valid_lengths: None };
+    let of = ClsAttention { input, weight, bias, hidden: 6, shape, dropout: None };
+    let (out, tape) = ops.cls_attention(&of).unwrap();
+    let [d_input, d_weight, d_bias] = ops.cls_attention_backward(&of, tape, &out).unwrap();
+    assert!(empty(&out) && empty(&d_input) && zeros(&d_weight, 108) && zeros(&d_bias, 18));
+    let (dx, db) = ops.bias_gelu_backward(&y, &b, y.clone()).unwrap();
+    assert!(zeros(&db, 6));
+    assert_eq!(ops.to_candle(&dx).unwrap().dims(), [0, 6]);
+    assert_eq!(ops.sum_squares(&y).unwrap(), 0.0);
+    let (loss, gradient) = ops.cross_entropy(&y, &[], &Loss::mean(1)).unwrap();
+    assert!(zeros(&loss, 1) && empty(&gradient));
+}
