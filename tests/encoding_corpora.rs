@@ -1,5 +1,5 @@
 //! Every candidate pair of the published corpora, in every marking, through BioBERT's vocabulary:
-//! no entity is lost, and every word points back to its characters in the sentence. Needs
+//! no entity is lost, and every word has its characters in the sentence. Needs
 //! `BIOREL_CORPORA` and `BIOREL_ENCODERS`.
 
 use std::collections::HashMap;

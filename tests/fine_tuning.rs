@@ -1,5 +1,5 @@
-//! The library as a Rust user has it: a table of pairs and an encoder become a model, which
-//! classifies, explains itself, and is saved and loaded.
+//! The library from Rust: a table of pairs and an encoder become a model, which predicts, is
+//! explained, saved and loaded.
 
 use std::path::{Path, PathBuf};
 

@@ -1,5 +1,5 @@
-//! Against PyTorch and transformers: states, losses and gradients of all heads, and ten training
-//! steps. The files and how they were made: `tests/golden/README.md`.
+//! Comparison with PyTorch and transformers: states, losses and gradients of all heads, and ten
+//! training steps. `tests/golden/README.md` describes the files and how to make them.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -168,7 +168,7 @@ fn heads_over_padding() {
             let expected = vector(&parameter(&file, "grad.", spec));
             assert_close(&format!("{head} {}", spec.name), &vector(gradient.as_ref().unwrap()), &expected, EXACT);
         }
-        // What users run says the same.
+        // The CPU engine gives the same.
         let cpu = Cpu::new();
         let params: Vec<_> = params
             .iter()
@@ -247,7 +247,7 @@ fn ten_steps<O: Ops>(ops: &O, network: &Network, file: &HashMap<String, Tensor>,
         let mut expected = vector(&parameter(file, "end.", spec));
         let mut ours: Vec<f64> = values.iter().map(|value| f64::from(*value)).collect();
         if spec.name.ends_with("qkv.bias") {
-            // The keys' bias has no gradient but rounding noise, which Adam scales up: no output depends on it.
+            // The gradient of the keys' bias is rounding noise, which Adam scales up; no output depends on it.
             for part in [&mut expected, &mut ours] {
                 part.drain(16..32);
             }

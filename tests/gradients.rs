@@ -93,7 +93,7 @@ fn every_parameter_with_every_head() {
     }
 }
 
-/// The heads of the paper's code: `cls` behind the pooler, and LSTMs with Keras's initial values.
+/// The heads of the paper's code: `cls` with the pooler, and LSTMs with Keras's initial values.
 #[test]
 fn every_parameter_with_the_heads_of_the_papers_code() {
     let padding = Some(Padding { length: 9, id: 0 });
@@ -105,8 +105,7 @@ fn every_parameter_with_the_heads_of_the_papers_code() {
     }
 }
 
-/// Logits behind the pooler: `C tanh(W h + b) + c`, with the `h_CLS` that `cls` classifies without
-/// one.
+/// Logits with the pooler: `C tanh(W h + b) + c`, for the `h_CLS` that `cls` classifies without it.
 #[test]
 fn the_pooler_is_a_tanh_layer() {
     let plain = Network { encoder: config(), head: HeadKind::Cls, labels: 3, padding: None };
@@ -175,7 +174,7 @@ fn frozen_layers_do_not_change_the_other_gradients() {
     }
 }
 
-/// Activations that are computed again are the same, dropout and frozen layers included.
+/// Recomputed activations are the same, dropout and frozen layers included.
 #[test]
 fn recomputed_layers_give_the_same_bits() {
     let network = Network { encoder: config(), head: HeadKind::LstmAllCls, labels: 3, padding: None };

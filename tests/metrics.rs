@@ -1,4 +1,4 @@
-//! Scores by hand, as fractions, and against scikit-learn's
+//! Scores computed by hand, as fractions, and compared with scikit-learn's
 //! (`tests/golden/metrics/make_golden.py`).
 
 use biorel::corpus::Averaging;
@@ -42,7 +42,7 @@ fn example() -> Confusion {
 #[test]
 fn scores_of_a_small_matrix() {
     let scores = example().scores();
-    // Of 12 effects predicted 8 are right, of 14 that are there 8 are found.
+    // Of 12 effects predicted 8 are right, of 14 gold effects 8 are found.
     assert_prf(scores.classes[1].prf, [8.0 / 12.0, 8.0 / 14.0, 16.0 / 26.0], "effect");
     assert_prf(scores.classes[2].prf, [5.0 / 8.0, 5.0 / 7.0, 10.0 / 15.0], "mechanism");
     assert_prf(scores.classes[3].prf, [0.0, 0.0, 0.0], "int, never predicted");
@@ -55,7 +55,7 @@ fn scores_of_a_small_matrix() {
         "macro",
     );
     assert_close(scores.macro_all.f1, (3.0 * macro_f1 + 100.0 / 111.0) / 4.0, "macro over all");
-    // An effect that was taken for a mechanism is still a relation: 16 of 20, of 23.
+    // An effect that was predicted as a mechanism is still a relation: 16 of 20, of 23.
     assert_prf(scores.binary.expect("binary"), [16.0 / 20.0, 16.0 / 23.0, 32.0 / 43.0], "binary");
     assert_close(scores.accuracy, 63.0 / 77.0, "accuracy");
     assert_eq!((scores.instances, scores.lost), (77, 0));
@@ -71,7 +71,7 @@ fn lost_positives_are_misses() {
     assert_prf(scores.binary.expect("binary"), [16.0 / 20.0, 16.0 / 26.0, 32.0 / 46.0], "binary");
     assert_close(scores.accuracy, 63.0 / 80.0, "accuracy");
     assert_eq!((scores.classes[3].support, scores.instances, scores.lost), (3, 77, 3));
-    // The negative class keeps its precision: nothing was predicted for the lost.
+    // The negative class keeps its precision: nothing was predicted for lost positives.
     assert_close(scores.classes[0].prf.precision, 50.0 / 57.0, "precision of none");
 }
 

@@ -1,7 +1,6 @@
-//! A real pre-trained encoder, all-MiniLM-L6-v2, against transformers and against
-//! candle-transformers.
+//! A pre-trained encoder, all-MiniLM-L6-v2, compared with transformers and candle-transformers.
 //!
-//! Needs `BIOREL_MINILM`, the model's directory (`make test` sets it); without it the tests say
+//! Needs `BIOREL_MINILM`, the model's directory (`make test` sets it); without it the tests report
 //! that they are skipped.
 
 use std::path::PathBuf;
@@ -32,7 +31,7 @@ fn golden() -> (std::collections::HashMap<String, Tensor>, Batch) {
     (file, batch)
 }
 
-/// The sentences `range` of a packed batch as a batch of their own.
+/// The sentences `range` of a packed batch as a separate batch.
 fn part(batch: &Batch, range: std::ops::Range<usize>) -> Batch {
     let (start, end) = (batch.cu_seqlens[range.start], batch.cu_seqlens[range.end]);
     Batch {

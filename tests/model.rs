@@ -1,4 +1,4 @@
-//! Models on disk: opened, saved, loaded, refused.
+//! Models on disk: opening, saving, loading, refusing.
 
 use std::path::Path;
 
@@ -66,7 +66,7 @@ fn the_pooler_is_initialised_from_the_checkpoint() {
     model.save(&directory.path().join("model")).unwrap();
     let loaded = RelationModel::load(&directory.path().join("model")).unwrap();
     assert_eq!(loaded.weights, model.weights);
-    // Without a pooler in the checkpoint it is drawn like any other weight.
+    // Without a pooler in the checkpoint, its weights are initialised like any others.
     let (network, without) = Pretrained { extras: vec![], ..pretrained }.with_head(&model.card.training, 5).unwrap();
     let drawn = without.get("head.pooler.weight").unwrap();
     assert!(drawn.iter().all(|x| x.abs() <= 0.04) && drawn.iter().any(|x| *x != 0.0));
@@ -131,7 +131,7 @@ fn a_saved_model_predicts_the_same() {
     }
 }
 
-/// Whoever may read the configuration may read the weights.
+/// The weights have the permissions of the configuration.
 #[cfg(unix)]
 #[test]
 fn all_files_of_a_model_have_the_same_permissions() {
@@ -168,8 +168,8 @@ fn an_earlier_model_is_replaced_and_nothing_else_is() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "x");
 }
 
-/// Not even between two system calls is the place empty: whoever kills the process finds one of the
-/// two models there.
+/// The directory is never missing, not even between two system calls: after a kill it is one of the
+/// two models.
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 #[test]
 fn a_model_can_be_loaded_while_it_is_replaced() {
@@ -197,7 +197,7 @@ fn a_model_can_be_loaded_while_it_is_replaced() {
     });
 }
 
-/// What a kill leaves between two renames, where the system cannot exchange two folders.
+/// The state after a kill between two renames, on systems that cannot exchange two directories.
 #[test]
 fn a_model_that_was_moved_aside_is_loaded_and_replaced() {
     let directory = tempfile::tempdir().unwrap();

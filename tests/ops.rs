@@ -1,9 +1,9 @@
-//! Every engine against the reference engine, and the reference against finite differences.
+//! Every engine compared with the reference engine, and the reference with finite differences.
 //!
 //! One suite for all engines: values and gradients of every operation, with and without dropout, on
-//! odd sizes. The expected values come from the reference in f64, so the tolerance is the engine's
-//! own rounding. It is stated relative to the largest expected value of the result (what f32 can
-//! promise of a sum), see [`TOLERANCE`].
+//! irregular sizes. The expected values come from the reference in f64, so the tolerance is the
+//! engine's own rounding. It is stated relative to the largest expected value of the result (which
+//! is what f32 guarantees for a sum), see [`TOLERANCE`].
 
 mod suite;
 
@@ -48,10 +48,10 @@ fn cpu_equals_the_reference_at_every_level() {
 }
 
 /// Largest difference of a product in bf16, relative to the largest expected value (at least 1):
-/// factors have 8 significant bits, so each is off by up to 2^-9.
+/// operands have 8 significant bits, so each is off by up to 2^-9.
 const BF16_TOLERANCE: f64 = 2e-2;
 
-/// Engines with products in bf16, by each unit of this machine.
+/// Engines with products in bf16, with each instruction set of this machine.
 fn bf16_engines() -> Vec<(&'static str, Cpu)> {
     let engine = |unit: Bf16Isa| match Cpu::with_bf16(unit) {
         Ok(ops) => Some((unit.name(), ops)),
@@ -63,7 +63,7 @@ fn bf16_engines() -> Vec<(&'static str, Cpu)> {
     Bf16Isa::ALL.into_iter().filter_map(engine).collect()
 }
 
-/// Products to the rounding of their factors, everything else as in f32.
+/// Products up to the rounding of their operands, everything else as in f32.
 #[test]
 fn bf16_equals_the_reference() {
     let (products, others): (Results, Results) =
@@ -149,8 +149,8 @@ fn a_whole_encoder_on_the_cpu_equals_the_reference() {
     }
 }
 
-/// A row of a product has the same bits in a product of few rows and in one of many, which takes
-/// another way to a weight with long rows.
+/// A row of a product has the same bits in a product of few rows and in one of many, which reads a
+/// weight with long rows in another way.
 #[test]
 fn rows_of_a_product_do_not_depend_on_their_number() {
     let mut draws = Draws::new(23);
@@ -169,8 +169,8 @@ fn rows_of_a_product_do_not_depend_on_their_number() {
     }
 }
 
-/// The last layer of the `[CLS]` tokens alone is the whole one's rows, but for rounding; and that
-/// of a sentence alone has the same bits as in a batch.
+/// The last layer of the `[CLS]` tokens alone equals their rows of the full layer up to rounding;
+/// and a sentence alone has the same bits as in a batch.
 #[test]
 fn cls_alone_equals_its_rows_of_the_full_output() {
     let config = small_config(136, 4, 1100);
@@ -210,8 +210,8 @@ fn cls_alone_equals_its_rows_of_the_full_output() {
     }
 }
 
-/// What `[CLS]` attends to is the same whether the last layer computed it for `[CLS]` alone or for
-/// every token, and the dropout of a training pass does not show in it.
+/// The attention of `[CLS]` is the same whether the last layer is computed for `[CLS]` alone or for
+/// every token, with and without dropout.
 #[test]
 fn the_attention_of_cls_does_not_depend_on_the_requested_outputs() {
     let config = small_config(48, 3, 40);
@@ -281,7 +281,7 @@ const STARTS: [usize; 3] = [0, 4, 5];
 const PADDED: AttentionShape<'static> = AttentionShape { cu_seqlens: &STARTS, heads: 2, valid_lengths: Some(&[2, 1]) };
 
 fn affine(gamma: &Tensor, beta: &Tensor) -> Norm<'static, Tensor> {
-    // Leaked for the lifetime in a function pointer: a few bytes in a test.
+    // Leaked, because a function pointer needs the static lifetime; a few bytes in a test.
     Norm { gamma: Box::leak(Box::new(gamma.clone())), beta: Box::leak(Box::new(beta.clone())), eps: 1e-3 }
 }
 

@@ -1,4 +1,5 @@
-//! Paired tests and intervals: compared with fractions computed by hand, and with scipy 1.17's values where no short fraction exists.
+//! Paired tests and intervals: compared with fractions computed by hand, and with scipy 1.17's
+//! values where no short fraction exists.
 
 use biorel::corpus::Task;
 use biorel::eval::paired::{
@@ -18,8 +19,8 @@ fn assert_close(actual: f64, expected: f64) {
     assert!((actual - expected).abs() <= 1e-12 * expected.abs().max(1.0), "{actual} instead of {expected}");
 }
 
-/// `first` instances that only the first has right, `second` that only the second has, `both` that
-/// both have.
+/// `first` instances that only the first model classifies correctly, `second` that only the second
+/// does, `both` that both do.
 fn of_counts(first: usize, second: usize, both: usize) -> Counted {
     let n = first + second + both;
     let gold = vec![1; n];
@@ -52,7 +53,7 @@ fn mcnemar_by_unit_exchanges_whole_units() {
     let (first, second) = (decided(&[1; 12]), decided(&[[0; 9].as_slice(), &[1; 3]].concat()));
     let (gold, task) = ([1; 12], task());
     let mut gold = gold.to_vec();
-    // Nine that only the first has right, three that only the second has.
+    // Nine that only the first classifies correctly, three that only the second does.
     gold[9..].fill(0);
     let first: Decisions = first.into_iter().enumerate().map(|(i, one)| if i < 9 { one } else { Some(1) }).collect();
     let second: Decisions = second.into_iter().enumerate().map(|(i, one)| if i < 9 { one } else { Some(0) }).collect();
@@ -65,7 +66,7 @@ fn mcnemar_by_unit_exchanges_whole_units() {
     assert_eq!((single.first, single.second, single.ties), (9, 3, 0));
     // 598 / 4096 by the binomial; the standard deviation of the share of 40,000 is 0.0018.
     assert!((single.p - 598.0 / 4096.0).abs() < 0.007, "{}", single.p);
-    // Three documents: 9 to 0, 0 to 2, 0 to 1. Of the eight sign changes six are at least as far from 0 as 6.
+    // Three documents: 9 to 0, 0 to 2, 0 to 1. Of the eight sign changes six are at least as extreme as 6.
     let documents = test(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2]);
     assert_eq!((documents.first, documents.second, documents.ties), (1, 2, 0));
     assert!((documents.p - 1.0).abs() < 1e-12, "{}", documents.p);
@@ -123,7 +124,8 @@ fn t_intervals_have_students_quantiles() {
 /// scipy.stats.t.ppf(0.975, 9).
 const T_9: f64 = 2.262_157_162_798_205;
 
-/// Three instances; all 27 draws are equally likely, so the p-value and the interval can be listed.
+/// Three instances; all 27 samples are equally likely, so the p-value and the interval can be
+/// listed.
 #[test]
 fn the_bootstrap_equals_an_exhaustive_list_of_samples() {
     let task = task();
@@ -135,7 +137,7 @@ fn the_bootstrap_equals_an_exhaustive_list_of_samples() {
     assert_eq!(found.units, 3);
     assert_close(found.first, 1.0);
     assert_close(found.second, 2.0 / 3.0);
-    // By hand, over the 27 draws with i, j, k copies of the three: F1 of the first is 1 unless i + j = 0; that of the
+    // By hand, over the 27 samples with i, j, k copies of the three: F1 of the first is 1 unless i + j = 0; that of the
     // second is 2i / (2i + j).
     let factorial = |n: u32| (1..=n).map(f64::from).product::<f64>();
     let observed = 1.0 / 3.0;
@@ -203,7 +205,7 @@ fn invalid_comparisons_are_refused() {
 }
 
 proptest! {
-    /// Swapping the sides turns the signs and leaves p.
+    /// Swapping the sides changes the signs and not p.
     #[test]
     fn the_sides_can_be_swapped(rows in prop::collection::vec((0_usize..2, 0_usize..2, 0_usize..2), 2..40)) {
         let task = task();

@@ -62,7 +62,7 @@ proptest! {
         let loads: Vec<usize> = folds.iter().map(|fold| fold.test.len()).collect();
         let (least, most) = (loads.iter().min().expect("folds"), loads.iter().max().expect("folds"));
         prop_assert!(most - least <= *sizes.iter().max().expect("sizes"));
-        // The same documents meet, however the instances are ordered.
+        // The folds do not depend on the order of the instances.
         let of = |all: &[Instance], folds: &[Fold]| -> BTreeMap<String, usize> {
             folds.iter().flat_map(|fold| fold.test.iter().map(|index| (all[*index].document.clone(), fold.number))).collect()
         };
@@ -101,7 +101,7 @@ proptest! {
         }
     }
 
-    /// The index finds what comparing all with all finds.
+    /// The index finds the same pairs as an exhaustive comparison.
     #[test]
     fn every_near_duplicate_is_found(
         train in prop::collection::vec(few_words(), 0..12), test in prop::collection::vec(few_words(), 0..12),
@@ -232,7 +232,7 @@ fn lost_positives_follow_their_document() {
     }
     let without = divide(&corpus, &[part("train", &["d"]), part("test", &["e"])]).expect("divided");
     assert_eq!(without.lost("train").count() + without.lost("test").count(), 0);
-    // What was left out does not come back with the folds.
+    // Instances that were left out are not in the folds.
     let fold = hold_out(&without, 0, 2, FoldUnit::Document, 1).expect("a fold");
     assert_eq!(fold.lost("train").count() + fold.lost("test").count(), 0);
 }

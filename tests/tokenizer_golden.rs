@@ -1,4 +1,4 @@
-//! The vocabularies of the published models on 10,000 sentences of the real corpora, against
+//! The vocabularies of the published models on 10,000 sentences of the real corpora, compared with
 //! transformers' `BertTokenizer`: all ids and offsets (`tests/golden/tokenizer/make_golden.py`).
 //! Needs `BIOREL_CORPORA` and `BIOREL_ENCODERS`.
 
@@ -18,7 +18,7 @@ const VOCABULARIES: [(&str, &str, Casing, [u32; 3], usize); 5] = [
     ("biolinkbert", "biolinkbert", Casing::Uncased, [1, 2, 3], 1),
 ];
 
-/// The folder that an environment variable names; `None`, said aloud, without it.
+/// The folder that an environment variable names; `None`, with a message, without it.
 fn data(variable: &str) -> Option<PathBuf> {
     let folder = std::env::var_os(variable).map(PathBuf::from);
     if folder.is_none() {

@@ -1,9 +1,9 @@
-//! How many launches a step of training is, counted without computing it: a device that only
-//! counts. Launches cost the host 2.5 to 4 microseconds each, so they bound how fast small models
-//! train (benchmarks/speed/gpu/README.md).
+//! The number of launches of a training step, counted by a device that does not compute. Launches
+//! cost the host 2.5 to 4 microseconds each, so they bound how fast small models train
+//! (benchmarks/speed/gpu/README.md).
 //!
 //! candle launches the heads' kernels itself. Each makes a tensor, and so do views, which launch
-//! nothing: the number of tensors is what is counted, and more than there are launches.
+//! nothing: the number of tensors is counted, which is an upper bound of the launches.
 
 use std::collections::BTreeMap;
 use std::ffi::c_void;
@@ -110,8 +110,8 @@ fn encoder(name: &str) -> EncoderConfig {
     .unwrap()
 }
 
-/// What the third step of a training in bf16 enqueues, of 32 sentences of 47 pieces, and candle's
-/// tensors in it.
+/// The work that the third step of a training in bf16 enqueues, with 32 sentences of 47 pieces, and
+/// its number of candle tensors.
 fn step(encoder: EncoderConfig, head: HeadKind) -> (BTreeMap<&'static str, usize>, usize) {
     let (sentences, length) = (32, 47);
     let batch = Batch {
@@ -137,7 +137,7 @@ fn step(encoder: EncoderConfig, head: HeadKind) -> (BTreeMap<&'static str, usize
     (std::mem::take(&mut *ops.device().counts.lock().unwrap()), tensors)
 }
 
-/// All that is enqueued but uploads, which are copies of small things from the host.
+/// Everything enqueued except uploads, which are small copies from the host.
 fn launches(counts: &BTreeMap<&'static str, usize>) -> usize {
     counts.iter().filter(|(what, _)| !["uploads", "allocations", "waits"].contains(what)).map(|(_, n)| n).sum()
 }
@@ -158,8 +158,8 @@ fn launches_of_a_step() {
     }
 }
 
-/// Of the encoder and the optimizer, and what the engine does for the head: more than this is a
-/// change worth knowing of.
+/// The launches of the encoder, the optimizer and the engine's part of the head; an increase is
+/// worth a look.
 #[test]
 fn a_step_needs_few_launches() {
     let (counts, _) = step(encoder("MiniLM"), HeadKind::Attention);

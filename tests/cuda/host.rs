@@ -126,8 +126,8 @@ impl Host {
         self.launches() + self.products()
     }
 
-    /// Every wait of the host until now: how much a GPU would still have had to do when it was
-    /// over. With 0 it stood still.
+    /// Every wait of the host until now: how much work was enqueued behind it. With 0, a GPU would
+    /// have been idle.
     pub fn waits(&self) -> Vec<usize> {
         self.waits.lock().unwrap().clone()
     }
@@ -137,7 +137,7 @@ impl Host {
     }
 }
 
-/// Memory that starts as NaN and is guarded behind.
+/// Memory that starts as NaN and is followed by a guard.
 pub struct Memory {
     shim: Arc<Shim>,
     address: u64,

@@ -1,7 +1,7 @@
 //! The CUDA engine without a GPU: the whole engine over a device that runs its kernels on the CPU
 //! (`host.rs`).
 //!
-//! What cannot be seen here: speed, bank conflicts, races between blocks of one launch, the last
+//! Not covered here: speed, bank conflicts, races between blocks of one launch, the last
 //! digits of a GPU's exp2, exp and erf, the order of sums in its tensor cores, cublasLt, streams.
 
 mod count;
@@ -27,8 +27,8 @@ use suite::{
 /// Largest difference from the reference in f64, relative to the largest expected value of a result
 /// (at least 1).
 const F32_TOLERANCE: f64 = 5e-6;
-/// The same with bf16 products: factors have 8 significant bits, so each is off by up to 2^-9, and
-/// so is what comes out.
+/// The same with bf16 products: operands have 8 significant bits, so each is off by up to 2^-9, and
+/// so is the result.
 const BF16_TOLERANCE: f64 = 1.5e-2;
 /// The same where products follow each other.
 const BF16_CHAIN_TOLERANCE: f64 = 5e-2;
@@ -43,7 +43,7 @@ fn bits(results: Results) -> Vec<(String, Vec<u32>)> {
     results.into_iter().map(|(name, x)| (name, x.into_iter().map(f32::to_bits).collect())).collect()
 }
 
-/// What every operation should give.
+/// The expected results of every operation.
 fn expected() -> &'static Results {
     static EXPECTED: OnceLock<Results> = OnceLock::new();
     EXPECTED.get_or_init(|| suite(&exact()))
@@ -62,7 +62,7 @@ fn every_operation_in_bf16_equals_the_reference() {
     assert_each_close(ours, expected(), [BF16_TOLERANCE, BF16_CHAIN_TOLERANCE], "bf16");
 }
 
-/// Heads of every size that has a kernel of its own, sentences around the sizes of tiles.
+/// Heads of every size that has its own kernel, sentences around the sizes of tiles.
 pub fn heads<O: Ops>(ops: &O) -> Results {
     let mut results = Results::new();
     for (heads, size) in [(2, 32), (1, 64), (2, 96), (1, 128), (1, 48)] {
@@ -82,8 +82,8 @@ fn attention_of_every_head_size_equals_the_reference() {
     }
 }
 
-/// Blocks, and threads inside of a block, in another order: what comes out must not depend on it.
-/// Each array has memory of exactly its size here, and what is written behind it is noticed.
+/// Blocks, and threads inside of a block, in another order, on which the result must not depend.
+/// Each array has memory of exactly its size here, and writes behind it are detected.
 #[test]
 fn the_order_of_threads_changes_no_bit() {
     let Some(shim) = Shim::get() else { return };
@@ -112,7 +112,7 @@ fn a_whole_encoder_equals_the_reference() {
 /// Values and both gradients of the recurrence, against candle's autograd through the step-by-step
 /// form.
 #[test]
-#[allow(clippy::single_range_in_vec_init)] // one sequence, not the numbers of a range
+#[allow(clippy::single_range_in_vec_init)] // one sequence, not the elements of a range
 fn the_lstm_equals_the_step_by_step_form() {
     let Some(shim) = Shim::get() else { return };
     let cases = [
@@ -176,8 +176,8 @@ fn attention_over_words_equals_the_reference() {
     }
 }
 
-/// What a function of two tensors gives, and the gradients of both where the third of the arguments
-/// comes back to it.
+/// The result of a function of two tensors, and the gradients of both for the upstream gradient in
+/// the third argument.
 fn differentiated(function: &dyn Fn(&Tensor, &Tensor) -> Tensor, arguments: &[Tensor; 3], dtype: DType) -> Results {
     let [first, second, upstream] = arguments.each_ref().map(|x| x.to_dtype(dtype).unwrap());
     let (first, second) = (Var::from_tensor(&first).unwrap(), Var::from_tensor(&second).unwrap());
@@ -192,7 +192,7 @@ fn differentiated(function: &dyn Fn(&Tensor, &Tensor) -> Tensor, arguments: &[Te
     vec![named("value", value), named("first", of(&first)), named("second", of(&second))]
 }
 
-/// Several arrays in one launch, clipped on the device, to the bit what `AdamWStep::apply` gives;
+/// Several arrays in one launch, clipped on the device, bit for bit as by `AdamWStep::apply`;
 /// products see the new weights.
 #[test]
 fn adamw_of_many_arrays_is_exact() {

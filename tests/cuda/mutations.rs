@@ -1,4 +1,4 @@
-//! Mutation tests of the kernels: the other tests must notice each mutation. Each one compiles the
+//! Mutation tests of the kernels: the other tests must detect each mutation. Each one compiles the
 //! kernels again, so they run only in `make test-cuda-host`, which `make test` includes.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,7 @@ use crate::host::{self, Schedule, Shim};
 use crate::suite::{assert_close, exact, small_encoders};
 use crate::{PRECISIONS, engine, heads};
 
-/// (file, what stands there, its how many-th occurrence, what to put there).
+/// (file, text, which of its occurrences, replacement).
 const MUTATIONS: [(&str, &str, usize, &str); 16] = [
     // Barriers: before the keys overwrite the queries; after a chunk was filled; before the next one is; before a block's
     // sums are read; before those of a block of columns are.
@@ -30,7 +30,7 @@ const MUTATIONS: [(&str, &str, usize, &str); 16] = [
     ("attention_bf16.cuh", "mma(c[n], a[2 * k], b[0], b[1]);", 0, "mma(c[n], a[2 * k], b[1], b[0]);"),
     ("attention_bf16.cuh", "pack_bf16(p[1][0], p[1][1])", 0, "pack_bf16(p[1][1], p[1][0])"),
     ("attention_bf16.cuh", "(2 * t + i % 2) * 4", 0, "(2 * t + i / 2) * 4"),
-    // Half of a row's sum, and sums that are handed to another parameter.
+    // Half of a row's sum, and sums that are assigned to another parameter.
     ("attention_bf16.cuh", "sum += __shfl_xor_sync(FULL, sum, 1);", 0, "sum += 0.0f * __shfl_xor_sync(FULL, sum, 1);"),
     ("reductions.cuh", "item.out[column / item.each]", 0, "item.out[0]"),
     // Behind the shared memory.

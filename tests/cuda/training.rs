@@ -1,5 +1,5 @@
 //! Ten steps of training with every head: the CUDA engine follows the CPU's, dropout included, and
-//! repeats itself.
+//! is reproducible.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -169,7 +169,7 @@ fn a_stopped_run_resumes_to_the_same_bits() {
     assert_eq!(sums(&resumed), sums(&uninterrupted));
 }
 
-/// A step that leads nowhere is found, and named, though others are enqueued behind it by then.
+/// A diverging step is detected and named, although later steps are already enqueued.
 #[test]
 fn divergence_names_its_step() {
     let Some(shim) = Shim::get() else { return };
@@ -187,7 +187,7 @@ fn divergence_names_its_step() {
     }
 }
 
-/// Trainings side by side, each with a device of its own, take the way that each takes alone.
+/// Concurrent trainings, each with its own device, have the results of consecutive ones.
 #[test]
 fn concurrent_trainings_give_the_bits_of_consecutive_ones() {
     let Some(shim) = Shim::get() else { return };

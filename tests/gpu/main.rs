@@ -1,7 +1,7 @@
 //! The CUDA engine on a GPU. Where there is none the tests are skipped, and the program says how
 //! many and why.
 //!
-//! A program of its own rather than a harness of `#[test]`s: they share one GPU, and a skipped test
+//! A program rather than a harness of `#[test]`s: they share one GPU, and a skipped test
 //! should not count as one that passed. `tests/cuda/` runs the same cases on the CPU; what only a
 //! GPU shows is here: cuBLASLt, streams, pinned memory, concurrency.
 
@@ -23,7 +23,7 @@ use suite::{
 /// Largest difference from the reference in f64, relative to the largest expected value of a result
 /// (at least 1). The GPU's `expf` and `rsqrtf` are off by a few units in the last place.
 const F32_TOLERANCE: f64 = 1e-5;
-/// The same with bf16 products: an operand is off by up to 2^-9, and so is what comes out.
+/// The same with bf16 products: an operand is off by up to 2^-9, and so is the result.
 const BF16_TOLERANCE: f64 = 2e-2;
 /// The same where products follow each other.
 const BF16_CHAIN_TOLERANCE: f64 = 5e-2;

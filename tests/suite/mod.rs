@@ -51,7 +51,7 @@ fn collect<O: Ops>(ops: &O, results: &mut Results, case: &str, outs: &[(&str, &O
     }
 }
 
-/// Every operation on every case: what is computed must depend on the engine only by rounding.
+/// Every operation on every case: engines may differ only by rounding.
 pub fn suite<O: Ops>(ops: &O) -> Results {
     let mut results = Results::new();
     for (rows, inputs, outputs) in
@@ -92,7 +92,7 @@ pub fn suite<O: Ops>(ops: &O) -> Results {
     results
 }
 
-/// Rows of which the first is as good as certain of its label.
+/// Rows of logits; the first has a probability of almost 1 for its label.
 fn cross_entropy<O: Ops>(ops: &O, results: &mut Results, rows: usize, labels: usize) {
     let mut draws = Draws::new((300 * rows + labels) as u32);
     let mut values: Vec<f32> = draws.normal(rows * labels).iter().map(|x| 3.0 * x).collect();
@@ -110,8 +110,8 @@ fn cross_entropy<O: Ops>(ops: &O, results: &mut Results, rows: usize, labels: us
     }
 }
 
-/// Two parameters clipped together. A loss or a gradient that is not finite leaves them as they
-/// are, and is reported.
+/// Two parameters clipped together. A loss or a gradient that is not finite does not change them,
+/// and is reported.
 fn step<O: Ops>(ops: &O, results: &mut Results, max_norm: f64) {
     let mut draws = Draws::new(12);
     let sizes = [[3, 5], [1, 5000]];

@@ -4,7 +4,7 @@ use super::*;
 
 type Stop = Box<dyn FnMut(&Event) -> bool + Send>;
 
-/// A run on 64 instances (8 steps an epoch) with held-out data, stopped where `stop` says so.
+/// A run on 64 instances (8 steps an epoch) with held-out data, stopped where `stop` returns true.
 fn train_with_dev(
     settings: &TrainingSettings,
     state: Option<&std::path::Path>,
@@ -97,7 +97,7 @@ fn a_run_stopped_around_an_evaluation_resumes_to_the_same_bits() {
         let scores = |trained: &Trained| trained.evaluations.iter().map(|e| (e.step, e.f1, e.best)).collect::<Vec<_>>();
         assert_eq!(scores(&resumed), scores(&uninterrupted));
         assert_eq!(resumed.history.len(), uninterrupted.history.len());
-        // Finished is finished: nothing is left that could be stopped.
+        // A finished run has no step left at which it could be stopped.
         let again = train_with_dev(&settings, Some(&path), &mut |_| true).unwrap();
         assert!(!again.interrupted);
         assert_eq!(again.weights, uninterrupted.weights);

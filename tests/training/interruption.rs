@@ -31,7 +31,7 @@ fn a_stopped_run_resumes_to_the_same_bits() {
         // Stopped in the first epoch (32 steps) and in the second.
         assert!(run(&settings, Some(&path), Some(5)).unwrap().interrupted);
         assert!(run(&settings, Some(&path), Some(33)).unwrap().interrupted);
-        // What a kill in the middle of a write leaves.
+        // The state after a kill during a write.
         let half = directory.path().join(format!(".{engine:?}{freeze:?}.state.partial"));
         std::fs::create_dir(&half).unwrap();
         std::fs::write(half.join("state"), "half").unwrap();

@@ -90,9 +90,8 @@ fn predict(engine: Backend, head: HeadKind, weights: &Weights, features: &[Featu
     execute(engine, Some(2), job).unwrap()
 }
 
-/// Several trainings side by side, each in threads of its own, take the way that each takes alone:
-/// nothing that they share (candle's threads, caches of plans and instruction sets) knows of more
-/// than one.
+/// Concurrent trainings, each with its own threads, have the results of consecutive ones: what they
+/// share (candle's threads, caches of plans and instruction sets) does not affect them.
 #[test]
 fn concurrent_trainings_give_the_bits_of_consecutive_ones() {
     let jobs = [
@@ -255,7 +254,7 @@ fn engines_can_be_used_in_turn() {
     }
 }
 
-/// Dropout off, since the parts of a step draw masks of their own.
+/// Dropout off, because the micro-batches of a step have different masks.
 #[test]
 fn accumulated_batches_are_one_large_batch() {
     let whole = TrainingSettings {
