@@ -123,14 +123,14 @@ class Explanations(Labelled):
             As ``RelationModel.predictions`` takes them.
         words : sequence of int
             Numbers of words to mask.
-        draws : int
-            Number of random draws that are averaged.
+        n_random : int
+            Number of random choices of words that are averaged.
         related : bool
             Take only pairs that are predicted to be related: masking can hardly remove the absence of a relation.
         limit : int or None
             Maximum number of instances, drawn with `seed`; None for all.
         seed : int
-            Seed of all draws.
+            Seed of all random choices.
 
         Returns
         -------
