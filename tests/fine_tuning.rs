@@ -166,7 +166,7 @@ fn mismatched_parameters_are_refused_by_name() {
     let here = Setting::new();
     let refused = |settings: &TrainingSettings| fine_tune(here.run(settings), &mut |_| Ok(())).unwrap_err().to_string();
     let long = TrainingSettings { max_length: 33, ..settings(HeadKind::Cls) };
-    assert_eq!(refused(&long), "max_length: 33 is too long for this encoder; it takes 32");
+    assert_eq!(refused(&long), "max_length: 33 is too long for this encoder; its limit is 32");
     let patience = TrainingSettings { patience: Some(1), ..settings(HeadKind::Cls) };
     assert!(refused(&patience).starts_with("patience: needs held-out data"), "{}", refused(&patience));
     let settings = settings(HeadKind::Cls);
