@@ -1,5 +1,5 @@
 //! The error type. Each variant has the parts of its message, so that `py/error.rs` maps all of
-//! them in one location.
+//! them in one place.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Where corpus files come from: a file, a folder, or a zip archive that is read in path_of.
+//! Where corpus files come from: a file, a folder, or a zip archive that is read in place.
 //!
 //! Archives come from the internet, so they are not trusted: declared sizes are limited before
 //! anything is unpacked, and no entry may unpack to more than it declares. Nothing is written to

@@ -1,6 +1,6 @@
 //! A user's own pairs: one row for each candidate pair.
 //!
-//! TableColumns: `text` and `label` are required; `entity1_start`, `entity1_end`, `entity2_start`,
+//! Columns: `text` and `label` are required; `entity1_start`, `entity1_end`, `entity2_start`,
 //! `entity2_end` (characters, end-exclusive) too, unless each text has two tags such as `@GENE$`
 //! ([`super::tagged`]). `id`, `document`, `sentence`, `entity1`, `entity2` (the mentions' texts,
 //! checked where given), `entity1_type`, `entity2_type`, `split`, `fold` are optional. Rows of one

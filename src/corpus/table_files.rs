@@ -1,4 +1,4 @@
-//! Reading a user's table from TSV, CSV (with a header, quoted where required) or JSON lines.
+//! Reading a user's table from TSV, CSV (with a header, quoted where needed) or JSON lines.
 
 use std::path::{Path, PathBuf};
 

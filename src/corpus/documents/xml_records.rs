@@ -16,7 +16,7 @@ pub(super) struct Splitter {
     first: bool,
 }
 
-/// Longest header that is raw; those of real collections are much shorter.
+/// Longest header that is kept; those of real collections are much shorter.
 const HEADER_LIMIT: usize = 1 << 16;
 
 impl Splitter {
@@ -71,7 +71,7 @@ impl Splitter {
                 }
             }
             if depth == 0 {
-                // What is between documents is dropped, and the header is raw only up to its limit.
+                // What is between documents is dropped, and the header is kept only up to its limit.
                 if !self.first || raw.len() > HEADER_LIMIT {
                     raw.clear();
                 }

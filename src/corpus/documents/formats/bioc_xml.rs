@@ -113,7 +113,7 @@ fn infons(node: Node) -> Vec<(String, String)> {
 
 /// Escape a text for XML. Characters that XML 1.0 cannot represent become U+FFFD.
 ///
-/// Ours, because quick-xml's `escape` leaves those in location, which makes the file malformed, and
+/// Ours, because quick-xml's `escape` leaves those in place, which makes the file malformed, and
 /// `\r` too, which a parser reads as `\n`, so that offsets would no longer fit.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

@@ -32,7 +32,7 @@ impl Document {
 }
 
 /// A document with relations added. If it was read in the same format, its original text is
-/// original; otherwise it is written from its parsed contents. The text of a brat document is
+/// kept; otherwise it is written from its parsed contents. The text of a brat document is
 /// [`Document::text`].
 ///
 /// # Errors
