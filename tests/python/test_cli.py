@@ -221,7 +221,8 @@ def test_the_help_describes_every_setting(capsys: pytest.CaptureFixture[str]) ->
             main([command, "--help"])
         text = " ".join(capsys.readouterr().out.split())
         assert "--learning-rate LEARNING_RATE Peak learning rate (default: 2e-05)" in text
-        assert "do not fit: error, drop, join (default: join)" in text
+        assert "does not fit: error, drop, join (default: join)" in text
+        assert "scaled down to it; 0 disables clipping (default: 1.0)" in text
         assert "`" not in text
         # Every option has a description.
         options = text.split("options:")[1]

@@ -30,7 +30,8 @@ def add_settings(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     for name in names:
         default = _PARAMETERS[name].default
         choices = _choices(hints[name])
-        text = f"{texts[name]}: {', '.join(choices)}" if choices else texts[name]
+        # The docstring explains the choices after a colon; the help lists them there.
+        text = re.split("[:;] ", texts[name])[0] + f": {', '.join(choices)}" if choices else texts[name]
         if name == "class_weights":
             option: dict[str, Any] = {"nargs": "+", "metavar": "LABEL=WEIGHT"}
             text = "weights of labels in the loss, or balanced"
@@ -85,5 +86,5 @@ def _descriptions() -> dict[str, str]:
             texts[name] = f"{texts.get(name, '')} {line.strip()}".strip()
         elif not line.startswith(" "):
             name = ""
-    first = {name: re.split(r"(?<=[a-z0-9`)])[.;:] ", text)[0].rstrip(".:") for name, text in texts.items()}
+    first = {name: re.split(r"(?<=[a-z0-9`)])[.] ", text)[0].rstrip(".") for name, text in texts.items()}
     return {name: text.replace("`", "") for name, text in first.items()}
