@@ -160,8 +160,11 @@ def test_documents_are_classified_as_locally(
         rows[part::8].to_parquet(tmp_path / "in" / f"{part}.parquet")
     ray.data.DataContext.get_current().enable_progress_bars = False
     data = ray.data.read_parquet(str(tmp_path / "in")).repartition(target_num_rows_per_block=50)
+    ray.data.DataContext.get_current().execution_no_progress_timeout_s = 120
+    # Ray's own tasks need a processor too: both workers must leave one free on the node that remains.
     size = ray.data.ActorPoolStrategy(size=2)
-    options = {"batch_format": "pyarrow", "batch_size": 16, "compute": size, "num_cpus": 1}
+    options = {"batch_format": "pyarrow", "batch_size": 16, "compute": size, "num_cpus": 0.5}
+    options |= {"scheduling_strategy": "SPREAD"}
     found = data.map_batches(biorel.Predictor, fn_constructor_args=[tmp_path / "model"], **options)
 
     def kill(worker: int) -> None:
