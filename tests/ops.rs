@@ -253,13 +253,63 @@ fn cpu_refuses_valid_lengths_that_do_not_fit() {
     let attend = |valid_lengths: &[usize]| {
         ops.attention(
             &qkv,
-            AttentionShape { cu_seqlens: &[0, 2, 5], heads: 2, valid_lengths: Some(valid_lengths) },
+            AttentionShape { cu_seqlens: &[0, 2, 5], heads: 2, valid_lengths: Some(valid_lengths), group: 0 },
             None,
         )
     };
     assert!(attend(&[2, 3]).is_ok() && attend(&[1, 1]).is_ok());
     for valid_lengths in [&[2][..], &[2, 3, 1], &[0, 3], &[3, 2], &[2, 4]] {
         assert!(attend(valid_lengths).is_err(), "{valid_lengths:?}");
+    }
+}
+
+/// Groups need valid lengths, divide the tokens behind them, and fit into a row of the dropout
+/// counter.
+#[test]
+fn groups_that_do_not_fit_are_refused() {
+    let ops = Reference::cpu();
+    let attend = |tokens: usize, valid: Option<usize>, group: usize| {
+        let (qkv, valid) = (ops.zeros(&[tokens, 12]).unwrap(), valid.map(|valid| [valid]));
+        let valid_lengths = valid.as_ref().map(<[usize; 1]>::as_slice);
+        let shape = AttentionShape { cu_seqlens: &[0, tokens], heads: 2, valid_lengths, group };
+        ops.attention(&qkv, shape, None).map(drop).map_err(|error| error.to_string())
+    };
+    for fits in [(5, Some(1), 2), (5, Some(5), 2), (5, Some(3), 2), (512, Some(508), 4), (514, Some(506), 4)] {
+        assert_eq!(attend(fits.0, fits.1, fits.2), Ok(()), "{fits:?}");
+    }
+    let error = |tokens, valid, group| attend(tokens, valid, group).unwrap_err();
+    assert!(error(4, None, 2).contains("without valid lengths"));
+    assert!(error(5, Some(2), 2).contains("3 tokens behind its 2 valid ones, not groups of 2"));
+    assert!(error(513, Some(509), 4).contains("together more than 512"));
+}
+
+/// The groups of the reference: text attends to text alone, a token of a group to the text and to
+/// its own group; so a token's result is the same without the other groups.
+#[test]
+fn a_group_of_the_reference_does_not_see_the_others() {
+    let ops = exact();
+    let (valid, group) = (3, 2);
+    let qkv = Draws::new(31).normal(9 * 12);
+    let attend = |rows: &[usize], valid: usize, group: usize| {
+        let values: Vec<f32> = rows.iter().flat_map(|row| &qkv[12 * row..12 * row + 12]).copied().collect();
+        let qkv = ops.upload(&values, &[rows.len(), 12]).unwrap();
+        let cu_seqlens = [0, rows.len()];
+        let shape = AttentionShape { cu_seqlens: &cu_seqlens, heads: 2, valid_lengths: Some(&[valid]), group };
+        ops.download(&ops.attention(&qkv, shape, None).unwrap().0).unwrap()
+    };
+    let rows: Vec<usize> = (0..9).collect();
+    let all = attend(&rows, valid, group);
+    let close = |ours: &[f32], expected: &[f32]| {
+        assert_eq!(ours.len(), expected.len());
+        for (ours, expected) in ours.iter().zip(expected) {
+            assert!((ours - expected).abs() < 1e-6, "{ours} {expected}");
+        }
+    };
+    close(&all[..12], &attend(&[0, 1, 2], 3, 0));
+    for first in [3, 5, 7] {
+        // Plain attention over the text and the group, of which the group's rows count.
+        let plain = attend(&[0, 1, 2, first, first + 1], 5, 0);
+        close(&all[4 * first..4 * (first + 2)], &plain[12..]);
     }
 }
 
@@ -278,7 +328,12 @@ type Backward = fn(&Reference, &[Tensor], &Tensor) -> Vec<Tensor>;
 
 const MASK: Dropout = Dropout { rate: 0.3, seed: 3, site: 1, step: 2, micro: 0 };
 const STARTS: [usize; 3] = [0, 4, 5];
-const PADDED: AttentionShape<'static> = AttentionShape { cu_seqlens: &STARTS, heads: 2, valid_lengths: Some(&[2, 1]) };
+const PADDED: AttentionShape<'static> =
+    AttentionShape { cu_seqlens: &STARTS, heads: 2, valid_lengths: Some(&[2, 1]), group: 0 };
+
+/// Two groups of two, and a sentence without one.
+const GROUPED: AttentionShape<'static> =
+    AttentionShape { cu_seqlens: &[0, 6, 7], heads: 2, valid_lengths: Some(&[2, 1]), group: 2 };
 
 fn affine(gamma: &Tensor, beta: &Tensor) -> Norm<'static, Tensor> {
     // Leaked, because a function pointer needs the static lifetime; a few bytes in a test.
@@ -335,12 +390,16 @@ fn the_backwards_of_the_reference_equal_finite_differences() {
             "attention",
             vec![vec![5, 12]],
             |ops, x| {
-                ops.attention(&x[0], AttentionShape { cu_seqlens: &STARTS, heads: 2, valid_lengths: None }, Some(&MASK))
-                    .unwrap()
-                    .0
+                ops.attention(
+                    &x[0],
+                    AttentionShape { cu_seqlens: &STARTS, heads: 2, valid_lengths: None, group: 0 },
+                    Some(&MASK),
+                )
+                .unwrap()
+                .0
             },
             |ops, x, dy| {
-                let shape = AttentionShape { cu_seqlens: &STARTS, heads: 2, valid_lengths: None };
+                let shape = AttentionShape { cu_seqlens: &STARTS, heads: 2, valid_lengths: None, group: 0 };
                 let (_, p) = ops.attention(&x[0], shape, Some(&MASK)).unwrap();
                 vec![ops.attention_backward(&x[0], p, dy, shape, Some(&MASK)).unwrap()]
             },
@@ -352,6 +411,15 @@ fn the_backwards_of_the_reference_equal_finite_differences() {
             |ops, x, dy| {
                 let (_, p) = ops.attention(&x[0], PADDED, Some(&MASK)).unwrap();
                 vec![ops.attention_backward(&x[0], p, dy, PADDED, Some(&MASK)).unwrap()]
+            },
+        ),
+        (
+            "attention with groups",
+            vec![vec![7, 12]],
+            |ops, x| ops.attention(&x[0], GROUPED, Some(&MASK)).unwrap().0,
+            |ops, x, dy| {
+                let (_, p) = ops.attention(&x[0], GROUPED, Some(&MASK)).unwrap();
+                vec![ops.attention_backward(&x[0], p, dy, GROUPED, Some(&MASK)).unwrap()]
             },
         ),
         (

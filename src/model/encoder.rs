@@ -225,7 +225,12 @@ impl<'a, O: Ops> Stack<'a, O> {
 
     fn shape(&self) -> AttentionShape<'a> {
         let Batch { cu_seqlens, valid_lengths, .. } = self.batch;
-        AttentionShape { cu_seqlens, heads: self.config.num_attention_heads, valid_lengths: valid_lengths.as_deref() }
+        AttentionShape {
+            cu_seqlens,
+            heads: self.config.num_attention_heads,
+            valid_lengths: valid_lengths.as_deref(),
+            group: 0,
+        }
     }
 
     /// One layer: attention, feed-forward, each with its residual and LayerNorm.

@@ -11,8 +11,12 @@ pub struct AttentionShape<'a> {
     /// Number of attention heads, N.
     pub heads: usize,
     /// How many tokens of each sentence are attended to, counted from its first, `(sentences)`;
-    /// `None` for all of them. The others attend without being attended to, as padding does.
+    /// `None` for all of them. The others attend to these without being attended to, as padding
+    /// does, unless they form groups.
     pub valid_lengths: Option<&'a [usize]>,
+    /// The other tokens of a sentence form groups of this size, in their order: a token of a group
+    /// also attends to the tokens of its own group. 0: no groups.
+    pub group: usize,
 }
 
 impl<'a> AttentionShape<'a> {
@@ -25,10 +29,24 @@ impl<'a> AttentionShape<'a> {
     pub fn valid_length(&self, sentence: usize, length: usize) -> usize {
         self.valid_lengths.map_or(length, |valid| valid[sentence])
     }
+
+    /// Whether token `query` of a sentence attends to its token `key`, of which the first `valid`
+    /// are valid.
+    pub fn attends(&self, valid: usize, query: usize, key: usize) -> bool {
+        let same_group = || query >= valid && (query - valid) / self.group == (key - valid) / self.group;
+        key < valid || (self.group > 0 && same_group())
+    }
+
+    /// The column of `key` among the keys of any token that attends to it: the valid tokens come
+    /// first, then the token's own group.
+    pub fn column(&self, valid: usize, key: usize) -> usize {
+        if key < valid || self.group == 0 { key } else { valid + (key - valid) % self.group }
+    }
 }
 
 /// Elements between two rows of the attention-dropout counter: element
-/// `((token * N) + head) * ATTENTION_STRIDE + key`. It is the longest sentence an encoder accepts.
+/// `((token * N) + head) * ATTENTION_STRIDE + column` (see [`AttentionShape::column`]). It is the
+/// longest sentence an encoder accepts.
 pub const ATTENTION_STRIDE: usize = 512;
 
 /// A layer's attention, computed for the first token of each sentence only.

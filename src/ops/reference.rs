@@ -11,7 +11,7 @@ use candle_nn::ops::log_softmax;
 
 use super::{
     ATTENTION_STRIDE, AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops,
-    SavedAttentionOf, additive_attention, cls_attention, cpu,
+    SavedAttentionOf, additive_attention, cls_attention, cpu, shapes::expect_attention,
 };
 use crate::Result;
 use crate::rng::Dropout;
@@ -41,14 +41,29 @@ impl Reference {
         self.upload(&factors, &[rows, columns])
     }
 
+    /// What is added to one sentence's scores, `(1, L, L)`: 0 where the row's token attends to the
+    /// column's, else so little that its probability becomes 0.
+    fn attended(&self, shape: AttentionShape<'_>, sentence: usize, length: usize) -> Result<Tensor> {
+        let valid = shape.valid_length(sentence, length);
+        let pairs = (0..length).flat_map(|query| (0..length).map(move |key| (query, key)));
+        let mask: Vec<f32> =
+            pairs.map(|(query, key)| if shape.attends(valid, query, key) { 0.0 } else { -1e30 }).collect();
+        self.upload(&mask, &[1, length, length])
+    }
+
     /// The dropout factors of one sentence's attention probabilities, `(N, L, L)`.
-    fn attention_mask(&self, dropout: &Dropout, start: usize, length: usize, heads: usize) -> Result<Tensor> {
-        let mut factors = vec![0.0; heads * length * length];
-        for (row, chunk) in factors.chunks_mut(length).enumerate() {
-            let (head, query) = (row / length, row % length);
-            dropout.fill((((start + query) * heads + head) * ATTENTION_STRIDE) as u64, chunk);
+    fn attention_mask(&self, dropout: &Dropout, shape: AttentionShape<'_>, sentence: usize) -> Result<Tensor> {
+        let (start, end) = (shape.cu_seqlens[sentence], shape.cu_seqlens[sentence + 1]);
+        let length = end - start;
+        let valid = shape.valid_length(sentence, length);
+        let columns: Vec<usize> = (0..length).map(|key| shape.column(valid, key)).collect();
+        let mut row = vec![0.0; columns.iter().max().map_or(0, |last| last + 1)];
+        let mut factors = Vec::with_capacity(shape.heads * length * length);
+        for (head, token) in (0..shape.heads).flat_map(|head| (start..end).map(move |token| (head, token))) {
+            dropout.fill(((token * shape.heads + head) * ATTENTION_STRIDE) as u64, &mut row);
+            factors.extend(columns.iter().map(|column| row[*column]));
         }
-        self.upload(&factors, &[heads, length, length])
+        self.upload(&factors, &[shape.heads, length, length])
     }
 
     /// One sentence's queries, keys and values, each `(N, L, D)`.
@@ -227,19 +242,16 @@ impl Ops for Reference {
         shape: AttentionShape<'_>,
         dropout: Option<&Dropout>,
     ) -> Result<(Tensor, Vec<Tensor>)> {
+        expect_attention(shape, qkv.dim(0)?, qkv.dim(1)? / 3)?;
         let (mut outputs, mut probabilities) = (Vec::new(), Vec::new());
         for (sentence, bounds) in shape.cu_seqlens.windows(2).enumerate() {
             let (start, length) = (bounds[0], bounds[1] - bounds[0]);
             let [q, k, v] = self.split_heads(qkv, start, length, shape.heads)?; // (N, L, D)
-            let mut scores = (q.matmul(&k.t()?)? / (q.dim(2)? as f64).sqrt())?; // (N, L, L)
-            let keys = shape.valid_length(sentence, length);
-            if keys < length {
-                let mask: Vec<f32> = (0..length).map(|key| if key < keys { 0.0 } else { -1e30 }).collect();
-                scores = scores.broadcast_add(&self.upload(&mask, &[1, 1, length])?)?;
-            }
+            let scores = (q.matmul(&k.t()?)? / (q.dim(2)? as f64).sqrt())?; // (N, L, L)
+            let scores = scores.broadcast_add(&self.attended(shape, sentence, length)?)?;
             let p = candle_nn::ops::softmax(&scores, D::Minus1)?;
             let dropped = match dropout {
-                Some(dropout) => (&p * self.attention_mask(dropout, start, length, shape.heads)?)?,
+                Some(dropout) => (&p * self.attention_mask(dropout, shape, sentence)?)?,
                 None => p.clone(),
             };
             outputs.push(join_heads(&dropped.matmul(&v)?)?);
@@ -260,7 +272,7 @@ impl Ops for Reference {
         dropout: Option<&Dropout>,
     ) -> Result<Tensor> {
         let mut gradients = Vec::new();
-        for (bounds, p) in shape.cu_seqlens.windows(2).zip(probabilities) {
+        for (sentence, (bounds, p)) in shape.cu_seqlens.windows(2).zip(probabilities).enumerate() {
             let (start, length) = (bounds[0], bounds[1] - bounds[0]);
             let [q, k, v] = self.split_heads(qkv, start, length, shape.heads)?;
             let scale = 1.0 / (q.dim(2)? as f64).sqrt();
@@ -268,7 +280,7 @@ impl Ops for Reference {
             let dout = dout.transpose(0, 1)?.contiguous()?; // (N, L, D)
             let (mut dropped, mut dp) = (p.clone(), dout.matmul(&v.t()?)?);
             if let Some(dropout) = dropout {
-                let mask = self.attention_mask(dropout, start, length, shape.heads)?;
+                let mask = self.attention_mask(dropout, shape, sentence)?;
                 dropped = (dropped * &mask)?;
                 dp = (dp * &mask)?;
             }

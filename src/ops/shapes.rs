@@ -1,6 +1,6 @@
 //! Checks of shapes and indices, shared by the engines that compute addresses from them.
 
-use super::attention::AttentionShape;
+use super::attention::{ATTENTION_STRIDE, AttentionShape};
 use crate::{Error, Result};
 
 /// An error that only a mistake inside this crate can cause.
@@ -32,9 +32,10 @@ pub(super) fn expect_inside(what: &str, indices: impl IntoIterator<Item = usize>
     }
 }
 
-/// Refuse sentences that do not cover the tokens, or heads that do not divide the hidden size.
+/// Refuse sentences that do not cover the tokens, groups that do not divide the tokens behind the
+/// valid ones, or heads that do not divide the hidden size.
 pub(super) fn expect_attention(shape: AttentionShape<'_>, tokens: usize, hidden: usize) -> Result<()> {
-    let AttentionShape { cu_seqlens, valid_lengths, .. } = shape;
+    let AttentionShape { cu_seqlens, valid_lengths, group, .. } = shape;
     let starts_at_0 = cu_seqlens.first().is_none_or(|first| *first == 0);
     let covers = starts_at_0 && cu_seqlens.last().copied().unwrap_or(0) == tokens;
     if !covers || cu_seqlens.windows(2).any(|bounds| bounds[0] > bounds[1]) {
@@ -45,6 +46,25 @@ pub(super) fn expect_attention(shape: AttentionShape<'_>, tokens: usize, hidden:
     if valid_lengths.is_some_and(|valid| valid.len() != sentences || !valid.iter().zip(cu_seqlens.windows(2)).all(fits))
     {
         return Err(internal_error(format!("valid_lengths {valid_lengths:?} do not fit cu_seqlens {cu_seqlens:?}")));
+    }
+    if group > 0 {
+        let Some(valid_lengths) = valid_lengths else {
+            return Err(internal_error(format!("groups of {group} tokens without valid lengths")));
+        };
+        for (sentence, (valid, bounds)) in valid_lengths.iter().zip(cu_seqlens.windows(2)).enumerate() {
+            let others = (bounds[1] - bounds[0]).saturating_sub(*valid);
+            if !others.is_multiple_of(group) {
+                return Err(internal_error(format!(
+                    "sentence {sentence} has {others} tokens behind its {valid} valid ones, not groups of {group}"
+                )));
+            }
+            if valid + group > ATTENTION_STRIDE {
+                return Err(internal_error(format!(
+                    "sentence {sentence} has {valid} valid tokens and groups of {group}, \
+                     together more than {ATTENTION_STRIDE}"
+                )));
+            }
+        }
     }
     if shape.heads == 0 || !hidden.is_multiple_of(shape.heads) {
         return Err(internal_error(format!("{} heads do not divide a hidden size of {hidden}", shape.heads)));

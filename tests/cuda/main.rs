@@ -254,7 +254,7 @@ fn mismatched_shapes_are_refused() {
     let ops = engine(shim, Dtype::F32, Schedule::Forward);
     let up = |shape: &[usize]| ops.zeros(shape).unwrap();
     refuses_mismatched_shapes(&ops);
-    let shape = AttentionShape { cu_seqlens: &[0, 2], heads: 1, valid_lengths: None };
+    let shape = AttentionShape { cu_seqlens: &[0, 2], heads: 1, valid_lengths: None, group: 0 };
     assert!(ops.attention(&up(&[2, 3 * 129]), shape, None).is_err(), "a head that is too large");
     let norm = Norm { gamma: &up(&[20_000]), beta: &up(&[20_000]), eps: 1e-12 };
     let sequence = |z: &Tensor, w: &Tensor, end| ops.lstm(z, w, std::slice::from_ref(&(0..end)));

@@ -25,14 +25,18 @@ pub fn refuses_mismatched_shapes<O: Ops>(ops: &O) {
     for (cu_seqlens, heads) in [(vec![0, 3], 2), (vec![0, 2], 5), (vec![0, 2], 0), (vec![1, 2], 2), (vec![0, 3, 2], 2)]
     {
         assert!(
-            ops.attention(&up(&[2, 12]), AttentionShape { cu_seqlens: &cu_seqlens, heads, valid_lengths: None }, None)
-                .is_err(),
+            ops.attention(
+                &up(&[2, 12]),
+                AttentionShape { cu_seqlens: &cu_seqlens, heads, valid_lengths: None, group: 0 },
+                None
+            )
+            .is_err(),
             "{cu_seqlens:?}"
         );
     }
     let (input, weight, bias) = (&up(&[2, 4]), &up(&[12, 4]), &up(&[12]));
     let attend = |bias, hidden, cu_seqlens| {
-        let shape = AttentionShape { cu_seqlens, heads: 2, valid_lengths: None };
+        let shape = AttentionShape { cu_seqlens, heads: 2, valid_lengths: None, group: 0 };
         ops.cls_attention(&ClsAttention { input, weight, bias, hidden, shape, dropout: None })
     };
     assert!(attend(bias, 4, &[0, 2]).is_ok());
@@ -56,11 +60,11 @@ pub fn accepts_empty_batches<O: Ops>(ops: &O) {
     let normed = ops.add_norm(y.clone(), Some(&b), Some(&y), norm, None).unwrap();
     let d = ops.add_norm_backward(y.clone(), &normed, &b, None).unwrap();
     assert!(empty(&d.branch) && zeros(&d.gamma, 6));
-    let shape = AttentionShape { cu_seqlens: &[0, 0], heads: 2, valid_lengths: None };
+    let shape = AttentionShape { cu_seqlens: &[0, 0], heads: 2, valid_lengths: None, group: 0 };
     let (out, p) = ops.attention(&y, shape, None).unwrap();
     assert!(empty(&out) && empty(&ops.attention_backward(&y, p, &out, shape, None).unwrap()));
     let (input, weight, bias) = (&up(&[0, 6]), &up(&[18, 6]), &up(&[18]));
-    let shape = AttentionShape { cu_seqlens: &[0], heads: 2, valid_lengths: None };
+    let shape = AttentionShape { cu_seqlens: &[0], heads: 2, valid_lengths: None, group: 0 };
     let of = ClsAttention { input, weight, bias, hidden: 6, shape, dropout: None };
     let (out, tape) = ops.cls_attention(&of).unwrap();
     let [d_input, d_weight, d_bias] = ops.cls_attention_backward(&of, tape, &out).unwrap();

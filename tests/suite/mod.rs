@@ -227,7 +227,8 @@ pub fn attention<O: Ops>(
     let qkv = ops.upload(&draws.normal(tokens * 3 * hidden), &[tokens, 3 * hidden]).unwrap();
     let dy = ops.upload(&draws.normal(tokens * hidden), &[tokens, hidden]).unwrap();
     let valid_lengths: Vec<usize> = cu_seqlens.windows(2).map(|bounds| (bounds[1] - bounds[0]).div_ceil(2)).collect();
-    let shape = AttentionShape { cu_seqlens: &cu_seqlens, heads, valid_lengths: padded.then_some(&valid_lengths) };
+    let shape =
+        AttentionShape { cu_seqlens: &cu_seqlens, heads, valid_lengths: padded.then_some(&valid_lengths), group: 0 };
     let mask = dropout(rate);
     let (out, probabilities) = ops.attention(&qkv, shape, mask.as_ref()).unwrap();
     let d = ops.attention_backward(&qkv, probabilities, &dy, shape, mask.as_ref()).unwrap();
@@ -261,7 +262,12 @@ fn first_attention<O: Ops>(
     let valid_lengths: Vec<usize> = cu_seqlens.windows(2).map(|bounds| (bounds[1] - bounds[0]).div_ceil(2)).collect();
     let mask = dropout(rate);
     for padded in [false, true] {
-        let shape = AttentionShape { cu_seqlens: &cu_seqlens, heads, valid_lengths: padded.then_some(&valid_lengths) };
+        let shape = AttentionShape {
+            cu_seqlens: &cu_seqlens,
+            heads,
+            valid_lengths: padded.then_some(&valid_lengths),
+            group: 0,
+        };
         let (input, weight, bias) = (&input, &weight, &bias);
         let of = ClsAttention { input, weight, bias, hidden, shape, dropout: mask.as_ref() };
         let (out, tape) = ops.cls_attention(&of).unwrap();

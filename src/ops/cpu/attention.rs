@@ -13,7 +13,7 @@ use super::matmul::{Matrix, MatrixMut};
 use super::simd::{Simd, kernel};
 use super::small_matmul;
 use crate::Result;
-use crate::ops::shapes::expect_attention;
+use crate::ops::shapes::{expect_attention, internal_error};
 use crate::ops::{ATTENTION_STRIDE, AttentionShape};
 use crate::rng::Dropout;
 
@@ -313,6 +313,9 @@ pub(super) fn attention(
     let hidden = width / 3;
     expect("queries, keys and values", qkv, &[tokens, 3 * hidden])?;
     expect_attention(shape, tokens, hidden)?;
+    if shape.group > 0 {
+        return Err(internal_error("the CPU engine has no groups of tokens yet".into()));
+    }
     let mut out = cpu.pool.uninit(&[tokens, hidden]);
     let probabilities = out.fill(|out| forward(cpu.simd, &cpu.pool, qkv.values(), hidden, shape, dropout, out));
     Ok((out, probabilities))

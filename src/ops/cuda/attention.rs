@@ -72,6 +72,9 @@ fn plan<D: Device>(cuda: &Cuda<D>, qkv: &Buffer<D>, shape: AttentionShape<'_>) -
     let hidden = width / 3;
     expect("queries, keys and values", qkv, &[tokens, 3 * hidden])?;
     expect_attention(shape, tokens, hidden)?;
+    if shape.group > 0 {
+        return Err(internal_error("the CUDA engine has no groups of tokens yet".into()));
+    }
     let size = hidden / shape.heads;
     if size > LARGEST_HEAD {
         return Err(internal_error(format!(
