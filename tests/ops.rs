@@ -16,8 +16,8 @@ use biorel::ops::{AdamWStep, AttentionShape, ClsAttention, Cpu, Moments, Norm, O
 use biorel::rng::Dropout;
 use candle_core::{Device, Tensor};
 use suite::{
-    Draws, Results, accepts_empty_batches, assert_close, assert_each_close, encoder, exact, refuses_mismatched_shapes,
-    small_batch, small_config, small_encoders, suite,
+    Draws, Results, accepts_empty_batches, assert_close, assert_each_close, encoder, exact, grouped,
+    refuses_mismatched_shapes, small_batch, small_config, small_encoders, suite,
 };
 
 /// Largest difference of an f32 engine from the reference in f64, relative to the largest expected
@@ -31,17 +31,22 @@ fn on_threads<T: Send>(threads: usize, run: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(run)
 }
 
+/// All cases.
+fn every<O: Ops>(ops: &O) -> Results {
+    suite(ops).into_iter().chain(grouped(ops)).collect()
+}
+
 #[test]
 fn the_reference_in_f32_equals_f64() {
-    assert_close(&suite(&Reference::cpu()), &suite(&exact()), 5e-6, "reference f32");
+    assert_close(&every(&Reference::cpu()), &every(&exact()), 5e-6, "reference f32");
 }
 
 #[test]
 fn cpu_equals_the_reference_at_every_level() {
-    let expected = suite(&exact());
+    let expected = every(&exact());
     for level in SimdLevel::ALL {
         match Cpu::with_level(level) {
-            Ok(ops) => assert_each_close(suite(&ops), &expected, [TOLERANCE, CHAIN_TOLERANCE], level.name()),
+            Ok(ops) => assert_each_close(every(&ops), &expected, [TOLERANCE, CHAIN_TOLERANCE], level.name()),
             Err(error) => println!("skipped: {error}"),
         }
     }
@@ -67,10 +72,10 @@ fn bf16_engines() -> Vec<(&'static str, Cpu)> {
 #[test]
 fn bf16_equals_the_reference() {
     let (products, others): (Results, Results) =
-        suite(&exact()).into_iter().partition(|(name, _)| name.starts_with("linear"));
+        every(&exact()).into_iter().partition(|(name, _)| name.starts_with("linear"));
     for (name, ops) in bf16_engines() {
         let (ours, rest): (Results, Results) =
-            suite(&ops).into_iter().partition(|(name, _)| name.starts_with("linear"));
+            every(&ops).into_iter().partition(|(name, _)| name.starts_with("linear"));
         assert_close(&ours, &products, BF16_TOLERANCE, name);
         assert_each_close(rest, &others, [TOLERANCE, CHAIN_TOLERANCE], name);
     }
@@ -122,9 +127,9 @@ fn same_bits_on_any_number_of_threads(ops: &Cpu) {
     let bits = |results: Results| -> Vec<(String, Vec<u32>)> {
         results.into_iter().map(|(name, x)| (name, x.into_iter().map(f32::to_bits).collect())).collect()
     };
-    let expected = bits(on_threads(1, || suite(ops)));
+    let expected = bits(on_threads(1, || every(ops)));
     for threads in [1, 2, 3, 5, 7] {
-        for (ours, expected) in bits(on_threads(threads, || suite(ops))).iter().zip(&expected) {
+        for (ours, expected) in bits(on_threads(threads, || every(ops))).iter().zip(&expected) {
             assert!(ours == expected, "{} differs on {threads} threads", expected.0);
         }
     }
@@ -310,6 +315,58 @@ fn a_group_of_the_reference_does_not_see_the_others() {
         // Plain attention over the text and the group, of which the group's rows count.
         let plain = attend(&[0, 1, 2, first, first + 1], 5, 0);
         close(&all[4 * first..4 * (first + 2)], &plain[12..]);
+    }
+}
+
+/// A group alone, or among any others in any order, has the same bits, forward and backward; and so
+/// have the queries of the text.
+#[test]
+fn the_bits_of_a_group_do_not_depend_on_the_others() {
+    let mut draws = Draws::new(37);
+    for ops in SimdLevel::ALL.into_iter().filter_map(|level| Cpu::with_level(level).ok()) {
+        for (heads, size) in [(1, 5), (3, 8), (2, 32), (1, 64)] {
+            for (valid, groups, group) in [(1, 5, 1), (13, 9, 2), (57, 7, 3), (40, 11, 4), (8, 3, 12)] {
+                let (hidden, name) = (heads * size, ops.level().name());
+                let text = [3 * hidden, hidden].map(|width| draws.normal(valid * width));
+                let pairs: Vec<_> =
+                    (0..groups).map(|_| [3 * hidden, hidden].map(|width| draws.normal(group * width))).collect();
+                // For the given groups: the results of the text, and of each group.
+                let run = |chosen: &[usize]| {
+                    let tokens = valid + chosen.len() * group;
+                    let [qkv, dy] = [0, 1].map(|i| {
+                        let width = [3 * hidden, hidden][i];
+                        let rows = chosen.iter().flat_map(|pair| &pairs[*pair][i]);
+                        let values: Vec<f32> = text[i].iter().chain(rows).copied().collect();
+                        ops.upload(&values, &[tokens, width]).unwrap()
+                    });
+                    let cu_seqlens = [0, tokens];
+                    let shape = AttentionShape { cu_seqlens: &cu_seqlens, heads, valid_lengths: Some(&[valid]), group };
+                    let (out, p) = ops.attention(&qkv, shape, None).unwrap();
+                    let dqkv = ops.attention_backward(&qkv, p, &dy, shape, None).unwrap();
+                    let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                    let dq = dqkv.values()[..valid * 3 * hidden].chunks(3 * hidden).flat_map(|row| &row[..hidden]);
+                    let text = (bits(&out.values()[..valid * hidden]), bits(&dq.copied().collect::<Vec<_>>()));
+                    let outs = out.values()[valid * hidden..].chunks(group * hidden);
+                    let gradients = dqkv.values()[valid * 3 * hidden..].chunks(group * 3 * hidden);
+                    (text, outs.map(bits).zip(gradients.map(bits)).collect::<Vec<_>>())
+                };
+                let everything: Vec<usize> = (0..groups).collect();
+                let (text, expected) = run(&everything);
+                for subset in 0..8 {
+                    // Without replacement, in a random order.
+                    let mut rest = everything.clone();
+                    let count = draws.below(1, groups + 1)[0] as usize;
+                    let chosen: Vec<usize> =
+                        (0..count).map(|_| rest.remove(draws.below(1, rest.len())[0] as usize)).collect();
+                    let (same_text, ours) = run(&chosen);
+                    let case = format!("{name} {heads} x {size}, {valid} + {group} {chosen:?} {subset}");
+                    assert!(same_text == text, "text, {case}");
+                    for (pair, ours) in chosen.iter().zip(&ours) {
+                        assert!(*ours == expected[*pair], "group {pair}, {case}");
+                    }
+                }
+            }
+        }
     }
 }
 

@@ -20,8 +20,8 @@ use biorel::ops::{AdamWStep, AttentionShape, Moments, Norm, Ops, Update};
 use candle_core::{DType, Device, Tensor, Var};
 use host::{Host, Schedule, Shim};
 use suite::{
-    Draws, Results, accepts_empty_batches, assert_close, assert_each_close, exact, refuses_mismatched_shapes,
-    small_encoders, suite,
+    Draws, Results, Sentences, accepts_empty_batches, assert_close, assert_each_close, exact,
+    refuses_mismatched_shapes, small_encoders, suite,
 };
 
 /// Largest difference from the reference in f64, relative to the largest expected value of a result
@@ -66,8 +66,9 @@ fn every_operation_in_bf16_equals_the_reference() {
 pub fn heads<O: Ops>(ops: &O) -> Results {
     let mut results = Results::new();
     for (heads, size) in [(2, 32), (1, 64), (2, 96), (1, 128), (1, 48)] {
-        for (rate, padded) in [(0.0, false), (0.3, true)] {
-            suite::attention(ops, &mut results, &[1, 63, 64, 65, 17, 130], (heads, size), rate, padded);
+        let lengths = [1, 63, 64, 65, 17, 130];
+        for (rate, sentences) in [(0.0, Sentences::plain(&lengths)), (0.3, Sentences::padded(&lengths))] {
+            suite::attention(ops, &mut results, &sentences, (heads, size), rate);
         }
     }
     results

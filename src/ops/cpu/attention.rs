@@ -1,10 +1,18 @@
 //! Attention: one task per sentence and head, whose scores stay in its core's cache.
 //!
+//! A row of scores has a column for each valid token. Where the other tokens form groups, the
+//! columns of the row's own group follow ([`AttentionShape::column`]); `attention_groups.rs`
+//! computes what concerns them. Rows are computed a few at a time, such that the bits of a group do
+//! not depend on which other groups the sentence has.
+//!
 //! The forward saves the probabilities before dropout, with the sign bit set where dropout zeroed
 //! one. So the backward recomputes neither scores nor exponentials nor masks.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
+use super::attention_groups::{Groups, add_keys, scores, sums_of_keys};
 use super::buffer::{Buffer, Pool};
 use super::dropout::Mask;
 use super::engine::{Cpu, expect, matrix};
@@ -13,11 +21,11 @@ use super::matmul::{Matrix, MatrixMut};
 use super::simd::{Simd, kernel};
 use super::small_matmul;
 use crate::Result;
-use crate::ops::shapes::{expect_attention, internal_error};
+use crate::ops::shapes::expect_attention;
 use crate::ops::{ATTENTION_STRIDE, AttentionShape};
 use crate::rng::Dropout;
 
-/// Probabilities of every sentence and head, one `(L, stride(L))` block after the other.
+/// Probabilities of every sentence and head, one `(L, stride(columns))` block after the other.
 #[derive(Debug)]
 pub struct Probabilities {
     blocks: Buffer,
@@ -32,7 +40,7 @@ impl Probabilities {
 
 /// Elements of all blocks.
 fn total(shape: AttentionShape<'_>) -> usize {
-    sentences(shape).map(|(_, length, _)| shape.heads * length * stride(length)).sum()
+    all(shape).map(Task::elements).sum()
 }
 
 /// Elements between two rows of a block: whole vectors, so that products need no special last
@@ -50,9 +58,40 @@ const QUERIES: usize = 8;
 struct Task {
     start: usize,
     length: usize,
-    /// How many of its tokens are attended to, from the first.
-    keys: usize,
+    /// How many of its tokens are attended to by all, from the first.
+    valid: usize,
+    /// The size of the groups of the others; 0 without.
+    group: usize,
     head: usize,
+}
+
+impl Task {
+    /// Elements between two rows of its block of the probabilities.
+    fn stride(self) -> usize {
+        stride(self.valid + self.group)
+    }
+
+    /// Elements of its block.
+    fn elements(self) -> usize {
+        self.length * self.stride()
+    }
+
+    /// Ranges of rows that are computed together, and whether they are groups. With `independent`
+    /// rows several small groups come together, otherwise each comes alone.
+    fn tiles(self, independent: bool) -> impl Iterator<Item = (Range<usize>, bool)> {
+        let ungrouped = if self.group > 0 { self.valid } else { self.length };
+        let height = if independent { (QUERIES / self.group.max(1)).max(1) * self.group } else { self.group };
+        let tiles = |rows: Range<usize>, height: usize| {
+            rows.clone().step_by(height.max(1)).map(move |first| first..rows.end.min(first + height))
+        };
+        let groups = tiles(ungrouped..self.length, height).map(|rows| (rows, true));
+        tiles(0..ungrouped, QUERIES).map(|rows| (rows, false)).chain(groups)
+    }
+
+    /// Where the rows' own groups are.
+    fn groups(self) -> Groups {
+        Groups { size: self.group, column: self.valid, stride: self.stride() }
+    }
 }
 
 /// Sizes that all tasks share.
@@ -90,28 +129,28 @@ impl Sizes {
     }
 }
 
-/// Sentences that have tokens: (start, length, keys).
-fn sentences<'a>(shape: AttentionShape<'a>) -> impl Iterator<Item = (usize, usize, usize)> + 'a {
-    let sizes = shape.cu_seqlens.windows(2).enumerate().map(move |(sentence, bounds)| {
-        let length = bounds[1] - bounds[0];
-        (bounds[0], length, shape.valid_length(sentence, length))
+/// The tasks of each sentence that has tokens, and how many tokens it has.
+fn sentences<'a>(shape: AttentionShape<'a>) -> impl Iterator<Item = (usize, impl Iterator<Item = Task>)> + 'a {
+    let sentences = shape.cu_seqlens.windows(2).enumerate().map(move |(sentence, bounds)| {
+        let (start, length) = (bounds[0], bounds[1] - bounds[0]);
+        let (valid, group) = (shape.valid_length(sentence, length), shape.group);
+        (length, (0..shape.heads).map(move |head| Task { start, length, valid, group, head }))
     });
-    sizes.filter(|(_, length, _)| *length > 0)
+    sentences.filter(|(length, _)| *length > 0)
 }
 
 /// Every task with its block of the probabilities.
 fn tasks<'a>(shape: AttentionShape<'a>, blocks: &'a [f32]) -> impl Iterator<Item = (Task, &'a [f32])> {
     let mut rest = blocks;
     all(shape).map(move |task| {
-        let (block, others) = rest.split_at(task.length * stride(task.length));
+        let (block, others) = rest.split_at(task.elements());
         rest = others;
         (task, block)
     })
 }
 
 fn all<'a>(shape: AttentionShape<'a>) -> impl Iterator<Item = Task> + 'a {
-    let of = move |(start, length, keys)| (0..shape.heads).map(move |head| Task { start, length, keys, head });
-    sentences(shape).flat_map(of)
+    sentences(shape).flat_map(|(_, tasks)| tasks)
 }
 
 /// `(T, 3H)` to `(T, H)`.
@@ -130,49 +169,51 @@ fn forward(
     blocks.fill(|mut blocks| {
         let mut jobs = Vec::new();
         let mut out = out;
-        for (start, length, keys) in sentences(shape) {
+        for (length, tasks) in sentences(shape) {
             let (rows, others) = std::mem::take(&mut out).split_at_mut(length * hidden);
             out = others;
-            for (head, columns) in MatrixMut::new(rows, length, hidden).split_columns(sizes.size).enumerate() {
-                let (block, others) = std::mem::take(&mut blocks).split_at_mut(length * stride(length));
+            for (task, columns) in tasks.zip(MatrixMut::new(rows, length, hidden).split_columns(sizes.size)) {
+                let (block, others) = std::mem::take(&mut blocks).split_at_mut(task.elements());
                 blocks = others;
-                jobs.push((Task { start, length, keys, head }, columns, block));
+                jobs.push((task, columns, block));
             }
         }
         jobs.into_par_iter().for_each(|(task, mut out, block)| {
-            let (length, stride) = (task.length, stride(task.length));
+            let (valid, groups, stride) = (task.valid, task.groups(), task.stride());
             let [q, k, v] = [0, 1, 2].map(|part| sizes.part(qkv, task, part));
             [k, q, v].into_iter().for_each(small_matmul::prefetch);
-            let mut scratch = pool.uninit(&[sizes.size + QUERIES, stride]);
+            let mut scratch = pool.uninit(&[sizes.size + QUERIES.max(task.group), stride]);
             scratch.fill(|scratch| {
                 let (keys, dropped) = scratch.split_at_mut(sizes.size * stride);
-                small_matmul::transpose(simd, k, stride, keys);
+                small_matmul::transpose(simd, k.some_rows(0..valid), stride, keys);
                 let keys = Matrix::new(keys, sizes.size, stride);
-                for first in (0..length).step_by(QUERIES) {
-                    let queries = first..length.min(first + QUERIES);
-                    let p = &mut block[first * stride..queries.end * stride];
-                    let rows = queries.len();
-                    small_matmul::small_matmul(
-                        simd,
-                        &mut MatrixMut::new(p, rows, stride),
-                        q.some_rows(queries.clone()),
-                        keys,
-                        scale,
-                    );
+                for (tile, grouped) in task.tiles(small_matmul::rows_are_independent(simd, sizes.size)) {
+                    let p = &mut block[tile.start * stride..tile.end * stride];
+                    let dropped = &mut dropped[..p.len()];
+                    let [q, own_k, own_v] = [q, k, v].map(|x| x.some_rows(tile.clone()));
+                    let rows = tile.len();
+                    small_matmul::small_matmul(simd, &mut MatrixMut::new(p, rows, stride), q, keys, scale);
+                    if grouped {
+                        scores(simd, groups, p, q, own_k, scale);
+                    }
+                    let columns = if grouped { valid + task.group } else { valid };
                     let weights = match &mask {
                         None => {
-                            softmax_rows(simd, p, task.keys, stride);
+                            softmax_rows(simd, p, columns, stride);
                             &*p
                         }
                         Some(mask) => {
-                            let row = ((task.start + first) * sizes.heads + task.head) * ATTENTION_STRIDE;
+                            let row = ((task.start + tile.start) * sizes.heads + task.head) * ATTENTION_STRIDE;
                             let step = sizes.heads * ATTENTION_STRIDE;
-                            softmax_dropout(simd, p, dropped, task.keys, stride, mask, row as u64, step as u64);
+                            softmax_dropout(simd, p, dropped, columns, stride, mask, row as u64, step as u64);
                             &*dropped
                         }
                     };
-                    let weights = Matrix::strided(weights, rows, length, stride);
-                    small_matmul::small_matmul(simd, &mut out.some_rows(queries), weights, v, 1.0);
+                    let (mut out, v) = (out.some_rows(tile), v.some_rows(0..valid));
+                    small_matmul::small_matmul(simd, &mut out, Matrix::strided(weights, rows, valid, stride), v, 1.0);
+                    if grouped {
+                        add_keys(simd, groups, &mut out, weights, own_v, 1.0);
+                    }
                 }
             });
         });
@@ -258,11 +299,11 @@ fn backward(
     out: &mut [f32],
 ) {
     let sizes = Sizes::new(shape, hidden);
-    let keep = dropout.map_or(1.0, Dropout::scale);
+    let (keep, scale) = (dropout.map_or(1.0, Dropout::scale), sizes.scale());
     let mut blocks = tasks(shape, probabilities.blocks.values());
     let mut jobs = Vec::new();
     let mut out = out;
-    for (_, length, _) in sentences(shape) {
+    for (length, _) in sentences(shape) {
         let (rows, others) = std::mem::take(&mut out).split_at_mut(length * 3 * hidden);
         out = others;
         // N blocks of queries, N of keys, N of values.
@@ -274,7 +315,7 @@ fn backward(
         }
     }
     jobs.into_par_iter().for_each(|(task, marked, [mut dq, mut dk, mut dv])| {
-        let (length, stride) = (task.length, stride(task.length));
+        let (length, valid, groups, stride) = (task.length, task.valid, task.groups(), task.stride());
         let [q, k, v] = [0, 1, 2].map(|part| sizes.part(qkv, task, part));
         let dout = sizes.columns(dy, task);
         [v, dout, k, q].into_iter().for_each(small_matmul::prefetch);
@@ -282,23 +323,37 @@ fn backward(
         scratch.fill(|scratch| {
             let (values, rest) = scratch.split_at_mut(sizes.size * stride);
             let (dropped, ds) = rest.split_at_mut(length * stride);
-            small_matmul::transpose(simd, v, stride, values);
+            small_matmul::transpose(simd, v.some_rows(0..valid), stride, values);
             let values = Matrix::new(values, sizes.size, stride);
-            for first in (0..length).step_by(QUERIES) {
-                let queries = first..length.min(first + QUERIES);
-                let range = first * stride..queries.end * stride;
+            for (tile, grouped) in task.tiles(small_matmul::rows_are_independent(simd, sizes.size)) {
+                let range = tile.start * stride..tile.end * stride;
                 let (p, dropped, ds) = (&marked[range.clone()], &mut dropped[range.clone()], &mut ds[range]);
-                let rows = queries.len();
-                let dout = dout.some_rows(queries.clone());
+                let [dout, own_k, own_v] = [dout, k, v].map(|x| x.some_rows(tile.clone()));
+                let rows = tile.len();
                 small_matmul::small_matmul(simd, &mut MatrixMut::new(ds, rows, stride), dout, values, 1.0);
+                if grouped {
+                    scores(simd, groups, ds, dout, own_v, 1.0);
+                }
                 scores_gradient(simd, p, keep, dropped, ds, stride);
-                let ds = Matrix::strided(ds, rows, length, stride);
-                small_matmul::small_matmul(simd, &mut dq.some_rows(queries), ds, k, sizes.scale());
+                let (mut dq, k) = (dq.some_rows(tile), k.some_rows(0..valid));
+                small_matmul::small_matmul(simd, &mut dq, Matrix::strided(ds, rows, valid, stride), k, scale);
+                if grouped {
+                    add_keys(simd, groups, &mut dq, ds, own_k, scale);
+                }
             }
-            let dropped = Matrix::strided(dropped, length, length, stride);
-            small_matmul::small_matmul(simd, &mut dv, dropped.t(), dout, 1.0);
-            let ds = Matrix::strided(ds, length, length, stride);
-            small_matmul::small_matmul(simd, &mut dk, ds.t(), q, sizes.scale());
+            for (dkey, weights, queries, scale) in [(&mut dv, &*dropped, dout, 1.0), (&mut dk, &*ds, q, scale)] {
+                let by_key = Matrix::strided(weights, length, valid, stride).t();
+                small_matmul::small_matmul(simd, &mut dkey.some_rows(0..valid), by_key, queries, scale);
+                let (others, weights) = (valid..length, &weights[valid * stride..]);
+                sums_of_keys(
+                    simd,
+                    groups,
+                    &mut dkey.some_rows(others.clone()),
+                    weights,
+                    queries.some_rows(others),
+                    scale,
+                );
+            }
         });
     });
 }
@@ -313,9 +368,6 @@ pub(super) fn attention(
     let hidden = width / 3;
     expect("queries, keys and values", qkv, &[tokens, 3 * hidden])?;
     expect_attention(shape, tokens, hidden)?;
-    if shape.group > 0 {
-        return Err(internal_error("the CPU engine has no groups of tokens yet".into()));
-    }
     let mut out = cpu.pool.uninit(&[tokens, hidden]);
     let probabilities = out.fill(|out| forward(cpu.simd, &cpu.pool, qkv.values(), hidden, shape, dropout, out));
     Ok((out, probabilities))

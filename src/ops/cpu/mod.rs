@@ -21,6 +21,7 @@ pub mod matmul;
 pub mod simd;
 
 mod attention;
+mod attention_groups;
 mod cls_attention;
 mod dropout;
 mod elementwise;

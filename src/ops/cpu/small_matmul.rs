@@ -12,9 +12,15 @@ use super::math::LANES;
 use super::matmul::{Matrix, MatrixMut, matmul_into};
 use super::simd::{Simd, SimdLevel, kernel};
 
+/// Whether the bits of a row of a product with this many columns do not depend on the other rows,
+/// nor on their number. The `gemm` crate, which computes the other products, does not promise it.
+pub fn rows_are_independent(simd: Simd, columns: usize) -> bool {
+    cfg!(target_arch = "x86_64") && columns.is_multiple_of(LANES) && simd.level() != SimdLevel::Portable
+}
+
 /// `out = alpha a b`. Fast when `out` has whole vectors of columns.
 pub fn small_matmul(simd: Simd, out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: Matrix<'_, f32>, alpha: f32) {
-    let fits = out.columns().is_multiple_of(LANES) && b.column_stride() == 1;
+    let fits = rows_are_independent(simd, out.columns()) && b.column_stride() == 1;
     match simd.level() {
         #[cfg(target_arch = "x86_64")]
         SimdLevel::Avx512 if fits => {
