@@ -92,7 +92,10 @@ pub(super) fn from_columns(columns: &TableColumns, options: &ReadOptions) -> Res
             None
         }
     };
-    let cell = |column: &Option<Vec<String>>, row: usize| column.as_ref().map(|column| column[row].clone());
+    // An empty cell has no value, as in a file.
+    let cell = |column: &Option<Vec<String>>, row: usize| {
+        column.as_ref().map(|column| column[row].clone()).filter(|value| !value.is_empty())
+    };
     let rows = (0..count)
         .map(|row| {
             let span = |argument: usize| {
@@ -245,7 +248,7 @@ fn task(rows: &[Row], options: &ReadOptions) -> Result<Task> {
         }
         _ => labels,
     };
-    Task::new(name, labels, negative.as_deref())
+    Ok(Task { columns: options.columns.clone(), ..Task::new(name, labels, negative.as_deref())? })
 }
 
 /// The mention of an argument; it is added to its sentence if it is new. One tag may stand for both

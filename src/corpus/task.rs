@@ -39,6 +39,10 @@ pub struct Task {
     pub candidates: Candidates,
     /// The word of each entity type's tag: `GENE-Y` -> `GENE` gives `@GENE$`.
     pub tags: BTreeMap<String, String>,
+    /// A user's names for the columns of the table that trains, so that prediction reads the same
+    /// columns.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, String>,
 }
 
 impl Task {
@@ -65,8 +69,8 @@ impl Task {
             })?),
         };
         let averaging = if labels.len() == 2 && negative.is_some() { Averaging::Binary } else { Averaging::Micro };
-        let (candidates, tags) = (Candidates::default(), BTreeMap::new());
-        Ok(Self { name: name.into(), labels, negative, averaging, candidates, tags })
+        let (candidates, tags, columns) = (Candidates::default(), BTreeMap::new(), BTreeMap::new());
+        Ok(Self { name: name.into(), labels, negative, averaging, candidates, tags, columns })
     }
 
     /// Protein-protein interaction: `negative`, `positive`; any two proteins.
@@ -78,6 +82,7 @@ impl Task {
             averaging: Averaging::Binary,
             candidates: Candidates::among(&["protein"]),
             tags: tags(&[("protein", "PROTEIN")]),
+            columns: BTreeMap::new(),
         }
     }
 
@@ -91,6 +96,7 @@ impl Task {
             averaging: Averaging::Micro,
             candidates: Candidates::among(&types),
             tags: tags(&types.map(|entity_type| (entity_type, "DRUG"))),
+            columns: BTreeMap::new(),
         }
     }
 
@@ -106,6 +112,7 @@ impl Task {
             averaging: Averaging::Micro,
             candidates: Candidates::between(&["CHEMICAL"], &genes),
             tags,
+            columns: BTreeMap::new(),
         }
     }
 

@@ -1,8 +1,11 @@
 //! The identity of a model or encoder: a hash over everything that determines its results.
 
+use std::collections::BTreeMap;
+
 use sha2::{Digest, Sha256};
 
 use super::{EncoderConfig, Pretrained, RelationModel};
+use crate::corpus::Task;
 use crate::digest::hex;
 
 impl RelationModel {
@@ -17,8 +20,10 @@ impl RelationModel {
         let card = &self.card;
         // Saving adds the labels to the other keys of a configuration; those do not affect results.
         let sizes = EncoderConfig { other: serde_json::Map::new(), ..self.network.encoder.clone() };
+        // The names of a table's columns do not affect results either.
+        let task = Task { columns: BTreeMap::new(), ..card.task.clone() };
         let parts = [
-            serde_json::to_vec(&card.task),
+            serde_json::to_vec(&task),
             serde_json::to_vec(&card.marking),
             serde_json::to_vec(&card.training),
             serde_json::to_vec(&sizes),

@@ -9,10 +9,10 @@ use pyo3::types::{PyBytes, PyDict};
 
 use super::columns::Columns;
 use super::documents::PyDocument;
-use super::error::CorpusError;
+use super::error::{ConfigError, CorpusError};
 use super::instances::PyInstances;
 use super::runtime::detached;
-use crate::corpus::{Averaging, Corpus, CorpusKind, ReadOptions, Sentence, Split, TableColumns, Task};
+use crate::corpus::{Averaging, Corpus, CorpusKind, Pair, ReadOptions, Sentence, Split, TableColumns, Task};
 use crate::encode::{Leakage, divide, fold_numbers, hold_out};
 
 /// A classification task: its labels, and how it is scored.
@@ -40,6 +40,24 @@ impl PyTask {
     #[getter]
     fn headline(&self) -> &'static str {
         row_name(self.0.averaging)
+    }
+
+    /// A user's names for the columns of the table that the task comes from.
+    #[getter]
+    fn columns(&self) -> BTreeMap<String, String> {
+        self.0.columns.clone()
+    }
+
+    /// The types of the first and second argument of candidate pairs, rule by rule; empty when any
+    /// two mentions form one.
+    #[getter]
+    fn rules(&self) -> Vec<(Vec<String>, Vec<String>)> {
+        self.0.candidates.rules.clone()
+    }
+
+    /// The word of an entity type's tag.
+    fn tag(&self, entity_type: &str) -> String {
+        self.0.tag(entity_type)
     }
 
     /// Entity types that take part in candidate pairs; empty when all do.
@@ -134,6 +152,41 @@ impl PyCorpus {
     #[getter]
     fn task(&self) -> PyTask {
         PyTask(Arc::new(self.0.task.clone()))
+    }
+
+    /// The same pairs, to be classified by the model of another task with the same labels: its tags
+    /// and its entity types apply.
+    fn with_task(&self, task: &PyTask) -> PyResult<Self> {
+        if self.0.task.labels != task.0.labels {
+            return Err(ConfigError::new_err(("corpus: the two tasks have different labels", "corpus")));
+        }
+        Ok(Self::of(Corpus { task: (*task.0).clone(), ..(*self.0).clone() }))
+    }
+
+    /// Every pair in the order of its instances, with its sentence and its two mentions: their
+    /// first and last characters, texts and types.
+    fn pairs<'py>(&self, py: Python<'py>, split: &str) -> PyResult<Bound<'py, PyDict>> {
+        let sentences = &self.0.split(split)?.sentences;
+        let pairs = sentences.iter().flat_map(|sentence| sentence.pairs.iter().map(move |pair| (sentence, pair)));
+        let mut pairs: Vec<_> = pairs.collect();
+        pairs.sort_by_key(|(_, pair)| pair.row);
+        let label = |pair: &Pair| self.0.task.labels.get(pair.label).map(String::as_str);
+        let mut columns = Columns::new(py)
+            .text("id", pairs.iter().map(|(_, pair)| pair.id.as_str()))?
+            .text("sentence", pairs.iter().map(|(sentence, _)| sentence.id.as_str()))?
+            .text("text", pairs.iter().map(|(sentence, _)| sentence.text.as_str()))?
+            .maybe_text("label", pairs.iter().map(|(_, pair)| label(pair)))?;
+        for side in [1, 2] {
+            let mentions = pairs.iter().filter_map(|(sentence, pair)| {
+                sentence.entities.get(if side == 1 { pair.entity1 } else { pair.entity2 })
+            });
+            columns = columns
+                .text(&format!("entity{side}"), mentions.clone().map(|entity| entity.text.as_str()))?
+                .text(&format!("type{side}"), mentions.clone().map(|entity| entity.entity_type.as_str()))?
+                .integers(&format!("start{side}"), mentions.clone().map(|entity| entity.bounding_span().start))?
+                .integers(&format!("end{side}"), mentions.map(|entity| entity.bounding_span().end))?;
+        }
+        Ok(columns.finish())
     }
 
     #[getter]

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from biorel._biorel import CORPORA
 from biorel.cli.output import say
 from biorel.data.corpus import Corpus, load_corpus
+from biorel.errors import ConfigError
 from biorel.models.relation_model import RelationModel, load
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -44,14 +45,61 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
     """The arguments that `read_corpus` reads."""
     parser.add_argument("corpus", help=f"format: {', '.join(CORPORA)}")
     parser.add_argument("path", nargs="+", help="folder, file(s) or .zip")
+    add_table(parser)
+    text = "table, documents: all labels in order (default: those of the data)"
+    parser.add_argument("--labels", nargs="+", metavar="LABEL", help=text)
+    text = "table, documents: the label that means no relation (default: a label such as none, false or 0)"
+    parser.add_argument("--negative", metavar="LABEL", help=text)
+    text = "documents: types of the first and second entity of candidate pairs (default: those of the relations)"
+    parser.add_argument("--pairs", nargs="+", metavar="FIRST,SECOND", help=text)
     parser.add_argument("--splits", help="ddi: full or blue")
     text = "pubtator, bioc, brat: raise stops at an unreadable document, skip reports it (default: raise)"
     parser.add_argument("--errors", choices=["raise", "skip"], default="raise", help=text)
 
 
+def add_table(parser: argparse.ArgumentParser) -> None:
+    """The options that describe a user's table."""
+    text = "table: our names and yours for columns, such as text=sentence entity1=drug_a entity2=drug_b"
+    parser.add_argument("--columns", nargs="+", metavar="OURS=YOURS", help=text)
+    text = "table: what offsets count: characters or bytes (default: characters)"
+    parser.add_argument("--offsets", choices=["characters", "bytes"], default="characters", help=text)
+
+
+def column_names(options: argparse.Namespace) -> dict[str, str] | None:
+    """The value of --columns: our names of columns and the user's."""
+    return (
+        None if options.columns is None else dict(equation("columns", text, "OURS=YOURS") for text in options.columns)
+    )
+
+
+def equation(option: str, text: str, form: str) -> tuple[str, str]:
+    """The two sides of an option's value such as ``text=sentence``."""
+    left, equals, right = text.partition("=")
+    if not equals or not left or not right:
+        raise ConfigError(f"{option}: `{text}` is not of the form {form}", option)
+    return left, right
+
+
+def _pair(text: str) -> tuple[str, str]:
+    first, comma, second = text.partition(",")
+    if not comma or not first or not second:
+        raise ConfigError(f"pairs: `{text}` is not of the form FIRST,SECOND", "pairs")
+    return first, second
+
+
 def read_corpus(options: argparse.Namespace) -> Corpus:
     """The corpus of the command line; what its reader left out or changed goes to standard error."""
-    corpus = load_corpus(options.corpus, options.path, splits=options.splits, errors=options.errors)
+    corpus = load_corpus(
+        options.corpus,
+        options.path,
+        splits=options.splits,
+        columns=column_names(options),
+        labels=options.labels,
+        negative=options.negative,
+        pairs=None if options.pairs is None else [_pair(text) for text in options.pairs],
+        offsets=options.offsets,
+        errors=options.errors,
+    )
     for line in corpus.summary:
         say(line)
     return corpus

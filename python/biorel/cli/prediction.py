@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
+import pandas as pd
 from biorel.cli.options import (
     Commands,
     Repeated,
@@ -16,10 +15,15 @@ from biorel.cli.options import (
     add_format,
     add_model,
     add_model_on_split,
+    add_table,
+    column_names,
+    equation,
     load_model,
     read_corpus,
 )
 from biorel.cli.output import print_table, say
+from biorel.data.table_files import decode, is_table_file, json_lines
+from biorel.data.tables import Table, read_table
 from biorel.errors import ConfigError, CorpusError
 from biorel.prediction.documents import DocumentPredictions, predict_documents
 from biorel.prediction.output_directory import FORMATS
@@ -31,11 +35,15 @@ def add_commands(commands: Commands) -> None:
     add_model_on_split(parser)
     add_format(parser)
 
-    text = "classify the entity pairs of new sentences, or of a stream of documents"
+    text = "classify the entity pairs of a table, of new sentences, or of a stream of documents"
     parser = add_command(commands, "predict", _predict, text)
     add_model(parser)
-    text = "JSON lines with text and entities (start, end, type), or - for standard input"
+    text = (
+        "a table with the columns that trained the model (.csv, .tsv, .jsonl, .parquet, .xlsx); or JSON lines with "
+        "text and entities (start, end, type), or - for standard input"
+    )
     parser.add_argument("sentences", nargs="?", help=text)
+    add_table(parser)
     text = "files or folders of documents (PubTator, BioC, brat; also gzipped); needs --output, runs in bounded memory"
     parser.add_argument("--input", nargs="+", metavar="PATH", help=text)
     text = "directory for the relations, from which a killed run resumes"
@@ -72,24 +80,27 @@ def _predict(options: argparse.Namespace) -> None:
         field = "output" if options.output is not None else "format"
         message = f"{field}: for sentences, a table goes to standard output (--format table, tsv, csv or jsonl)"
         raise ConfigError(message, field)
-    print_table(load_model(options).predict(_read_sentences(options.sentences)), style)
+    print_table(_predict_sentences(options), style)
 
 
-def _read_sentences(path: str) -> list[Any]:
+def _predict_sentences(options: argparse.Namespace) -> pd.DataFrame:
+    """The predictions for a table, or for JSON lines of sentences."""
+    path = options.sentences
+    if is_table_file(path) and Path(path).suffix.lower() not in (".jsonl", ".ndjson"):
+        return load_model(options).predict_table(read_table(path), column_names(options), options.offsets)
+    model = load_model(options)
     try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+        text = sys.stdin.read() if path == "-" else decode(path, Path(path).read_bytes())
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path}: is not UTF-8 ({error}); convert it to UTF-8 first", path) from None
-    sentences = []
-    # Not splitlines, which also splits at characters that a text may contain.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            sentences.append(json.loads(line))
-        except (ValueError, RecursionError) as error:
-            raise CorpusError(f"{path}:{number}: not a line of JSON ({error})", path, number) from None
-    return sentences
+    rows = list(json_lines(path, text))
+    if rows and "entities" not in rows[0][1]:
+        lines: list[tuple[str, int | None]] = [(path, line) for line, _ in rows]
+        table = Table(pd.DataFrame([row for _, row in rows], dtype=object), lines)
+        return model.predict_table(table, column_names(options), options.offsets)
+    if options.columns is not None:
+        raise ConfigError("columns: applies to a table, not to sentences with entities", "columns")
+    return model.predict([row for _, row in rows])
 
 
 def _predict_documents(options: argparse.Namespace) -> None:
@@ -98,7 +109,7 @@ def _predict_documents(options: argparse.Namespace) -> None:
     shard = re.fullmatch(r"(\d+)/(\d+)", options.shard)
     if shard is None:
         raise ConfigError(f"shard: `{options.shard}` is not of the form 3/10", "shard")
-    types = dict(_equation("type", text) for text in options.type or [])
+    types = dict(equation("type", text, "THEIRS=OURS") for text in options.type or [])
     predictions = predict_documents(
         load_model(options),
         options.input,
@@ -121,10 +132,3 @@ def _predict_documents(options: argparse.Namespace) -> None:
     say(f"{predictions.documents:,} documents, {predictions.pairs:,} pairs: {output / 'relations'}")
     if predictions.failed:
         say(f"{predictions.failed:,} documents could not be used: {output / 'errors.jsonl'}")
-
-
-def _equation(option: str, text: str) -> tuple[str, str]:
-    left, equals, right = text.partition("=")
-    if not equals or not left or not right:
-        raise ConfigError(f"{option}: `{text}` is not of the form THEIRS=OURS", option)
-    return left, right

@@ -13,7 +13,8 @@ from biorel._pickling import VERSION, check_version
 from biorel._types import By, Marking, PathLike
 from biorel.data.documents import Document
 from biorel.data.labelled import Labelled
-from biorel.errors import ConfigError, CorpusError
+from biorel.data.tables import Offsets, Source, read_table, table_columns
+from biorel.errors import ConfigError
 
 
 def check_corpus(corpus: object) -> None:
@@ -260,13 +261,14 @@ class Corpus(Labelled):
 
 def load_corpus(
     name: str,
-    source: PathLike | Sequence[PathLike] | pd.DataFrame | Iterable[Document],
+    source: Source | Iterable[Document],
     *,
     splits: str | None = None,
     columns: Mapping[str, str] | None = None,
     labels: Sequence[str] | None = None,
     negative: str | None = None,
     pairs: Sequence[tuple[str, str]] | None = None,
+    offsets: Offsets = "characters",
     errors: Literal["raise", "skip"] = "raise",
 ) -> Corpus:
     """Read a corpus from its original files.
@@ -275,18 +277,25 @@ def load_corpus(
     ----------
     name : str
         The format. ``aimed``: any corpus in the unified PPI XML form, or the flat ``aimed_pairs.tsv``. ``ddi``:
-        DDIExtraction 2013. ``chemprot``: the tables of BioCreative VI track 5. ``table``: your own pairs, one row each,
-        in TSV, CSV, JSONL or a DataFrame, with character offsets, or with two tags such as ``@GENE$`` in each text.
+        DDIExtraction 2013. ``chemprot``: the tables of BioCreative VI track 5. ``table``: your own pairs, one row each;
+        the columns ``text``, ``label``, and the entities as strings (``entity1``, ``entity2``), as offsets
+        (``entity1_start``, ``entity1_end``, ...), or as two tags such as ``@GENE$`` in each text; see `columns`.
         ``pubtator``, ``bioc`` (XML or JSON), ``brat``: whole documents; their relations become the labels.
         ``documents``: the same from ``Document`` objects.
-    source : path, sequence of paths, DataFrame, or iterable of Document
-        A folder, a file, several files, or a ``.zip``, which is read without unpacking it (documents: gzip only). For
-        documents the words ``train``, ``dev`` and ``test`` in names of files or folders give the split. Files of a
-        folder that contain no documents are skipped and listed in ``Corpus.findings``.
+    source : path, sequence of paths, DataFrame, list of dict, or iterable of Document
+        A folder, a file, several files, or a ``.zip``, which is read without unpacking it (documents: gzip only). A
+        table is CSV (also with semicolons), TSV, JSON lines, Parquet (needs pyarrow), Excel (needs openpyxl), a
+        DataFrame, or a list with a dict for each row. For documents the words ``train``, ``dev`` and ``test`` in names
+        of files or folders give the split. Files of a folder that contain no documents are skipped and listed in
+        ``Corpus.findings``.
     splits : {"full", "blue"}, optional
         DDI only: the release's own train and test (default), or the train / dev / test of the BLUE benchmark.
     columns : mapping of str to str, optional
-        Table only: for a column whose name differs, our name and yours.
+        Table only: for a column whose name differs, our name and yours, as in ``{"text": "sentence", "entity1":
+        "drug_a", "entity2": "drug_b"}``. Entities that are strings are located in the text, as whole words, in their
+        case or else in any case. For a mention that occurs several times, ``entity1_occurrence`` or
+        ``entity2_occurrence`` says which one is meant, from 1. Optional: ``id``, ``document``, ``sentence``,
+        ``entity1_type``, ``entity2_type``, ``split``, ``fold``.
     labels : sequence of str, optional
         Table and documents: all labels in order; by default they are collected from the data.
     negative : str, optional
@@ -294,6 +303,8 @@ def load_corpus(
     pairs : sequence of (str, str), optional
         Documents only: the types of the first and second argument of candidate pairs, as in
         ``[("Chemical", "Gene")]``; by default those of the relations in the data.
+    offsets : {"characters", "bytes"}
+        Table only: what the offsets count, from 0, the end exclusive: characters, as in Python, or bytes of UTF-8.
     errors : {"raise", "skip"}
         Document files only: what to do with a document that cannot be read. ``skip`` leaves it out and lists it, with
         the reason, in ``Corpus.findings``.
@@ -317,12 +328,19 @@ def load_corpus(
     >>> corpus = biorel.load_corpus("ddi", biorel.sample_path("ddi"))
     >>> corpus.labels
     ['false', 'mechanism', 'effect', 'advise', 'int']
+    >>> table = pd.DataFrame({"sentence": ["Aspirin enhances warfarin.", "Aspirin is not warfarin."]})
+    >>> table = table.assign(drug_a="aspirin", drug_b="warfarin", label=["effect", "none"])
+    >>> columns = {"text": "sentence", "entity1": "drug_a", "entity2": "drug_b"}
+    >>> biorel.load_corpus("table", table, columns=columns).instances("all")["text"][0]
+    '@ENTITY$ enhances @ENTITY$.'
     """
     if errors not in ("raise", "skip"):
         raise ConfigError(f"errors: `{errors}` is unknown; choose raise or skip", "errors")
+    if offsets != "characters" and name != "table":
+        raise ConfigError("offsets: applies only to a table; other formats define how they count", "offsets")
     options = _biorel.ReadOptions(
         splits=splits,
-        columns={} if isinstance(source, pd.DataFrame) else dict(columns or {}),
+        columns=dict(columns or {}),
         labels=None if labels is None else list(labels),
         negative=negative,
         pairs=None if pairs is None else [(first, second) for first, second in pairs],
@@ -333,59 +351,25 @@ def load_corpus(
             message = 'source: "documents" takes Document objects; for files choose pubtator, bioc or brat'
             raise ConfigError(message, "source")
         return Corpus(_biorel.Corpus.from_documents([document._core for document in source], options))  # type: ignore[union-attr]
+    if name == "table":
+        for field, given in {"splits": splits, "pairs": pairs, "errors": errors == "skip" or None}.items():
+            if given is not None:
+                raise ConfigError(f"{field}: does not apply to a table", field)
+        return read_table_corpus(source, options, columns or {}, offsets)  # type: ignore[arg-type]
     if isinstance(source, pd.DataFrame):
-        if name != "table":
-            raise ConfigError(f'source: a DataFrame can only be read as "table", not as "{name}"', "source")
-        core = _biorel.Corpus.from_columns(table_columns(source, columns or {}), options)
-        return Corpus(core, source.index.copy())
+        raise ConfigError(f'source: a DataFrame can only be read as "table", not as "{name}"', "source")
     paths = [source] if isinstance(source, (str, os.PathLike)) else cast("list[PathLike]", list(source))
     return Corpus(_biorel.Corpus.read(name, [os.fspath(path) for path in paths], options))
 
 
-_TEXT_COLUMNS = (
-    "id",
-    "document",
-    "sentence",
-    "text",
-    "label",
-    "entity1",
-    "entity2",
-    "entity1_type",
-    "entity2_type",
-    "split",
-)
-_NUMBER_COLUMNS = ("entity1_start", "entity1_end", "entity2_start", "entity2_end", "fold")
-
-
-def table_columns(frame: pd.DataFrame, renamed: Mapping[str, str]) -> dict[str, list[Any]]:
-    """The columns of a user's DataFrame that the reader knows, renamed to our names and converted to our types."""
-    known = (*_TEXT_COLUMNS, *_NUMBER_COLUMNS)
-    for ours, theirs in renamed.items():
-        if ours not in known:
-            raise ConfigError(
-                f"columns: `{ours}` is not a column of a table; choose from {', '.join(known)}", "columns"
-            )
-        if theirs not in frame.columns:
-            existing = ", ".join(map(str, frame.columns))
-            raise ConfigError(f"columns: the DataFrame has no column `{theirs}`; it has {existing}", "columns")
-    columns: dict[str, list[Any]] = {"row": [str(row) for row in frame.index]}
-    for ours in known:
-        theirs = renamed.get(ours, ours)
-        if theirs not in frame.columns:
-            continue
-        values = frame[theirs]
-        if values.isna().any():
-            row = frame.index.tolist()[int(values.isna().to_numpy().argmax())]
-            raise CorpusError(f"table: row {row}: column `{theirs}` has no value", "table")
-        if ours in _TEXT_COLUMNS:
-            columns[ours] = [str(value) for value in values]
-            continue
-        numbers = pd.to_numeric(values, errors="coerce")
-        wrong = (numbers.isna() | (numbers < 0) | (numbers % 1 != 0)).to_numpy()
-        if wrong.any():
-            position = int(wrong.argmax())
-            row = frame.index.tolist()[position]
-            message = f"table: row {row}: `{theirs}` must be a whole number from 0, not {values.iloc[position]!r}"
-            raise CorpusError(message, "table")
-        columns[ours] = [int(value) for value in numbers]
-    return columns
+def read_table_corpus(
+    source: Source,
+    options: _biorel.ReadOptions,
+    columns: Mapping[str, str],
+    offsets: Offsets = "characters",
+) -> Corpus:
+    """A corpus from a user's table."""
+    table = read_table(source)
+    values = table_columns(table, columns, offsets=offsets)
+    core = table.named(lambda: _biorel.Corpus.from_columns(values, options))
+    return Corpus(core, table.frame.index.copy())

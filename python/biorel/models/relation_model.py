@@ -16,12 +16,15 @@ from biorel import _biorel
 from biorel._pickling import VERSION, check_version, files_of, opened
 from biorel._types import Device, PathLike, Precision
 from biorel.data.corpus import Corpus
+from biorel.data.tables import Offsets, Table, read_table
+from biorel.errors import ConfigError
 from biorel.evaluation.scores import Scores, score_predictions
 from biorel.models.devices import choose
 from biorel.models.explanations import Explanations
 from biorel.models.hub import fetch_model, push
 from biorel.models.model_card import ReportedScores, read_card, rename_in_card, write_card
 from biorel.models.sentences import checked_sentences
+from biorel.models.table_prediction import is_table, table_pairs
 
 
 class RelationModel(Explanations):
@@ -65,27 +68,39 @@ class RelationModel(Explanations):
         """Name (of its directory, else of its task) and the first digits of its hash, as tables show it."""
         return f"{self._name or self._core.task.name}@{self.hash[:12]}"
 
-    def predict(self, sentences: Sequence[Mapping[str, Any]] | pd.DataFrame) -> pd.DataFrame:
-        """Classify every pair of entities whose types can be related.
+    def predict(
+        self,
+        sentences: Sequence[Mapping[str, Any]] | pd.DataFrame,
+        *,
+        columns: Mapping[str, str] | None = None,
+        offsets: Offsets = "characters",
+    ) -> pd.DataFrame:
+        """Classify the pairs of a table, or every pair of entities in sentences whose types can be related.
 
         Parameters
         ----------
         sentences : sequence of dict, or DataFrame
-            Each with ``text`` and ``entities``, a list of dicts with ``start`` and ``end`` (characters, end-exclusive)
-            and ``type`` (as in the training corpus: ``drug``, ``protein``, ``CHEMICAL``, ...). Sentences and entities
-            may have an ``id``.
+            A table with one row per pair and the columns that trained the model, without labels. Or sentences, each
+            with ``text`` and ``entities``, a list of dicts with ``start`` and ``end`` (characters, end-exclusive)
+            and ``type`` (as in the training corpus: ``drug``, ``protein``, ``CHEMICAL``, ...; it may be missing where
+            the model knows one tag only). Sentences and entities may have an ``id``.
+        columns : mapping of str to str, optional
+            Of a table: our name and yours for columns with other names than in training, as in ``load_corpus``.
+        offsets : {"characters", "bytes"}
+            Of a table: what its offsets count, as in ``load_corpus``.
 
         Returns
         -------
         pandas.DataFrame
-            One row per pair: ``sentence``; ``entity1``, ``type1``, ``start1``, ``end1``, and the same for the second;
-            ``relation``, its ``probability``, and one column ``p_<label>`` per label. The other sentences do not affect
-            the classification of a sentence.
+            Of a table: its rows, index and columns, then ``relation``, its ``probability``, and one column
+            ``p_<label>`` per label; a column of yours with such a name becomes ``given_<name>``. Of sentences: one row
+            per pair: ``sentence``; ``entity1``, ``type1``, ``start1``, ``end1``, and the same for the second;
+            ``relation`` and so on. The other rows or sentences do not affect the classification of a row or sentence.
 
         Raises
         ------
         CorpusError
-            When a field is missing or an offset is outside the text; the message names the sentence.
+            When a field is missing or an offset is outside the text; the message names the sentence or row.
 
         Warns
         -----
@@ -99,12 +114,31 @@ class RelationModel(Explanations):
         >>> table = model.predict([{"text": text, "entities": entities}])
         >>> table[["entity1", "entity2"]].values.tolist()
         [['Velotrazine', 'nalexpidol']]
+        >>> rows = pd.DataFrame({"text": [text], "entity1": ["velotrazine"], "entity2": ["nalexpidol"]})
+        >>> model.predict(rows).columns[:5].tolist()
+        ['text', 'entity1', 'entity2', 'relation', 'probability']
         """
-        pairs = self._core.pairs(checked_sentences(sentences))
+        if is_table(sentences, self._core.task):
+            return self.predict_table(read_table(sentences), columns, offsets)
+        if columns is not None or offsets != "characters":
+            field = "offsets" if columns is None else "columns"
+            raise ConfigError(f"{field}: applies to a table with one row per pair, not to sentences", field)
+        pairs = self._core.pairs(checked_sentences(sentences, self._core.task))
         _warn_of_unknown_types(pairs.unknown_types, self._core.task.types)
         columns = pairs.columns()
         predicted = self._core.predict(pairs.instances, self._compute)
         return pd.DataFrame(columns).join(self._decisions(predicted, "relation"))
+
+    def predict_table(
+        self, table: Table, columns: Mapping[str, str] | None = None, offsets: Offsets = "characters"
+    ) -> pd.DataFrame:
+        """The predictions for the rows of a table, as ``predict`` returns them."""
+        pairs = table_pairs(self._core.task, table, columns, offsets)
+        predicted = self._core.predict(self._core.instances(pairs, ["all"]), self._compute)
+        frame = table.frame
+        decisions = self._decisions(predicted, "relation").reindex(range(len(frame))).set_axis(frame.index)
+        given = {name: f"given_{name}" for name in frame.columns if name in decisions.columns}
+        return pd.concat([frame.rename(columns=given), decisions], axis=1)
 
     def predictions(self, corpus: Corpus, split: str = "test") -> pd.DataFrame:
         """Classify the candidate pairs of a split of a corpus.

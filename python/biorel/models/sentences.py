@@ -7,14 +7,24 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+from biorel import _biorel
 from biorel.data.documents import encodable
 from biorel.errors import CorpusError
+from biorel.models.table_prediction import default_type
 
 _Entity = tuple[str, str, int, int]
 
 
-def checked_sentences(sentences: Sequence[Mapping[str, Any]] | pd.DataFrame) -> list[tuple[str, str, list[_Entity]]]:
-    """Sentences as tuples (id, text, entities as (id, type, start, end)); an error names the missing or wrong field."""
+def checked_sentences(
+    sentences: Sequence[Mapping[str, Any]] | pd.DataFrame, task: _biorel.Task
+) -> list[tuple[str, str, list[_Entity]]]:
+    """Sentences as tuples (id, text, entities as (id, type, start, end)); an error names the missing or wrong field.
+
+    A type that is missing is that of the task, if all its types have the same tag. One that differs from a known type
+    in case is that type.
+    """
+    usual = default_type(task)
+    spelled = {one.casefold(): one for one in reversed(task.types)}
     if isinstance(sentences, pd.DataFrame):
         sentences = cast("list[dict[str, Any]]", sentences.to_dict("records"))
     if isinstance(sentences, (Mapping, str)):
@@ -26,7 +36,12 @@ def checked_sentences(sentences: Sequence[Mapping[str, Any]] | pd.DataFrame) -> 
         entities = []
         for index, entity in enumerate(_entry(sentence, "entities", (list, tuple), place)):
             inner = f"{place}.entities[{index}]"
-            kind = encodable(_entry(entity, "type", str, inner), inner)
+            if usual is not None and isinstance(entity, Mapping) and "type" not in entity:
+                kind = usual
+            else:
+                kind = encodable(_entry(entity, "type", str, inner), inner)
+            if kind not in task.types:
+                kind = spelled.get(kind.casefold(), kind)
             start = _offset(entity, "start", inner)
             end = _offset(entity, "end", inner)
             if not 0 <= start < end <= len(text):

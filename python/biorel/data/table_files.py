@@ -1,0 +1,164 @@
+"""Read a user's table from files: CSV, TSV, JSON lines, Parquet, Excel."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pandas as pd
+from biorel._types import PathLike
+from biorel.errors import ConfigError, CorpusError
+
+SUFFIXES = (".tsv", ".csv", ".txt", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".xls")
+_Lines: TypeAlias = "list[tuple[str, int | None]]"
+
+
+def read_files(source: PathLike | Sequence[PathLike]) -> tuple[pd.DataFrame, _Lines]:
+    """The rows of one or several files, and the file and line of each.
+
+    Of several files, one without a column ``split`` is a split with the name of the file.
+    """
+    paths = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    files = [file for path in paths for file in _files(Path(path))]
+    frames, lines = [], []
+    for name, content in files:
+        frame, own = _read(name, content)
+        if len(files) > 1 and "split" not in frame.columns:
+            frame["split"] = Path(name).stem
+        frames.append(frame)
+        lines += [(name, line) for line in own]
+    if not frames:
+        raise CorpusError(f"{paths[0]}: has no table ({', '.join(SUFFIXES)})", os.fspath(paths[0]))
+    return (frames[0] if len(frames) == 1 else pd.concat(frames)), lines
+
+
+def is_table_file(path: PathLike) -> bool:
+    """Whether a path is that of a table, by its name."""
+    return Path(path).suffix.lower() in SUFFIXES
+
+
+def _files(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The tables of a path: a file, or those in a folder or an archive."""
+    if path.is_dir():
+        found = [file for file in sorted(path.rglob("*")) if file.is_file() and is_table_file(file)]
+        if not found:
+            raise CorpusError(f"{path}: has no table ({', '.join(SUFFIXES)})", str(path))
+        yield from ((str(file), file.read_bytes()) for file in found)
+    elif path.suffix.lower() == ".zip" and path.exists():
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for name in sorted(archive.namelist()):
+                    if is_table_file(name):
+                        yield f"{path}/{name}", archive.read(name)
+        except zipfile.BadZipFile as error:
+            raise CorpusError(f"{path}: is not an archive that can be read ({error})", str(path)) from None
+    else:
+        yield str(path), path.read_bytes()
+
+
+def _read(name: str, content: bytes) -> tuple[pd.DataFrame, list[int | None]]:
+    suffix = Path(name).suffix.lower()
+    if suffix in (".parquet", ".xlsx", ".xls"):
+        frame = _read_binary(name, content, suffix)
+        return frame, [None] * len(frame)
+    if suffix not in SUFFIXES:
+        message = f"{name}: is not a table; its name must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+        raise CorpusError(message, name)
+    text = decode(name, content)
+    if suffix in (".jsonl", ".ndjson"):
+        rows = list(json_lines(name, text))
+        return pd.DataFrame([row for _, row in rows], dtype=object), [line for line, _ in rows]
+    return _delimited(name, text, "," if suffix == ".csv" else "\t")
+
+
+def decode(name: str, content: bytes) -> str:
+    """The text of a file, without a byte order mark; an error names the encoding that it probably has."""
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise CorpusError(f"{name}: is UTF-16, not UTF-8; save it as UTF-8 (in Excel: CSV UTF-8)", name)
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        at = error.start
+    line = content[:at].count(b"\n") + 1
+    message = f"{name}:{line}: is not UTF-8 (byte 0x{content[at]:02X})"
+    begin, end = content.rfind(b"\n", 0, at) + 1, (content + b"\n").find(b"\n", at)
+    try:
+        around = content[max(begin, at - 20) : min(end, at + 20)].decode("windows-1252").strip()
+    except UnicodeDecodeError:  # Windows-1252 has no such byte
+        raise CorpusError(f"{message}; convert it to UTF-8 first", name, line) from None
+    command = f'iconv -f WINDOWS-1252 -t UTF-8 "{Path(name).name}"'
+    message += (
+        f"; in Windows-1252 it reads `{around}`: save it as UTF-8 (in Excel: CSV UTF-8), or convert it: {command}"
+    )
+    raise CorpusError(message, name, line)
+
+
+def json_lines(name: str, text: str) -> Iterator[tuple[int, Any]]:
+    """The objects of a text of JSON lines, each with its line."""
+    # Not splitlines, which also splits at characters that a text may contain.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise CorpusError(f"{name}:{number}: not a line of JSON ({error})", name, number) from None
+        if not isinstance(row, dict):
+            raise CorpusError(f"{name}:{number}: is not a JSON object", name, number)
+        yield number, {key: str(value).lower() if isinstance(value, bool) else value for key, value in row.items()}
+
+
+def _delimited(name: str, text: str, usual: str) -> tuple[pd.DataFrame, list[int | None]]:
+    """The rows of CSV or TSV; the first line shows whether another delimiter is used."""
+    first = text.split("\n", 1)[0]
+    delimiter = next((one for one in (usual, ";", "\t", ",") if one in first), usual)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    rows: list[list[str]] = []
+    lines: list[int | None] = []
+    end = 0
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            raise CorpusError(f"{name}:{end + 1}: {error}", name, end + 1) from None
+        start, end = end + 1, reader.line_num
+        if not cells:
+            continue
+        if header is None:
+            header = cells
+            if twice := next((one for index, one in enumerate(cells) if one in cells[:index]), None):
+                raise CorpusError(f"{name}:{start}: column `{twice}` appears twice", name, start)
+            continue
+        if len(cells) != len(header):
+            message = (
+                f"has {len(cells)} columns where the header has {len(header)}; is a quote or a delimiter misplaced?"
+            )
+            raise CorpusError(f"{name}:{start}: {message}", name, start)
+        rows.append(cells)
+        lines.append(start)
+    return pd.DataFrame(rows, columns=header or [], dtype=object), lines
+
+
+def _read_binary(name: str, content: bytes, suffix: str) -> pd.DataFrame:
+    needed = "pyarrow" if suffix == ".parquet" else "openpyxl" if suffix == ".xlsx" else "xlrd"
+    try:
+        if suffix == ".parquet":
+            return pd.read_parquet(io.BytesIO(content)).reset_index(drop=True)
+        return pd.read_excel(io.BytesIO(content), dtype=object)
+    except ImportError:
+        message = f'source: reading {Path(name).name} needs {needed}: pip install "{needed}"'
+        if suffix != ".parquet":
+            message += "; or save the sheet as CSV UTF-8"
+        raise ConfigError(message, "source") from None
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise CorpusError(f"{name}: cannot be read as {suffix[1:]} ({error})", name) from None
