@@ -98,7 +98,10 @@ def test_attention(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["finetune", "ddi", SAMPLE, "--encoder", "bertie"], "bertie"),
         (["finetune", "ddi", SAMPLE, "--predictions", "table.xlsx"], "xlsx"),
         (["finetune", "aimed", str(biorel.sample_path("aimed"))], "fold"),
+        (["finetune", "ddi", SAMPLE, "--output", SAMPLE], "exists and is not a biorel model"),
+        (["finetune", "ddi", SAMPLE, "--output", f"{__file__}/model"], "Not a directory"),
         (["evaluate", "/no/such/model", "ddi", SAMPLE], "/no/such/model"),
+        (["predict", "/no/such/model"], "give a table, sentences or documents"),
         (["predict", SAMPLE, "-"], "biorel.json"),
     ],
 )
@@ -121,7 +124,7 @@ def test_an_invalid_command_exits_with_2() -> None:
 
 
 def test_errors_show_the_usage_of_their_command(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["predict", "model", "--bogus"], ["predict", "model", "a", "b"], ["predict"]):
+    for arguments in (["predict", "model", "--bogus"], ["predict", "model", "a", "-b"], ["predict"]):
         with pytest.raises(SystemExit):
             main(arguments)
         assert capsys.readouterr().err.startswith("usage: biorel predict [-h]")
@@ -205,7 +208,7 @@ def test_repeated_options_replace_those_of_the_file(saved: Path, tmp_path: Path)
 def test_dev_split_and_trackers(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--encoder", str(saved / "encoder"), "--max-length", "96", "--max-steps", "2", "--no-progress"]
     outputs = ["--dev", "dev", "--eval-steps", "1", "--no-load-best-model", "--evaluations", str(tmp_path / "e.csv")]
-    tracker = ["--tensorboard", str(tmp_path / "logs"), "--casing", "uncased"]
+    tracker = ["--tensorboard", str(tmp_path / "logs"), "--casing", "uncased", "--output", str(tmp_path / "model")]
     assert main(["finetune", "chemprot", str(biorel.sample_path("chemprot")), *options, *outputs, *tracker]) == 0
     assert pd.read_csv(tmp_path / "e.csv")["step"].tolist() == [1, 2]
     assert list((tmp_path / "logs").glob("events.*"))
@@ -229,10 +232,19 @@ def test_the_help_describes_every_setting(capsys: pytest.CaptureFixture[str]) ->
         assert not re.findall(r"--[a-z-]+ [A-Z_]+ --", options)
 
 
-def test_a_fold_of_a_corpus_without_splits(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fold_of_a_corpus_without_splits_is_scored_and_its_model_saved(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     options = ["--encoder", str(saved / "encoder"), "--max-length", "96", "--max-steps", "1", "--no-progress"]
-    assert main(["finetune", "aimed", str(biorel.sample_path("aimed")), "--fold", "3", *options]) == 0
-    assert "F1 of the positive class `positive`, test" in capsys.readouterr().out
+    aimed = ["finetune", "aimed", str(biorel.sample_path("aimed")), "--fold", "3", *options]
+    # Without --output a model goes to a new directory; an earlier one is not replaced.
+    for name in ("aimed-attention", "aimed-attention-2"):
+        assert main(aimed) == 0
+        output = capsys.readouterr()
+        assert "F1 of the positive class `positive`, test" in output.out
+        assert f"model saved to {name}\n" in output.err
+        assert biorel.load(name).head == "attention"
 
 
 def test_cross_validation(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -536,14 +536,13 @@ def test_the_command_line(
     table = pd.concat([pd.read_json(path, lines=True) for path in sorted((tmp_path / "out" / "relations").iterdir())])
     assert len(table) == len(expected)
     for wrong, message in [
-        ([], "give either sentences (JSON lines) or --input"),
-        (["x.jsonl", *documents_in], "give either sentences (JSON lines) or --input"),
-        (documents_in, "name the directory for the relations with --output"),
+        ([], "input: give a table, sentences or documents"),
+        (["x.jsonl", *documents_in], "input: give a table, sentences or documents"),
         ([*documents_in, *output, "--shard", "1of2"], "shard: `1of2` is not of the form 3/10"),
         ([*documents_in, *output, "--type", "Drug"], "type: `Drug` is not of the form THEIRS=OURS"),
         ([*documents_in, *output, "--format", "csv"], "format: `csv` is unknown; choose one of jsonl, tsv"),
         ([*documents_in, *output, "--format", "tsv"], "was started with format 'jsonl', not 'tsv'"),
-        (["x.jsonl", *output], "output: for sentences, a table goes to standard output"),
+        (["x.jsonl", *output], "must end in .tsv, .csv or .jsonl"),
     ]:
         assert main([*command, *wrong]) == 1
         assert message in capsys.readouterr().err

@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(f"stopped; the model as trained so far is in {options.output}")
         return 130
     except KeyboardInterrupt:
-        if getattr(options, "input", None):
+        if getattr(options, "source", None) is not None and options.output:
             say("stopped; run the same command again to resume")
         return 130
     except BrokenPipeError:
@@ -83,8 +83,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         read_config(Path(config), command)
     options, rest = parser.parse_known_args(arguments)
     # In `predict MODEL --format tsv FILE` argparse settles for no FILE as soon as it has seen the model.
-    if len(rest) == 1 and getattr(options, "sentences", "") is None and (rest == ["-"] or not rest[0].startswith("-")):
-        options.sentences = rest.pop()
+    if getattr(options, "source", None) == [] and all(name == "-" or not name.startswith("-") for name in rest):
+        options.source, rest = rest, []
     if rest:
         command.error(f"unrecognized arguments: {' '.join(rest)}")
     return options

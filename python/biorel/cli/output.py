@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -12,14 +15,14 @@ from biorel.evaluation.scores import Scores
 from biorel.prediction.output_directory import json_lines
 
 
-def print_table(table: pd.DataFrame, style: str) -> None:
+def print_table(table: pd.DataFrame, style: str, *, header: bool = True) -> None:
     """Print a table: aligned, or as ``tsv``, ``csv`` or ``jsonl``; scores come with their protocol."""
     if style == "table":
         print(table.to_string(index=False, na_rep=""))
         if isinstance(table, Scores):
             print(table.protocol)
     else:
-        print(_text(table, style), end="")
+        print(_text(table, style, header=header), end="", flush=True)
         if isinstance(table, Scores):
             say(table.protocol)
 
@@ -41,7 +44,29 @@ def say(message: str) -> None:
     print(message, file=sys.stderr)
 
 
-def _text(table: pd.DataFrame, style: str) -> str:
+def check_model_directory(path: str) -> None:
+    """Raise ConfigError for a directory in which no model can be saved, before hours of training."""
+    directory = Path(path)
+    try:
+        occupied = directory.exists() and not directory.is_dir()
+        occupied = occupied or (any(directory.iterdir()) and not (directory / "biorel.json").is_file())
+    except FileNotFoundError:
+        occupied = False
+    if occupied:
+        raise ConfigError(f"output: {path} exists and is not a biorel model; choose another name", "output")
+    existing = next(parent for parent in Path(os.path.abspath(path)).parents if parent.exists())
+    if not os.access(existing, os.W_OK):
+        raise ConfigError(f"output: {existing} cannot be written to; choose another directory", "output")
+
+
+def default_directory(name: str) -> str:
+    """The name for a model's directory; if there is such a file, the name with the next free number."""
+    name = re.sub(r"[^\w.-]+", "-", name)
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if not Path(name).exists())
+
+
+def _text(table: pd.DataFrame, style: str, *, header: bool = True) -> str:
     if style == "jsonl":
         return json_lines(table)
-    return str(table.to_csv(index=False, sep="," if style == "csv" else "\t"))
+    return str(table.to_csv(index=False, header=header, sep="," if style == "csv" else "\t"))

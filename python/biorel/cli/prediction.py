@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from biorel.cli.options import (
@@ -21,12 +23,20 @@ from biorel.cli.options import (
     load_model,
     read_corpus,
 )
-from biorel.cli.output import print_table, say
+from biorel.cli.output import check_suffix, print_table, say, write_table
 from biorel.data.table_files import decode, is_table_file, json_lines
 from biorel.data.tables import Table, read_table
 from biorel.errors import ConfigError, CorpusError
-from biorel.prediction.documents import DocumentPredictions, predict_documents
+from biorel.prediction.documents import DocumentPredictions, predict_documents, stream_documents
 from biorel.prediction.output_directory import FORMATS
+
+# The formats of documents' relations on standard output: those whose parts can follow one another.
+_PRINTED = ("table", "tsv", "csv", "jsonl", "pubtator", "pubtator-relations")
+# The columns of `--format table`; the other formats have all columns.
+_SHOWN = ["document", "sentence", "entity1", "type1", "entity2", "type2", "relation", "probability"]
+_JSON_LINES = (".jsonl", ".ndjson")
+# Of a longer first line the kind of a file cannot be told.
+_LONGEST_LINE = 1 << 26
 
 
 def add_commands(commands: Commands) -> None:
@@ -39,15 +49,18 @@ def add_commands(commands: Commands) -> None:
     parser = add_command(commands, "predict", _predict, text)
     add_model(parser)
     text = (
-        "a table with the columns that trained the model (.csv, .tsv, .jsonl, .parquet, .xlsx); or JSON lines with "
-        "text and entities (start, end, type), or - for standard input"
+        "a table with the columns that trained the model (.csv, .tsv, .jsonl, .parquet, .xlsx); JSON lines with text "
+        "and entities (start, end, type), or - for standard input; or files or folders of documents (PubTator, BioC, "
+        "brat; also gzipped)"
     )
-    parser.add_argument("sentences", nargs="?", help=text)
+    parser.add_argument("source", nargs="*", metavar="INPUT", help=text)
     add_table(parser)
-    text = "files or folders of documents (PubTator, BioC, brat; also gzipped); needs --output, runs in bounded memory"
-    parser.add_argument("--input", nargs="+", metavar="PATH", help=text)
-    text = "directory for the relations, from which a killed run resumes"
-    parser.add_argument("--output", metavar="DIR", help=text)
+    parser.add_argument("--input", nargs="+", metavar="PATH", help="files or folders of documents, as INPUT")
+    text = (
+        "documents: directory for the relations, from which a killed run resumes; tables and sentences: a file (.tsv, "
+        ".csv, .jsonl) (default: standard output)"
+    )
+    parser.add_argument("--output", metavar="PATH", help=text)
     text = "format of the documents, where their names do not show it: pubtator, bioc-json, bioc-xml, brat"
     parser.add_argument("--input-format", metavar="FORMAT", help=text)
     text = "the model's name (OURS) for an entity type of the documents (THEIRS); may be repeated"
@@ -61,7 +74,10 @@ def add_commands(commands: Commands) -> None:
     text = "skip a document with more pairs (default: 100000)"
     parser.add_argument("--max-pairs", type=int, default=100_000, help=text)
     parser.add_argument("--no-progress", action="store_true", help="no progress bar")
-    text = f"sentences: table, tsv, csv, jsonl (default: table); documents: {', '.join(FORMATS)}, same (default: jsonl)"
+    text = (
+        "format on standard output: table, tsv, csv or jsonl, for documents also pubtator or pubtator-relations "
+        f"(default: table); in a directory: {', '.join(FORMATS)} or same (default: jsonl)"
+    )
     parser.add_argument("--format", metavar="FORMAT", help=text)
 
 
@@ -70,23 +86,62 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    if (options.sentences is None) == (options.input is None):
-        raise ConfigError("input: give either sentences (JSON lines) or --input with documents", "input")
-    if options.input is not None:
-        _predict_documents(options)
+    if bool(options.source) == (options.input is not None):
+        raise ConfigError("input: give a table, sentences or documents, such as `biorel predict MODEL FILE`", "input")
+    paths = options.source or options.input
+    if options.input is None and not _are_documents(paths, options.input_format):
+        _predict_rows(options)
         return
+    for option in ("columns", "offsets"):
+        if getattr(options, option) not in (None, "characters"):
+            raise ConfigError(f"{option}: applies to a table, not to documents", option)
+    types = dict(equation("type", text, "THEIRS=OURS") for text in options.type or [])
+    names = ("input_format", "related_only", "threshold", "part_documents", "part_pairs", "max_pairs")
+    settings = {name: getattr(options, name) for name in names} | {"types": types}
+    if options.output is None:
+        _print_documents(options, paths, settings)
+    else:
+        _write_documents(options, paths, settings)
+
+
+def _are_documents(paths: list[str], input_format: str | None) -> bool:
+    """Whether the inputs are documents, not one table or one file of sentences."""
+    path = Path(paths[0])
+    if input_format is not None or len(paths) > 1 or path.is_dir():
+        return True
+    if paths == ["-"] or (is_table_file(path) and path.suffix.lower() not in _JSON_LINES):
+        return False
+    if not path.is_file():
+        # A pipe, which can be read only once, has sentences.
+        return not path.exists() and path.suffix.lower() not in _JSON_LINES
+    with path.open("rb") as file:
+        line = next((line for line in iter(lambda: file.readline(_LONGEST_LINE), b"") if line.strip()), b"")
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    if isinstance(row, dict):
+        return "passages" in row or "documents" in row
+    return path.suffix.lower() not in _JSON_LINES
+
+
+def _predict_rows(options: argparse.Namespace) -> None:
     style = options.format or "table"
-    if options.output is not None or style not in ("table", "tsv", "csv", "jsonl"):
-        field = "output" if options.output is not None else "format"
-        message = f"{field}: for sentences, a table goes to standard output (--format table, tsv, csv or jsonl)"
-        raise ConfigError(message, field)
-    print_table(_predict_sentences(options), style)
+    if style not in ("table", "tsv", "csv", "jsonl"):
+        raise ConfigError(f"format: `{style}` is for documents; choose table, tsv, csv or jsonl", "format")
+    if options.output is not None and options.format is not None:
+        raise ConfigError("format: --output names a file, whose suffix is the format", "format")
+    check_suffix(options.output, "output")
+    table = _predict_sentences(options, options.source[0])
+    if options.output is None:
+        print_table(table, style)
+    else:
+        write_table(table, options.output)
 
 
-def _predict_sentences(options: argparse.Namespace) -> pd.DataFrame:
+def _predict_sentences(options: argparse.Namespace, path: str) -> pd.DataFrame:
     """The predictions for a table, or for JSON lines of sentences."""
-    path = options.sentences
-    if is_table_file(path) and Path(path).suffix.lower() not in (".jsonl", ".ndjson"):
+    if is_table_file(path) and Path(path).suffix.lower() not in _JSON_LINES:
         return load_model(options).predict_table(read_table(path), column_names(options), options.offsets)
     model = load_model(options)
     try:
@@ -103,27 +158,46 @@ def _predict_sentences(options: argparse.Namespace) -> pd.DataFrame:
     return model.predict([row for _, row in rows])
 
 
-def _predict_documents(options: argparse.Namespace) -> None:
-    if options.output is None:
-        raise ConfigError("output: name the directory for the relations with --output", "output")
+def _print_documents(options: argparse.Namespace, paths: list[str], settings: dict[str, Any]) -> None:
+    """Write the relations of documents to standard output, part by part."""
+    style = options.format or "table"
+    if style not in _PRINTED:
+        message = f"format: `{style}` needs --output; to standard output go {', '.join(_PRINTED)}"
+        raise ConfigError(message, "format")
+    if options.shard != "1/1":
+        raise ConfigError("shard: needs --output, the directory that the shards share", "shard")
+    settings["format"] = style if style.startswith("pubtator") else "table"
+    failed, begun, shown = 0, False, []
+    for content, failures in stream_documents(load_model(options), paths, **settings):
+        for failure in failures:
+            say(f"not used: {failure}")
+        failed += len(failures)
+        if isinstance(content, str):
+            print(content, end="", flush=True)
+        elif style == "table":
+            shown.append(content[_SHOWN])
+        elif len(content) or not begun:
+            print_table(content, style, header=not begun)
+        begun = True
+    if shown:
+        print_table(pd.concat(shown, ignore_index=True), style)
+    if failed:
+        say(f"{failed:,} documents could not be used")
+
+
+def _write_documents(options: argparse.Namespace, paths: list[str], settings: dict[str, Any]) -> None:
+    """Write the relations of documents to a directory, as a stream that resumes."""
     shard = re.fullmatch(r"(\d+)/(\d+)", options.shard)
     if shard is None:
         raise ConfigError(f"shard: `{options.shard}` is not of the form 3/10", "shard")
-    types = dict(equation("type", text, "THEIRS=OURS") for text in options.type or [])
     predictions = predict_documents(
         load_model(options),
-        options.input,
+        paths,
         options.output,
-        input_format=options.input_format,
         format=options.format or "jsonl",
-        types=types,
-        related_only=options.related_only,
-        threshold=options.threshold,
         shard=(int(shard[1]), int(shard[2])),
-        part_documents=options.part_documents,
-        part_pairs=options.part_pairs,
-        max_pairs=options.max_pairs,
         progress=not options.no_progress,
+        **settings,
     )
     assert isinstance(predictions, DocumentPredictions)
     for what, count in predictions.counts.items():

@@ -6,7 +6,14 @@ import argparse
 from typing import Any
 
 from biorel.cli.options import Commands, Repeated, add_command, add_corpus, add_encoder, add_format, read_corpus
-from biorel.cli.output import check_suffix, print_table, say, write_table
+from biorel.cli.output import (
+    check_model_directory,
+    check_suffix,
+    default_directory,
+    print_table,
+    say,
+    write_table,
+)
 from biorel.cli.settings import SETTINGS, add_settings, settings_from
 from biorel.models.encoder import load_encoder
 from biorel.training.callbacks import MLflow, TensorBoard, WandB
@@ -19,7 +26,8 @@ def add_commands(commands: Commands) -> None:
     parser = add_command(commands, "finetune", _finetune, text)
     add_corpus(parser)
     add_encoder(parser)
-    parser.add_argument("--output", metavar="DIR", help="directory for the model")
+    text = "directory for the model (default: a new one, such as ddi-attention)"
+    parser.add_argument("--output", metavar="DIR", help=text)
     parser.add_argument("--train", action=Repeated, metavar="SPLIT", help="split to train on; may be repeated")
     parser.add_argument("--test", metavar="SPLIT", help="split to score (default: test)")
     text = "write the predictions on the test split (.tsv, .csv, .jsonl)"
@@ -42,7 +50,12 @@ def add_commands(commands: Commands) -> None:
 def _finetune(options: argparse.Namespace) -> None:
     for option in ("predictions", "history", "evaluations"):
         check_suffix(getattr(options, option), option)
+    if options.output is not None:
+        check_model_directory(options.output)
     corpus = read_corpus(options)
+    if options.output is None:
+        options.output = default_directory(f"{options.corpus}-{options.head}")
+        check_model_directory(options.output)
     if options.fold is not None:
         corpus = corpus.fold(options.fold)
     settings = settings_from(options, SETTINGS)
@@ -53,9 +66,8 @@ def _finetune(options: argparse.Namespace) -> None:
     run = finetune(corpus, encoder, **splits, **settings, callbacks=callbacks, progress=not options.no_progress)
     for line in [*_describe_report(run.report), f"trained in {run.settings['precision']}"]:
         say(line)
-    if options.output:
-        run.save(options.output)
-        say(f"model saved to {options.output}")
+    run.save(options.output)
+    say(f"model saved to {options.output}")
     if options.history:
         write_table(run.history, options.history)
     if options.evaluations:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import pandas as pd
@@ -21,6 +22,8 @@ from tqdm.auto import tqdm
 OutputFormat: TypeAlias = Literal[
     "jsonl", "tsv", "parquet", "pubtator", "pubtator-relations", "bioc-json", "bioc-xml", "same"
 ]
+# File, line, document, reason.
+Failure: TypeAlias = tuple[str, int | None, str | None, str]
 # Documents that are classified together if the result stays in memory.
 _DOCUMENTS_PER_CALL = 256
 
@@ -161,15 +164,12 @@ def predict_documents(
         raise ConfigError(message, "source")
     if format not in (*FORMATS, "same"):
         raise ConfigError(f"format: `{format}` is unknown; choose one of {', '.join(FORMATS)}, same", "format")
-    if not 0.0 <= threshold <= 1.0:
-        raise ConfigError(f"threshold: must be from 0 to 1, not {threshold}", "threshold")
+    _check_threshold(threshold)
     number, shards = shard
     if not 1 <= number <= shards:
         raise ConfigError(f"shard: there is no shard {number} of {shards}; number them from 1", "shard")
     inputs, skipped = list_inputs(source, input_format)  # type: ignore[arg-type]
-    if skipped:
-        path, why = skipped[0]
-        warnings.warn(f"{len(skipped)} files are skipped, such as {path} ({why})", stacklevel=2)
+    _warn_of_skipped(skipped)
     if format == "same":
         format = _same(inputs)
     settings |= {"part_documents": _positive("part_documents", part_documents)}
@@ -193,6 +193,54 @@ def relation_columns(labels: Iterable[str]) -> dict[str, str]:
     return {**columns, "model": "text"}
 
 
+def stream_documents(
+    model: RelationModel,
+    source: PathLike | Sequence[PathLike],
+    *,
+    input_format: DocumentFormat | None = None,
+    format: Literal["table", "pubtator", "pubtator-relations"] = "table",
+    types: Mapping[str, str] | None = None,
+    related_only: bool = False,
+    threshold: float = 0.0,
+    part_documents: int = 1000,
+    part_pairs: int = 16_384,
+    max_pairs: int = 100_000,
+) -> Iterator[tuple[pd.DataFrame | str, list[str]]]:
+    r"""The predictions of a stream of documents, part by part and in bounded memory, without an output directory.
+
+    Parameters
+    ----------
+    model, source, input_format, types, related_only, threshold, part_documents, part_pairs, max_pairs
+        As ``predict_documents`` takes them.
+    format : {"table", "pubtator", "pubtator-relations"}
+        What a part is: a table, or the text of a file.
+
+    Yields
+    ------
+    (pandas.DataFrame or str, list of str)
+        A part, and one message per document that could not be used.
+
+    Examples
+    --------
+    >>> from biorel.prediction.documents import stream_documents
+    >>> text = "1|t|Velotrazine and nalexpidol.\n1|a|\n"
+    >>> text += "1\t0\t11\tVelotrazine\tDrug\n1\t16\t26\tnalexpidol\tDrug\n"
+    >>> _ = (folder / "one.txt").write_text(text)
+    >>> [(len(part), failures) for part, failures in stream_documents(model, folder / "one.txt")]
+    [(1, [])]
+    """
+    settings = {"types": dict(types or {}), "max_pairs": _positive("max_pairs", max_pairs)}
+    settings |= {"part_documents": _positive("part_documents", part_documents)}
+    settings |= {"part_pairs": _positive("part_pairs", part_pairs)}
+    _check_threshold(threshold)
+    inputs, skipped = list_inputs(source, input_format)
+    _warn_of_skipped(skipped)
+    plan = {"format": format, "model": model.identity, "related_only": related_only, "threshold": threshold}
+    with contextlib.closing(_parts(model, inputs, settings, plan)) as parts:
+        for content, _, failures in parts:
+            yield content, [_describe_failure(*failure) for failure in failures]
+
+
 def _stream(
     model: RelationModel,
     directory: PredictionDirectory,
@@ -201,18 +249,6 @@ def _stream(
     *,
     progress: bool,
 ) -> None:
-    number, shards = directory.shard
-    tables = directory.format in ("jsonl", "tsv", "parquet")
-    stream = _biorel.Stream(
-        model._core,
-        inputs,
-        directory.position,
-        shard=(number - 1, shards),
-        keep_raw=not tables,
-        compute=model._compute,
-        **settings,
-    )
-    plan = directory.plan
     done = directory.totals()
     bar = tqdm(
         total=directory.input_bytes(),
@@ -224,15 +260,10 @@ def _stream(
         smoothing=0.1,
     )
     new = {"documents": 0, "pairs": 0}
-    try:
-        while (part := stream.next_part()) is not None:
-            failures = part.failures
-            if tables:
-                columns = part.columns(related=plan["related_only"], threshold=plan["threshold"])
-                content: pd.DataFrame | str = pd.DataFrame(columns).assign(model=plan["model"])
-            else:
-                content, unwritten = part.text(directory.format, plan["model"], plan["threshold"])
-                failures = failures + unwritten
+    parts = _parts(model, inputs, settings, directory.plan, shard=directory.shard, position=directory.position)
+    # The generator is closed also after Ctrl-C.
+    with contextlib.closing(parts), bar:
+        for content, part, failures in parts:
             directory.add(content, part, failures)
             new["documents"] += part.documents
             new["pairs"] += part.pairs
@@ -240,10 +271,56 @@ def _stream(
             seconds = max(bar.format_dict["elapsed"], 1e-9)
             rates = {f"{name}/s": f"{count / seconds:,.1f}" for name, count in new.items()}
             bar.set_postfix(rates | {"failed": directory.totals()["failed"]})
+
+
+def _parts(
+    model: RelationModel,
+    inputs: list[tuple[str, str]],
+    settings: dict[str, Any],
+    plan: Mapping[str, Any],
+    *,
+    shard: tuple[int, int] = (1, 1),
+    position: tuple[int, int] = (0, 0),
+) -> Generator[tuple[pd.DataFrame | str, _biorel.Part, list[Failure]]]:
+    """Each part with its content, in the format of the plan, and the documents that could not be used or written."""
+    tables = plan["format"] in ("table", "jsonl", "tsv", "parquet")
+    stream = _biorel.Stream(
+        model._core,
+        inputs,
+        position,
+        shard=(shard[0] - 1, shard[1]),
+        keep_raw=not tables,
+        compute=model._compute,
+        **settings,
+    )
+    try:
+        while (part := stream.next_part()) is not None:
+            failures = part.failures
+            if tables:
+                columns = part.columns(related=plan["related_only"], threshold=plan["threshold"])
+                content: pd.DataFrame | str = pd.DataFrame(columns).assign(model=plan["model"])
+            else:
+                content, unwritten = part.text(plan["format"], plan["model"], plan["threshold"])
+                failures = failures + unwritten
+            yield content, part, failures
     finally:
-        # Also after Ctrl-C.
         stream.close()
-        bar.close()
+
+
+def _describe_failure(file: str, line: int | None, document: str | None, reason: str) -> str:
+    named = "" if document is None or document in reason else f"document {document}: "
+    return f"{file}{'' if line is None else f':{line}'}: {named}{reason}"
+
+
+def _check_threshold(threshold: float) -> None:
+    if not 0.0 <= threshold <= 1.0:
+        raise ConfigError(f"threshold: must be from 0 to 1, not {threshold}", "threshold")
+
+
+def _warn_of_skipped(skipped: list[tuple[str, str]]) -> None:
+    if skipped:
+        path, why = skipped[0]
+        warnings.warn(f"{len(skipped)} files are skipped, such as {path} ({why})", stacklevel=3)
 
 
 def _positive(name: str, value: int) -> int:
