@@ -16,8 +16,8 @@ use biorel::ops::{AdamWStep, AttentionShape, ClsAttention, Cpu, Moments, Norm, O
 use biorel::rng::Dropout;
 use candle_core::{Device, Tensor};
 use suite::{
-    Draws, Results, accepts_empty_batches, assert_close, assert_each_close, encoder, exact, grouped,
-    refuses_mismatched_shapes, small_batch, small_config, small_encoders, suite,
+    Draws, Results, accepts_empty_batches, assert_close, assert_each_close, encoder, exact, refuses_mismatched_shapes,
+    small_batch, small_config, small_encoders, suite,
 };
 
 /// Largest difference of an f32 engine from the reference in f64, relative to the largest expected
@@ -31,22 +31,17 @@ fn on_threads<T: Send>(threads: usize, run: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(run)
 }
 
-/// All cases.
-fn every<O: Ops>(ops: &O) -> Results {
-    suite(ops).into_iter().chain(grouped(ops)).collect()
-}
-
 #[test]
 fn the_reference_in_f32_equals_f64() {
-    assert_close(&every(&Reference::cpu()), &every(&exact()), 5e-6, "reference f32");
+    assert_close(&suite(&Reference::cpu()), &suite(&exact()), 5e-6, "reference f32");
 }
 
 #[test]
 fn cpu_equals_the_reference_at_every_level() {
-    let expected = every(&exact());
+    let expected = suite(&exact());
     for level in SimdLevel::ALL {
         match Cpu::with_level(level) {
-            Ok(ops) => assert_each_close(every(&ops), &expected, [TOLERANCE, CHAIN_TOLERANCE], level.name()),
+            Ok(ops) => assert_each_close(suite(&ops), &expected, [TOLERANCE, CHAIN_TOLERANCE], level.name()),
             Err(error) => println!("skipped: {error}"),
         }
     }
@@ -72,10 +67,10 @@ fn bf16_engines() -> Vec<(&'static str, Cpu)> {
 #[test]
 fn bf16_equals_the_reference() {
     let (products, others): (Results, Results) =
-        every(&exact()).into_iter().partition(|(name, _)| name.starts_with("linear"));
+        suite(&exact()).into_iter().partition(|(name, _)| name.starts_with("linear"));
     for (name, ops) in bf16_engines() {
         let (ours, rest): (Results, Results) =
-            every(&ops).into_iter().partition(|(name, _)| name.starts_with("linear"));
+            suite(&ops).into_iter().partition(|(name, _)| name.starts_with("linear"));
         assert_close(&ours, &products, BF16_TOLERANCE, name);
         assert_each_close(rest, &others, [TOLERANCE, CHAIN_TOLERANCE], name);
     }
@@ -127,9 +122,9 @@ fn same_bits_on_any_number_of_threads(ops: &Cpu) {
     let bits = |results: Results| -> Vec<(String, Vec<u32>)> {
         results.into_iter().map(|(name, x)| (name, x.into_iter().map(f32::to_bits).collect())).collect()
     };
-    let expected = bits(on_threads(1, || every(ops)));
+    let expected = bits(on_threads(1, || suite(ops)));
     for threads in [1, 2, 3, 5, 7] {
-        for (ours, expected) in bits(on_threads(threads, || every(ops))).iter().zip(&expected) {
+        for (ours, expected) in bits(on_threads(threads, || suite(ops))).iter().zip(&expected) {
             assert!(ours == expected, "{} differs on {threads} threads", expected.0);
         }
     }

@@ -70,6 +70,11 @@ pub fn heads<O: Ops>(ops: &O) -> Results {
         for (rate, sentences) in [(0.0, Sentences::plain(&lengths)), (0.3, Sentences::padded(&lengths))] {
             suite::attention(ops, &mut results, &sentences, (heads, size), rate);
         }
+        // Several tiles of groups, whose last is not full; groups that lie across the rows of two warps.
+        for (rate, group, groups) in [(0.3, 4, 18), (0.0, 12, 6)] {
+            let sentences = Sentences::grouped(&[(1, 0), (65, groups)], group);
+            suite::attention(ops, &mut results, &sentences, (heads, size), rate);
+        }
     }
     results
 }
@@ -257,6 +262,8 @@ fn mismatched_shapes_are_refused() {
     refuses_mismatched_shapes(&ops);
     let shape = AttentionShape { cu_seqlens: &[0, 2], heads: 1, valid_lengths: None, group: 0 };
     assert!(ops.attention(&up(&[2, 3 * 129]), shape, None).is_err(), "a head that is too large");
+    let shape = AttentionShape { cu_seqlens: &[0, 34], heads: 1, valid_lengths: Some(&[1]), group: 33 };
+    assert!(ops.attention(&up(&[34, 12]), shape, None).is_err(), "a group that is too large");
     let norm = Norm { gamma: &up(&[20_000]), beta: &up(&[20_000]), eps: 1e-12 };
     let sequence = |z: &Tensor, w: &Tensor, end| ops.lstm(z, w, std::slice::from_ref(&(0..end)));
     let zeros = |shape| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();

@@ -12,7 +12,7 @@ use crate::suite::{assert_close, exact, small_encoders};
 use crate::{PRECISIONS, engine, heads};
 
 /// (file, text, which of its occurrences, replacement).
-const MUTATIONS: [(&str, &str, usize, &str); 16] = [
+const MUTATIONS: [(&str, &str, usize, &str); 20] = [
     // Barriers: before the keys overwrite the queries; after a chunk was filled; before the next one is; before a block's
     // sums are read; before those of a block of columns are.
     ("attention_bf16.cuh", "__syncthreads();", 1, ";"),
@@ -30,6 +30,12 @@ const MUTATIONS: [(&str, &str, usize, &str); 16] = [
     ("attention_bf16.cuh", "mma(c[n], a[2 * k], b[0], b[1]);", 0, "mma(c[n], a[2 * k], b[1], b[0]);"),
     ("attention_bf16.cuh", "pack_bf16(p[1][0], p[1][1])", 0, "pack_bf16(p[1][1], p[1][0])"),
     ("attention_bf16.cuh", "(2 * t + i % 2) * 4", 0, "(2 * t + i / 2) * 4"),
+    // Groups: the whole tile as one, its first row alone, a dropout that depends on the place of the group, and one that
+    // queries and keys draw from each other's row.
+    ("attention_bf16.cuh", "low = chunk.own ? row - row % tile.group : 0;", 0, "low = 0;"),
+    ("attention_bf16.cuh", "min(high, low + tile.group)", 0, "min(high, low + 1)"),
+    ("attention_bf16.cuh", "tile.valid_length + key % tile.group;", 0, "tile.valid_length + key;"),
+    ("attention_f32.cuh", "tile.valid_length + key % tile.group;", 0, "tile.valid_length + row % tile.group;"),
     // Half of a row's sum, and sums that are assigned to another parameter.
     ("attention_bf16.cuh", "sum += __shfl_xor_sync(FULL, sum, 1);", 0, "sum += 0.0f * __shfl_xor_sync(FULL, sum, 1);"),
     ("reductions.cuh", "item.out[column / item.each]", 0, "item.out[0]"),

@@ -13,7 +13,8 @@ use crate::Result;
 use crate::ops::AttentionShape;
 use crate::rng::Dropout;
 
-/// Rows of a block of the kernels on tensor cores, and of those in f32.
+/// Rows of a block of the kernels on tensor cores, and of those in f32, which is also the largest
+/// group.
 const TILE: usize = 64;
 const SMALL_TILE: usize = 32;
 /// The largest size of an attention head that the kernels support.
@@ -72,8 +73,11 @@ fn plan<D: Device>(cuda: &Cuda<D>, qkv: &Buffer<D>, shape: AttentionShape<'_>) -
     let hidden = width / 3;
     expect("queries, keys and values", qkv, &[tokens, 3 * hidden])?;
     expect_attention(shape, tokens, hidden)?;
-    if shape.group > 0 {
-        return Err(internal_error("the CUDA engine has no groups of tokens yet".into()));
+    if shape.group > SMALL_TILE {
+        return Err(internal_error(format!(
+            "groups of {} tokens are larger than the {SMALL_TILE} of the kernels",
+            shape.group
+        )));
     }
     let size = hidden / shape.heads;
     if size > LARGEST_HEAD {
@@ -81,11 +85,15 @@ fn plan<D: Device>(cuda: &Cuda<D>, qkv: &Buffer<D>, shape: AttentionShape<'_>) -
             "attention heads of {size} are larger than the {LARGEST_HEAD} of the kernels"
         )));
     }
-    let kernels = match (cuda.dtype, size) {
-        (Dtype::Bf16, 32) => Some(["attention_32", "attention_backward_32"]),
-        (Dtype::Bf16, 64) => Some(["attention_64", "attention_backward_64"]),
-        (Dtype::Bf16, 96) => Some(["attention_96", "attention_backward_96"]),
-        (Dtype::Bf16, 128) => Some(["attention_128", "attention_backward_128"]),
+    let kernels = match (cuda.dtype, size, shape.group) {
+        (Dtype::Bf16, 32, 0) => Some(["attention_32", "attention_backward_32"]),
+        (Dtype::Bf16, 64, 0) => Some(["attention_64", "attention_backward_64"]),
+        (Dtype::Bf16, 96, 0) => Some(["attention_96", "attention_backward_96"]),
+        (Dtype::Bf16, 128, 0) => Some(["attention_128", "attention_backward_128"]),
+        (Dtype::Bf16, 32, _) => Some(["attention_groups_32", "attention_backward_groups_32"]),
+        (Dtype::Bf16, 64, _) => Some(["attention_groups_64", "attention_backward_groups_64"]),
+        (Dtype::Bf16, 96, _) => Some(["attention_groups_96", "attention_backward_groups_96"]),
+        (Dtype::Bf16, 128, _) => Some(["attention_groups_128", "attention_backward_groups_128"]),
         _ => None,
     };
     let rows = if kernels.is_some() { TILE } else { SMALL_TILE };

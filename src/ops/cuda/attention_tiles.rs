@@ -11,10 +11,11 @@ use crate::ops::AttentionShape;
 /// How many lists are kept.
 const KEPT: usize = 4;
 
-/// `Tile`s of the kernels on the device: (start, length, first row, valid length).
+/// `Tile`s of the kernels on the device: (start, length, first row, end, valid length, group).
 pub(super) struct Tiles<D: Device> {
     cu_seqlens: Vec<usize>,
     valid_lengths: Option<Vec<usize>>,
+    group: usize,
     rows: usize,
     pub block: Block<D>,
     pub count: usize,
@@ -30,7 +31,8 @@ impl<D: Device> Default for TileLists<D> {
 }
 
 impl<D: Device> TileLists<D> {
-    /// Tiles of `rows` rows; `send` copies a new list to the device.
+    /// Tiles of at most `rows` rows, whole groups of which none is larger; `send` copies a new list
+    /// to the device.
     pub fn get(
         &self,
         shape: AttentionShape<'_>,
@@ -43,6 +45,7 @@ impl<D: Device> TileLists<D> {
             tiles.rows == rows
                 && tiles.cu_seqlens == shape.cu_seqlens
                 && tiles.valid_lengths.as_deref() == shape.valid_lengths
+                && tiles.group == shape.group
         };
         if let Some(tiles) = known.iter().find(same) {
             return Ok(tiles.clone());
@@ -50,8 +53,16 @@ impl<D: Device> TileLists<D> {
         let mut list = Vec::new();
         for (sentence, bounds) in shape.cu_seqlens.windows(2).enumerate() {
             let length = bounds[1] - bounds[0];
-            let valid_length = shape.valid_length(sentence, length);
-            list.extend((0..length).step_by(rows).map(|first| [bounds[0], length, first, valid_length]));
+            let (start, valid, group) = (bounds[0], shape.valid_length(sentence, length), shape.group);
+            let (ungrouped, height) = match rows.checked_div(group) {
+                Some(groups) => (valid, groups * group),
+                None => (length, rows),
+            };
+            for (tokens, rows, group) in [(0..ungrouped, rows, 0), (ungrouped..length, height, group)] {
+                let end = tokens.end;
+                let tile = |first: usize| [start, length, first, end.min(first + rows), valid, group];
+                list.extend(tokens.step_by(rows).map(tile));
+            }
         }
         // The longest first: a block that starts last should not be one that takes long.
         list.sort_by_key(|tile| Reverse(tile[1]));
@@ -60,6 +71,7 @@ impl<D: Device> TileLists<D> {
         let tiles = Arc::new(Tiles {
             cu_seqlens: shape.cu_seqlens.to_vec(),
             valid_lengths: shape.valid_lengths.map(<[usize]>::to_vec),
+            group: shape.group,
             rows,
             block: send(&values)?,
             count,

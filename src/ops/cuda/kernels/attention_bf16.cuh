@@ -15,10 +15,50 @@ constexpr int ATTENTION_STRIDE = 512;
 constexpr int TILE = 64;
 constexpr float LOG2_E = 1.4426950408889634f;
 
-// The rows that a block owns: `first`.. of a sentence that starts at token `start`, has `length` tokens, and of whose
-// tokens the first `valid_length` are attended to.
+// The rows that a block owns: first..end of a sentence that starts at token `start`, has `length` tokens, and of whose
+// tokens the first `valid_length` are attended to by all. With `group` > 0 the rows are whole groups of that many tokens,
+// which also attend to their own group; such a tile has none of the valid tokens. The kernels without GROUPS are for
+// batches that have none: the others need more registers.
 struct Tile {
-    int start, length, first, valid_length;
+    int start, length, first, end, valid_length, group;
+
+    // How many chunks of `rows` rows of the other side a block goes over: queries meet the valid keys and then their own
+    // groups; valid keys meet all queries, those of a group its own queries, and others none.
+    template <bool GROUPS>
+    DEVICE int chunks(bool of_keys, int rows) const {
+        bool grouped = GROUPS && group > 0;
+        if (!of_keys) return (valid_length + rows - 1) / rows + grouped;
+        if (grouped) return 1;
+        return first < valid_length ? (length + rows - 1) / rows : 0;
+    }
+};
+
+// The rows first..limit of the other side, of which a block takes as many at a time as it owns. They may be its own groups.
+template <bool GROUPS>
+struct Chunk {
+    int first, limit;
+    bool own;
+
+    DEVICE Chunk(const Tile& tile, bool of_keys, int index, int rows) {
+        own = GROUPS && tile.group > 0 && (of_keys || index * rows >= tile.valid_length);
+        first = own ? tile.first : index * rows;
+        limit = own ? tile.end : of_keys ? tile.length : tile.valid_length;
+    }
+};
+
+// Which rows of a chunk a row of the tile meets: low..high, both counted from the first.
+template <bool GROUPS>
+struct Met {
+    int low, high;
+
+    DEVICE Met(const Tile& tile, bool of_keys, const Chunk<GROUPS>& chunk, int row) {
+        low = chunk.own ? row - row % tile.group : 0;
+        high = chunk.limit - chunk.first;
+        if (chunk.own) high = min(high, low + tile.group);
+        if (of_keys && !chunk.own && tile.first + row >= tile.valid_length) high = 0;
+    }
+
+    DEVICE bool has(int row) const { return (!GROUPS || low <= row) && row < high; }
 };
 
 // Rows of D elements in shared memory, 8 apart more than they are long, which spreads 8 rows over all banks.
@@ -144,8 +184,23 @@ DEVICE uint32_t kept_by_key(const Mask& mask, int token, int head, int heads, in
     return bits;
 }
 
+// The same for a tile of a block's own groups: 16 rows of the block and 8 that they meet, queries or keys.
+DEVICE uint32_t kept_in_groups(const Mask& mask, const Tile& tile, bool of_keys, int head, int heads, int row, int met_row) {
+    int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
+    uint32_t bits = 0;
+#pragma unroll 1
+    for (int i = 0; i < 4; i++) {
+        int mine = row + g + i / 2 * 8, met = met_row + 2 * t + i % 2;
+        int query = of_keys ? met : mine, key = of_keys ? mine : met;
+        if (query / tile.group != key / tile.group) continue;
+        int column = tile.valid_length + key % tile.group;
+        bits |= (mask.kept(quad_of(tile.start + tile.first + query, head, heads, column)) >> (column % 4) & 1) << i;
+    }
+    return bits;
+}
+
 // Grid: tiles, heads. Shared memory: two tiles of rows. `lse` (tokens, heads), base 2.
-template <int D>
+template <int D, bool GROUPS>
 DEVICE void attention(const Tile* tiles, int heads, const bf16* qkv, float scale, Mask mask, bf16* out, float* lse) {
     SHARED(bf16, memory);
     Rows<D> keys{memory}, values{memory + TILE * Rows<D>::STRIDE};
@@ -154,7 +209,7 @@ DEVICE void attention(const Tile* tiles, int heads, const bf16* qkv, float scale
     size_t hidden = size_t(heads) * D, stride = 3 * hidden;
     const bf16* sentence = qkv + size_t(tile.start) * stride + head * D;
     // The queries pass through the memory of the keys.
-    keys.fill(sentence, stride, tile.first, tile.length);
+    keys.fill(sentence, stride, tile.first, tile.end);
     __syncthreads();
     uint32_t q[D / 16][4];
     left_operands<D>(q, keys, 16 * warp);
@@ -162,10 +217,12 @@ DEVICE void attention(const Tile* tiles, int heads, const bf16* qkv, float scale
     float sum[D / 8][4] = {};
     float top[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};
     scale *= LOG2_E;
-    for (int chunk = 0; chunk < tile.valid_length; chunk += TILE) {
+    for (int index = 0; index < tile.chunks<GROUPS>(false, TILE); index++) {
+        const Chunk<GROUPS> chunk(tile, false, index, TILE);
+        const Met<GROUPS> met_by[2] = {{tile, false, chunk, row - tile.first}, {tile, false, chunk, row - tile.first + 8}};
         __syncthreads();
-        keys.fill(sentence + hidden, stride, chunk, tile.valid_length);
-        values.fill(sentence + 2 * hidden, stride, chunk, tile.valid_length);
+        keys.fill(sentence + hidden, stride, chunk.first, chunk.limit);
+        values.fill(sentence + 2 * hidden, stride, chunk.first, chunk.limit);
         __syncthreads();
         float p[TILE / 16][2][4];
         float highest[2] = {top[0], top[1]};
@@ -176,13 +233,13 @@ DEVICE void attention(const Tile* tiles, int heads, const bf16* qkv, float scale
             for (int n = 0; n < 2; n++) {
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
-                    int key = chunk + 16 * j + 8 * n + 2 * t + i % 2;
-                    p[j][n][i] = key < tile.valid_length ? p[j][n][i] * scale : -INFINITY;
+                    bool met = met_by[i / 2].has(16 * j + 8 * n + 2 * t + i % 2);
+                    p[j][n][i] = met ? p[j][n][i] * scale : -INFINITY;
                     highest[i / 2] = fmaxf(highest[i / 2], p[j][n][i]);
                 }
             }
         }
-        // The four lanes of a row; `highest` is finite: every chunk has a key.
+        // The four lanes of a row; `highest` is finite: the first chunk has a key.
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             highest[half] = fmaxf(highest[half], __shfl_xor_sync(FULL, highest[half], 1));
@@ -202,8 +259,9 @@ DEVICE void attention(const Tile* tiles, int heads, const bf16* qkv, float scale
             for (int n = 0; n < 2; n++) {
                 uint32_t bits = 15;
                 if (mask.keep) {
-                    int token = tile.start + tile.first + 16 * warp;
-                    bits = kept_by_query(mask, token, head, heads, chunk + 16 * j + 8 * n);
+                    int token = tile.start + tile.first + 16 * warp, from = 16 * j + 8 * n;
+                    bits = chunk.own ? kept_in_groups(mask, tile, false, head, heads, 16 * warp, from)
+                                     : kept_by_query(mask, token, head, heads, chunk.first + from);
                 }
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
@@ -222,21 +280,22 @@ DEVICE void attention(const Tile* tiles, int heads, const bf16* qkv, float scale
         total[half] += __shfl_xor_sync(FULL, total[half], 2);
         factor[half] = (mask.keep ? mask.scale : 1.0f) / total[half];
         int token = row + 8 * half;
-        if (t == 0 && token < tile.length) {
+        if (t == 0 && token < tile.end) {
             lse[size_t(tile.start + token) * heads + head] = top[half] + log2f(total[half]);
         }
     }
-    write_rows<D>(out + size_t(tile.start) * hidden + head * D, hidden, row, tile.length, sum, factor[0], factor[1]);
+    bf16* to = out + size_t(tile.start) * hidden + head * D;
+    write_rows<D>(to, hidden, row, tile.end, sum, factor[0], factor[1]);
 }
 
 // What the backward needs of 64 queries from row `first` on: the log of the softmax's denominator, and
-// rowsum(dO O), which is rowsum(P dP). Queries behind the sentence have no probabilities. Two threads take a row; called by
+// rowsum(dO O), which is rowsum(P dP). Queries from `limit` on have no probabilities. Two threads take a row; called by
 // all threads of the block. `lse`, `upstream` and `out` start at the sentence.
 template <int D>
-DEVICE void facts_of_queries(float* log_totals, float* slopes, const Tile& tile, int first, const float* lse, int heads,
+DEVICE void facts_of_queries(float* log_totals, float* slopes, int first, int limit, const float* lse, int heads,
                              const bf16* upstream, const bf16* out, size_t stride) {
     int row = threadIdx.x / 2, half = threadIdx.x % 2;
-    bool inside = first + row < tile.length;
+    bool inside = first + row < limit;
     float sum = 0.0f;
     for (int column = half * (D / 2); inside && column < (half + 1) * (D / 2); column += 4) {
         float d[4], o[4];
@@ -256,7 +315,7 @@ DEVICE void facts_of_queries(float* log_totals, float* slopes, const Tile& tile,
 // dP = (dO Vᵀ) M, dS = P (dP - rowsum(P dP)), and
 // of queries (with keys and values): dQ = dS K;
 // of keys (with queries and dO, on the transposed scores): dK = dSᵀ Q, dV = (P M)ᵀ dO.
-template <int D, bool OF_KEYS>
+template <int D, bool OF_KEYS, bool GROUPS>
 DEVICE void attention_backward(const Tile& tile, int heads, const bf16* qkv, const bf16* dout, const bf16* out,
                                float scale, const Mask& mask, const float* lse, bf16* dqkv, bf16* memory) {
     // The rows of the other side: keys or queries, values or dO.
@@ -269,9 +328,9 @@ DEVICE void attention_backward(const Tile& tile, int heads, const bf16* qkv, con
     const bf16 *upstream = dout + start * hidden + head * D, *output = out + start * hidden + head * D;
     const float* logs = lse + start * heads + head;
     // The block's own rows pass through the memory of the other side's.
-    met.fill(OF_KEYS ? keys : queries, stride, tile.first, OF_KEYS ? tile.valid_length : tile.length);
-    with.fill(OF_KEYS ? values : upstream, OF_KEYS ? stride : hidden, tile.first, OF_KEYS ? tile.valid_length : tile.length);
-    if (!OF_KEYS) facts_of_queries<D>(log_totals, slopes, tile, tile.first, logs, heads, upstream, output, hidden);
+    met.fill(OF_KEYS ? keys : queries, stride, tile.first, tile.end);
+    with.fill(OF_KEYS ? values : upstream, OF_KEYS ? stride : hidden, tile.first, tile.end);
+    if (!OF_KEYS) facts_of_queries<D>(log_totals, slopes, tile.first, tile.end, logs, heads, upstream, output, hidden);
     __syncthreads();
     uint32_t own[D / 16][4], other[D / 16][4];
     left_operands<D>(own, met, 16 * warp);
@@ -284,13 +343,13 @@ DEVICE void attention_backward(const Tile& tile, int heads, const bf16* qkv, con
         slope[half] = slopes[mine + 8 * half];
     }
     float sum[D / 8][4] = {}, of_values[D / 8][4] = {};
-    // Keys that are not attended to have no gradient.
-    int end = !OF_KEYS ? tile.valid_length : tile.first < tile.valid_length ? tile.length : 0;
-    for (int chunk = 0; chunk < end; chunk += TILE) {
+    for (int index = 0; index < tile.chunks<GROUPS>(OF_KEYS, TILE); index++) {
+        const Chunk<GROUPS> chunk(tile, OF_KEYS, index, TILE);
+        const Met<GROUPS> met_by[2] = {{tile, OF_KEYS, chunk, mine}, {tile, OF_KEYS, chunk, mine + 8}};
         __syncthreads();
-        met.fill(OF_KEYS ? queries : keys, stride, chunk, OF_KEYS ? tile.length : tile.valid_length);
-        with.fill(OF_KEYS ? upstream : values, OF_KEYS ? hidden : stride, chunk, OF_KEYS ? tile.length : tile.valid_length);
-        if (OF_KEYS) facts_of_queries<D>(log_totals, slopes, tile, chunk, logs, heads, upstream, output, hidden);
+        met.fill(OF_KEYS ? queries : keys, stride, chunk.first, chunk.limit);
+        with.fill(OF_KEYS ? upstream : values, OF_KEYS ? hidden : stride, chunk.first, chunk.limit);
+        if (OF_KEYS) facts_of_queries<D>(log_totals, slopes, chunk.first, chunk.limit, logs, heads, upstream, output, hidden);
         __syncthreads();
 #pragma unroll 1
         for (int j = 0; j < TILE / 16; j++) {
@@ -302,17 +361,18 @@ DEVICE void attention_backward(const Tile& tile, int heads, const bf16* qkv, con
                 uint32_t bits = 15;
                 float kept = 1.0f;
                 if (mask.keep) {
-                    int from = 16 * j + 8 * n, block = 16 * warp;
-                    bits = OF_KEYS ? kept_by_key(mask, tile.start + chunk + from, head, heads, tile.first + block)
-                                   : kept_by_query(mask, tile.start + tile.first + block, head, heads, chunk + from);
+                    int from = chunk.first + 16 * j + 8 * n, block = tile.first + 16 * warp;
+                    bits = chunk.own ? kept_in_groups(mask, tile, OF_KEYS, head, heads, 16 * warp, 16 * j + 8 * n)
+                           : OF_KEYS ? kept_by_key(mask, tile.start + from, head, heads, block)
+                                     : kept_by_query(mask, tile.start + block, head, heads, from);
                     kept = mask.scale;
                 }
 #pragma unroll
                 for (int i = 0; i < 4; i++) {
-                    int row = mine + i / 2 * 8, met_row = 16 * j + 8 * n + 2 * t + i % 2;
-                    int key = OF_KEYS ? tile.first + row : chunk + met_row;
+                    int met_row = 16 * j + 8 * n + 2 * t + i % 2;
+                    bool meets = met_by[i / 2].has(met_row);
                     float total = OF_KEYS ? log_totals[met_row] : log_total[i / 2];
-                    float weight = key < tile.valid_length ? power_of_two(p[n][i] * scale * LOG2_E - total) : 0.0f;
+                    float weight = meets ? power_of_two(p[n][i] * scale * LOG2_E - total) : 0.0f;
                     bool keep = bits >> i & 1;
                     float dp = keep ? ds[n][i] * kept : 0.0f;
                     ds[n][i] = weight * (dp - (OF_KEYS ? slopes[met_row] : slope[i / 2]));
@@ -324,30 +384,34 @@ DEVICE void attention_backward(const Tile& tile, int heads, const bf16* qkv, con
         }
     }
     bf16* to = dqkv + start * stride + head * D;
-    write_rows<D>(OF_KEYS ? to + hidden : to, stride, tile.first + mine, tile.length, sum, scale, scale);
+    write_rows<D>(OF_KEYS ? to + hidden : to, stride, tile.first + mine, tile.end, sum, scale, scale);
     if (OF_KEYS) {
         float kept = mask.keep ? mask.scale : 1.0f;
-        write_rows<D>(to + 2 * hidden, stride, tile.first + mine, tile.length, of_values, kept, kept);
+        write_rows<D>(to + 2 * hidden, stride, tile.first + mine, tile.end, of_values, kept, kept);
     }
 }
 
-#define ATTENTION(D)                                                                                                    \
-    KERNEL(128, attention_##D, const Tile* tiles, int heads, const bf16* qkv, float scale, Mask mask, bf16* out,       \
+#define ATTENTION(NAME, D, GROUPS)                                                                                      \
+    KERNEL(128, attention_##NAME, const Tile* tiles, int heads, const bf16* qkv, float scale, Mask mask, bf16* out,    \
            float* lse) {                                                                                               \
-        attention<D>(tiles, heads, qkv, scale, mask, out, lse);                                                        \
+        attention<D, GROUPS>(tiles, heads, qkv, scale, mask, out, lse);                                                \
     }                                                                                                                  \
     /* Grid: tiles, heads, roles (2). Shared memory: two tiles of rows and two floats a row. */                        \
-    KERNEL(128, attention_backward_##D, const Tile* tiles, int heads, const bf16* qkv, const bf16* dout,               \
+    KERNEL(128, attention_backward_##NAME, const Tile* tiles, int heads, const bf16* qkv, const bf16* dout,            \
            const bf16* out, float scale, Mask mask, const float* lse, bf16* dqkv) {                                    \
         SHARED(bf16, memory);                                                                                          \
         const Tile tile = tiles[blockIdx.x];                                                                           \
         if (blockIdx.z == 0) {                                                                                         \
-            attention_backward<D, false>(tile, heads, qkv, dout, out, scale, mask, lse, dqkv, memory);                 \
+            attention_backward<D, false, GROUPS>(tile, heads, qkv, dout, out, scale, mask, lse, dqkv, memory);         \
         } else {                                                                                                       \
-            attention_backward<D, true>(tile, heads, qkv, dout, out, scale, mask, lse, dqkv, memory);                  \
+            attention_backward<D, true, GROUPS>(tile, heads, qkv, dout, out, scale, mask, lse, dqkv, memory);          \
         }                                                                                                              \
     }
-ATTENTION(32)
-ATTENTION(64)
-ATTENTION(96)
-ATTENTION(128)
+ATTENTION(32, 32, false)
+ATTENTION(64, 64, false)
+ATTENTION(96, 96, false)
+ATTENTION(128, 128, false)
+ATTENTION(groups_32, 32, true)
+ATTENTION(groups_64, 64, true)
+ATTENTION(groups_96, 96, true)
+ATTENTION(groups_128, 128, true)

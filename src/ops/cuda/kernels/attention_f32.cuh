@@ -73,33 +73,34 @@ KERNEL(128, attention_f32, const Tile* tiles, int heads, int size, const float* 
     float* weights = memory + 3 * rows + WARP * warp;
     size_t hidden = size_t(heads) * size, stride = 3 * hidden;
     const float* sentence = qkv + size_t(tile.start) * stride + head * size;
-    fill_small(queries, sentence, stride, size, tile.first, tile.length);
+    fill_small(queries, sentence, stride, size, tile.first, tile.end);
     float sum[WARP_ROWS][LANE_COLUMNS] = {}, top[WARP_ROWS], total[WARP_ROWS];
     for (int r = 0; r < WARP_ROWS; r++) top[r] = -INFINITY, total[r] = 0.0f;
-    for (int chunk = 0; chunk < tile.valid_length; chunk += SMALL_TILE) {
+    for (int index = 0; index < tile.chunks<true>(false, SMALL_TILE); index++) {
+        const Chunk<true> chunk(tile, false, index, SMALL_TILE);
         __syncthreads();
-        fill_small(keys, sentence + hidden, stride, size, chunk, tile.valid_length);
-        fill_small(values, sentence + 2 * hidden, stride, size, chunk, tile.valid_length);
+        fill_small(keys, sentence + hidden, stride, size, chunk.first, chunk.limit);
+        fill_small(values, sentence + 2 * hidden, stride, size, chunk.first, chunk.limit);
         __syncthreads();
-        int key = chunk + lane;
+        int column = chunk.own ? tile.valid_length + lane % tile.group : chunk.first + lane;
 #pragma unroll
         for (int r = 0; r < WARP_ROWS; r++) {
             int row = WARP_ROWS * warp + r;
             float score = dot(queries + row * (size + 1), keys + lane * (size + 1), size) * scale;
-            if (key >= tile.valid_length) score = -INFINITY;
+            if (!Met<true>(tile, false, chunk, row).has(lane)) score = -INFINITY;
             float highest = fmaxf(top[r], warp_max(score));
             float shrink = expf(top[r] - highest), p = expf(score - highest);
             top[r] = highest;
             total[r] = total[r] * shrink + warp_sum(p);
             for (int i = 0; i < LANE_COLUMNS; i++) sum[r][i] *= shrink;
-            p *= kept_small(mask, tile.start + tile.first + row, head, heads, key);
+            p *= kept_small(mask, tile.start + tile.first + row, head, heads, column);
             add_weighted(sum[r], p, values, size, weights);
         }
     }
 #pragma unroll
     for (int r = 0; r < WARP_ROWS; r++) {
         int token = tile.first + WARP_ROWS * warp + r;
-        if (token >= tile.length) break;
+        if (token >= tile.end) break;
         for (int i = 0; i < LANE_COLUMNS; i++) {
             int column = lane + i * WARP;
             if (column < size) {
@@ -129,40 +130,39 @@ KERNEL(128, attention_backward_f32, const Tile* tiles, int heads, int size, cons
     bool of_keys = blockIdx.z == 1;
     const float *queries = sentence, *keys = sentence + hidden, *values = sentence + 2 * hidden;
     if (of_keys) {
-        fill_small(own1, keys, stride, size, tile.first, tile.valid_length);
-        fill_small(own2, values, stride, size, tile.first, tile.valid_length);
+        fill_small(own1, keys, stride, size, tile.first, tile.end);
+        fill_small(own2, values, stride, size, tile.first, tile.end);
     } else {
-        fill_small(own1, queries, stride, size, tile.first, tile.length);
-        fill_small(own2, upstream, hidden, size, tile.first, tile.length);
+        fill_small(own1, queries, stride, size, tile.first, tile.end);
+        fill_small(own2, upstream, hidden, size, tile.first, tile.end);
     }
-    int limit = of_keys ? tile.length : tile.valid_length;
     float sum1[WARP_ROWS][LANE_COLUMNS] = {}, sum2[WARP_ROWS][LANE_COLUMNS] = {};
-    for (int chunk = 0; chunk < limit; chunk += SMALL_TILE) {
+    for (int index = 0; index < tile.chunks<true>(of_keys, SMALL_TILE); index++) {
+        const Chunk<true> chunk(tile, of_keys, index, SMALL_TILE);
         __syncthreads();
-        if (of_keys) {
-            fill_small(other1, queries, stride, size, chunk, tile.length);
-            fill_small(other2, upstream, hidden, size, chunk, tile.length);
-        } else {
-            fill_small(other1, keys, stride, size, chunk, tile.valid_length);
-            fill_small(other2, values, stride, size, chunk, tile.valid_length);
-        }
+        fill_small(other1, of_keys ? queries : keys, stride, size, chunk.first, chunk.limit);
+        fill_small(other2, of_keys ? upstream : values, of_keys ? hidden : stride, size, chunk.first, chunk.limit);
         // Of the queries: those of the chunk, or the block's own.
         if (threadIdx.x < SMALL_TILE) {
-            int query = (of_keys ? chunk : tile.first) + threadIdx.x;
+            int query = (of_keys ? chunk.first : tile.first) + threadIdx.x;
+            bool inside = query < (of_keys ? chunk.limit : tile.end);
             size_t at = size_t(tile.start + query) * heads + head;
-            log_totals[threadIdx.x] = query < tile.length ? lse[at] : INFINITY;
-            slopes[threadIdx.x] = query < tile.length ? delta[at] : 0.0f;
+            log_totals[threadIdx.x] = inside ? lse[at] : INFINITY;
+            slopes[threadIdx.x] = inside ? delta[at] : 0.0f;
         }
         __syncthreads();
 #pragma unroll
         for (int r = 0; r < WARP_ROWS; r++) {
             int row = WARP_ROWS * warp + r;
             int query = of_keys ? lane : row;  // within the rows above
-            int token = tile.start + (of_keys ? chunk : tile.first) + query;
-            int key = of_keys ? tile.first + row : chunk + lane;
+            int token = tile.start + (of_keys ? chunk.first : tile.first) + query;
+            int key = of_keys ? row : lane;  // as well
+            int column = (of_keys ? tile.first : chunk.first) + key;
+            if (chunk.own) column = tile.valid_length + key % tile.group;
             float score = dot(own1 + row * (size + 1), other1 + lane * (size + 1), size) * scale;
-            float p = key < tile.valid_length ? expf(score - log_totals[query]) : 0.0f;
-            float factor = kept_small(mask, token, head, heads, key);
+            bool meets = Met<true>(tile, of_keys, chunk, row).has(lane);
+            float p = meets ? expf(score - log_totals[query]) : 0.0f;
+            float factor = kept_small(mask, token, head, heads, column);
             float dp = dot(own2 + row * (size + 1), other2 + lane * (size + 1), size) * factor;
             add_weighted(sum1[r], p * (dp - slopes[query]), other1, size, weights);
             if (of_keys) add_weighted(sum2[r], p * factor, other2, size, weights);
@@ -171,7 +171,7 @@ KERNEL(128, attention_backward_f32, const Tile* tiles, int heads, int size, cons
 #pragma unroll
     for (int r = 0; r < WARP_ROWS; r++) {
         int token = tile.first + WARP_ROWS * warp + r;
-        if (token >= tile.length) break;
+        if (token >= tile.end) break;
         for (int i = 0; i < LANE_COLUMNS; i++) {
             int column = lane + i * WARP;
             if (column >= size) break;
