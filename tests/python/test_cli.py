@@ -12,6 +12,7 @@ from pathlib import Path
 import biorel
 import pandas as pd
 import pytest
+from biorel._biorel import Compute
 from biorel.cli.main import main
 from tiny_bert import write_encoder
 
@@ -258,7 +259,13 @@ def test_cross_validation(saved: Path, tmp_path: Path, capsys: pytest.CaptureFix
 def test_the_installed_command() -> None:
     command = Path(sys.executable).with_name("biorel")
     done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == f"biorel {biorel.__version__}"
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"biorel {biorel.__version__}"
+    assert lines[1].startswith("build: CPU")
+    instructions = Compute("cpu", "auto", None).instructions
+    assert lines[2].startswith(f"instructions: {instructions}; precision auto is ")
+    module = subprocess.run([sys.executable, "-m", "biorel", "--version"], capture_output=True, text=True, check=True)
+    assert module.stdout == done.stdout
 
 
 def test_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,11 +14,13 @@ from biorel.cli.options import (
     add_execution,
     add_folds,
     add_format,
+    equation,
+    output_group,
     read_corpus,
 )
 from biorel.cli.output import check_suffix, print_table, say, write_table
 from biorel.cli.settings import COMPARE_SETTINGS, FOLD_SETTINGS, add_settings, settings_from
-from biorel.errors import TrainingError
+from biorel.errors import ConfigError, TrainingError
 from biorel.experiments.compare import compare
 from biorel.experiments.cross_validation import cross_validate
 from biorel.reproduction.reproduce import reproduce
@@ -37,11 +39,13 @@ def _add_cross_validate(commands: Commands) -> None:
     add_corpus(parser)
     add_encoder(parser)
     add_folds(parser)
-    parser.add_argument("--predictions", metavar="FILE", help="write all predictions (.tsv, .csv, .jsonl)")
+    output_group(parser).add_argument(
+        "--predictions", metavar="FILE", help="write all predictions (.tsv, .csv, .jsonl)"
+    )
     text = "write what training and test data share (.tsv, .csv, .jsonl)"
-    parser.add_argument("--leakage", metavar="FILE", help=text)
+    output_group(parser).add_argument("--leakage", metavar="FILE", help=text)
     text = "directory for finished folds, from which a killed run resumes"
-    parser.add_argument("--directory", metavar="DIR", help=text)
+    output_group(parser).add_argument("--directory", metavar="DIR", help=text)
     add_execution(parser, "folds")
     add_settings(parser, FOLD_SETTINGS)
     add_format(parser)
@@ -72,12 +76,12 @@ def _add_compare(commands: Commands) -> None:
     parser.add_argument("--seed", action=Repeated, type=int, help="may be repeated (default: 1)")
     add_folds(parser)
     text = "directory for finished trials, from which a killed run resumes"
-    parser.add_argument("--directory", metavar="DIR", required=True, help=text)
+    output_group(parser).add_argument("--directory", metavar="DIR", required=True, help=text)
     text = "run trials again that failed in an earlier call"
     parser.add_argument("--retry-failed", action="store_true", help=text)
     add_execution(parser, "trials")
     text = "print the paired tests of one head against another"
-    parser.add_argument("--paired", nargs=2, metavar="HEAD", help=text)
+    output_group(parser).add_argument("--paired", nargs=2, metavar="HEAD", help=text)
     add_settings(parser, COMPARE_SETTINGS)
     add_format(parser)
 
@@ -101,9 +105,11 @@ def add_reproduce(commands: Commands) -> None:
     text = "table1, table3 to table6, figure3, figure4, faithfulness, or all"
     parser.add_argument("what", nargs="+", help=text)
     text = "folder that contains aimed, ddi and chemprot"
-    parser.add_argument("--corpora", required=True, metavar="DIR", help=text)
+    parser.add_argument("--corpora", metavar="DIR", help=text)
+    text = "a corpus elsewhere, such as ddi=DDICorpus-2013.zip; may be repeated"
+    parser.add_argument("--corpus", action=Repeated, metavar="NAME=PATH", help=text)
     text = "directory for the report and finished trials (default: reproduction)"
-    parser.add_argument("--directory", default="reproduction", metavar="DIR", help=text)
+    output_group(parser).add_argument("--directory", default="reproduction", metavar="DIR", help=text)
     text = "quick: a small encoder and few steps (default: paper)"
     parser.add_argument("--preset", choices=list(PRESETS), default="paper", help=text)
     text = "alias, hub id or directory (default: the paper's); several, repeated, for table6"
@@ -119,9 +125,12 @@ def add_reproduce(commands: Commands) -> None:
 
 def _reproduce(options: argparse.Namespace) -> None:
     given = [name for name in COMPARE_SETTINGS if getattr(options, name) is not None]
+    if (options.corpora is None) == (options.corpus is None):
+        raise ConfigError("corpora: give a folder with --corpora, or each corpus with --corpus NAME=PATH", "corpora")
+    corpora = options.corpora or dict(equation("corpus", text, "NAME=PATH") for text in options.corpus)
     reproduction = reproduce(
         options.what,
-        corpora=options.corpora,
+        corpora=corpora,
         directory=options.directory,
         preset=options.preset,
         folds=options.folds,

@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from biorel._biorel import __version__
-from biorel.cli import corpora, demo, experiments, interpretation, prediction, training
+from biorel.cli import corpora, demo, experiments, interpretation, prediction, template, training
 from biorel.cli.config_file import read_config
 from biorel.cli.options import Commands
 from biorel.cli.output import say
+from biorel.cli.version import ShowVersion
 from biorel.errors import BiorelError
 from biorel.training.run import TrainingInterrupted
 
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options of a command: from the command line, else the configuration file, else the defaults."""
-    parser, commands = _parser()
+    parser, commands = make_parser()
     before = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     before.add_argument("--config")
     config = before.parse_known_args(arguments)[0].config
@@ -90,11 +90,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _parser() -> tuple[argparse.ArgumentParser, Commands]:
+def make_parser() -> tuple[argparse.ArgumentParser, Commands]:
+    """The parser of the command line, and its commands by name."""
     parser = argparse.ArgumentParser(
         prog="biorel", description="Biomedical relation extraction with BERT.", allow_abbrev=False
     )
-    parser.add_argument("--version", action="version", version=f"biorel {__version__}")
+    text = "show the version, the build and the instruction set"
+    parser.add_argument("--version", action=ShowVersion, nargs=0, help=text)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     corpora.add_commands(commands)
     training.add_commands(commands)
@@ -103,6 +105,7 @@ def _parser() -> tuple[argparse.ArgumentParser, Commands]:
     interpretation.add_commands(commands)
     experiments.add_reproduce(commands)
     demo.add_demo(commands)
+    template.add_config(commands)
     return parser, commands
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from biorel._biorel import CORPORA
@@ -30,11 +30,31 @@ class Repeated(argparse.Action):
         setattr(namespace, self.dest, [values] if before is self.default else [*before, values])
 
 
+class _Help(argparse.HelpFormatter):
+    """Help whose usage has no list of all options: they stand below it, and before an error they hide the error."""
+
+    def add_usage(
+        self,
+        usage: str | None,
+        actions: Iterable[argparse.Action],
+        groups: Iterable[Any],
+        prefix: str | None = None,
+    ) -> None:
+        """Add the usage: help, required options, the others as OPTION, and the arguments."""
+        actions = list(actions)
+        named = [action for action in actions if action.required or not action.option_strings or action.dest == "help"]
+        if len(named) < len(actions):
+            named.append(argparse.Action([], "option", nargs="*", metavar="OPTION"))
+            # Argparse puts options first; the others keep their order.
+            named.sort(key=lambda action: action.metavar != "OPTION")
+        super().add_usage(usage, named, [], prefix)
+
+
 def add_command(
     commands: Commands, name: str, run: Callable[[argparse.Namespace], None], text: str
 ) -> argparse.ArgumentParser:
     """A new command, which `run` executes."""
-    parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False, formatter_class=_Help)
     parser.set_defaults(run=run)
     text = "TOML file of options; options on the command line take precedence"
     parser.add_argument("--config", metavar="FILE", help=text)
@@ -46,23 +66,25 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("corpus", help=f"format: {', '.join(CORPORA)}")
     parser.add_argument("path", nargs="+", help="folder, file(s) or .zip")
     add_table(parser)
+    group = parser.add_argument_group("corpus")
     text = "table, documents: all labels in order (default: those of the data)"
-    parser.add_argument("--labels", nargs="+", metavar="LABEL", help=text)
+    group.add_argument("--labels", nargs="+", metavar="LABEL", help=text)
     text = "table, documents: the label that means no relation (default: a label such as none, false or 0)"
-    parser.add_argument("--negative", metavar="LABEL", help=text)
+    group.add_argument("--negative", metavar="LABEL", help=text)
     text = "documents: types of the first and second entity of candidate pairs (default: those of the relations)"
-    parser.add_argument("--pairs", nargs="+", metavar="FIRST,SECOND", help=text)
-    parser.add_argument("--splits", help="ddi: full or blue")
+    group.add_argument("--pairs", nargs="+", metavar="FIRST,SECOND", help=text)
+    group.add_argument("--splits", help="ddi: full or blue")
     text = "pubtator, bioc, brat: raise stops at an unreadable document, skip reports it (default: raise)"
-    parser.add_argument("--errors", choices=["raise", "skip"], default="raise", help=text)
+    group.add_argument("--errors", choices=["raise", "skip"], default="raise", help=text)
 
 
 def add_table(parser: argparse.ArgumentParser) -> None:
     """The options that describe a user's table."""
+    group = parser.add_argument_group("table")
     text = "table: our names and yours for columns, such as text=sentence entity1=drug_a entity2=drug_b"
-    parser.add_argument("--columns", nargs="+", metavar="OURS=YOURS", help=text)
+    group.add_argument("--columns", nargs="+", metavar="OURS=YOURS", help=text)
     text = "table: what offsets count: characters or bytes (default: characters)"
-    parser.add_argument("--offsets", choices=["characters", "bytes"], default="characters", help=text)
+    group.add_argument("--offsets", choices=["characters", "bytes"], default="characters", help=text)
 
 
 def column_names(options: argparse.Namespace) -> dict[str, str] | None:
@@ -108,9 +130,10 @@ def read_corpus(options: argparse.Namespace) -> Corpus:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """The arguments that `load_model` reads."""
     parser.add_argument("model", help="directory of a saved model")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
-    parser.add_argument("--precision", default="auto", help="auto, f32 or bf16 (default: auto)")
-    parser.add_argument("--threads", type=int, help="processor threads (default: all)")
+    group = parser.add_argument_group("execution")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 (default: auto)")
+    group.add_argument("--precision", default="auto", help="auto, f32 or bf16 (default: auto)")
+    group.add_argument("--threads", type=int, help="processor threads (default: all)")
 
 
 def load_model(options: argparse.Namespace) -> RelationModel:
@@ -132,21 +155,29 @@ def add_encoder(parser: argparse.ArgumentParser) -> None:
 
 def add_folds(parser: argparse.ArgumentParser) -> None:
     """How a corpus is divided into folds."""
+    group = parser.add_argument_group("folds")
     text = "number of folds (default: 10 in cross-validation, or as many as the corpus defines)"
-    parser.add_argument("--folds", type=int, help=text)
+    group.add_argument("--folds", type=int, help=text)
     text = "what stays in one fold: document, given (the corpus's own folds) or instance"
-    parser.add_argument("--by", help=text)
-    parser.add_argument("--fold-seed", type=int, default=1, help="seed of the folds (default: 1)")
+    group.add_argument("--by", help=text)
+    group.add_argument("--fold-seed", type=int, default=1, help="seed of the folds (default: 1)")
 
 
 def add_execution(parser: argparse.ArgumentParser, what: str) -> None:
     """Where trials or folds run, and how many of them concurrently."""
-    parser.add_argument("--jobs", type=int, metavar="N", help=f"run N {what} concurrently (default: 1)")
+    group = parser.add_argument_group("execution")
+    group.add_argument("--jobs", type=int, metavar="N", help=f"run N {what} concurrently (default: 1)")
     text = f"where {what} run: local, or ray for a cluster (default: local)"
-    parser.add_argument("--engine", choices=["local", "ray"], default="local", help=text)
+    group.add_argument("--engine", choices=["local", "ray"], default="local", help=text)
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
     """The format of the table on standard output."""
     text = "format of the output (default: table)"
-    parser.add_argument("--format", choices=["table", "tsv", "csv", "jsonl"], default="table", help=text)
+    output_group(parser).add_argument("--format", choices=["table", "tsv", "csv", "jsonl"], default="table", help=text)
+
+
+def output_group(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """The group of a command's options for what it writes."""
+    groups = [group for group in parser._action_groups if group.title == "output"]
+    return groups[0] if groups else parser.add_argument_group("output")

@@ -21,6 +21,7 @@ from biorel.cli.options import (
     column_names,
     equation,
     load_model,
+    output_group,
     read_corpus,
 )
 from biorel.cli.output import check_suffix, print_table, say, write_table
@@ -55,30 +56,31 @@ def add_commands(commands: Commands) -> None:
     )
     parser.add_argument("source", nargs="*", metavar="INPUT", help=text)
     add_table(parser)
-    parser.add_argument("--input", nargs="+", metavar="PATH", help="files or folders of documents, as INPUT")
+    documents = parser.add_argument_group("documents")
+    documents.add_argument("--input", nargs="+", metavar="PATH", help="files or folders of documents, as INPUT")
     text = (
         "documents: directory for the relations, from which a killed run resumes; tables and sentences: a file (.tsv, "
         ".csv, .jsonl) (default: standard output)"
     )
-    parser.add_argument("--output", metavar="PATH", help=text)
+    output_group(parser).add_argument("--output", metavar="PATH", help=text)
     text = "format of the documents, where their names do not show it: pubtator, bioc-json, bioc-xml, brat"
-    parser.add_argument("--input-format", metavar="FORMAT", help=text)
+    documents.add_argument("--input-format", metavar="FORMAT", help=text)
     text = "the model's name (OURS) for an entity type of the documents (THEIRS); may be repeated"
-    parser.add_argument("--type", action=Repeated, metavar="THEIRS=OURS", help=text)
-    parser.add_argument("--related-only", action="store_true", help="leave out pairs that are not related")
+    documents.add_argument("--type", action=Repeated, metavar="THEIRS=OURS", help=text)
+    documents.add_argument("--related-only", action="store_true", help="leave out pairs that are not related")
     text = "leave out relations with a lower probability (default: 0)"
-    parser.add_argument("--threshold", type=float, default=0.0, help=text)
-    parser.add_argument("--shard", default="1/1", metavar="I/N", help="process shard I of N (default: 1/1)")
-    parser.add_argument("--part-documents", type=int, default=1000, help="documents per part (default: 1000)")
-    parser.add_argument("--part-pairs", type=int, default=16_384, help="pairs per part (default: 16384)")
+    documents.add_argument("--threshold", type=float, default=0.0, help=text)
+    documents.add_argument("--shard", default="1/1", metavar="I/N", help="process shard I of N (default: 1/1)")
+    documents.add_argument("--part-documents", type=int, default=1000, help="documents per part (default: 1000)")
+    documents.add_argument("--part-pairs", type=int, default=16_384, help="pairs per part (default: 16384)")
     text = "skip a document with more pairs (default: 100000)"
-    parser.add_argument("--max-pairs", type=int, default=100_000, help=text)
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+    documents.add_argument("--max-pairs", type=int, default=100_000, help=text)
+    output_group(parser).add_argument("--no-progress", action="store_true", help="no progress bar")
     text = (
         "format on standard output: table, tsv, csv or jsonl, for documents also pubtator or pubtator-relations "
         f"(default: table); in a directory: {', '.join(FORMATS)} or same (default: jsonl)"
     )
-    parser.add_argument("--format", metavar="FORMAT", help=text)
+    output_group(parser).add_argument("--format", metavar="FORMAT", help=text)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from biorel.cli.options import output_group
 from biorel.errors import ConfigError
 from biorel.training.finetune import finetune
 
@@ -22,11 +23,39 @@ FOLD_SETTINGS = [
     name for name in SETTINGS if name not in ("checkpoint", "dev", "eval_steps", "patience", "load_best_model")
 ]
 
+# The groups of `--help`. A setting that is in none of them is in the first.
+_GROUPS = {
+    "training": (),
+    "model": ("head", "marking", "max_length", "too_long", "dropout", "head_dropout", "freeze", "compat"),
+    "optimizer": (
+        "learning_rate",
+        "warmup_ratio",
+        "weight_decay",
+        "max_grad_norm",
+        "adam_beta1",
+        "adam_beta2",
+        "adam_epsilon",
+        "bias_correction",
+        "layerwise_lr_decay",
+    ),
+    "loss and sampling": ("class_weights", "focal_gamma", "negative_ratio"),
+    "evaluation during training": ("dev", "eval_steps", "patience", "load_best_model"),
+    "execution": ("gradient_checkpointing", "precision", "checkpoint", "save_steps", "device", "threads"),
+}
+
 
 def add_settings(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
     """Options for settings: type and default from `finetune`'s signature, help from its docstring."""
     hints = get_type_hints(finetune)
     texts = _descriptions()
+    names = list(names)
+    place = {name: title for title, members in _GROUPS.items() for name in members}
+    existing = {group.title: group for group in parser._action_groups}
+    groups = {
+        title: existing.get(title) or parser.add_argument_group(title)
+        for title in _GROUPS
+        if any(place.get(name, "training") == title for name in names)
+    }
     for name in names:
         default = _PARAMETERS[name].default
         choices = _choices(hints[name])
@@ -38,8 +67,9 @@ def add_settings(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
         else:
             option = _option(hints[name])
         text = text if default in (None, False) else f"{text} (default: {default})"
-        parser.add_argument(f"--{name.replace('_', '-')}", default=default, help=text.replace("%", "%%"), **option)
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar")
+        group = groups[place.get(name, "training")]
+        group.add_argument(f"--{name.replace('_', '-')}", default=default, help=text.replace("%", "%%"), **option)
+    output_group(parser).add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
 def settings_from(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from biorel.cli.options import Commands, Repeated, add_command, add_corpus, add_encoder, add_format, read_corpus
+from biorel.cli.options import (
+    Commands,
+    Repeated,
+    add_command,
+    add_corpus,
+    add_encoder,
+    add_format,
+    output_group,
+    read_corpus,
+)
 from biorel.cli.output import (
     check_model_directory,
     check_suffix,
@@ -27,22 +36,24 @@ def add_commands(commands: Commands) -> None:
     add_corpus(parser)
     add_encoder(parser)
     text = "directory for the model (default: a new one, such as ddi-attention)"
-    parser.add_argument("--output", metavar="DIR", help=text)
-    parser.add_argument("--train", action=Repeated, metavar="SPLIT", help="split to train on; may be repeated")
-    parser.add_argument("--test", metavar="SPLIT", help="split to score (default: test)")
+    output = output_group(parser)
+    output.add_argument("--output", metavar="DIR", help=text)
+    splits = parser.add_argument_group("splits")
+    splits.add_argument("--train", action=Repeated, metavar="SPLIT", help="split to train on; may be repeated")
+    splits.add_argument("--test", metavar="SPLIT", help="split to score (default: test)")
     text = "write the predictions on the test split (.tsv, .csv, .jsonl)"
-    parser.add_argument("--predictions", metavar="FILE", help=text)
+    output.add_argument("--predictions", metavar="FILE", help=text)
     text = "write the loss, the learning rate, ... of each step (.tsv, .csv, .jsonl)"
-    parser.add_argument("--history", metavar="FILE", help=text)
+    output.add_argument("--history", metavar="FILE", help=text)
     text = "write the scores on the dev split during training (.tsv, .csv, .jsonl)"
-    parser.add_argument("--evaluations", metavar="FILE", help=text)
-    parser.add_argument("--tensorboard", metavar="DIR", help="log to TensorBoard")
-    parser.add_argument("--mlflow", metavar="EXPERIMENT", help="log to MLflow")
-    parser.add_argument("--wandb", metavar="PROJECT", help="log to Weights & Biases")
+    output.add_argument("--evaluations", metavar="FILE", help=text)
+    output.add_argument("--tensorboard", metavar="DIR", help="log to TensorBoard")
+    output.add_argument("--mlflow", metavar="EXPERIMENT", help="log to MLflow")
+    output.add_argument("--wandb", metavar="PROJECT", help="log to Weights & Biases")
     text = "casing of the encoder, where its files do not define it"
     parser.add_argument("--casing", choices=["cased", "uncased"], help=text)
     text = "score fold N and train on the others, for a corpus without a train split"
-    parser.add_argument("--fold", type=int, metavar="N", help=text)
+    splits.add_argument("--fold", type=int, metavar="N", help=text)
     add_settings(parser, SETTINGS)
     add_format(parser)
 
