@@ -8,6 +8,7 @@
 mod division;
 pub mod features;
 mod instance;
+mod random_split;
 pub mod split;
 pub mod tokenizer;
 mod vocabulary;
@@ -15,6 +16,7 @@ mod vocabulary;
 pub use division::{FoldUnit, divide, fold_numbers, hold_out};
 pub use features::{Dropped, Encoded};
 pub use instance::{Marking, instances, mark, mark_arguments};
+pub use random_split::split_at_random;
 pub use split::{Fold, Leakage, NearDuplicate, folds_by_document, folds_by_instance, folds_given};
 pub use tokenizer::{Piece, Tokenizer};
 pub use vocabulary::Casing;

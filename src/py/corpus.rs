@@ -9,11 +9,11 @@ use pyo3::types::{PyBytes, PyDict};
 
 use super::columns::Columns;
 use super::documents::PyDocument;
-use super::error::{ConfigError, CorpusError};
+use super::error::CorpusError;
 use super::instances::PyInstances;
 use super::runtime::detached;
 use crate::corpus::{Averaging, Corpus, CorpusKind, Pair, ReadOptions, Sentence, Split, TableColumns, Task};
-use crate::encode::{Leakage, divide, fold_numbers, hold_out};
+use crate::encode::{Leakage, divide, fold_numbers, hold_out, split_at_random};
 
 /// A classification task: its labels, and how it is scored.
 #[pyclass(frozen, name = "Task", module = "biorel._biorel")]
@@ -154,15 +154,6 @@ impl PyCorpus {
         PyTask(Arc::new(self.0.task.clone()))
     }
 
-    /// The same pairs, to be classified by the model of another task with the same labels: its tags
-    /// and its entity types apply.
-    fn with_task(&self, task: &PyTask) -> PyResult<Self> {
-        if self.0.task.labels != task.0.labels {
-            return Err(ConfigError::new_err(("corpus: the two tasks have different labels", "corpus")));
-        }
-        Ok(Self::of(Corpus { task: (*task.0).clone(), ..(*self.0).clone() }))
-    }
-
     /// Every pair in the order of its instances, with its sentence and its two mentions: their
     /// first and last characters, texts and types.
     fn pairs<'py>(&self, py: Python<'py>, split: &str) -> PyResult<Bound<'py, PyDict>> {
@@ -261,6 +252,19 @@ impl PyCorpus {
     /// New splits by document.
     fn divide(&self, py: Python<'_>, parts: Vec<(String, Vec<String>)>) -> PyResult<Self> {
         detached(py, || divide(&self.0, &parts)).map(Self::of)
+    }
+
+    /// The splits in `sources` (all, if none) divided at random into parts with these fractions.
+    fn split(
+        &self,
+        py: Python<'_>,
+        sources: Vec<String>,
+        parts: Vec<(String, f64)>,
+        by: &str,
+        seed: u64,
+    ) -> PyResult<Self> {
+        let unit = by.parse()?;
+        detached(py, || split_at_random(&self.0, &sources, &parts, unit, seed)).map(Self::of)
     }
 
     /// A split into training and test data, with one fold held out.

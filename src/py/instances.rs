@@ -6,9 +6,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::columns::Columns;
-use crate::Result;
 use crate::corpus::{Corpus, Task};
 use crate::encode::{Instance, Marking, instances};
+use crate::{Error, Result};
 
 /// Instances of one task in one marking.
 #[pyclass(frozen, name = "Instances", module = "biorel._biorel")]
@@ -52,12 +52,26 @@ impl PyInstances {
 
     /// The gold pairs of some splits together, in order.
     pub fn of_splits(corpus: &Corpus, splits: &[String], marking: Marking) -> Result<Self> {
+        Self::of_task(corpus, splits, marking, &corpus.task)
+    }
+
+    /// The same for the model of another task: with its tags, and with its labels, by name.
+    pub fn of_task(corpus: &Corpus, splits: &[String], marking: Marking, task: &Task) -> Result<Self> {
+        let labels: Vec<Option<usize>> = corpus.task.labels.iter().map(|label| task.label(label)).collect();
         let (mut items, mut hashes) = (Vec::new(), Vec::new());
         for name in splits {
             let split = corpus.split(name)?;
-            items.extend(instances(&split.sentences, &corpus.task, marking)?);
+            items.extend(instances(&split.sentences, task, marking)?);
             hashes.push(split.content_hash(&corpus.task));
         }
-        Ok(Self::new(items, corpus.task.clone(), marking, hashes.join("+")))
+        for item in &mut items {
+            let Some(own) = item.label else { continue };
+            item.label = Some(labels.get(own).copied().flatten().ok_or_else(|| {
+                let name = corpus.task.labels.get(own).map_or("", String::as_str);
+                let known = task.labels.join(", ");
+                Error::config("corpus", format!("pair {} has the label `{name}`; the model's are {known}", item.id))
+            })?);
+        }
+        Ok(Self::new(items, task.clone(), marking, hashes.join("+")))
     }
 }

@@ -11,7 +11,6 @@ use pyo3::types::PyDict;
 use super::columns::Columns;
 use super::compute::PyCompute;
 use super::corpus::{PyCorpus, PyTask};
-use super::error::ConfigError;
 use super::instances::PyInstances;
 use super::runtime::{detached, interruptible};
 use crate::Result;
@@ -124,14 +123,10 @@ impl PyModel {
         detached(py, || Ok(self.0.content_hash()))
     }
 
-    /// A corpus's pairs in this model's marking.
+    /// A corpus's pairs with this model's marking, tags and labels. Labels are matched by name.
     fn instances(&self, py: Python<'_>, corpus: &PyCorpus, splits: Vec<String>) -> PyResult<PyInstances> {
-        let (own, other) = (&self.0.card.task.labels, &corpus.0.task.labels);
-        if own != other {
-            let message = format!("corpus: its labels are {}, the model's are {}", other.join(", "), own.join(", "));
-            return Err(ConfigError::new_err((message, "corpus")));
-        }
-        detached(py, || PyInstances::of_splits(&corpus.0, &splits, self.0.card.marking))
+        let card = &self.0.card;
+        detached(py, || PyInstances::of_task(&corpus.0, &splits, card.marking, &card.task))
     }
 
     /// All candidate pairs of new sentences. A sentence is its identifier,

@@ -134,7 +134,7 @@ def test_directories_without_a_model(run: biorel.Run, tmp_path: Path) -> None:
 
 
 def test_a_corpus_of_another_task(run: biorel.Run) -> None:
-    with pytest.raises(biorel.ConfigError, match="labels"):
+    with pytest.raises(biorel.ConfigError, match=r"has the label `CPR:\d`; the model's are false, mechanism"):
         run.model.evaluate(biorel.load_sample("chemprot"))
 
 

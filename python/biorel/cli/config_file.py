@@ -66,6 +66,8 @@ def _checked(value: Any, action: argparse.Action, place: str, key: str) -> Any:
         return _of_kind(value, bool, place, key)
     if isinstance(value, dict) and action.dest == "class_weights":
         return {label: _of_kind(weight, float, f"{place}.{label}", key) for label, weight in value.items()}
+    if action.dest == "dev" and isinstance(value, float):  # a fraction instead of a split's name
+        return value
     kind: Any = action.type or str
     if action.nargs in (None, "?") and not isinstance(action, Repeated):
         return _one_of(_of_kind(value, kind, place, key), action, place, key)

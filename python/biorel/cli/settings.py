@@ -78,7 +78,16 @@ def settings_from(options: argparse.Namespace, names: Iterable[str]) -> dict[str
     weights = values.get("class_weights")
     if isinstance(weights, list):
         values["class_weights"] = "balanced" if weights == ["balanced"] else dict(map(_label_weight, weights))
+    if isinstance(values.get("dev"), str):
+        values["dev"] = _split_or_fraction(values["dev"])
     return values
+
+
+def _split_or_fraction(text: str) -> str | float:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _label_weight(text: str) -> tuple[str, float]:
@@ -93,6 +102,8 @@ def _label_weight(text: str) -> tuple[str, float]:
 def _option(hint: Any) -> dict[str, Any]:
     """What argparse needs to know about a type. The allowed values are checked with the setting, not here."""
     kinds = get_args(hint) or (hint,)
+    if str in kinds:
+        return {"type": str}
     if bool in kinds:
         return {"action": argparse.BooleanOptionalAction}
     return {"type": next((kind for kind in (int, float) if kind in kinds), str)}

@@ -24,6 +24,7 @@ from biorel.cli.output import (
     write_table,
 )
 from biorel.cli.settings import SETTINGS, add_settings, settings_from
+from biorel.errors import ConfigError
 from biorel.models.encoder import load_encoder
 from biorel.training.callbacks import MLflow, TensorBoard, WandB
 from biorel.training.finetune import finetune
@@ -52,6 +53,10 @@ def add_commands(commands: Commands) -> None:
     output.add_argument("--wandb", metavar="PROJECT", help="log to Weights & Biases")
     text = "casing of the encoder, where its files do not define it"
     parser.add_argument("--casing", choices=["cased", "uncased"], help=text)
+    text = "divide the corpus at random: score this fraction of its pairs and train on the others"
+    parser.add_argument("--test-fraction", type=float, metavar="X", help=text)
+    text = "what --test-fraction keeps together: document or instance (default: document)"
+    parser.add_argument("--split-by", choices=["document", "instance"], help=text)
     text = "score fold N and train on the others, for a corpus without a train split"
     splits.add_argument("--fold", type=int, metavar="N", help=text)
     add_settings(parser, SETTINGS)
@@ -70,6 +75,10 @@ def _finetune(options: argparse.Namespace) -> None:
     if options.fold is not None:
         corpus = corpus.fold(options.fold)
     settings = settings_from(options, SETTINGS)
+    if options.test_fraction is not None or options.split_by is not None:
+        if options.fold is not None:
+            raise ConfigError("test-fraction: divides the corpus, as --fold does; give one of them", "test-fraction")
+        corpus = corpus.split(options.test_fraction or 0.2, by=options.split_by or "document")
     splits: dict[str, Any] = {"train": options.train or "train"} | ({"test": options.test} if options.test else {})
     trackers = [(options.tensorboard, TensorBoard), (options.mlflow, MLflow), (options.wandb, WandB)]
     callbacks = [make(where) for where, make in trackers if where is not None]

@@ -27,7 +27,7 @@ def check_corpus(corpus: object) -> None:
 class Corpus(Labelled):
     """A corpus in memory: its task, its splits, and what happened while it was read.
 
-    Returned by ``load_corpus``. It is immutable; ``divide`` and ``fold`` return new ones.
+    Returned by ``load_corpus``. It is immutable; ``split``, ``fold`` and ``divide`` return new ones.
     """
 
     _core: _biorel.Corpus
@@ -175,6 +175,67 @@ class Corpus(Labelled):
         """
         return self.with_core(self._core.divide([(name, list(documents)) for name, documents in parts.items()]))
 
+    def split(
+        self,
+        test: float = 0.2,
+        *,
+        dev: float = 0.0,
+        by: Literal["document", "instance"] = "document",
+        seed: int = 1,
+    ) -> Corpus:
+        """Divide all documents at random into ``train`` and ``test``, and ``dev`` if wanted.
+
+        Parameters
+        ----------
+        test, dev : float
+            Fractions of the candidate pairs, from 0 (no such split) to less than 1.
+        by : {"document", "instance"}
+            What stays together. With ``instance``, pairs of one sentence are in several splits and scores are far too
+            good.
+        seed : int
+            The seed of the shuffle.
+
+        Returns
+        -------
+        Corpus
+            The same sentences in the new splits. Splits that the corpus had are not kept.
+
+        Raises
+        ------
+        ConfigError
+            For fractions out of range, and when a split would get no pair.
+
+        Warns
+        -----
+        UserWarning
+            For ``by="instance"``, with the number of sentences in several splits.
+
+        Examples
+        --------
+        >>> corpus = biorel.load_sample("aimed").split(test=0.2, dev=0.1, seed=1)
+        >>> corpus.statistics()[["split", "documents", "pairs"]]
+           split  documents  pairs
+        0  train         17    208
+        1    dev          2     28
+        2   test          5     66
+        """
+        fractions = {"dev": dev, "test": test}
+        for name, fraction in fractions.items():
+            if not 0 <= fraction < 1:
+                raise ConfigError(f"{name}: must be a fraction from 0 to less than 1, not {fraction}", name)
+        if not 0 < test + dev < 1:
+            raise ConfigError(f"test: test + dev must be more than 0 and less than 1, not {test + dev}", "test")
+        parts = {"train": 1 - test - dev} | {name: fraction for name, fraction in fractions.items() if fraction}
+        divided = self.with_core(self._core.split([], list(parts.items()), by, seed))
+        if by == "instance":
+            _warn_of_shared_sentences(divided, "splits")
+        return divided
+
+    def hold_out(self, split: str, name: str, fraction: float) -> Corpus:
+        """Move a fraction of a split, in whole documents, to a new split; every call moves the same documents."""
+        parts = [(split, 1 - fraction), (name, fraction)]
+        return self.with_core(self._core.split([split], parts, "document", 1))
+
     def fold(self, index: int, *, folds: int = 10, by: By | None = None, seed: int = 1) -> Corpus:
         """Hold one fold out: a corpus with the splits ``train`` and ``test``.
 
@@ -213,11 +274,7 @@ class Corpus(Labelled):
         by = by or ("document" if self._core.given_folds is None else "given")
         divided = self.with_core(self._core.fold(index, folds, by, seed))
         if by == "instance":
-            shared = len(set(divided.sentences("train")["id"]) & set(divided.sentences("test")["id"]))
-            warnings.warn(
-                f"folds by instance leak: {shared} sentences are in both train and test, so scores will be too good",
-                stacklevel=2,
-            )
+            _warn_of_shared_sentences(divided, "folds")
         return divided
 
     def leakage(self, train: str = "train", test: str = "test", *, threshold: float = 0.8) -> pd.DataFrame:
@@ -257,6 +314,13 @@ class Corpus(Labelled):
         """One line with the splits' sizes."""
         sizes = ", ".join(f"{row.split}: {row.pairs:,} pairs" for row in self.statistics().itertuples())
         return f"Corpus({self.name!r}, {sizes}; labels {', '.join(self.labels)})"
+
+
+def _warn_of_shared_sentences(corpus: Corpus, what: str) -> None:
+    train = set(corpus.sentences("train")["id"])
+    shared = {split: len(train & set(corpus.sentences(split)["id"])) for split in corpus.splits[1:]}
+    leaks = " and ".join(f"{count} sentences are in both train and {split}" for split, count in shared.items())
+    warnings.warn(f"{what} by instance leak: {leaks}, so scores will be too good", stacklevel=3)
 
 
 def load_corpus(

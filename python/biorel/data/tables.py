@@ -113,7 +113,9 @@ def table_columns(
     _check_names(frame, renamed)
     if not len(frame):
         raise CorpusError(f"{table.source}: has no rows", table.source)
-    wanted = [name for name in COLUMNS if renamed.get(name, name) in frame.columns]
+    # A column `sentence` that is mapped to `text` is not the identifier of a sentence.
+    taken = set(renamed.values())
+    wanted = [name for name in COLUMNS if name in renamed or (name not in taken and name in frame.columns)]
     if not labelled:
         wanted = [name for name in wanted if name not in ("label", "split", "fold")]
     for ours in ("text", "label") if labelled else ("text",):

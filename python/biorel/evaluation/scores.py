@@ -8,6 +8,7 @@ import pandas as pd
 from biorel import _biorel
 from biorel._types import Row
 from biorel.data.corpus import Corpus
+from biorel.errors import ConfigError
 
 
 class Scores(pd.DataFrame):
@@ -35,13 +36,28 @@ class Scores(pd.DataFrame):
 
 
 def score_predictions(
-    predictions: pd.DataFrame, corpus: Corpus, split: str, *, lost: list[int] | None = None
+    predictions: pd.DataFrame,
+    corpus: Corpus,
+    split: str,
+    *,
+    lost: list[int] | None = None,
+    task: _biorel.Task | None = None,
 ) -> Scores:
-    """Score a table with ``gold`` and ``predicted``; gold positives that the split lost count as misses."""
-    task = corpus._core.task
+    """Score a table with ``gold`` and ``predicted``; gold positives that the split lost count as misses.
+
+    The scores have the labels of the task, by default that of the corpus, whose labels are among them.
+    """
+    found = corpus._core.lost(split) if lost is None else lost
+    task = task or corpus._core.task
     number = {label: index for index, label in enumerate(task.labels)}
+    lost = [0] * len(task.labels)
+    for label, count in zip(corpus.labels, found, strict=True):
+        if count and label not in number:
+            message = f"corpus: {count} lost pairs have the label `{label}`; the model's are {', '.join(task.labels)}"
+            raise ConfigError(message, "corpus")
+        if count:
+            lost[number[label]] = count
     predicted = predictions["predicted"].notna()
-    lost = corpus._core.lost(split) if lost is None else list(lost)
     for label in predictions.loc[~predicted, "gold"]:
         if label != task.negative:
             lost[number[label]] += 1

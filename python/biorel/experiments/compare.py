@@ -122,7 +122,7 @@ def compare(
     elif not {"train", "test"} <= set(corpus.splits):
         message = f"folds: {corpus.name} has no splits train and test; give a number of folds"
         raise ConfigError(message + (', or "given"' if corpus._core.given_folds else ""), "folds")
-    if settings.get("dev") is not None:
+    if isinstance(settings.get("dev"), str):
         corpus._core.lost(settings["dev"])  # raises now, and not in every trial, for an unknown split
     saved_heads = (list(heads) if save_models else []) if isinstance(save_models, bool) else list(save_models)
     for head in saved_heads:

@@ -146,7 +146,7 @@ class RelationModel(Explanations):
         Parameters
         ----------
         corpus : Corpus
-            A corpus with the same labels.
+            A corpus whose labels are among the model's, by name; it may lack some, and their order may differ.
         split : str
             One of its splits.
 
@@ -180,7 +180,8 @@ class RelationModel(Explanations):
         -------
         Scores
             A DataFrame with one row per class and per average. The protocol is printed with it and is in ``.attrs``.
-            Gold positives that could not become an instance count as misses.
+            Gold positives that could not become an instance count as misses. Labels that the corpus lacks have a
+            support of 0.
 
         Examples
         --------
@@ -188,7 +189,7 @@ class RelationModel(Explanations):
         >>> scores.attrs["protocol"]
         'micro-F1 over the 4 positive classes, test, 142 pairs'
         """
-        return score_predictions(self.predictions(corpus, split), corpus, split)
+        return score_predictions(self.predictions(corpus, split), corpus, split, task=self._core.task)
 
     def save(
         self,

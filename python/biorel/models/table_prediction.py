@@ -54,7 +54,7 @@ def table_pairs(
         for position, types in enumerate(zip(pairs["type1"], pairs["type2"], strict=True)):
             if not _allowed(task.rules, *types):
                 raise table.error(position, _refused(task, types))
-    return core.with_task(task)
+    return core
 
 
 def default_type(task: _biorel.Task) -> str | None:

@@ -29,7 +29,7 @@ def finetune(
     *,
     head: Head = "attention",
     train: str | Sequence[str] = "train",
-    dev: str | None = None,
+    dev: str | float | None = None,
     test: str | None = "test",
     marking: Marking = "typed",
     learning_rate: float = 2e-5,
@@ -82,8 +82,9 @@ def finetune(
         ``attention-no-cls``, ``lstm-all-cls`` or ``attention-all-cls``.
     train : str or sequence of str
         The split or splits to train on.
-    dev : str, optional
-        A split to evaluate on during training; the best model on it is then kept (`load_best_model`).
+    dev : str or float, optional
+        A split to evaluate on during training, or the fraction of the training split that is held out for it, in whole
+        documents (the same for every seed); the best model on it is then kept (`load_best_model`).
     test : str or None
         The split to score; with None, or if the corpus does not have it, nothing is scored.
     marking : {"typed", "blue", "markers"}
@@ -213,7 +214,10 @@ def finetune(
     core_settings = _biorel.Settings(settings)
     train_splits = [train] if isinstance(train, str) else list(train)
     test_split = _test_split(corpus, train_splits, test)
-    held_out = _dev_instances(corpus, train_splits, dev, marking)
+    dev_split = dev if isinstance(dev, str) else None
+    if isinstance(dev, (int, float)):
+        corpus, dev_split = _hold_out(corpus, train_splits, dev), "dev"
+    held_out = _dev_instances(corpus, train_splits, dev_split, marking)
     instances = corpus._core.instances(train_splits, marking)
     loaded = load_encoder(encoder)
     settings |= {
@@ -279,6 +283,17 @@ def _test_split(corpus: Corpus, train: list[str], test: str | None) -> str | Non
         raise ConfigError(f"test: `{test}` is also trained on, so scores on it would be meaningless", "test")
     corpus._core.instances([test], "typed")  # an unknown split is an error now, not after the training
     return test
+
+
+def _hold_out(corpus: Corpus, train: list[str], fraction: float) -> Corpus:
+    """Move a fraction of the training split to a new split `dev`."""
+    if not 0 < fraction < 1:
+        raise ConfigError(f"dev: must be a fraction between 0 and 1, or the name of a split, not {fraction}", "dev")
+    if len(train) > 1:
+        raise ConfigError("dev: a fraction is held out of one training split; `train` names several", "dev")
+    if "dev" in corpus.splits:
+        raise ConfigError(f'dev: {corpus.name} has a split `dev`; write dev="dev" to evaluate on it', "dev")
+    return corpus.hold_out(train[0], "dev", fraction)
 
 
 def _dev_instances(
