@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from biorel import _biorel
+from biorel._progress import Progress
 from biorel._types import Head
 from biorel.training import progress
 from biorel.training.finetune import CORE_SETTINGS
 from tiny_bert import write_encoder
-from tqdm import tqdm
 
 
 def short(corpus: biorel.Corpus, encoder: biorel.Encoder, **settings: Any) -> biorel.Run:
@@ -236,16 +236,16 @@ def test_a_corpus_without_a_train_split_says_what_to_do(encoder: biorel.Encoder)
 def test_a_stopped_run_resumes_to_the_same_bits(
     ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Impatient(tqdm):  # type: ignore[type-arg]
-        def update(self, n: float | None = 1) -> bool | None:
-            if self.n >= 5:
+    class Impatient(Progress):
+        def advance(self, done: int, text: str = "") -> None:
+            if self.done >= 5:
                 raise KeyboardInterrupt
-            return super().update(n)
+            super().advance(done, text)
 
     checkpoint = tmp_path / "checkpoint"
     short(ddi, encoder, max_steps=12).model.save(tmp_path / "uninterrupted")
     with monkeypatch.context() as patch:
-        patch.setattr(progress, "tqdm", Impatient)
+        patch.setattr(progress, "Progress", Impatient)
         with pytest.raises(biorel.TrainingInterrupted) as stopped:
             short(ddi, encoder, max_steps=12, checkpoint=checkpoint, save_steps=3, progress=True)
     assert stopped.value.run.interrupted
@@ -324,10 +324,10 @@ def test_ctrl_c_leaves_a_usable_model(ddi: biorel.Corpus, encoder: biorel.Encode
 def test_errors_of_the_progress_bar_are_raised(
     ddi: biorel.Corpus, encoder: biorel.Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(**_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("no terminal")
 
-    monkeypatch.setattr(progress, "tqdm", broken)
+    monkeypatch.setattr(progress, "Progress", broken)
     with pytest.raises(RuntimeError, match="no terminal"):
         short(ddi, encoder, progress=True, max_steps=50)
 

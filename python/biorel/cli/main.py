@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 from biorel.cli import corpora, demo, experiments, interpretation, prediction, template, training
 from biorel.cli.config_file import read_config
 from biorel.cli.options import Commands
-from biorel.cli.output import say
+from biorel.cli.output import say, set_log_level
 from biorel.cli.version import ShowVersion
 from biorel.errors import BiorelError
 from biorel.training.run import TrainingInterrupted
@@ -49,9 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0
     """
     warnings.showwarning = _show_warning
+    set_log_level("info")
     options = argparse.Namespace()
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
+        set_log_level(options.log_level)
+        if options.log_level in ("error", "warning"):
+            options.no_progress = True
         options.run(options)
     except TrainingInterrupted as stopped:
         if getattr(options, "output", None):
@@ -67,7 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except (BiorelError, OSError) as error:
-        say(f"error: {error}")
+        if getattr(options, "log_level", "") == "debug":
+            traceback.print_exc()
+        say(f"error: {error}", "error")
         return 1
     return 0
 
@@ -110,4 +117,4 @@ def make_parser() -> tuple[argparse.ArgumentParser, Commands]:
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    say(f"warning: {message}")
+    say(f"warning: {message}", "warning")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from biorel._biorel import CORPORA
-from biorel.cli.output import say
+from biorel.cli.output import LOG_LEVELS, say
 from biorel.data.corpus import Corpus, load_corpus
 from biorel.errors import ConfigError
 from biorel.models.relation_model import RelationModel, load
@@ -58,6 +58,8 @@ def add_command(
     parser.set_defaults(run=run)
     text = "TOML file of options; options on the command line take precedence"
     parser.add_argument("--config", metavar="FILE", help=text)
+    text = "messages on standard error: error, warning, info (also progress) or debug (also where an error arose)"
+    parser.add_argument("--log-level", choices=LOG_LEVELS, default="info", help=f"{text} (default: info)")
     return parser
 
 

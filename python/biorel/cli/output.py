@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 import os
 import re
@@ -13,6 +14,10 @@ from biorel._files import atomic_write
 from biorel.errors import ConfigError
 from biorel.evaluation.scores import Scores
 from biorel.prediction.output_directory import json_lines
+
+# From the most important messages on; progress is part of `info`.
+LOG_LEVELS = ("error", "warning", "info", "debug")
+_log_level = contextvars.ContextVar("log_level", default="info")
 
 
 def print_table(table: pd.DataFrame, style: str, *, header: bool = True) -> None:
@@ -39,9 +44,15 @@ def write_table(table: pd.DataFrame, path: str) -> None:
     say(f"written: {path}")
 
 
-def say(message: str) -> None:
-    """Print a message to standard error."""
-    print(message, file=sys.stderr)
+def say(message: str, level: str = "info") -> None:
+    """Print a message to standard error, unless --log-level leaves it out."""
+    if LOG_LEVELS.index(level) <= LOG_LEVELS.index(_log_level.get()):
+        print(message, file=sys.stderr)
+
+
+def set_log_level(level: str) -> None:
+    """Print only messages of this level and of more important ones."""
+    _log_level.set(level)
 
 
 def check_model_directory(path: str) -> None:

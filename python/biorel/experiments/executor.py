@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from biorel._progress import transient_bars
 from biorel.errors import ConfigError
 from biorel.experiments.trial import Result, Task, attempt
 from biorel.training.callbacks import Callback
@@ -76,7 +77,9 @@ def execute(
 
 def _sequentially(tasks: Iterator[Task], progress: bool) -> Generator[tuple[Task, Result]]:
     for task in tasks:
-        yield task, attempt(task, progress=progress)
+        with transient_bars():
+            result = attempt(task, progress=progress)
+        yield task, result
 
 
 class _Stop(Callback):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+from biorel._progress import Progress, describe_duration, write_line
 from biorel._types import Engine, Row
 from biorel.data.corpus import Corpus
 from biorel.experiments.executor import execute
@@ -15,7 +16,6 @@ from biorel.experiments.folds import Folds
 from biorel.experiments.run_directory import RunDirectory, prediction_rows
 from biorel.experiments.trial import Task
 from biorel.models.encoder import Encoder
-from tqdm.auto import tqdm
 
 
 class PlannedTrial(NamedTuple):
@@ -104,7 +104,8 @@ def run_trials(
     pending = {name: trial for name, trial in trials.items() if not _is_done(name, trial, store, retry_failed)}
     results = execute(_tasks(pending, store), engine=engine, jobs=jobs, plan=store.plan_file, progress=progress)
     done = len(trials) - len(pending)
-    bar = tqdm(total=len(trials), initial=done, desc=f"{unit}s", unit=unit, disable=not progress)
+    # Sequential trials have bars of their own.
+    bar = Progress(len(trials), f"{unit}s", f"{unit}s", show=progress and jobs != 1, initial=done)
     with contextlib.closing(results), bar:
         for task, result in results:
             fields = pending[task.name].fields
@@ -116,7 +117,21 @@ def run_trials(
                 store.finish(task.name, {**fields, "status": "failed", "error": error}, None)
             else:
                 raise result
-            bar.update()
+            done += 1
+            bar.advance(done)
+            if progress:
+                record = store.records[task.name]
+                write_line(f"{unit} {done} of {len(trials)}, {_describe(fields)}: {_outcome(record)}")
+
+
+def _describe(fields: Row) -> str:
+    return ", ".join(f"{name} {value}" for name, value in fields.items() if value is not None and name != "trial")
+
+
+def _outcome(record: Row) -> str:
+    if record["status"] == "failed":
+        return f"failed ({record['error']})"
+    return f"F1 {record['f1']:.3f}, {record['steps']:,} steps in {describe_duration(record['seconds'])}"
 
 
 def _is_done(name: str, trial: PlannedTrial, store: Store, retry_failed: bool) -> bool:

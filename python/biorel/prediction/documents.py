@@ -11,13 +11,13 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 from biorel import _biorel
+from biorel._progress import Progress
 from biorel._types import DocumentFormat, PathLike
 from biorel.data.document_tables import documents_from_spacy
 from biorel.data.documents import Document, list_inputs, read_documents
 from biorel.errors import ConfigError
 from biorel.models.relation_model import RelationModel
 from biorel.prediction.output_directory import FORMATS, PredictionDirectory
-from tqdm.auto import tqdm
 
 OutputFormat: TypeAlias = Literal[
     "jsonl", "tsv", "parquet", "pubtator", "pubtator-relations", "bioc-json", "bioc-xml", "same"
@@ -250,15 +250,7 @@ def _stream(
     progress: bool,
 ) -> None:
     done = directory.totals()
-    bar = tqdm(
-        total=directory.input_bytes(),
-        initial=done["bytes"],
-        unit="B",
-        unit_scale=True,
-        desc="documents",
-        disable=not progress,
-        smoothing=0.1,
-    )
+    bar = Progress(directory.input_bytes(), "documents", "B", show=progress, initial=done["bytes"], scaled=True)
     new = {"documents": 0, "pairs": 0}
     parts = _parts(model, inputs, settings, directory.plan, shard=directory.shard, position=directory.position)
     # The generator is closed also after Ctrl-C.
@@ -267,10 +259,8 @@ def _stream(
             directory.add(content, part, failures)
             new["documents"] += part.documents
             new["pairs"] += part.pairs
-            bar.update(part.bytes - bar.n)
-            seconds = max(bar.format_dict["elapsed"], 1e-9)
-            rates = {f"{name}/s": f"{count / seconds:,.1f}" for name, count in new.items()}
-            bar.set_postfix(rates | {"failed": directory.totals()["failed"]})
+            rates = [f"{count / bar.elapsed:,.1f} {name}/s" for name, count in new.items()]
+            bar.advance(part.bytes, ", ".join([*rates, f"{directory.totals()['failed']:,} failed"]))
 
 
 def _parts(

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from biorel._progress import Progress, describe_duration, write_line
 from biorel.errors import ConfigError
 from biorel.training.callbacks import Callback
 from biorel.training.run import Run
-from tqdm.auto import tqdm
+
+# The number of steps from which the duration is estimated.
+_MEASURED = 6
+# A run with a shorter expected duration, in seconds, needs no estimate.
+_LONG = 60.0
 
 
 class Reporter:
@@ -55,22 +60,27 @@ class Reporter:
 
 
 class _Bar:
-    """A progress bar over optimizer steps, in the terminal or the notebook."""
+    """The progress over optimizer steps, and for a long run its expected duration."""
 
     def __init__(self, show: bool, title: str) -> None:
         self._show = show
         self._title = title
-        self._bar: Any = None
+        self._progress: Progress | None = None
         self._score = ""
+        self._first: list[Mapping[str, Any]] = []
 
     def step(self, row: Mapping[str, Any], total: int) -> None:
         """Show a step."""
         if not self._show:
             return
-        if self._bar is None:
-            self._bar = tqdm(total=total, desc=self._title, unit="step")
-        self._bar.set_postfix_str(f"epoch {row['epoch']}, loss {row['loss']:.3f}{self._score}", refresh=False)
-        self._bar.update(row["step"] - self._bar.n)
+        if self._progress is None:
+            # A run that resumes starts at a later step.
+            self._progress = Progress(total, self._title, "steps", initial=row["step"] - 1)
+        if len(self._first) < _MEASURED:
+            self._first.append(row)
+            if len(self._first) == _MEASURED and (text := estimate(self._first, total)):
+                write_line(text)
+        self._progress.advance(row["step"], f"epoch {row['epoch']}, loss {row['loss']:.3f}{self._score}")
 
     def evaluation(self, row: Mapping[str, Any]) -> None:
         """Show the score on held-out data."""
@@ -78,5 +88,34 @@ class _Bar:
 
     def close(self) -> None:
         """Close the bar at its current position."""
-        if self._bar is not None:
-            self._bar.close()
+        if self._progress is not None:
+            self._progress.close()
+
+
+def estimate(first: Sequence[Mapping[str, Any]], total: int) -> str:
+    """The expected duration of the remaining steps, if that is more than a minute, else an empty string.
+
+    Parameters
+    ----------
+    first : sequence of mapping
+        The rows of the first steps of this process. The very first is slower than the others and is left out.
+    total : int
+        The last step of the run.
+
+    Examples
+    --------
+    >>> from biorel.training.progress import estimate
+    >>> rows = [{"step": step, "instances": 32, "seconds": 2.0} for step in (1, 2, 3)]
+    >>> estimate(rows, 1003)
+    'about 33 min: 1,000 steps, 32,000 sentences at 16.0 a second'
+    """
+    measured = list(first)[1:]
+    seconds = sum(row["seconds"] for row in measured)
+    instances = sum(row["instances"] for row in measured)
+    steps = total - first[-1]["step"]
+    expected = steps * seconds / len(measured)
+    if expected <= _LONG:
+        return ""
+    rate = instances / max(seconds, 1e-9)
+    sentences = round(steps * instances / len(measured))
+    return f"about {describe_duration(expected)}: {steps:,} steps, {sentences:,} sentences at {rate:.1f} a second"

@@ -1,0 +1,115 @@
+"""Progress without a terminal, estimates of the duration, and the levels of messages."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from pathlib import Path
+
+import biorel
+import pytest
+from biorel import _progress
+from biorel._progress import Progress
+from biorel.cli.main import main
+from biorel.training import progress
+from biorel.training.progress import estimate
+from tiny_bert import write_encoder
+
+SAMPLE = str(biorel.sample_path("ddi"))
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_encoder(tmp_path_factory.mktemp("progress") / "encoder")
+
+
+class Clock:
+    """A clock that the test sets."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(_progress.time, "monotonic", lambda: self.now)
+
+
+def test_lines_replace_the_bar_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock(monkeypatch)
+    with Progress(1000, "fine-tuning", "steps") as shown:
+        for done in range(1, 101):
+            clock.now += 1
+            shown.advance(done, "loss 0.5")
+    text = capsys.readouterr().err
+    assert "\r" not in text
+    assert text.splitlines() == [
+        "fine-tuning: 30/1,000 steps, 00:30 elapsed, 16:10 left, loss 0.5",
+        "fine-tuning: 60/1,000 steps, 01:00 elapsed, 15:40 left, loss 0.5",
+        "fine-tuning: 90/1,000 steps, 01:30 elapsed, 15:10 left, loss 0.5",
+        "fine-tuning: 100/1,000 steps, 01:40 elapsed, 15:00 left, loss 0.5",
+    ]
+
+
+def test_a_short_task_writes_no_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock(monkeypatch)
+    with Progress(10, "documents", "B") as shown:
+        clock.now += 29
+        shown.advance(10)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with Progress(4, "trials", "trials", initial=1) as shown:
+        shown.advance(3)
+    assert re.search(r"\rtrials: +75%\|.*\| 3/4 ", terminal.getvalue())
+
+
+def test_the_duration_of_a_long_run_is_estimated_from_its_first_steps(
+    encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"step": step, "instances": 32, "seconds": 100.0 if step == 1 else 2.0} for step in range(1, 7)]
+    assert estimate(rows, 36) == ""  # a minute
+    assert estimate(rows, 3606) == "about 2 h 0 min: 3,600 steps, 115,200 sentences at 16.0 a second"
+    # In a run: every duration counts as long.
+    settings = {"max_length": 96, "batch_size": 8, "epochs": 1}
+    biorel.finetune(biorel.load_sample("ddi"), encoder, **settings)
+    assert "about" not in capsys.readouterr().err
+    monkeypatch.setattr(progress, "_LONG", 0.0)
+    biorel.finetune(biorel.load_sample("ddi"), encoder, **settings)
+    assert re.search(r"about \d+ s: 45 steps, 360 sentences at [\d,.]+ a second\n", capsys.readouterr().err)
+
+
+def test_one_line_per_trial(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--encoder", str(encoder), "--max-length", "96", "--max-steps", "1", "--directory", str(tmp_path / "a")]
+    command = ["compare", "ddi", SAMPLE, "--head", "cls", "--head", "attention", *options]
+    assert main(command) == 0
+    lines = capsys.readouterr().err.splitlines()
+    trials = [line for line in lines if line.startswith("trial ")]
+    assert [re.sub(r"encoder \S+,", "encoder E,", line.split(": F1")[0]) for line in trials] == [
+        "trial 1 of 2, encoder E, head cls, seed 1",
+        "trial 2 of 2, encoder E, head attention, seed 1",
+    ]
+    assert all(re.search(r": F1 0\.\d{3}, 1 steps? in \d+ s$", line) for line in trials)
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_level_of_messages(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["finetune", "ddi", SAMPLE, "--encoder", str(encoder), "--max-steps", "1", "--max-length"]
+    saved = ["--output", str(tmp_path / "model"), "--log-level"]
+    assert main([*command, "12", *saved, "error"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main([*command, "12", *saved, "warning"]) == 0
+    warnings = capsys.readouterr().err.splitlines()
+    assert warnings
+    assert all(line.startswith("warning: ") for line in warnings)
+    assert main([*command, "12", *saved, "info"]) == 0
+    assert "model saved to" in capsys.readouterr().err
+    assert main([*command, "0", *saved, "error"]) == 1
+    assert capsys.readouterr().err.startswith("error: max_length: 0 is out of range")
+    assert main([*command, "0", *saved, "debug"]) == 1
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
