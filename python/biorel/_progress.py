@@ -126,7 +126,7 @@ def describe_duration(seconds: float) -> str:
     --------
     >>> from biorel._progress import describe_duration
     >>> [describe_duration(seconds) for seconds in (40, 90, 8000, 200_000)]
-    ['40 s', '2 min', '2 h 13 min', '2 d 8 h']
+    ['40 s', '2 min', '2 h 13 min', '2 d 7 h']
     """
     minutes = round(seconds / 60)
     if seconds < 60:
