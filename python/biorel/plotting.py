@@ -183,13 +183,16 @@ def plot_history(run: Run, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def plot_confusion(predictions: pd.DataFrame, labels: Sequence[str] | None = None, *, ax: Axes | None = None) -> Axes:
-    """Confusion matrix: how often each gold label was predicted as each label.
+def plot_confusion(
+    predictions: Run | pd.DataFrame, labels: Sequence[str] | None = None, *, ax: Axes | None = None
+) -> Axes:
+    """Confusion matrix: how often each gold label was predicted as each label, and which share of it.
 
     Parameters
     ----------
-    predictions : pandas.DataFrame
-        The result of ``Run.predictions``; its columns ``gold`` and ``predicted`` are read.
+    predictions : Run or pandas.DataFrame
+        A run, whose predictions on its test split are shown; or the result of ``Run.predictions`` or
+        ``RelationModel.predictions``, whose columns ``gold`` and ``predicted`` are read.
     labels : sequence of str, optional
         The labels in order, such as ``corpus.labels``; by default in the order of the columns ``p_<label>``.
     ax : matplotlib.axes.Axes, optional
@@ -198,13 +201,17 @@ def plot_confusion(predictions: pd.DataFrame, labels: Sequence[str] | None = Non
     Returns
     -------
     matplotlib.axes.Axes
-        The axes. The shade is the share of the gold label; pairs without a prediction have the column ``none``.
+        The axes. The shade and the percentage are the share of the gold label; pairs without a prediction have the
+        column ``none``.
 
     Examples
     --------
-    >>> biorel.plot_confusion(run.predictions()).get_ylabel()
+    >>> biorel.plot_confusion(run).get_ylabel()
     'gold'
     """
+    if isinstance(predictions, Run):
+        labels = predictions.corpus.labels if labels is None else labels
+        predictions = predictions.predictions()
     if labels is None:
         labels = [name.removeprefix("p_") for name in predictions.columns if name.startswith("p_")]
     predicted = predictions["predicted"].astype(object).where(predictions["predicted"].notna(), "none")
@@ -212,12 +219,19 @@ def plot_confusion(predictions: pd.DataFrame, labels: Sequence[str] | None = Non
     counts = pd.crosstab(predictions["gold"], predicted).reindex(index=list(labels), columns=columns, fill_value=0)
     shares = counts.to_numpy() / np.maximum(counts.to_numpy().sum(axis=1, keepdims=True), 1)
     if ax is None:
-        side = 1.6 + 0.6 * len(columns)
+        side = 1.6 + 0.8 * len(columns)
         _, ax = pyplot().subplots(figsize=(side, side), layout="constrained")
-    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    from matplotlib.colors import LinearSegmentedColormap, to_rgb  # noqa: PLC0415  (an extra)
+
+    # From the background of the figure's style, light or dark, to blue.
+    background: Any = to_rgb(ax.get_facecolor())
+    colours = LinearSegmentedColormap.from_list("share", [background, BLUE])
+    ax.imshow(shares, cmap=colours, vmin=0, vmax=1)
     for row, column in np.ndindex(*counts.shape):
-        colour = "white" if shares[row, column] > 0.6 else "black"
-        ax.text(column, row, f"{counts.to_numpy()[row, column]:,}", ha="center", va="center", color=colour)
+        red, green, blue, _ = colours(shares[row, column])
+        colour = "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.55 else "white"
+        text = f"{counts.to_numpy()[row, column]:,}\n{shares[row, column]:.0%}"
+        ax.text(column, row, text, ha="center", va="center", color=colour, fontsize="small")
     ax.set_xticks(range(len(columns)), columns, rotation=45, ha="right")
     ax.set_yticks(range(len(labels)), list(labels))
     ax.set_xlabel("predicted")

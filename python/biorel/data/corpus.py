@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 import pandas as pd
 from biorel import _biorel
+from biorel._html import table_html, title_html
 from biorel._pickling import VERSION, check_version
 from biorel._types import By, Marking, PathLike
 from biorel.data.documents import Document
@@ -299,6 +300,11 @@ class Corpus(Labelled):
         []
         """
         return pd.DataFrame(self._core.leakage(train, test, threshold))
+
+    def _repr_html_(self) -> str:
+        text = f"labels: {', '.join(self.labels)}"
+        text += f"; no relation: {self.negative}" if self.negative else ""
+        return f"{title_html(f'Corpus {self.name}', text)}{table_html(self.statistics())}"
 
     def __getstate__(self) -> dict[str, Any]:
         """The whole corpus, for a process with the same version of biorel."""

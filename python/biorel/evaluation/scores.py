@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 from typing import Any
 
 import pandas as pd
 from biorel import _biorel
+from biorel._html import table_html
 from biorel._types import Row
 from biorel.data.corpus import Corpus
 from biorel.errors import ConfigError
@@ -31,8 +33,29 @@ class Scores(pd.DataFrame):
         return f"{super().__repr__()}\n{self.protocol}"
 
     def _repr_html_(self) -> str:
-        table = pd.DataFrame(self)._repr_html_()  # type: ignore[operator]
-        return f"{table}<p>{self.protocol}</p>"
+        return f"{table_html(self)}<p>{html.escape(self.protocol)}</p>"
+
+    def to_latex(self, *arguments: Any, **options: Any) -> Any:
+        r"""The table in LaTeX, with the protocol as its caption; pandas' ``to_latex`` (it needs jinja2).
+
+        Parameters
+        ----------
+        *arguments, **options
+            As pandas takes them. By default there is no index, missing values are empty, numbers have three decimals
+            and text is escaped.
+
+        Examples
+        --------
+        >>> print(run.scores.to_latex())  # doctest: +ELLIPSIS
+        \begin{table}
+        \caption{micro-F1 over the 4 positive classes, test, 142 pairs}
+        ...
+        """
+        defaults: dict[str, Any] = {"index": False, "na_rep": "", "float_format": "%.3f", "escape": True}
+        caption = self.protocol
+        for character in "&%$#_{}":
+            caption = caption.replace(character, f"\\{character}")
+        return pd.DataFrame(self).to_latex(*arguments, **{**defaults, "caption": caption or None, **options})
 
 
 def score_predictions(

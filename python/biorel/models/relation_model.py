@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 from biorel import _biorel
+from biorel._html import fields_html, title_html
 from biorel._pickling import VERSION, check_version, files_of, opened
 from biorel._types import Device, PathLike, Precision
 from biorel.data.corpus import Corpus
@@ -300,6 +301,13 @@ class RelationModel(Explanations):
         for position, label in enumerate(labels):
             table[f"p_{label}"] = predicted.probabilities[:, position]
         return table
+
+    def _repr_html_(self) -> str:
+        card = self.card
+        fields = {"encoder": card["encoder"], "head": self.head, "marking": self.marking}
+        fields |= {"labels": ", ".join(self.labels), "steps": f"{card['steps']:,}", "device": self._compute.device}
+        fields |= {"precision": self._compute.precision, "identity": self.identity}
+        return f"{title_html(f'RelationModel {self._core.task.name}')}{fields_html(fields)}"
 
     def __getstate__(self) -> dict[str, Any]:
         """The complete model, for a process with the same version of biorel."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 from biorel import _biorel
+from biorel._html import curve_html, title_html
 from biorel._types import Kind, PathLike
 from biorel.data.corpus import Corpus
 from biorel.errors import ConfigError
@@ -230,6 +231,15 @@ class Run:
         if split is None:
             raise ConfigError(f"split: name one of {', '.join(self.corpus.splits)}; the run has no test split", "split")
         return split
+
+    def _repr_html_(self) -> str:
+        parts = [title_html(repr(self))]
+        loss = self._history["loss"].tolist() if len(self._history) else []
+        if loss:
+            parts.append(curve_html(loss, f"loss of {len(loss):,} steps: from {loss[0]:.3f} to {loss[-1]:.3f}"))
+        if self.test is not None:
+            parts.append(self.scores._repr_html_())
+        return "".join(parts)
 
     def __repr__(self) -> str:
         """Show the model, the number of steps, the time and the precision."""
