@@ -62,6 +62,29 @@ fn operations(criterion: &mut Criterion) {
         });
     });
 
+    // The same sentences with five groups of four tokens each, and as many tokens without groups.
+    let grouped = workload::sentences(config.vocab_size, batch.cu_seqlens.windows(2).map(|w| w[1] - w[0] + 20));
+    let valid_lengths: Vec<usize> = batch.cu_seqlens.windows(2).map(|bounds| bounds[1] - bounds[0]).collect();
+    let (qkv, dy) = (up(&[grouped.tokens(), 3 * hidden]), up(&[grouped.tokens(), hidden]));
+    let plain = AttentionShape { cu_seqlens: &grouped.cu_seqlens, ..shape };
+    let groups = AttentionShape { valid_lengths: Some(&valid_lengths), group: 4, ..plain };
+    for (name, shape) in [("attention_in_groups", groups), ("attention_ungrouped", plain)] {
+        let scores = grouped.cu_seqlens.windows(2).zip(&valid_lengths).map(|(bounds, valid)| {
+            let length = bounds[1] - bounds[0];
+            if shape.group > 0 { length * valid + (length - valid) * shape.group } else { length * length }
+        });
+        let scores: usize = scores.sum();
+        group.throughput(Throughput::Elements((4 * scores * hidden) as u64));
+        group.bench_function(name, |b| b.iter(|| ops.attention(&qkv, shape, Some(&mask)).unwrap()));
+        group.throughput(Throughput::Elements((12 * scores * hidden) as u64));
+        group.bench_function(format!("{name}, and its backward"), |b| {
+            b.iter(|| {
+                let (_, kept) = ops.attention(&qkv, shape, Some(&mask)).unwrap();
+                ops.attention_backward(&qkv, kept, &dy, shape, Some(&mask)).unwrap()
+            });
+        });
+    }
+
     let (input, weight, bias) = (&up(&[tokens, hidden]), &up(&[3 * hidden, hidden]), &up(&[3 * hidden]));
     let of = ClsAttention { input, weight, bias, hidden, shape, dropout: Some(&mask) };
     let d_first = up(&[batch.len(), hidden]);

@@ -204,7 +204,7 @@ def ops_table(records: Records) -> list[str]:
     lines = []
     for label, runs in records.items():
         rows = {row["operation"]: row for row in runs[-1]["operations"]}
-        for name in ("attention", "cls_attention"):
+        for name in ("attention", "attention_in_groups", "attention_ungrouped", "cls_attention"):
             both, forward = rows.get(f"{name}, and its backward"), rows.get(name)
             if both and forward:
                 difference = {key: both[key] - forward[key] for key in ("seconds", "amount")}

@@ -1,9 +1,9 @@
 //! Attention: one task per sentence and head, whose scores stay in its core's cache.
 //!
 //! A row of scores has a column for each valid token. Where the other tokens form groups, the
-//! columns of the row's own group follow ([`AttentionShape::column`]); `attention_groups.rs`
-//! computes what concerns them. Rows are computed a few at a time, such that the bits of a group do
-//! not depend on which other groups the sentence has.
+//! columns of the row's own group follow ([`AttentionShape::column`]): its keys and values are
+//! copied behind those of the valid tokens. A group is computed alone, so its bits do not depend on
+//! which other groups the sentence has.
 //!
 //! The forward saves the probabilities before dropout, with the sign bit set where dropout zeroed
 //! one. So the backward recomputes neither scores nor exponentials nor masks.
@@ -12,7 +12,6 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::attention_groups::{Groups, add_keys, scores, sums_of_keys};
 use super::buffer::{Buffer, Pool};
 use super::dropout::Mask;
 use super::engine::{Cpu, expect, matrix};
@@ -76,21 +75,14 @@ impl Task {
         self.length * self.stride()
     }
 
-    /// Ranges of rows that are computed together, and whether they are groups. With `independent`
-    /// rows several small groups come together, otherwise each comes alone.
-    fn tiles(self, independent: bool) -> impl Iterator<Item = (Range<usize>, bool)> {
+    /// Ranges of rows that are computed together, and whether they are a group.
+    fn tiles(self) -> impl Iterator<Item = (Range<usize>, bool)> {
         let ungrouped = if self.group > 0 { self.valid } else { self.length };
-        let height = if independent { (QUERIES / self.group.max(1)).max(1) * self.group } else { self.group };
         let tiles = |rows: Range<usize>, height: usize| {
             rows.clone().step_by(height.max(1)).map(move |first| first..rows.end.min(first + height))
         };
-        let groups = tiles(ungrouped..self.length, height).map(|rows| (rows, true));
+        let groups = tiles(ungrouped..self.length, self.group).map(|rows| (rows, true));
         tiles(0..ungrouped, QUERIES).map(|rows| (rows, false)).chain(groups)
-    }
-
-    /// Where the rows' own groups are.
-    fn groups(self) -> Groups {
-        Groups { size: self.group, column: self.valid, stride: self.stride() }
     }
 }
 
@@ -153,6 +145,43 @@ fn all<'a>(shape: AttentionShape<'a>) -> impl Iterator<Item = Task> + 'a {
     sentences(shape).flat_map(|(_, tasks)| tasks)
 }
 
+/// The keys or values that rows of a task meet: those of the valid tokens, and behind a copy of
+/// them those of one group at a time.
+struct Joined<'a> {
+    /// Of all tokens, `(L, D)`.
+    all: Matrix<'a, f32>,
+    valid: usize,
+    /// `(valid + group, D)`.
+    copies: &'a mut [f32],
+}
+
+impl<'a> Joined<'a> {
+    fn new(all: Matrix<'a, f32>, task: Task, memory: &'a mut [f32]) -> Self {
+        let copies = &mut memory[..(task.valid + task.group) * all.columns()];
+        let mut joined = Self { all, valid: task.valid, copies };
+        if task.group > 0 && task.length > task.valid {
+            joined.copy(0..task.valid, 0);
+        }
+        joined
+    }
+
+    fn copy(&mut self, rows: Range<usize>, to: usize) {
+        let size = self.all.columns();
+        for (row, copy) in rows.zip(self.copies[to * size..].chunks_exact_mut(size)) {
+            copy.copy_from_slice(self.all.row(row));
+        }
+    }
+
+    /// What the rows of a tile meet.
+    fn met_by(&mut self, tile: &Range<usize>, grouped: bool) -> Matrix<'_, f32> {
+        if !grouped {
+            return self.all.some_rows(0..self.valid);
+        }
+        self.copy(tile.clone(), self.valid);
+        Matrix::new(self.copies, self.valid + tile.len(), self.all.columns())
+    }
+}
+
 /// `(T, 3H)` to `(T, H)`.
 fn forward(
     simd: Simd,
@@ -179,24 +208,25 @@ fn forward(
             }
         }
         jobs.into_par_iter().for_each(|(task, mut out, block)| {
-            let (valid, groups, stride) = (task.valid, task.groups(), task.stride());
+            let (valid, size, stride) = (task.valid, sizes.size, task.stride());
             let [q, k, v] = [0, 1, 2].map(|part| sizes.part(qkv, task, part));
             [k, q, v].into_iter().for_each(small_matmul::prefetch);
-            let mut scratch = pool.uninit(&[sizes.size + QUERIES.max(task.group), stride]);
+            let mut scratch = pool.uninit(&[2 * size + QUERIES.max(task.group), stride]);
             scratch.fill(|scratch| {
-                let (keys, dropped) = scratch.split_at_mut(sizes.size * stride);
+                let (keys, rest) = scratch.split_at_mut(size * stride);
+                let (values, dropped) = rest.split_at_mut(size * stride);
                 small_matmul::transpose(simd, k.some_rows(0..valid), stride, keys);
-                let keys = Matrix::new(keys, sizes.size, stride);
-                for (tile, grouped) in task.tiles(small_matmul::rows_are_independent(simd, sizes.size)) {
+                let mut values = Joined::new(v, task, values);
+                for (tile, grouped) in task.tiles() {
                     let p = &mut block[tile.start * stride..tile.end * stride];
                     let dropped = &mut dropped[..p.len()];
-                    let [q, own_k, own_v] = [q, k, v].map(|x| x.some_rows(tile.clone()));
                     let rows = tile.len();
-                    small_matmul::small_matmul(simd, &mut MatrixMut::new(p, rows, stride), q, keys, scale);
-                    if grouped {
-                        scores(simd, groups, p, q, own_k, scale);
-                    }
                     let columns = if grouped { valid + task.group } else { valid };
+                    if grouped {
+                        small_matmul::transpose_to(simd, k.some_rows(tile.clone()), valid..columns, stride, keys);
+                    }
+                    let (q, by_key) = (q.some_rows(tile.clone()), Matrix::new(keys, size, stride));
+                    small_matmul::small_matmul(simd, &mut MatrixMut::new(p, rows, stride), q, by_key, scale);
                     let weights = match &mask {
                         None => {
                             softmax_rows(simd, p, columns, stride);
@@ -209,11 +239,8 @@ fn forward(
                             &*dropped
                         }
                     };
-                    let (mut out, v) = (out.some_rows(tile), v.some_rows(0..valid));
-                    small_matmul::small_matmul(simd, &mut out, Matrix::strided(weights, rows, valid, stride), v, 1.0);
-                    if grouped {
-                        add_keys(simd, groups, &mut out, weights, own_v, 1.0);
-                    }
+                    let (weights, v) = (Matrix::strided(weights, rows, columns, stride), values.met_by(&tile, grouped));
+                    small_matmul::small_matmul(simd, &mut out.some_rows(tile), weights, v, 1.0);
                 }
             });
         });
@@ -315,44 +342,46 @@ fn backward(
         }
     }
     jobs.into_par_iter().for_each(|(task, marked, [mut dq, mut dk, mut dv])| {
-        let (length, valid, groups, stride) = (task.length, task.valid, task.groups(), task.stride());
+        let (length, valid, size, stride) = (task.length, task.valid, sizes.size, task.stride());
         let [q, k, v] = [0, 1, 2].map(|part| sizes.part(qkv, task, part));
         let dout = sizes.columns(dy, task);
         [v, dout, k, q].into_iter().for_each(small_matmul::prefetch);
-        let mut scratch = pool.uninit(&[sizes.size + 2 * length, stride]);
+        let mut scratch = pool.uninit(&[2 * size + 2 * length, stride]);
         scratch.fill(|scratch| {
-            let (values, rest) = scratch.split_at_mut(sizes.size * stride);
+            let (values, rest) = scratch.split_at_mut(size * stride);
+            let (keys, rest) = rest.split_at_mut(size * stride);
             let (dropped, ds) = rest.split_at_mut(length * stride);
             small_matmul::transpose(simd, v.some_rows(0..valid), stride, values);
-            let values = Matrix::new(values, sizes.size, stride);
-            for (tile, grouped) in task.tiles(small_matmul::rows_are_independent(simd, sizes.size)) {
+            let mut keys = Joined::new(k, task, keys);
+            for (tile, grouped) in task.tiles() {
                 let range = tile.start * stride..tile.end * stride;
                 let (p, dropped, ds) = (&marked[range.clone()], &mut dropped[range.clone()], &mut ds[range]);
-                let [dout, own_k, own_v] = [dout, k, v].map(|x| x.some_rows(tile.clone()));
                 let rows = tile.len();
-                small_matmul::small_matmul(simd, &mut MatrixMut::new(ds, rows, stride), dout, values, 1.0);
+                let columns = if grouped { valid + task.group } else { valid };
                 if grouped {
-                    scores(simd, groups, ds, dout, own_v, 1.0);
+                    small_matmul::transpose_to(simd, v.some_rows(tile.clone()), valid..columns, stride, values);
                 }
+                let (own_dout, by_value) = (dout.some_rows(tile.clone()), Matrix::new(values, size, stride));
+                small_matmul::small_matmul(simd, &mut MatrixMut::new(ds, rows, stride), own_dout, by_value, 1.0);
                 scores_gradient(simd, p, keep, dropped, ds, stride);
-                let (mut dq, k) = (dq.some_rows(tile), k.some_rows(0..valid));
-                small_matmul::small_matmul(simd, &mut dq, Matrix::strided(ds, rows, valid, stride), k, scale);
+                let (scores, k) = (Matrix::strided(ds, rows, columns, stride), keys.met_by(&tile, grouped));
+                small_matmul::small_matmul(simd, &mut dq.some_rows(tile.clone()), scores, k, scale);
                 if grouped {
-                    add_keys(simd, groups, &mut dq, ds, own_k, scale);
+                    // The keys of a group meet the queries of the group alone.
+                    let own = [&*dropped, &*ds].map(|x| Matrix::strided(&x[valid..], rows, rows, stride).t());
+                    let (mut dv, mut dk) = (dv.some_rows(tile.clone()), dk.some_rows(tile.clone()));
+                    small_matmul::small_matmul(simd, &mut dv, own[0], own_dout, 1.0);
+                    small_matmul::small_matmul(simd, &mut dk, own[1], q.some_rows(tile), scale);
                 }
             }
-            for (dkey, weights, queries, scale) in [(&mut dv, &*dropped, dout, 1.0), (&mut dk, &*ds, q, scale)] {
-                let by_key = Matrix::strided(weights, length, valid, stride).t();
-                small_matmul::small_matmul(simd, &mut dkey.some_rows(0..valid), by_key, queries, scale);
-                let (others, weights) = (valid..length, &weights[valid * stride..]);
-                sums_of_keys(
-                    simd,
-                    groups,
-                    &mut dkey.some_rows(others.clone()),
-                    weights,
-                    queries.some_rows(others),
-                    scale,
-                );
+            let dropped = Matrix::strided(dropped, length, valid, stride);
+            small_matmul::small_matmul(simd, &mut dv.some_rows(0..valid), dropped.t(), dout, 1.0);
+            let ds = Matrix::strided(ds, length, valid, stride);
+            small_matmul::small_matmul(simd, &mut dk.some_rows(0..valid), ds.t(), q, scale);
+            if task.group == 0 {
+                for row in valid..length {
+                    [&mut dv, &mut dk].into_iter().for_each(|x| x.row_mut(row).fill(0.0));
+                }
             }
         });
     });

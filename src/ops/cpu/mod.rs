@@ -21,7 +21,6 @@ pub mod matmul;
 pub mod simd;
 
 mod attention;
-mod attention_groups;
 mod cls_attention;
 mod dropout;
 mod elementwise;

@@ -6,21 +6,17 @@
 //! intrinsics are needed because the compiler does not reliably keep such a block of results in
 //! registers on its own.
 
+use std::ops::Range;
+
 use gemm::Parallelism;
 
 use super::math::LANES;
 use super::matmul::{Matrix, MatrixMut, matmul_into};
 use super::simd::{Simd, SimdLevel, kernel};
 
-/// Whether the bits of a row of a product with this many columns do not depend on the other rows,
-/// nor on their number. The `gemm` crate, which computes the other products, does not promise it.
-pub fn rows_are_independent(simd: Simd, columns: usize) -> bool {
-    cfg!(target_arch = "x86_64") && columns.is_multiple_of(LANES) && simd.level() != SimdLevel::Portable
-}
-
 /// `out = alpha a b`. Fast when `out` has whole vectors of columns.
 pub fn small_matmul(simd: Simd, out: &mut MatrixMut<'_, f32>, a: Matrix<'_, f32>, b: Matrix<'_, f32>, alpha: f32) {
-    let fits = rows_are_independent(simd, out.columns()) && b.column_stride() == 1;
+    let fits = out.columns().is_multiple_of(LANES) && b.column_stride() == 1;
     match simd.level() {
         #[cfg(target_arch = "x86_64")]
         SimdLevel::Avx512 if fits => {
@@ -55,13 +51,20 @@ pub fn prefetch(x: Matrix<'_, f32>) {
     let _ = x;
 }
 
+/// `(rows, columns)` to `(columns, stride)`, with zeros beyond `rows`. `stride` is a multiple of
+/// [`LANES`].
+pub fn transpose(simd: Simd, x: Matrix<'_, f32>, stride: usize, out: &mut [f32]) {
+    assert!(stride.is_multiple_of(LANES), "stride of a transpose");
+    transpose_to(simd, x, 0..stride, stride, out);
+}
+
 kernel! {
-    /// `(rows, columns)` to `(columns, stride)`, with zeros beyond `rows`. `stride` is a multiple
-    /// of [`LANES`].
-    pub fn transpose<A>(x: Matrix<'_, f32>, stride: usize, out: &mut [f32]) {
-        assert!(stride.is_multiple_of(LANES) && x.rows() <= stride, "stride of a transpose");
+    /// `(rows, columns)` to the columns `to` of `(columns, stride)`, with zeros beyond `rows`.
+    pub fn transpose_to<A>(x: Matrix<'_, f32>, to: Range<usize>, stride: usize, out: &mut [f32]) {
+        assert!(x.rows() <= to.len() && to.end <= stride, "columns of a transpose");
         let columns = x.columns();
-        for first in (0..stride).step_by(4) {
+        let out = &mut out[to.start.min(columns * stride)..];
+        for first in (0..to.len()).step_by(4) {
             let mut rows: [&[f32]; 4] = [&[]; 4];
             for (row, values) in rows.iter_mut().enumerate() {
                 if first + row < x.rows() {
@@ -79,7 +82,7 @@ kernel! {
                 }
             }
             for column in 4 * whole..columns {
-                for (row, values) in rows.iter().enumerate() {
+                for (row, values) in rows.iter().enumerate().take(to.len() - first) {
                     out[column * stride + first + row] = values.get(column).copied().unwrap_or(0.0);
                 }
             }
@@ -281,6 +284,22 @@ mod tests {
             for (at, out) in out.iter().enumerate() {
                 let (column, row) = (at / stride, at % stride);
                 assert_eq!(*out, if row < rows { x[row * columns + column] } else { 0.0 });
+            }
+        }
+    }
+
+    #[test]
+    fn transposes_to_some_of_the_columns() {
+        for simd in SimdLevel::ALL.into_iter().filter_map(Simd::new) {
+            for (rows, columns, to) in [(4, 32, 11..15), (2, 5, 0..3), (7, 6, 9..16), (1, 1, 15..16), (0, 3, 5..6)] {
+                let x: Vec<f32> = (0..rows * columns).map(|i| i as f32 + 1.0).collect();
+                let mut out = vec![77.0; columns * 16];
+                transpose_to(simd, Matrix::new(&x, rows, columns), to.clone(), 16, &mut out);
+                for (at, out) in out.iter().enumerate() {
+                    let (column, row) = (at / 16, (at % 16).wrapping_sub(to.start));
+                    let inside = if row < rows { x[row * columns + column] } else { 0.0 };
+                    assert_eq!(*out, if to.contains(&(at % 16)) { inside } else { 77.0 }, "{rows} {columns} {to:?}");
+                }
             }
         }
     }
