@@ -30,6 +30,12 @@ pub enum HeadKind {
     LstmAllCls,
     /// Attention over the `[CLS]` vectors of the layers ("+Att_CLS").
     AttentionAllCls,
+    /// `[h_E1 ; h_E2]`, the vectors of the two entities (Baldini Soares et al. 2019); not in the
+    /// paper.
+    Entity,
+    /// `[h_E1 ; h_E2 ; s]`, s = sum_i a_i h_i, a = softmax(v . tanh(K h_i + Q [h_E1 ; h_E2])): the
+    /// paper's attention, given the pair; not in the paper.
+    EntityAttention,
 }
 
 named!(HeadKind, "head");

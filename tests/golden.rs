@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use biorel::config::{HeadKind, TrainingSettings};
 use biorel::corpus::Span;
-use biorel::encode::{Batch, Features, Padding};
+use biorel::encode::{Batch, Features, InstanceTokens, Padding};
 use biorel::model::encoder::{self, ForwardContext, OutputSpec};
 use biorel::model::head::Weighs;
 use biorel::model::{EncoderConfig, Loss, Network, ParamSpec};
@@ -36,9 +36,8 @@ fn batch(file: &HashMap<String, Tensor>, prefix: &str) -> Batch {
         tensor.to_vec1::<u32>().unwrap()
     };
     let starts: Vec<usize> = words("starts").into_iter().map(|start| start as usize).collect();
-    let positions = starts.windows(2).flat_map(|w| 0..(w[1] - w[0]) as u32).collect();
     let labels = if file.contains_key(&format!("{prefix}.labels")) { words("labels") } else { vec![] };
-    Batch { ids: words("ids"), positions, cu_seqlens: starts, labels, valid_lengths: None }
+    Batch::of_ids(&words("ids"), &starts, labels)
 }
 
 /// A parameter of ours from PyTorch's names: queries, keys and values joined.
@@ -64,7 +63,7 @@ const EXACT: f64 = 1e-12;
 fn states_of_every_layer() {
     let file = golden("tiny/encoder.safetensors");
     let ops = Reference::new(Device::Cpu, DType::F64);
-    let network = Network { encoder: config(), head: HeadKind::Cls, labels: 3, padding: None };
+    let network = Network { encoder: config(), head: HeadKind::Cls, labels: 3, padding: None, marker_types: 0 };
     let specs = biorel::model::params::encoder_specs(&network.encoder);
     let params: Vec<Tensor> = specs.iter().map(|spec| parameter(&file, "", spec)).collect();
     let spec = OutputSpec { cls_of_layers: true, ..OutputSpec::TOKENS };
@@ -83,7 +82,7 @@ fn logits_losses_and_gradients_of_every_head() {
     let ops = Reference::new(Device::Cpu, DType::F64);
     for head in HeadKind::ALL {
         let file = golden(&format!("tiny/{head}.safetensors"));
-        let network = Network { encoder: config(), head, labels: 3, padding: None };
+        let network = Network { encoder: config(), head, labels: 3, padding: None, marker_types: 0 };
         let params: Vec<Tensor> = network
             .specs()
             .iter()
@@ -125,6 +124,63 @@ fn logits_losses_and_gradients_of_every_head() {
     }
 }
 
+/// All pairs of a text in one pass, in the order of the texts.
+#[test]
+fn levitated_markers() {
+    let encoder_file = golden("tiny/encoder.safetensors");
+    let ops = Reference::new(Device::Cpu, DType::F64);
+    for head in [HeadKind::Entity, HeadKind::EntityAttention] {
+        let file = golden(&format!("levitated/{head}.safetensors"));
+        let texts = batch(&file, "batch");
+        let pairs = file["pairs"].to_dtype(DType::U32).unwrap().to_vec2::<u32>().unwrap();
+        let features = pairs.iter().zip(&texts.labels).map(|(pair, label)| {
+            let bounds = &texts.cu_seqlens[pair[0] as usize..][..2];
+            let span = |at: usize| Span { start: pair[at] as usize, end: pair[at + 1] as usize };
+            Features {
+                ids: texts.ids[bounds[0]..bounds[1]].to_vec(),
+                spans: vec![],
+                words: vec![],
+                entities: [span(1), span(3)],
+                marker_types: Some([pair[5], pair[6]]),
+                cut: 0,
+                label: Some(*label as usize),
+            }
+        });
+        let features: Vec<Features> = features.collect();
+        let network = Network { encoder: config(), head, labels: 3, padding: None, marker_types: 2 };
+        let value = |spec: &ParamSpec| match spec.name.as_str() {
+            "embeddings.word_embeddings.weight" => {
+                Tensor::cat(&[&encoder_file[&spec.name], &file["markers"]], 0).unwrap()
+            }
+            name => parameter(if name.starts_with("head.") { &file } else { &encoder_file }, "", spec),
+        };
+        let params: Vec<Tensor> = network.specs().iter().map(value).collect();
+        for batch in [network.pack(&features), network.pack_apart(&features)] {
+            let output = network.predict(&ops, &params, &batch).unwrap();
+            assert_close(&format!("{head} logits"), &vector(&output.logits), &vector(&file["logits"]), EXACT);
+            if let Some(weights) = output.weights {
+                let (weights, tokens) = (vector(&weights), batch.tokens());
+                let of = |(i, own): (usize, &InstanceTokens)| {
+                    weights[i * tokens + own.words.start..i * tokens + own.words.end].to_vec()
+                };
+                let words: Vec<f64> = batch.instances.iter().enumerate().flat_map(of).collect();
+                assert_close(&format!("{head} attention"), &words, &vector(&file["attention"]), EXACT);
+            }
+            let (loss, gradients) = network
+                .gradient(&ops, &params, &batch, &ForwardContext::without_dropout(), &Loss::mean(batch.len()))
+                .unwrap();
+            assert_close(&format!("{head} loss"), &vector(&loss), &vector(&file["loss"]), EXACT);
+            for (spec, gradient) in network.specs().iter().zip(&gradients) {
+                let mut expected = vector(&parameter(&file, "grad.", spec));
+                if spec.name == "embeddings.word_embeddings.weight" {
+                    expected.extend(vector(&file["grad.markers"]));
+                }
+                assert_close(&format!("{head} {}", spec.name), &vector(gradient.as_ref().unwrap()), &expected, EXACT);
+            }
+        }
+    }
+}
+
 /// The paper's published code pads, and its heads read the padding.
 #[test]
 fn heads_over_padding() {
@@ -136,6 +192,7 @@ fn heads_over_padding() {
         spans: vec![],
         words: vec![],
         entities: [Span { start: 0, end: 0 }; 2],
+        marker_types: None,
         cut: 0,
         label: Some(*label as usize),
     });
@@ -144,7 +201,7 @@ fn heads_over_padding() {
     for head in [HeadKind::Lstm, HeadKind::Attention, HeadKind::LstmNoCls, HeadKind::AttentionNoCls] {
         let file = golden(&format!("su2020/{head}.safetensors"));
         let head_file = golden(&format!("tiny/{head}.safetensors"));
-        let network = Network { encoder: config(), head, labels: 3, padding: Some(padding) };
+        let network = Network { encoder: config(), head, labels: 3, padding: Some(padding), marker_types: 0 };
         let batch = network.pack(&features);
         assert_eq!((batch.tokens(), batch.valid_lengths.as_deref()), (4 * 14, Some([7, 3, 12, 5].as_slice())));
         let params: Vec<Tensor> = network
@@ -201,7 +258,7 @@ fn ten_steps_follow_pytorch() {
         for bias_correction in [false, true] {
             let kind = if bias_correction { "corrected" } else { "plain" };
             let file = golden(&format!("steps/{head}-{kind}.safetensors"));
-            let network = Network { encoder: config(), head, labels: 3, padding: None };
+            let network = Network { encoder: config(), head, labels: 3, padding: None, marker_types: 0 };
             ten_steps(&Reference::cpu(), &network, &file, bias_correction, &format!("{head} {kind}"));
         }
     }

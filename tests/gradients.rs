@@ -2,7 +2,8 @@
 //! differences, in f64. All elements of the small parameters; of the larger ones a random choice.
 
 use biorel::config::HeadKind;
-use biorel::encode::{Batch, Padding};
+use biorel::corpus::Span;
+use biorel::encode::{Batch, Features, Padding};
 use biorel::model::encoder::{ForwardContext, Frozen};
 use biorel::model::{EncoderConfig, Loss, Network, Weights};
 use biorel::ops::{Cpu, Ops, Reference};
@@ -19,13 +20,7 @@ fn config() -> EncoderConfig {
 
 /// Three sentences of 5, 3 and 7 pieces; id 4 occurs in all of them, position 0 three times.
 fn batch() -> Batch {
-    Batch {
-        ids: vec![2, 4, 5, 4, 3, 2, 4, 3, 2, 6, 7, 8, 4, 10, 3],
-        positions: (0..5).chain(0..3).chain(0..7).collect(),
-        cu_seqlens: vec![0, 5, 8, 15],
-        labels: vec![1, 0, 2],
-        valid_lengths: None,
-    }
+    Batch::of_ids(&[2, 4, 5, 4, 3, 2, 4, 3, 2, 6, 7, 8, 4, 10, 3], &[0, 5, 8, 15], vec![1, 0, 2])
 }
 
 /// Weights far from symmetric: no gradient is small by accident.
@@ -46,16 +41,16 @@ const TOLERANCE: f64 = 1e-6;
 const ELEMENTS: usize = 12;
 
 fn check(head: HeadKind, pass: &ForwardContext, loss: &Loss<'_>) {
-    check_network(&Network { encoder: config(), head, labels: 3, padding: None }, pass, loss);
+    let network = Network { encoder: config(), head, labels: 3, padding: None, marker_types: 0 };
+    check_network(&network, &batch(), pass, loss);
 }
 
-fn check_network(network: &Network, pass: &ForwardContext, loss: &Loss<'_>) {
+fn check_network(network: &Network, batch: &Batch, pass: &ForwardContext, loss: &Loss<'_>) {
     let head = network.head;
     let ops = Reference::new(Device::Cpu, DType::F64);
-    let batch = batch();
     let weights = weights(network);
     let params = network.upload(&ops, &weights).unwrap();
-    let (_, gradients) = network.gradient(&ops, &params, &batch, pass, loss).unwrap();
+    let (_, gradients) = network.gradient(&ops, &params, batch, pass, loss).unwrap();
     assert_eq!(gradients.len(), weights.specs.len());
     for (index, spec) in weights.specs.iter().enumerate() {
         let Some(gradient) = &gradients[index] else { panic!("{head}: no gradient for {}", spec.name) };
@@ -72,7 +67,7 @@ fn check_network(network: &Network, pass: &ForwardContext, loss: &Loss<'_>) {
                 moved[at] += delta;
                 let mut params = params.clone();
                 params[index] = Tensor::from_vec(moved, spec.shape.as_slice(), &Device::Cpu).unwrap();
-                network.gradient(&ops, &params, &batch, pass, loss).unwrap().0.to_vec1::<f64>().unwrap()[0]
+                network.gradient(&ops, &params, batch, pass, loss).unwrap().0.to_vec1::<f64>().unwrap()[0]
             };
             let numeric = (loss_at(STEP) - loss_at(-STEP)) / (2.0 * STEP);
             let difference = (numeric - gradient[at]).abs();
@@ -93,22 +88,51 @@ fn every_parameter_with_every_head() {
     }
 }
 
+/// Three pairs of one text and one of another, with levitated markers of two types.
+#[test]
+fn every_parameter_with_levitated_markers() {
+    let features = |ids: &[u32], entities: [(usize, usize); 2], label| Features {
+        ids: ids.to_vec(),
+        spans: vec![],
+        words: vec![],
+        entities: entities.map(|(start, end)| Span { start, end }),
+        marker_types: Some([1, 0]),
+        cut: 0,
+        label: Some(label),
+    };
+    let text = [2, 6, 7, 8, 4, 10, 3];
+    let items = [
+        features(&text, [(1, 3), (4, 5)], 1),
+        features(&text, [(4, 5), (1, 3)], 0),
+        features(&text, [(2, 5), (3, 4)], 2),
+        features(&[2, 4, 5, 3], [(1, 2), (2, 3)], 0),
+    ];
+    let dropout = ForwardContext { hidden: 0.2, attention: 0.3, head: 0.1, ..ForwardContext::without_dropout() };
+    for head in [HeadKind::Entity, HeadKind::EntityAttention] {
+        let network = Network { encoder: config(), head, labels: 3, padding: None, marker_types: 2 };
+        let batch = network.pack(&items);
+        for pass in [ForwardContext::without_dropout(), dropout] {
+            check_network(&network, &batch, &pass, &Loss::mean(4));
+        }
+    }
+}
+
 /// The heads of the paper's code: `cls` with the pooler, and LSTMs with Keras's initial values.
 #[test]
 fn every_parameter_with_the_heads_of_the_papers_code() {
     let padding = Some(Padding { length: 9, id: 0 });
     for head in [HeadKind::Cls, HeadKind::Lstm, HeadKind::LstmAllCls] {
-        let network = Network { encoder: config(), head, labels: 3, padding };
+        let network = Network { encoder: config(), head, labels: 3, padding, marker_types: 0 };
         let pooler = network.head_specs().iter().filter(|spec| spec.name.contains("pooler")).count();
         assert_eq!(pooler, if head == HeadKind::Cls { 2 } else { 0 });
-        check_network(&network, &ForwardContext::without_dropout(), &Loss::mean(3));
+        check_network(&network, &batch(), &ForwardContext::without_dropout(), &Loss::mean(3));
     }
 }
 
 /// Logits with the pooler: `C tanh(W h + b) + c`, for the `h_CLS` that `cls` classifies without it.
 #[test]
 fn the_pooler_is_a_tanh_layer() {
-    let plain = Network { encoder: config(), head: HeadKind::Cls, labels: 3, padding: None };
+    let plain = Network { encoder: config(), head: HeadKind::Cls, labels: 3, padding: None, marker_types: 0 };
     let pooled = Network { padding: Some(Padding { length: 9, id: 0 }), ..plain.clone() };
     let ops = Reference::new(Device::Cpu, DType::F64);
     let weights = weights(&pooled);
@@ -153,7 +177,7 @@ fn weighted_and_focal_losses() {
 /// Frozen parameters have no gradient, and the others the same one as without.
 #[test]
 fn frozen_layers_do_not_change_the_other_gradients() {
-    let network = Network { encoder: config(), head: HeadKind::Attention, labels: 3, padding: None };
+    let network = Network { encoder: config(), head: HeadKind::Attention, labels: 3, padding: None, marker_types: 0 };
     let ops = Reference::new(Device::Cpu, DType::F64);
     let params = network.upload(&ops, &weights(&network)).unwrap();
     let gradients = |frozen| {
@@ -177,7 +201,7 @@ fn frozen_layers_do_not_change_the_other_gradients() {
 /// Recomputed activations are the same, dropout and frozen layers included.
 #[test]
 fn recomputed_layers_give_the_same_bits() {
-    let network = Network { encoder: config(), head: HeadKind::LstmAllCls, labels: 3, padding: None };
+    let network = Network { encoder: config(), head: HeadKind::LstmAllCls, labels: 3, padding: None, marker_types: 0 };
     let ops = Cpu::new();
     let params = network.upload(&ops, &weights(&network)).unwrap();
     for frozen in [Frozen::new(None), Frozen::new(Some(1))] {

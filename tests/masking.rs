@@ -27,6 +27,7 @@ fn instance() -> (Instance, Features) {
         spans: [nowhere].into_iter().chain(spans).chain([nowhere]).collect(),
         words: [None].into_iter().chain(words.map(Some)).chain([None]).collect(),
         entities: [Span { start: 1, end: 2 }, Span { start: 9, end: 10 }],
+        marker_types: None,
         cut: 0,
         label: Some(1),
     };
@@ -38,6 +39,7 @@ fn instance() -> (Instance, Features) {
         entities: [Span { start: 0, end: 3 }, Span { start: 33, end: 36 }],
         mentions: ["a".into(), "b".into()],
         copied: vec![],
+        marker_types: None,
         label: Some(1),
         row: None,
     };
@@ -50,7 +52,7 @@ fn network(head: HeadKind) -> (Network, Weights) {
             "intermediate_size": 12, "max_position_embeddings": 16}"#,
     )
     .unwrap();
-    let network = Network { encoder, head, labels: 3, padding: None };
+    let network = Network { encoder, head, labels: 3, padding: None, marker_types: 0 };
     let mut weights = Weights::initial(network.specs(), 3);
     for (index, values) in weights.values.iter_mut().enumerate() {
         let mut stream = Stream::new(4, Purpose::Init, index as u32);

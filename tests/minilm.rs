@@ -26,21 +26,15 @@ fn golden() -> (std::collections::HashMap<String, Tensor>, Batch) {
     let file = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
     let words = |name: &str| file[name].to_dtype(DType::U32).unwrap().to_vec1::<u32>().unwrap();
     let cu_seqlens: Vec<usize> = words("batch.starts").into_iter().map(|start| start as usize).collect();
-    let positions = cu_seqlens.windows(2).flat_map(|w| 0..(w[1] - w[0]) as u32).collect();
-    let batch = Batch { ids: words("batch.ids"), positions, cu_seqlens, labels: vec![], valid_lengths: None };
+    let batch = Batch::of_ids(&words("batch.ids"), &cu_seqlens, vec![]);
     (file, batch)
 }
 
 /// The sentences `range` of a packed batch as a separate batch.
 fn part(batch: &Batch, range: std::ops::Range<usize>) -> Batch {
     let (start, end) = (batch.cu_seqlens[range.start], batch.cu_seqlens[range.end]);
-    Batch {
-        ids: batch.ids[start..end].to_vec(),
-        positions: batch.positions[start..end].to_vec(),
-        cu_seqlens: batch.cu_seqlens[range.start..=range.end].iter().map(|s| s - start).collect(),
-        labels: vec![],
-        valid_lengths: None,
-    }
+    let cu_seqlens: Vec<usize> = batch.cu_seqlens[range.start..=range.end].iter().map(|s| s - start).collect();
+    Batch::of_ids(&batch.ids[start..end], &cu_seqlens, vec![])
 }
 
 fn max_difference(a: &Tensor, b: &Tensor) -> f32 {

@@ -44,7 +44,7 @@ fn model(directory: &Path, head: HeadKind) -> RelationModel {
         learning_rate: 1e-5 / 3.0,
         ..Default::default()
     };
-    let (network, weights) = pretrained.with_head(&training, task.labels.len()).unwrap();
+    let (network, weights) = pretrained.with_head(&training, &task, Marking::Typed).unwrap();
     RelationModel::new(&pretrained, network, weights, training, (task, Marking::Typed), ("tiny".into(), None, 0))
 }
 
@@ -57,7 +57,7 @@ fn the_pooler_is_initialised_from_the_checkpoint() {
     let training =
         TrainingSettings { head: HeadKind::Cls, max_length: 24, compat: Some(Compat::Su2020), ..Default::default() };
     let task = Task::ddi();
-    let (network, weights) = pretrained.with_head(&training, task.labels.len()).unwrap();
+    let (network, weights) = pretrained.with_head(&training, &task, Marking::Typed).unwrap();
     let stored: Vec<f32> = (0..64).map(|i| i as f32).collect();
     assert_eq!(weights.get("head.pooler.weight").unwrap(), stored);
     assert_eq!(weights.get("head.pooler.bias").unwrap(), &stored[..8]);
@@ -67,7 +67,9 @@ fn the_pooler_is_initialised_from_the_checkpoint() {
     let loaded = RelationModel::load(&directory.path().join("model")).unwrap();
     assert_eq!(loaded.weights, model.weights);
     // Without a pooler in the checkpoint, its weights are initialised like any others.
-    let (network, without) = Pretrained { extras: vec![], ..pretrained }.with_head(&model.card.training, 5).unwrap();
+    let (network, without) = Pretrained { extras: vec![], ..pretrained }
+        .with_head(&model.card.training, &Task::ddi(), Marking::Typed)
+        .unwrap();
     let drawn = without.get("head.pooler.weight").unwrap();
     assert!(drawn.iter().all(|x| x.abs() <= 0.04) && drawn.iter().any(|x| *x != 0.0));
     assert_eq!(network.head_specs()[0].name, "head.pooler.weight");

@@ -194,13 +194,7 @@ fn cls_alone_equals_its_rows_of_the_full_output() {
         assert_close(&named(cls.values()), &named(whole.values()), tolerance, name);
         for (sentence, length) in lengths.iter().copied().enumerate() {
             let tokens = batch.cu_seqlens[sentence]..batch.cu_seqlens[sentence + 1];
-            let alone = Batch {
-                ids: batch.ids[tokens.clone()].to_vec(),
-                positions: batch.positions[tokens].to_vec(),
-                cu_seqlens: vec![0, length],
-                labels: vec![],
-                valid_lengths: None,
-            };
+            let alone = Batch::of_ids(&batch.ids[tokens], &[0, length], vec![]);
             for (words, whole) in [(true, &whole), (false, &cls)] {
                 let ours = last(&alone, words);
                 let row = ops.rows(whole, &[sentence]).unwrap();

@@ -20,6 +20,7 @@ fn instances(sizes: &[usize]) -> Vec<Instance> {
         entities: [Span { start: 0, end: 6 }, Span { start: 7, end: 13 }],
         mentions: ["a".into(), "b".into()],
         copied: Vec::new(),
+        marker_types: None,
         label: Some(pair % 2),
         row: None,
     };

@@ -36,14 +36,13 @@ pub fn engine(name: &str) -> Cpu {
 /// Sentences of the given lengths; every fourth is positive.
 pub fn sentences(vocabulary: usize, lengths: impl IntoIterator<Item = usize>) -> Batch {
     let mut stream = Stream::new(5, Purpose::Sample, 1);
-    let mut batch = Batch { ids: vec![], positions: vec![], cu_seqlens: vec![0], labels: vec![], valid_lengths: None };
+    let (mut ids, mut cu_seqlens, mut labels) = (vec![], vec![0], vec![]);
     for (sentence, length) in lengths.into_iter().enumerate() {
-        batch.ids.extend((0..length).map(|_| stream.below(vocabulary) as u32));
-        batch.positions.extend(0..length as u32);
-        batch.cu_seqlens.push(batch.ids.len());
-        batch.labels.push(u32::from(sentence % 4 == 0));
+        ids.extend((0..length).map(|_| stream.below(vocabulary) as u32));
+        cu_seqlens.push(ids.len());
+        labels.push(u32::from(sentence % 4 == 0));
     }
-    batch
+    Batch::of_ids(&ids, &cu_seqlens, labels)
 }
 
 /// 32 sentences with lengths distributed like AIMed's: 12 to 128 word pieces, 56 on average.

@@ -28,13 +28,13 @@ static NETWORK: LazyLock<Network> = LazyLock::new(|| {
         "intermediate_size": 4, "max_position_embeddings": 8}"#;
     write(&FOLDER, "config.json", text);
     let encoder = EncoderConfig::open(&FOLDER).expect("our own configuration");
-    Network { encoder, head: HeadKind::Attention, labels: 2, padding: None }
+    Network { encoder, head: HeadKind::Attention, labels: 2, padding: None, marker_types: 0 }
 });
 static FEATURES: LazyLock<Vec<Features>> = LazyLock::new(|| {
     let one = |label: usize| {
         let (ids, span) = (vec![2, 5 + label as u32, 4, 3], Span::new(1, 2));
         let words = vec![None, Some(0), Some(1), None];
-        Features { spans: vec![span; 4], words, entities: [span, span], cut: 0, label: Some(label), ids }
+        Features { spans: vec![span; 4], words, entities: [span, span], marker_types: None, cut: 0, label: Some(label), ids }
     };
     vec![one(0), one(1)]
 });

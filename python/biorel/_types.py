@@ -6,12 +6,20 @@ import os
 from typing import Any, Literal, TypeAlias
 
 Head: TypeAlias = Literal[
-    "cls", "lstm", "attention", "lstm-no-cls", "attention-no-cls", "lstm-all-cls", "attention-all-cls"
+    "cls",
+    "lstm",
+    "attention",
+    "lstm-no-cls",
+    "attention-no-cls",
+    "lstm-all-cls",
+    "attention-all-cls",
+    "entity",
+    "entity-attention",
 ]
 TooLong: TypeAlias = Literal["error", "drop", "join"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
-Marking: TypeAlias = Literal["typed", "blue", "markers"]
+Marking: TypeAlias = Literal["typed", "blue", "markers", "levitated", "levitated-visible"]
 By: TypeAlias = Literal["document", "given", "instance"]
 
 Casing: TypeAlias = Literal["cased", "uncased"]

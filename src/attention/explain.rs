@@ -6,7 +6,7 @@ use crate::encode::Features;
 use crate::model::{Network, Weights};
 use crate::ops::Ops;
 use crate::ops::compute::Job;
-use crate::predict::batches::in_batches;
+use crate::predict::batches::{Pack, in_batches};
 use crate::predict::classify::read;
 use crate::predict::{OnBatch, Prediction};
 
@@ -81,12 +81,11 @@ pub fn explain<O: Ops>(
     features: &[Features],
     on_batch: OnBatch<'_>,
 ) -> Result<Vec<Explained>> {
-    let pack = |chunk: &[&Features]| network.pack(chunk.iter().copied());
-    in_batches(features, pack, on_batch, |batch| {
+    in_batches(features, Pack::Apart(network), on_batch, |batch| {
         let explanation = network.explain(ops, params, batch)?;
         let predictions = read(network.head, batch, &explanation.output)?;
-        let explained = |(row, prediction)| {
-            let tokens = batch.cu_seqlens[row]..batch.cu_seqlens[row] + batch.pieces(row);
+        let explained = |(row, prediction): (usize, Prediction)| {
+            let tokens = batch.instances[row].pieces.clone();
             let gradient = explanation.gradient_times_input[tokens.clone()].to_vec();
             let encoder = explanation.attention_of_cls[tokens].to_vec();
             Explained { prediction, gradient, encoder }

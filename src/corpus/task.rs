@@ -1,7 +1,7 @@
 //! The task of a corpus, and how the field scores it: labels, negative label, averaging, candidate
 //! pairs, words of the tags.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -135,6 +135,22 @@ impl Task {
                 entity_type.chars().map(|c| if c.is_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
             }
         }
+    }
+
+    /// The tags of the entity types that form candidate pairs, sorted; empty if any type does.
+    /// They number the types for levitated markers.
+    pub fn type_tags(&self) -> Vec<String> {
+        let types = self.candidates.rules.iter().flat_map(|(first, second)| first.iter().chain(second));
+        let tags: BTreeSet<String> = types.map(|entity_type| self.tag(entity_type)).collect();
+        tags.into_iter().collect()
+    }
+
+    /// The number of an entity type among [`Task::type_tags`], 0 if any type forms pairs; `None`
+    /// for another type.
+    pub fn type_number(&self, entity_type: &str) -> Option<u32> {
+        let tags = self.type_tags();
+        let tag = self.tag(entity_type);
+        if tags.is_empty() { Some(0) } else { tags.iter().position(|known| *known == tag).map(|at| at as u32) }
     }
 }
 

@@ -99,7 +99,7 @@ impl Tokenizer {
                 ));
             }
         };
-        Ok(Some(self.assemble(&pieces, &windows, &entities, instance.label)))
+        Ok(Some(self.assemble(&pieces, &windows, &entities, instance)))
     }
 
     /// All pieces of a text without marked entities, `[CLS] ... [SEP]`.
@@ -113,6 +113,7 @@ impl Tokenizer {
             spans: vec![nowhere],
             words: vec![None],
             entities: [nowhere; 2],
+            marker_types: None,
             cut: 0,
             label: None,
         };
@@ -153,7 +154,7 @@ impl Tokenizer {
         pieces: &[Piece],
         windows: &[Range<usize>],
         entities: &[Range<usize>; 2],
-        label: Option<usize>,
+        instance: &Instance,
     ) -> Features {
         let kept: usize = windows.iter().map(Range::len).sum();
         let mut features = Features {
@@ -161,8 +162,9 @@ impl Tokenizer {
             spans: Vec::with_capacity(kept + 2),
             words: Vec::with_capacity(kept + 2),
             entities: [Span { start: 0, end: 0 }; 2],
+            marker_types: instance.marker_types,
             cut: pieces.len() - kept,
-            label,
+            label: instance.label,
         };
         let mut push = |id, span, word| {
             features.ids.push(id);

@@ -6,6 +6,12 @@
 //! | in several segments | from its first to its last character | the same | the same |
 //! | overlapping mentions | one tag `@CHEMICAL-GENE$` in the order of the arguments | one tag `@DRUG-DRUG$`, `@CHEM-GENE$`; also for mentions that touch | nested or crossing markers |
 //! | the rest of the text | unchanged | outer white space stripped; ChemProt: Greek letters and signs in ASCII | unchanged |
+//!
+//! With `levitated` and `levitated-visible` the text is the same for all pairs of a sentence, and
+//! marker tokens that follow it point at the two mentions of a pair (see [`super::Batch`]).
+//! `levitated` replaces every mention of the sentence by its type's tag (see [`super::blind`]);
+//! `levitated-visible` leaves the text unchanged.
+//!
 //! BLUE's ChemProt tags are positional: the first mention in the text is always `@CHEMICAL$` and
 //! the second `@GENE$`, whatever their types. Its text is in ASCII, mostly with one character for
 //! one (α becomes `a`), as in the published files.
@@ -14,14 +20,15 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantArray};
 
+use super::blind::mentions_of;
 use super::{Copied, Instance};
 use crate::corpus::{Entity, Pair, Sentence, Span, Task};
 use crate::{Error, Result};
 
 /// How the two entities are marked in the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, IntoStaticStr, VariantArray)]
-#[serde(rename_all = "lowercase")]
-#[strum(serialize_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Marking {
     /// The paper's anonymisation: each mention becomes the tag of its type.
     #[default]
@@ -30,9 +37,20 @@ pub enum Marking {
     Blue,
     /// The mentions stay in the text, between markers.
     Markers,
+    /// Markers behind the text, in which every mention of the sentence becomes the tag of its type.
+    Levitated,
+    /// Markers behind the text, which is unchanged.
+    LevitatedVisible,
 }
 
 named!(Marking, "marking");
+
+impl Marking {
+    /// Whether the markers are tokens behind the text, so that all pairs of a sentence share it.
+    pub fn is_levitated(self) -> bool {
+        matches!(self, Self::Levitated | Self::LevitatedVisible)
+    }
+}
 
 /// The instance of a gold pair.
 ///
@@ -97,7 +115,19 @@ pub fn mark_arguments(
             writer.replace(without_outer_spaces(&characters, bounds), bounds, &tags, Span::touches, positional)
         }
         Marking::Markers => writer.surround(bounds),
+        Marking::Levitated => writer.blind(&mentions_of(sentence, task, characters.len()), bounds),
+        Marking::LevitatedVisible => {
+            writer.copy(0, characters.len());
+            bounds
+        }
     };
+    let marker_types =
+        match marking.is_levitated() {
+            true => Some(marker_types(arguments, task).map_err(|message| {
+                Error::corpus(format!("sentence {}", sentence.id), format!("pair {id}: {message}"))
+            })?),
+            false => None,
+        };
     Ok(Instance {
         id: id.to_owned(),
         document: sentence.document.clone(),
@@ -106,9 +136,21 @@ pub fn mark_arguments(
         entities,
         mentions: arguments.map(|entity| mention(entity, &characters)),
         copied: writer.copied,
+        marker_types,
         label,
         row: None,
     })
+}
+
+/// The numbers of the arguments' types among the task's.
+fn marker_types(arguments: [&Entity; 2], task: &Task) -> std::result::Result<[u32; 2], String> {
+    let number = |entity: &Entity| {
+        task.type_number(&entity.entity_type).ok_or_else(|| {
+            let known = task.type_tags().join(", ");
+            format!("an entity has the type `{}`, and levitated markers exist for {known}", entity.entity_type)
+        })
+    };
+    Ok([number(arguments[0])?, number(arguments[1])?])
 }
 
 /// The mention as the corpus states it, or else as it is in the text.
@@ -130,8 +172,8 @@ fn without_outer_spaces(characters: &[char], bounds: [Span; 2]) -> Span {
 }
 
 /// Builds a marked text and records what was copied from where.
-struct Writer<'a> {
-    characters: &'a [char],
+pub(super) struct Writer<'a> {
+    pub(super) characters: &'a [char],
     romanised: bool,
     text: String,
     /// Characters in `text`.
@@ -151,7 +193,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Insert text that is not in the sentence; returns its span.
-    fn insert(&mut self, text: &str) -> Span {
+    pub(super) fn insert(&mut self, text: &str) -> Span {
         let start = self.length;
         self.text.push_str(text);
         self.length += text.chars().count();
@@ -159,7 +201,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Copy characters of the sentence.
-    fn copy(&mut self, from: usize, to: usize) {
+    pub(super) fn copy(&mut self, from: usize, to: usize) {
         for original in from..to {
             let character = self.characters[original];
             match romanise(character).filter(|_| self.romanised) {

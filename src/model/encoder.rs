@@ -3,7 +3,7 @@
 //! It does not use autograd: every saved activation and every gradient is visible here, once, for
 //! all engines.
 
-use crate::encode::Batch;
+use crate::encode::{Batch, MarkerIds};
 use crate::model::EncoderConfig;
 use crate::model::params::Layout;
 use crate::ops::{AttentionShape, ClsAttention, Norm, Normed, Ops, SavedAttention, SavedAttentionOf};
@@ -21,6 +21,9 @@ pub struct OutputSpec {
     pub tokens: bool,
     /// The `[CLS]` vector of every layer's output, each `(n, H)`.
     pub cls_of_layers: bool,
+    /// The last layer's vectors of the tokens that stand for the two entities of each instance,
+    /// `(n, 2H)`.
+    pub entities: bool,
     /// A linear map of the last layer, `(T, width)`, by the names of its weight and bias among the
     /// head's parameters. The engine computes it and its backward, because it is as large as the
     /// encoder's own products.
@@ -29,19 +32,40 @@ pub struct OutputSpec {
 
 impl OutputSpec {
     /// Nothing: the base of other specifications.
-    pub const NOTHING: Self = Self { cls: false, tokens: false, cls_of_layers: false, projection: None };
+    pub const NOTHING: Self =
+        Self { cls: false, tokens: false, cls_of_layers: false, entities: false, projection: None };
     /// The last layer of every token.
     pub const TOKENS: Self = Self { tokens: true, ..Self::NOTHING };
 
-    /// Whether the last layer is computed for every token, or for `[CLS]` alone.
+    /// Whether the last layer is computed for every token.
     pub fn every_token(&self) -> bool {
         self.tokens || self.projection.is_some()
+    }
+
+    /// The tokens for which the last layer is computed, in order; `None` for every token.
+    ///
+    /// After a layer's attention tokens no longer read each other, so the last layer can omit those
+    /// that were not requested, which saves three quarters of its products for them.
+    pub fn rows(&self, batch: &Batch) -> Option<Vec<usize>> {
+        if self.every_token() {
+            return None;
+        }
+        let mut rows = match self.cls || self.cls_of_layers || !self.entities {
+            true => batch.first_tokens().to_vec(),
+            false => Vec::new(),
+        };
+        if self.entities {
+            rows.extend(batch.instances.iter().flat_map(|instance| instance.entities));
+        }
+        rows.sort_unstable();
+        rows.dedup(); // overlapping mentions may have the same first piece
+        Some(rows)
     }
 }
 
 /// The encoder's output, which a head reads.
 pub struct EncoderOutput<B> {
-    /// Last layer, `(T, H)`, or `(sentences, H)` without [`OutputSpec::every_token`].
+    /// Last layer, `(T, H)`, or `(rows, H)` of [`OutputSpec::rows`].
     pub last: B,
     /// The `[CLS]` vector of every layer's output, first to last, each `(sentences, H)`; empty if
     /// not requested.
@@ -67,8 +91,7 @@ enum SavedActivations<O: Ops> {
     All(Box<LayerTape<O>>),
 }
 
-/// Where [`Stack::cls_alone`] is true, `attended` and what follows have rows for `[CLS]` alone,
-/// `(sentences, ..)`.
+/// In the last layer, `attended` and what follows have only the rows of [`OutputSpec::rows`].
 struct LayerTape<O: Ops> {
     input: O::Buffer, // (T, H)
     attention: SavedAttentionOf<O>,
@@ -149,7 +172,7 @@ pub fn forward<O: Ops>(
     spec: OutputSpec,
 ) -> Result<Forward<O>> {
     check(config, batch)?;
-    let stack = Stack { ops, config, params, batch, context, spec };
+    let stack = Stack::new(ops, config, params, batch, context, spec);
     let embedded = ops.embed(&batch.ids, &batch.positions, Layout::TABLES.map(|i| &params[i]))?;
     let embeddings = ops.add_norm(embedded, None, None, stack.norm((Layout::GAMMA, Layout::BETA)), None)?;
     let mut hidden = embeddings.out.clone(); // (T, H)
@@ -164,7 +187,7 @@ pub fn forward<O: Ops>(
         if spec.cls_of_layers {
             cls.push(match stack.cls_alone(layer) {
                 true => hidden.clone(),
-                false => ops.rows(&hidden, stack.first_tokens())?,
+                false => ops.rows(&hidden, batch.first_tokens())?,
             });
         }
         if let Some(context) = context {
@@ -189,19 +212,38 @@ struct Stack<'a, O: Ops> {
     params: &'a [O::Buffer],
     batch: &'a Batch,
     context: Option<&'a ForwardContext>,
-    spec: OutputSpec,
+    /// Whether the last layer continues with the `[CLS]` tokens alone.
+    cls_alone: bool,
+    /// The tokens with which the last layer continues after its attention; `None` for all.
+    rows: Option<Vec<usize>>,
 }
 
 impl<'a, O: Ops> Stack<'a, O> {
-    fn first_tokens(&self) -> &'a [usize] {
-        &self.batch.cu_seqlens[..self.batch.len()]
+    fn new(
+        ops: &'a O,
+        config: &'a EncoderConfig,
+        params: &'a [O::Buffer],
+        batch: &'a Batch,
+        context: Option<&'a ForwardContext>,
+        spec: OutputSpec,
+    ) -> Self {
+        let cls_alone = !spec.every_token() && !spec.entities;
+        Self { ops, config, params, batch, context, cls_alone, rows: spec.rows(batch) }
     }
 
-    /// Whether a layer continues with the `[CLS]` tokens alone after its attention. There tokens no
-    /// longer read each other, so the last layer can omit tokens that were not requested, which
-    /// saves three quarters of its products.
+    fn is_last(&self, layer: usize) -> bool {
+        layer + 1 == self.config.num_hidden_layers
+    }
+
+    /// Whether a layer continues with the `[CLS]` tokens alone after its attention, which then
+    /// needs no keys and values of its own ([`Ops::cls_attention`]).
     fn cls_alone(&self, layer: usize) -> bool {
-        !self.spec.every_token() && layer + 1 == self.config.num_hidden_layers
+        self.cls_alone && self.is_last(layer)
+    }
+
+    /// The tokens with which a layer continues after its attention; `None` for all.
+    fn rows(&self, layer: usize) -> Option<&[usize]> {
+        self.rows.as_deref().filter(|_| self.is_last(layer))
     }
 
     fn dropout(&self, site: Site) -> Option<Dropout> {
@@ -229,7 +271,7 @@ impl<'a, O: Ops> Stack<'a, O> {
             cu_seqlens,
             heads: self.config.num_attention_heads,
             valid_lengths: valid_lengths.as_deref(),
-            group: 0,
+            group: self.batch.group(),
         }
     }
 
@@ -240,11 +282,15 @@ impl<'a, O: Ops> Stack<'a, O> {
         let mask = self.dropout(Site::Probabilities(layer));
         let (attended, attention, residual) = if self.cls_alone(layer) {
             let (attended, tape) = ops.cls_attention(&self.first_attention(at.qkv, &input, mask.as_ref()))?;
-            (attended, tape, ops.rows(&input, self.first_tokens())?)
+            (attended, tape, ops.rows(&input, self.batch.first_tokens())?)
         } else {
             let qkv = ops.linear(&input, &params[at.qkv.0], Some(&params[at.qkv.1]))?;
             let (attended, probabilities) = ops.attention(&qkv, self.shape(), mask.as_ref())?;
-            (attended, SavedAttention::Full { qkv, probabilities }, input.clone())
+            let tape = SavedAttention::Full { qkv, probabilities };
+            match self.rows(layer) {
+                Some(rows) => (ops.rows(&attended, rows)?, tape, ops.rows(&input, rows)?),
+                None => (attended, tape, input.clone()),
+            }
         };
         let branch = ops.linear(&attended, &params[at.attention_out.0], None)?;
         let mask = self.dropout(Site::AttentionOut(layer));
@@ -316,14 +362,14 @@ fn descend<O: Ops>(
     tape: Tape<O>,
     gradient: EncoderGradient<O::Buffer>,
 ) -> Result<Descent<O::Buffer>> {
-    let stack = Stack { ops, config, params, batch, context: Some(context), spec: tape.spec };
+    let stack = Stack::new(ops, config, params, batch, Some(context), tape.spec);
     let mut gradients: Vec<Option<O::Buffer>> = vec![None; Layout::len(config.num_hidden_layers)];
     let store =
         |gradients: &mut [Option<O::Buffer>], (weight, bias): (usize, usize), values: (O::Buffer, O::Buffer)| {
             gradients[weight] = Some(values.0);
             gradients[bias] = Some(values.1);
         };
-    let mut dh = gradient.last; // (T, H), or (sentences, H) above a layer of [CLS] alone
+    let mut dh = gradient.last; // (T, H), or (rows, H) above the last layer
     for (layer, kept) in tape.layers.into_iter().enumerate().rev() {
         let tape = match kept {
             SavedActivations::Nothing => return Ok((gradients, None)),
@@ -334,7 +380,7 @@ fn descend<O: Ops>(
         if let Some(dcls) = gradient.cls.get(layer) {
             dh = match stack.cls_alone(layer) {
                 true => ops.add(dh, dcls)?,
-                false => ops.add_rows(dh, stack.first_tokens(), dcls)?,
+                false => ops.add_rows(dh, batch.first_tokens(), dcls)?,
             };
         }
         let mask = context.dropout(Site::Output(layer));
@@ -356,16 +402,23 @@ fn descend<O: Ops>(
         let d_qkv_weights;
         (dh, d_qkv_weights) = match (tape.attention, stack.cls_alone(layer)) {
             (SavedAttention::Full { qkv, probabilities }, false) => {
+                let (d_attended, residual) = match stack.rows(layer) {
+                    Some(rows) => {
+                        let scatter = |d| ops.add_rows(ops.zeros(&[batch.tokens(), config.hidden_size])?, rows, d);
+                        (scatter(&d_attended)?, scatter(&d.residual)?)
+                    }
+                    None => (d_attended, d.residual),
+                };
                 let d_qkv = ops.attention_backward(&qkv, probabilities, &d_attended, stack.shape(), mask.as_ref())?;
                 let d_bias = ops.column_sum(&d_qkv)?;
                 let (d_input, d_weight) =
-                    ops.linear_backward(&tape.input, &params[at.qkv.0], &d_qkv, Some(d.residual))?;
+                    ops.linear_backward(&tape.input, &params[at.qkv.0], &d_qkv, Some(residual))?;
                 (d_input, (d_weight, d_bias))
             }
             (attention, _) => {
                 let of = stack.first_attention(at.qkv, &tape.input, mask.as_ref());
                 let [d_input, d_weight, d_bias] = ops.cls_attention_backward(&of, attention, &d_attended)?;
-                (ops.add_rows(d_input, stack.first_tokens(), &d.residual)?, (d_weight, d_bias))
+                (ops.add_rows(d_input, batch.first_tokens(), &d.residual)?, (d_weight, d_bias))
             }
         };
         store(&mut gradients, at.qkv, d_qkv_weights);
@@ -386,7 +439,8 @@ fn check(config: &EncoderConfig, batch: &Batch) -> Result<()> {
             format!("a sentence has {} word pieces; this encoder takes at most {}", batch.longest(), config.longest());
         return Err(Error::config("max_length", message));
     }
-    if let Some(id) = batch.ids.iter().find(|id| **id as usize >= config.vocab_size) {
+    let known = config.vocab_size + batch.markers.map_or(0, MarkerIds::len);
+    if let Some(id) = batch.ids.iter().find(|id| **id as usize >= known) {
         let message = format!(
             "word piece id {id} is outside of the encoder's vocabulary of {}: the tokenizer belongs to another model",
             config.vocab_size

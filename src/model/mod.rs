@@ -7,6 +7,7 @@ mod context;
 pub mod encoder;
 pub mod head;
 mod identity;
+mod markers;
 pub mod network;
 pub mod params;
 pub mod relation;

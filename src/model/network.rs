@@ -1,10 +1,11 @@
 //! Encoder and head together: logits of a batch, and the gradient of its loss.
 
+use candle_core::backprop::GradStore;
 use candle_core::{D, Tensor, Var};
 
 use crate::config::{Compat, HeadKind};
-use crate::encode::{Batch, Features, Padding};
-use crate::model::encoder::{self, EncoderGradient, EncoderOutput, ForwardContext, Site};
+use crate::encode::{Batch, Features, MarkerIds, Padding};
+use crate::model::encoder::{self, EncoderGradient, EncoderOutput, ForwardContext, OutputSpec, Site};
 use crate::model::head::{self, Definition, Head, HeadInput, HeadOutput, Parameters};
 use crate::model::params::{Layout, encoder_specs};
 use crate::model::{EncoderConfig, ParamSpec, Weights};
@@ -24,6 +25,9 @@ pub struct Network {
     /// The padding of the paper's code ([`Compat::Su2020`]), whose head then also has that code's
     /// initial values and reads `[SEP]` and padding; `None` for the paper's text.
     pub padding: Option<Padding>,
+    /// Number of entity types with levitated markers, whose embeddings follow the word embedding's
+    /// rows; 0 for another marking.
+    pub marker_types: u32,
 }
 
 /// The result of [`Network::explain`] for a batch of T tokens.
@@ -56,17 +60,35 @@ impl Network {
         self.head.definition(self.padding.map(|_| Compat::Su2020))
     }
 
-    /// A batch as this network reads it.
+    /// The ids of the levitated markers, if there are any.
+    pub fn markers(&self) -> Option<MarkerIds> {
+        let markers = MarkerIds { first: self.encoder.vocab_size as u32, types: self.marker_types };
+        (!markers.is_empty()).then_some(markers)
+    }
+
+    /// A batch as this network reads it. Neighbours with levitated markers in the same text share
+    /// it.
     pub fn pack<'a>(&self, features: impl IntoIterator<Item = &'a Features>) -> Batch {
-        match self.padding {
-            Some(padding) => Batch::pad(features, padding),
-            None => Batch::pack(features),
+        self.packed(features, true)
+    }
+
+    /// As [`Network::pack`], with a sentence of its own for every instance.
+    pub fn pack_apart<'a>(&self, features: impl IntoIterator<Item = &'a Features>) -> Batch {
+        self.packed(features, false)
+    }
+
+    fn packed<'a>(&self, features: impl IntoIterator<Item = &'a Features>, share: bool) -> Batch {
+        match (self.markers(), self.padding) {
+            (Some(markers), _) => Batch::levitate(features, markers, share),
+            (None, Some(padding)) => Batch::pad(features, padding),
+            (None, None) => Batch::pack(features),
         }
     }
 
     /// All parameters in order: the encoder's, then the head's.
     pub fn specs(&self) -> Vec<ParamSpec> {
         let mut specs = encoder_specs(&self.encoder);
+        specs[Layout::TABLES[0]].shape[0] += self.markers().map_or(0, MarkerIds::len);
         specs.extend(self.head_specs());
         specs
     }
@@ -131,7 +153,9 @@ impl Network {
         Ok((value, all))
     }
 
-    /// Predict a batch, without dropout, and measure the contribution of each token.
+    /// Predict a batch, without dropout, and measure the contribution of each token to the
+    /// prediction of its sentence. Instances that share a sentence would share its contributions:
+    /// see [`Network::pack_apart`].
     ///
     /// # Errors
     /// As [`Network::predict`].
@@ -172,9 +196,11 @@ impl Network {
         let mut input = self.head_input(ops, params, &head, encoded, batch)?;
         let optional = |tensor: &Option<Tensor>| tensor.as_ref().map(leaf).transpose();
         let [first, last, projection] = [optional(&input.cls)?, optional(&input.tokens)?, optional(&input.projection)?];
+        let entities = optional(&input.entities)?;
         let cls = input.cls_of_layers.iter().map(leaf).collect::<Result<Vec<_>>>()?;
         let tensor = |var: &Option<Var>| var.as_ref().map(|var| var.as_tensor().clone());
         (input.cls, input.tokens, input.projection) = (tensor(&first), tensor(&last), tensor(&projection));
+        input.entities = tensor(&entities);
         input.cls_of_layers = cls.iter().map(|var| var.as_tensor().clone()).collect();
         let output = head.forward(ops, &input, dropout.as_ref())?;
         let objective = objective(&output.logits)?;
@@ -186,17 +212,25 @@ impl Network {
             }
         };
         let mut weights = weights.iter().map(of).collect::<Result<Vec<_>>>()?;
-        let every_token = self.definition().reads.every_token();
-        let rows = if every_token { batch.tokens() } else { batch.len() };
+        let hidden = self.encoder.hidden_size;
+        let rows = LastRows::new(self.definition().reads, batch);
         let mut last = match &last {
             Some(last) => of(last)?,
-            None => ops.zeros(&[rows, self.encoder.hidden_size])?,
+            None => ops.zeros(&[rows.len(), hidden])?,
         };
         if let Some(first) = &first {
-            last = match every_token {
-                true => ops.add_rows(last, &batch.cu_seqlens[..batch.len()], &of(first)?)?,
-                false => of(first)?,
+            last = match rows.are(batch.first_tokens()) {
+                true => of(first)?,
+                false => ops.add_rows(last, &rows.of(batch.first_tokens()), &of(first)?)?,
             };
+        }
+        if let Some(entities) = gradient_of(entities.as_ref(), &gradients) {
+            // The two may be the same token, and rows that are added must be distinct.
+            for argument in 0..2 {
+                let part = entities.narrow(1, argument * hidden, hidden)?.contiguous()?; // (n, H)
+                let tokens: Vec<usize> = batch.instances.iter().map(|of| of.entities[argument]).collect();
+                last = ops.add_rows(last, &rows.of(&tokens), &ops.upload_candle(&part)?)?;
+            }
         }
         if let (Some(projection), Some([weight, bias])) = (&projection, head.projection) {
             let dz = of(projection)?;
@@ -234,17 +268,60 @@ impl Network {
         let projection =
             |[weight, bias]: [usize; 2]| ops.to_candle(&ops.linear(&encoded.last, &own[weight], Some(&own[bias]))?);
         let spec = self.definition().reads;
-        let cls = || match spec.every_token() {
-            true => ops.to_candle(&ops.rows(&encoded.last, &batch.cu_seqlens[..batch.len()])?),
-            false => ops.to_candle(&encoded.last),
+        let rows = LastRows::new(spec, batch);
+        let cls = || match rows.are(batch.first_tokens()) {
+            true => ops.to_candle(&encoded.last),
+            false => ops.to_candle(&ops.rows(&encoded.last, &rows.of(batch.first_tokens()))?),
         };
         let tokens = || ops.to_candle(&encoded.last);
+        let entities = || {
+            let both: Vec<usize> = batch.instances.iter().flat_map(|of| of.entities).collect();
+            let vectors = ops.to_candle(&ops.rows(&encoded.last, &rows.of(&both))?)?; // (2n, H)
+            Ok::<_, Error>(vectors.reshape((batch.len(), 2 * self.encoder.hidden_size))?)
+        };
         Ok(HeadInput {
             cls: spec.cls.then(cls).transpose()?,
             tokens: spec.tokens.then(tokens).transpose()?,
             cls_of_layers: encoded.cls.iter().map(|cls| ops.to_candle(cls)).collect::<Result<Vec<_>>>()?,
             projection: head.projection.map(projection).transpose()?,
-            cu_seqlens: batch.cu_seqlens.clone(),
+            entities: spec.entities.then(entities).transpose()?,
+            words: batch.instances.iter().map(|of| of.words.clone()).collect(),
         })
     }
+}
+
+/// Where tokens are among the rows of the last layer.
+struct LastRows {
+    tokens: usize,
+    /// See [`OutputSpec::rows`].
+    rows: Option<Vec<usize>>,
+}
+
+impl LastRows {
+    fn new(spec: OutputSpec, batch: &Batch) -> Self {
+        Self { tokens: batch.tokens(), rows: spec.rows(batch) }
+    }
+
+    fn len(&self) -> usize {
+        self.rows.as_ref().map_or(self.tokens, Vec::len)
+    }
+
+    /// Whether the rows are exactly these tokens.
+    fn are(&self, tokens: &[usize]) -> bool {
+        self.rows.as_deref() == Some(tokens)
+    }
+
+    /// The row of each of the tokens.
+    fn of(&self, tokens: &[usize]) -> Vec<usize> {
+        let row = |token: &usize| match &self.rows {
+            Some(rows) => rows.partition_point(|row| row < token),
+            None => *token,
+        };
+        tokens.iter().map(row).collect()
+    }
+}
+
+/// The gradient of a leaf, if it exists and has one.
+fn gradient_of(leaf: Option<&Var>, gradients: &GradStore) -> Option<Tensor> {
+    leaf.and_then(|leaf| gradients.get(leaf)).cloned()
 }

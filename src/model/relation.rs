@@ -6,6 +6,7 @@
 //! ```text
 //! config.json          the encoder's configuration, with id2label
 //! model.safetensors    encoder (transformers' names), pooler if there was one, head.*
+//!                      (embeddings of levitated markers: head.markers.weight)
 //! tokenizer.json, tokenizer_config.json, vocab.txt
 //! biorel.json          task, labels, marking, training settings, hash of the training data
 //! README.md            the model card for people and for the hub, if the caller wrote one
@@ -22,7 +23,7 @@ use crate::config::{Compat, TrainingSettings};
 use crate::corpus::Task;
 use crate::encode::{Casing, Encoded, Instance, Marking, Padding, Tokenizer};
 use crate::model::checkpoint::{self, Extra, LoadReport, WEIGHTS_FILE};
-use crate::model::{EncoderConfig, Network, Weights};
+use crate::model::{EncoderConfig, Network, Weights, markers};
 use crate::{Error, Result};
 
 /// The file that makes a directory a relation model.
@@ -79,15 +80,18 @@ impl Pretrained {
     }
 
     /// The network with a new head, and its parameters: the encoder's and freshly drawn ones for
-    /// the head.
+    /// the head and for levitated markers.
     ///
     /// # Errors
     /// [`Error::Config`] when the reference code's padding is requested and the vocabulary has no
-    /// `[PAD]`.
-    pub fn with_head(&self, settings: &TrainingSettings, labels: usize) -> Result<(Network, Weights)> {
-        let padding = padding_of(settings, &self.tokenizer)?;
-        let network = Network { encoder: self.config.clone(), head: settings.head, labels, padding };
+    /// `[PAD]`, and for settings that do not fit levitated markers.
+    pub fn with_head(&self, settings: &TrainingSettings, task: &Task, marking: Marking) -> Result<(Network, Weights)> {
+        let network = network_of(self.config.clone(), settings, task, marking, &self.tokenizer)?;
         let mut weights = self.weights.clone();
+        if let Some(markers) = network.markers() {
+            let values = markers::initial(&weights, &self.tokenizer, markers, settings.seed)?;
+            markers::join(&mut weights, values);
+        }
         let mut head = Weights::initial(network.head_specs(), settings.seed);
         for (spec, values) in head.specs.iter().zip(&mut head.values) {
             // The pooler of the paper's code is BERT's own, where the checkpoint has one.
@@ -100,6 +104,19 @@ impl Pretrained {
         weights.extend(head);
         Ok((network, weights))
     }
+}
+
+/// The architecture that settings, task and marking describe.
+fn network_of(
+    encoder: EncoderConfig,
+    settings: &TrainingSettings,
+    task: &Task,
+    marking: Marking,
+    tokenizer: &Tokenizer,
+) -> Result<Network> {
+    let marker_types = if marking.is_levitated() { markers::types_of(settings, task)? } else { 0 };
+    let padding = padding_of(settings, tokenizer)?;
+    Ok(Network { encoder, head: settings.head, labels: task.labels.len(), padding, marker_types })
 }
 
 fn padding_of(settings: &TrainingSettings, tokenizer: &Tokenizer) -> Result<Option<Padding>> {
@@ -219,7 +236,11 @@ impl RelationModel {
         write_json(&directory.join("config.json"), &config)?;
         write_json(&directory.join(CARD_FILE), &self.card)?;
         self.tokenizer.save(directory)?;
-        checkpoint::write(&directory.join(WEIGHTS_FILE), &self.weights, &self.extras)
+        let path = directory.join(WEIGHTS_FILE);
+        match self.network.markers() {
+            Some(markers) => checkpoint::write(&path, &markers::split(&self.weights, markers), &self.extras),
+            None => checkpoint::write(&path, &self.weights, &self.extras),
+        }
     }
 
     /// Where [`RelationModel::load`] reads from: `directory`, or, if there is none, an earlier
@@ -265,9 +286,13 @@ impl RelationModel {
         let encoder = EncoderConfig::open(directory)?;
         let tokenizer = Tokenizer::open(directory, None)?;
         check_vocabulary(directory, &tokenizer, &encoder)?;
-        let padding = padding_of(&card.training, &tokenizer)?;
-        let network = Network { encoder, head: card.training.head, labels: card.task.labels.len(), padding };
-        let (weights, extras, _) = checkpoint::read(directory, &network.encoder, &network.head_specs())?;
+        let network = network_of(encoder, &card.training, &card.task, card.marking, &tokenizer)?;
+        let mut own = network.head_specs();
+        own.extend(network.markers().map(|markers| markers::spec(markers, network.encoder.hidden_size)));
+        let (mut weights, extras, _) = checkpoint::read(directory, &network.encoder, &own)?;
+        if network.markers().is_some() {
+            markers::rejoin(&mut weights);
+        }
         Ok(Self { card, network, weights, extras, tokenizer })
     }
 }

@@ -1,7 +1,10 @@
 //! The loop over batches that prediction, explanation and encoding share.
 
+use std::cmp::Ordering;
+
 use crate::Result;
-use crate::encode::{Batch, Features};
+use crate::encode::{Batch, Features, MARKERS};
+use crate::model::Network;
 
 /// Word pieces in one batch of inference: enough to keep all cores busy, few enough to stay in the
 /// cache.
@@ -10,24 +13,41 @@ const BATCH_TOKENS: usize = 2048;
 /// Called after every batch with the number of finished instances; an error stops the run.
 pub type OnBatch<'a> = &'a mut (dyn FnMut(usize) -> Result<()> + Send);
 
+/// How instances are packed into batches.
+#[derive(Clone, Copy)]
+pub(crate) enum Pack<'a> {
+    /// Their word pieces alone.
+    Plain,
+    /// As the network reads them.
+    Shared(&'a Network),
+    /// As the network reads them, with a sentence of its own for each.
+    Apart(&'a Network),
+}
+
 /// Run all instances in batches, and return one result for each, in the order of `features`.
 ///
-/// Instances of similar length share a batch, so that no engine waits for one long sentence. `pack`
-/// builds the batch of some instances, and `run` returns one result for each of them, in order.
+/// Instances of similar length share a batch, so that no engine waits for one long sentence, and
+/// instances with levitated markers in the same text are neighbours. `pack` builds the batch of
+/// some instances, and `run` returns one result for each of them, in order.
 ///
 /// # Errors
 /// Whatever `run` and `on_batch` return.
 pub(crate) fn in_batches<T>(
     features: &[Features],
-    pack: impl Fn(&[&Features]) -> Batch,
+    pack: Pack<'_>,
     on_batch: OnBatch<'_>,
     mut run: impl FnMut(&Batch) -> Result<Vec<T>>,
 ) -> Result<Vec<T>> {
     let mut results: Vec<Option<T>> = features.iter().map(|_| None).collect();
     let mut done = 0;
-    for chunk in chunks_by_length(features) {
-        let members: Vec<&Features> = chunk.iter().map(|index| &features[*index]).collect();
-        for (index, result) in chunk.iter().zip(run(&pack(&members))?) {
+    for chunk in chunks_by_length(features, matches!(pack, Pack::Shared(_))) {
+        let members = chunk.iter().map(|index| &features[*index]);
+        let batch = match pack {
+            Pack::Plain => Batch::pack(members),
+            Pack::Shared(network) => network.pack(members),
+            Pack::Apart(network) => network.pack_apart(members),
+        };
+        for (index, result) in chunk.iter().zip(run(&batch)?) {
             results[*index] = Some(result);
         }
         done += chunk.len();
@@ -37,22 +57,37 @@ pub(crate) fn in_batches<T>(
 }
 
 /// Indices of all instances, shortest first, in chunks of at most [`BATCH_TOKENS`] word pieces (at
-/// least one instance).
-fn chunks_by_length(features: &[Features]) -> Vec<Vec<usize>> {
+/// least one instance). With `shared`, instances of one text are neighbours, and those that follow
+/// the first count as their markers alone.
+fn chunks_by_length(features: &[Features], shared: bool) -> Vec<Vec<usize>> {
+    let ids = |index: usize| &features[index].ids;
+    let levitated = |index: usize| shared && features[index].marker_types.is_some();
     let mut order: Vec<usize> = (0..features.len()).collect();
-    order.sort_by_key(|i| features[*i].ids.len());
+    order.sort_by(|&a, &b| {
+        let by_text = || if levitated(a) && levitated(b) { ids(a).cmp(ids(b)) } else { Ordering::Equal };
+        ids(a).len().cmp(&ids(b).len()).then_with(by_text)
+    });
     let mut chunks: Vec<Vec<usize>> = Vec::new();
     let mut tokens = 0;
     for index in order {
-        let length = features[index].ids.len();
+        let markers = if features[index].marker_types.is_some() { MARKERS } else { 0 };
+        let whole = ids(index).len() + markers;
         match chunks.last_mut() {
-            Some(chunk) if tokens + length <= BATCH_TOKENS => {
+            Some(chunk)
+                if levitated(index)
+                    && tokens + markers <= BATCH_TOKENS
+                    && chunk.last().is_some_and(|last| ids(*last) == ids(index)) =>
+            {
                 chunk.push(index);
-                tokens += length;
+                tokens += markers;
+            }
+            Some(chunk) if tokens + whole <= BATCH_TOKENS => {
+                chunk.push(index);
+                tokens += whole;
             }
             _ => {
                 chunks.push(vec![index]);
-                tokens = length;
+                tokens = whole;
             }
         }
     }
@@ -72,13 +107,10 @@ mod tests {
             spans: vec![nowhere; length],
             words: vec![None; length],
             entities: [nowhere; 2],
+            marker_types: None,
             cut: 0,
             label: None,
         }
-    }
-
-    fn pack(members: &[&Features]) -> Batch {
-        Batch::pack(members.iter().copied())
     }
 
     #[test]
@@ -91,9 +123,9 @@ mod tests {
         };
         let first_ids = |batch: &Batch| {
             assert!(batch.len() == 1 || batch.tokens() <= BATCH_TOKENS);
-            Ok(batch.cu_seqlens[..batch.len()].iter().map(|start| batch.ids[*start]).collect())
+            Ok(batch.first_tokens().iter().map(|start| batch.ids[*start]).collect())
         };
-        let found = in_batches(&features, pack, &mut on_batch, first_ids).unwrap();
+        let found = in_batches(&features, Pack::Plain, &mut on_batch, first_ids).unwrap();
         assert_eq!(found, [900, 3, 1500, 700, 3, 3000]);
         assert_eq!(progress, [4, 5, 6]);
     }
@@ -107,7 +139,7 @@ mod tests {
             batches += 1;
             Ok(vec![(); batch.len()])
         };
-        assert!(matches!(in_batches(&features, pack, &mut on_batch, run), Err(Error::Interrupted)));
+        assert!(matches!(in_batches(&features, Pack::Plain, &mut on_batch, run), Err(Error::Interrupted)));
         assert_eq!(batches, 2);
     }
 }

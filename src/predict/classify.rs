@@ -4,10 +4,10 @@
 use candle_core::{D, DType};
 use candle_nn::ops::softmax;
 
-use super::batches::{OnBatch, in_batches};
+use super::batches::{OnBatch, Pack, in_batches};
 use crate::Result;
 use crate::config::HeadKind;
-use crate::encode::{Batch, Encoded, Features, Instance};
+use crate::encode::{Batch, Encoded, Features, Instance, InstanceTokens};
 use crate::model::head::{HeadOutput, Weighs};
 use crate::model::{Network, RelationModel, Weights};
 use crate::ops::Ops;
@@ -70,8 +70,9 @@ pub fn predict<O: Ops>(
     features: &[Features],
     on_batch: OnBatch<'_>,
 ) -> Result<Vec<Prediction>> {
-    let pack = |chunk: &[&Features]| network.pack(chunk.iter().copied());
-    in_batches(features, pack, on_batch, |batch| read(network.head, batch, &network.predict(ops, params, batch)?))
+    in_batches(features, Pack::Shared(network), on_batch, |batch| {
+        read(network.head, batch, &network.predict(ops, params, batch)?)
+    })
 }
 
 /// Encode and classify instances: their word pieces, and a prediction for each instance that fits
@@ -102,7 +103,7 @@ pub(crate) fn read(head: HeadKind, batch: &Batch, output: &HeadOutput) -> Result
         let own: Option<&Vec<f32>> = weights.get(row);
         let (pieces, layers) = match head.weighs() {
             Weighs::Nothing => (None, None),
-            Weighs::Words => (own.map(|weights| of_words(&weights[batch.cu_seqlens[row]..], batch, row)), None),
+            Weighs::Words => (own.map(|weights| of_words(weights, &batch.instances[row])), None),
             Weighs::Layers => (None, own.cloned()),
         };
         Prediction { probabilities, pieces, layers }
@@ -110,11 +111,11 @@ pub(crate) fn read(head: HeadKind, batch: &Batch, output: &HeadOutput) -> Result
     Ok(probabilities.into_iter().enumerate().map(prediction).collect())
 }
 
-/// The weights of a sentence's pieces, 0 at `[CLS]` and `[SEP]`. If the head also reads `[SEP]`
+/// The weights of an instance's pieces, 0 at `[CLS]` and `[SEP]`. If the head also reads `[SEP]`
 /// and padding, the weights of the words are normalised to sum to 1.
-fn of_words(weights: &[f32], batch: &Batch, row: usize) -> Vec<f32> {
-    let mut weights = weights[..batch.pieces(row)].to_vec();
-    if batch.valid_lengths.is_some() {
+fn of_words(weights: &[f32], instance: &InstanceTokens) -> Vec<f32> {
+    let mut weights = weights[instance.pieces.clone()].to_vec();
+    if instance.words.end >= instance.pieces.end {
         if let Some(sep) = weights.last_mut() {
             *sep = 0.0;
         }

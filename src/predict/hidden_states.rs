@@ -1,7 +1,7 @@
 //! The encoder alone: the hidden states of texts, without a head.
 
-use super::batches::{OnBatch, in_batches};
-use crate::encode::{Batch, Features};
+use super::batches::{OnBatch, Pack, in_batches};
+use crate::encode::Features;
 use crate::model::encoder::{self, OutputSpec};
 use crate::model::{EncoderConfig, Pretrained, Weights};
 use crate::ops::Ops;
@@ -49,8 +49,7 @@ impl Job for HiddenStates<'_> {
     fn run<O: Ops>(self, ops: &O) -> Result<Vec<Vec<f32>>> {
         let specs = self.weights.specs.iter().zip(&self.weights.values);
         let params = specs.map(|(spec, values)| ops.upload(values, &spec.shape)).collect::<Result<Vec<_>>>()?;
-        let pack = |chunk: &[&Features]| Batch::pack(chunk.iter().copied());
-        in_batches(self.features, pack, self.on_batch, |batch| {
+        in_batches(self.features, Pack::Plain, self.on_batch, |batch| {
             let (encoded, _) = encoder::forward(ops, self.config, &params, batch, None, OutputSpec::TOKENS)?;
             let values = ops.download(&encoded.last)?; // (T, H)
             let hidden = self.config.hidden_size;

@@ -69,6 +69,10 @@ impl Checkpointer {
             hash.update(format!("{index}"));
             for item in features {
                 hash.update(format!("{:?} {:?}", item.ids, item.label));
+                // Other markings have the entities in the ids.
+                if let Some(types) = item.marker_types {
+                    hash.update(format!("{:?} {types:?}", item.entities));
+                }
             }
         }
         for values in &weights.values {

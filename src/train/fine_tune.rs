@@ -119,7 +119,7 @@ pub fn fine_tune(run: FineTune<'_>, on_event: OnEvent<'_>) -> Result<FineTuned> 
         let lost = held_out.lost.iter().zip(dropped).map(|(lost, dropped)| lost + dropped).collect();
         Dev { features: &encoded.features, task, lost }
     });
-    let (network, initial) = encoder.with_head(settings, task.labels.len())?;
+    let (network, initial) = encoder.with_head(settings, task, marking)?;
     let steps = Schedule::new(settings, encoded.features.len().max(1)).total();
     on_event(Event::Started { steps })?;
     let trained = compute.execute(TrainingRun {

@@ -1,5 +1,6 @@
 //! The loop of a training run over its steps, evaluations and checkpoints.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
 use super::checkpoint::{CheckpointPlan, Checkpointer};
@@ -192,7 +193,7 @@ impl<'a> Plan<'a> {
         let (epoch, range) = schedule.step(step);
         let (_, order) = match order {
             Some(order) if order.0 == epoch => order,
-            other => other.insert((epoch, shuffled(features.len(), settings.seed, epoch))),
+            other => other.insert((epoch, shuffled(features, settings.seed, epoch))),
         };
         let batches: Vec<Batch> = order[range]
             .chunks(settings.batch_size)
@@ -220,11 +221,24 @@ fn emit(count: usize, progress: &Progress, on_event: OnEvent<'_>) -> Result<()> 
     progress.history[first..].iter().try_for_each(|record| on_event(Event::Step(*record)))
 }
 
-/// The order of the instances in an epoch: a function of the seed and the epoch alone.
-fn shuffled(instances: usize, seed: u64, epoch: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..instances).collect();
-    Stream::new(seed, Purpose::Shuffle, epoch as u32).shuffle(&mut order);
-    order
+/// The order of the instances in an epoch: a function of the seed and the epoch alone. Instances
+/// with levitated markers in the same text stay together, so that a batch encodes the text once.
+fn shuffled(features: &[Features], seed: u64, epoch: usize) -> Vec<usize> {
+    let mut texts: HashMap<&[u32], usize> = HashMap::new();
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (index, item) in features.iter().enumerate() {
+        let new = groups.len();
+        let group = match item.marker_types {
+            Some(_) => *texts.entry(&item.ids).or_insert(new),
+            None => new,
+        };
+        if group == new {
+            groups.push(Vec::new());
+        }
+        groups[group].push(index);
+    }
+    Stream::new(seed, Purpose::Shuffle, epoch as u32).shuffle(&mut groups);
+    groups.into_iter().flatten().collect()
 }
 
 /// The weight of every label, from the settings and the training instances.

@@ -60,13 +60,7 @@ fn states(config: &EncoderConfig, weights: &Weights) -> Vec<f32> {
     let ops = Reference::cpu();
     let upload = |(spec, values): (&ParamSpec, &Vec<f32>)| ops.upload(values, &spec.shape).unwrap();
     let params: Vec<_> = weights.specs.iter().zip(&weights.values).map(upload).collect();
-    let batch = Batch {
-        ids: (1..7).collect(),
-        positions: (0..6).collect(),
-        cu_seqlens: vec![0, 6],
-        labels: vec![],
-        valid_lengths: None,
-    };
+    let batch = Batch::of_ids(&[1, 2, 3, 4, 5, 6], &[0, 6], vec![]);
     let (encoded, _) = encoder::forward(&ops, config, &params, &batch, None, OutputSpec::TOKENS).unwrap();
     ops.to_candle(&encoded.last).unwrap().flatten_all().unwrap().to_vec1().unwrap()
 }

@@ -114,14 +114,9 @@ fn encoder(name: &str) -> EncoderConfig {
 /// its number of candle tensors.
 fn step(encoder: EncoderConfig, head: HeadKind) -> (BTreeMap<&'static str, usize>, usize) {
     let (sentences, length) = (32, 47);
-    let batch = Batch {
-        ids: vec![7; sentences * length],
-        positions: (0..sentences).flat_map(|_| 0..length as u32).collect(),
-        cu_seqlens: (0..=sentences).map(|i| i * length).collect(),
-        labels: vec![1; sentences],
-        valid_lengths: None,
-    };
-    let network = Network { encoder, head, labels: 2, padding: None };
+    let cu_seqlens: Vec<usize> = (0..=sentences).map(|i| i * length).collect();
+    let batch = Batch::of_ids(&vec![7; sentences * length], &cu_seqlens, vec![1; sentences]);
+    let network = Network { encoder, head, labels: 2, padding: None, marker_types: 0 };
     let specs = network.specs();
     let weights = Weights { values: specs.iter().map(|spec| vec![0.0; spec.elements()]).collect(), specs };
     let ops = Cuda::new(Counter::default(), Dtype::Bf16);

@@ -26,7 +26,7 @@ fn network(head: HeadKind) -> Network {
             "intermediate_size": 96, "max_position_embeddings": 16}"#,
     )
     .unwrap();
-    Network { encoder, head, labels: 2, padding: None }
+    Network { encoder, head, labels: 2, padding: None, marker_types: 0 }
 }
 
 /// Sentences of 5 to 12 pieces; the label is whether id 7 is among them.
@@ -42,7 +42,15 @@ fn features() -> Vec<Features> {
         let ids: Vec<u32> = [2].into_iter().chain(ids).chain([3]).collect();
         let words = (0..ids.len()).map(|i| (i > 0 && i + 1 < ids.len()).then(|| i as u32 - 1)).collect();
         let span = Span { start: 1, end: 2 };
-        Features { spans: vec![span; ids.len()], words, entities: [span, span], cut: 0, label: Some(label), ids }
+        Features {
+            spans: vec![span; ids.len()],
+            words,
+            entities: [span, span],
+            marker_types: None,
+            cut: 0,
+            label: Some(label),
+            ids,
+        }
     };
     (0..96).map(sentence).collect()
 }

@@ -64,6 +64,7 @@ fn instance(text: &str, entities: [&str; 2]) -> Instance {
         entities: [first, second],
         mentions: entities.map(str::to_owned),
         copied,
+        marker_types: None,
         label: Some(1),
         row: None,
     }

@@ -1,6 +1,6 @@
 """Writes the golden files that the Rust tests are held to, with PyTorch and transformers as the oracle.
 
-    python tests/golden/make_golden.py [tiny] [su2020] [steps] [minilm]
+    python tests/golden/make_golden.py [tiny] [levitated] [su2020] [steps] [minilm]
 
 Needs the packages of benchmarks/requirements.txt. README.md in this folder documents every tensor. Nothing here reads
 a corpus: the tiny model is random, and the MiniLM sentences come from sentences.py.
@@ -21,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 CLS, SEP = 2, 3
 VOCABULARY, LABELS = 50, 3
 HEADS = ["cls", "lstm", "attention", "lstm-no-cls", "attention-no-cls", "lstm-all-cls", "attention-all-cls"]
+ENTITY_HEADS = ["entity", "entity-attention"]
 
 
 # ---------------------------------------------------------------- the tiny encoder and its batches
@@ -79,7 +80,7 @@ def packed_batch(sentences: list[list[int]], labels: list[int], prefix: str = "b
     }
 
 
-# ---------------------------------------------------------------- the seven heads
+# ---------------------------------------------------------------- the heads
 
 
 class Head(nn.Module):
@@ -135,6 +136,44 @@ class Head(nn.Module):
             summary = state[0]
         features = summary if self.variant else torch.cat([h_cls, summary], dim=1)
         return self.classifier(features), weights
+
+
+class EntityHead(nn.Module):
+    """The heads that read the vectors of the two entities."""
+
+    def __init__(self, name: str, hidden: int, labels: int):
+        super().__init__()
+        self.name = name
+        if name == "entity-attention":
+            self.attention = nn.ModuleDict(
+                {
+                    "key": nn.Linear(hidden, hidden),
+                    "query": nn.Linear(2 * hidden, hidden, bias=False),
+                    "score": nn.Linear(hidden, 1, bias=False),
+                }
+            )
+        self.classifier = nn.Linear((3 if name == "entity-attention" else 2) * hidden, labels)
+
+    def randomise(self, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for _, parameter in sorted(self.named_parameters()):
+                parameter.copy_(0.2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+
+    def pair(self, first: torch.Tensor, second: torch.Tensor, words: torch.Tensor):
+        """Logits of one pair from the vectors of its entities, (hidden), and those of the words, (N, hidden)."""
+        both = torch.cat([first, second])
+        if self.name == "entity":
+            return self.classifier(both), None
+        scores = self.attention["score"](torch.tanh(self.attention["key"](words) + self.attention["query"](both)))
+        a = scores.squeeze(-1).softmax(dim=0)
+        return self.classifier(torch.cat([both, a @ words])), a
+
+    def forward(self, states: list[torch.Tensor], mask: torch.Tensor):
+        """As `Head.forward`; the first and the last word of a sentence are its entities."""
+        rows = [row[:length] for row, length in zip(states[-1], mask.sum(1).tolist())]
+        logits, weights = zip(*(self.pair(row[1], row[-2], row[1:-1]) for row in rows))
+        return torch.stack(logits), None if self.name == "entity" else list(weights)
 
 
 RENAMED = {"lstm.weight_ih_l0": "lstm.weight_ih", "lstm.weight_hh_l0": "lstm.weight_hh", "lstm.bias_ih_l0": "lstm.bias"}
@@ -194,8 +233,8 @@ def make_tiny() -> None:
     out["layer_cls"] = torch.stack([state[:, 0] for state in states[1:]])  # (layers, sentences, hidden)
     save(out, HERE / "tiny" / "encoder.safetensors")
 
-    for index, name in enumerate(HEADS):
-        head = Head(name, 16, LABELS).double()
+    for index, name in enumerate(HEADS + ENTITY_HEADS):
+        head = (EntityHead if name in ENTITY_HEADS else Head)(name, 16, LABELS).double()
         head.randomise(seed=100 + index)
         encoder.zero_grad(set_to_none=True)
         loss, logits, weights, _ = run(encoder, head, sentences, labels)
@@ -211,6 +250,64 @@ def make_tiny() -> None:
             if parameter_name.startswith("head."):
                 out[parameter_name] = parameter
         save(out, HERE / "tiny" / f"{name}.safetensors", head=name)
+
+
+def make_levitated(types=2) -> None:
+    """All pairs of a text in one pass, with marker tokens behind it, in float64.
+
+    Each text is run on its own, with a mask of (tokens, tokens): the text sees the text, the four markers of a pair see
+    the text and one another.
+    """
+    texts = random_sentences([7, 3, 12], seed=21)
+    # Text, pieces of the first and of the second entity (end-exclusive), their types, label.
+    pairs = [
+        (0, 1, 3, 4, 5, 0, 1, 2),
+        (0, 4, 5, 1, 3, 1, 0, 0),
+        (0, 2, 6, 2, 3, 1, 1, 1),  # nested
+        (1, 1, 2, 1, 2, 0, 1, 2),  # both under one tag
+        (2, 10, 11, 1, 2, 1, 0, 0),
+        (2, 3, 6, 7, 9, 0, 0, 1),
+    ]
+    for index, name in enumerate(ENTITY_HEADS):
+        encoder = tiny_encoder(seed=1)
+        head = EntityHead(name, 16, LABELS).double()
+        head.randomise(seed=300 + index)
+        generator = torch.Generator().manual_seed(31)
+        markers = nn.Parameter(0.2 * torch.randn((4 * types, 16), generator=generator, dtype=torch.float64))
+        logits, weights = [], []
+        for number, text in enumerate(texts):
+            own = [pair for pair in pairs if pair[0] == number]
+            ids, positions = list(text), list(range(len(text)))
+            for _, start1, end1, start2, end2, type1, type2, _ in own:
+                roles = zip(range(4), (start1, end1 - 1, start2, end2 - 1), (type1, type1, type2, type2))
+                for role, piece, entity_type in roles:
+                    ids.append(VOCABULARY + role * types + entity_type)
+                    positions.append(piece)
+            group = torch.tensor([-1] * len(text) + [i for i in range(len(own)) for _ in range(4)])
+            sees = (group[None, :] == -1) | (group[None, :] == group[:, None])
+            mask = torch.zeros(sees.shape, dtype=torch.float64).masked_fill(~sees, float("-inf"))
+            table = torch.cat([encoder.embeddings.word_embeddings.weight, markers])
+            states = encoder(
+                inputs_embeds=table[torch.tensor(ids)][None],
+                position_ids=torch.tensor(positions)[None],
+                attention_mask=mask[None, None],
+            ).last_hidden_state[0]
+            for i in range(len(own)):
+                at = len(text) + 4 * i
+                row, a = head.pair(states[at], states[at + 2], states[1 : len(text) - 1])
+                logits.append(row)
+                weights.append(a)
+        logits = torch.stack(logits)
+        loss = nn.functional.cross_entropy(logits, torch.tensor([pair[-1] for pair in pairs]))
+        loss.backward()
+        out = packed_batch(texts, [pair[-1] for pair in pairs])
+        out["pairs"] = torch.tensor([pair[:-1] for pair in pairs], dtype=torch.uint32)
+        out |= {"loss": loss.reshape(1), "logits": logits, "markers": markers, "grad.markers": markers.grad}
+        if name == "entity-attention":
+            out["attention"] = torch.cat(weights)
+        out |= {f"head.{key}": parameter for key, parameter in head.named_parameters()}
+        out |= {"grad." + key: parameter.grad for key, parameter in named_parameters(encoder, head)}
+        save(out, HERE / "levitated" / f"{name}.safetensors", head=name, types=types)
 
 
 def make_su2020(length=14) -> None:
@@ -377,6 +474,6 @@ def make_minilm() -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    parts = {"tiny": make_tiny, "su2020": make_su2020, "steps": make_steps, "minilm": make_minilm}
+    parts = {"tiny": make_tiny, "levitated": make_levitated, "su2020": make_su2020, "steps": make_steps, "minilm": make_minilm}
     for part in sys.argv[1:] or parts:
         parts[part]()

@@ -380,13 +380,12 @@ pub fn small_config(hidden: usize, heads: usize, inner: usize) -> EncoderConfig 
 
 /// Sentences of some lengths.
 pub fn small_batch(draws: &mut Draws, config: &EncoderConfig, lengths: &[usize]) -> Batch {
-    let mut batch = Batch { ids: vec![], positions: vec![], cu_seqlens: vec![0], labels: vec![], valid_lengths: None };
+    let (mut ids, mut cu_seqlens) = (vec![], vec![0]);
     for length in lengths {
-        batch.ids.extend(draws.below(*length, config.vocab_size));
-        batch.positions.extend(0..*length as u32);
-        batch.cu_seqlens.push(batch.ids.len());
+        ids.extend(draws.below(*length, config.vocab_size));
+        cu_seqlens.push(ids.len());
     }
-    batch
+    Batch::of_ids(&ids, &cu_seqlens, vec![])
 }
 
 /// The last layer, or its `[CLS]` vectors alone, those of every layer, and all gradients of a small

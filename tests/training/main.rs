@@ -21,7 +21,7 @@ fn network(head: HeadKind) -> Network {
             "intermediate_size": 32, "max_position_embeddings": 16}"#,
     )
     .unwrap();
-    Network { encoder, head, labels: 2, padding: None }
+    Network { encoder, head, labels: 2, padding: None, marker_types: 0 }
 }
 
 /// Sentences of 5 to 12 pieces; the label is whether id 7 is among them.
@@ -37,7 +37,15 @@ fn features(count: usize, index: u32) -> Vec<Features> {
         let ids: Vec<u32> = [2].into_iter().chain(ids).chain([3]).collect();
         let words = (0..ids.len()).map(|i| (i > 0 && i + 1 < ids.len()).then(|| i as u32 - 1)).collect();
         let span = Span { start: 1, end: 2 };
-        Features { spans: vec![span; ids.len()], words, entities: [span, span], cut: 0, label: Some(label), ids }
+        Features {
+            spans: vec![span; ids.len()],
+            words,
+            entities: [span, span],
+            marker_types: None,
+            cut: 0,
+            label: Some(label),
+            ids,
+        }
     };
     (0..count).map(sentence).collect()
 }
@@ -381,6 +389,7 @@ fn blank() -> Instance {
         entities: [Span { start: 0, end: 0 }; 2],
         mentions: [String::new(), String::new()],
         copied: vec![],
+        marker_types: None,
         label: None,
         row: None,
     }

@@ -109,7 +109,7 @@ class Corpus(Labelled):
         ----------
         split : str
             One of ``splits``.
-        marking : {"typed", "blue", "markers"}
+        marking : {"typed", "blue", "markers", "levitated", "levitated-visible"}
             ``typed``: each entity becomes a tag of its type, ``@DRUG$`` (the paper). ``blue``: the rules of the BLUE
             benchmark. ``markers``: ``[E1] aspirin [/E1]``.
 

@@ -79,7 +79,8 @@ def finetune(
         As in ``load_encoder``.
     head : str
         What the classifier reads (paper, section III-B): ``cls``, ``lstm``, ``attention``, ``lstm-no-cls``,
-        ``attention-no-cls``, ``lstm-all-cls`` or ``attention-all-cls``.
+        ``attention-no-cls``, ``lstm-all-cls`` or ``attention-all-cls``; or, not in the paper, the vectors of the two
+        entities (``entity``), also with attention over the words given these (``entity-attention``).
     train : str or sequence of str
         The split or splits to train on.
     dev : str or float, optional
@@ -87,8 +88,9 @@ def finetune(
         documents (the same for every seed); the best model on it is then kept (`load_best_model`).
     test : str or None
         The split to score; with None, or if the corpus does not have it, nothing is scored.
-    marking : {"typed", "blue", "markers"}
-        How entities are marked; see ``Corpus.instances``.
+    marking : {"typed", "blue", "markers", "levitated", "levitated-visible"}
+        How entities are marked; see ``Corpus.instances``. With ``levitated`` all pairs of a sentence are classified in
+        one pass, which needs ``head="entity"`` or ``"entity-attention"``.
     learning_rate : float
         Peak learning rate.
     batch_size : int

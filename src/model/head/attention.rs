@@ -43,7 +43,7 @@ impl Pooling for OverWords {
         let last = HeadInput::part(&input.tokens)?; // (T, H)
         let (summaries, weights) = match alone {
             true => self.each_alone(last, input)?,
-            false => ops.attention_pooling(last, self.0.weight(), &input.words())?,
+            false => ops.attention_pooling(last, self.0.weight(), &input.words)?,
         };
         Ok(Pooled { vectors: input.behind_cls(summaries)?, weights: Some(weights) })
     }
@@ -54,7 +54,7 @@ impl OverWords {
     fn each_alone(&self, last: &Tensor, input: &HeadInput) -> Result<(Tensor, Tensor)> {
         let tokens = last.dim(0)?;
         let (mut summaries, mut rows) = (Vec::new(), Vec::new());
-        for words in input.words() {
+        for words in &input.words {
             let h = last.narrow(0, words.start, words.len())?; // (N, H)
             let a = softmax(&self.0.forward(&h)?.reshape((1, words.len()))?, D::Minus1)?; // (1, N)
             summaries.push(a.matmul(&h)?);

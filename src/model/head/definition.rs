@@ -80,8 +80,10 @@ pub struct HeadInput {
     pub cls_of_layers: Vec<Tensor>,
     /// The linear map of the last layer, `(T, width)`.
     pub projection: Option<Tensor>,
-    /// Where each sentence starts, and T at the end: `(n + 1)`.
-    pub cu_seqlens: Vec<usize>,
+    /// The last layer's vectors of the two entities of each instance, `(n, 2H)`.
+    pub entities: Option<Tensor>,
+    /// The words of each instance among the tokens: what is between `[CLS]` and `[SEP]`, `(n)`.
+    pub words: Vec<Range<usize>>,
 }
 
 impl HeadInput {
@@ -89,11 +91,6 @@ impl HeadInput {
     pub(super) fn part(part: &Option<Tensor>) -> Result<&Tensor> {
         let missing = "the input lacks a part that the head's definition names";
         part.as_ref().ok_or_else(|| Error::Tensor(candle_core::Error::Msg(missing.into())))
-    }
-
-    /// The tokens of each sentence between `[CLS]` and `[SEP]`.
-    pub(super) fn words(&self) -> Vec<Range<usize>> {
-        self.cu_seqlens.windows(2).map(|bounds| bounds[0] + 1..bounds[1] - 1).collect()
     }
 
     /// `[h_CLS ; summary]` for heads that read `[CLS]`, `summary` for others.

@@ -75,7 +75,7 @@ struct OverWords(Lstm);
 impl Pooling for OverWords {
     fn forward(&self, ops: &dyn HeadOps, input: &HeadInput, _: bool) -> Result<Pooled> {
         let gates = HeadInput::part(&input.projection)?; // (T, 4H)
-        let states = ops.lstm(gates, &self.0.recurrent, &input.words())?; // (n, H)
+        let states = ops.lstm(gates, &self.0.recurrent, &input.words)?; // (n, H)
         Ok(Pooled { vectors: input.behind_cls(states)?, weights: None })
     }
 }

@@ -8,7 +8,12 @@
 //! attention-no-cls   [attention(h_1..h_N)]
 //! lstm-all-cls       [LSTM over the layers' h_CLS]
 //! attention-all-cls  [attention over the layers' h_CLS]
+//! entity             [h_E1 ; h_E2]
+//! entity-attention   [h_E1 ; h_E2 ; attention(h_1..h_N) given h_E1 and h_E2]
 //! ```
+//!
+//! The first seven are the paper's. `h_E1` and `h_E2` belong to the tokens that stand for the two
+//! entities: their first pieces, or their start markers.
 //!
 //! Dropout and one linear layer, the classifier, follow. `h_1..h_N` excludes `[CLS]` and `[SEP]`;
 //! packed batches have no padding.
@@ -19,8 +24,11 @@
 mod attention;
 mod cls;
 mod definition;
+mod entity;
 mod lstm;
 mod parameters;
+
+use std::ops::Range;
 
 use candle_core::Tensor;
 use candle_nn::Linear;
@@ -59,7 +67,15 @@ impl HeadKind {
             (Self::Attention, _) => &attention::ATTENTION,
             (Self::AttentionNoCls, _) => &attention::ATTENTION_NO_CLS,
             (Self::AttentionAllCls, _) => &attention::ATTENTION_ALL_CLS,
+            (Self::Entity, _) => &entity::ENTITY,
+            (Self::EntityAttention, _) => &entity::ENTITY_ATTENTION,
         }
+    }
+
+    /// Whether it reads the tokens that stand for the two entities, and so can tell the pairs of a
+    /// text apart.
+    pub fn reads_entities(self) -> bool {
+        self.definition(None).reads.entities
     }
 
     /// What the head's attention weights are distributed over.
@@ -114,7 +130,7 @@ impl Head {
     /// # Errors
     /// [`Error::Config`] when a sentence has nothing between `[CLS]` and `[SEP]`.
     pub fn forward<O: Ops>(&self, ops: &O, input: &HeadInput, dropout: Option<&Dropout>) -> Result<HeadOutput> {
-        if let Some(empty) = input.cu_seqlens.windows(2).position(|w| w[1] - w[0] < 3) {
+        if let Some(empty) = input.words.iter().position(Range::is_empty) {
             let message = format!("instance {empty} of the batch has no word piece between [CLS] and [SEP]");
             return Err(Error::config("text", message));
         }

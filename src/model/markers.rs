@@ -1,0 +1,95 @@
+//! The embeddings of levitated markers.
+//!
+//! They are rows behind those of the word embedding, so that the engines embed, differentiate and
+//! optimise markers as they do words. In a saved model they are a tensor of their own,
+//! `head.markers.weight`, and the word embedding is the encoder's: transformers opens it as before.
+
+use crate::config::{Compat, TrainingSettings};
+use crate::corpus::Task;
+use crate::encode::{MARKERS, MarkerIds, Tokenizer};
+use crate::model::params::Layout;
+use crate::model::{Init, ParamSpec, Weights};
+use crate::ops::ATTENTION_STRIDE;
+use crate::{Error, Result};
+
+/// The words whose embeddings the markers of the first and of the second entity start from.
+const WORDS: [&str; 2] = ["subject", "object"];
+/// Standard deviation of the noise that tells markers of one word apart.
+const NOISE: f64 = 0.01;
+
+/// The number of entity types with markers.
+///
+/// # Errors
+/// [`Error::Config`] for settings that do not fit levitated markers.
+pub(super) fn types_of(settings: &TrainingSettings, task: &Task) -> Result<u32> {
+    if !settings.head.reads_entities() {
+        let message = format!(
+            "`{}` reads the text alone, which with levitated markers is the same for all pairs of a sentence; choose entity or \
+             entity-attention",
+            settings.head.name()
+        );
+        return Err(Error::config("head", message));
+    }
+    if settings.compat == Some(Compat::Su2020) {
+        return Err(Error::config("compat", "su2020 pads sentences and has no levitated markers"));
+    }
+    let longest = ATTENTION_STRIDE - MARKERS;
+    if settings.max_length > longest {
+        let message = format!("levitated markers leave room for {longest} word pieces, not {}", settings.max_length);
+        return Err(Error::config("max_length", message));
+    }
+    Ok(task.type_tags().len().max(1) as u32)
+}
+
+/// The embeddings in a saved model, `(roles x types, H)`.
+pub(super) fn spec(markers: MarkerIds, hidden: usize) -> ParamSpec {
+    ParamSpec::new("head.markers.weight", &[markers.len(), hidden], Init::TruncatedNormal(NOISE))
+}
+
+/// Initial embeddings, in the order of [`MarkerIds`]: those of the words `subject` and `object`
+/// (the mean of their pieces where the vocabulary divides them), and a little noise, a function of
+/// the seed.
+pub(super) fn initial(weights: &Weights, tokenizer: &Tokenizer, markers: MarkerIds, seed: u64) -> Result<Vec<f32>> {
+    let table = Layout::TABLES[0];
+    let hidden = weights.specs[table].shape[1];
+    let words = &weights.values[table]; // (V, H)
+    let mut values = spec(markers, hidden).initial(seed);
+    let rows_of_argument = markers.len() / WORDS.len() * hidden;
+    for (word, rows) in WORDS.iter().zip(values.chunks_exact_mut(rows_of_argument)) {
+        let pieces = tokenizer.pieces(word)?;
+        for row in rows.chunks_exact_mut(hidden) {
+            for piece in &pieces {
+                let embedding = &words[piece.id as usize * hidden..][..hidden];
+                row.iter_mut().zip(embedding).for_each(|(x, e)| *x += e / pieces.len() as f32);
+            }
+        }
+    }
+    Ok(values)
+}
+
+/// Append the embeddings to the word embedding.
+pub(super) fn join(weights: &mut Weights, values: Vec<f32>) {
+    let shape = &mut weights.specs[Layout::TABLES[0]].shape;
+    shape[0] += values.len() / shape[1];
+    weights.values[Layout::TABLES[0]].extend(values);
+}
+
+/// The parameters as they are saved: the embeddings of the markers last, as a tensor of their own.
+pub(super) fn split(weights: &Weights, markers: MarkerIds) -> Weights {
+    let mut weights = weights.clone();
+    let shape = &mut weights.specs[Layout::TABLES[0]].shape;
+    shape[0] -= markers.len();
+    let (words, hidden) = (shape[0], shape[1]);
+    let values = weights.values[Layout::TABLES[0]].split_off(words * hidden);
+    weights.specs.push(spec(markers, hidden));
+    weights.values.push(values);
+    weights
+}
+
+/// The reverse of [`split`].
+pub(super) fn rejoin(weights: &mut Weights) {
+    weights.specs.pop();
+    if let Some(values) = weights.values.pop() {
+        join(weights, values);
+    }
+}
