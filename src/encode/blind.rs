@@ -5,7 +5,7 @@
 //! overlap become one tag, with the tags of all their types in the order of the text:
 //! `@CHEMICAL-GENE$`. Entities of types that form no pair stay as they are.
 
-use super::instance::Writer;
+use super::writer::Writer;
 use crate::corpus::{Sentence, Span, Task};
 
 /// A mention and the tag of its type.

@@ -17,6 +17,7 @@ mod random_split;
 pub mod split;
 pub mod tokenizer;
 mod vocabulary;
+mod writer;
 
 pub use batch::{Batch, InstanceTokens, MARKERS, MarkerIds, Padding};
 pub use division::{FoldUnit, divide, fold_numbers, hold_out};
