@@ -8,7 +8,7 @@ use crate::encode::{Batch, Features, MarkerIds, Padding};
 use crate::model::encoder::{self, EncoderGradient, EncoderOutput, ForwardContext, OutputSpec, Site};
 use crate::model::head::{self, Definition, Head, HeadInput, HeadOutput, Parameters};
 use crate::model::params::{Layout, encoder_specs};
-use crate::model::{EncoderConfig, ParamSpec, Weights};
+use crate::model::{EncoderConfig, ParamSpec, Weights, markers};
 use crate::ops::{Loss, Ops};
 use crate::rng::Dropout;
 use crate::{Error, Result};
@@ -96,6 +96,14 @@ impl Network {
     /// The head's parameters in order.
     pub fn head_specs(&self) -> Vec<ParamSpec> {
         head::specs(self.definition(), self.encoder.hidden_size, self.labels)
+    }
+
+    /// The parameters that no encoder has, as a saved model names them: the head's, and the
+    /// embeddings of levitated markers.
+    pub fn new_specs(&self) -> Vec<ParamSpec> {
+        let mut specs = self.head_specs();
+        specs.extend(self.markers().map(|markers| markers::spec(markers, self.encoder.hidden_size)));
+        specs
     }
 
     /// The values on an engine, in order.

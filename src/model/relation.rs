@@ -287,9 +287,7 @@ impl RelationModel {
         let tokenizer = Tokenizer::open(directory, None)?;
         check_vocabulary(directory, &tokenizer, &encoder)?;
         let network = network_of(encoder, &card.training, &card.task, card.marking, &tokenizer)?;
-        let mut own = network.head_specs();
-        own.extend(network.markers().map(|markers| markers::spec(markers, network.encoder.hidden_size)));
-        let (mut weights, extras, _) = checkpoint::read(directory, &network.encoder, &own)?;
+        let (mut weights, extras, _) = checkpoint::read(directory, &network.encoder, &network.new_specs())?;
         if network.markers().is_some() {
             markers::rejoin(&mut weights);
         }

@@ -138,8 +138,9 @@ pub fn finetune(
         fine_tune(run, on_event)
     })?;
     let FineTuned { model, counts, step, history, evaluations, .. } = tuned;
+    let new = model.network.new_specs();
     Ok(PyOutcome {
-        initialised: model.network.head_specs().into_iter().map(|spec| spec.name).collect(),
+        initialised: new.into_iter().map(|spec| spec.name).collect(),
         model: Py::new(py, PyModel(Arc::new(model)))?,
         counts: BTreeMap::from([
             ("trained", counts.trained),

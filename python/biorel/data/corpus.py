@@ -111,7 +111,9 @@ class Corpus(Labelled):
             One of ``splits``.
         marking : {"typed", "blue", "markers", "levitated", "levitated-visible"}
             ``typed``: each entity becomes a tag of its type, ``@DRUG$`` (the paper). ``blue``: the rules of the BLUE
-            benchmark. ``markers``: ``[E1] aspirin [/E1]``.
+            benchmark. ``markers``: ``[E1] aspirin [/E1]``. ``levitated``: every entity of the sentence becomes its tag,
+            so that all pairs of a sentence have the same text, which is encoded once, with markers of the pair behind
+            it. ``levitated-visible``: the same with the text unchanged.
 
         Returns
         -------
