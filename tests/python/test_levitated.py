@@ -123,7 +123,7 @@ def test_attention_is_read_per_pair(run: biorel.Run, ddi: biorel.Corpus) -> None
     of_place = words.groupby(["sentence", "start"])["weight"].nunique()
     assert of_place.max() > 1, "the weights differ between the pairs of a sentence"
     biorel.heatmap(words).html
-    masked = run.model.mask_words(ddi, "test", words=[1], n_random=2)
+    masked = run.model.mask_words(ddi, "test", words=[1], n_random=2, related=False)
     assert set(masked["ranking"]) == {"attention", "encoder", "gradient", "random"}
 
 
