@@ -1,4 +1,4 @@
-//! The three markings, with overlapping, nested and discontinuous mentions, and the guarantees of
+//! The markings, with overlapping, nested and discontinuous mentions, and the guarantees of
 //! `copied`.
 
 use biorel::corpus::{Entity, Pair, Sentence, Span, Task};
@@ -29,9 +29,9 @@ fn marked(sentence: &Sentence, task: &Task, marking: Marking) -> Instance {
     mark(sentence, &sentence.pairs[0], task, marking).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The three texts, in the order typed, blue, markers.
+/// The three texts in which a pair is marked, in the order typed, blue, markers.
 fn texts(sentence: &Sentence, task: &Task) -> [String; 3] {
-    Marking::ALL.map(|marking| marked(sentence, task, marking).text)
+    [Marking::Typed, Marking::Blue, Marking::Markers].map(|marking| marked(sentence, task, marking).text)
 }
 
 fn slice(text: &str, span: Span) -> String {
@@ -201,6 +201,10 @@ proptest! {
         let s = sentence(&text, [("CHEMICAL", &[spans[0]]), ("GENE-Y", &[spans[1]])]);
         for task in [Task::chemprot(), Task::ppi()] {
             for marking in Marking::ALL {
+                if marking.is_levitated() && task.type_number("CHEMICAL").is_none() {
+                    prop_assert!(mark(&s, &s.pairs[0], &task, marking).is_err());
+                    continue;
+                }
                 let instance = marked(&s, &task, marking);
                 let romanised = marking == Marking::Blue && task.name == "chemprot";
                 check_copied(&instance, &text, !romanised);
@@ -209,8 +213,10 @@ proptest! {
                     instance.copied.iter().flat_map(|c| c.original..c.original + c.length).collect();
                 let inside = |at: usize| spans.iter().any(|&(start, end)| start <= at && at < end);
                 let expected: Vec<usize> = match marking {
-                    Marking::Typed => (0..text.chars().count()).filter(|&at| !inside(at)).collect(),
-                    Marking::Markers => (0..text.chars().count()).collect(),
+                    Marking::Typed | Marking::Levitated => {
+                        (0..text.chars().count()).filter(|&at| !inside(at)).collect()
+                    }
+                    Marking::Markers | Marking::LevitatedVisible => (0..text.chars().count()).collect(),
                     Marking::Blue => continue,
                 };
                 prop_assert_eq!(&covered, &expected);

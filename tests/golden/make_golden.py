@@ -474,6 +474,12 @@ def make_minilm() -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    parts = {"tiny": make_tiny, "levitated": make_levitated, "su2020": make_su2020, "steps": make_steps, "minilm": make_minilm}
+    parts = {
+        "tiny": make_tiny,
+        "levitated": make_levitated,
+        "su2020": make_su2020,
+        "steps": make_steps,
+        "minilm": make_minilm,
+    }
     for part in sys.argv[1:] or parts:
         parts[part]()

@@ -18,7 +18,13 @@ pub fn measure(options: &Options) -> Value {
     let networks: Vec<Network> = options
         .get("heads", "cls,lstm")
         .split(',')
-        .map(|head| Network { encoder: encoder.clone(), head: head.parse().unwrap(), labels: 2, padding: None })
+        .map(|head| Network {
+            encoder: encoder.clone(),
+            head: head.parse().unwrap(),
+            labels: 2,
+            padding: None,
+            marker_types: 0,
+        })
         .collect();
     let mut trainers: Vec<Trainer<'_, Cpu>> = networks
         .iter()

@@ -39,7 +39,7 @@ MARKINGS = {
     "typed": "each of the two entities is replaced by the tag of its type (`@DRUG$`)",
     "blue": "the two entities are replaced by tags, by the rules of the BLUE benchmark",
     "markers": "each of the two entities is kept, between markers",
-    "levitated": "every entity of the sentence is replaced by the tag of its type; markers behind the text point at the two",
+    "levitated": "every entity of the sentence is replaced by its type's tag; markers behind the text point at the two",
     "levitated-visible": "the text is unchanged; markers behind it point at the two entities",
 }
 _LOADING = re.compile(r"^model = biorel\.load\(.*\)", re.MULTILINE)
