@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use crate::corpus::Span;
-use crate::corpus::is_marker;
+use crate::corpus::{is_marker, is_tag};
 use crate::encode::{Features, Instance};
 use crate::{Error, Result};
 
@@ -112,7 +112,8 @@ fn runs_of(words: &[Option<u32>]) -> Option<Vec<(u32, Range<usize>)>> {
 /// (`TNFα` as `TNFa`), where the adjacent copied text was.
 fn original_of(instance: &Instance, word: &WordWeight) -> Option<Span> {
     let Span { start, end } = word.span;
-    let rewritten = !word.is_entity && !is_marker(&word.text);
+    // Tags and markers; with levitated markers the other entities of the sentence are tags too.
+    let rewritten = !word.is_entity && !is_tag(&word.text);
     let mut place = Span { start: usize::MAX, end: 0 };
     for part in &instance.copied {
         let stop = part.marked + part.length;

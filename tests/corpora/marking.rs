@@ -68,7 +68,10 @@ fn names_come_back_from_text() {
         assert_eq!(marking.to_string().parse::<Marking>().unwrap(), marking);
     }
     let error = "anonymised".parse::<Marking>().unwrap_err().to_string();
-    assert_eq!(error, "marking: `anonymised` is unknown; choose one of typed, blue, markers");
+    assert_eq!(
+        error,
+        "marking: `anonymised` is unknown; choose one of typed, blue, markers, levitated, levitated-visible"
+    );
 }
 
 #[test]

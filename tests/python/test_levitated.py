@@ -121,7 +121,7 @@ def test_attention_is_read_per_pair(run: biorel.Run, ddi: biorel.Corpus) -> None
     words["sentence"] = words["instance"].map(sentences)
     of_place = words.groupby(["sentence", "start"])["weight"].nunique()
     assert of_place.max() > 1, "the weights differ between the pairs of a sentence"
-    assert words["word"].iloc[0] in biorel.heatmap(words).html
+    assert words["word"].iloc[0] in biorel.heatmap(words).html()
     masked = run.model.mask_words(ddi, "test", words=[1], n_random=2, related=False)
     assert set(masked["ranking"]) == {"attention", "encoder", "gradient", "random"}
 
