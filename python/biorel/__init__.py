@@ -18,7 +18,7 @@ from biorel import _extension  # noqa: F401
 
 # isort: split
 from biorel._biorel import __version__
-from biorel.data.corpus import Corpus, load_corpus
+from biorel.data.corpus import Corpus
 from biorel.data.document_tables import (
     documents_from_rows,
     documents_from_spacy,
@@ -26,6 +26,7 @@ from biorel.data.document_tables import (
     documents_to_rows,
 )
 from biorel.data.documents import Document, read_documents, write_documents
+from biorel.data.loading import load_corpus
 from biorel.data.sample import load_sample, sample_path
 from biorel.errors import BiorelError, CheckpointError, ConfigError, CorpusError, DeviceError, TrainingError
 from biorel.evaluation.scores import Scores

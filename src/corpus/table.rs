@@ -130,8 +130,23 @@ pub(super) fn from_columns(columns: &TableColumns, options: &ReadOptions) -> Res
 }
 
 /// Labels that mean "no relation" if the user does not name one.
-const NEGATIVES: [&str; 9] =
-    ["false", "negative", "none", "no_relation", "no relation", "no-relation", "other", "no", "0"];
+const NEGATIVES: [&str; 15] = [
+    "false",
+    "negative",
+    "neg",
+    "none",
+    "no_relation",
+    "no relation",
+    "no-relation",
+    "no_interaction",
+    "no interaction",
+    "unrelated",
+    "not_related",
+    "not related",
+    "other",
+    "no",
+    "0",
+];
 
 /// Whether a label means "no relation".
 pub(super) fn means_none(label: &str) -> bool {

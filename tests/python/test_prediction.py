@@ -343,7 +343,8 @@ def test_two_runs_do_not_write_concurrently(model: biorel.RelationModel, folder:
 def test_types_are_mapped_counted_and_checked(model: biorel.RelationModel, tmp_path: Path) -> None:
     text = "1|t|Testol with cdol.\n1|a|\n1\t0\t6\tTestol\tChemical\n1\t12\t16\tcdol\tChemical\n"
     (tmp_path / "a.txt").write_text(text)
-    table = biorel.predict_documents(model, tmp_path / "a.txt")
+    with pytest.warns(UserWarning, match="no pair was formed.*--type Chemical=drug"):
+        table = biorel.predict_documents(model, tmp_path / "a.txt")
     assert isinstance(table, pd.DataFrame)
     assert len(table) == 0
     assert "p_effect" in table.columns

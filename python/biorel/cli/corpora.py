@@ -1,11 +1,13 @@
-"""The command about corpora: ``statistics``."""
+"""The commands about corpora: ``statistics`` and ``check``."""
 
 from __future__ import annotations
 
 import argparse
 
-from biorel.cli.options import Commands, add_command, add_corpus, add_format, read_corpus
-from biorel.cli.output import print_table
+import pandas as pd
+from biorel.cli.options import Commands, add_command, add_corpus, add_format, load_described_corpus, read_corpus
+from biorel.cli.output import print_table, say
+from biorel.errors import CorpusError
 
 
 def add_commands(commands: Commands) -> None:
@@ -15,6 +17,32 @@ def add_commands(commands: Commands) -> None:
     add_corpus(parser)
     add_format(parser)
 
+    text = "what may be wrong with a corpus: offsets, labels, splits; exit code 1 for an error"
+    parser = add_command(commands, "check", _check, text)
+    add_corpus(parser)
+    add_format(parser)
+
 
 def _statistics(options: argparse.Namespace) -> None:
     print_table(read_corpus(options).statistics(), options.format)
+
+
+def _check(options: argparse.Namespace) -> None:
+    corpus = load_described_corpus(options)
+    say(repr(corpus))
+    found = corpus.check()
+    if options.format != "table":
+        print_table(found, options.format)
+    elif found.empty:
+        say("nothing was found")
+    else:
+        print("\n".join(f"{check}\n    {remedy}" for check, remedy in describe_checks(found)))
+    if errors := int((found["severity"] == "error").sum()):
+        raise CorpusError(f"{corpus.name}: {errors} of these findings are errors")
+
+
+def describe_checks(found: pd.DataFrame) -> list[tuple[str, str]]:
+    """Each finding as one line, and its remedy."""
+    places = ["" if pd.isna(split) else f"{split}: " for split in found["split"]]
+    lines = zip(found["severity"], places, found["finding"], found["remedy"], strict=True)
+    return [(f"{severity}: {place}{finding}", remedy) for severity, place, finding, remedy in lines]

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 from biorel._biorel import CORPORA
 from biorel.cli.output import LOG_LEVELS, say
-from biorel.data.corpus import Corpus, load_corpus
+from biorel.data.corpus import Corpus
+from biorel.data.loading import load_corpus
 from biorel.errors import ConfigError
 from biorel.models.relation_model import RelationModel, load
 
@@ -113,7 +114,15 @@ def _pair(text: str) -> tuple[str, str]:
 
 def read_corpus(options: argparse.Namespace) -> Corpus:
     """The corpus of the command line; what its reader left out or changed goes to standard error."""
-    corpus = load_corpus(
+    corpus = load_described_corpus(options)
+    for line in corpus.summary:
+        say(line)
+    return corpus
+
+
+def load_described_corpus(options: argparse.Namespace) -> Corpus:
+    """The corpus of the command line."""
+    return load_corpus(
         options.corpus,
         options.path,
         splits=options.splits,
@@ -124,9 +133,6 @@ def read_corpus(options: argparse.Namespace) -> Corpus:
         offsets=options.offsets,
         errors=options.errors,
     )
-    for line in corpus.summary:
-        say(line)
-    return corpus
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -30,6 +30,7 @@ from biorel.data.tables import Table, read_table
 from biorel.errors import ConfigError, CorpusError
 from biorel.prediction.documents import DocumentPredictions, predict_documents, stream_documents
 from biorel.prediction.output_directory import FORMATS
+from biorel.prediction.unknown_types import describe_unknown_types
 
 # The formats of documents' relations on standard output: those whose parts can follow one another.
 _PRINTED = ("table", "tsv", "csv", "jsonl", "pubtator", "pubtator-relations")
@@ -192,8 +193,9 @@ def _write_documents(options: argparse.Namespace, paths: list[str], settings: di
     shard = re.fullmatch(r"(\d+)/(\d+)", options.shard)
     if shard is None:
         raise ConfigError(f"shard: `{options.shard}` is not of the form 3/10", "shard")
+    model = load_model(options)
     predictions = predict_documents(
-        load_model(options),
+        model,
         paths,
         options.output,
         format=options.format or "jsonl",
@@ -208,3 +210,5 @@ def _write_documents(options: argparse.Namespace, paths: list[str], settings: di
     say(f"{predictions.documents:,} documents, {predictions.pairs:,} pairs: {output / 'relations'}")
     if predictions.failed:
         say(f"{predictions.failed:,} documents could not be used: {output / 'errors.jsonl'}")
+    if describe_unknown_types(model._core.task, predictions.counts, predictions.pairs):
+        raise ConfigError("types: no pair was formed; map the documents' types to the model's with --type", "type")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from biorel.cli.corpora import describe_checks
 from biorel.cli.options import (
     Commands,
     Repeated,
@@ -79,6 +80,9 @@ def _finetune(options: argparse.Namespace) -> None:
         if options.fold is not None:
             raise ConfigError("test-fraction: divides the corpus, as --fold does; give one of them", "test-fraction")
         corpus = corpus.split(options.test_fraction or 0.2, by=options.split_by or "document")
+    found = corpus.check()
+    for check, remedy in describe_checks(found[found["severity"] == "warning"]):
+        say(f"{check}; {remedy}")
     splits: dict[str, Any] = {"train": options.train or "train"} | ({"test": options.test} if options.test else {})
     trackers = [(options.tensorboard, TensorBoard), (options.mlflow, MLflow), (options.wandb, WandB)]
     callbacks = [make(where) for where, make in trackers if where is not None]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, cast
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 import pandas as pd
 from biorel import _biorel
 from biorel._html import table_html, title_html
 from biorel._pickling import VERSION, check_version
-from biorel._types import By, Marking, PathLike
-from biorel.data.documents import Document
+from biorel._types import By, Marking
+from biorel.data.checks import check
 from biorel.data.labelled import Labelled
-from biorel.data.tables import Offsets, Source, read_table, table_columns
 from biorel.errors import ConfigError
 
 
@@ -128,6 +126,25 @@ class Corpus(Labelled):
         ['@DRUG$ should never be taken together with @DRUG$.', 'advise']
         """
         return self.name_rows(pd.DataFrame(self._core.instances([split], marking).columns()))
+
+    def check(self) -> pd.DataFrame:
+        """What may be wrong with the corpus, by severity, with what to do about it.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per finding: ``severity`` (``error``: probably not meant, and scores would be wrong; ``warning``;
+            ``note``), ``split``, ``count``, ``finding``, ``remedy``. It covers offsets in bytes, labels that differ
+            only in case or blanks, a missing negative label, too few pairs, one class, labels without training data,
+            entities without types, documents in several splits, and a line per kind of ``findings``.
+
+        Examples
+        --------
+        >>> table = pd.DataFrame({"text": ["a b"] * 3, "entity1": "a", "entity2": "b", "label": ["none", "x", "x"]})
+        >>> biorel.load_corpus("table", table).check()[["severity", "finding"]].iloc[0].tolist()
+        ['warning', 'only 3 pairs to train on']
+        """
+        return check(self._core)
 
     def findings(self) -> pd.DataFrame:
         """Everything that was lost, skipped or repaired while the files were read; nothing is dropped silently.
@@ -329,119 +346,3 @@ def _warn_of_shared_sentences(corpus: Corpus, what: str) -> None:
     shared = {split: len(train & set(corpus.sentences(split)["id"])) for split in corpus.splits[1:]}
     leaks = " and ".join(f"{count} sentences are in both train and {split}" for split, count in shared.items())
     warnings.warn(f"{what} by instance leak: {leaks}, so scores will be too good", stacklevel=3)
-
-
-def load_corpus(
-    name: str,
-    source: Source | Iterable[Document],
-    *,
-    splits: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    labels: Sequence[str] | None = None,
-    negative: str | None = None,
-    pairs: Sequence[tuple[str, str]] | None = None,
-    offsets: Offsets = "characters",
-    errors: Literal["raise", "skip"] = "raise",
-) -> Corpus:
-    """Read a corpus from its original files.
-
-    Parameters
-    ----------
-    name : str
-        The format. ``aimed``: any corpus in the unified PPI XML form, or the flat ``aimed_pairs.tsv``. ``ddi``:
-        DDIExtraction 2013. ``chemprot``: the tables of BioCreative VI track 5. ``table``: your own pairs, one row each;
-        the columns ``text``, ``label``, and the entities as strings (``entity1``, ``entity2``), as offsets
-        (``entity1_start``, ``entity1_end``, ...), or as two tags such as ``@GENE$`` in each text; see `columns`.
-        ``pubtator``, ``bioc`` (XML or JSON), ``brat``: whole documents; their relations become the labels.
-        ``documents``: the same from ``Document`` objects.
-    source : path, sequence of paths, DataFrame, list of dict, or iterable of Document
-        A folder, a file, several files, or a ``.zip``, which is read without unpacking it (documents: gzip only). A
-        table is CSV (also with semicolons), TSV, JSON lines, Parquet (needs pyarrow), Excel (needs openpyxl), a
-        DataFrame, or a list with a dict for each row. For documents the words ``train``, ``dev`` and ``test`` in names
-        of files or folders give the split. Files of a folder that contain no documents are skipped and listed in
-        ``Corpus.findings``.
-    splits : {"full", "blue"}, optional
-        DDI only: the release's own train and test (default), or the train / dev / test of the BLUE benchmark.
-    columns : mapping of str to str, optional
-        Table only: for a column whose name differs, our name and yours, as in ``{"text": "sentence", "entity1":
-        "drug_a", "entity2": "drug_b"}``. Entities that are strings are located in the text, as whole words, in their
-        case or else in any case. For a mention that occurs several times, ``entity1_occurrence`` or
-        ``entity2_occurrence`` says which one is meant, from 1. Optional: ``id``, ``document``, ``sentence``,
-        ``entity1_type``, ``entity2_type``, ``split``, ``fold``.
-    labels : sequence of str, optional
-        Table and documents: all labels in order; by default they are collected from the data.
-    negative : str, optional
-        Table and documents: the label that means "no relation"; ``none`` for documents without such a label.
-    pairs : sequence of (str, str), optional
-        Documents only: the types of the first and second argument of candidate pairs, as in
-        ``[("Chemical", "Gene")]``; by default those of the relations in the data.
-    offsets : {"characters", "bytes"}
-        Table only: what the offsets count, from 0, the end exclusive: characters, as in Python, or bytes of UTF-8.
-    errors : {"raise", "skip"}
-        Document files only: what to do with a document that cannot be read. ``skip`` leaves it out and lists it, with
-        the reason, in ``Corpus.findings``.
-
-    Returns
-    -------
-    Corpus
-        The corpus; ``Corpus.findings`` lists what could not be read as it is.
-
-    Raises
-    ------
-    FileNotFoundError
-        When a path does not exist.
-    CorpusError
-        When a file does not follow its format; the message names file and line.
-    ConfigError
-        For an unknown name or a setting that does not apply.
-
-    Examples
-    --------
-    >>> corpus = biorel.load_corpus("ddi", biorel.sample_path("ddi"))
-    >>> corpus.labels
-    ['false', 'mechanism', 'effect', 'advise', 'int']
-    >>> table = pd.DataFrame({"sentence": ["Aspirin enhances warfarin.", "Aspirin is not warfarin."]})
-    >>> table = table.assign(drug_a="aspirin", drug_b="warfarin", label=["effect", "none"])
-    >>> columns = {"text": "sentence", "entity1": "drug_a", "entity2": "drug_b"}
-    >>> biorel.load_corpus("table", table, columns=columns).instances("all")["text"][0]
-    '@ENTITY$ enhances @ENTITY$.'
-    """
-    if errors not in ("raise", "skip"):
-        raise ConfigError(f"errors: `{errors}` is unknown; choose raise or skip", "errors")
-    if offsets != "characters" and name != "table":
-        raise ConfigError("offsets: applies only to a table; other formats define how they count", "offsets")
-    options = _biorel.ReadOptions(
-        splits=splits,
-        columns=dict(columns or {}),
-        labels=None if labels is None else list(labels),
-        negative=negative,
-        pairs=None if pairs is None else [(first, second) for first, second in pairs],
-        skip_errors=errors == "skip",
-    )
-    if name == "documents":
-        if isinstance(source, (str, os.PathLike, pd.DataFrame)):
-            message = 'source: "documents" takes Document objects; for files choose pubtator, bioc or brat'
-            raise ConfigError(message, "source")
-        return Corpus(_biorel.Corpus.from_documents([document._core for document in source], options))  # type: ignore[union-attr]
-    if name == "table":
-        for field, given in {"splits": splits, "pairs": pairs, "errors": errors == "skip" or None}.items():
-            if given is not None:
-                raise ConfigError(f"{field}: does not apply to a table", field)
-        return read_table_corpus(source, options, columns or {}, offsets)  # type: ignore[arg-type]
-    if isinstance(source, pd.DataFrame):
-        raise ConfigError(f'source: a DataFrame can only be read as "table", not as "{name}"', "source")
-    paths = [source] if isinstance(source, (str, os.PathLike)) else cast("list[PathLike]", list(source))
-    return Corpus(_biorel.Corpus.read(name, [os.fspath(path) for path in paths], options))
-
-
-def read_table_corpus(
-    source: Source,
-    options: _biorel.ReadOptions,
-    columns: Mapping[str, str],
-    offsets: Offsets = "characters",
-) -> Corpus:
-    """A corpus from a user's table."""
-    table = read_table(source)
-    values = table_columns(table, columns, offsets=offsets)
-    core = table.named(lambda: _biorel.Corpus.from_columns(values, options))
-    return Corpus(core, table.frame.index.copy())

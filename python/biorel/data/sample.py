@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from biorel.data.corpus import Corpus, load_corpus
+from biorel.data.corpus import Corpus
+from biorel.data.loading import load_corpus
 from biorel.errors import ConfigError
 
 _FOLDERS = {"aimed": "ppi", "ddi": "ddi", "chemprot": "chemprot"}

@@ -194,6 +194,9 @@ def _convert_offsets(table: Table, columns: dict[str, list[Any]], offsets: Offse
                 past = max(0, end - len(encoded))  # keep an end outside of the text there
                 columns[f"entity{number}_start"][position] = characters[0]
                 columns[f"entity{number}_end"][position] = characters[1] + past
+            elif len(text) < end <= len(encoded) and (mention := bytes_at(text, start, end)):
+                message = f"entity{number}_end {end} is outside of the text, which has {len(text)} characters"
+                raise table.error(position, f'{message}; as bytes it is `{mention}`: give offsets="bytes"')
             elif f"entity{number}" in columns:
                 stated, found = columns[f"entity{number}"][position], text[start:end]
                 if stated != found and stated == bytes_at(text, start, end):

@@ -18,6 +18,7 @@ from biorel.data.documents import Document, list_inputs, read_documents
 from biorel.errors import ConfigError
 from biorel.models.relation_model import RelationModel
 from biorel.prediction.output_directory import FORMATS, PredictionDirectory
+from biorel.prediction.unknown_types import describe_unknown_types
 
 OutputFormat: TypeAlias = Literal[
     "jsonl", "tsv", "parquet", "pubtator", "pubtator-relations", "bioc-json", "bioc-xml", "same"
@@ -137,7 +138,8 @@ def predict_documents(
     Warns
     -----
     UserWarning
-        With `output`, for files that are skipped because of their names.
+        When no pair was formed because the model does not know the documents' types, with the types that are probably
+        the same; and with `output`, for files that are skipped because of their names.
 
     Examples
     --------
@@ -158,7 +160,10 @@ def predict_documents(
         if wrong := [name for name, is_given in given.items() if is_given]:
             raise ConfigError(f"{wrong[0]}: needs an output directory; give `output`", wrong[0])
         documents = read_documents(source, input_format) if from_files else documents_of(source)  # type: ignore[arg-type]
-        return table_of(model, documents, settings, related=related_only, threshold=threshold)
+        table, pairs = table_of(model, documents, settings, related=related_only, threshold=threshold)
+        if problem := describe_unknown_types(model._core.task, table.attrs["counts"], pairs):
+            warnings.warn(problem, stacklevel=2)
+        return table
     if not from_files:
         message = "source: only files can be streamed to `output`; leave it out and write the returned table yourself"
         raise ConfigError(message, "source")
@@ -181,7 +186,10 @@ def predict_documents(
         if not directory.complete:
             _stream(model, directory, inputs, settings, progress=progress)
             directory.finish([path for path, _ in skipped])
-    return DocumentPredictions(directory)
+    predictions = DocumentPredictions(directory)
+    if problem := describe_unknown_types(model._core.task, predictions.counts, predictions.pairs):
+        warnings.warn(problem, stacklevel=2)
+    return predictions
 
 
 def relation_columns(labels: Iterable[str]) -> dict[str, str]:
@@ -220,6 +228,11 @@ def stream_documents(
     (pandas.DataFrame or str, list of str)
         A part, and one message per document that could not be used.
 
+    Raises
+    ------
+    ConfigError
+        At the end, when no pair was formed because the model does not know the documents' types.
+
     Examples
     --------
     >>> from biorel.prediction.documents import stream_documents
@@ -237,8 +250,14 @@ def stream_documents(
     _warn_of_skipped(skipped)
     plan = {"format": format, "model": model.identity, "related_only": related_only, "threshold": threshold}
     with contextlib.closing(_parts(model, inputs, settings, plan)) as parts:
-        for content, _, failures in parts:
+        counts: dict[str, int] = {}
+        pairs = 0
+        for content, part, failures in parts:
+            pairs += part.pairs
+            _add_counts(counts, part.counts)
             yield content, [_describe_failure(*failure) for failure in failures]
+    if problem := describe_unknown_types(model._core.task, counts, pairs):
+        raise ConfigError(problem, "types")
 
 
 def _stream(
@@ -354,23 +373,29 @@ def _renamed(core: _biorel.Document, name: str) -> _biorel.Document:
     return _biorel.Document(name, core.passages, mentions, core.relations)
 
 
+def _add_counts(counts: dict[str, int], more: Mapping[str, int]) -> None:
+    for what, count in more.items():
+        counts[what] = counts.get(what, 0) + count
+
+
 def table_of(
     model: RelationModel, documents: Iterator[Document], settings: dict[str, Any], *, related: bool, threshold: float
-) -> pd.DataFrame:
-    """The table for documents in memory, `_DOCUMENTS_PER_CALL` documents at a time."""
+) -> tuple[pd.DataFrame, int]:
+    """The table for documents in memory, `_DOCUMENTS_PER_CALL` documents at a time, and the number of their pairs."""
     tables: list[pd.DataFrame] = []
     counts: dict[str, int] = {}
+    pairs = 0
     while True:
         chunk = [document._core for document in itertools.islice(documents, _DOCUMENTS_PER_CALL)]
         if not chunk and tables:
             break
         part = _biorel.predict_documents(model._core, chunk, keep_failures=False, compute=model._compute, **settings)
         tables.append(pd.DataFrame(part.columns(related=related, threshold=threshold)))
-        for what, count in part.counts.items():
-            counts[what] = counts.get(what, 0) + count
+        pairs += part.pairs
+        _add_counts(counts, part.counts)
         if not chunk:
             break
     filled = [table for table in tables if len(table)] or tables[:1]
     table = pd.concat(filled, ignore_index=True).assign(model=model.identity)
     table.attrs["counts"] = counts
-    return table
+    return table, pairs

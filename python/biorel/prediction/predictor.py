@@ -113,7 +113,7 @@ class Predictor:
     def _of_documents(self, documents: Iterable[Any]) -> pd.DataFrame:
         settings = {"types": self.types, "max_pairs": self.max_pairs}
         related, threshold = self.related_only, self.threshold
-        return table_of(self._model(), documents_of(documents), settings, related=related, threshold=threshold)
+        return table_of(self._model(), documents_of(documents), settings, related=related, threshold=threshold)[0]
 
     def _of_rows(self, rows: pd.DataFrame) -> pd.DataFrame:
         check_columns("rows", rows.columns)

@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 from biorel._types import Head, PathLike
-from biorel.data.corpus import Corpus, load_corpus
+from biorel.data.corpus import Corpus
+from biorel.data.loading import load_corpus
 from biorel.errors import ConfigError
 from biorel.experiments.compare import compare
 from biorel.experiments.comparison import Comparison

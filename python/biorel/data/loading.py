@@ -1,0 +1,149 @@
+"""Read corpora: published ones, documents, and people's own tables."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, cast
+
+import pandas as pd
+from biorel import _biorel
+from biorel._types import PathLike
+from biorel.data.checks import check_data
+from biorel.data.corpus import Corpus
+from biorel.data.documents import Document
+from biorel.data.tables import Offsets, Source, read_table, table_columns
+from biorel.errors import ConfigError
+
+
+def load_corpus(
+    name: str,
+    source: Source | Iterable[Document],
+    *,
+    splits: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    labels: Sequence[str] | None = None,
+    negative: str | None = None,
+    pairs: Sequence[tuple[str, str]] | None = None,
+    offsets: Offsets = "characters",
+    errors: Literal["raise", "skip"] = "raise",
+) -> Corpus:
+    """Read a corpus from its original files.
+
+    Parameters
+    ----------
+    name : str
+        The format. ``aimed``: any corpus in the unified PPI XML form, or the flat ``aimed_pairs.tsv``. ``ddi``:
+        DDIExtraction 2013. ``chemprot``: the tables of BioCreative VI track 5. ``table``: your own pairs, one row each;
+        the columns ``text``, ``label``, and the entities as strings (``entity1``, ``entity2``), as offsets
+        (``entity1_start``, ``entity1_end``, ...), or as two tags such as ``@GENE$`` in each text; see `columns`.
+        ``pubtator``, ``bioc`` (XML or JSON), ``brat``: whole documents; their relations become the labels.
+        ``documents``: the same from ``Document`` objects.
+    source : path, sequence of paths, DataFrame, list of dict, or iterable of Document
+        A folder, a file, several files, or a ``.zip``, which is read without unpacking it (documents: gzip only). A
+        table is CSV (also with semicolons), TSV, JSON lines, Parquet (needs pyarrow), Excel (needs openpyxl), a
+        DataFrame, or a list with a dict for each row. For documents the words ``train``, ``dev`` and ``test`` in names
+        of files or folders give the split. Files of a folder that contain no documents are skipped and listed in
+        ``Corpus.findings``.
+    splits : {"full", "blue"}, optional
+        DDI only: the release's own train and test (default), or the train / dev / test of the BLUE benchmark.
+    columns : mapping of str to str, optional
+        Table only: for a column whose name differs, our name and yours, as in ``{"text": "sentence", "entity1":
+        "drug_a", "entity2": "drug_b"}``. Entities that are strings are located in the text, as whole words, in their
+        case or else in any case. For a mention that occurs several times, ``entity1_occurrence`` or
+        ``entity2_occurrence`` says which one is meant, from 1. Optional: ``id``, ``document``, ``sentence``,
+        ``entity1_type``, ``entity2_type``, ``split``, ``fold``.
+    labels : sequence of str, optional
+        Table and documents: all labels in order; by default they are collected from the data.
+    negative : str, optional
+        Table and documents: the label that means "no relation"; ``none`` for documents without such a label.
+    pairs : sequence of (str, str), optional
+        Documents only: the types of the first and second argument of candidate pairs, as in
+        ``[("Chemical", "Gene")]``; by default those of the relations in the data.
+    offsets : {"characters", "bytes"}
+        Table only: what the offsets count, from 0, the end exclusive: characters, as in Python, or bytes of UTF-8.
+    errors : {"raise", "skip"}
+        Document files only: what to do with a document that cannot be read. ``skip`` leaves it out and lists it, with
+        the reason, in ``Corpus.findings``.
+
+    Returns
+    -------
+    Corpus
+        The corpus; ``Corpus.findings`` lists what could not be read as it is.
+
+    Raises
+    ------
+    FileNotFoundError
+        When a path does not exist.
+    CorpusError
+        When a file does not follow its format; the message names file and line.
+    ConfigError
+        For an unknown name or a setting that does not apply.
+
+    Warns
+    -----
+    UserWarning
+        For a table whose offsets seem to count bytes, or whose labels differ only in case or blanks; ``Corpus.check``
+        has more.
+
+    Examples
+    --------
+    >>> corpus = biorel.load_corpus("ddi", biorel.sample_path("ddi"))
+    >>> corpus.labels
+    ['false', 'mechanism', 'effect', 'advise', 'int']
+    >>> table = pd.DataFrame({"sentence": ["Aspirin enhances warfarin.", "Aspirin is not warfarin."]})
+    >>> table = table.assign(drug_a="aspirin", drug_b="warfarin", label=["effect", "none"])
+    >>> columns = {"text": "sentence", "entity1": "drug_a", "entity2": "drug_b"}
+    >>> biorel.load_corpus("table", table, columns=columns).instances("all")["text"][0]
+    '@ENTITY$ enhances @ENTITY$.'
+    """
+    if errors not in ("raise", "skip"):
+        raise ConfigError(f"errors: `{errors}` is unknown; choose raise or skip", "errors")
+    if offsets != "characters" and name != "table":
+        raise ConfigError("offsets: applies only to a table; other formats define how they count", "offsets")
+    options = _biorel.ReadOptions(
+        splits=splits,
+        columns=dict(columns or {}),
+        labels=None if labels is None else list(labels),
+        negative=negative,
+        pairs=None if pairs is None else [(first, second) for first, second in pairs],
+        skip_errors=errors == "skip",
+    )
+    if name == "documents":
+        if isinstance(source, (str, os.PathLike, pd.DataFrame)):
+            message = 'source: "documents" takes Document objects; for files choose pubtator, bioc or brat'
+            raise ConfigError(message, "source")
+        return Corpus(_biorel.Corpus.from_documents([document._core for document in source], options))  # type: ignore[union-attr]
+    if name == "table":
+        for field, given in {"splits": splits, "pairs": pairs, "errors": errors == "skip" or None}.items():
+            if given is not None:
+                raise ConfigError(f"{field}: does not apply to a table", field)
+        return _read_table(source, options, columns or {}, offsets, labels)  # type: ignore[arg-type]
+    if isinstance(source, pd.DataFrame):
+        raise ConfigError(f'source: a DataFrame can only be read as "table", not as "{name}"', "source")
+    paths = [source] if isinstance(source, (str, os.PathLike)) else cast("list[PathLike]", list(source))
+    return Corpus(_biorel.Corpus.read(name, [os.fspath(path) for path in paths], options))
+
+
+def _read_table(
+    source: Source,
+    options: _biorel.ReadOptions,
+    columns: Mapping[str, str],
+    offsets: Offsets,
+    labels: Sequence[str] | None,
+) -> Corpus:
+    """A corpus from a user's table."""
+    table = read_table(source)
+    values = table_columns(table, columns, offsets=offsets)
+    if labels is None and len(only := set(values["label"])) == 1:
+        message = (
+            f"labels: all {len(table.frame):,} rows have the label `{only.pop()}`, and a task needs two or more: "
+            "add pairs of another one (such as none, for no relation), or list all of them in `labels`"
+        )
+        raise ConfigError(message, "labels")
+    core = table.named(lambda: _biorel.Corpus.from_columns(values, options))
+    for finding in check_data(core):
+        if finding.severity == "error":
+            warnings.warn(f"{table.source}: {finding.finding}; {finding.remedy}", stacklevel=3)
+    return Corpus(core, table.frame.index.copy())
