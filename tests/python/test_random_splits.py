@@ -91,7 +91,8 @@ def test_fractions_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFix
         "--eval-steps",
         "1",
     ]
-    sample = ["finetune", "aimed", str(biorel.sample_path("aimed")), *options, "--no-progress", "--format", "csv"]
+    options += ["--no-progress", "--format", "csv", "--output", str(tmp_path / "model")]
+    sample = ["finetune", "aimed", str(biorel.sample_path("aimed")), *options]
     (tmp_path / "run.toml").write_text("dev = 0.2")
     for dev in (["--dev", "0.2"], ["--config", str(tmp_path / "run.toml")]):
         evaluations = tmp_path / "evaluations.csv"
