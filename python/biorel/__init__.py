@@ -29,6 +29,7 @@ from biorel.data.documents import Document, read_documents, write_documents
 from biorel.data.loading import load_corpus
 from biorel.data.sample import load_sample, sample_path
 from biorel.errors import BiorelError, CheckpointError, ConfigError, CorpusError, DeviceError, TrainingError
+from biorel.evaluation.external import score
 from biorel.evaluation.scores import Scores
 from biorel.experiments.compare import compare
 from biorel.experiments.comparison import Comparison
@@ -96,6 +97,7 @@ __all__ = [
     "read_documents",
     "reproduce",
     "sample_path",
+    "score",
     "top_stems",
     "write_documents",
 ]

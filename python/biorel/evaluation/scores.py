@@ -80,6 +80,13 @@ def score_predictions(
             raise ConfigError(message, "corpus")
         if count:
             lost[number[label]] = count
+    return score_table(predictions, task, split, lost)
+
+
+def score_table(predictions: pd.DataFrame, task: _biorel.Task, what: str, lost: list[int]) -> Scores:
+    """Score a table with ``gold`` and ``predicted``; `lost` counts gold positives of each label that are not in it."""
+    number = {label: index for index, label in enumerate(task.labels)}
+    lost = list(lost)
     predicted = predictions["predicted"].notna()
     for label in predictions.loc[~predicted, "gold"]:
         if label != task.negative:
@@ -89,7 +96,7 @@ def score_predictions(
         [number[label] for label in predictions.loc[predicted, "gold"]],
         [number[label] for label in predictions.loc[predicted, "predicted"]],
         lost,
-        split,
+        what,
     )
     scores = Scores(columns).astype({"support": "Int64", "predicted": "Int64"})
     scores = Scores(scores)

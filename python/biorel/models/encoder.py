@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -114,6 +114,50 @@ class Encoder:
         if isinstance(texts, str):
             raise TypeError("texts must be a list of str, not one str; write encode([text])")
         return self._core.encode(list(texts), choose(device, precision, threads))
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        pooling: Literal["mean", "cls", "max"] = "mean",
+        device: Device = "auto",
+        precision: Precision = "f32",
+        threads: int | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """One vector per text, from the last layer's states.
+
+        Parameters
+        ----------
+        texts, device, precision, threads
+            As ``encode`` takes them.
+        pooling : {"mean", "cls", "max"}
+            The mean over all pieces with ``[CLS]`` and ``[SEP]``, as in sentence-transformers; the state of ``[CLS]``;
+            or the maximum over all pieces.
+
+        Returns
+        -------
+        numpy.ndarray
+            (texts, hidden), float32: features for any classifier, such as scikit-learn's.
+
+        Raises
+        ------
+        ConfigError
+            For an unknown pooling, or a text with more pieces than the encoder has positions.
+
+        Examples
+        --------
+        >>> biorel.load_encoder("minilm").embed(["binds", "acetyltransferase"]).shape
+        (2, 384)
+        """
+        pool = {"mean": lambda states: states.mean(axis=0), "cls": lambda states: states[0]}
+        pool["max"] = lambda states: states.max(axis=0)
+        if pooling not in pool:
+            raise ConfigError(f"pooling: must be mean, cls or max, not {pooling!r}", "pooling")
+        states = self.encode(texts, device=device, precision=precision, threads=threads)
+        vectors = np.empty((len(states), self.config["hidden_size"]), dtype=np.float32)
+        for row, one in enumerate(states):
+            vectors[row] = pool[pooling](one)
+        return vectors
 
     def __getstate__(self) -> dict[str, Any]:
         """The complete encoder, for a process with the same version of biorel."""
