@@ -34,7 +34,7 @@ def test_the_template_of_a_configuration_file_sets_every_option(
 
 def test_the_template_of_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["config", "finetun", "--template"]) == 1
-    assert "`finetun` is not a command; choose one of statistics, finetune" in capsys.readouterr().err
+    assert "`finetun` is not a command; choose one of " in capsys.readouterr().err
 
 
 def test_every_option_is_in_a_group_with_a_title(capsys: pytest.CaptureFixture[str]) -> None:
