@@ -13,7 +13,8 @@ import sys
 import warnings
 
 _PART = "biorel-cuda13"
-_INSTALL = 'pip install "biorel[cuda13]"'
+# The part is in no package index yet.
+_INSTALL = "run `make cuda` in a clone of biorel, then `pip install dist/*.whl`"
 
 
 def _choose() -> str:
@@ -43,8 +44,8 @@ def _explain(error: str) -> str:
         return f"there is no NVIDIA driver on this machine ({error}): install one, version 580 or newer"
     if "cannot open shared object file" in error:
         return (
-            f"one of NVIDIA's libraries is missing ({error}): {_INSTALL} installs them with the CUDA part; those in "
-            "other directories are found through LD_LIBRARY_PATH"
+            f"one of NVIDIA's libraries is missing ({error}): the CUDA part's wheel installs them ({_INSTALL}); "
+            "those in other directories are found through LD_LIBRARY_PATH"
         )
     if "undefined symbol: cu" in error:
         return f"the NVIDIA driver is too old ({error}): update it to version 580 or newer"

@@ -68,6 +68,15 @@ fn epsilon() -> f64 {
     1e-12
 }
 
+/// Why a model of another architecture is refused, and what to choose instead.
+fn unsupported(model_type: &str) -> String {
+    let instead = match model_type {
+        "distilbert" => "choose the BERT that it was distilled from, or minilm, which is as small",
+        _ => "choose a BERT such as biobert, pubmedbert or minilm",
+    };
+    format!("model_type `{model_type}` is not supported; only `bert` is: {instead}")
+}
+
 /// Whether the value of a key states that a part exists.
 fn is_set(value: &serde_json::Value) -> bool {
     use serde_json::Value;
@@ -92,8 +101,13 @@ impl EncoderConfig {
             return Err(Error::checkpoint(directory, message));
         };
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-        let config: Self = serde_json::from_str(&text)
-            .map_err(|e| Error::checkpoint(&path, format!("not a BERT configuration: {e}")))?;
+        let invalid = |e| Error::checkpoint(&path, format!("not a BERT configuration: {e}"));
+        // Other architectures have other keys, so their type is the reason, not a key that is missing.
+        let value: serde_json::Value = serde_json::from_str(&text).map_err(invalid)?;
+        if let Some(kind) = value.get("model_type").and_then(|kind| kind.as_str()).filter(|kind| *kind != "bert") {
+            return Err(Error::checkpoint(&path, unsupported(kind)));
+        }
+        let config: Self = serde_json::from_str(&text).map_err(invalid)?;
         config.validate(&path)?;
         Ok(config)
     }
@@ -106,7 +120,7 @@ impl EncoderConfig {
     pub fn validate(&self, path: &Path) -> Result<()> {
         let refuse = |message: String| Err(Error::checkpoint(path, message));
         if self.model_type != "bert" {
-            return refuse(format!("model_type `{}` is not supported; only `bert` is", self.model_type));
+            return refuse(unsupported(&self.model_type));
         }
         if self.hidden_act != "gelu" {
             return refuse(format!("hidden_act `{}` is not supported; only `gelu` is", self.hidden_act));

@@ -168,8 +168,9 @@ def _problem(error: Exception, hub_id: str, revision: str | None) -> str:
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"the hub has no model {hub_id}, or it is private and you are not logged in (`hf auth login`)"
     return (
-        f"{shown} is not complete in the cache, and cannot be downloaded ({type(error).__name__}: {said}). Retry with "
-        "network access, or download the model and give its directory"
+        f"{shown} is not complete in the cache, and cannot be downloaded ({type(error).__name__}: {said}). Where "
+        f"there is a network, run `hf download {hub_id} --local-dir {hub_id.rpartition('/')[2]}`, copy that directory "
+        "here and give its path instead of the name"
     )
 
 
