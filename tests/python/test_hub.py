@@ -125,7 +125,7 @@ def test_a_model_is_downloaded_once(hub: Hub, tmp_path: Path) -> None:
         "ConfigError encoder: `other/bert` is not a directory here, and other/bert is not complete"
     )
     assert "OfflineModeIsEnabled" in message
-    assert "give its directory" in message
+    assert "copy that directory here" in message
     assert hub.requests == []
 
 
