@@ -49,7 +49,8 @@ class Explanations(Labelled):
         Raises
         ------
         ConfigError
-            For ``kind="head"`` when the head does not weight words; ``attention`` and ``attention-no-cls`` do.
+            For ``kind="head"`` when the head does not weight words; ``attention``, ``attention-no-cls`` and
+            ``entity-attention`` do.
 
         Examples
         --------
