@@ -66,6 +66,9 @@ def _checked(value: Any, action: argparse.Action, place: str, key: str) -> Any:
         return _of_kind(value, bool, place, key)
     if isinstance(value, dict) and action.dest == "class_weights":
         return {label: _of_kind(weight, float, f"{place}.{label}", key) for label, weight in value.items()}
+    if action.dest == "variant":
+        variants = _table(value, place, key)
+        return {name: _named_settings(_table(entry, f"{place}.{name}", key)) for name, entry in variants.items()}
     if action.dest == "dev" and isinstance(value, float):  # a fraction instead of a split's name
         return value
     kind: Any = action.type or str
@@ -76,6 +79,16 @@ def _checked(value: Any, action: argparse.Action, place: str, key: str) -> Any:
         wanted = "at least one" if not isinstance(action.nargs, int) else str(action.nargs)
         raise ConfigError(f"{place} must have {wanted}, not {value!r}", key)
     return [_of_kind(entry, kind, place, key) for entry in several]
+
+
+def _table(value: Any, place: str, key: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{place} must be a table, such as [variant.NAME], not {value!r}", key)
+    return value
+
+
+def _named_settings(table: dict[str, Any]) -> dict[str, Any]:
+    return {name.replace("-", "_"): value for name, value in table.items()}
 
 
 def _of_kind(value: Any, kind: type, place: str, key: str) -> Any:

@@ -19,7 +19,7 @@ from biorel.cli.options import (
     read_corpus,
 )
 from biorel.cli.output import check_suffix, print_table, say, write_table
-from biorel.cli.settings import COMPARE_SETTINGS, FOLD_SETTINGS, add_settings, settings_from
+from biorel.cli.settings import COMPARE_SETTINGS, FOLD_SETTINGS, add_settings, settings_from, variants_from
 from biorel.errors import ConfigError, TrainingError
 from biorel.experiments.compare import compare
 from biorel.experiments.cross_validation import cross_validate
@@ -67,12 +67,14 @@ def _cross_validate(options: argparse.Namespace) -> None:
 
 
 def _add_compare(commands: Commands) -> None:
-    text = "fine-tune every head with every encoder, seed and fold"
+    text = "fine-tune every head with every encoder, variant, seed and fold"
     parser = add_command(commands, "compare", _compare, text)
     add_corpus(parser)
-    parser.add_argument("--head", action=Repeated, required=True, help="may be repeated")
+    parser.add_argument("--head", action=Repeated, help="may be repeated (default: cls and attention)")
     text = "alias, hub id or directory; may be repeated (default: minilm)"
     parser.add_argument("--encoder", action=Repeated, help=text)
+    text = "a name and the settings in which the variant differs, such as one-pass head=entity; may be repeated"
+    parser.add_argument("--variant", action=Repeated, nargs="+", metavar=("NAME", "SETTING=VALUE"), help=text)
     parser.add_argument("--seed", action=Repeated, type=int, help="may be repeated (default: 1)")
     add_folds(parser)
     text = "directory for finished trials, from which a killed run resumes"
@@ -80,7 +82,7 @@ def _add_compare(commands: Commands) -> None:
     text = "run trials again that failed in an earlier call"
     parser.add_argument("--retry-failed", action="store_true", help=text)
     add_execution(parser, "trials")
-    text = "print the paired tests of one head against another"
+    text = "print the paired tests of one head (or encoder, or variant) against another"
     output_group(parser).add_argument("--paired", nargs=2, metavar="HEAD", help=text)
     add_settings(parser, COMPARE_SETTINGS)
     add_format(parser)
@@ -89,8 +91,10 @@ def _add_compare(commands: Commands) -> None:
 def _compare(options: argparse.Namespace) -> None:
     names = ("folds", "by", "fold_seed", "directory", "retry_failed", "jobs", "engine", *COMPARE_SETTINGS)
     settings = settings_from(options, names)
-    grid: dict[str, Any] = {"heads": options.head, "encoders": options.encoder or ["minilm"]}
-    grid |= {"seeds": options.seed or [1], "progress": not options.no_progress}
+    grid: dict[str, Any] = {"heads": options.head, "encoders": options.encoder, "seeds": options.seed}
+    grid["variants"] = variants_from(options.variant)
+    grid = {name: values for name, values in grid.items() if values is not None}
+    grid["progress"] = not options.no_progress
     comparison = compare(read_corpus(options), **grid, **settings)
     print_table(comparison.paired(*options.paired) if options.paired else comparison.results, options.format)
     if len(comparison.failures):
@@ -114,6 +118,8 @@ def add_reproduce(commands: Commands) -> None:
     parser.add_argument("--preset", choices=list(PRESETS), default="paper", help=text)
     text = "alias, hub id or directory (default: the paper's); several, repeated, for table6"
     parser.add_argument("--encoder", action=Repeated, help=text)
+    text = "a name and the settings in which the variant differs, such as one-pass head=entity; may be repeated"
+    parser.add_argument("--variant", action=Repeated, nargs="+", metavar=("NAME", "SETTING=VALUE"), help=text)
     parser.add_argument("--seed", action=Repeated, type=int, help="may be repeated (default: 1)")
     text = "which of AIMed's ten folds (default: all; with quick, the first)"
     parser.add_argument("--folds", choices=["all", "first"], help=text)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import inspect
 import re
 from collections.abc import Iterable
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from biorel.cli.options import output_group
+from biorel.cli.options import equation, output_group
 from biorel.errors import ConfigError
 from biorel.training.finetune import finetune
 
@@ -81,6 +82,34 @@ def settings_from(options: argparse.Namespace, names: Iterable[str]) -> dict[str
     if isinstance(values.get("dev"), str):
         values["dev"] = _split_or_fraction(values["dev"])
     return values
+
+
+def variants_from(given: dict[str, dict[str, Any]] | list[list[str]] | None) -> dict[str, dict[str, Any]] | None:
+    """The variants of a comparison: tables of a configuration file, or ``NAME SETTING=VALUE ...`` for each."""
+    if not isinstance(given, list):
+        return given
+    names = [words[0] for words in given]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"variant: two have the same name; there are {', '.join(names)}", "variant")
+    return {name: dict(map(_setting, words)) for name, *words in given}
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """The name and value of ``SETTING=VALUE``."""
+    left, value = equation("variant", text, "SETTING=VALUE")
+    name = left.replace("-", "_")
+    if name not in (*COMPARE_SETTINGS, "head"):
+        near = difflib.get_close_matches(name, [*COMPARE_SETTINGS, "head"], n=1)
+        hint = f"; did you mean `{near[0]}`?" if near else ""
+        raise ConfigError(f"variant: `{left}` is not a setting of finetune{hint}", "variant")
+    if name == "dev":
+        return name, _split_or_fraction(value)
+    option = _option(get_type_hints(finetune)[name])
+    try:
+        return name, option["type"](value) if "type" in option else {"true": True, "false": False}[value.lower()]
+    except (KeyError, ValueError):
+        kind = {int: "a whole number", float: "a number"}.get(option.get("type", bool), "true or false")
+        raise ConfigError(f"variant: {left} must be {kind}, not `{value}`", "variant") from None
 
 
 def _split_or_fraction(text: str) -> str | float:

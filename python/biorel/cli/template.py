@@ -69,6 +69,8 @@ def _value(action: argparse.Action) -> str:
     several = action.nargs not in (None, "?") or isinstance(action, Repeated)
     if action.dest == "class_weights":
         return '{ "LABEL" = 1.0 }'
+    if action.dest == "variant":
+        return '{ "NAME" = { "head" = "cls" } }'
     example: Any = {int: 1, float: 0.0}.get(action.type, action.metavar or action.dest.upper())  # type: ignore[call-overload]
     example = next(iter(action.choices)) if action.choices else example
     value = example if action.default is None or action.default == [] else action.default

@@ -36,8 +36,7 @@ def compare_decisions(
     seed: int,
 ) -> Scores:
     """The three tests; see ``Comparison.paired``."""
-    if first.table["id"].tolist() != second.table["id"].tolist():
-        raise ConfigError("second: the two sides were not evaluated on the same instances", "second")
+    second = _aligned(first, second)
     units = {"instance": "id", "sentence": "sentence", "document": "document"}
     if unit not in units:
         raise ConfigError(f"unit: `{unit}` is not one of {', '.join(units)}", "unit")
@@ -79,6 +78,18 @@ def compare_decisions(
     rows.append(_counted("sign test", None, counts, "folds" if first.by_fold else "seeds", confidence_level))
     table = pd.DataFrame(rows).astype({"seed": "Int64"})
     return Scores(table.astype(dict.fromkeys(["first", "second", "difference", "low", "high", "p"], float)))
+
+
+def _aligned(first: Side, second: Side) -> Side:
+    """The second side in the order of the first: settings such as the marking may change the order of instances."""
+    ids = [pd.Index(side.table["id"]) for side in (first, second)]
+    if ids[0].equals(ids[1]):
+        return second
+    if len(ids[0]) != len(ids[1]) or not all(index.is_unique for index in ids) or ids[0].difference(ids[1]).size:
+        raise ConfigError("second: the two sides were not evaluated on the same instances", "second")
+    order = ids[1].get_indexer(ids[0]).tolist()
+    predicted = [[decided[position] for position in order] for decided in second.predicted]
+    return second._replace(table=second.table.iloc[order].reset_index(drop=True), predicted=predicted)
 
 
 def _counted(

@@ -1,4 +1,4 @@
-"""Compare heads and encoders over seeds and folds, in a run directory that survives interruptions."""
+"""Compare heads, encoders and other settings over seeds and folds, in a run directory that survives interruptions."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from biorel.experiments.leakage import count_leaks, find_leaks, warn_of_leaks
 from biorel.experiments.run_directory import RunDirectory
 from biorel.experiments.runner import PlannedTrial, run_trials
 from biorel.experiments.trial import checked_settings
+from biorel.experiments.variants import Variant, checked_variants
 from biorel.models.encoder import Encoder, load_encoder
 
 
@@ -29,21 +30,22 @@ def compare(
     directory: PathLike,
     heads: Sequence[Head] = ("cls", "attention"),
     encoders: Sequence[str | PathLike | Encoder] = ("minilm",),
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
     seeds: Sequence[int] = (1,),
     folds: int | Literal["given"] | None = None,
     by: By | None = None,
     fold_seed: int = 1,
     retry_failed: bool = False,
-    save_models: bool | Sequence[Head] = False,
+    save_models: bool | Sequence[str] = False,
     jobs: int | None = None,
     engine: Engine = "local",
     progress: bool = True,
     **settings: Any,
 ) -> Comparison:
-    """Fine-tune every head with every encoder, seed and fold, in a directory from which a killed run resumes.
+    """Fine-tune every head with every encoder, variant, seed and fold, in a directory from which a killed run resumes.
 
-    Call it again with the same arguments to resume, or with more heads, encoders or seeds to extend the comparison.
-    Finished trials are not repeated.
+    Call it again with the same arguments to resume, or with more heads, encoders, variants or seeds to extend the
+    comparison. Finished trials are not repeated.
 
     Parameters
     ----------
@@ -55,6 +57,10 @@ def compare(
         As in ``finetune``.
     encoders : sequence of str, path or Encoder
         As in ``load_encoder``.
+    variants : mapping of str to mapping, optional
+        Variants by their names, each with the settings of ``finetune`` that replace the common ones, such as
+        ``{"typed": {}, "one-pass": {"marking": "levitated", "head": "entity"}}``. A variant with a `head` is trained
+        only with it, the others with all `heads`. Tables then have the column ``variant``.
     seeds : sequence of int
         The training seeds.
     folds : int, "given" or None
@@ -66,8 +72,8 @@ def compare(
     retry_failed : bool
         Repeat the trials that failed in an earlier call.
     save_models : bool or sequence of str
-        Save the models of all heads, or of some, for ``Comparison.model``. A trial that has finished without saving its
-        model is repeated, with the same bits.
+        Save the models of all trials, or of some heads or variants, for ``Comparison.model``. A trial that has finished
+        without saving its model is repeated, with the same bits.
     jobs : int, optional
         How many trials (or folds) run concurrently: by default one, with Ray as many as the cluster has room for. On
         the processor they share its threads, or have `threads` each; on a GPU they share it. The results are the same.
@@ -79,7 +85,7 @@ def compare(
     progress : bool
         Show progress bars.
     **settings
-        Other settings of ``finetune``, the same for all trials.
+        Other settings of ``finetune``, the same for all trials but those of variants that replace them.
 
     Returns
     -------
@@ -111,7 +117,8 @@ def compare(
         if isinstance(values, str) or not len(values):
             raise ConfigError(f"{field}: must be a list with at least one entry, not {values!r}", field)
     check_corpus(corpus)
-    shared = checked_settings(settings, heads, seeds, folds=folds is not None or by is not None, engine=engine)
+    check = partial(checked_settings, seeds=seeds, folds=folds is not None or by is not None, engine=engine)
+    shared, found = checked_variants(variants, heads, map(_encoder_name, encoders), settings, check)
     concurrent, threads = checked_jobs(engine, jobs, settings, shared["device"])
     divided: Folds | None = None
     if folds is not None or by is not None:
@@ -122,12 +129,10 @@ def compare(
     elif not {"train", "test"} <= set(corpus.splits):
         message = f"folds: {corpus.name} has no splits train and test; give a number of folds"
         raise ConfigError(message + (', or "given"' if corpus._core.given_folds else ""), "folds")
-    if isinstance(settings.get("dev"), str):
-        corpus._core.lost(settings["dev"])  # raises now, and not in every trial, for an unknown split
-    saved_heads = (list(heads) if save_models else []) if isinstance(save_models, bool) else list(save_models)
-    for head in saved_heads:
-        if head not in heads:
-            raise ConfigError(f"save_models: `{head}` is not one of the heads {', '.join(heads)}", "save_models")
+    for variant in found:
+        if isinstance(variant.settings.get("dev"), str):
+            corpus._core.lost(variant.settings["dev"])  # raises now, and not in every trial, for an unknown split
+    saved = _saved(save_models, found)
     numbers: list[int | None] = [None] if divided is None else list(divided.numbers)
     hashes = _encoder_hashes(encoders)
     plan = {
@@ -136,25 +141,26 @@ def compare(
         "corpus": corpus._core.hash,
         **({"folds": None} if divided is None else divided.plan()),
         "settings": shared,
+        **({} if variants is None else {"variants": {variant.name: variant.changes for variant in found}}),
     }
     load = _encoder_loader({name: given for name, (given, _) in hashes.items()})
     names: dict[Trial, str] = {}
     planned: dict[str, PlannedTrial] = {}
-    # Heads vary fastest, so that a partial comparison already has all heads.
-    for encoder, fold, seed, head in itertools.product(hashes, numbers, dict.fromkeys(seeds), dict.fromkeys(heads)):
-        trial = Trial(encoder, head, seed, fold)
-        names[trial] = name = trial.name(hashes[trial.encoder][1])
-        call = {
-            **settings,
-            "precision": shared["precision"],
-            "head": trial.head,
-            "seed": trial.seed,
-            "threads": threads,
-        }
-        source = corpus if divided is None else divided
-        planned[name] = PlannedTrial(
-            trial._asdict(), source, trial.fold, partial(load, trial.encoder), call, trial.head in saved_heads
-        )
+    # Heads and variants vary fastest, so that a partial comparison already has all of them.
+    for encoder, fold, seed, variant in itertools.product(hashes, numbers, dict.fromkeys(seeds), found):
+        for head in variant.heads:
+            trial = Trial(encoder, head, variant.name, seed, fold)
+            names[trial] = name = trial.name(hashes[encoder][1])
+            call = {
+                **variant.settings,
+                "precision": variant.changes.get("precision", shared["precision"]),
+                "head": head,
+                "seed": seed,
+                "threads": threads,
+            }
+            source = corpus if divided is None else divided
+            save = head in saved or variant.name in saved
+            planned[name] = PlannedTrial(trial.fields(), source, fold, partial(load, encoder), call, save)
     run = RunDirectory(directory, plan)
     with run.locked():
         run_trials(
@@ -168,16 +174,34 @@ def compare(
             retry_failed=retry_failed,
         )
         compute = {"device": shared["device"], "precision": shared["precision"], "threads": settings.get("threads")}
-        comparison = Comparison(Grid(corpus, run, names, divided), shared, compute=compute)
+        changes = {variant.name: variant.changes for variant in found if variant.name is not None}
+        comparison = Comparison(Grid(corpus, run, names, divided), shared, changes, compute=compute)
         run.write_tables(trials=comparison.trials, results=comparison.results)
     return comparison
+
+
+def _saved(save_models: bool | Sequence[str], variants: list[Variant]) -> set[str]:
+    """The heads and variants whose models are saved."""
+    heads = dict.fromkeys(head for variant in variants for head in variant.heads)
+    if isinstance(save_models, bool):
+        return set(heads) if save_models else set()
+    names = [variant.name for variant in variants if variant.name is not None]
+    for name in save_models:
+        if name not in heads and name not in names:
+            existing = f"heads {', '.join(heads)}" + (f" or variants {', '.join(names)}" if names else "")
+            raise ConfigError(f"save_models: `{name}` is not one of the {existing}", "save_models")
+    return set(save_models)
+
+
+def _encoder_name(given: str | PathLike | Encoder) -> str:
+    return given.name if isinstance(given, Encoder) else os.fspath(given)
 
 
 def _encoder_hashes(encoders: Sequence[str | PathLike | Encoder]) -> dict[str, tuple[str | PathLike | Encoder, str]]:
     """Each encoder with its hash, by name; raises before any training for one that cannot be loaded."""
     found: dict[str, tuple[str | PathLike | Encoder, str]] = {}
     for given in encoders:
-        name = given.name if isinstance(given, Encoder) else os.fspath(given)
+        name = _encoder_name(given)
         if name in found:
             raise ConfigError(f"encoders: `{name}` appears twice", "encoders")
         found[name] = given, load_encoder(given)._core.hash

@@ -1,4 +1,4 @@
-"""The result of a comparison over heads, encoders, seeds and folds."""
+"""The result of a comparison over heads, encoders, variants, seeds and folds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from biorel._types import Kind, Row
 from biorel.data.corpus import Corpus
 from biorel.errors import ConfigError
 from biorel.evaluation.scores import Scores
-from biorel.experiments.grid import KEYS, Grid, Trial, Which
+from biorel.experiments.grid import Grid, Trial, Which
 from biorel.experiments.paired import compare_sides
 from biorel.experiments.results import summarize
 from biorel.models.relation_model import RelationModel, load
@@ -26,20 +26,23 @@ class Comparison:
         The training and test data.
     settings : dict
         The settings that all trials share, including defaults.
+    variants : dict
+        The settings of each variant that differ from `settings`, by its name; empty in a comparison without variants.
     trials : pandas.DataFrame
-        One row per trial: ``encoder``, ``head``, ``seed``, ``fold`` (missing without folds), ``status`` (``finished``
-        or ``failed``), ``precision``, ``recall``, ``f1``, ``support``, ``train``, ``test``, ``steps``, ``seconds``, and
-        ``error``, the reason of a failure.
+        One row per trial: ``encoder``, ``head``, ``variant`` (if there are variants), ``seed``, ``fold`` (missing
+        without folds), ``status`` (``finished`` or ``failed``), ``precision``, ``recall``, ``f1``, ``support``,
+        ``train``, ``test``, ``steps``, ``seconds``, and ``error``, the reason of a failure.
     results : Scores
-        One row per encoder and head: numbers of finished ``trials`` and ``failed`` ones; mean ``precision``, ``recall``
-        and ``f1``; the standard deviation ``sd`` and the confidence interval (``low``, ``high``) of the mean F1; and
-        with folds ``pooled_f1``, the F1 of the decisions of all folds together, averaged over the seeds. The protocol
-        describes the averaging.
+        One row per encoder, head and variant: numbers of finished ``trials`` and ``failed`` ones; mean ``precision``,
+        ``recall`` and ``f1``; the standard deviation ``sd`` and the confidence interval (``low``, ``high``) of the mean
+        F1; and with folds ``pooled_f1``, the F1 of the decisions of all folds together, averaged over the seeds. The
+        protocol describes the averaging.
     """
 
-    def __init__(self, grid: Grid, settings: Row, *, compute: Mapping[str, Any]) -> None:
+    def __init__(self, grid: Grid, settings: Row, variants: dict[str, Row], *, compute: Mapping[str, Any]) -> None:
         self.corpus = grid.corpus
         self.settings = settings
+        self.variants = variants
         self._grid = grid
         self._compute = compute
         self.trials = grid.records()
@@ -48,17 +51,19 @@ class Comparison:
     @property
     def failures(self) -> pd.DataFrame:
         """The failed trials and their errors."""
-        return self.trials.loc[self.trials["status"] == "failed", [*KEYS, "error"]].reset_index(drop=True)
+        return self.trials.loc[self.trials["status"] == "failed", [*self._grid.keys, "error"]].reset_index(drop=True)
 
-    def predictions(self, head: str, *, encoder: str | None = None, seed: int | None = None) -> pd.DataFrame:
+    def predictions(
+        self, head: str, *, encoder: str | None = None, variant: str | None = None, seed: int | None = None
+    ) -> pd.DataFrame:
         """Predictions of the finished trials of a head, with the columns ``seed`` and ``fold``.
 
         Parameters
         ----------
         head : str
-            One of the heads.
-        encoder : str, optional
-            One of the encoders; needed where there are several.
+            One of the heads, or a variant that has only one.
+        encoder, variant : str, optional
+            One of the encoders and variants; each is needed where there are several.
         seed : int, optional
             One of the seeds; all by default.
 
@@ -72,29 +77,35 @@ class Comparison:
         >>> len(comparison.predictions("cls"))
         142
         """
-        chosen = self._grid.select(head if encoder is None else (encoder, head), "head")
+        chosen = self._grid.select(_names(encoder, head, variant), "head")
         tables = []
-        for trial in self._grid.finished(*chosen):
+        for trial in self._grid.finished(chosen):
             if seed in (None, trial.seed):
                 table = self._grid.predictions(trial)
                 table.insert(0, "fold", pd.Series([trial.fold] * len(table), dtype="Int64"))
                 table.insert(0, "seed", trial.seed)
                 tables.append(table)
         if not tables:
-            raise ConfigError(f"seed: no trial of {' '.join(chosen)} with it has finished", "seed")
+            raise ConfigError(f"seed: no trial of {' '.join(chosen.names())} with it has finished", "seed")
         return pd.concat(tables, ignore_index=True)
 
     def model(
-        self, head: str, *, encoder: str | None = None, seed: int | None = None, fold: int | None = None
+        self,
+        head: str,
+        *,
+        encoder: str | None = None,
+        variant: str | None = None,
+        seed: int | None = None,
+        fold: int | None = None,
     ) -> RelationModel:
         """The saved model of one trial (see ``save_models``).
 
         Parameters
         ----------
         head : str
-            One of the heads.
-        encoder, seed, fold : optional
-            The encoder, seed and fold of the trial; each is needed where there are several.
+            One of the heads, or a variant that has only one.
+        encoder, variant, seed, fold : optional
+            The encoder, variant, seed and fold of the trial; each is needed where there are several.
 
         Returns
         -------
@@ -112,7 +123,11 @@ class Comparison:
         Traceback (most recent call last):
         biorel.errors.ConfigError: head: the model of minilm cls seed 1 was not saved; call compare with ...
         """
-        trials = [trial for trial in self._grid.of_one_seed(head, encoder, seed) if fold in (None, trial.fold)]
+        trials = [
+            trial
+            for trial in self._grid.of_one_seed(_names(encoder, head, variant), seed)
+            if fold in (None, trial.fold)
+        ]
         if len(trials) != 1:
             raise ConfigError(f"head: {len(trials)} trials of `{head}` match; name one fold", "head")
         return self._model(trials[0])
@@ -122,6 +137,7 @@ class Comparison:
         head: str = "attention",
         *,
         encoder: str | None = None,
+        variant: str | None = None,
         seed: int | None = None,
         kind: Kind = "head",
         documents: Collection[str] | None = None,
@@ -132,9 +148,9 @@ class Comparison:
         Parameters
         ----------
         head : str
-            One of the heads; its models must have been saved (``save_models``).
-        encoder, seed : optional
-            The encoder and seed of the trials; each is needed where there are several.
+            As in ``model``; the models must have been saved (``save_models``).
+        encoder, variant, seed : optional
+            The encoder, variant and seed of the trials; each is needed where there are several.
         kind : {"head", "encoder", "gradient"}
             As in ``RelationModel.attention``.
         documents : collection of str, optional
@@ -160,7 +176,7 @@ class Comparison:
         biorel.errors.ConfigError: head: the model of minilm attention seed 1 was not saved; call compare with ...
         """
         tables = []
-        for trial in self._grid.of_one_seed(head, encoder, seed):
+        for trial in self._grid.of_one_seed(_names(encoder, head, variant), seed):
             part = self._grid.part(trial)
             if documents is not None:
                 tested = part.instances("test")["document"].drop_duplicates()
@@ -179,15 +195,21 @@ class Comparison:
         return merged
 
     def mask_words(
-        self, head: str, *, encoder: str | None = None, seed: int | None = None, **options: Any
+        self,
+        head: str,
+        *,
+        encoder: str | None = None,
+        variant: str | None = None,
+        seed: int | None = None,
+        **options: Any,
     ) -> pd.DataFrame:
         """Mask words of the test instances of all folds, each for the model that was not trained on it.
 
         Parameters
         ----------
         head : str
-            One of the heads; its models must have been saved (``save_models``).
-        encoder, seed
+            As in ``model``; the models must have been saved (``save_models``).
+        encoder, variant, seed
             As in ``attention``.
         **options
             Other arguments of ``RelationModel.mask_words``.
@@ -203,26 +225,33 @@ class Comparison:
         Traceback (most recent call last):
         biorel.errors.ConfigError: head: the model of minilm attention seed 1 was not saved; call compare with ...
         """
-        trials = self._grid.of_one_seed(head, encoder, seed)
+        trials = self._grid.of_one_seed(_names(encoder, head, variant), seed)
         tables = [self._model(trial).mask_words(self._grid.part(trial), **options) for trial in trials]
         return pd.concat(tables, ignore_index=True)
 
     def _untrained(self, trial: Trial, part: Corpus) -> RelationModel:
         """The model of a trial with its initial weights; it needs the data only for the labels."""
         unset = dict.fromkeys(["dev", "eval_steps", "patience", "negative_ratio", "class_weights"])
-        given: Any = {**self.settings, **self._compute, **unset, "head": trial.head, "seed": trial.seed}
+        own = self._own(trial)
+        given: Any = {**self.settings, **self._compute, **own, **unset, "head": trial.head, "seed": trial.seed}
         del given["max_steps"]
         return finetune(part, trial.encoder, train=["test"], test=None, max_steps=0, progress=False, **given).model
 
     def _model(self, trial: Trial) -> RelationModel:
         path = self._grid.directory.model(self._grid.names[trial])
         if not path.exists():
-            name = f"{trial.encoder} {trial.head} seed {trial.seed}" + (
+            name = f"{' '.join(trial.setup.names())} seed {trial.seed}" + (
                 "" if trial.fold is None else f" fold {trial.fold}"
             )
             message = f"head: the model of {name} was not saved; call compare with save_models=True"
             raise ConfigError(message, "head")
-        return load(path, **self._compute)
+        return load(
+            path, **{**self._compute, "precision": self._own(trial).get("precision", self._compute["precision"])}
+        )
+
+    def _own(self, trial: Trial) -> Row:
+        """The settings of its variant."""
+        return {} if trial.variant is None else self.variants[trial.variant]
 
     def paired(
         self,
@@ -234,12 +263,13 @@ class Comparison:
         confidence_level: float = 0.95,
         seed: int = 1,
     ) -> Scores:
-        """Test whether the difference between two heads (or encoders) could be due to chance.
+        """Test whether the difference between two heads, encoders or variants could be due to chance.
 
         Parameters
         ----------
-        first, second : str or (str, str)
-            A head, where there is one encoder; an encoder, where there is one head; or (encoder, head).
+        first, second : str or tuple of str
+            A name that only one row of ``results`` has: a head, where there is one encoder; an encoder, where there is
+            one head; a variant, where it has one head and encoder. Otherwise several, such as (encoder, head).
         unit : {"document", "sentence", "instance"}
             The unit that is resampled as a whole. Pairs of one sentence or document are alike: in simulations with
             equal models, p was below 0.05 in 26 % of the tests by instance, and in 4 % by document.
@@ -290,3 +320,7 @@ class Comparison:
         return f"{self.results!r}" + (
             f"\n{failed} of {len(self.trials)} trials failed; see .failures" if failed else ""
         )
+
+
+def _names(encoder: str | None, head: str, variant: str | None) -> tuple[str, ...]:
+    return tuple(name for name in (encoder, head, variant) if name is not None)

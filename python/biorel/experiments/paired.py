@@ -6,17 +6,17 @@ import pandas as pd
 from biorel.errors import ConfigError
 from biorel.evaluation.paired_tests import Side, compare_decisions
 from biorel.evaluation.scores import Scores
-from biorel.experiments.grid import Grid, Trial, Which
+from biorel.experiments.grid import Grid, Trial, Which, one_or_each
 
 
 def compare_sides(
     grid: Grid, first: Which, second: Which, *, unit: str, samples: int, confidence_level: float, seed: int
 ) -> Scores:
-    """Test one head or encoder against another; see ``Comparison.paired``."""
+    """Test one setup against another; see ``Comparison.paired``."""
     sides = grid.select(first, "first"), grid.select(second, "second")
     if sides[0] == sides[1]:
         raise ConfigError(f"second: {second!r} is also the first side; name two different sides", "second")
-    finished = [{(trial.seed, trial.fold): trial for trial in grid.finished(*side)} for side in sides]
+    finished = [{(trial.seed, trial.fold): trial for trial in grid.finished(side)} for side in sides]
     folds = list(dict.fromkeys(trial.fold for trial in grid.trials))
     seeds = list(dict.fromkeys(trial.seed for trial in grid.trials))
     complete = [seed for seed in seeds if all((seed, fold) in side for side in finished for fold in folds)]
@@ -35,9 +35,10 @@ def compare_sides(
     )
     left = sorted(set(seeds) - set(complete))
     without = f" (seeds {', '.join(map(str, left))} left out: not finished on both sides)" if left else ""
-    names = " against ".join(" ".join(side) for side in sides)
+    names = [" ".join(side.names()) for side in sides]
+    protocols = {name: grid.protocol(side.table, "pooled") for name, side in zip(names, read, strict=True)}
     table.attrs["protocol"] = (
-        f"{names}, {len(complete)} seeds{without}; {grid.protocol(read[0].table, 'pooled')}; "
+        f"{' against '.join(names)}, {len(complete)} seeds{without}; {one_or_each(protocols)}; "
         "two-sided p, not corrected for several comparisons"
     )
     return table

@@ -1,8 +1,9 @@
 """The directory of an experiment with its finished trials, so that a killed run resumes where it stopped.
 
-``plan.json`` describes the experiment; a directory with another plan is refused. ``trials.jsonl`` has one line per
-finished trial, synced to disk. ``predictions/`` has one file per trial, written before its line. ``checkpoints/`` has
-the training checkpoints of running trials, ``models/`` a directory per trial whose model is saved.
+``plan.json`` describes the experiment; a directory with another plan is refused, except that variants may be added.
+``trials.jsonl`` has one line per finished trial, synced to disk. ``predictions/`` has one file per trial, written
+before its line. ``checkpoints/`` has the training checkpoints of running trials, ``models/`` a directory per trial
+whose model is saved.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class RunDirectory:
     path : path
         A new or empty directory, or one with the same plan.
     plan : mapping
-        The settings that determine the results, in types that JSON has.
+        The settings that determine the results, in types that JSON has. Its entry ``variants``, if there is one, has
+        the settings of each variant by name.
     """
 
     def __init__(self, path: PathLike, plan: Mapping[str, Any]) -> None:
@@ -105,7 +107,10 @@ class RunDirectory:
             if found.get("format") != FORMAT:
                 message = f"directory: {self.path} was written by another version of biorel; give a new directory"
                 raise ConfigError(message, "directory")
-            self._journal.check_plan(found, self.plan)
+            self._journal.check_plan(*_shared_variants(found, self.plan))
+            self.plan = {**self.plan, **_all_variants(found, self.plan)}
+            if self.plan != found:
+                self._journal.write_plan(self.plan)
             return
         known = {"lock", "predictions", "checkpoints"}
         names = {entry.name for entry in self.path.iterdir()} - known
@@ -121,6 +126,22 @@ class RunDirectory:
                 stacklevel=6,
             )
         self.records = {record["trial"]: record for record in records}
+
+
+def _shared_variants(found: Mapping[str, Any], plan: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Both plans with only the variants that both have; their settings get names that include the variant."""
+    shared = found.get("variants", {}).keys() & plan.get("variants", {}).keys()
+    return [
+        {key: value for key, value in one.items() if key != "variants"}
+        | {f"{key} of variant {name}": value for name in shared for key, value in one["variants"][name].items()}
+        for one in (found, plan)
+    ]
+
+
+def _all_variants(found: Mapping[str, Any], plan: Mapping[str, Any]) -> dict[str, Any]:
+    """The variants of both plans."""
+    variants = {**found.get("variants", {}), **plan.get("variants", {})}
+    return {"variants": variants} if variants else {}
 
 
 def _check_record(record: Any, _: int) -> None:
