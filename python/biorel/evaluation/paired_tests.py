@@ -44,7 +44,7 @@ def compare_decisions(
     number = {label: index for index, label in enumerate(task.labels)}
     gold = [number[label] for label in first.table["gold"]]
     one, other = (
-        [[None if label is None else number[label] for label in decided] for decided in side.predicted]
+        [[None if pd.isna(label) else number[label] for label in decided] for decided in side.predicted]
         for side in (first, second)
     )
     groups = pd.factorize(first.table[units[unit]])[0].tolist()
