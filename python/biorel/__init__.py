@@ -34,6 +34,7 @@ from biorel.evaluation.scores import Scores
 from biorel.experiments.compare import compare
 from biorel.experiments.comparison import Comparison
 from biorel.experiments.cross_validation import CrossValidation, cross_validate
+from biorel.experiments.search import Search, search
 from biorel.interpretation.faithfulness import faithfulness, rank_agreement
 from biorel.interpretation.heatmap import Heatmap, gallery, heatmap
 from biorel.interpretation.stems import compare_stems, top_stems
@@ -68,6 +69,7 @@ __all__ = [
     "Reproduction",
     "Run",
     "Scores",
+    "Search",
     "TrainingError",
     "TrainingInterrupted",
     "__version__",
@@ -98,6 +100,7 @@ __all__ = [
     "reproduce",
     "sample_path",
     "score",
+    "search",
     "top_stems",
     "write_documents",
 ]

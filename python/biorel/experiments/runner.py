@@ -74,6 +74,8 @@ def run_trials(
     progress: bool,
     record_failures: bool,
     retry_failed: bool = False,
+    before: int = 0,
+    total: int | None = None,
 ) -> None:
     """Run the unfinished trials; afterwards ``store.records`` has every trial.
 
@@ -95,6 +97,8 @@ def run_trials(
         Record the error of a trial and continue with the others; otherwise raise it.
     retry_failed : bool
         Repeat trials whose failure was recorded earlier.
+    before, total : int
+        How many trials have run before these, and how many there are in all, for messages.
 
     Raises
     ------
@@ -103,9 +107,10 @@ def run_trials(
     """
     pending = {name: trial for name, trial in trials.items() if not _is_done(name, trial, store, retry_failed)}
     results = execute(_tasks(pending, store), engine=engine, jobs=jobs, plan=store.plan_file, progress=progress)
-    done = len(trials) - len(pending)
+    done = before + len(trials) - len(pending)
+    total = len(trials) if total is None else total
     # Sequential trials have bars of their own.
-    bar = Progress(len(trials), f"{unit}s", f"{unit}s", show=progress and jobs != 1, initial=done)
+    bar = Progress(total, f"{unit}s", f"{unit}s", show=progress and jobs != 1, initial=done)
     with contextlib.closing(results), bar:
         for task, result in results:
             fields = pending[task.name].fields
@@ -121,11 +126,14 @@ def run_trials(
             bar.advance(done)
             if progress:
                 record = store.records[task.name]
-                write_line(f"{unit} {done} of {len(trials)}, {_describe(fields)}: {_outcome(record)}")
+                write_line(f"{unit} {done} of {total}, {_describe(fields)}: {_outcome(record)}")
 
 
 def _describe(fields: Row) -> str:
-    return ", ".join(f"{name} {value}" for name, value in fields.items() if value is not None and name != "trial")
+    values = {name: value for name, value in fields.items() if value is not None and name not in ("trial", "number")}
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+    )
 
 
 def _outcome(record: Row) -> str:

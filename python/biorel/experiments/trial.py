@@ -75,10 +75,11 @@ def checked_settings(
 def run_trial(
     corpus: Corpus, encoder: Encoder, checkpoint: Path | None, progress: bool, settings: Mapping[str, Any]
 ) -> tuple[Run, Row, pd.DataFrame]:
-    """Fine-tune on ``train`` and score on ``test``; returns the run, its headline scores and its predictions."""
+    """Fine-tune on ``train`` and score on the test split; returns the run, its headline scores and its predictions."""
     start = time.monotonic()
+    split = settings.get("test", "test")
     run = finetune(corpus, encoder, checkpoint=checkpoint, progress=progress, **settings)
-    predictions = run.predictions("test")
+    predictions = run.predictions(split)
     record = {**headline(run.scores, corpus), "train": len(corpus.instances("train")), "test": len(predictions)}
     record |= {"steps": len(run.history), "seconds": round(time.monotonic() - start, 3)}
     return run, record, predictions

@@ -218,7 +218,7 @@ def finetune(
     test_split = _test_split(corpus, train_splits, test)
     dev_split = dev if isinstance(dev, str) else None
     if isinstance(dev, (int, float)):
-        corpus, dev_split = _hold_out(corpus, train_splits, dev), "dev"
+        corpus, dev_split = hold_out_dev(corpus, train_splits, dev), "dev"
     held_out = _dev_instances(corpus, train_splits, dev_split, marking)
     instances = corpus._core.instances(train_splits, marking)
     loaded = load_encoder(encoder)
@@ -287,8 +287,8 @@ def _test_split(corpus: Corpus, train: list[str], test: str | None) -> str | Non
     return test
 
 
-def _hold_out(corpus: Corpus, train: list[str], fraction: float) -> Corpus:
-    """Move a fraction of the training split to a new split `dev`."""
+def hold_out_dev(corpus: Corpus, train: list[str], fraction: float) -> Corpus:
+    """The corpus of `dev=FRACTION`: move a fraction of the training split to a new split `dev`."""
     if not 0 < fraction < 1:
         raise ConfigError(f"dev: must be a fraction between 0 and 1, or the name of a split, not {fraction}", "dev")
     if len(train) > 1:
