@@ -61,7 +61,7 @@ def plot_stems(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     height = 0.8 / len(groups)
     for name, colour, shift in groups:
         low, high = ends[name]
-        error = np.nan_to_num(np.vstack([values[name] - low, high - values[name]]).astype(float)).clip(min=0)
+        error = np.vstack([values[name] - low, high - values[name]]).astype(float).clip(min=0)
         label = None if name == "weight" else f"{name} pairs"
         bars: dict[str, Any] = {
             "color": colour,
@@ -83,7 +83,7 @@ def plot_stems(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     if "q" in rows.columns:
         names = [f"{name} *" if q < 0.05 else name for name, q in zip(names, rows["q"], strict=True)]
         # Above the bars, which may fill the whole plot.
-        ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(groups))
+        ax.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     ax.set_yticks(positions, names)
     ax.invert_yaxis()
     if compared:
@@ -128,7 +128,7 @@ def plot_faithfulness(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         if rows.empty:
             continue
         low, high = rows["drop"] - rows["low"], rows["high"] - rows["drop"]
-        error = np.nan_to_num(np.vstack([low, high]).astype(float)).clip(min=0)
+        error = np.vstack([low, high]).astype(float).clip(min=0)
         style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": line, "capsize": 2, "label": ranking}
         ax.errorbar(rows["words"], rows["drop"], yerr=error, **style)
     ax.set_xticks(sorted(table["words"].unique()))

@@ -70,6 +70,25 @@ def test_a_heat_map_as_a_file(weights: pd.DataFrame, tmp_path: Path) -> None:
     assert biorel.heatmap(weights, 5).plot(ax=axes) is axes
 
 
+def test_the_lines_of_a_drawn_heat_map_have_the_given_length(weights: pd.DataFrame) -> None:
+    for columns in (30, 40):
+        texts: list[Any] = list(biorel.heatmap(weights, 5).plot(columns=columns).texts)
+        ends = [text.get_position()[0] + len(text.get_text()) for text in texts]
+        assert columns / 2 < max(ends) <= columns
+        titles = [text.get_text() for text in texts if text.get_style() == "italic"]
+        assert len(titles) > 1  # a long title goes on in the next line
+        assert " ".join(titles).startswith(words_of(weights, 5)["instance"].iloc[0])
+    with pytest.raises(biorel.ConfigError, match="columns: must be at least 20, not 5"):
+        biorel.heatmap(weights, 5).plot(columns=5)
+
+
+def test_a_stem_without_an_interval_has_no_whisker(weights: pd.DataFrame) -> None:
+    top = biorel.top_stems(weights, 2, samples=100).assign(low=[0.0, np.nan], high=[1.0, np.nan])
+    [whisker] = [one for one in biorel.plot_stems(top).containers if hasattr(one, "has_xerr")]
+    lines: Any = whisker.lines[2][0].get_segments()
+    assert [len(line) > 0 for line in lines] == [True, False]
+
+
 def test_an_unknown_instance(weights: pd.DataFrame) -> None:
     for wrong in ("nobody", 10_000):
         with pytest.raises(biorel.ConfigError, match="is not in the table of 142 pairs, such as DDI"):

@@ -4,7 +4,7 @@
 
 Every round predicts sentences of varying number and length; other work is due every few rounds (`EVERY`). The table has
 seconds, counts of the work so far, and resident memory in MiB; it is written continuously. The last line on standard error
-compares the last quarter with the second; the first is warm-up. `plot_soak.py` plots the table.
+compares the last quarter with the second; the first is warm-up. `docs/figures/make_figures.py` plots the table.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 # The strongest shade, on which dark text on a light page and light text on a dark page are both legible.
 _DEEPEST = 0.6
 
-# Characters in a line of a heat map.
-_COLUMNS = 96
+# Characters of a line in an inch, when a heat map is drawn on a new figure.
+_CHARACTERS = 12
 
 
 class Heatmap:
@@ -63,11 +64,13 @@ class Heatmap:
         notes = [self._notes[name]] if name in self._notes else []
         return ", ".join([name, *labels, f"predicted {predicted}", *notes])
 
-    def plot(self, *, ax: Axes | None = None) -> Axes:
+    def plot(self, *, columns: int = 96, ax: Axes | None = None) -> Axes:
         """Draw the heat map with matplotlib.
 
         Parameters
         ----------
+        columns : int
+            Characters in a line, at least 20; fewer for a narrow page.
         ax : matplotlib.axes.Axes, optional
             The axes to draw on; by default those of a new figure that fits the sentences.
 
@@ -82,19 +85,22 @@ class Heatmap:
         >>> len(axes.texts) > 5
         True
         """
-        lines = self._lines(_COLUMNS)
+        if columns < 20:
+            raise ConfigError(f"columns: must be at least 20, not {columns}", "columns")
+        lines = self._lines(columns)
         if ax is None:
-            ax = pyplot().figure(figsize=(8, 0.24 * len(lines))).add_axes((0.01, 0, 0.98, 1))
+            size = (columns / _CHARACTERS, 0.24 * len(lines))
+            ax = pyplot().figure(figsize=size).add_axes((0.01, 0, 0.98, 1))
         # A character of matplotlib's monospace font is 0.602 times as wide as its size.
         figure: Any = ax.figure
         inches = ax.get_window_extent().width / figure.dpi
-        size = inches / _COLUMNS * 72 / 0.602
-        ax.set_xlim(0, _COLUMNS)
+        points = inches / columns * 72 / 0.602
+        ax.set_xlim(0, columns)
         ax.set_ylim(len(lines), 0)
         ax.axis("off")
         for row, line in enumerate(lines):
             for column, text, shade, bold in line:
-                font: dict[str, Any] = {"family": "monospace", "fontsize": size, "va": "center"}
+                font: dict[str, Any] = {"family": "monospace", "fontsize": points, "va": "center"}
                 if shade is None:
                     ax.text(column, row + 0.5, text, alpha=0.7, style="italic", **font)
                     continue
@@ -111,7 +117,10 @@ class Heatmap:
         lines: list[list[tuple[int, str, float | None, bool]]] = []
         for name in self.instances:
             words = self._words[self._words["instance"] == name]
-            lines.append([(0, self._title(name, words), None, False)])
+            lines += [
+                [(0, line, None, False)]
+                for line in textwrap.wrap(self._title(name, words), width, break_on_hyphens=False)
+            ]
             lines.append([])
             column, end = 0, None
             for word, shade in zip(named_rows(words), _shades(words), strict=True):
