@@ -44,9 +44,14 @@ impl Candidates {
     /// The number of candidate pairs of a sentence. They are not listed for it: a thousand mentions
     /// form half a million.
     pub fn count(&self, sentence: &Sentence) -> usize {
+        self.count_of_types(sentence.entities.iter().map(|entity| entity.entity_type.as_str()))
+    }
+
+    /// The number of candidate pairs of a sentence whose mentions have these types.
+    pub fn count_of_types<'a>(&self, mentions: impl Iterator<Item = &'a str>) -> usize {
         let mut types: BTreeMap<&str, usize> = BTreeMap::new();
-        for entity in &sentence.entities {
-            *types.entry(&entity.entity_type).or_default() += 1;
+        for entity_type in mentions {
+            *types.entry(entity_type).or_default() += 1;
         }
         let types: Vec<(&str, usize)> = types.into_iter().collect();
         let mut count = 0_usize;

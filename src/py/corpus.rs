@@ -60,6 +60,11 @@ impl PyTask {
         self.0.tag(entity_type)
     }
 
+    /// The number of candidate pairs of a sentence whose entities have these types.
+    fn count_pairs(&self, types: Vec<String>) -> usize {
+        self.0.candidates.count_of_types(types.iter().map(String::as_str))
+    }
+
     /// Entity types that take part in candidate pairs; empty when all do.
     #[getter]
     fn types(&self) -> Vec<String> {

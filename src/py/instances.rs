@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use super::columns::Columns;
+use super::error::internal;
 use crate::corpus::{Corpus, Task};
 use crate::encode::{Instance, Marking, instances};
 use crate::{Error, Result};
@@ -24,6 +25,20 @@ pub struct PyInstances {
 impl PyInstances {
     fn __len__(&self) -> usize {
         self.items.len()
+    }
+
+    /// The instances of several parts for one model, in order, to classify them together.
+    #[staticmethod]
+    fn join(parts: Vec<Bound<'_, Self>>) -> PyResult<Self> {
+        let first = parts.first().ok_or_else(|| internal("no instances to join"))?.get();
+        let items = parts.iter().flat_map(|part| part.get().items.iter().cloned()).collect();
+        Ok(Self::new(items, Task::clone(&first.task), first.marking, String::new()))
+    }
+
+    /// The instance at a position, alone.
+    fn only(&self, position: usize) -> PyResult<Self> {
+        let item = self.items.get(position).cloned().ok_or_else(|| internal("no such instance"))?;
+        Ok(Self::new(vec![item], Task::clone(&self.task), self.marking, self.hash.clone()))
     }
 
     fn columns<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

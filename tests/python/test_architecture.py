@@ -27,6 +27,7 @@ ORDER = [
     ["interpretation"],
     ["experiments"],
     ["reproduction"],
+    ["serving"],
     ["cli"],
     ["__main__"],
 ]

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from biorel.cli import corpora, demo, experiments, interpretation, prediction, template, training
+from biorel.cli import corpora, demo, experiments, interpretation, prediction, serve, template, training
 from biorel.cli.config_file import read_config
 from biorel.cli.options import Commands
 from biorel.cli.output import say, set_log_level
@@ -109,6 +109,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, Commands]:
     training.add_commands(commands)
     experiments.add_commands(commands)
     prediction.add_commands(commands)
+    serve.add_commands(commands)
     interpretation.add_commands(commands)
     experiments.add_reproduce(commands)
     demo.add_demo(commands)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,7 @@ class Heatmap:
     def _sentence(self, name: str) -> str:
         words = self._words[self._words["instance"] == name]
         pieces, end = [], None
-        for word, shade in zip(named_rows(words), _shades(words), strict=True):
+        for word, shade in zip(named_rows(words), shades(words["weight"]), strict=True):
             gap = "" if end is None or word.start == end else " "
             style = f"background:rgba(230,159,0,{shade:.3f});border-radius:2px;padding:1px 0"
             if word.is_entity:
@@ -123,7 +123,7 @@ class Heatmap:
             ]
             lines.append([])
             column, end = 0, None
-            for word, shade in zip(named_rows(words), _shades(words), strict=True):
+            for word, shade in zip(named_rows(words), shades(words["weight"]), strict=True):
                 text, gap = str(word.word), int(end is not None and word.start != end)
                 if column + gap + len(text) > width and column > 0:
                     lines.append([])
@@ -252,9 +252,11 @@ def gallery(weights: pd.DataFrame, right: pd.DataFrame, wrong: pd.DataFrame, *, 
     return Heatmap(weights[weights["instance"].isin(list(notes))], list(notes), notes)
 
 
-def _shades(words: pd.DataFrame) -> list[float]:
-    weights = words["weight"].astype(float)
-    return (_DEEPEST * weights / max(float(weights.max()), 1e-12)).tolist()
+def shades(weights: Iterable[float]) -> list[float]:
+    """The opacity of the colour behind each word of a sentence: its weight relative to the largest."""
+    values = [float(weight) for weight in weights]
+    largest = max(values, default=0.0)
+    return [_DEEPEST * value / max(largest, 1e-12) for value in values]
 
 
 def _patches() -> Any:

@@ -66,7 +66,7 @@ def _entry(record: Any, key: str, kind: type | tuple[type, ...], place: str) -> 
     if key not in record:
         raise CorpusError(f"{place}: has no {key!r}; it has {', '.join(map(repr, record)) or 'nothing'}", place)
     if not isinstance(record[key], kind):
-        wanted = "a list" if isinstance(kind, tuple) else kind.__name__
+        wanted = kind.__name__ if isinstance(kind, type) else "a list" if list in kind else "int"
         raise CorpusError(f"{place}: {key!r} must be {wanted}, not {type(record[key]).__name__}", place)
     return record[key]
 
