@@ -31,8 +31,8 @@ def _spreadsheet(stranger: Stranger) -> None:
     names = ["sentence", "drug_a", "drug_b", "label", "document"]
     pd.DataFrame(rows, columns=names).to_csv(stranger.folder / "mine.csv", index=False)
     new = [
-        ("Warfarin, as is known, enhances aspirin.", "warfarin", "aspirin"),
-        ("Heparin or digoxin?", "Heparin", "digoxin"),
+        ("Warfarin enhances aspirin.", "warfarin", "aspirin"),
+        ("Heparin was given before digoxin.", "Heparin", "digoxin"),
     ]
     pd.DataFrame(new, columns=names[:3]).to_csv(stranger.folder / "new.csv", index=False)
 
@@ -52,13 +52,13 @@ def test_1_own_table_to_predictions(stranger: Stranger) -> None:
 import biorel, pandas as pd
 names = {{"text": "sentence", "entity1": "drug_a", "entity2": "drug_b"}}
 corpus = biorel.load_corpus("table", "mine.csv", columns=names).split(test=0.2, seed=1)
-run = biorel.finetune(corpus, {str(stranger.encoder)!r}, max_steps=60, learning_rate=3e-3, max_length=64, progress=False)
+run = biorel.finetune(corpus, {str(stranger.encoder)!r}, max_steps=60, max_length=64, learning_rate=1e-3)
 run.save("mine")
 print(biorel.load("mine").predict(pd.read_csv("new.csv")).to_json(orient="records", lines=True))
 """)
     rows = [json.loads(line) for line in printed.split("\n") if line]
     assert [row["drug_a"] for row in rows] == ["warfarin", "Heparin"]
-    assert rows[0]["relation"] == "effect"
+    assert [row["relation"] for row in rows] == ["effect", "none"]
     for row in rows:
         assert row["p_effect"] + row["p_none"] == pytest.approx(1, abs=1e-4)
 
