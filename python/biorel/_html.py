@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+_LEFT = "style='margin-left:0'"
 _WIDTH, _HEIGHT, _MARGIN = 480, 120, 8
 
 
 def table_html(table: pd.DataFrame) -> str:
-    """A table without its index; numbers have three decimals, and missing values are empty."""
+    """A table without its index; numbers have three decimals, and missing values are empty.
+
+    It stands below its title, not in the middle as in Jupyter; a wide one scrolls. The first column is text.
+    """
     plain = pd.DataFrame(table).astype(object)
     # Not with `na_rep`, which pandas does not apply to its nullable integers.
     plain = plain.where(plain.notna(), "")
-    return str(plain.to_html(index=False, float_format="{:.3f}".format, border=0))
+    shown = str(plain.to_html(index=False, float_format="{:.3f}".format, border=0))
+    shown = re.sub(r"(<tr[^>]*>\s*<t[dh])>", r"\1 style='text-align:left'>", shown)
+    return f"<div style='overflow-x:auto'>{shown.replace('<table ', f'<table {_LEFT} ', 1)}</div>"
 
 
 def fields_html(fields: Mapping[str, Any]) -> str:
@@ -26,7 +33,7 @@ def fields_html(fields: Mapping[str, Any]) -> str:
         f"<td style='text-align:left'>{html.escape(str(value))}</td></tr>"
         for name, value in fields.items()
     )
-    return f"<table>{rows}</table>"
+    return f"<table {_LEFT}>{rows}</table>"
 
 
 def title_html(title: str, text: str = "") -> str:

@@ -179,7 +179,7 @@ def plot_history(run: Run, *, ax: Axes | None = None) -> Axes:
     ax.set_ylabel("loss")
     ax.set_ylim(bottom=0)
     ax.legend(frameon=False)
-    ax.spines[["top"]].set_visible(False)
+    ax.spines[["top", "right"]].set_visible(False)
     return ax
 
 

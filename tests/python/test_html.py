@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from xml.etree import ElementTree
 
 import biorel
 import matplotlib.pyplot as plt
 from biorel._html import curve_html, fields_html, title_html
 from biorel.evaluation.scores import Scores
+from biorel.reproduction.report import Report, Section
 
 
 def test_a_corpus_shows_its_table() -> None:
     shown = biorel.load_sample("ddi")._repr_html_()
     assert re.findall("<td>(406|142)</td>", shown) == ["406", "142"]
     assert "no relation: false" in shown
+    # A wide table scrolls, and the names of the splits are on the left.
+    assert re.search("<div style='overflow-x:auto'><table style='margin-left:0'", shown)
+    assert re.findall("<td style='text-align:left'>(\\w+)</td>", shown) == ["train", "test"]
 
 
 def test_a_run_shows_its_scores_protocol_and_loss(run: biorel.Run) -> None:
@@ -49,6 +54,18 @@ def test_texts_are_escaped() -> None:
 def test_the_curve_of_constant_values() -> None:
     for values in ([], [0.0], [1.0, 1.0]):
         ElementTree.fromstring(curve_html(values, "loss"))
+
+
+def test_the_pictures_of_a_report_have_the_colour_of_its_text(run: biorel.Run, tmp_path: Path) -> None:
+    for style in ("default", "dark_background"):
+        with plt.style.context(style):
+            report = Report("", [], [Section("", [], pictures={"history": biorel.plot_history(run)})])
+        colours = set(re.findall(r"(?:fill|stroke): (#\w+|\w+)", report.html_body()))
+        assert "currentColor" in colours
+        assert not colours & {"#000000", "#ffffff", "black", "white"}
+        report.write(tmp_path)
+        # The file has a background, and is XML.
+        assert "background: white" in (ElementTree.parse(tmp_path / "history.svg").getroot().get("style") or "")
 
 
 def test_latex_keeps_the_protocol(run: biorel.Run) -> None:

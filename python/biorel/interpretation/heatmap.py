@@ -155,8 +155,10 @@ class Heatmap:
         """
         target = Path(os.fspath(path))
         if target.suffix == ".html":
-            page = "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>Attention</title><style>"
-            page += ":root{color-scheme:light dark}body{font-family:sans-serif;max-width:60em;margin:2em auto}"
+            page = "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
+            page += "<meta name='viewport' content='width=device-width'><title>Attention</title><style>"
+            page += ":root{color-scheme:light dark}"
+            page += "body{font-family:sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
             target.write_text(f"{page}</style></head><body>{self.html()}</body></html>\n", encoding="utf-8")
             return
         if target.suffix not in (".svg", ".png", ".pdf"):

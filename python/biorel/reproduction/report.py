@@ -18,6 +18,9 @@ from biorel.plotting import close
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+# A phone shows the page at its own width.
+_META = "<meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+
 _STYLE = """
 :root { color-scheme: light dark }
 body { font-family: sans-serif; max-width: 75em; margin: 2em auto; padding: 0 1em; line-height: 1.4 }
@@ -28,7 +31,8 @@ td { white-space: nowrap }
 th:first-child, td:first-child { text-align: left }
 .wide { overflow-x: auto }
 .note { opacity: 0.8; font-size: 90%; margin: 0.3em 0 }
-img { background: white; max-width: 100% }
+figure { margin: 1em 0 }
+svg { max-width: 100%; height: auto }
 """
 
 
@@ -84,9 +88,7 @@ class Report:
     def html(self) -> str:
         """The complete HTML page."""
         title = html.escape(self.title)
-        head = (
-            f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title}</title><style>{_STYLE}</style>"
-        )
+        head = f"<!doctype html><html lang='en'><head>{_META}<title>{title}</title><style>{_STYLE}</style>"
         return f"{head}</head><body>\n{self.html_body()}\n</body></html>\n"
 
     def write(self, directory: Path) -> None:
@@ -95,10 +97,11 @@ class Report:
             for name, table in section.tables.items():
                 atomic_write(directory / f"{name}.csv", table.to_csv(index=False))
             for name, text in section.html.items():
-                page = f"<!doctype html><meta charset='utf-8'><style>{_STYLE}</style><body>{text}</body>\n"
+                page = f"<!doctype html>{_META}<style>{_STYLE}</style><body>{text}</body>\n"
                 atomic_write(directory / f"{name}.html", page)
         for name, text in self._svg.items():
-            atomic_write(directory / f"{name}.svg", text)
+            # As a file, a picture does not know the page's colours: dark on white.
+            atomic_write(directory / f"{name}.svg", text.replace("<svg ", "<svg style='background: white' ", 1))
         atomic_write(directory / "report.md", self.markdown())
         atomic_write(directory / "report.html", self.html())
 
@@ -130,10 +133,17 @@ def _cell(value: Any, decimals: int) -> str:
 
 
 def _svg(axes: Axes) -> str:
-    """The picture as an <svg> element, on white, so that it is legible on any page."""
+    """The picture as an <svg> element without a background; its text and lines have the colour of the page's text."""
     figure: Any = axes.figure
+    # matplotlib is an extra.
+    from matplotlib.colors import to_hex  # noqa: PLC0415
+
+    own = {to_hex(axes.xaxis.label.get_color()), to_hex(axes.spines["left"].get_edgecolor())}
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None})
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     close(figure)
     text = buffer.getvalue()
-    return text[text.index("<svg") :]
+    for colour in own:
+        text = text.replace(colour, "currentColor")
+    # Black text has no colour of its own in the file.
+    return text[text.index("<svg") :].replace("<svg ", "<svg fill='currentColor' ", 1)

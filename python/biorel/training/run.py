@@ -233,7 +233,9 @@ class Run:
         return split
 
     def _repr_html_(self) -> str:
-        parts = [title_html(repr(self))]
+        card = self.model.card
+        text = f"head {self.model.head}, encoder {card['encoder']}, {self._summary}"
+        parts = [title_html(f"Run {card['task']['name']}", text)]
         loss = self._history["loss"].tolist() if len(self._history) else []
         if loss:
             parts.append(curve_html(loss, f"loss of {len(loss):,} steps: from {loss[0]:.3f} to {loss[-1]:.3f}"))
@@ -243,7 +245,10 @@ class Run:
 
     def __repr__(self) -> str:
         """Show the model, the number of steps, the time and the precision."""
+        return f"Run({self.model!r}, {self._summary})"
+
+    @property
+    def _summary(self) -> str:
         steps = len(self._history)
         state = f"stopped after {steps} steps" if self.interrupted else f"{steps} steps"
-        seconds = self._history["seconds"].sum()
-        return f"Run({self.model!r}, {state}, {seconds:.0f} s, {self.settings['precision']})"
+        return f"{state}, {self._history['seconds'].sum():.0f} s, {self.settings['precision']}"
