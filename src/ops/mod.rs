@@ -18,6 +18,7 @@ pub mod cpu;
 pub mod cuda;
 mod loss;
 pub mod lstm;
+pub(crate) mod pair_scores;
 mod pending;
 pub mod reference;
 mod shapes;
@@ -223,6 +224,14 @@ pub trait Ops: Send + Sync {
     /// holds the words of a sentence, at least one. Returns the summaries, `(n, H)`, and the
     /// weights, `(n, T)`.
     fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)>;
+
+    /// The scores of the words of each pair, for a head, differentiable by candle:
+    /// `score . tanh(keys_i + queries_p)` with `(T, H)`, `(n, H)` and `(1, H)`, where each range
+    /// holds the words of a pair, at least one. Returns the scores of all pairs one after the other,
+    /// `(sum of the ranges)`.
+    fn pair_scores(&self, keys: &Tensor, queries: &Tensor, score: &Tensor, words: &[Range<usize>]) -> Result<Tensor> {
+        pair_scores::pair_scores(keys, queries, score, words)
+    }
 
     /// The given rows, `(T, H)` to `(rows, H)`.
     fn rows(&self, x: &Self::Buffer, rows: &[usize]) -> Result<Self::Buffer>;

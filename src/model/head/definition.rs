@@ -57,6 +57,8 @@ pub(super) trait HeadOps {
     fn lstm(&self, inputs: &Tensor, recurrent: &Tensor, sequences: &[Range<usize>]) -> Result<Tensor>;
     /// See [`Ops::attention_pooling`].
     fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)>;
+    /// See [`Ops::pair_scores`].
+    fn pair_scores(&self, keys: &Tensor, queries: &Tensor, score: &Tensor, words: &[Range<usize>]) -> Result<Tensor>;
 }
 
 impl<O: Ops> HeadOps for O {
@@ -66,6 +68,10 @@ impl<O: Ops> HeadOps for O {
 
     fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
         Ops::attention_pooling(self, last, key, words)
+    }
+
+    fn pair_scores(&self, keys: &Tensor, queries: &Tensor, score: &Tensor, words: &[Range<usize>]) -> Result<Tensor> {
+        Ops::pair_scores(self, keys, queries, score, words)
     }
 }
 

@@ -4,13 +4,14 @@
 use std::ops::Range;
 
 use candle_core::{D, Tensor};
+use candle_nn::Linear;
 use candle_nn::ops::softmax;
-use candle_nn::{Linear, Module};
 
 use super::definition::{Definition, HeadInput, HeadOps, Pooled, Pooling, Weighs, linear_by_rows};
 use crate::Result;
 use crate::model::Init;
 use crate::model::encoder::OutputSpec;
+use crate::ops::pair_scores;
 
 /// `[h_E1 ; h_E2]`: the start markers of Baldini Soares et al. (2019) and of PURE.
 pub(super) const ENTITY: Definition = Definition {
@@ -36,7 +37,7 @@ pub(super) const ENTITY_ATTENTION: Definition = Definition {
         vb.get_with_hints((hidden, hidden), "key.weight", Init::WEIGHT)?;
         vb.get_with_hints(hidden, "key.bias", Init::ZERO)?;
         let query = Linear::new(vb.get_with_hints((hidden, 2 * hidden), "query.weight", Init::WEIGHT)?, None);
-        let score = Linear::new(vb.get_with_hints((1, hidden), "score.weight", Init::WEIGHT)?, None);
+        let score = vb.get_with_hints((1, hidden), "score.weight", Init::WEIGHT)?;
         Ok(Box::new(EntityAttention { query, score }))
     },
 };
@@ -53,25 +54,24 @@ struct EntityAttention {
     /// Q, `(H, 2H)`; the bias is that of the keys.
     query: Linear,
     /// v, `(1, H)`.
-    score: Linear,
+    score: Tensor,
 }
 
 impl Pooling for EntityAttention {
-    fn forward(&self, _: &dyn HeadOps, input: &HeadInput, alone: bool) -> Result<Pooled> {
+    fn forward(&self, ops: &dyn HeadOps, input: &HeadInput, alone: bool) -> Result<Pooled> {
         let entities = HeadInput::part(&input.entities)?; // (n, 2H)
         let last = HeadInput::part(&input.tokens)?; // (T, H)
         let keys = HeadInput::part(&input.projection)?; // (T, H)
         let (n, tokens) = (entities.dim(0)?, last.dim(0)?);
         let queries = linear_by_rows(&self.query, entities, if alone { 1 } else { n })?; // (n, H)
-        let (mut summaries, mut rows) = (Vec::new(), Vec::new());
+        let scores = ops.pair_scores(keys, &queries, &self.score, &input.words)?; // (sum of N)
+        let (mut summaries, mut rows, mut start) = (Vec::new(), Vec::new(), 0);
         for pairs in runs(&input.words, alone) {
             let words = input.words[pairs.start].clone();
+            let size = pairs.len() * words.len();
+            let a = softmax(&scores.narrow(0, start, size)?.reshape((pairs.len(), words.len()))?, D::Minus1)?; // (p, N)
+            start += size;
             let h = last.narrow(0, words.start, words.len())?; // (N, H)
-            let k = keys.narrow(0, words.start, words.len())?.unsqueeze(0)?; // (1, N, H)
-            let q = queries.narrow(0, pairs.start, pairs.len())?.unsqueeze(1)?; // (p, 1, H)
-            let joined = k.broadcast_add(&q)?.tanh()?.reshape((pairs.len() * words.len(), ()))?;
-            let scores = self.score.forward(&joined)?.reshape((pairs.len(), words.len()))?;
-            let a = softmax(&scores, D::Minus1)?; // (p, N)
             summaries.push(a.matmul(&h)?);
             rows.push(a.pad_with_zeros(1, words.start, tokens - words.end)?);
         }
@@ -82,12 +82,8 @@ impl Pooling for EntityAttention {
 
 /// Neighbouring instances that read the same words, or each instance `alone`.
 fn runs(words: &[Range<usize>], alone: bool) -> Vec<Range<usize>> {
-    let mut runs: Vec<Range<usize>> = Vec::new();
-    for (index, own) in words.iter().enumerate() {
-        match runs.last_mut() {
-            Some(run) if !alone && words[run.start] == *own => run.end = index + 1,
-            _ => runs.push(index..index + 1),
-        }
+    match alone {
+        true => (0..words.len()).map(|index| index..index + 1).collect(),
+        false => pair_scores::runs(words),
     }
-    runs
 }

@@ -30,6 +30,7 @@ mod layer_norm;
 mod linear;
 mod math;
 mod optimizer;
+mod pair_scores;
 mod rows;
 mod small_matmul;
 
@@ -192,6 +193,10 @@ impl Ops for Cpu {
 
     fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
         additive_attention::attention_pooling(self, last, key, words)
+    }
+
+    fn pair_scores(&self, keys: &Tensor, queries: &Tensor, score: &Tensor, words: &[Range<usize>]) -> Result<Tensor> {
+        pair_scores::scores(self.simd, keys, queries, score, words)
     }
 
     fn rows(&self, x: &Buffer, rows: &[usize]) -> Result<Buffer> {
