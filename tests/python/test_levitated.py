@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 import struct
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,53 @@ def test_a_pair_has_the_same_probabilities_whatever_else_is_asked(run: biorel.Ru
         found.sort_values(["start1", "start2"])[columns].to_numpy(),
         table.sort_values(["start1", "start2"])[columns].to_numpy(),
     )
+
+
+STREAM = """
+import sys, biorel
+model, documents, out = sys.argv[1:]
+settings = {"part_documents": 1, "format": "jsonl"}
+print(biorel.predict_documents(biorel.load(model, threads=1), documents, out, **settings).documents)
+"""
+
+
+def test_a_stream_has_the_same_rows_in_shards_on_workers_and_after_a_kill(run: biorel.Run, tmp_path: Path) -> None:
+    texts = [f"Drug{chr(97 + number)} with drugx and drugy was given." for number in range(24)]
+    entities = [
+        {"document": str(number), "start": start, "end": start + 5, "type": "drug"}
+        for number in range(24)
+        for start in (0, 11, 21)
+    ]
+    table = pd.DataFrame({"document": [str(number) for number in range(24)], "text": texts})
+    documents = biorel.documents_from_tables(table, pd.DataFrame(entities))
+    biorel.write_documents(documents, tmp_path / "documents.txt")
+    run.model.save(tmp_path / "model")
+    given: Any = (run.model, tmp_path / "documents.txt")
+    whole = biorel.predict_documents(*given)
+    assert isinstance(whole, pd.DataFrame)
+    assert len(whole) == 24 * 3
+    shards: list[Any] = [
+        biorel.predict_documents(*given, tmp_path / "out", part_documents=2, shard=(number, 3)) for number in (1, 2, 3)
+    ]
+    parts = pd.concat([shard.table() for shard in shards]).sort_values(["document", "start1", "start2"])
+    expected = whole.sort_values(["document", "start1", "start2"])
+    same(parts[expected.columns], expected)
+    columns = [name for name in expected.columns if name not in ("model", "file")]
+    predictor = pickle.loads(pickle.dumps(biorel.Predictor(run.model, threads=1)))
+    on_worker = predictor(biorel.documents_to_rows(documents[5:9]))[columns]
+    alone = whole.loc[whole["document"].isin(["5", "6", "7", "8"]), columns]
+    pd.testing.assert_frame_equal(on_worker, alone.reset_index(drop=True), check_dtype=False, check_exact=True)
+    arguments = (tmp_path / "model", tmp_path / "documents.txt", tmp_path / "killed")
+    process = start_python(STREAM, *arguments)
+    kill_after(lambda: any((tmp_path / "killed").glob("**/*.jsonl")), process)
+    resumed = start_python(STREAM, *arguments, stdout=subprocess.PIPE)
+    assert resumed.communicate()[0].decode().splitlines() == ["24"]
+    files = (tmp_path / "killed").glob("relations/*.jsonl")
+    rows = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    after = pd.DataFrame(rows).sort_values(["document", "start1", "start2"])
+    assert after["document"].nunique() == 24
+    for column in ("document", "start1", "start2", "relation", "p_false"):
+        assert after[column].tolist() == expected[column].tolist()
 
 
 def test_attention_is_read_per_pair(run: biorel.Run, ddi: biorel.Corpus) -> None:
