@@ -17,6 +17,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = training_parser(__doc__)
     parser.add_argument("--encoder", default="minilm", help="name or BERT directory")
     parser.add_argument("--head", default="cls")
+    parser.add_argument("--marking", default="typed")
     parser.add_argument("--speed", type=int, help="measure so many steps after two to warm up")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
@@ -40,6 +41,7 @@ def main() -> None:
         corpus,
         options.encoder,
         head=options.head,
+        marking=options.marking,
         seed=options.seed,
         learning_rate=options.lr,
         epochs=options.epochs,

@@ -112,6 +112,18 @@ def speed_table(records: Records) -> list[str]:
     return lines
 
 
+def one_pass_table(records: Records) -> list[str]:
+    """Pairs per second, memory, and the speed-up of the forms of one pass."""
+    speeds = {label: medians(runs, "sentences_per_second") for label, runs in records.items()}
+    ours = [label for label in records if "one pass" in label]
+    lines = [f"{'':<44} {'pairs/s':>9} {'all repeats':>24} {'peak MB':>8}   speed of: " + ", ".join(ours)]
+    for label, runs in records.items():
+        every = " ".join(f"{run['sentences_per_second']:.1f}" for run in runs)
+        line = f"{label:<44} {speeds[label]:>9.1f} {every:>24} {max(run['peak_memory_mb'] for run in runs):>8}"
+        lines.append(line + "".join(f" {speeds[mine] / speeds[label]:>9.2f}x" for mine in ours))
+    return lines
+
+
 def memory_table(records: Records) -> list[str]:
     lines = [f"{'':<46} {'peak MB':>8} {'sentences/s':>12}"]
     for label, runs in records.items():
@@ -245,6 +257,29 @@ def train(encoder: str, engine: str) -> Callable[[Context], list[Program]]:
     return programs
 
 
+def one_pass(context: Context) -> list[Program]:
+    """All pairs of a sentence in one pass against a pass for each pair: AIMed, the same pairs in both."""
+    attention = ["--head", "attention"]
+    levitated = ["--marking", "levitated", "--max-length", "384"]
+    programs = []
+    for engine in context.engines:
+        forms = {
+            "one pass, entity-attention": ["--head", "entity-attention", *levitated],
+            "one pass, entity": ["--head", "entity", *levitated],
+            "each pair, attention": attention,
+        }
+        for name, options in forms.items():
+            steps = 12 if options is attention else 40
+            command = context.biorel_train(engine, "minilm", steps, *options).command
+            programs.append(Program(f"biorel {engine}, {name}", command))
+    paddings = {"max": "padded to 128", "longest": "padded to the longest", "grouped": "group_by_length"}
+    for padding, name in paddings.items():
+        programs.append(
+            context.baseline_train(f"fp32, {name}, attention", "minilm", 6, *attention, "--padding", padding)
+        )
+    return programs
+
+
 def inference(context: Context) -> list[Program]:
     count = ["--sentences", "70" if context.quick else "600"]
     ours = [f"biorel {engine}" for engine in context.engines]
@@ -339,6 +374,7 @@ PARTS = {
         Part("train-minilm-bf16", 6, "the same in bf16", 3, train("minilm", "bf16"), speed_table),
         Part("train-base-f32", 6, "fine-tuning BERT-base (random weights), fp32", 2, train("base", "f32"), speed_table),
         Part("train-base-bf16", 6, "the same in bf16", 2, train("base", "bf16"), speed_table),
+        Part("one-pass", 6, "fine-tuning on AIMed, one pass for all pairs of a sentence", 3, one_pass, one_pass_table),
         Part("inference", 6, "hidden states of AIMed sentences, MiniLM", 3, inference, speed_table),
         Part("gemm", 3, "matrix products of the encoders' shapes against oneDNN", 3, gemm, gemm_table, done),
         Part("optimizer", 2, "AdamW on BERT-base's parameters", 3, optimizer, optimizer_table, done),

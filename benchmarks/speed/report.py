@@ -85,6 +85,7 @@ def draw(results: dict[str, dict], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     bars = [(work, part) for work, part, _ in TRAINING if part in results]
+    bars += [("One pass on AIMed", "one-pass")] if "one-pass" in results else []
     bars += [("MiniLM inference", "inference")] if "inference" in results else []
     lines = [part for part in ("length", "batch-threads") if part in results]
     columns = 3
@@ -135,6 +136,7 @@ def write(folder: Path) -> None:
         raise SystemExit(f"{DOCS}: the marks {BEGIN!r} and {END!r} are missing")
     tables = [text]
     titles = {
+        "one-pass": "Fine-tuning on AIMed: one pass for all pairs of a sentence against a pass for each pair",
         "gemm": "Products, against oneDNN (`torch.mm`) on the same shapes",
         "ops": "Every operation of a step, with its share of the fastest product",
         "heads": "What a head adds to a step",

@@ -2,14 +2,17 @@
 
     BIOREL_CORPORA=... python benchmarks/studies/one_pass.py [--repeats 3] [--precision f32] > one_pass.txt
 
-The two forms take turns, each in its own process. A figure is the median over the repeats; the ratio is that of the
-medians. Training: the steps after two to warm up, batches of 32 pairs. Prediction: pairs of the first documents of the
-test split, 600 where it has so many. Use an otherwise idle machine.
+`each pair` has the head attention, `one pass` entity-attention and `entity` entity; the ratios are those of `one pass` and of
+`entity` to `each pair`. The forms take turns, each in its own process. A figure is the median over the repeats; a ratio is
+that of the medians. Training: the steps after two to warm up, batches of 32 pairs. Prediction: pairs of the first documents
+of the test split, `--pairs` where it has so many. Memory: the peak of the process after training. Use an otherwise idle
+machine.
 """
 
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -28,6 +31,7 @@ CORPORA = {
 FORMS = {
     "each pair": {"head": "attention", "marking": "typed", "max_length": 128},
     "one pass": {"head": "entity-attention", "marking": "levitated", "max_length": 384},
+    "entity": {"head": "entity", "marking": "levitated", "max_length": 384},
 }
 
 
@@ -39,13 +43,14 @@ def measure(name: str, form: str, options: argparse.Namespace) -> dict[str, floa
     corpus = biorel.load_corpus(name, Path(os.environ["BIOREL_CORPORA"]) / path, **splits)
     corpus = corpus.fold(0) if name == "aimed" else corpus
     run = biorel.finetune(
-        corpus, "minilm", max_steps=options.steps + 2, learning_rate=1e-4, precision=options.precision, test=None,
+        corpus, options.encoder, max_steps=options.steps + 2, learning_rate=1e-4, precision=options.precision, test=None,
         threads=options.threads, progress=False, **FORMS[form],
     )  # fmt: skip
     steps = run.history[2:]
+    trained = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     instances = corpus.instances("test")
     documents = list(dict.fromkeys(instances["document"]))
-    enough = (n for n in range(1, len(documents)) if instances["document"].isin(documents[:n]).sum() >= 600)
+    enough = (n for n in range(1, len(documents)) if instances["document"].isin(documents[:n]).sum() >= options.pairs)
     chosen = next(enough, len(documents))
     part = corpus.divide({"test": documents[:chosen]})
     started = time.perf_counter()
@@ -55,6 +60,7 @@ def measure(name: str, form: str, options: argparse.Namespace) -> dict[str, floa
         "training": float(steps["instances"].sum() / steps["seconds"].sum()),
         "prediction": pairs / seconds,
         "tokens": float(steps["tokens"].sum() / steps["instances"].sum()),
+        "memory": trained,
     }
 
 
@@ -64,28 +70,47 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=15)
     parser.add_argument("--precision", default="f32")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--corpora", nargs="+", default=list(CORPORA), choices=CORPORA)
+    parser.add_argument("--encoder", default="minilm", help="a name or a BERT directory")
+    parser.add_argument("--pairs", type=int, default=600, help="pairs to predict, at least")
     parser.add_argument("--one", nargs=2, metavar=("CORPUS", "FORM"), help="one measurement, as a line of JSON")
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measure(*options.one, options)))
         return
-    own = [f"--{key}={getattr(options, key)}" for key in ("repeats", "steps", "precision", "threads")]
+    own = [f"--{key}={getattr(options, key)}" for key in ("repeats", "steps", "precision", "threads", "pairs")]
+    shown = [*own, f"--corpora {' '.join(options.corpora)}", f"--encoder {Path(options.encoder).name}"]
     print(f"date     {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}")
     print(f"machine  {cpu_name()}, {os.cpu_count()} cores ({', '.join(cpu_features())}); load {load_average()}")
     print(f"commit   {commit()}")
-    print(f"command  python benchmarks/studies/one_pass.py {' '.join(own)}\n")
-    print(f"{'':10}{'':12}{'each pair':>12}{'one pass':>12}{'ratio':>8}", flush=True)
-    for name in CORPORA:
+    print(f"command  python benchmarks/studies/one_pass.py {' '.join(shown)}\n")
+    print(f"{'':22}" + "".join(f"{form:>12}" for form in FORMS) + f"{'ratios':>10}", flush=True)
+    for name in options.corpora:
         found: dict[str, list[dict[str, float]]] = {form: [] for form in FORMS}
         for _ in range(options.repeats):
             for form, records in found.items():
-                command = [sys.executable, "-W", "ignore", __file__, *own, "--one", name, form]
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                command = [
+                    sys.executable,
+                    "-W",
+                    "ignore",
+                    __file__,
+                    *own,
+                    "--encoder",
+                    options.encoder,
+                    "--one",
+                    name,
+                    form,
+                ]
+                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
                 records.append(json.loads(done.stdout.splitlines()[-1]))
-        for what, unit in (("training", "pairs/s"), ("prediction", "pairs/s"), ("tokens", "per pair")):
-            pairwise, shared = (statistics.median(record[what] for record in found[form]) for form in FORMS)
-            ratio = pairwise / shared if what == "tokens" else shared / pairwise
-            print(f"{name:10}{what:12}{pairwise:12.1f}{shared:12.1f}{ratio:8.2f}  {unit}", flush=True)
+        units = {"training": "pairs/s", "prediction": "pairs/s", "tokens": "per pair", "memory": "MB after training"}
+        for what, unit in units.items():
+            pairwise, *shared = (statistics.median(record[what] for record in found[form]) for form in FORMS)
+            figures = "".join(f"{figure:12.1f}" for figure in [pairwise, *shared])
+            ratios = [figure / pairwise if unit == "pairs/s" else pairwise / figure for figure in shared]
+            print(
+                f"{name:10}{what:12}{figures}" + "".join(f"{ratio:8.2f}" for ratio in ratios) + f"  {unit}", flush=True
+            )
 
 
 if __name__ == "__main__":
