@@ -98,6 +98,7 @@ def test_predict_takes_rows_of_a_table(service: Running, model: biorel.RelationM
         ),
         ([{"text": TEXT, "entity1": "Velotrazine", "entity2": "x"}], "table", "entity2"),
         ([{"text": TEXT, "entity1": "a", "entity2": "b"}, "/etc/hostname"], "table", "table: row 1: must be an object"),
+        ([{"text": TEXT, "entity1": "a", "entity2": "b", "c": "\ud800"}], "table", "row 0: has a lone surrogate"),
         ({"sentences": [{"entity1": "a"}], "columns": 3}, "columns", "columns: must be an object of names"),
         ({"sentences": [{"entity1": "a"}], "columns": {"text": ["x"]}}, "columns", "columns: must be an object"),
         ({"sentences": [{"text": "a", "entity1": "a", "entity2": "a"}], "offsets": "x"}, "offsets", "'x' is unknown"),

@@ -85,6 +85,10 @@ def read_sentences(model: RelationModel, body: bytes, limits: Limits) -> Prepare
         for number, row in enumerate(sentences):
             if not isinstance(row, dict):
                 raise CorpusError(f"table: row {number}: must be an object, not {_json_name(row)}", "table")
+            try:
+                json.dumps(row, ensure_ascii=False).encode()
+            except UnicodeEncodeError:
+                raise CorpusError(f"table: row {number}: has a lone surrogate, not a character", "table") from None
         return _of_table(model, sentences, columns, offsets, limits)
     if columns is not None or offsets != "characters":
         field = "offsets" if columns is None else "columns"
