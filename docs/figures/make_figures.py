@@ -94,11 +94,11 @@ def table_of_scores(runs: pd.DataFrame) -> Axes:
     groups = runs.groupby(["head", "program"], sort=False)
     means, deviations = groups.mean(), groups.std()
     rows = sorted(means.index, key=lambda row: (row[0] != "cls", row[1] == "PyTorch", row[1]))
-    edge, lefts = 0.02, [0.02, 0.19]
-    rights = np.linspace(0.58, 0.98, 3)
-    axes = plt.figure(figsize=(7, 0.3 * len(rows) + 1.1)).add_axes((0, 0, 1, 1))
+    edge, lefts = 0.02, [0.02, 0.2]
+    rights = np.linspace(0.6, 0.98, 3)
+    axes = plt.figure(figsize=(5.2, 0.3 * len(rows) + 0.9)).add_axes((0, 0, 1, 1))
     axes.axis("off")
-    axes.set(xlim=(0, 1), ylim=(len(rows) + 1.9, -1))
+    axes.set(xlim=(0, 1), ylim=(len(rows) + 1.2, -1))
     axes.text(edge, -0.4, "AIMed, first fold: the class positive of 621 pairs", weight="bold", va="center")
     for left, name in zip(lefts, ["head", ""], strict=True):
         axes.text(left, 0.6, name, va="center", alpha=0.8)

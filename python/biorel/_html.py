@@ -21,7 +21,8 @@ def table_html(table: pd.DataFrame) -> str:
     plain = pd.DataFrame(table).astype(object)
     # Not with `na_rep`, which pandas does not apply to its nullable integers.
     plain = plain.where(plain.notna(), "")
-    shown = str(plain.to_html(index=False, float_format="{:.3f}".format, border=0))
+    with pd.option_context("display.max_colwidth", None):
+        shown = str(plain.to_html(index=False, float_format="{:.3f}".format, border=0))
     shown = re.sub(r"(<tr[^>]*>\s*<t[dh])>", r"\1 style='text-align:left'>", shown)
     return f"<div style='overflow-x:auto'>{shown.replace('<table ', f'<table {_LEFT} ', 1)}</div>"
 

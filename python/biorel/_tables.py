@@ -26,3 +26,9 @@ def markdown_table(header: Iterable[object], rows: Iterable[Sequence[str]]) -> l
 def markdown_text(text: str) -> str:
     """Escape a text for the cell of a table in Markdown."""
     return re.sub(r"\s+", " ", text).replace("|", "\\|").replace("<", "&lt;").replace("`", "'")
+
+
+def without_na(table: pd.DataFrame) -> pd.DataFrame:
+    """A plain table whose missing integers are empty; pandas prints them as <NA>, whatever `na_rep` is."""
+    counts = table.select_dtypes("Int64")
+    return pd.DataFrame(table).assign(**counts.astype(object).where(counts.notna(), ""))

@@ -79,6 +79,9 @@ def test_offsets_that_cut_words() -> None:
     )
     plain = plain.assign(entity2_start=13, entity2_end=20)
     found = biorel.load_corpus("table", plain).check()
+    # Printed in full, also in notebooks.
+    assert found["remedy"][0] in repr(found)
+    assert found["finding"][0] in found._repr_html_()
     assert "2 entities start or end inside a word, such as `Statin` in `Statins help aspirin.`" in found["finding"][0]
     assert found["severity"][0] == "warning"
     text = text.removesuffix(".")

@@ -68,6 +68,14 @@ def test_the_pictures_of_a_report_have_the_colour_of_its_text(run: biorel.Run, t
         assert "background: white" in (ElementTree.parse(tmp_path / "history.svg").getroot().get("style") or "")
 
 
+def test_scores_are_printed_without_missing_values(run: biorel.Run) -> None:
+    text = repr(run.scores)
+    assert "NA" not in text
+    assert text.endswith(run.scores.protocol)
+    row = next(line.split() for line in text.splitlines() if " effect " in line)
+    assert int(row[-2]) == run.scores.set_index("class").loc["effect", "support"]
+
+
 def test_latex_keeps_the_protocol(run: biorel.Run) -> None:
     scores = run.scores
     text = scores.to_latex()

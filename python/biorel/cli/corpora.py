@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-import pandas as pd
 from biorel.cli.options import Commands, add_command, add_corpus, add_format, load_described_corpus, read_corpus
 from biorel.cli.output import print_table, say
 from biorel.errors import CorpusError
@@ -36,13 +35,6 @@ def _check(options: argparse.Namespace) -> None:
     elif found.empty:
         say("nothing was found")
     else:
-        print("\n".join(f"{check}\n    {remedy}" for check, remedy in describe_checks(found)))
+        print(found)
     if errors := int((found["severity"] == "error").sum()):
         raise CorpusError(f"{corpus.name}: {errors} of these findings are errors")
-
-
-def describe_checks(found: pd.DataFrame) -> list[tuple[str, str]]:
-    """Each finding as one line, and its remedy."""
-    places = ["" if pd.isna(split) else f"{split}: " for split in found["split"]]
-    lines = zip(found["severity"], places, found["finding"], found["remedy"], strict=True)
-    return [(f"{severity}: {place}{finding}", remedy) for severity, place, finding, remedy in lines]

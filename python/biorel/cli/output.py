@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 from biorel._files import atomic_write
+from biorel._tables import without_na
 from biorel.errors import ConfigError
 from biorel.evaluation.scores import Scores
 from biorel.prediction.output_directory import json_lines
@@ -23,7 +24,7 @@ _log_level = contextvars.ContextVar("log_level", default="info")
 def print_table(table: pd.DataFrame, style: str, *, header: bool = True) -> None:
     """Print a table: aligned, or as ``tsv``, ``csv`` or ``jsonl``; scores come with their protocol."""
     if style == "table":
-        print(table.to_string(index=False, na_rep=""))
+        print(without_na(table).to_string(index=False, na_rep=""))
         if isinstance(table, Scores):
             print(table.protocol)
     else:

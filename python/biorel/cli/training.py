@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from biorel.cli.corpora import describe_checks
 from biorel.cli.options import (
     Commands,
     Repeated,
@@ -25,6 +24,7 @@ from biorel.cli.output import (
     write_table,
 )
 from biorel.cli.settings import SETTINGS, add_settings, settings_from
+from biorel.data.checks import describe_checks
 from biorel.errors import ConfigError
 from biorel.models.encoder import load_encoder
 from biorel.training.callbacks import MLflow, TensorBoard, WandB

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 from biorel import _biorel
+from biorel._html import table_html
 from biorel.data.mentions import inside_words
 from biorel.data.tables import bytes_at
 
@@ -27,17 +28,39 @@ class Check:
     remedy: str
 
 
+class Checks(pd.DataFrame):
+    """The table of ``Corpus.check``, which is printed in full; selecting from it returns a plain DataFrame."""
+
+    @property
+    def _constructor(self) -> Any:
+        return pd.DataFrame
+
+    def __repr__(self) -> str:
+        """A line per finding, and its remedy."""
+        return "\n".join(f"{line}\n    {remedy}" for line, remedy in describe_checks(self)) or "nothing was found"
+
+    def _repr_html_(self) -> str:
+        return table_html(self)
+
+
+def describe_checks(found: pd.DataFrame) -> list[tuple[str, str]]:
+    """Each finding as one line, and its remedy."""
+    places = ["" if pd.isna(split) else f"{split}: " for split in found["split"]]
+    lines = zip(found["severity"], places, found["finding"], found["remedy"], strict=True)
+    return [(f"{severity}: {place}{finding}", remedy) for severity, place, finding, remedy in lines]
+
+
 def check_data(core: _biorel.Corpus) -> list[Check]:
     """What is wrong with the data themselves, and was hardly meant: offsets in bytes, variants of labels."""
     return [*_variants_of_labels(core), *(check for split in core.splits for check in _offsets(core, split))]
 
 
-def check(core: _biorel.Corpus) -> pd.DataFrame:
+def check(core: _biorel.Corpus) -> Checks:
     """The table of ``Corpus.check``."""
     checks = [*check_data(core), *_negative(core), *_training(core), *_types(core), *_shared_documents(core)]
     checks += [Check("note", None, 1, line, "Corpus.findings() lists each") for line in core.summary]
     checks.sort(key=lambda one: _SEVERITIES.index(one.severity))
-    return pd.DataFrame([astuple(one) for one in checks], columns=[field.name for field in fields(Check)])
+    return Checks([astuple(one) for one in checks], columns=[field.name for field in fields(Check)])
 
 
 def _variants_of_labels(core: _biorel.Corpus) -> Iterator[Check]:

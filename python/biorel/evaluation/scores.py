@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 from biorel import _biorel
 from biorel._html import table_html
+from biorel._tables import without_na
 from biorel._types import Row
 from biorel.data.corpus import Corpus
 from biorel.errors import ConfigError
@@ -30,7 +31,7 @@ class Scores(pd.DataFrame):
 
     def __repr__(self) -> str:
         """The table and its protocol."""
-        return f"{super().__repr__()}\n{self.protocol}"
+        return f"{without_na(self)!r}\n{self.protocol}"
 
     def _repr_html_(self) -> str:
         return f"{table_html(self)}<p>{html.escape(self.protocol)}</p>"
