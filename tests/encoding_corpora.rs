@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use biorel::attention::word_weights;
 use biorel::config::TooLong;
 use biorel::corpus::{Corpus, CorpusKind, Sentence};
-use biorel::encode::{Marking, Tokenizer, instances};
+use biorel::encode::{Features, Marking, Tokenizer, instances};
+use rayon::prelude::*;
 
 #[test]
 fn every_pair_keeps_its_entities_and_its_words() {
@@ -36,8 +37,8 @@ fn every_pair_keeps_its_entities_and_its_words() {
                 assert_eq!(encoded.features.len() + dropped, all.len());
                 let visible = matches!(marking, Marking::Markers | Marking::LevitatedVisible);
                 assert!(dropped == 0 || (visible && dropped < 20), "{:?}", encoded.dropped);
-                let (mut words, mut placed, mut joined) = (0, 0, 0);
-                for (features, index) in encoded.features.iter().zip(&encoded.kept) {
+                let check = |(features, index): (&Features, &usize)| {
+                    let (mut words, mut placed) = (0, 0);
                     let instance = &all[*index];
                     let n = features.ids.len();
                     assert!(
@@ -67,11 +68,15 @@ fn every_pair_keeps_its_entities_and_its_words() {
                         let rewritten = marking == Marking::Blue && !there.is_ascii();
                         assert!(there == word.text || rewritten, "{}: {} is not {there}", instance.id, word.text);
                     }
-                    joined += usize::from(weights.windows(2).any(|pair| pair[1].word > pair[0].word + 1));
                     for side in 0..2 {
                         assert!(weights.iter().any(|word| word.distance[side] == 0), "{}", instance.id);
                     }
-                }
+                    let joined = weights.windows(2).any(|pair| pair[1].word > pair[0].word + 1);
+                    [words, placed, usize::from(joined)]
+                };
+                let add = |a: [usize; 3], b: [usize; 3]| [a[0] + b[0], a[1] + b[1], a[2] + b[2]];
+                let pairs = encoded.features.par_iter().zip(&encoded.kept);
+                let [words, placed, joined] = pairs.map(check).reduce(|| [0; 3], add);
                 println!(
                     "{kind:?} {marking} {}: {} pairs, {} cut, {joined} in two windows, {dropped} dropped, {placed} of {words} words placed",
                     split.name,

@@ -16,7 +16,7 @@ use candle_core::Tensor;
 use half::bf16;
 use libloading::Library;
 
-type Run = unsafe extern "C" fn(c_int, *const c_char, *const u32, u32, u32, *mut *mut c_void) -> *const c_char;
+type Run = unsafe extern "C" fn(c_int, c_int, *const c_char, *const u32, u32, u32, *mut *mut c_void) -> *const c_char;
 
 /// The compiled kernels.
 pub struct Shim {
@@ -96,6 +96,8 @@ pub enum Schedule {
 pub struct Host {
     shim: Arc<Shim>,
     schedule: Schedule,
+    /// The active one of the mutations that were compiled into the kernels, or -1.
+    mutation: c_int,
     launches: AtomicUsize,
     products: AtomicUsize,
     waits: Mutex<Vec<usize>>,
@@ -109,7 +111,13 @@ pub struct Readback {
 
 impl Host {
     pub fn new(shim: Arc<Shim>, schedule: Schedule) -> Self {
-        Self { shim, schedule, launches: AtomicUsize::new(0), products: AtomicUsize::new(0), waits: Mutex::default() }
+        let (launches, products) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self { shim, schedule, mutation: -1, launches, products, waits: Mutex::default() }
+    }
+
+    /// The same with one of the mutations.
+    pub fn mutated(self, mutation: Option<usize>) -> Self {
+        Self { mutation: mutation.map_or(-1, |index| index as c_int), ..self }
     }
 
     /// Kernels launched until now.
@@ -244,8 +252,9 @@ impl Device for Host {
         // SAFETY: the caller's; the message is copied before this thread's next launch.
         unsafe {
             let (Launch { grid, block, shared, .. }, schedule) = (launch, self.schedule as c_int);
+            let arguments = arguments.as_mut_ptr();
             let message =
-                (self.shim.run)(schedule, name.as_ptr(), grid.as_ptr(), *block, *shared, arguments.as_mut_ptr());
+                (self.shim.run)(schedule, self.mutation, name.as_ptr(), grid.as_ptr(), *block, *shared, arguments);
             match message.is_null() {
                 true => Ok(()),
                 false => Err(error(CStr::from_ptr(message).to_string_lossy().into_owned())),

@@ -9,9 +9,11 @@ mod host;
 mod mutations;
 #[path = "../suite/mod.rs"]
 mod suite;
+#[path = "../suite/toy_task.rs"]
+mod toy_task;
 mod training;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use biorel::ops::cuda::Cuda;
 use biorel::ops::cuda::device::Dtype;
@@ -20,7 +22,7 @@ use biorel::ops::{AdamWStep, AttentionShape, Moments, Norm, Ops, Update};
 use candle_core::{DType, Device, Tensor, Var};
 use host::{Host, Schedule, Shim};
 use suite::{
-    Draws, Results, Sentences, accepts_empty_batches, assert_close, assert_each_close, exact,
+    Draws, Results, Sentences, accepts_empty_batches, assert_close, assert_each_close, exact, expected,
     refuses_mismatched_shapes, small_encoders, suite,
 };
 
@@ -43,12 +45,6 @@ fn bits(results: Results) -> Vec<(String, Vec<u32>)> {
     results.into_iter().map(|(name, x)| (name, x.into_iter().map(f32::to_bits).collect())).collect()
 }
 
-/// The expected results of every operation.
-fn expected() -> &'static Results {
-    static EXPECTED: OnceLock<Results> = OnceLock::new();
-    EXPECTED.get_or_init(|| suite(&exact()))
-}
-
 #[test]
 fn every_operation_in_f32_equals_the_reference() {
     let Some(shim) = Shim::get() else { return };
@@ -62,46 +58,45 @@ fn every_operation_in_bf16_equals_the_reference() {
     assert_each_close(ours, expected(), [BF16_TOLERANCE, BF16_CHAIN_TOLERANCE], "bf16");
 }
 
-/// Heads of every size that has its own kernel, sentences around the sizes of tiles.
-pub fn heads<O: Ops>(ops: &O) -> Results {
+/// Numbers and sizes of heads: every size that has its own kernel.
+pub const HEADS: [(usize, usize); 5] = [(2, 32), (1, 64), (2, 96), (1, 128), (1, 48)];
+
+/// Attention over sentences around the sizes of tiles.
+pub fn attention<O: Ops>(ops: &O, heads: (usize, usize)) -> Results {
     let mut results = Results::new();
-    for (heads, size) in [(2, 32), (1, 64), (2, 96), (1, 128), (1, 48)] {
-        let lengths = [1, 63, 64, 65, 17, 130];
-        for (rate, sentences) in [(0.0, Sentences::plain(&lengths)), (0.3, Sentences::padded(&lengths))] {
-            suite::attention(ops, &mut results, &sentences, (heads, size), rate);
-        }
-        // Several tiles of groups, whose last is not full; groups that lie across the rows of two warps.
-        for (rate, group, groups) in [(0.3, 4, 18), (0.0, 12, 6)] {
-            let sentences = Sentences::grouped(&[(1, 0), (65, groups)], group);
-            suite::attention(ops, &mut results, &sentences, (heads, size), rate);
-        }
+    let lengths = [1, 63, 64, 65, 17, 130];
+    for (rate, sentences) in [(0.0, Sentences::plain(&lengths)), (0.3, Sentences::padded(&lengths))] {
+        suite::attention(ops, &mut results, &sentences, heads, rate);
+    }
+    // Several tiles of groups, whose last is not full; groups that lie across the rows of two warps.
+    for (rate, group, groups) in [(0.3, 4, 18), (0.0, 12, 6)] {
+        let sentences = Sentences::grouped(&[(1, 0), (65, groups)], group);
+        suite::attention(ops, &mut results, &sentences, heads, rate);
     }
     results
 }
 
-#[test]
-fn attention_of_every_head_size_equals_the_reference() {
-    let Some(shim) = Shim::get() else { return };
-    let expected = heads(&exact());
-    for (products, tolerance) in PRECISIONS {
-        assert_close(&heads(&engine(shim.clone(), products, Schedule::Forward)), &expected, tolerance, "heads");
-    }
-}
-
-/// Blocks, and threads inside of a block, in another order, on which the result must not depend.
-/// Each array has memory of exactly its size here, and writes behind it are detected.
+/// Attention with every size of heads equals the reference, and no bit of it, or of a whole encoder,
+/// depends on the order of blocks, and of threads inside of a block. Each array has memory of
+/// exactly its size here, and writes behind it are detected.
 #[test]
 fn the_order_of_threads_changes_no_bit() {
     let Some(shim) = Shim::get() else { return };
-    for (products, _) in PRECISIONS {
+    let all_heads =
+        |ops: &Cuda<Host>| -> Results { HEADS.into_iter().flat_map(|heads| attention(ops, heads)).collect() };
+    let expected: Results = HEADS.into_iter().flat_map(|heads| attention(&exact(), heads)).collect();
+    for (products, tolerance) in PRECISIONS {
         let run = |schedule| {
             let ops = Cuda::with_reuse(Host::new(shim.clone(), schedule), products, false);
-            bits(heads(&ops).into_iter().chain(small_encoders(&ops)).collect())
+            (all_heads(&ops), bits(small_encoders(&ops)))
         };
-        let expected = run(Schedule::Forward);
+        let (heads, encoders) = run(Schedule::Forward);
+        assert_close(&heads, &expected, tolerance, "heads");
+        let first = [bits(heads), encoders].concat();
         for schedule in [Schedule::Reverse, Schedule::Random] {
-            for (ours, expected) in run(schedule).iter().zip(&expected) {
-                assert!(ours == expected, "{} differs in the order {schedule:?}", expected.0);
+            let (heads, encoders) = run(schedule);
+            for (ours, first) in [bits(heads), encoders].concat().iter().zip(&first) {
+                assert!(ours == first, "{} differs in the order {schedule:?}", first.0);
             }
         }
     }

@@ -1,17 +1,21 @@
-//! Mutation tests of the kernels: the other tests must detect each mutation. Each one compiles the
-//! kernels again, so they run only in `make test-cuda-host`, which `make test` includes.
+//! Mutation tests of the kernels: the other tests must detect each mutation. All mutations are
+//! compiled once, each behind a condition, and a launch states which one is active. It runs only in
+//! `make test-cuda-host`, which `make test` includes.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use biorel::ops::cuda::device::Dtype;
+use biorel::ops::cuda::Cuda;
 
-use crate::host::{self, Schedule, Shim};
+use crate::host::{self, Host, Schedule, Shim};
 use crate::suite::{assert_close, exact, small_encoders};
-use crate::{PRECISIONS, engine, heads};
+use crate::{HEADS, PRECISIONS, attention};
 
-/// (file, text, which of its occurrences, replacement).
+/// (file, text, which of its occurrences, replacement). A text that ends with a semicolon is a
+/// statement, any other one an expression.
 const MUTATIONS: [(&str, &str, usize, &str); 20] = [
     // Barriers: before the keys overwrite the queries; after a chunk was filled; before the next one is; before a block's
     // sums are read; before those of a block of columns are.
@@ -32,56 +36,82 @@ const MUTATIONS: [(&str, &str, usize, &str); 20] = [
     ("attention_bf16.cuh", "(2 * t + i % 2) * 4", 0, "(2 * t + i / 2) * 4"),
     // Groups: the whole tile as one, its first row alone, a dropout that depends on the place of the group, and one that
     // queries and keys draw from each other's row.
-    ("attention_bf16.cuh", "low = chunk.own ? row - row % tile.group : 0;", 0, "low = 0;"),
+    ("attention_bf16.cuh", "chunk.own ? row - row % tile.group : 0", 0, "0"),
     ("attention_bf16.cuh", "min(high, low + tile.group)", 0, "min(high, low + 1)"),
-    ("attention_bf16.cuh", "tile.valid_length + key % tile.group;", 0, "tile.valid_length + key;"),
-    ("attention_f32.cuh", "tile.valid_length + key % tile.group;", 0, "tile.valid_length + row % tile.group;"),
+    ("attention_bf16.cuh", "tile.valid_length + key % tile.group", 0, "tile.valid_length + key"),
+    ("attention_f32.cuh", "tile.valid_length + key % tile.group", 0, "tile.valid_length + row % tile.group"),
     // Half of a row's sum, and sums that are assigned to another parameter.
     ("attention_bf16.cuh", "sum += __shfl_xor_sync(FULL, sum, 1);", 0, "sum += 0.0f * __shfl_xor_sync(FULL, sum, 1);"),
-    ("reductions.cuh", "item.out[column / item.each]", 0, "item.out[0]"),
+    ("reductions.cuh", "column / item.each", 0, "0"),
     // Behind the shared memory.
-    (
-        "layer_norm.cuh",
-        "float* of_gamma = sums + warp * 3 * width;",
-        0,
-        "float* of_gamma = sums + (warp + 1) * 3 * width;",
-    ),
+    ("layer_norm.cuh", "sums + warp * 3 * width", 0, "sums + (warp + 1) * 3 * width"),
 ];
 
-/// The kernels with one mutation.
-fn mutate(directory: &Path, (file, from, occurrence, to): (&str, &str, usize, &str)) {
-    for entry in std::fs::read_dir(host::kernels()).unwrap() {
-        let path = entry.unwrap().path();
-        std::fs::copy(&path, directory.join(path.file_name().unwrap())).unwrap();
+/// The kernels with all mutations.
+fn mutate(directory: &Path) {
+    // Of each file: the byte and the text of a place, and the mutations of it.
+    let mut places: BTreeMap<&str, BTreeMap<(usize, &str), Vec<usize>>> = BTreeMap::new();
+    let read = |file: &str| std::fs::read_to_string(host::kernels().join(file)).unwrap();
+    for (index, (file, from, occurrence, _)) in MUTATIONS.into_iter().enumerate() {
+        let text = read(file);
+        let (at, _) = text.match_indices(from).nth(occurrence).unwrap_or_else(|| panic!("{file} has no {from}"));
+        places.entry(file).or_default().entry((at, from)).or_default().push(index);
     }
-    let path = directory.join(file);
-    let text = std::fs::read_to_string(&path).unwrap();
-    let (at, _) = text.match_indices(from).nth(occurrence).unwrap_or_else(|| panic!("{file} has no {from}"));
-    std::fs::write(&path, format!("{}{to}{}", &text[..at], &text[at + from.len()..])).unwrap();
+    for entry in std::fs::read_dir(host::kernels()).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let mut text = read(&name);
+        // From the last place to the first one, so that the bytes of the others stay true.
+        for ((at, from), mutations) in places.get(name.as_str()).into_iter().flatten().rev() {
+            let mutated = mutations.iter().rev().fold((*from).to_owned(), |rest, index| {
+                let to = MUTATIONS[*index].3;
+                match from.ends_with(';') {
+                    true => format!("if (shim::view->mutation == {index}) {{ {to} }} else {{ {rest} }}"),
+                    false => format!("(shim::view->mutation == {index} ? ({to}) : ({rest}))"),
+                }
+            });
+            text.replace_range(*at..at + from.len(), &mutated);
+        }
+        std::fs::write(directory.join(name), text).unwrap();
+    }
 }
 
 #[test]
-#[ignore = "minutes: make test-cuda-host"]
+#[ignore = "half a minute: make test-cuda-host"]
 fn mutations_are_found() {
     if Shim::get().is_none() {
         return;
     }
-    let expected = (heads(&exact()), small_encoders(&exact()));
-    for (index, mutation) in MUTATIONS.into_iter().enumerate() {
-        let directory = tempfile::tempdir().unwrap();
-        mutate(directory.path(), mutation);
-        let shim = Arc::new(Shim::compile(directory.path(), &format!("mutation-{index}")));
-        let passes = |products: Dtype, tolerance: f64, schedule: Schedule| {
-            let ops = engine(shim.clone(), products, schedule);
-            catch_unwind(AssertUnwindSafe(|| {
-                assert_close(&heads(&ops), &expected.0, tolerance, "heads");
-                assert_close(&small_encoders(&ops), &expected.1, 4.0 * tolerance, "encoder");
-            }))
-            .is_ok()
-        };
-        let unseen = PRECISIONS.iter().all(|(products, tolerance)| {
-            [Schedule::Forward, Schedule::Reverse, Schedule::Random].iter().all(|s| passes(*products, *tolerance, *s))
-        });
-        assert!(!unseen, "nothing noticed {mutation:?}");
-    }
+    let directory = tempfile::tempdir().unwrap();
+    mutate(directory.path());
+    let shim = Arc::new(Shim::compile(directory.path(), "mutations"));
+    let (expected, expected_encoders) = (HEADS.map(|heads| attention(&exact(), heads)), small_encoders(&exact()));
+    // The cheapest first; the first difference ends it.
+    let found = |mutation: Option<usize>, schedules: &[Schedule]| {
+        schedules.iter().any(|schedule| {
+            PRECISIONS.iter().any(|(products, tolerance)| {
+                let ops = Cuda::new(Host::new(shim.clone(), *schedule).mutated(mutation), *products);
+                catch_unwind(AssertUnwindSafe(|| {
+                    assert_close(&small_encoders(&ops), &expected_encoders, 4.0 * tolerance, "encoder");
+                    for (heads, expected) in HEADS.into_iter().zip(&expected) {
+                        assert_close(&attention(&ops, heads), expected, *tolerance, "heads");
+                    }
+                }))
+                .is_err()
+            })
+        })
+    };
+    let next = AtomicUsize::new(0);
+    let unseen = || {
+        let indices = std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed));
+        let mine = indices.take_while(|index| *index < MUTATIONS.len());
+        mine.filter(|index| !found(Some(*index), &[Schedule::Reverse, Schedule::Random, Schedule::Forward]))
+            .collect::<Vec<_>>()
+    };
+    let unseen: Vec<usize> = std::thread::scope(|scope| {
+        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads: Vec<_> = (0..count).map(|_| scope.spawn(unseen)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(!found(None, &[Schedule::Reverse]), "the kernels without a mutation differ");
+    assert!(unseen.is_empty(), "not found: {:?}", unseen.iter().map(|index| MUTATIONS[*index]).collect::<Vec<_>>());
 }

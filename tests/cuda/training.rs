@@ -5,54 +5,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use biorel::config::{Backend, HeadKind, Precision, TrainingSettings};
-use biorel::corpus::Span;
-use biorel::encode::Features;
-use biorel::model::{EncoderConfig, Network, Weights};
+use biorel::model::{Network, Weights};
 use biorel::ops::compute::{Compute, Job};
 use biorel::ops::cuda::MAX_IN_FLIGHT;
 use biorel::ops::cuda::device::Dtype;
-use biorel::rng::{Purpose, Stream};
 use biorel::train::{CheckpointPlan, Event, OnEvent, Trained, TrainingRun};
 use biorel::{Error, Result};
 
 use crate::engine as cuda;
 use crate::host::{Schedule, Shim};
+use crate::toy_task::{self, features};
 
-/// Two layers with two heads of 32, which run on the kernels for tensor cores where products are in
-/// bf16.
+/// Heads of 32, which run on the kernels for tensor cores where products are in bf16.
 fn network(head: HeadKind) -> Network {
-    let encoder: EncoderConfig = serde_json::from_str(
-        r#"{"vocab_size": 30, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "intermediate_size": 96, "max_position_embeddings": 16}"#,
-    )
-    .unwrap();
-    Network { encoder, head, labels: 2, padding: None, marker_types: 0 }
-}
-
-/// Sentences of 5 to 12 pieces; the label is whether id 7 is among them.
-fn features() -> Vec<Features> {
-    let mut stream = Stream::new(1, Purpose::Sample, 0);
-    let sentence = |_| {
-        let words = 3 + stream.below(8);
-        let mut ids: Vec<u32> = (0..words).map(|_| 8 + stream.below(20) as u32).collect();
-        let label = stream.below(2);
-        if label == 1 {
-            ids[stream.below(words)] = 7;
-        }
-        let ids: Vec<u32> = [2].into_iter().chain(ids).chain([3]).collect();
-        let words = (0..ids.len()).map(|i| (i > 0 && i + 1 < ids.len()).then(|| i as u32 - 1)).collect();
-        let span = Span { start: 1, end: 2 };
-        Features {
-            spans: vec![span; ids.len()],
-            words,
-            entities: [span, span],
-            marker_types: None,
-            cut: 0,
-            label: Some(label),
-            ids,
-        }
-    };
-    (0..96).map(sentence).collect()
+    toy_task::network(head, 64, 96)
 }
 
 /// Ten steps of training on what `run` computes on.
@@ -66,7 +32,7 @@ fn train(
         TrainingSettings { head, learning_rate: 1e-3, batch_size: 8, max_steps: Some(10), ..Default::default() };
     let network = network(head);
     let weights = Weights::initial(network.specs(), settings.seed);
-    let features = features();
+    let features = features(96, 0);
     run(TrainingRun {
         network: &network,
         weights: &weights,

@@ -3,51 +3,22 @@
 
 mod held_out;
 mod interruption;
+#[path = "../suite/toy_task.rs"]
+mod toy_task;
 
 use biorel::Error;
 use biorel::config::{Backend, ClassWeights, HeadKind, Precision, TrainingSettings};
 use biorel::corpus::{Span, Task};
 use biorel::encode::{Features, Instance};
 use biorel::model::head::Weighs;
-use biorel::model::{EncoderConfig, Network, Weights};
+use biorel::model::{Network, Weights};
 use biorel::ops::compute::{Compute, Job};
 use biorel::predict::{Predict, Prediction};
-use biorel::rng::{Purpose, Stream};
 use biorel::train::{CheckpointPlan, Dev, Event, OnEvent, Trained, TrainingRun, fewer_negatives};
+use toy_task::features;
 
 fn network(head: HeadKind) -> Network {
-    let encoder: EncoderConfig = serde_json::from_str(
-        r#"{"vocab_size": 30, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "intermediate_size": 32, "max_position_embeddings": 16}"#,
-    )
-    .unwrap();
-    Network { encoder, head, labels: 2, padding: None, marker_types: 0 }
-}
-
-/// Sentences of 5 to 12 pieces; the label is whether id 7 is among them.
-fn features(count: usize, index: u32) -> Vec<Features> {
-    let mut stream = Stream::new(1, Purpose::Sample, index);
-    let sentence = |_| {
-        let words = 3 + stream.below(8);
-        let mut ids: Vec<u32> = (0..words).map(|_| 8 + stream.below(20) as u32).collect();
-        let label = stream.below(2);
-        if label == 1 {
-            ids[stream.below(words)] = 7;
-        }
-        let ids: Vec<u32> = [2].into_iter().chain(ids).chain([3]).collect();
-        let words = (0..ids.len()).map(|i| (i > 0 && i + 1 < ids.len()).then(|| i as u32 - 1)).collect();
-        let span = Span { start: 1, end: 2 };
-        Features {
-            spans: vec![span; ids.len()],
-            words,
-            entities: [span, span],
-            marker_types: None,
-            cut: 0,
-            label: Some(label),
-            ids,
-        }
-    };
-    (0..count).map(sentence).collect()
+    toy_task::network(head, 16, 32)
 }
 
 fn settings(head: HeadKind) -> TrainingSettings {

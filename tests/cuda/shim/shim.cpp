@@ -361,16 +361,17 @@ using namespace shim;
 
 extern "C" {
 
-// Run a kernel with blocks and threads forward (0), in reverse (1) or in a random order (2). Null, or what went wrong; valid
-// until the thread's next launch.
-const char* shim_launch(int schedule, const char* name, const uint32_t* grid, uint32_t block, uint32_t bytes,
-                        void** arguments) {
+// Run a kernel with blocks and threads forward (0), in reverse (1) or in a random order (2), and with one of the mutations
+// that mutations.rs compiled into it, or none (-1). Null, or what went wrong; valid until the thread's next launch.
+const char* shim_launch(int schedule, int mutation, const char* name, const uint32_t* grid, uint32_t block,
+                        uint32_t bytes, void** arguments) {
     static thread_local std::unique_ptr<Machine> mine;
     if (!mine) mine.reset(new Machine());
     view = mine.get();
     Machine& m = machine();
     m.error.clear();
     m.schedule = schedule;
+    m.mutation = mutation;
     m.random_state = 42;
     run(name, grid, block, bytes, arguments);
     if (m.error.empty()) return nullptr;

@@ -73,6 +73,7 @@ struct Fiber {
 struct View {
     Fiber* current;
     uint3 block_index, block_extent, grid_extent;
+    int mutation;
 };
 
 // Tests run on several threads, and each runs launches of its own. One pointer: room for such variables is scarce.
