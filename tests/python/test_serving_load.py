@@ -17,6 +17,7 @@ from typing import Any
 import biorel
 import pytest
 from biorel.cli.main import main
+from biorel.serving.batching import Job
 from biorel.serving.limits import Limits
 from biorel.serving.server import listen
 from child_process import start_python
@@ -90,6 +91,13 @@ def test_an_error_in_the_model_reaches_only_its_own_request(ddi: biorel.Corpus, 
     assert found[1].json["detail"] == str(error.value)
     assert "far" in found[1].json["detail"]
     assert len(found[0].json["pairs"]) == len(found[2].json["pairs"]) == 3
+
+
+def test_the_thread_of_the_model_outlives_what_a_job_raises(service: Running) -> None:
+    result = service.service.batcher.submit(Job(1, lambda: sys.exit("not an Exception")))
+    with pytest.raises(SystemExit, match="not an Exception"):
+        result.result(60)
+    assert service.call("/predict", [SENTENCE]).status == 200
 
 
 def test_a_full_queue_refuses(service: Running) -> None:

@@ -215,7 +215,7 @@ class Batcher:
         for job in jobs:
             try:
                 job.future.set_result(job.run())
-            except Exception as error:
+            except BaseException as error:  # the thread must outlive whatever a job raises
                 job.future.set_exception(error)
 
     def _together(self, parts: list[_biorel.Instances]) -> list[Decisions]:
