@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +46,8 @@ def test_the_card_of_a_run_has_its_scores_and_settings(run: biorel.Run, tmp_path
     assert card.data.datasets == ["me/corpus"]
     assert card.data.library_name == "biorel"
     assert card.data.language == "en"
+    # By a tag transformers' pipeline would answer from a random head.
+    assert card.data.pipeline_tag is None
     headline = run.scores.set_index("class").loc["micro"]
     [f1] = [result for result in card.data.eval_results if result.metric_type == "f1"]
     assert f1.metric_value == pytest.approx(headline["f1"], abs=1e-6)
@@ -60,6 +64,33 @@ def test_the_card_of_a_run_has_its_scores_and_settings(run: biorel.Run, tmp_path
     ):
         assert expected in text, expected
     assert biorel.load(tmp_path / "ddi-attention").labels == run.model.labels
+
+
+def test_the_card_of_a_model_of_the_sample_says_so(run: biorel.Run, encoder: biorel.Encoder, tmp_path: Path) -> None:
+    def is_said(model: biorel.RelationModel) -> bool:
+        model.save(tmp_path / "model", metadata={"language": "en"})  # not a copy of an earlier card
+        text = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+        said = "**Trained on biorel's synthetic sample**" in text
+        assert ("synthetic-data" in front_matter(text)["tags"]) == said
+        return said
+
+    assert is_said(run.model)
+    assert is_said(biorel.load(tmp_path / "model"))
+    assert is_said(pickle.loads(pickle.dumps(run.model)))
+    options: dict[str, Any] = {"max_steps": 1, "max_length": 96, "progress": False}
+    assert is_said(biorel.finetune(biorel.load_sample("aimed").fold(1), encoder, **options).model)
+    # A table of one's own, here of the sample's sentences with tags instead of names.
+    table = biorel.load_sample("ddi").instances("train").assign(split="train")
+    own = biorel.load_corpus("table", table[["document", "text", "label", "split"]])
+    assert not is_said(biorel.finetune(own, encoder, **options).model)
+    # One sentence that is not the sample's: real data in its format.
+    folder = tmp_path / "ddi"
+    shutil.copytree(biorel.sample_path("ddi"), folder)
+    file = next(path for path in sorted((folder / "Train").rglob("*.xml")))
+    file.write_text(file.read_text(encoding="utf-8").replace('.">', '!">', 1), encoding="utf-8")
+    other = biorel.load_corpus("ddi", folder)
+    assert set(other.sentences("train")["text"]) != set(biorel.load_sample("ddi").sentences("train")["text"])
+    assert not is_said(biorel.finetune(other, encoder, **options).model)
 
 
 def test_the_example_runs(run: biorel.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

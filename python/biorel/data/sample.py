@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from biorel.data.corpus import Corpus
@@ -60,3 +62,15 @@ def load_sample(name: str = "ddi") -> Corpus:
     ['train', 'test']
     """
     return load_corpus(name, sample_path(name))
+
+
+def is_sample(corpus: Corpus, splits: Sequence[str]) -> bool:
+    """Whether every sentence of these splits is one of the samples'."""
+    known = _sentences()
+    return all(text in known for split in splits for text in corpus.sentences(split)["text"])
+
+
+@lru_cache(maxsize=1)
+def _sentences() -> frozenset[str]:
+    samples = [load_sample(name) for name in _FOLDERS]
+    return frozenset(text for sample in samples for split in sample.splits for text in sample.sentences(split)["text"])

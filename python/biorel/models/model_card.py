@@ -42,6 +42,8 @@ MARKINGS = {
     "levitated": "every entity of the sentence is replaced by its type's tag; markers behind the text point at the two",
     "levitated-visible": "the text is unchanged; markers behind it point at the two entities",
 }
+# What the card of a model says that was trained on the sample.
+SYNTHETIC = "**Trained on biorel's synthetic sample**"
 _LOADING = re.compile(r"^model = biorel\.load\(.*\)", re.MULTILINE)
 
 
@@ -50,6 +52,7 @@ def write_card(
     *,
     name: str,
     headline: str,
+    synthetic: bool = False,
     scores: ReportedScores | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> str:
@@ -63,6 +66,8 @@ def write_card(
         The argument of ``biorel.load``: a directory's name, or ``owner/name``.
     headline : str
         The row of a table of scores by which the task is reported.
+    synthetic : bool
+        Whether it was trained on the sample that ships with biorel.
     scores : DataFrame or sequence of DataFrame, optional
         Tables with their protocol in ``attrs``.
     metadata : mapping, optional
@@ -75,10 +80,12 @@ def write_card(
     """
     tables = _tables(scores)
     front = _front_matter(about, name, [_metrics(table, about, headline) for table in tables])
+    if synthetic:
+        front["tags"].append("synthetic-data")
     front |= {field: _plain(field, value) for field, value in (metadata or {}).items()}
     front = {field: value for field, value in front.items() if value is not None}
     fields = yaml.safe_dump(front, sort_keys=False, allow_unicode=True, width=math.inf)
-    return f"---\n{fields}---\n\n{_body(about, name, tables, front)}"
+    return f"---\n{fields}---\n\n{_body(about, name, tables, front, synthetic=synthetic)}"
 
 
 def read_card(directory: Path) -> str | None:
@@ -124,7 +131,7 @@ def _front_matter(about: Mapping[str, Any], name: str, metrics: list[list[dict[s
         "language": "en" if task in TASKS else None,
         "license": None,
         "library_name": "biorel",
-        "pipeline_tag": "text-classification",
+        # No pipeline_tag: by it transformers' `pipeline` would put an untrained head on the encoder, and answer.
         "tags": ["biorel", "relation-extraction", "biomedical", "bert", task],
         "base_model": base_model(about["encoder"]),
         "metrics": list(MEASURES) if results else None,
@@ -163,7 +170,9 @@ def _metrics(table: pd.DataFrame, about: Mapping[str, Any], headline: str) -> li
     ]
 
 
-def _body(about: Mapping[str, Any], name: str, tables: list[pd.DataFrame], front: Mapping[str, Any]) -> str:
+def _body(
+    about: Mapping[str, Any], name: str, tables: list[pd.DataFrame], front: Mapping[str, Any], *, synthetic: bool
+) -> str:
     task, training = about["task"], about["training"]
     encoder = (
         front.get("base_model")
@@ -173,6 +182,7 @@ def _body(about: Mapping[str, Any], name: str, tables: list[pd.DataFrame], front
         "title": markdown_text(Path(name).name),
         "what": TASKS.get(task["name"], "relations between two entities of a sentence"),
         "version": about["version"],
+        "synthetic": "",
         "head": training["head"],
         "name": json.dumps(name),
         "example": _example(task),
@@ -192,6 +202,11 @@ def _body(about: Mapping[str, Any], name: str, tables: list[pd.DataFrame], front
         "max_length": training["max_length"],
         "licence": "Not stated. The terms of the encoder and of the training data apply to distribution.",
     }
+    if synthetic:
+        values["synthetic"] = (
+            f"{SYNTHETIC}: invented names in generated sentences. It shows how biorel works and is of no use for real "
+            "texts; its scores say nothing about them.\n\n"
+        )
     if task["negative"] is not None:
         values["negative"] = f" {_code([task['labels'][task['negative']]])} means that the sentence states no relation."
     if not tables:

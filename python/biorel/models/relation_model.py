@@ -23,7 +23,7 @@ from biorel.evaluation.scores import Scores, score_predictions
 from biorel.models.devices import choose
 from biorel.models.explanations import Explanations
 from biorel.models.hub import fetch_model, push
-from biorel.models.model_card import ReportedScores, read_card, rename_in_card, write_card
+from biorel.models.model_card import SYNTHETIC, ReportedScores, read_card, rename_in_card, write_card
 from biorel.models.sentences import checked_sentences
 from biorel.models.table_prediction import is_table, table_pairs
 
@@ -35,12 +35,19 @@ class RelationModel(Explanations):
     """
 
     def __init__(
-        self, core: _biorel.Model, compute: _biorel.Compute, *, name: str | None = None, readme: str | None = None
+        self,
+        core: _biorel.Model,
+        compute: _biorel.Compute,
+        *,
+        name: str | None = None,
+        readme: str | None = None,
+        synthetic: bool = False,
     ) -> None:
         super().__init__(core, compute)
         self._name = name
         self._hash: str | None = None
         self._readme = readme  # of the directory from which it was loaded; its author may have changed it
+        self._synthetic = synthetic or SYNTHETIC in (readme or "")  # trained on the sample
 
     @property
     def head(self) -> str:
@@ -291,7 +298,14 @@ class RelationModel(Explanations):
     def _written_card(self, name: str, scores: ReportedScores | None, metadata: Mapping[str, Any] | None) -> str:
         if self._readme is not None and scores is None and metadata is None:
             return rename_in_card(self._readme, name)
-        return write_card(self.card, name=name, headline=self._core.task.headline, scores=scores, metadata=metadata)
+        return write_card(
+            self.card,
+            name=name,
+            headline=self._core.task.headline,
+            synthetic=self._synthetic,
+            scores=scores,
+            metadata=metadata,
+        )
 
     def _decisions(self, predicted: _biorel.Predicted, name: str) -> pd.DataFrame:
         labels = np.array(self.labels, dtype=object)
@@ -313,14 +327,14 @@ class RelationModel(Explanations):
         """The complete model, for a process with the same version of biorel."""
         compute = (self._compute.device, self._compute.precision, self._compute.threads)
         files = files_of(lambda place: self._core.save(os.fspath(place), ""))
-        names = {"name": self._name, "readme": self._readme}
-        return {"version": VERSION, "compute": compute, "files": files, **names}
+        about = {"name": self._name, "readme": self._readme, "synthetic": self._synthetic}
+        return {"version": VERSION, "compute": compute, "files": files, "about": about}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Read and check the state from the other process; device and precision are the same."""
         check_version(state["version"])
         core = opened(state["files"], lambda place: _biorel.Model.load(os.fspath(place)))
-        RelationModel.__init__(self, core, choose(*state["compute"]), name=state["name"], readme=state["readme"])
+        RelationModel.__init__(self, core, choose(*state["compute"]), **state["about"])
 
     def __repr__(self) -> str:
         """Task, head and encoder."""

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from biorel import _biorel
 from biorel._types import Device, Head, Marking, PathLike, Precision, TooLong
 from biorel.data.corpus import Corpus, check_corpus
+from biorel.data.sample import is_sample
 from biorel.errors import ConfigError
 from biorel.models.devices import choose
 from biorel.models.encoder import Encoder, load_encoder
@@ -245,7 +246,7 @@ def finetune(
         )
         _warn_of_losses(outcome.counts, max_length)
         run = Run(
-            RelationModel(outcome.model, compute),
+            RelationModel(outcome.model, compute, synthetic=is_sample(corpus, train_splits)),
             corpus,
             settings,
             outcome,
