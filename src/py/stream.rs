@@ -16,7 +16,7 @@ use super::model::PyModel;
 use super::runtime::{detached, interruptible};
 use crate::corpus::Task;
 use crate::corpus::documents::{Document, DocumentFormat, Predicted, relation_lines, write_collection, write_document};
-use crate::predict::stream::{self, Part, Position, Row, Stream, StreamSettings};
+use crate::predict::stream::{self, DocumentStream, Part, Position, Row, StreamSettings};
 
 /// How often signals are checked while the next part is computed.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// A running prediction over files.
 #[pyclass(frozen, name = "Stream", module = "biorel._biorel")]
 pub struct PyStream {
-    stream: Mutex<Option<Stream>>,
+    stream: Mutex<Option<DocumentStream>>,
     task: Arc<Task>,
 }
 
@@ -52,7 +52,7 @@ impl PyStream {
         let settings = StreamSettings { types, part_documents, part_pairs, max_pairs, shard, keep_raw, compute };
         check_types(&task, &settings)?;
         let (model, start) = (model.0.clone(), Position { file: start.0, record: start.1 });
-        let stream = detached(py, || Stream::start(model, inputs, start, settings))?;
+        let stream = detached(py, || DocumentStream::start(model, inputs, start, settings))?;
         Ok(Self { stream: Mutex::new(Some(stream)), task })
     }
 

@@ -203,7 +203,7 @@ impl Contents {
             return Err(Error::tensor(&file.path, name, message));
         }
         if self.tensors.contains_key(&name) {
-            return Err(Error::tensor(&file.path, name, "is there twice"));
+            return Err(Error::tensor(&file.path, name, "appears twice; the checkpoint is corrupt: fetch it again"));
         }
         self.tensors.insert(name, stored);
         Ok(())

@@ -60,13 +60,13 @@ impl Job for Classify<'_> {
 }
 
 /// A running prediction. Dropping it stops it.
-pub struct Stream {
+pub struct DocumentStream {
     parts: Option<Receiver<Result<Part>>>,
     stop: Arc<AtomicBool>,
     worker: Option<JoinHandle<()>>,
 }
 
-impl Stream {
+impl DocumentStream {
     /// Start at a position in the files.
     ///
     /// # Errors
@@ -133,7 +133,7 @@ impl Stream {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeout;
 
-impl Drop for Stream {
+impl Drop for DocumentStream {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         self.parts = None;
