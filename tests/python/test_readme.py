@@ -137,6 +137,11 @@ def test_code_fits_the_column() -> None:
         assert not [line for line in lines if len(line) > 92], page.name
 
 
+def test_no_table_has_an_empty_header() -> None:
+    for page in [*PAGES, *(ROOT / "docs").glob("*.md")]:
+        assert not re.findall(r"(?m)^\|(?: *\|)+\n\|[-|: ]+\|$", page.read_text(encoding="utf-8")), page.name
+
+
 def test_every_figure_is_drawn_for_both_themes_and_used() -> None:
     texts = "\n".join(page.read_text(encoding="utf-8") for page in [*PAGES, *(ROOT / "docs").glob("*.md")])
     drawn = {path.name for path in (ROOT / "docs" / "figures").glob("*.svg")}
