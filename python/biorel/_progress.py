@@ -13,6 +13,11 @@ from tqdm.auto import tqdm
 
 # The time between two lines, in seconds.
 _INTERVAL = 30.0
+# The number of steps from which the duration is estimated, and the time after which fewer must do.
+MEASURED = 6
+_ENOUGH = 10.0
+# A run with a shorter expected duration, in seconds, needs no estimate.
+_LONG = 60.0
 _transient = contextvars.ContextVar("transient", default=False)
 
 
@@ -31,6 +36,8 @@ class Progress:
         How much had been done before.
     scaled : bool
         Show the unit with prefixes (kB, MB).
+    estimated : bool
+        Write how long it will take, if that is more than a minute.
     """
 
     def __init__(
@@ -42,6 +49,7 @@ class Progress:
         show: bool = True,
         initial: int = 0,
         scaled: bool = False,
+        estimated: bool = False,
     ) -> None:
         self._total, self._title, self._unit, self._scaled = total, title, unit, scaled
         self._show = show
@@ -49,6 +57,7 @@ class Progress:
         self._initial = initial
         self._text = ""
         self._start = self._shown = time.monotonic()
+        self._estimate = _Estimate() if show and estimated else None
         self._bar: Any = None
         if show and has_bars():
             options: dict[str, Any] = {"total": total, "desc": title, "unit": unit, "initial": initial}
@@ -63,6 +72,8 @@ class Progress:
         """Show how much is done in all, and a text with it."""
         self._text = text
         before, self.done = self.done, done
+        if self._estimate is not None and (seconds := self._estimate.after(done, self._total)):
+            write_line(f"about {describe_duration(seconds)}: {self._number(self._total - done)}{self._unit}")
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
             self._bar.update(done - before)
@@ -95,6 +106,31 @@ class Progress:
 
     def _number(self, count: int) -> str:
         return tqdm.format_sizeof(count) if self._scaled else f"{count:,}"
+
+
+class _Estimate:
+    """The time that is left, once, after the first steps. The very first is slower and is not counted."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[float, float]] = []
+        self._over = False
+
+    def after(self, done: float, total: float) -> float:
+        """The seconds that are left after this step; 0 if that is not known yet, was told before, or is not long."""
+        if self._over:
+            return 0.0
+        self._steps.append((time.monotonic(), done))
+        (start, before), (now, _) = self._steps[0], self._steps[-1]
+        if done <= before or (len(self._steps) < MEASURED and now - start < _ENOUGH):
+            return 0.0
+        self._over = True
+        left = (total - done) * (now - start) / (done - before)
+        return left if is_long(left) else 0.0
+
+
+def is_long(seconds: float) -> bool:
+    """Whether a run is announced with its expected duration."""
+    return seconds > _LONG
 
 
 @contextlib.contextmanager

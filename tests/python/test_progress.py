@@ -12,7 +12,6 @@ import pytest
 from biorel import _progress
 from biorel._progress import Progress
 from biorel.cli.main import main
-from biorel.training import progress
 from biorel.training.progress import estimate
 from tiny_bert import write_encoder
 
@@ -79,9 +78,32 @@ def test_the_duration_of_a_long_run_is_estimated_from_its_first_steps(
     settings = {"max_length": 96, "batch_size": 8, "epochs": 1}
     biorel.finetune(biorel.load_sample("ddi"), encoder, **settings)
     assert "about" not in capsys.readouterr().err
-    monkeypatch.setattr(progress, "_LONG", 0.0)
+    monkeypatch.setattr(_progress, "_LONG", 0.0)
     biorel.finetune(biorel.load_sample("ddi"), encoder, **settings)
     assert re.search(r"about \d+ s: 45 steps, 360 sentences at [\d,.]+ a second\n", capsys.readouterr().err)
+
+
+def test_a_long_stream_is_announced(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock(monkeypatch)
+
+    def run(seconds: float, steps: int) -> list[str]:
+        options = {"initial": 4_000_000, "scaled": True, "estimated": True}
+        with Progress(10_000_000, "documents", "B", **options) as shown:
+            for step in range(1, steps + 1):
+                clock.now += 20.0 if step == 1 else seconds
+                shown.advance(4_000_000 + step * 100_000)
+        return [line for line in capsys.readouterr().err.splitlines() if line.startswith("about")]
+
+    # The first step is not counted. After six of sixty, 5.4 of 10 MB are left.
+    assert run(2.0, 8) == ["about 2 min: 5.40MB"]
+    assert run(1.0, 50) == []  # 54 seconds
+    # Fewer steps do if they take long; steps at the same place say nothing.
+    assert run(15.0, 2) == ["about 14 min: 5.80MB"]
+    with Progress(100, "documents", "B", estimated=True) as shown:
+        for _ in range(20):
+            clock.now += 60.0
+            shown.advance(50)
+    assert "about" not in capsys.readouterr().err
 
 
 def test_one_line_per_trial(encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -269,7 +269,8 @@ def _stream(
     progress: bool,
 ) -> None:
     done = directory.totals()
-    bar = Progress(directory.input_bytes(), "documents", "B", show=progress, initial=done["bytes"], scaled=True)
+    total = directory.input_bytes()
+    bar = Progress(total, "documents", "B", show=progress, initial=done["bytes"], scaled=True, estimated=True)
     new = {"documents": 0, "pairs": 0}
     parts = _parts(model, inputs, settings, directory.plan, shard=directory.shard, position=directory.position)
     # The generator is closed also after Ctrl-C.

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from biorel._progress import Progress, describe_duration, write_line
+from biorel._progress import MEASURED, Progress, describe_duration, is_long, write_line
 from biorel.errors import ConfigError
 from biorel.training.callbacks import Callback
 from biorel.training.run import Run
-
-# The number of steps from which the duration is estimated.
-_MEASURED = 6
-# A run with a shorter expected duration, in seconds, needs no estimate.
-_LONG = 60.0
 
 
 class Reporter:
@@ -76,9 +71,9 @@ class _Bar:
         if self._progress is None:
             # A run that resumes starts at a later step.
             self._progress = Progress(total, self._title, "steps", initial=row["step"] - 1)
-        if len(self._first) < _MEASURED:
+        if len(self._first) < MEASURED:
             self._first.append(row)
-            if len(self._first) == _MEASURED and (text := estimate(self._first, total)):
+            if len(self._first) == MEASURED and (text := estimate(self._first, total)):
                 write_line(text)
         self._progress.advance(row["step"], f"epoch {row['epoch']}, loss {row['loss']:.3f}{self._score}")
 
@@ -114,7 +109,7 @@ def estimate(first: Sequence[Mapping[str, Any]], total: int) -> str:
     instances = sum(row["instances"] for row in measured)
     steps = total - first[-1]["step"]
     expected = steps * seconds / len(measured)
-    if expected <= _LONG:
+    if not is_long(expected):
         return ""
     rate = instances / max(seconds, 1e-9)
     sentences = round(steps * instances / len(measured))
