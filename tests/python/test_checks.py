@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,10 @@ def test_a_negative_label_is_guessed(label: str) -> None:
     corpus = biorel.load_corpus("table", TABLE.replace({"label": {"none": label}}), columns=COLUMNS)
     assert corpus.negative == label
     assert f"the label `{label}` is taken to mean that there is no relation" in corpus.check()["finding"].tolist()
+    # Nothing was guessed where it is named, also after a division and in another process.
+    named = biorel.load_corpus("table", TABLE.replace({"label": {"none": label}}), columns=COLUMNS, negative=label)
+    for one in (named, named.split(test=0.5), pickle.loads(pickle.dumps(named))):
+        assert not one.check()["finding"].str.contains("taken to mean").any()
 
 
 def test_offsets_that_cut_words() -> None:

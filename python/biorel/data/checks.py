@@ -55,9 +55,15 @@ def check_data(core: _biorel.Corpus) -> list[Check]:
     return [*_variants_of_labels(core), *(check for split in core.splits for check in _offsets(core, split))]
 
 
-def check(core: _biorel.Corpus) -> Checks:
-    """The table of ``Corpus.check``."""
-    checks = [*check_data(core), *_negative(core), *_training(core), *_types(core), *_shared_documents(core)]
+def check(core: _biorel.Corpus, *, guessed: bool) -> Checks:
+    """The table of ``Corpus.check``; `guessed`: the user did not say which label means no relation."""
+    checks = [
+        *check_data(core),
+        *_negative(core, guessed=guessed),
+        *_training(core),
+        *_types(core),
+        *_shared_documents(core),
+    ]
     checks += [Check("note", None, 1, line, "Corpus.findings() lists each") for line in core.summary]
     checks.sort(key=lambda one: _SEVERITIES.index(one.severity))
     return Checks([astuple(one) for one in checks], columns=[field.name for field in fields(Check)])
@@ -101,12 +107,12 @@ def _offsets(core: _biorel.Corpus, split: str) -> Iterator[Check]:
         )
 
 
-def _negative(core: _biorel.Corpus) -> Iterator[Check]:
+def _negative(core: _biorel.Corpus, *, guessed: bool) -> Iterator[Check]:
     task = core.task
     if task.negative is None:
         finding = f"no label means that there is no relation; scores count all of {_listed(task.labels)}"
         yield Check("warning", None, 1, finding, 'name it, as in negative="none" (--negative none), if there is one')
-    elif core.name in ("table", "documents", "pubtator", "bioc", "brat"):
+    elif guessed and core.name in ("table", "documents", "pubtator", "bioc", "brat"):
         finding = f"the label `{task.negative}` is taken to mean that there is no relation"
         yield Check("note", None, 1, finding, 'if it does not, give negative="..." (--negative ...)')
 

@@ -31,14 +31,16 @@ class Corpus(Labelled):
 
     _core: _biorel.Corpus
 
-    def __init__(self, core: _biorel.Corpus, rows: pd.Index | None = None) -> None:
+    def __init__(self, core: _biorel.Corpus, rows: pd.Index | None = None, *, negative_named: bool = False) -> None:
         self._core = core
+        # Whether the user said which label means no relation; else it was guessed.
+        self._negative_named = negative_named
         # The index of the DataFrame that the corpus was read from.
         self._rows = rows
 
     def with_core(self, core: _biorel.Corpus) -> Corpus:
         """A corpus with other splits of the same data."""
-        return Corpus(core, self._rows)
+        return Corpus(core, self._rows, negative_named=self._negative_named)
 
     def name_rows(self, table: pd.DataFrame) -> pd.DataFrame:
         """Replace the row numbers in the column ``row`` by the index of the user's DataFrame."""
@@ -145,7 +147,7 @@ class Corpus(Labelled):
         >>> biorel.load_corpus("table", table).check()[["severity", "finding"]].iloc[0].tolist()
         ['warning', 'only 3 pairs to train on']
         """
-        return check(self._core)
+        return check(self._core, guessed=not self._negative_named)
 
     def findings(self) -> pd.DataFrame:
         """Everything that was lost, skipped or repaired while the files were read; nothing is dropped silently.
@@ -328,13 +330,14 @@ class Corpus(Labelled):
 
     def __getstate__(self) -> dict[str, Any]:
         """The whole corpus, for a process with the same version of biorel."""
-        return {"version": VERSION, "content": self._core.to_bytes(), "rows": self._rows}
+        return {"version": VERSION, "content": self._core.to_bytes(), "rows": self._rows, "named": self._negative_named}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Read and check what another process has pickled."""
         check_version(state["version"])
         self._core = _biorel.Corpus.from_bytes(state["content"])
         self._rows = state["rows"]
+        self._negative_named = state["named"]
 
     def __repr__(self) -> str:
         """One line with the splits' sizes."""

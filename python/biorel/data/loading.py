@@ -110,20 +110,23 @@ def load_corpus(
         pairs=None if pairs is None else [(first, second) for first, second in pairs],
         skip_errors=errors == "skip",
     )
+    named = negative is not None
     if name == "documents":
         if isinstance(source, (str, os.PathLike, pd.DataFrame)):
             message = 'source: "documents" takes Document objects; for files choose pubtator, bioc or brat'
             raise ConfigError(message, "source")
-        return Corpus(_biorel.Corpus.from_documents([document._core for document in source], options))  # type: ignore[union-attr]
+        core = _biorel.Corpus.from_documents([document._core for document in source], options)  # type: ignore[union-attr]
+        return Corpus(core, negative_named=named)
     if name == "table":
         for field, given in {"splits": splits, "pairs": pairs, "errors": errors == "skip" or None}.items():
             if given is not None:
                 raise ConfigError(f"{field}: does not apply to a table", field)
-        return _read_table(source, options, columns or {}, offsets, labels)  # type: ignore[arg-type]
+        core, rows = _read_table(source, options, columns or {}, offsets, labels)  # type: ignore[arg-type]
+        return Corpus(core, rows, negative_named=named)
     if isinstance(source, pd.DataFrame):
         raise ConfigError(f'source: a DataFrame can only be read as "table", not as "{name}"', "source")
     paths = [source] if isinstance(source, (str, os.PathLike)) else cast("list[PathLike]", list(source))
-    return Corpus(_biorel.Corpus.read(name, [os.fspath(path) for path in paths], options))
+    return Corpus(_biorel.Corpus.read(name, [os.fspath(path) for path in paths], options), negative_named=named)
 
 
 def _read_table(
@@ -132,8 +135,8 @@ def _read_table(
     columns: Mapping[str, str],
     offsets: Offsets,
     labels: Sequence[str] | None,
-) -> Corpus:
-    """A corpus from a user's table."""
+) -> tuple[_biorel.Corpus, pd.Index]:
+    """A corpus from a user's table, and the table's index."""
     table = read_table(source)
     values = table_columns(table, columns, offsets=offsets)
     if labels is None and len(only := set(values["label"])) == 1:
@@ -146,4 +149,4 @@ def _read_table(
     for finding in check_data(core):
         if finding.severity == "error":
             warnings.warn(f"{table.source}: {finding.finding}; {finding.remedy}", stacklevel=3)
-    return Corpus(core, table.frame.index.copy())
+    return core, table.frame.index.copy()
