@@ -55,7 +55,7 @@ def faithfulness(
 
     Examples
     --------
-    >>> masked = model.mask_words(biorel.load_sample("ddi"), words=[1, 3], limit=20, related=False)
+    >>> masked = model.mask_words(biorel.load_sample("ddi"), words=[1, 3], limit=8, related=False)
     >>> table = biorel.faithfulness(masked, samples=100)
     >>> table[["words", "ranking"]].values.tolist()[:2]
     [[1, 'attention'], [1, 'encoder']]
