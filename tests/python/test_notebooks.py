@@ -29,8 +29,11 @@ def test_the_notebook_runs(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
     monkeypatch.setattr(biorel, "reproduce", shortened(biorel.reproduce, **tiny))
     # Hundreds of predictions for each pair otherwise.
     mask_words = biorel.RelationModel.mask_words
-    few: dict[str, Any] = {"n_random": 2, "limit": 12}
-    monkeypatch.setattr(biorel.RelationModel, "mask_words", lambda model, corpus: mask_words(model, corpus, **few))
+
+    def mask_few_words(*arguments: Any, **settings: Any) -> Any:
+        return mask_words(*arguments, **{**settings, "n_random": 2, "limit": 12})
+
+    monkeypatch.setattr(biorel.RelationModel, "mask_words", mask_few_words)
     names: dict[str, object] = {}
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "code":
