@@ -71,7 +71,7 @@ fn predict(network: &Network, weights: &Weights, features: &[Features]) -> Vec<P
 fn mask(network: &Network, weights: &Weights, words: &[usize], skip: Option<usize>) -> biorel::Result<Vec<Masked>> {
     let (instance, features) = instance();
     let instances = vec![(&instance, &features), (&instance, &features)];
-    let on_batch: &mut (dyn FnMut(usize) -> biorel::Result<()> + Send) = &mut |_| Ok(());
+    let on_batch: &mut (dyn FnMut(f64) -> biorel::Result<()> + Send) = &mut |_| Ok(());
     let masking = Masking { words, n_random: 40, seed: 5, related: skip.is_some(), limit: None };
     let job = MaskWords { network, weights, instances, mask: MASK, masking, negative: skip, on_batch };
     Compute::new(Backend::Cpu, Precision::F32, Some(1)).unwrap().execute(job)

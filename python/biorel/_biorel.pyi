@@ -275,7 +275,9 @@ class Model:
     def hash(self) -> str: ...
     def instances(self, corpus: Corpus, splits: list[str]) -> Instances: ...
     def pairs(self, sentences: list[tuple[str, str, list[tuple[str, str, int, int]]]]) -> Pairs: ...
-    def predict(self, instances: Instances, compute: Compute) -> Predicted: ...
+    def predict(
+        self, instances: Instances, compute: Compute, report: Callable[[float], None] | None = None
+    ) -> Predicted: ...
 
 @final
 class Compute:
@@ -326,7 +328,13 @@ def finetune(
     save_steps: int,
     report: Callable[[str, _Columns, int], None] | None,
 ) -> Outcome: ...
-def attention(model: Model, instances: Instances, kind: str, compute: Compute) -> _Columns: ...
+def attention(
+    model: Model,
+    instances: Instances,
+    kind: str,
+    compute: Compute,
+    report: Callable[[float], None] | None = None,
+) -> _Columns: ...
 def layer_weights(
     model: Model, instances: Instances, compute: Compute
 ) -> tuple[list[int], list[int], npt.NDArray[np.float32]]: ...
@@ -340,6 +348,7 @@ def mask_words(
     related: bool,
     limit: int | None,
     compute: Compute,
+    report: Callable[[float], None] | None = None,
 ) -> _Columns: ...
 def rank_correlations(
     first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], starts: list[int]

@@ -128,6 +128,44 @@ class _Estimate:
         return left if is_long(left) else 0.0
 
 
+class LongWork:
+    """Progress of work that is seldom long: nothing is shown unless it will take more than a minute.
+
+    Parameters
+    ----------
+    total : int
+        How much there is to do.
+    title, unit : str
+        What is done, and what is counted.
+    show : bool
+        Whether to show anything.
+    """
+
+    def __init__(self, total: int, title: str, unit: str, *, show: bool = True) -> None:
+        self._total, self._title, self._unit = total, title, unit
+        self._show = show
+        self._estimate = _Estimate()
+        self._progress: Progress | None = None
+
+    def report(self, share: float) -> None:
+        """Called after each step with the share of the work that is done."""
+        done = round(share * self._total)
+        if self._progress is not None:
+            self._progress.advance(done)
+        elif self._show and (seconds := self._estimate.after(share, 1.0)):
+            left = self._total - done
+            rate = left / seconds
+            write_line(f"about {describe_duration(seconds)}: {left:,} {self._unit} at {rate:,.1f} a second")
+            self._progress = Progress(self._total, self._title, self._unit, initial=done)
+
+    def __enter__(self) -> LongWork:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress is not None:
+            self._progress.close()
+
+
 def is_long(seconds: float) -> bool:
     """Whether a run is announced with its expected duration."""
     return seconds > _LONG

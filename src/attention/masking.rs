@@ -159,12 +159,14 @@ impl Job for MaskWords<'_> {
         let skip = self.negative.filter(|_| related);
         let mut left = limit.unwrap_or(order.len());
         let mut results = Vec::new();
+        let mut share = 0.0;
+        let wanted = left;
         for (number, chunk) in order.chunks(CHUNK).enumerate() {
             if left == 0 {
                 break;
             }
             let features: Vec<Features> = chunk.iter().map(|index| self.instances[*index].1.clone()).collect();
-            let explained = explain(ops, self.network, &params, &features, self.on_batch)?;
+            let explained = explain(ops, self.network, &params, &features, &mut |_| (self.on_batch)(share))?;
             let chosen =
                 chunk.iter().zip(explained).filter(|(_, explained)| Some(explained.prediction.label()) != skip);
             let (mut trials, mut masked) = (Vec::new(), Vec::new());
@@ -172,9 +174,11 @@ impl Job for MaskWords<'_> {
                 left -= 1;
                 self.mask(*index, &explained, &mut trials, &mut masked)?;
             }
-            let predictions = predict(ops, self.network, &params, &masked, self.on_batch)?;
+            let predictions = predict(ops, self.network, &params, &masked, &mut |_| (self.on_batch)(share))?;
             results.extend(trials.into_iter().map(|trial| trial.result(&predictions)));
-            (self.on_batch)((number + 1) * CHUNK)?;
+            share = ((number + 1) * CHUNK) as f64 / order.len() as f64;
+            share = share.max((wanted - left) as f64 / wanted as f64).min(1.0);
+            (self.on_batch)(share)?;
         }
         results.sort_by_key(|result: &Masked| (result.instance, result.ranking as usize, result.words));
         Ok(results)

@@ -10,8 +10,9 @@ use crate::model::Network;
 /// cache.
 const BATCH_TOKENS: usize = 2048;
 
-/// Called after every batch with the number of finished instances; an error stops the run.
-pub type OnBatch<'a> = &'a mut (dyn FnMut(usize) -> Result<()> + Send);
+/// Called after every batch with the finished share of the work, from 0 to 1; an error stops the
+/// run. It is a share of word pieces: the instances that come first are the shortest.
+pub type OnBatch<'a> = &'a mut (dyn FnMut(f64) -> Result<()> + Send);
 
 /// How instances are packed into batches.
 #[derive(Clone, Copy)]
@@ -39,6 +40,7 @@ pub(crate) fn in_batches<T>(
     mut run: impl FnMut(&Batch) -> Result<Vec<T>>,
 ) -> Result<Vec<T>> {
     let mut results: Vec<Option<T>> = features.iter().map(|_| None).collect();
+    let total: usize = features.iter().map(pieces).sum();
     let mut done = 0;
     for chunk in chunks_by_length(features, matches!(pack, Pack::Shared(_))) {
         let members = chunk.iter().map(|index| &features[*index]);
@@ -50,10 +52,15 @@ pub(crate) fn in_batches<T>(
         for (index, result) in chunk.iter().zip(run(&batch)?) {
             results[*index] = Some(result);
         }
-        done += chunk.len();
-        on_batch(done)?;
+        done += chunk.iter().map(|index| pieces(&features[*index])).sum::<usize>();
+        on_batch(done as f64 / total.max(1) as f64)?;
     }
     Ok(results.into_iter().flatten().collect())
+}
+
+/// The word pieces of an instance, with its markers.
+fn pieces(features: &Features) -> usize {
+    features.ids.len() + if features.marker_types.is_some() { MARKERS } else { 0 }
 }
 
 /// Indices of all instances, shortest first, in chunks of at most [`BATCH_TOKENS`] word pieces (at
@@ -70,8 +77,8 @@ fn chunks_by_length(features: &[Features], shared: bool) -> Vec<Vec<usize>> {
     let mut chunks: Vec<Vec<usize>> = Vec::new();
     let mut tokens = 0;
     for index in order {
-        let markers = if features[index].marker_types.is_some() { MARKERS } else { 0 };
-        let whole = ids(index).len() + markers;
+        let whole = pieces(&features[index]);
+        let markers = whole - ids(index).len();
         match chunks.last_mut() {
             Some(chunk)
                 if levitated(index)
@@ -127,14 +134,14 @@ mod tests {
         };
         let found = in_batches(&features, Pack::Plain, &mut on_batch, first_ids).unwrap();
         assert_eq!(found, [900, 3, 1500, 700, 3, 3000]);
-        assert_eq!(progress, [4, 5, 6]);
+        assert_eq!(progress, [1606.0 / 6106.0, 3106.0 / 6106.0, 1.0]);
     }
 
     #[test]
     fn an_error_of_the_progress_stops_the_run() {
         let features: Vec<Features> = [2000, 2000, 2000].map(of_length).into();
         let mut batches = 0;
-        let mut on_batch = |done| if done == 2 { Err(Error::Interrupted) } else { Ok(()) };
+        let mut on_batch = |done| if done > 0.5 { Err(Error::Interrupted) } else { Ok(()) };
         let run = |batch: &Batch| {
             batches += 1;
             Ok(vec![(); batch.len()])

@@ -83,7 +83,7 @@ impl PyEncoder {
         compute: &PyCompute,
     ) -> PyResult<Vec<Bound<'py, PyArray2<f32>>>> {
         let hidden = self.0.config.hidden_size;
-        let states = interruptible(py, |on_batch| hidden_states(&self.0, &texts, compute.0, on_batch))?;
+        let states = interruptible(py, None, |on_batch| hidden_states(&self.0, &texts, compute.0, on_batch))?;
         let array = |states: Vec<f32>| {
             let rows = states.len() / hidden;
             PyArray1::from_vec(py, states).reshape([rows, hidden])

@@ -12,17 +12,21 @@ use super::runtime::{detached, interruptible};
 use crate::attention::{Masked, Masking, WeightSource, WordRow, layer_weights, mask_words, spearman, word_table};
 use crate::{Error, Result};
 
-/// One row per word of every instance. `kind` is whose weights: `head`, `encoder` or `gradient`.
+/// One row per word of every instance. `kind` is whose weights: `head`, `encoder` or `gradient`;
+/// `report` is called with the finished share.
 #[pyfunction]
+#[pyo3(signature = (model, instances, kind, compute, report=None))]
 pub fn attention<'py>(
     py: Python<'py>,
     model: &PyModel,
     instances: &PyInstances,
     kind: &str,
     compute: &PyCompute,
+    report: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let source: WeightSource = kind.parse()?;
-    let rows = interruptible(py, |on_batch| word_table(&model.0, &instances.items, source, compute.0, on_batch))?;
+    let rows =
+        interruptible(py, report, |on_batch| word_table(&model.0, &instances.items, source, compute.0, on_batch))?;
     let labels = &model.0.card.task.labels;
     let name = |label: Option<usize>| label.and_then(|label| labels.get(label)).map(String::as_str);
     let of = |row: &WordRow| &instances.items[row.instance];
@@ -60,7 +64,7 @@ pub fn py_layer_weights<'py>(
     instances: &PyInstances,
     compute: &PyCompute,
 ) -> PyResult<(Vec<usize>, Vec<usize>, Bound<'py, PyArray2<f32>>)> {
-    let rows = interruptible(py, |on_batch| layer_weights(&model.0, &instances.items, compute.0, on_batch))?;
+    let rows = interruptible(py, None, |on_batch| layer_weights(&model.0, &instances.items, compute.0, on_batch))?;
     let kept = rows.iter().map(|row| row.instance).collect();
     let labels = rows.iter().map(|row| row.predicted).collect();
     let shape = [rows.len(), model.0.network.encoder.num_hidden_layers];
@@ -68,9 +72,9 @@ pub fn py_layer_weights<'py>(
     Ok((kept, labels, PyArray1::from_vec(py, weights).reshape(shape)?))
 }
 
-/// One row per instance, ranking and number of words.
+/// One row per instance, ranking and number of words. `report` is called with the finished share.
 #[pyfunction(name = "mask_words")]
-#[pyo3(signature = (model, instances, *, words, n_random, seed, related, limit, compute))]
+#[pyo3(signature = (model, instances, *, words, n_random, seed, related, limit, compute, report=None))]
 #[expect(clippy::too_many_arguments, reason = "the arguments of the Python call, which are keywords there")]
 pub fn py_mask_words<'py>(
     py: Python<'py>,
@@ -82,9 +86,11 @@ pub fn py_mask_words<'py>(
     related: bool,
     limit: Option<usize>,
     compute: &PyCompute,
+    report: Option<Py<PyAny>>,
 ) -> PyResult<Bound<'py, PyDict>> {
     let masking = Masking { words: &words, n_random, seed, related, limit };
-    let rows = interruptible(py, |on_batch| mask_words(&model.0, &instances.items, masking, compute.0, on_batch))?;
+    let rows =
+        interruptible(py, report, |on_batch| mask_words(&model.0, &instances.items, masking, compute.0, on_batch))?;
     let of = |row: &Masked| &instances.items[row.instance];
     let labels = &model.0.card.task.labels;
     let columns = Columns::new(py)

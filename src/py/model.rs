@@ -138,8 +138,16 @@ impl PyModel {
         Ok(PyPairs { instances: Py::new(py, instances)?, unknown_types, pairs })
     }
 
-    fn predict(&self, py: Python<'_>, instances: &PyInstances, compute: &PyCompute) -> PyResult<PyPredicted> {
-        let (encoded, predictions) = self.run(py, instances, compute)?;
+    /// `report` is called with the finished share.
+    #[pyo3(signature = (instances, compute, report=None))]
+    fn predict(
+        &self,
+        py: Python<'_>,
+        instances: &PyInstances,
+        compute: &PyCompute,
+        report: Option<Py<PyAny>>,
+    ) -> PyResult<PyPredicted> {
+        let (encoded, predictions) = self.run(py, instances, compute, report)?;
         let labels = self.0.card.task.labels.len();
         Ok(PyPredicted { kept: encoded.kept, cut: encoded.cut, labels, predictions })
     }
@@ -157,8 +165,9 @@ impl PyModel {
         py: Python<'_>,
         instances: &PyInstances,
         compute: &PyCompute,
+        report: Option<Py<PyAny>>,
     ) -> PyResult<(Encoded, Vec<Prediction>)> {
-        interruptible(py, |on_batch| classify_instances(&self.0, &instances.items, compute.0, on_batch))
+        interruptible(py, report, |on_batch| classify_instances(&self.0, &instances.items, compute.0, on_batch))
     }
 
     fn candidates(&self, sentences: &[NewSentence]) -> Result<Candidates> {

@@ -102,15 +102,18 @@ pub fn reporting<T: Send, N: Send>(
     }
 }
 
-/// [`reporting`] for work that has no result when stopped early.
+/// [`reporting`] for work that has no result when stopped early. `report`, if there is one, is
+/// called with the finished share of the work.
 ///
 /// # Errors
 /// As [`reporting`], and what was raised in the meantime.
 pub fn interruptible<T: Send>(
     py: Python<'_>,
-    work: impl FnOnce(&mut (dyn FnMut(usize) -> Result<()> + Send)) -> Result<T> + Send,
+    report: Option<Py<PyAny>>,
+    work: impl FnOnce(&mut (dyn FnMut(f64) -> Result<()> + Send)) -> Result<T> + Send,
 ) -> PyResult<T> {
-    let outcome = reporting(py, |_, _: usize| Ok(()), work)?;
+    let tell = |py: Python<'_>, share: f64| report.as_ref().map_or(Ok(()), |call| call.call1(py, (share,)).map(drop));
+    let outcome = reporting(py, tell, work)?;
     match outcome.raised {
         Some(raised) => Err(raised),
         None => Ok(outcome.value),

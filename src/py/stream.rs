@@ -254,7 +254,7 @@ pub fn predict_documents(
     let settings = StreamSettings { types, max_pairs, ..StreamSettings::new(compute.0) };
     check_types(&model.0.card.task, &settings)?;
     let documents: Vec<Document> = documents.iter().map(|document| (*document.get().0).clone()).collect();
-    let part = interruptible(py, |on_batch| {
+    let part = interruptible(py, None, |on_batch| {
         stream::predict_documents(&model.0, documents, &settings, keep_failures, on_batch)
     })?;
     Ok(PyPart { part, task: Arc::new(model.0.card.task.clone()) })

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import biorel
+import pandas as pd
 import pytest
 from biorel import _progress
-from biorel._progress import Progress
+from biorel._progress import LongWork, Progress
 from biorel.cli.main import main
 from biorel.training.progress import estimate
 from tiny_bert import write_encoder
@@ -103,6 +105,59 @@ def test_a_long_stream_is_announced(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         for _ in range(20):
             clock.now += 60.0
             shown.advance(50)
+    assert "about" not in capsys.readouterr().err
+
+
+def test_work_is_announced_if_it_will_be_long(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock(monkeypatch)
+
+    def run(seconds: float, steps: int, *, show: bool = True) -> list[str]:
+        with LongWork(1000, "prediction", "pairs", show=show) as work:
+            for step in range(1, steps + 1):
+                clock.now += 50.0 if step == 1 else seconds
+                work.report(step / 100)
+        return capsys.readouterr().err.splitlines()
+
+    # The first step is not counted. After six of a hundred, 940 of 1,000 pairs are left.
+    assert run(1.0, 6) == ["about 2 min: 940 pairs at 10.0 a second"]
+    assert run(0.6, 100) == []  # 56 seconds
+    assert run(1.0, 100, show=False) == []
+    # Fewer steps do if they take long.
+    assert run(20.0, 2) == ["about 33 min: 980 pairs at 0.5 a second"]
+    assert run(1.0, 100) == [
+        "about 2 min: 940 pairs at 10.0 a second",
+        "prediction: 360/1,000 pairs, 00:30 elapsed, 01:04 left",
+        "prediction: 660/1,000 pairs, 01:00 elapsed, 00:34 left",
+        "prediction: 960/1,000 pairs, 01:30 elapsed, 00:04 left",
+        "prediction: 1,000/1,000 pairs, 01:34 elapsed",
+    ]
+
+
+def test_evaluation_attention_and_tables_are_announced(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ddi = biorel.load_sample("ddi")
+    run = biorel.finetune(ddi, encoder, max_steps=1, max_length=96, progress=False)
+    table = pd.DataFrame({"text": ["Aaa and bbb."] * 2000, "entity1": "Aaa", "entity2": "bbb"})
+    run.model.save(tmp_path / "model")
+    work: dict[str, Callable[[], object]] = {
+        "evaluate": lambda: run.model.evaluate(ddi, "train"),
+        "attention": lambda: run.model.attention(ddi, "train", kind="gradient"),
+        "predict": lambda: run.model.predict(table),
+        "mask_words": lambda: run.model.mask_words(ddi, "train", related=False, limit=None, words=[1], n_random=2),
+        "command": lambda: main(["evaluate", str(tmp_path / "model"), "ddi", SAMPLE, "--split", "train"]),
+    }
+    for task in work.values():
+        task()
+    assert "about" not in capsys.readouterr().err
+    monkeypatch.setattr(_progress, "_LONG", 0.0)
+    monkeypatch.setattr(_progress, "MEASURED", 2)
+    for name, task in work.items():
+        task()
+        assert re.search(r"^about \d+ s: [\d,]+ pairs at [\d,.]+ a second$", capsys.readouterr().err, re.M), name
+    main(["evaluate", str(tmp_path / "model"), "ddi", SAMPLE, "--split", "train", "--log-level", "warning"])
     assert "about" not in capsys.readouterr().err
 
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from biorel.cli.options import Commands, Repeated, add_command, add_format, add_model_on_split, load_model, read_corpus
+from biorel.cli.options import (
+    Commands,
+    Repeated,
+    add_command,
+    add_format,
+    add_model_on_split,
+    load_model,
+    read_corpus,
+    shows_progress,
+)
 from biorel.cli.output import print_table
 from biorel.interpretation.faithfulness import faithfulness
 
@@ -27,11 +36,13 @@ def add_commands(commands: Commands) -> None:
 
 
 def _attention(options: argparse.Namespace) -> None:
-    table = load_model(options).attention(read_corpus(options), options.split, kind=options.kind)
+    model, corpus = load_model(options), read_corpus(options)
+    table = model.attention(corpus, options.split, kind=options.kind, progress=shows_progress(options))
     print_table(table, options.format)
 
 
 def _faithfulness(options: argparse.Namespace) -> None:
     words = options.words or (1, 3, 5)
-    masked = load_model(options).mask_words(read_corpus(options), options.split, words=words, limit=options.limit)
+    model, corpus = load_model(options), read_corpus(options)
+    masked = model.mask_words(corpus, options.split, words=words, limit=options.limit, progress=shows_progress(options))
     print_table(faithfulness(masked), options.format)

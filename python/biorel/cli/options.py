@@ -179,6 +179,11 @@ def add_execution(parser: argparse.ArgumentParser, what: str) -> None:
     group.add_argument("--engine", choices=["local", "ray"], default="local", help=text)
 
 
+def shows_progress(options: argparse.Namespace) -> bool:
+    """Whether to show progress: unless --no-progress or --log-level say otherwise."""
+    return not getattr(options, "no_progress", False)
+
+
 def add_format(parser: argparse.ArgumentParser) -> None:
     """The format of the table on standard output."""
     text = "format of the output (default: table)"

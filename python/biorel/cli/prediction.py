@@ -23,6 +23,7 @@ from biorel.cli.options import (
     load_model,
     output_group,
     read_corpus,
+    shows_progress,
 )
 from biorel.cli.output import check_suffix, print_table, say, write_table
 from biorel.data.table_files import decode, is_table_file, json_lines
@@ -85,7 +86,8 @@ def add_commands(commands: Commands) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    print_table(load_model(options).evaluate(read_corpus(options), options.split), options.format)
+    model, corpus = load_model(options), read_corpus(options)
+    print_table(model.evaluate(corpus, options.split, progress=shows_progress(options)), options.format)
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -144,9 +146,9 @@ def _predict_rows(options: argparse.Namespace) -> None:
 
 def _predict_sentences(options: argparse.Namespace, path: str) -> pd.DataFrame:
     """The predictions for a table, or for JSON lines of sentences."""
+    model, progress = load_model(options), shows_progress(options)
     if is_table_file(path) and Path(path).suffix.lower() not in _JSON_LINES:
-        return load_model(options).predict_table(read_table(path), column_names(options), options.offsets)
-    model = load_model(options)
+        return model.predict_table(read_table(path), column_names(options), options.offsets, progress=progress)
     try:
         text = sys.stdin.read() if path == "-" else decode(path, Path(path).read_bytes())
     except UnicodeDecodeError as error:
@@ -155,10 +157,10 @@ def _predict_sentences(options: argparse.Namespace, path: str) -> pd.DataFrame:
     if rows and "entities" not in rows[0][1]:
         lines: list[tuple[str, int | None]] = [(path, line) for line, _ in rows]
         table = Table(pd.DataFrame([row for _, row in rows], dtype=object), lines)
-        return model.predict_table(table, column_names(options), options.offsets)
+        return model.predict_table(table, column_names(options), options.offsets, progress=progress)
     if options.columns is not None:
         raise ConfigError("columns: applies to a table, not to sentences with entities", "columns")
-    return model.predict([row for _, row in rows])
+    return model.predict([row for _, row in rows], progress=progress)
 
 
 def _print_documents(options: argparse.Namespace, paths: list[str], settings: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 from biorel import _biorel
+from biorel._progress import LongWork
 from biorel._types import Kind
 from biorel.data.corpus import Corpus, check_corpus
 from biorel.data.labelled import Labelled
@@ -21,7 +22,9 @@ class Explanations(Labelled):
         self._core = core
         self._compute = compute
 
-    def attention(self, corpus: Corpus, split: str = "test", *, kind: Kind = "head") -> pd.DataFrame:
+    def attention(
+        self, corpus: Corpus, split: str = "test", *, kind: Kind = "head", progress: bool = True
+    ) -> pd.DataFrame:
         """The weight of each word in the sentence of each pair: what the model attended to.
 
         Parameters
@@ -33,6 +36,8 @@ class Explanations(Labelled):
             ``encoder``: the attention of ``[CLS]`` in the encoder's last layer, averaged over its attention heads.
             ``gradient``: the gradient of the predicted label's logit times the word embedding, as an absolute value.
             Every head has the last two.
+        progress : bool
+            In a run longer than a minute, write how long it will take, and show its progress.
 
         Returns
         -------
@@ -58,7 +63,9 @@ class Explanations(Labelled):
         >>> weights.groupby("instance")["weight"].sum().round(6).unique().tolist()
         [1.0]
         """
-        columns = _biorel.attention(self._core, self._instances(corpus, split), kind, self._compute)
+        instances = self._instances(corpus, split)
+        with LongWork(len(instances), "attention", "pairs", show=progress) as work:
+            columns = _biorel.attention(self._core, instances, kind, self._compute, work.report)
         table = corpus.name_rows(pd.DataFrame(columns))
         for name in ("original_start", "original_end"):
             table[name] = table[name].astype("Int64")
@@ -110,6 +117,7 @@ class Explanations(Labelled):
         related: bool = True,
         limit: int | None = 500,
         seed: int = 1,
+        progress: bool = True,
     ) -> pd.DataFrame:
         """Mask the words with the highest attention and predict again, to test whether the decision depends on them.
 
@@ -132,6 +140,8 @@ class Explanations(Labelled):
             Maximum number of instances, drawn with `seed`; None for all.
         seed : int
             Seed of all random choices.
+        progress : bool
+            In a run longer than a minute, write how long it will take, and show its progress.
 
         Returns
         -------
@@ -157,16 +167,19 @@ class Explanations(Labelled):
         counts = list(words)
         if limit is not None and limit < 1:
             raise ConfigError(f"limit: must be at least 1, not {limit}", "limit")
-        columns = _biorel.mask_words(
-            self._core,
-            self._instances(corpus, split),
-            words=counts,
-            n_random=n_random,
-            seed=seed,
-            related=related,
-            limit=limit,
-            compute=self._compute,
-        )
+        instances = self._instances(corpus, split)
+        with LongWork(min(len(instances), limit or len(instances)), "masking", "pairs", show=progress) as work:
+            columns = _biorel.mask_words(
+                self._core,
+                instances,
+                words=counts,
+                n_random=n_random,
+                seed=seed,
+                related=related,
+                limit=limit,
+                compute=self._compute,
+                report=work.report,
+            )
         table = pd.DataFrame(columns)
         table.insert(list(table.columns).index("changed"), "drop", table["before"] - table["after"])
         return table

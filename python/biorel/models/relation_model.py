@@ -15,6 +15,7 @@ import pandas as pd
 from biorel import _biorel
 from biorel._html import fields_html, title_html
 from biorel._pickling import VERSION, check_version, files_of, opened
+from biorel._progress import LongWork
 from biorel._types import Device, PathLike, Precision
 from biorel.data.corpus import Corpus
 from biorel.data.tables import Offsets, Table, read_table
@@ -82,6 +83,7 @@ class RelationModel(Explanations):
         *,
         columns: Mapping[str, str] | None = None,
         offsets: Offsets = "characters",
+        progress: bool = True,
     ) -> pd.DataFrame:
         """Classify the pairs of a table, or every pair of entities in sentences whose types can be related.
 
@@ -96,6 +98,8 @@ class RelationModel(Explanations):
             Of a table: our name and yours for columns with other names than in training, as in ``load_corpus``.
         offsets : {"characters", "bytes"}
             Of a table: what its offsets count, as in ``load_corpus``.
+        progress : bool
+            In a run longer than a minute, write how long it will take, and show its progress.
 
         Returns
         -------
@@ -127,28 +131,33 @@ class RelationModel(Explanations):
         ['text', 'entity1', 'entity2', 'relation', 'probability']
         """
         if is_table(sentences, self._core.task):
-            return self.predict_table(read_table(sentences), columns, offsets)
+            return self.predict_table(read_table(sentences), columns, offsets, progress=progress)
         if columns is not None or offsets != "characters":
             field = "offsets" if columns is None else "columns"
             raise ConfigError(f"{field}: applies to a table with one row per pair, not to sentences", field)
         pairs = self._core.pairs(checked_sentences(sentences, self._core.task))
         _warn_of_unknown_types(pairs.unknown_types, self._core.task.types)
         columns = pairs.columns()
-        predicted = self._core.predict(pairs.instances, self._compute)
+        predicted = self._classified(pairs.instances, progress)
         return pd.DataFrame(columns).join(self._decisions(predicted, "relation"))
 
     def predict_table(
-        self, table: Table, columns: Mapping[str, str] | None = None, offsets: Offsets = "characters"
+        self,
+        table: Table,
+        columns: Mapping[str, str] | None = None,
+        offsets: Offsets = "characters",
+        *,
+        progress: bool = True,
     ) -> pd.DataFrame:
         """The predictions for the rows of a table, as ``predict`` returns them."""
         pairs = table_pairs(self._core.task, table, columns, offsets)
-        predicted = self._core.predict(self._core.instances(pairs, ["all"]), self._compute)
+        predicted = self._classified(self._core.instances(pairs, ["all"]), progress)
         frame = table.frame
         decisions = self._decisions(predicted, "relation").reindex(range(len(frame))).set_axis(frame.index)
         given = {name: f"given_{name}" for name in frame.columns if name in decisions.columns}
         return pd.concat([frame.rename(columns=given), decisions], axis=1)
 
-    def predictions(self, corpus: Corpus, split: str = "test") -> pd.DataFrame:
+    def predictions(self, corpus: Corpus, split: str = "test", *, progress: bool = True) -> pd.DataFrame:
         """Classify the candidate pairs of a split of a corpus.
 
         Parameters
@@ -157,6 +166,8 @@ class RelationModel(Explanations):
             A corpus whose labels are among the model's, by name; it may lack some, and their order may differ.
         split : str
             One of its splits.
+        progress : bool
+            In a run longer than a minute, write how long it will take, and show its progress.
 
         Returns
         -------
@@ -172,16 +183,16 @@ class RelationModel(Explanations):
         (142, True)
         """
         instances = self._instances(corpus, split)
-        predicted = self._core.predict(instances, self._compute)
+        predicted = self._classified(instances, progress)
         table = corpus.name_rows(pd.DataFrame(instances.columns())).rename(columns={"label": "gold"})
         return table.join(self._decisions(predicted, "predicted"))
 
-    def evaluate(self, corpus: Corpus, split: str = "test") -> Scores:
+    def evaluate(self, corpus: Corpus, split: str = "test", *, progress: bool = True) -> Scores:
         """Score the model on a split of a corpus.
 
         Parameters
         ----------
-        corpus, split
+        corpus, split, progress
             As ``predictions`` takes them.
 
         Returns
@@ -197,7 +208,8 @@ class RelationModel(Explanations):
         >>> scores.attrs["protocol"]
         'micro-F1 over the 4 positive classes, test, 142 pairs'
         """
-        return score_predictions(self.predictions(corpus, split), corpus, split, task=self._core.task)
+        predictions = self.predictions(corpus, split, progress=progress)
+        return score_predictions(predictions, corpus, split, task=self._core.task)
 
     def save(
         self,
@@ -306,6 +318,10 @@ class RelationModel(Explanations):
             scores=scores,
             metadata=metadata,
         )
+
+    def _classified(self, instances: _biorel.Instances, progress: bool) -> _biorel.Predicted:
+        with LongWork(len(instances), "prediction", "pairs", show=progress) as work:
+            return self._core.predict(instances, self._compute, work.report)
 
     def _decisions(self, predicted: _biorel.Predicted, name: str) -> pd.DataFrame:
         labels = np.array(self.labels, dtype=object)

@@ -252,6 +252,7 @@ def finetune(
             outcome,
             test=test_split,
             report={**loaded.report, "initialised": outcome.initialised},
+            progress=progress,
         )
         if isinstance(outcome.raised, KeyboardInterrupt):
             steps = len(run.history)

@@ -73,6 +73,7 @@ class Run:
         *,
         test: str | None,
         report: dict[str, Any],
+        progress: bool,
     ) -> None:
         self.model = model
         self.corpus = corpus
@@ -81,6 +82,7 @@ class Run:
         self.step = outcome.step
         self.counts = outcome.counts
         self.report = report
+        self._progress = progress
         self._history = pd.DataFrame(outcome.history)
         self._evaluations = pd.DataFrame(outcome.evaluations)
         self.test = test
@@ -163,7 +165,7 @@ class Run:
         """
         split = self._default(split)
         if split not in self._predictions:
-            self._predictions[split] = self.model.predictions(self.corpus, split)
+            self._predictions[split] = self.model.predictions(self.corpus, split, progress=self._progress)
         return self._predictions[split].copy()
 
     def attention(self, split: str | None = None, *, kind: Kind = "head") -> pd.DataFrame:
@@ -186,7 +188,7 @@ class Run:
         >>> run.attention().nlargest(3, "weight")["word"].size
         3
         """
-        return self.model.attention(self.corpus, self._default(split), kind=kind)
+        return self.model.attention(self.corpus, self._default(split), kind=kind, progress=self._progress)
 
     def save(self, directory: PathLike, *, metadata: Mapping[str, Any] | None = None) -> None:
         """Save the model; its card has the scores on the test split, if there is one.
