@@ -228,7 +228,8 @@ pub trait Ops: Send + Sync {
     /// The scores of the words of each pair, for a head, differentiable by candle:
     /// `score . tanh(keys_i + queries_p)` with `(T, H)`, `(n, H)` and `(1, H)`, where each range
     /// holds the words of a pair, at least one. Returns the scores of all pairs one after the other,
-    /// `(sum of the ranges)`.
+    /// `(sum of the ranges)`. In candle's operations unless an engine has its own; only the CPU's
+    /// engine has.
     fn pair_scores(&self, keys: &Tensor, queries: &Tensor, score: &Tensor, words: &[Range<usize>]) -> Result<Tensor> {
         pair_scores::pair_scores(keys, queries, score, words)
     }

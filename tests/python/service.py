@@ -86,7 +86,7 @@ class Running:
         return next((float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == name), 0.0)
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def paused(self) -> Iterator[None]:
         """The model is busy, so that requests wait, until the block ends."""
         started, release = threading.Event(), threading.Event()
 

@@ -76,7 +76,7 @@ def test_the_lines_of_a_drawn_heat_map_have_the_given_length(weights: pd.DataFra
         ends = [text.get_position()[0] + len(text.get_text()) for text in texts]
         assert columns / 2 < max(ends) <= columns
         titles = [text.get_text() for text in texts if text.get_style() == "italic"]
-        assert len(titles) > 1  # a long title goes on in the next line
+        assert len(titles) > 1  # a long title continues in the next line
         assert " ".join(titles).startswith(words_of(weights, 5)["instance"].iloc[0])
     with pytest.raises(biorel.ConfigError, match="columns: must be at least 20, not 5"):
         biorel.heatmap(weights, 5).plot(columns=5)

@@ -57,7 +57,7 @@ def test_requests_that_wait_share_a_batch(service: Running, model: biorel.Relati
     expected = [model.predict(body) for body in bodies]
     batches = service.metric("biorel_batch_pairs_count")
     with clients(len(bodies)) as pool:
-        with service.held():
+        with service.paused():
             answers = [pool.submit(service.call, "/predict", body) for body in bodies]
             service.wait_for(lambda: service.metric("biorel_queue_requests") == len(bodies))
             assert service.metric("biorel_queue_pairs") == sum(map(len, expected))
@@ -83,7 +83,7 @@ def test_an_error_in_the_model_reaches_only_its_own_request(ddi: biorel.Corpus, 
     with pytest.raises(biorel.CorpusError) as error:
         model.predict([bad])
     with running(model) as service, clients(3) as pool:
-        with service.held():
+        with service.paused():
             answers = [pool.submit(service.call, "/predict", [one]) for one in (SENTENCE, bad, SENTENCE)]
             service.wait_for(lambda: service.metric("biorel_queue_requests") == 3)
         found = [answer.result() for answer in answers]
@@ -103,7 +103,7 @@ def test_the_thread_of_the_model_outlives_what_a_job_raises(service: Running) ->
 def test_a_full_queue_refuses(service: Running) -> None:
     body = [SENTENCE] * 10  # 30 pairs
     with clients(2) as pool:
-        with service.held():
+        with service.paused():
             answers = [pool.submit(service.call, "/predict", body) for _ in range(2)]
             service.wait_for(lambda: service.metric("biorel_queue_pairs") == 60)
             refused = service.call("/predict", [SENTENCE])
@@ -172,7 +172,7 @@ def test_a_client_that_hangs_up_is_forgotten(service: Running) -> None:
     connection.sendall(head("/predict", 100) + b"[")
     connection.close()
     service.wait_for(lambda: service.metric(name) == before + 1)
-    with service.held():  # while its request waits
+    with service.paused():  # while its request waits
         done = service.metric("biorel_model_requests_total")
         connection = connect(service.url)
         body = b'[{"text": "A b.", "entities": [{"start": 0, "end": 1}, {"start": 2, "end": 3}]}]'
@@ -180,7 +180,7 @@ def test_a_client_that_hangs_up_is_forgotten(service: Running) -> None:
         service.wait_for(lambda: service.metric("biorel_queue_requests") == 1)
         connection.close()
         service.wait_for(lambda: service.metric("biorel_queue_requests") == 0)
-    service.wait_for(lambda: service.metric("biorel_model_requests_total") == done + 1)  # only the one that held it
+    service.wait_for(lambda: service.metric("biorel_model_requests_total") == done + 1)  # only the one that paused it
     assert service.metric(name) == before + 2
     assert service.call("/predict", [SENTENCE]).status == 200
 

@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn scores_and_gradients_are_those_of_candle() {
-        // Pairs that share words, pairs that do not, and sizes beside whole blocks and vectors.
+        // Pairs that share words, pairs that do not, and sizes that are no multiple of blocks and vectors.
         let words = [1..6, 1..6, 7..8, 9..21, 9..21, 9..21];
         for hidden in [3, 64, 100] {
             let arguments = [random(22, hidden, 0), random(words.len(), hidden, 1), random(1, hidden, 2)];
