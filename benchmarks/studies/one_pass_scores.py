@@ -29,13 +29,13 @@ CORPORA: dict[str, tuple[str, dict[str, Any]]] = {
 ONE_PASS = {"learning_rate": 1e-4, "max_length": 384}
 DEV = {
     "tags": {"head": "entity-attention", "marking": "levitated", **ONE_PASS},
-    "names visible": {"head": "entity-attention", "marking": "levitated-visible", **ONE_PASS},
-    "tags, entity": {"head": "entity", "marking": "levitated", **ONE_PASS},
+    "visible": {"head": "entity-attention", "marking": "levitated-visible", **ONE_PASS},
+    "tags-entity": {"head": "entity", "marking": "levitated", **ONE_PASS},
 }
 TEST = {
-    "one pass": {"head": "entity-attention", "marking": "levitated", "epochs": 10, **ONE_PASS},
-    "attention": {"head": "attention", "marking": "typed", "epochs": 3, "learning_rate": 5e-5},
-    "cls": {"head": "cls", "marking": "typed", "epochs": 3, "learning_rate": 5e-5},
+    "one-pass": {"head": "entity-attention", "marking": "levitated", "epochs": 10, **ONE_PASS},
+    "each-pair-attention": {"head": "attention", "marking": "typed", "epochs": 3, "learning_rate": 5e-5},
+    "each-pair-cls": {"head": "cls", "marking": "typed", "epochs": 3, "learning_rate": 5e-5},
 }
 
 

@@ -22,6 +22,7 @@ pub(crate) mod pair_scores;
 mod pending;
 pub mod reference;
 mod shapes;
+mod softmax_pooling;
 
 use std::ops::Range;
 
@@ -232,6 +233,30 @@ pub trait Ops: Send + Sync {
     /// engine has.
     fn pair_scores(&self, keys: &Tensor, queries: &Tensor, score: &Tensor, words: &[Range<usize>]) -> Result<Tensor> {
         pair_scores::pair_scores(keys, queries, score, words)
+    }
+
+    /// Attention pooling from scores, for a head, differentiable by candle: the softmax of the
+    /// scores of each instance's words, `(sum of the ranges)`, weighs the words' rows of the last
+    /// layer, `(T, H)`. Returns the summaries, `(n, H)`, and the weights, `(n, T)`. In candle's
+    /// operations unless an engine has its own. With the CPU engine's, the bits of an instance do
+    /// not depend on the others, and the weights have no gradient.
+    fn softmax_pooling(&self, last: &Tensor, scores: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
+        softmax_pooling::softmax_pooling(last, scores, words)
+    }
+
+    /// `x Wᵀ (+ b)` of a head in prediction, without a gradient: `(n, in)`, `(out, in)`, `(out)` to
+    /// `(n, out)`, in f32. The bits of a row do not depend on the other rows.
+    ///
+    /// candle's product does: how it adds depends on the number of rows. So it takes one row at a
+    /// time here, unless an engine has its own product.
+    fn linear_rows(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let weight = weight.t()?;
+        let rows = (0..x.dim(0)?).map(|row| x.narrow(0, row, 1)?.matmul(&weight));
+        let y = Tensor::cat(&rows.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
+        Ok(match bias {
+            Some(bias) => y.broadcast_add(bias)?,
+            None => y,
+        })
     }
 
     /// The given rows, `(T, H)` to `(rows, H)`.

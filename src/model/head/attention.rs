@@ -2,10 +2,10 @@
 //! vector K of size H, over the words of a sentence or over the layers' `[CLS]` vectors.
 
 use candle_core::{D, Tensor};
+use candle_nn::Linear;
 use candle_nn::ops::softmax;
-use candle_nn::{Linear, Module};
 
-use super::definition::{Definition, HeadInput, HeadOps, Pooled, Pooling, Weighs, linear_by_rows};
+use super::definition::{Definition, HeadInput, HeadOps, Pooled, Pooling, Weighs, linear};
 use super::parameters::VarBuilder;
 use crate::Result;
 use crate::model::Init;
@@ -42,36 +42,25 @@ impl Pooling for OverWords {
     fn forward(&self, ops: &dyn HeadOps, input: &HeadInput, alone: bool) -> Result<Pooled> {
         let last = HeadInput::part(&input.tokens)?; // (T, H)
         let (summaries, weights) = match alone {
-            true => self.each_alone(last, input)?,
+            true => {
+                let scores = linear(ops, &self.0, last, true)?.flatten_all()?; // (T)
+                let own = input.words.iter().map(|words| scores.narrow(0, words.start, words.len()));
+                let own = Tensor::cat(&own.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
+                ops.softmax_pooling(last, &own, &input.words)?
+            }
             false => ops.attention_pooling(last, self.0.weight(), &input.words)?,
         };
         Ok(Pooled { vectors: input.behind_cls(summaries)?, weights: Some(weights) })
     }
 }
 
-impl OverWords {
-    /// Summaries, `(n, H)`, and weights, `(n, T)`, one sentence at a time.
-    fn each_alone(&self, last: &Tensor, input: &HeadInput) -> Result<(Tensor, Tensor)> {
-        let tokens = last.dim(0)?;
-        let (mut summaries, mut rows) = (Vec::new(), Vec::new());
-        for words in &input.words {
-            let h = last.narrow(0, words.start, words.len())?; // (N, H)
-            let a = softmax(&self.0.forward(&h)?.reshape((1, words.len()))?, D::Minus1)?; // (1, N)
-            summaries.push(a.matmul(&h)?);
-            rows.push(a.pad_with_zeros(1, words.start, tokens - words.end)?);
-        }
-        Ok((Tensor::cat(&summaries, 0)?, Tensor::cat(&rows, 0)?))
-    }
-}
-
 struct OverLayers(Linear);
 
 impl Pooling for OverLayers {
-    fn forward(&self, _: &dyn HeadOps, input: &HeadInput, alone: bool) -> Result<Pooled> {
+    fn forward(&self, ops: &dyn HeadOps, input: &HeadInput, alone: bool) -> Result<Pooled> {
         let h = Tensor::stack(&input.cls_of_layers, 1)?; // (n, L, H)
         let (n, layers, hidden) = h.dims3()?;
-        let rows = if alone { layers } else { n * layers };
-        let scores = linear_by_rows(&self.0, &h.reshape((n * layers, hidden))?, rows)?.reshape((n, layers))?;
+        let scores = linear(ops, &self.0, &h.reshape((n * layers, hidden))?, alone)?.reshape((n, layers))?;
         let a = softmax(&scores, D::Minus1)?;
         Ok(Pooled { vectors: a.unsqueeze(1)?.matmul(&h)?.squeeze(1)?, weights: Some(a) })
     }

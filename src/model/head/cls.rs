@@ -4,7 +4,7 @@
 
 use candle_nn::Linear;
 
-use super::definition::{Definition, HeadInput, HeadOps, Pooled, Pooling, Weighs, linear_by_rows};
+use super::definition::{Definition, HeadInput, HeadOps, Pooled, Pooling, Weighs, linear};
 use crate::Result;
 use crate::model::Init;
 use crate::model::encoder::OutputSpec;
@@ -30,10 +30,9 @@ pub(super) const POOLED_CLS: Definition = Definition {
 struct PooledCls(Linear);
 
 impl Pooling for PooledCls {
-    fn forward(&self, _: &dyn HeadOps, input: &HeadInput, alone: bool) -> Result<Pooled> {
+    fn forward(&self, ops: &dyn HeadOps, input: &HeadInput, alone: bool) -> Result<Pooled> {
         let cls = HeadInput::part(&input.cls)?; // (n, H)
-        let rows = if alone { 1 } else { cls.dim(0)? };
-        Ok(Pooled { vectors: linear_by_rows(&self.0, cls, rows)?.tanh()?, weights: None })
+        Ok(Pooled { vectors: linear(ops, &self.0, cls, alone)?.tanh()?, weights: None })
     }
 }
 

@@ -59,6 +59,10 @@ pub(super) trait HeadOps {
     fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)>;
     /// See [`Ops::pair_scores`].
     fn pair_scores(&self, keys: &Tensor, queries: &Tensor, score: &Tensor, words: &[Range<usize>]) -> Result<Tensor>;
+    /// See [`Ops::softmax_pooling`].
+    fn softmax_pooling(&self, last: &Tensor, scores: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)>;
+    /// See [`Ops::linear_rows`].
+    fn linear_rows(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor>;
 }
 
 impl<O: Ops> HeadOps for O {
@@ -72,6 +76,14 @@ impl<O: Ops> HeadOps for O {
 
     fn pair_scores(&self, keys: &Tensor, queries: &Tensor, score: &Tensor, words: &[Range<usize>]) -> Result<Tensor> {
         Ops::pair_scores(self, keys, queries, score, words)
+    }
+
+    fn softmax_pooling(&self, last: &Tensor, scores: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
+        Ops::softmax_pooling(self, last, scores, words)
+    }
+
+    fn linear_rows(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        Ops::linear_rows(self, x, weight, bias)
     }
 }
 
@@ -108,17 +120,11 @@ impl HeadInput {
     }
 }
 
-/// A linear layer, on `rows` rows of x at a time (see [`Pooling::forward`]).
-pub(super) fn linear_by_rows(linear: &Linear, x: &Tensor, rows: usize) -> Result<Tensor> {
-    let all = x.dim(0)?;
-    if all <= rows {
-        return Ok(linear.forward(x)?);
+/// A linear layer. With `alone`, the bits of a row do not depend on the others, and there is no
+/// gradient (see [`Pooling::forward`]).
+pub(super) fn linear(ops: &dyn HeadOps, linear: &Linear, x: &Tensor, alone: bool) -> Result<Tensor> {
+    match alone {
+        true => ops.linear_rows(x, linear.weight(), linear.bias()),
+        false => Ok(linear.forward(x)?),
     }
-    let product = Linear::new(linear.weight().clone(), None);
-    let parts = (0..all).step_by(rows).map(|start| product.forward(&x.narrow(0, start, rows.min(all - start))?));
-    let y = Tensor::cat(&parts.collect::<candle_core::Result<Vec<_>>>()?, 0)?;
-    Ok(match linear.bias() {
-        Some(bias) => y.broadcast_add(bias)?,
-        None => y,
-    })
 }

@@ -4,7 +4,7 @@
 use candle_core::Tensor;
 use candle_nn::Linear;
 
-use super::definition::{Definition, HeadInput, HeadOps, Pooled, Pooling, Weighs, linear_by_rows};
+use super::definition::{Definition, HeadInput, HeadOps, Pooled, Pooling, Weighs, linear};
 use super::parameters::VarBuilder;
 use crate::Result;
 use crate::model::Init;
@@ -86,8 +86,7 @@ impl Pooling for OverLayers {
     fn forward(&self, ops: &dyn HeadOps, input: &HeadInput, alone: bool) -> Result<Pooled> {
         let h = Tensor::stack(&input.cls_of_layers, 1)?; // (n, L, H)
         let (n, layers, hidden) = h.dims3()?;
-        let rows = if alone { layers } else { n * layers };
-        let gates = linear_by_rows(&self.0.input, &h.reshape((n * layers, hidden))?, rows)?; // (n L, 4H)
+        let gates = linear(ops, &self.0.input, &h.reshape((n * layers, hidden))?, alone)?; // (n L, 4H)
         let sequences: Vec<_> = (0..n).map(|i| i * layers..(i + 1) * layers).collect();
         Ok(Pooled { vectors: ops.lstm(&gates, &self.0.recurrent, &sequences)?, weights: None })
     }

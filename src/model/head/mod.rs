@@ -42,7 +42,7 @@ use crate::{Error, Result};
 pub use definition::{Definition, HeadInput, Weighs};
 pub use parameters::{Parameters, VarBuilder};
 
-use definition::{Pooled, Pooling, linear_by_rows};
+use definition::{Pooled, Pooling, linear};
 
 impl Weighs {
     /// The names of the heads that weigh it, for messages.
@@ -141,7 +141,7 @@ impl Head {
         if let Some(dropout) = dropout {
             vectors = (vectors * ops.mask(dropout, n, width)?)?;
         }
-        let logits = linear_by_rows(&self.classifier, &vectors, if alone { 1 } else { n })?;
+        let logits = linear(ops, &self.classifier, &vectors, alone)?;
         Ok(HeadOutput { logits, weights })
     }
 }

@@ -15,28 +15,29 @@ use crate::Result;
 const SMALL_PRODUCT: usize = 256;
 
 pub(super) fn linear(cpu: &Cpu, x: &Buffer, weight: &Buffer, bias: Option<&Buffer>) -> Result<Buffer> {
-    let ((tokens, inputs), (outputs, _)) = (matrix(x)?, matrix(weight)?);
-    expect("the weight", weight, &[outputs, inputs])?;
-    if let Some(bias) = bias {
-        expect("the bias", bias, &[outputs])?;
-    }
+    let Some(products) = cpu.bf16 else { return linear_f32(cpu, x, weight, bias) };
+    let [tokens, inputs, outputs] = sizes(x, weight, bias)?;
+    let mut out = cpu.pool.uninit(&[tokens, outputs]);
+    let weights = || Matrix::new(weight.values(), outputs, inputs);
+    let packed = weight.packed().forward.get_or_init(|| products.right_transposed(&cpu.pool, weights()));
+    let x = products.left(&cpu.pool, Matrix::new(x.values(), tokens, inputs));
+    let start = bias.map_or(Start::Zero, |bias| Start::Bias(bias.values()));
+    out.fill(|out| products.matmul(out, &x, packed, start));
+    Ok(out)
+}
+
+/// [`linear`] in f32, whatever the engine's precision.
+pub(super) fn linear_f32(cpu: &Cpu, x: &Buffer, weight: &Buffer, bias: Option<&Buffer>) -> Result<Buffer> {
+    let [tokens, inputs, outputs] = sizes(x, weight, bias)?;
     let enough = (SMALL_PRODUCT / outputs.max(1) + 1).max(2);
-    if cpu.bf16.is_none() && (1..enough).contains(&tokens) {
+    if (1..enough).contains(&tokens) {
         // The crate sums a small product in another order, and the result of a sentence must not depend, in its last
         // bits, on what else is in its batch.
         let repeated: Vec<usize> = (0..enough).map(|row| row % tokens).collect();
-        let out = linear(cpu, &rows(cpu, x, &repeated)?, weight, bias)?;
+        let out = linear_f32(cpu, &rows(cpu, x, &repeated)?, weight, bias)?;
         return rows(cpu, &out, &repeated[..tokens]);
     }
     let mut out = cpu.pool.uninit(&[tokens, outputs]);
-    if let Some(products) = cpu.bf16 {
-        let weights = || Matrix::new(weight.values(), outputs, inputs);
-        let packed = weight.packed().forward.get_or_init(|| products.right_transposed(&cpu.pool, weights()));
-        let x = products.left(&cpu.pool, Matrix::new(x.values(), tokens, inputs));
-        let start = bias.map_or(Start::Zero, |bias| Start::Bias(bias.values()));
-        out.fill(|out| products.matmul(out, &x, packed, start));
-        return Ok(out);
-    }
     out.fill(|out| {
         if let Some(bias) = bias {
             let rows = out.par_chunks_mut(outputs.max(1)).with_min_len(ROWS);
@@ -52,6 +53,16 @@ pub(super) fn linear(cpu: &Cpu, x: &Buffer, weight: &Buffer, bias: Option<&Buffe
         matmul(out, outputs, x, weight, 1.0, onto, all_threads());
     });
     Ok(out)
+}
+
+/// Tokens, inputs and outputs of a linear layer.
+fn sizes(x: &Buffer, weight: &Buffer, bias: Option<&Buffer>) -> Result<[usize; 3]> {
+    let ((tokens, inputs), (outputs, _)) = (matrix(x)?, matrix(weight)?);
+    expect("the weight", weight, &[outputs, inputs])?;
+    if let Some(bias) = bias {
+        expect("the bias", bias, &[outputs])?;
+    }
+    Ok([tokens, inputs, outputs])
 }
 
 pub(super) fn linear_backward(
@@ -133,4 +144,36 @@ fn transposed(cpu: &Cpu, weight: &Buffer, rows: usize) -> Option<Buffer> {
         });
     });
     Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor};
+
+    use crate::ops::{Cpu, Ops, Reference};
+    use crate::rng::{Purpose, Stream};
+
+    #[test]
+    fn a_row_of_a_head_does_not_depend_on_the_others() {
+        let random = |rows: usize, columns: usize, index: u32| {
+            let mut stream = Stream::new(7, Purpose::Init, index);
+            let values: Vec<f32> = (0..rows * columns).map(|_| stream.normal() as f32).collect();
+            Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
+        };
+        let cpu = Cpu::new();
+        let values = |y: Tensor| y.to_vec2::<f32>().unwrap();
+        for (inputs, outputs) in [(96, 1), (144, 2), (144, 6), (128, 96)] {
+            let (x, weight) = (random(300, inputs, 0), random(outputs, inputs, 1));
+            let bias = random(1, outputs, 2).flatten_all().unwrap();
+            let all = values(cpu.linear_rows(&x, &weight, Some(&bias)).unwrap());
+            let expected = values(Reference::cpu().linear_rows(&x, &weight, Some(&bias)).unwrap());
+            for (row, expected) in all.iter().flatten().zip(expected.iter().flatten()) {
+                assert!((row - expected).abs() < 1e-4 * (1.0 + expected.abs()), "{row} is not {expected}");
+            }
+            for (start, rows) in [(0, 1), (7, 2), (20, 60), (299, 1)] {
+                let some = cpu.linear_rows(&x.narrow(0, start, rows).unwrap(), &weight, Some(&bias)).unwrap();
+                assert_eq!(values(some), all[start..start + rows], "{inputs} to {outputs}, {rows} rows");
+            }
+        }
+    }
 }

@@ -33,6 +33,7 @@ mod optimizer;
 mod pair_scores;
 mod rows;
 mod small_matmul;
+mod softmax_pooling;
 
 use std::ops::Range;
 
@@ -197,6 +198,16 @@ impl Ops for Cpu {
 
     fn pair_scores(&self, keys: &Tensor, queries: &Tensor, score: &Tensor, words: &[Range<usize>]) -> Result<Tensor> {
         pair_scores::scores(self.simd, keys, queries, score, words)
+    }
+
+    fn softmax_pooling(&self, last: &Tensor, scores: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
+        softmax_pooling::pool(self.simd, last, scores, words)
+    }
+
+    fn linear_rows(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let bias = bias.map(|bias| self.upload_candle(bias)).transpose()?;
+        let (x, weight) = (self.upload_candle(x)?, self.upload_candle(weight)?);
+        self.to_candle(&linear::linear_f32(self, &x, &weight, bias.as_ref())?)
     }
 
     fn rows(&self, x: &Buffer, rows: &[usize]) -> Result<Buffer> {

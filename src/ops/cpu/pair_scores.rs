@@ -17,7 +17,7 @@ use crate::Result;
 use crate::ops::pair_scores;
 
 /// Columns of a task of the backward: some cache lines, so that tasks do not share one.
-const COLUMNS: usize = 64;
+pub(super) const COLUMNS: usize = 64;
 
 pub(super) fn scores(
     simd: Simd,
@@ -159,10 +159,11 @@ impl CustomOp3 for PairScores {
     }
 }
 
-fn dense<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
+/// The values of an argument of a head's operation.
+pub(super) fn dense<'a>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [f32]> {
     match (storage, layout.contiguous_offsets()) {
         (CpuStorage::F32(data), Some((start, end))) => Ok(&data[start..end]),
-        _ => candle_core::bail!("pair scores: an argument is not contiguous f32"),
+        _ => candle_core::bail!("an argument is not contiguous f32"),
     }
 }
 
