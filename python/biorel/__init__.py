@@ -29,6 +29,7 @@ from biorel.data.documents import Document, read_documents, write_documents
 from biorel.data.loading import load_corpus
 from biorel.data.sample import load_sample, sample_path
 from biorel.errors import BiorelError, CheckpointError, ConfigError, CorpusError, DeviceError, TrainingError
+from biorel.evaluation.concepts import concept_relations, concept_scores
 from biorel.evaluation.external import score
 from biorel.evaluation.scores import Scores
 from biorel.experiments.compare import compare
@@ -76,6 +77,8 @@ __all__ = [
     "callbacks",
     "compare",
     "compare_stems",
+    "concept_relations",
+    "concept_scores",
     "cross_validate",
     "devices",
     "documents_from_rows",

@@ -38,7 +38,7 @@ pub use report::{Finding, FindingKind, Report};
 pub use sentence::{Entity, Pair, Sentence, Span, Split, TableRow};
 pub use sentences::split_sentences;
 pub use statistics::SplitStatistics;
-pub use table::TableColumns;
+pub use table::{TableColumns, means_none};
 pub use tags::{find_tags, is_marker, is_tag};
 pub use task::{Averaging, Task};
 

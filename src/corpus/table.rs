@@ -148,8 +148,8 @@ const NEGATIVES: [&str; 15] = [
     "0",
 ];
 
-/// Whether a label means "no relation".
-pub(super) fn means_none(label: &str) -> bool {
+/// Whether a label means "no relation", by its name.
+pub fn means_none(label: &str) -> bool {
     NEGATIVES.contains(&label.to_lowercase().as_str())
 }
 

@@ -75,6 +75,12 @@ impl PyTask {
     }
 }
 
+/// Whether a label means "no relation", by its name.
+#[pyfunction]
+pub fn means_none(label: &str) -> bool {
+    crate::corpus::means_none(label)
+}
+
 /// Settings of the readers.
 #[pyclass(frozen, name = "ReadOptions", module = "biorel._biorel")]
 pub struct PyReadOptions(ReadOptions);

@@ -115,6 +115,21 @@ impl PyDocument {
         self.0.relations.iter().map(relation).collect()
     }
 
+    /// Name, type and indices of the mentions of each concept.
+    fn concepts(&self) -> Vec<(String, String, Vec<usize>)> {
+        self.0.concepts().into_iter().map(|concept| (concept.name, concept.entity_type, concept.mentions)).collect()
+    }
+
+    /// The relations with the concepts that their arguments name: identifier, type, concepts of the
+    /// first and of the second argument.
+    fn concept_relations(&self) -> Vec<(String, String, Vec<String>, Vec<String>)> {
+        let of = |one: &Relation| {
+            let [first, second] = one.arguments.each_ref().map(|argument| self.0.concepts_named(argument));
+            (one.id.clone(), one.relation_type.clone(), first, second)
+        };
+        self.0.relations.iter().map(of).collect()
+    }
+
     /// Kind, identifier, reason.
     #[getter]
     fn findings(&self) -> Vec<(&'static str, String, String)> {

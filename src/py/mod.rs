@@ -36,7 +36,7 @@ mod _biorel {
     #[pymodule_export]
     use super::compute::{PyCompute, gpus};
     #[pymodule_export]
-    use super::corpus::{PyCorpus, PyReadOptions, PyTask};
+    use super::corpus::{PyCorpus, PyReadOptions, PyTask, means_none};
     #[pymodule_export]
     use super::documents::{PyDocument, PyDocumentReader, list_inputs, write_documents};
     #[pymodule_export]

@@ -125,8 +125,9 @@ def predict_documents(
         One row per pair: ``file``, ``document``, ``sentence``; ``entity1``, ``type1``, ``id1``, ``concept1``,
         ``start1``, ``end1`` (characters of the document) and the same for the second; ``relation``, its
         ``probability``, one column ``p_<label>`` per label (all missing for a pair that exceeds the model's maximum
-        length), ``model`` (name and hash). ``attrs["counts"]`` counts what was left out. With `output`, an object that
-        gives access to the files.
+        length), ``model`` (name and hash). ``attrs["counts"]`` counts what was left out, ``attrs["negative"]`` is the
+        label that means "no relation". With `output`, an object that gives access to the files. ``concept_scores``
+        scores the table.
 
     Raises
     ------
@@ -398,5 +399,5 @@ def table_of(
             break
     filled = [table for table in tables if len(table)] or tables[:1]
     table = pd.concat(filled, ignore_index=True).assign(model=model.identity)
-    table.attrs["counts"] = counts
+    table.attrs |= {"counts": counts, "negative": model.negative}
     return table, pairs

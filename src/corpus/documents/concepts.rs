@@ -8,7 +8,7 @@
 //! only if its parts are identifiers, and never if it has a form of tmVar. An argument of a
 //! relation is looked up as a whole before its parts are.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::document::{Argument, Document, Mention};
 
@@ -78,7 +78,60 @@ fn is_accession(part: &str) -> bool {
         && part.chars().all(|c| c.is_alphanumeric() || matches!(c, ':' | '_' | '.' | '-' | '+' | '/' | '#'))
 }
 
+/// A concept of a document: the mentions of one type with one identifier.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Concept {
+    /// The identifier; `@start-end` for a mention without one, which is a concept of its own.
+    pub name: String,
+    /// The type of its mentions. Where mentions of two types have one identifier, each type has its
+    /// own concept, so that a concept has one set of partners.
+    pub entity_type: String,
+    /// Indices in [`Document::mentions`], in the order of the text. A composite mention refers to
+    /// several concepts.
+    pub mentions: Vec<usize>,
+}
+
 impl Document {
+    /// The concepts in the order of their first mentions.
+    pub fn concepts(&self) -> Vec<Concept> {
+        let mut concepts: Vec<Concept> = Vec::new();
+        let mut numbers: HashMap<(String, &str), usize> = HashMap::new();
+        for index in self.in_text_order() {
+            let entity_type = self.mentions[index].entity_type.as_str();
+            for name in self.concepts_of(index) {
+                let number = *numbers.entry((name.clone(), entity_type)).or_insert_with(|| {
+                    concepts.push(Concept { name, entity_type: entity_type.to_owned(), mentions: Vec::new() });
+                    concepts.len() - 1
+                });
+                concepts[number].mentions.push(index);
+            }
+        }
+        concepts
+    }
+
+    /// The mentions' indices by where they start; of mentions that start together, the longest
+    /// comes first.
+    pub(super) fn in_text_order(&self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.mentions.len()).collect();
+        order.sort_by_key(|&index| {
+            let bounds = self.mentions[index].bounding_span();
+            (bounds.start, std::cmp::Reverse(bounds.end))
+        });
+        order
+    }
+
+    /// The concepts that an argument of a relation names, by the rules of [`Document::mentions_of`]:
+    /// one, or those of a list. If it names no mention, it is the argument itself.
+    pub fn concepts_named(&self, argument: &Argument) -> Vec<String> {
+        match argument {
+            Argument::Mention(index) => self.concepts_of(*index),
+            Argument::Concept(name) => match self.resolve(name) {
+                Some((names, _)) => names,
+                None => vec![name.trim().to_owned()],
+            },
+        }
+    }
+
     /// Split the identifier of every mention that has exactly one.
     pub(super) fn split_single_identifiers(&mut self) {
         let field = |mention: &Mention| match mention.identifiers.as_slice() {
@@ -101,6 +154,12 @@ impl Document {
     /// with the identifier after the type, as in PubTator's `Chemical|MESH:D001241`; else, if the
     /// argument is a list, those with all identifiers of the list.
     pub(super) fn mentions_of(&self, argument: &str) -> Vec<usize> {
+        self.resolve(argument).map(|(_, mentions)| mentions).unwrap_or_default()
+    }
+
+    /// The concepts that an argument names and the mentions that have all of them; `None` without
+    /// such a mention.
+    fn resolve(&self, argument: &str) -> Option<(Vec<String>, Vec<usize>)> {
         let with = |wanted: &[String]| -> Vec<usize> {
             let has_all = |identifiers: &[String]| wanted.iter().all(|one| identifiers.contains(one));
             let mentions = self.mentions.iter().enumerate();
@@ -112,8 +171,8 @@ impl Document {
         let bare = argument.split_once('|').map_or("", |(_, bare)| bare);
         let wholes = [argument, bare].map(|whole| vec![whole.to_owned()]);
         let lists = [argument, bare].map(|list| split(list, &known));
-        let tried = wholes.into_iter().chain(lists).map(|wanted| with(&wanted));
-        tried.into_iter().find(|found| !found.is_empty()).unwrap_or_default()
+        let tried = wholes.into_iter().chain(lists).map(|wanted| (with(&wanted), wanted));
+        tried.map(|(mentions, names)| (names, mentions)).find(|(_, mentions)| !mentions.is_empty())
     }
 }
 

@@ -33,6 +33,7 @@ mod records;
 mod sentences;
 mod xml_records;
 
+pub use concepts::Concept;
 pub use document::{Argument, Document, Mention, Origin, Passage, Predicted, Relation};
 pub use formats::{relation_lines, write_collection, write_document};
 pub(super) use gold::{BIOC, BRAT, PUBTATOR, of_documents};
