@@ -1,0 +1,189 @@
+"""Scores of heads and of one pass with MiniLM on all pairs, trial by trial, over as many sittings as it takes.
+
+    export BIOREL_CORPORA=...
+    python benchmarks/studies/scores.py train dev ddi tags visible --runs runs/
+    python benchmarks/studies/scores.py train test ddi one-pass attention --seeds 1 2 --runs runs/
+    python benchmarks/studies/scores.py table
+
+`train dev` compares settings on training data alone: half of the training documents, scored on documents held out from
+training. `train test` trains on all pairs and scores AIMed's ten folds, or the test split of DDI (as BLUE divides it) or
+ChemProt. A trial takes minutes to an hour of one core. `benchmarks/results/scores/trials.tsv` has a line for every finished
+trial, and `decisions-CORPUS.tsv` its decisions, by the number of the label; trials that are there are not repeated. A killed
+trial resumes from its checkpoint in the directory `--runs`. `table` prints means over the seeds, and tests of one pass against
+each head by documents.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import biorel
+import pandas as pd
+from biorel._files import atomic_write
+from biorel.evaluation.paired_tests import Side, compare_decisions
+from biorel.evaluation.scores import headline
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from runlog import commit, cpu_features, cpu_name
+
+RESULTS = Path(__file__).parents[1] / "results" / "scores"
+CORPORA: dict[str, tuple[str, dict[str, Any]]] = {
+    "aimed": ("aimed/aimed_pairs.tsv", {}),
+    "ddi": ("ddi/DDICorpus-2013.zip", {"splits": "blue"}),
+    "chemprot": ("chemprot", {}),
+}
+ONE_PASS = {"marking": "levitated", "learning_rate": 1e-4, "max_length": 384}
+EACH_PAIR = {"marking": "typed", "learning_rate": 5e-5, "epochs": 3}
+HEADS = ["cls", "lstm", "attention", "lstm-no-cls", "attention-no-cls", "lstm-all-cls", "attention-all-cls"]
+FORMS: dict[str, dict[str, Any]] = {
+    "one-pass": {"head": "entity-attention", **ONE_PASS, "epochs": 10},
+    "one-pass-visible": {"head": "entity-attention", **ONE_PASS, "marking": "levitated-visible", "epochs": 10},
+    "one-pass-entity": {"head": "entity", **ONE_PASS, "epochs": 10},
+    **{head: {"head": head, **EACH_PAIR} for head in HEADS},
+    # For dev data, with fewer epochs.
+    "tags": {"head": "entity-attention", **ONE_PASS, "epochs": 6},
+    "visible": {"head": "entity-attention", **ONE_PASS, "marking": "levitated-visible", "epochs": 6},
+    "tags-entity": {"head": "entity", **ONE_PASS, "epochs": 6},
+}
+KEY = ["data", "corpus", "form", "seed", "fold"]
+
+
+def load(name: str) -> biorel.Corpus:
+    """The corpus as its trials read it."""
+    path, splits = CORPORA[name]
+    return biorel.load_corpus(name, Path(os.environ["BIOREL_CORPORA"]) / path, **splits)
+
+
+def development(corpus: biorel.Corpus) -> biorel.Corpus:
+    """Half of the training documents, and others to score; BLUE's dev split of DDI shares documents with its training."""
+    documents = {
+        split: list(dict.fromkeys(corpus.instances(split)["document"])) for split in corpus.splits if split != "test"
+    }
+    if "dev" in documents and not set(documents["train"]) & set(documents["dev"]):
+        return corpus.divide({"train": documents["train"][::2], "test": documents["dev"]})
+    every = sorted(set().union(*documents.values()))
+    training = [document for number, document in enumerate(every) if number % 5 != 4]
+    return corpus.divide({"train": training[::2], "test": every[4::5]})
+
+
+def finished() -> pd.DataFrame:
+    """The trials so far."""
+    path = RESULTS / "trials.tsv"
+    return pd.read_csv(path, sep="\t", keep_default_na=False) if path.exists() else pd.DataFrame(columns=KEY)
+
+
+def decisions(corpus: str) -> pd.DataFrame:
+    """One row per pair, one column per form and seed; empty where a fold is missing."""
+    path = RESULTS / f"decisions-{corpus}.tsv"
+    return pd.read_csv(path, sep="\t", index_col="id") if path.exists() else pd.DataFrame()
+
+
+def train(options: argparse.Namespace) -> None:
+    """Train and score the trials that are missing."""
+    corpus = load(options.corpus)
+    parts = {"-": corpus}
+    if options.data == "dev":
+        parts = {"-": development(corpus)}
+    elif "train" not in corpus.splits:
+        parts = {str(fold): corpus.fold(fold) for fold in range(10)}
+    for seed in options.seeds:
+        for form in options.forms:
+            for fold, part in parts.items():
+                key = [options.data, options.corpus, form, seed, fold]
+                done = finished()
+                if not (done[KEY].astype(str) == [str(value) for value in key]).all(axis=1).any():
+                    trial(part, key, options)
+
+
+def trial(part: biorel.Corpus, key: list[Any], options: argparse.Namespace) -> None:
+    """One trial: its line, and its decisions on test data."""
+    data, name, form, seed, fold = key
+    started = time.monotonic()
+    options.runs.mkdir(parents=True, exist_ok=True)
+    checkpoint = options.runs / f"{data}-{name}-{form}-{seed}-{fold}.checkpoint"
+    settings = {"seed": seed, "precision": options.precision, "threads": options.threads, "checkpoint": checkpoint}
+    run = biorel.finetune(part, "minilm", **FORMS[form], **settings, save_steps=200, progress=sys.stderr.isatty())
+    scores = headline(run.scores, part)
+    if data == "test":
+        predicted = run.predictions("test").set_index("id")["predicted"]
+        column = predicted.map({label: number for number, label in enumerate(part.labels)}).rename(f"{form}/{seed}")
+        table = decisions(name)
+        table = column.to_frame().combine_first(table) if column.name in table else table.join(column, how="outer")
+        write(table.astype("Int64").rename_axis("id").reset_index(), RESULTS / f"decisions-{name}.tsv")
+    row = dict(zip(KEY, key, strict=True)) | {name: round(value, 5) for name, value in scores.items()}
+    row |= {"pairs": len(part.instances("test")), "steps": len(run.history)}
+    row |= {"minutes": round((time.monotonic() - started) / 60, 1), "threads": options.threads}
+    row |= {"date": time.strftime("%Y-%m-%d", time.gmtime()), "commit": options.commit or commit()}
+    row |= {"machine": f"{cpu_name()} ({', '.join(cpu_features())})", "precision": options.precision}
+    write(pd.concat([finished(), pd.DataFrame([row])]), RESULTS / "trials.tsv")
+    checkpoint.unlink(missing_ok=True)
+    print(*(f"{name}={value}" for name, value in row.items()), flush=True)
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    """A table as TSV."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, table.to_csv(sep="\t", index=False))
+
+
+def table(_: argparse.Namespace) -> None:
+    """Means over seeds (and folds), and one pass against each other form."""
+    trials = finished()
+    for (data, corpus), group in trials.groupby(["data", "corpus"], sort=False):
+        by_seed = group.groupby(["form", "seed"], sort=False)[["precision", "recall", "f1", "minutes"]]
+        means = by_seed.agg({"precision": "mean", "recall": "mean", "f1": "mean", "minutes": "sum"})
+        counts = by_seed.size().rename("trials")
+        print(f"\n{data} {corpus}, percent; of folds: their mean\n")
+        shown = (means[["precision", "recall", "f1"]] * 100).round(1).join(means["minutes"].round(0)).join(counts)
+        print(shown.to_string())
+    for corpus in trials.loc[trials["data"] == "test", "corpus"].unique():
+        compare(load(corpus), corpus, decisions(corpus))
+
+
+def compare(corpus: biorel.Corpus, name: str, decided: pd.DataFrame) -> None:
+    """Paired tests of the one-pass forms against the others, on seeds that both have finished."""
+    split = "test" if "test" in corpus.splits else corpus.splits[0]
+    pairs = corpus.instances(split).rename(columns={"label": "gold"})
+    forms: dict[str, list[int]] = {}
+    for column in decided.columns[decided.reindex(pairs["id"]).notna().all()]:
+        form, seed = column.split("/")
+        forms.setdefault(form, []).append(int(seed))
+    one_pass = [form for form in forms if form.startswith("one-pass")]
+    for first in one_pass:
+        for second in (form for form in forms if form not in one_pass):
+            seeds = sorted(set(forms[first]) & set(forms[second]))
+            sides = []
+            for form in (first, second):
+                columns = [decided[f"{form}/{seed}"].reindex(pairs["id"]) for seed in seeds]
+                predicted = [[corpus.labels[int(value)] for value in column] for column in columns]
+                sides.append(Side(pairs, predicted, [0.0] * len(seeds), by_fold=False))
+            if seeds:
+                how = {"unit": "document", "samples": 10_000, "confidence_level": 0.95, "seed": 1}
+                found = compare_decisions(corpus, sides[0], sides[1], seeds, **how)
+                print(f"\n{name}: {first} against {second}, seeds {seeds}\n{found.iloc[[0]].to_string(index=False)}")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    one = commands.add_parser("train", help="train the trials that are missing")
+    one.add_argument("data", choices=["dev", "test"])
+    one.add_argument("corpus", choices=CORPORA)
+    one.add_argument("forms", nargs="+", choices=FORMS)
+    one.add_argument("--runs", type=Path, required=True, help="directory for the checkpoints of running trials")
+    one.add_argument("--seeds", type=int, nargs="+", default=[1])
+    one.add_argument("--threads", type=int, default=os.cpu_count())
+    one.add_argument("--precision", default="f32")
+    one.add_argument("--commit", help="the commit of the package, if it is not that of this folder")
+    one.set_defaults(run=train)
+    commands.add_parser("table", help="print means and tests").set_defaults(run=table)
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()
