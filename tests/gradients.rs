@@ -98,6 +98,7 @@ fn every_parameter_with_levitated_markers() {
         spans: vec![],
         words: vec![],
         entities: entities.map(|(start, end)| Span { start, end }),
+        further: vec![],
         marker_types: Some([1, 0]),
         cut: 0,
         label: Some(label),
@@ -116,6 +117,34 @@ fn every_parameter_with_levitated_markers() {
         for pass in [ForwardContext::without_dropout(), dropout] {
             check_network(&network, &batch, &pass, &Loss::mean(4));
         }
+    }
+}
+
+/// Pairs of concepts of one text with one, two and three pairs of mentions.
+#[test]
+fn every_parameter_with_several_mentions() {
+    let text = [2, 6, 7, 8, 4, 10, 3];
+    let spans = |pair: [(usize, usize); 2]| pair.map(|(start, end)| Span { start, end });
+    let features = |mentions: &[[(usize, usize); 2]], label| Features {
+        ids: text.to_vec(),
+        spans: vec![],
+        words: vec![],
+        entities: spans(mentions[0]),
+        further: mentions[1..].iter().map(|pair| spans(*pair)).collect(),
+        marker_types: Some([1, 0]),
+        cut: 0,
+        label: Some(label),
+    };
+    let items = [
+        features(&[[(1, 3), (4, 5)], [(5, 6), (4, 5)]], 1),
+        features(&[[(4, 5), (1, 3)]], 0),
+        features(&[[(2, 5), (3, 4)], [(1, 2), (3, 4)], [(2, 5), (5, 6)]], 2),
+    ];
+    for head in [HeadKind::Entity, HeadKind::EntityAttention] {
+        let network = Network { encoder: config(), head, labels: 3, padding: None, marker_types: 2 };
+        let batch = network.pack(&items);
+        assert_eq!(batch.tokens(), text.len() + 6 * 4);
+        check_network(&network, &batch, &ForwardContext::without_dropout(), &Loss::mean(3));
     }
 }
 

@@ -27,6 +27,7 @@ fn instance() -> (Instance, Features) {
         spans: [nowhere].into_iter().chain(spans).chain([nowhere]).collect(),
         words: [None].into_iter().chain(words.map(Some)).chain([None]).collect(),
         entities: [Span { start: 1, end: 2 }, Span { start: 9, end: 10 }],
+        further: vec![],
         marker_types: None,
         cut: 0,
         label: Some(1),
@@ -42,6 +43,8 @@ fn instance() -> (Instance, Features) {
         marker_types: None,
         label: Some(1),
         row: None,
+        concepts: None,
+        further: vec![],
     };
     (instance, features)
 }

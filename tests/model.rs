@@ -96,6 +96,7 @@ fn features(model: &RelationModel) -> Vec<Features> {
         entity2,
         label: 0,
         row: None,
+        concepts: None,
     });
     let card = &model.card;
     let features = |pair: &Pair| {

@@ -23,6 +23,8 @@ fn instances(sizes: &[usize]) -> Vec<Instance> {
         marker_types: None,
         label: Some(pair % 2),
         row: None,
+        concepts: None,
+        further: vec![],
     };
     sizes.iter().enumerate().flat_map(|(document, size)| (0..*size).map(move |pair| one(document, pair))).collect()
 }

@@ -34,7 +34,7 @@ static FEATURES: LazyLock<Vec<Features>> = LazyLock::new(|| {
     let one = |label: usize| {
         let (ids, span) = (vec![2, 5 + label as u32, 4, 3], Span::new(1, 2));
         let words = vec![None, Some(0), Some(1), None];
-        Features { spans: vec![span; 4], words, entities: [span, span], marker_types: None, cut: 0, label: Some(label), ids }
+        Features { spans: vec![span; 4], words, entities: [span, span], further: vec![], marker_types: None, cut: 0, label: Some(label), ids }
     };
     vec![one(0), one(1)]
 });

@@ -20,6 +20,7 @@ TooLong: TypeAlias = Literal["error", "drop", "join"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Marking: TypeAlias = Literal["typed", "blue", "markers", "levitated", "levitated-visible"]
+Scope: TypeAlias = Literal["sentence", "document"]
 By: TypeAlias = Literal["document", "given", "instance"]
 
 Casing: TypeAlias = Literal["cased", "uncased"]

@@ -89,7 +89,8 @@ pub fn word_weights(features: &Features, instance: &Instance, piece_weights: &[f
         measure_distances(&mut words, &chars, *entity, side);
     }
     for word in &mut words {
-        word.is_entity = word.distance.contains(&0);
+        let further = instance.further.iter().flatten().any(|mention| mention.overlaps(&word.span));
+        word.is_entity = word.distance.contains(&0) || further;
         word.original = original_of(instance, word);
     }
     Ok(words)

@@ -215,14 +215,17 @@ impl Abstract {
                     let id = format!("{}.{}.{}", self.id, self.entities[key.0].id, self.entities[key.1].id);
                     formed.insert(key);
                     match self.gold.get(&key).map(Vec::as_slice) {
-                        None | Some([]) => pairs.push(Pair { id, entity1, entity2, label: 0, row: None }),
-                        Some(&[label]) => pairs.push(Pair { id, entity1, entity2, label, row: None }),
+                        None | Some([]) => {
+                            pairs.push(Pair { id, entity1, entity2, label: 0, row: None, concepts: None })
+                        }
+                        Some(&[label]) => pairs.push(Pair { id, entity1, entity2, label, row: None, concepts: None }),
                         Some(labels) => pairs.extend(labels.iter().map(|&label| Pair {
                             id: format!("{id}.{}", task.labels[label]),
                             entity1,
                             entity2,
                             label,
                             row: None,
+                            concepts: None,
                         })),
                     }
                 }

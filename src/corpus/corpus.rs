@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::report::{Finding, FindingKind, Report};
 use super::sentence::{Sentence, Split};
-use super::task::Task;
+use super::task::{Scope, Task};
 use crate::{Error, Result};
 
 /// Settings of the readers; the default reads every corpus as its authors published it.
@@ -31,6 +31,10 @@ pub struct ReadOptions {
     /// Documents: the types of the first and the second argument of candidate pairs. By default
     /// those of the relations.
     pub pairs: Option<Vec<(String, String)>>,
+    /// Documents: pairs of mentions in a sentence, or pairs of concepts in a document.
+    pub scope: Scope,
+    /// Documents: see [`Task::max_mentions`]; by default [`super::MAX_MENTIONS`].
+    pub max_mentions: Option<usize>,
 }
 
 /// A corpus in memory: its task, its splits, and what happened while it was read.

@@ -163,7 +163,7 @@ fn read_file(path: &Path, text: &str, task: &Task) -> Result<Contents> {
                 findings.push(Finding::new(kind, id, "both arguments are the same mention").labelled(label));
                 continue;
             }
-            sentence.pairs.push(Pair { id, entity1, entity2, label, row: None });
+            sentence.pairs.push(Pair { id, entity1, entity2, label, row: None, concepts: None });
         }
         sentences.push(sentence);
     }

@@ -41,6 +41,14 @@ impl ContentHasher {
                 self.number(pair.entity1);
                 self.number(pair.entity2);
                 self.text(task.labels.get(pair.label).map_or("", String::as_str));
+                if let Some(concepts) = &pair.concepts {
+                    concepts.names.iter().for_each(|name| self.text(name));
+                    self.number(concepts.further.len());
+                    for &(first, second) in &concepts.further {
+                        self.number(first);
+                        self.number(second);
+                    }
+                }
             }
         }
     }

@@ -4,6 +4,7 @@ use strum::{IntoStaticStr, VariantArray};
 
 use super::corpus::ReadOptions;
 use super::reader::Reader;
+use super::task::Scope;
 use super::{chemprot, ddi, documents, table_files, unified};
 use crate::{Error, Result};
 
@@ -44,7 +45,7 @@ impl CorpusKind {
 
     /// Refuse options that the format does not take.
     pub(super) fn check(self, options: &ReadOptions) -> Result<()> {
-        let ReadOptions { splits, columns, labels, negative, name, pairs, skip_errors } = options;
+        let ReadOptions { splits, columns, labels, negative, name, pairs, skip_errors, scope, max_mentions } = options;
         let given = [
             ("splits", splits.is_some()),
             ("columns", !columns.is_empty()),
@@ -53,6 +54,8 @@ impl CorpusKind {
             ("name", name.is_some()),
             ("pairs", pairs.is_some()),
             ("errors", *skip_errors),
+            ("scope", *scope != Scope::Sentence),
+            ("max_mentions", max_mentions.is_some()),
         ];
         let takes = |kind: Self, field| kind.reader().takes.contains(&field);
         match given.into_iter().find(|(field, given)| *given && !takes(self, *field)) {

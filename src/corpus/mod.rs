@@ -35,12 +35,12 @@ pub use candidates::Candidates;
 pub use corpus::{Corpus, ReadOptions};
 pub use kind::CorpusKind;
 pub use report::{Finding, FindingKind, Report};
-pub use sentence::{Entity, Pair, Sentence, Span, Split, TableRow};
+pub use sentence::{ConceptPair, Entity, Pair, Sentence, Span, Split, TableRow};
 pub use sentences::split_sentences;
 pub use statistics::SplitStatistics;
 pub use table::{TableColumns, means_none};
 pub use tags::{find_tags, is_marker, is_tag};
-pub use task::{Averaging, Task};
+pub use task::{Averaging, MAX_MENTIONS, Scope, Task};
 
 use crate::{Error, Result};
 

@@ -76,7 +76,7 @@ pub(super) fn read(files: &[(&Tree, &String)]) -> Result<Corpus> {
             if entity1 == entity2 {
                 return Err(fail(format!("pair {pair_id} has the same mention twice")));
             }
-            sentence.pairs.push(Pair { id: pair_id.to_owned(), entity1, entity2, label, row: None });
+            sentence.pairs.push(Pair { id: pair_id.to_owned(), entity1, entity2, label, row: None, concepts: None });
         }
     }
     let splits = vec![Split { name: SPLIT.to_owned(), sentences }];

@@ -70,7 +70,8 @@ impl Entity {
     }
 }
 
-/// A candidate relation between two entities of one sentence, with its gold label.
+/// A candidate relation between two entities of one sentence, or two concepts of one document, with its
+/// gold label.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pair {
     /// Identifier, unique in its corpus.
@@ -83,6 +84,19 @@ pub struct Pair {
     pub label: usize,
     /// The row that states it, in a user's table.
     pub row: Option<TableRow>,
+    /// At document scope, the two concepts.
+    #[serde(default)]
+    pub concepts: Option<ConceptPair>,
+}
+
+/// The two concepts of a pair at document scope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConceptPair {
+    /// Their identifiers.
+    pub names: [String; 2],
+    /// Pairs of their mentions besides the nearest one, which is the pair's own, nearest first, as
+    /// indices of [`Sentence::entities`].
+    pub further: Vec<(usize, usize)>,
 }
 
 /// The row of a user's table that states a pair, ordered by table, then by row.
@@ -94,7 +108,7 @@ pub struct TableRow {
     pub row: usize,
 }
 
-/// One sentence with its entities and its candidate pairs.
+/// One sentence with its entities and its candidate pairs; at document scope, one document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sentence {
     /// Identifier, unique in its corpus.
@@ -140,10 +154,13 @@ impl Sentence {
             }
         }
         for pair in &self.pairs {
-            if pair.entity1 >= self.entities.len() || pair.entity2 >= self.entities.len() {
+            let further = pair.concepts.iter().flat_map(|concepts| &concepts.further).copied();
+            let mut mentions = further.chain([(pair.entity1, pair.entity2)]);
+            if mentions.any(|(first, second)| first.max(second) >= self.entities.len()) {
                 return fail(format!("pair {} names an entity that the sentence does not have", pair.id));
             }
-            if pair.entity1 == pair.entity2 {
+            // A composite mention refers to several concepts.
+            if pair.entity1 == pair.entity2 && pair.concepts.is_none() {
                 return fail(format!("pair {} has the same entity twice", pair.id));
             }
         }

@@ -234,7 +234,7 @@ pub(super) fn build(rows: Vec<Row>, options: &ReadOptions, path: PathBuf) -> Res
         if !ids.insert(id.clone()) {
             return Err(fail(format!("id {id} appears twice")));
         }
-        sentence.pairs.push(Pair { id, entity1, entity2, label, row: Some(row.location.row) });
+        sentence.pairs.push(Pair { id, entity1, entity2, label, row: Some(row.location.row), concepts: None });
     }
     task.candidates = candidates(&types);
     tags.report(&path, &mut task, &mut report);

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantArray};
 
 use super::Candidates;
 use crate::{Error, Result};
@@ -22,6 +23,38 @@ pub enum Averaging {
     MacroAll,
 }
 
+/// The text in which the two arguments of a pair are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, IntoStaticStr, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
+pub enum Scope {
+    /// A sentence: a pair joins two mentions.
+    #[default]
+    Sentence,
+    /// A document: a pair joins two concepts, with all their mentions.
+    Document,
+}
+
+named!(Scope, "scope");
+
+impl Scope {
+    fn is_sentence(&self) -> bool {
+        *self == Self::Sentence
+    }
+}
+
+/// [`Task::max_mentions`] unless the user says otherwise.
+pub const MAX_MENTIONS: usize = 4;
+
+fn max_mentions() -> usize {
+    MAX_MENTIONS
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_usual(max_mentions: &usize) -> bool {
+    *max_mentions == MAX_MENTIONS
+}
+
 /// What is classified about a pair, and how the field scores it.
 ///
 /// It is saved with a model: it has all that prediction on new sentences needs of the corpus.
@@ -37,6 +70,12 @@ pub struct Task {
     pub averaging: Averaging,
     /// Which pairs of entity types form candidates.
     pub candidates: Candidates,
+    /// The text in which the two arguments of a pair are.
+    #[serde(default, skip_serializing_if = "Scope::is_sentence")]
+    pub scope: Scope,
+    /// At document scope, how many mentions of each concept a pair has at most: the nearest.
+    #[serde(default = "max_mentions", skip_serializing_if = "is_usual")]
+    pub max_mentions: usize,
     /// The word of each entity type's tag: `GENE-Y` -> `GENE` gives `@GENE$`.
     pub tags: BTreeMap<String, String>,
     /// A user's names for the columns of the table that trains, so that prediction reads the same
@@ -69,8 +108,17 @@ impl Task {
             })?),
         };
         let averaging = if labels.len() == 2 && negative.is_some() { Averaging::Binary } else { Averaging::Micro };
-        let (candidates, tags, columns) = (Candidates::default(), BTreeMap::new(), BTreeMap::new());
-        Ok(Self { name: name.into(), labels, negative, averaging, candidates, tags, columns })
+        Ok(Self {
+            name: name.into(),
+            labels,
+            negative,
+            averaging,
+            candidates: Candidates::default(),
+            scope: Scope::Sentence,
+            max_mentions: MAX_MENTIONS,
+            tags: BTreeMap::new(),
+            columns: BTreeMap::new(),
+        })
     }
 
     /// Protein-protein interaction: `negative`, `positive`; any two proteins.
@@ -81,6 +129,8 @@ impl Task {
             negative: Some(0),
             averaging: Averaging::Binary,
             candidates: Candidates::among(&["protein"]),
+            scope: Scope::Sentence,
+            max_mentions: MAX_MENTIONS,
             tags: tags(&[("protein", "PROTEIN")]),
             columns: BTreeMap::new(),
         }
@@ -95,6 +145,8 @@ impl Task {
             negative: Some(0),
             averaging: Averaging::Micro,
             candidates: Candidates::among(&types),
+            scope: Scope::Sentence,
+            max_mentions: MAX_MENTIONS,
             tags: tags(&types.map(|entity_type| (entity_type, "DRUG"))),
             columns: BTreeMap::new(),
         }
@@ -111,6 +163,8 @@ impl Task {
             negative: Some(0),
             averaging: Averaging::Micro,
             candidates: Candidates::between(&["CHEMICAL"], &genes),
+            scope: Scope::Sentence,
+            max_mentions: MAX_MENTIONS,
             tags,
             columns: BTreeMap::new(),
         }

@@ -169,7 +169,7 @@ fn read_file(path: &Path, text: &str) -> Result<Contents> {
                     contents.findings.push(self_pair(id, label, &sentence.document));
                     continue;
                 }
-                sentence.pairs.push(Pair { id, entity1, entity2, label, row: None });
+                sentence.pairs.push(Pair { id, entity1, entity2, label, row: None, concepts: None });
             }
         } else {
             let mut positives = HashSet::new();
@@ -193,6 +193,7 @@ fn read_file(path: &Path, text: &str) -> Result<Contents> {
                     entity2,
                     label: usize::from(positives.contains(&(entity1, entity2))),
                     row: None,
+                    concepts: None,
                 })
                 .collect();
         }

@@ -8,7 +8,8 @@ use super::Features;
 /// ([`Padding`]).
 ///
 /// An instance has a sentence of its own, except with levitated markers: there the instances of one
-/// text share its sentence, and each adds a group of [`MARKERS`] tokens behind it.
+/// text share its sentence, and each adds groups of [`MARKERS`] tokens behind it: one for each pair of
+/// mentions of its entities, which is a single one except at document scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// Vocabulary ids of all sentences, `(tokens)`; those of markers follow the vocabulary.
@@ -38,12 +39,13 @@ pub struct InstanceTokens {
     /// What a head reads as words: all positions of the sentence but the first and the last, so
     /// `[SEP]` and padding too where there is padding.
     pub words: Range<usize>,
-    /// The token that stands for each entity: its first piece, or its start marker.
-    pub entities: [usize; 2],
+    /// The tokens that stand for the two entities: their first pieces, or their start markers; a pair
+    /// of tokens for each pair of mentions.
+    pub entities: Vec<[usize; 2]>,
 }
 
-/// Number of marker tokens of an instance: start and end of the first entity, start and end of the
-/// second.
+/// Number of marker tokens of a pair of mentions: start and end of the first entity, start and end of
+/// the second.
 pub const MARKERS: usize = 4;
 
 /// The ids of levitated markers: one for each of the [`MARKERS`] roles and each entity type.
@@ -125,7 +127,7 @@ impl Batch {
         self.instances.push(InstanceTokens {
             pieces: start..end,
             words: start + 1..end.saturating_sub(1).max(start + 1),
-            entities: entities.map(|piece| start + piece),
+            entities: vec![entities.map(|piece| start + piece)],
         });
     }
 
@@ -147,8 +149,8 @@ impl Batch {
     }
 
     /// Pack instances with levitated markers (Ye et al. 2022; Zhong and Chen 2021): `[CLS] text
-    /// [SEP]`, then four markers for each instance of the text. With `share`, neighbours of equal
-    /// text share a sentence; their results are the same either way.
+    /// [SEP]`, then four markers for each pair of mentions of each instance of the text. With `share`,
+    /// neighbours of equal text share a sentence; their results are the same either way.
     pub fn levitate<'a>(features: impl IntoIterator<Item = &'a Features>, markers: MarkerIds, share: bool) -> Self {
         let mut batch = Self { valid_lengths: Some(vec![]), markers: Some(markers), ..Self::empty() };
         let mut text: Option<&[u32]> = None;
@@ -168,17 +170,21 @@ impl Batch {
                     (own.pieces, own.words)
                 }
             };
-            let at = batch.ids.len();
             let types = item.marker_types.unwrap_or_default();
-            for (argument, (entity, entity_type)) in item.entities.iter().zip(types).enumerate() {
-                let last = entity.end.saturating_sub(1).max(entity.start);
-                for (end, piece) in [entity.start, last].into_iter().enumerate() {
-                    batch.ids.push(markers.id(2 * argument + end, entity_type));
-                    batch.positions.push(piece as u32);
+            let mut entities = Vec::with_capacity(1 + item.further.len());
+            for mentions in [&item.entities].into_iter().chain(&item.further) {
+                let at = batch.ids.len();
+                entities.push([at, at + MARKERS / 2]);
+                for (argument, (entity, entity_type)) in mentions.iter().zip(types).enumerate() {
+                    let last = entity.end.saturating_sub(1).max(entity.start);
+                    for (end, piece) in [entity.start, last].into_iter().enumerate() {
+                        batch.ids.push(markers.id(2 * argument + end, entity_type));
+                        batch.positions.push(piece as u32);
+                    }
                 }
             }
             batch.cu_seqlens.push(batch.ids.len());
-            batch.instances.push(InstanceTokens { pieces, words, entities: [at, at + MARKERS / 2] });
+            batch.instances.push(InstanceTokens { pieces, words, entities });
             batch.labels.extend(item.label.map(|label| label as u32));
         }
         batch
@@ -197,7 +203,7 @@ impl Batch {
         &self.cu_seqlens[..self.cu_seqlens.len() - 1]
     }
 
-    /// How many tokens behind the text belong together: the markers of an instance, or 0.
+    /// How many tokens behind the text belong together: the markers of a pair of mentions, or 0.
     pub fn group(&self) -> usize {
         if self.markers.is_some() { MARKERS } else { 0 }
     }
@@ -237,6 +243,7 @@ mod tests {
             spans: vec![Span::new(0, 0); ids.len()],
             words: vec![None; ids.len()],
             entities: entities.map(|(start, end)| Span { start, end }),
+            further: vec![],
             marker_types: Some([0, 1]),
             cut: 0,
             label: Some(label),
@@ -258,11 +265,24 @@ mod tests {
         assert_eq!(batch.valid_lengths.as_deref(), Some(&[5, 3][..]));
         assert_eq!(batch.labels, [0, 1, 2]);
         assert_eq!((batch.len(), batch.longest(), batch.group()), (3, 5, 4));
-        let entities: Vec<_> = batch.instances.iter().map(|instance| instance.entities).collect();
+        let entities: Vec<_> = batch.instances.iter().flat_map(|instance| instance.entities.clone()).collect();
         assert_eq!(entities, [[5, 7], [9, 11], [16, 18]]);
         assert_eq!(batch.instances[1].words, 1..4);
         let apart = Batch::levitate(&items, ids, false);
         assert_eq!(apart.cu_seqlens, [0, 9, 18, 25]);
-        assert_eq!(apart.instances[1], InstanceTokens { pieces: 9..14, words: 10..13, entities: [14, 16] });
+        assert_eq!(apart.instances[1], InstanceTokens { pieces: 9..14, words: 10..13, entities: vec![[14, 16]] });
+    }
+    #[test]
+    fn every_pair_of_mentions_has_markers_of_its_own() {
+        let spans = |pair: [(usize, usize); 2]| pair.map(|(start, end)| Span { start, end });
+        let mut first = features(&[1, 7, 8, 9, 2], [(1, 2), (2, 4)], 0);
+        first.further = vec![spans([(3, 4), (2, 3)])];
+        let second = features(&[1, 7, 8, 9, 2], [(2, 3), (1, 2)], 1);
+        let batch = Batch::levitate([&first, &second], MarkerIds { first: 100, types: 2 }, true);
+        assert_eq!(batch.ids[5..], [100, 102, 105, 107, 100, 102, 105, 107, 100, 102, 105, 107]);
+        assert_eq!(batch.positions[5..], [1, 1, 2, 3, 3, 3, 2, 2, 2, 2, 1, 1]);
+        assert_eq!((batch.cu_seqlens.as_slice(), batch.len(), batch.group()), (&[0, 17][..], 2, 4));
+        assert_eq!(batch.instances[0].entities, [[5, 7], [9, 11]]);
+        assert_eq!(batch.instances[1].entities, [[13, 15]]);
     }
 }

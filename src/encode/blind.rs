@@ -25,9 +25,9 @@ pub(super) fn mentions_of(sentence: &Sentence, task: &Task, length: usize) -> Ve
 }
 
 impl Writer<'_> {
-    /// Write the whole sentence with a tag in place of every mention; returns the tags of the two
-    /// spans.
-    pub(super) fn blind(&mut self, mentions: &[Tagged], bounds: [Span; 2]) -> [Span; 2] {
+    /// Write the whole sentence with a tag in place of every mention; returns what was replaced, and
+    /// its tag, in the order of the text.
+    pub(super) fn blind(&mut self, mentions: &[Tagged]) -> Vec<(Span, Span)> {
         let mut clusters: Vec<(Span, Vec<&str>)> = Vec::new();
         for (span, tag) in mentions {
             match clusters.last_mut() {
@@ -40,19 +40,20 @@ impl Writer<'_> {
                 _ => clusters.push((*span, vec![tag])),
             }
         }
-        let mut entities = [Span::new(0, 0); 2];
+        let mut replaced = Vec::with_capacity(clusters.len());
         let mut from = 0;
         for (span, tags) in clusters {
             self.copy(from, span.start);
             from = span.end;
-            let tag = self.insert(&format!("@{}$", tags.join("-")));
-            for (entity, argument) in entities.iter_mut().zip(&bounds) {
-                if argument.overlaps(&span) {
-                    *entity = tag;
-                }
-            }
+            replaced.push((span, self.insert(&format!("@{}$", tags.join("-")))));
         }
         self.copy(from, self.characters.len());
-        entities
+        replaced
     }
+}
+
+/// The tag that replaced a mention.
+pub(super) fn tag_of(replaced: &[(Span, Span)], mention: Span) -> Span {
+    let at = replaced.partition_point(|(span, _)| span.end <= mention.start);
+    replaced.get(at).filter(|(span, _)| mention.overlaps(span)).map_or(Span::new(0, 0), |(_, tag)| *tag)
 }

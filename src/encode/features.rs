@@ -13,6 +13,11 @@
 //!    [`TooLong::Join`] it is dropped, because its mentions alone must fill the room (a chemical's
 //!    full name).
 //!
+//! A pair of concepts of a document (document scope) that is too long is encoded in one of the windows
+//! that start at every half window, the same for all pairs of the document, so that they share it:
+//! in the window that has the nearest pair of mentions and most of the further ones. If no window has
+//! the nearest pair, it is as above. Further pairs of mentions outside of the window are not read.
+//!
 //! Words are always numbered in the whole marked text, so distances in words stay correct.
 
 use std::ops::Range;
@@ -67,19 +72,42 @@ impl Tokenizer {
     /// Encode one instance in at most `max_length` pieces, `[CLS]` and `[SEP]` included. `None`
     /// when it does not fit and `too_long` is not [`TooLong::Error`].
     pub fn features(&self, instance: &Instance, max_length: usize, too_long: TooLong) -> Result<Option<Features>> {
+        self.features_with(&mut None, instance, max_length, too_long)
+    }
+
+    /// As [`Tokenizer::features`], with the pieces of the last instance, which the next one has too if
+    /// it has the same text.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::features`].
+    pub fn features_with(
+        &self,
+        last: &mut Option<TextPieces>,
+        instance: &Instance,
+        max_length: usize,
+        too_long: TooLong,
+    ) -> Result<Option<Features>> {
         let room = room_of(max_length)?;
         let fail = |message: String| Err(Error::corpus(format!("instance {}", instance.id), message));
         let length = instance.text.chars().count();
-        for (span, mention) in instance.entities.iter().zip(&instance.mentions) {
+        let further = instance.further.iter().flat_map(|pair| pair.iter().zip(&instance.mentions));
+        for (span, mention) in instance.entities.iter().zip(&instance.mentions).chain(further) {
             if span.start >= span.end || span.end > length {
                 let Span { start, end } = span;
                 return fail(format!("entity `{mention}` at {start}..{end} is not in its text of {length} characters"));
             }
         }
-        let pieces = self.pieces_with_tags(&instance.text, tags_of(instance))?;
+        let tags = tags_of(instance);
+        let TextPieces { pieces, .. } = match last {
+            Some(known) if known.text == instance.text && known.tags == tags => known,
+            other => {
+                let pieces = self.pieces_with_tags(&instance.text, tags.clone())?;
+                other.insert(TextPieces { text: instance.text.clone(), tags, pieces })
+            }
+        };
         let mut entities = [0..0, 0..0];
         for (range, (span, mention)) in entities.iter_mut().zip(instance.entities.iter().zip(&instance.mentions)) {
-            match pieces_of(&pieces, *span) {
+            match pieces_of(pieces, *span) {
                 Some(found) => *range = found,
                 None => {
                     return fail(format!(
@@ -88,7 +116,14 @@ impl Tokenizer {
                 }
             }
         }
-        let windows = match windows_of(&pieces, &entities, room, too_long) {
+        // A further mention without pieces is not read.
+        let further = instance
+            .further
+            .iter()
+            .filter_map(|[one, other]| Some([pieces_of(pieces, *one)?, pieces_of(pieces, *other)?]));
+        let further: Vec<[Range<usize>; 2]> = further.collect();
+        let shared = instance.concepts.is_some().then(|| shared_window(pieces, &entities, &further, room)).flatten();
+        let windows = match shared.map_or_else(|| windows_of(pieces, &entities, room, too_long), |one| Ok(vec![one])) {
             Ok(windows) => windows,
             Err(_) if too_long != TooLong::Error => return Ok(None),
             Err(needed) => {
@@ -99,7 +134,7 @@ impl Tokenizer {
                 ));
             }
         };
-        Ok(Some(self.assemble(&pieces, &windows, &entities, instance)))
+        Ok(Some(self.assemble(pieces, &windows, &entities, &further, instance)))
     }
 
     /// All pieces of a text without marked entities, `[CLS] ... [SEP]`.
@@ -113,6 +148,7 @@ impl Tokenizer {
             spans: vec![nowhere],
             words: vec![None],
             entities: [nowhere; 2],
+            further: Vec::new(),
             marker_types: None,
             cut: 0,
             label: None,
@@ -133,10 +169,15 @@ impl Tokenizer {
         room_of(max_length)?;
         // All results are collected first, so that the first error by position is reported, whichever
         // thread fails first.
-        let results: Vec<_> =
-            instances.par_iter().map(|instance| self.features(instance, max_length, too_long)).collect();
+        let of_text = |instances: &[Instance]| {
+            let mut last = None;
+            let features = |instance| self.features_with(&mut last, instance, max_length, too_long);
+            instances.iter().map(features).collect::<Vec<_>>()
+        };
+        let texts: Vec<&[Instance]> = instances.chunk_by(|one, next| one.text == next.text).collect();
+        let results: Vec<_> = texts.into_par_iter().map(of_text).collect();
         let mut encoded = Encoded { features: Vec::new(), kept: Vec::new(), dropped: Vec::new(), cut: 0 };
-        for (index, (result, instance)) in results.into_iter().zip(instances).enumerate() {
+        for (index, (result, instance)) in results.into_iter().flatten().zip(instances).enumerate() {
             match result? {
                 Some(features) => {
                     encoded.cut += usize::from(features.cut > 0);
@@ -154,6 +195,7 @@ impl Tokenizer {
         pieces: &[Piece],
         windows: &[Range<usize>],
         entities: &[Range<usize>; 2],
+        further: &[[Range<usize>; 2]],
         instance: &Instance,
     ) -> Features {
         let kept: usize = windows.iter().map(Range::len).sum();
@@ -162,6 +204,7 @@ impl Tokenizer {
             spans: Vec::with_capacity(kept + 2),
             words: Vec::with_capacity(kept + 2),
             entities: [Span { start: 0, end: 0 }; 2],
+            further: Vec::new(),
             marker_types: instance.marker_types,
             cut: pieces.len() - kept,
             label: instance.label,
@@ -177,17 +220,22 @@ impl Tokenizer {
         }
         let end = pieces[..windows.last().map_or(0, |window| window.end)].last().map_or(0, |piece| piece.span.end);
         push(self.sep_id(), Span { start: end, end }, None);
-        // Shift the entities by [CLS] and the windows before their own.
-        for (entity, range) in features.entities.iter_mut().zip(entities) {
+        // The mentions are shifted by [CLS] and the windows before their own.
+        let shifted = |range: &Range<usize>| {
             let mut before = 1;
             for window in windows {
                 if window.start <= range.start && range.end <= window.end {
                     let start = before + range.start - window.start;
-                    *entity = Span { start, end: start + range.len() };
+                    return Some(Span { start, end: start + range.len() });
                 }
                 before += window.len();
             }
+            None
+        };
+        for (entity, range) in features.entities.iter_mut().zip(entities) {
+            *entity = shifted(range).unwrap_or(*entity);
         }
+        features.further = further.iter().filter_map(|[one, other]| Some([shifted(one)?, shifted(other)?])).collect();
         features
     }
 }
@@ -228,6 +276,45 @@ fn pieces_of(pieces: &[Piece], span: Span) -> Option<Range<usize>> {
     let first = pieces.iter().position(inside)?;
     let last = pieces.iter().rposition(inside)?;
     Some(first..last + 1)
+}
+
+/// The pieces of a text, for the next instance of the same text.
+pub struct TextPieces {
+    text: String,
+    tags: Vec<Span>,
+    pieces: Vec<Piece>,
+}
+
+/// Of the windows that start at every half window, the one with the nearest pair of mentions and most
+/// of the further ones; of several the first. `None` if no window has the nearest pair.
+fn shared_window(
+    pieces: &[Piece],
+    nearest: &[Range<usize>; 2],
+    further: &[[Range<usize>; 2]],
+    room: usize,
+) -> Option<Range<usize>> {
+    if pieces.len() <= room {
+        return Some(0..pieces.len());
+    }
+    let starts_word = |at: usize| at == 0 || at == pieces.len() || pieces[at].word != pieces[at - 1].word;
+    let windows = (0..).map(|number| number * (room / 2).max(1)).take_while(|start| *start < pieces.len());
+    let windows = windows.filter_map(|start| {
+        // No word is cut at an edge.
+        let end = (start..=pieces.len().min(start + room)).rev().find(|end| starts_word(*end))?;
+        let start = (start..end).find(|start| starts_word(*start))?;
+        Some(start..end)
+    });
+    let has = |window: &Range<usize>, pair: &[Range<usize>; 2]| {
+        pair.iter().all(|mention| window.start <= mention.start && mention.end <= window.end)
+    };
+    let mut best: Option<(usize, Range<usize>)> = None;
+    for window in windows.filter(|window| has(window, nearest)) {
+        let count = further.iter().filter(|pair| has(&window, pair)).count();
+        if best.as_ref().is_none_or(|(most, _)| count > *most) {
+            best = Some((count, window));
+        }
+    }
+    best.map(|(_, window)| window)
 }
 
 /// The windows to keep, or the number of pieces that would be needed.

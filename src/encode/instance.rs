@@ -10,7 +10,8 @@
 //! With `levitated` and `levitated-visible` the text is the same for all pairs of a sentence, and
 //! marker tokens that follow it point at the two mentions of a pair (see [`super::Batch`]).
 //! `levitated` replaces every mention of the sentence by its type's tag (see [`super::blind`]);
-//! `levitated-visible` leaves the text unchanged.
+//! `levitated-visible` leaves the text unchanged. At document scope a pair of concepts has several
+//! pairs of mentions, each with markers of its own; the other markings mark the nearest pair.
 //!
 //! BLUE's ChemProt tags are positional: the first mention in the text is always `@CHEMICAL$` and
 //! the second `@GENE$`, whatever their types. Its text is in ASCII, mostly with one character for
@@ -21,9 +22,9 @@ use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantArray};
 
 use super::Instance;
-use super::blind::mentions_of;
+use super::blind::{mentions_of, tag_of};
 use super::writer::Writer;
-use crate::corpus::{Entity, Pair, Sentence, Span, Task};
+use crate::corpus::{ConceptPair, Entity, Pair, Sentence, Span, Task};
 use crate::{Error, Result};
 
 /// How the two entities are marked in the text.
@@ -59,7 +60,8 @@ impl Marking {
 /// [`Error::Corpus`] if the pair or its entities do not fit the sentence.
 pub fn mark(sentence: &Sentence, pair: &Pair, task: &Task, marking: Marking) -> Result<Instance> {
     let arguments = (pair.entity1, pair.entity2);
-    let instance = mark_arguments(sentence, arguments, &pair.id, Some(pair.label), task, marking)?;
+    let label = Some(pair.label);
+    let instance = mark_mentions(sentence, arguments, pair.concepts.as_ref(), &pair.id, label, task, marking)?;
     Ok(Instance { row: pair.row, ..instance })
 }
 
@@ -91,6 +93,34 @@ pub fn mark_arguments(
     task: &Task,
     marking: Marking,
 ) -> Result<Instance> {
+    mark_mentions(sentence, arguments, None, id, label, task, marking)
+}
+
+/// The instance of two concepts of a document, with their nearest mentions as `arguments`, without a
+/// label: what prediction uses at document scope.
+///
+/// # Errors
+/// As [`mark_arguments`].
+pub fn mark_concepts(
+    sentence: &Sentence,
+    arguments: (usize, usize),
+    concepts: &ConceptPair,
+    id: &str,
+    task: &Task,
+    marking: Marking,
+) -> Result<Instance> {
+    mark_mentions(sentence, arguments, Some(concepts), id, None, task, marking)
+}
+
+fn mark_mentions(
+    sentence: &Sentence,
+    arguments: (usize, usize),
+    concepts: Option<&ConceptPair>,
+    id: &str,
+    label: Option<usize>,
+    task: &Task,
+    marking: Marking,
+) -> Result<Instance> {
     let characters: Vec<char> = sentence.text.chars().collect();
     let entity = |index: usize| {
         let entity = sentence.entities.get(index).filter(|entity| {
@@ -104,6 +134,12 @@ pub fn mark_arguments(
     };
     let arguments = [entity(arguments.0)?, entity(arguments.1)?];
     let bounds = arguments.map(Entity::bounding_span);
+    // Only levitated markers can point at several mentions of a concept.
+    let further = concepts.filter(|_| marking.is_levitated()).map_or(&[][..], |concepts| &concepts.further);
+    let mut further = further
+        .iter()
+        .map(|&(first, second)| Ok([entity(first)?.bounding_span(), entity(second)?.bounding_span()]))
+        .collect::<Result<Vec<[Span; 2]>>>()?;
     let positional = marking == Marking::Blue && task.name == "chemprot";
     let tags = match positional {
         true => ["CHEMICAL".to_owned(), "GENE".to_owned()],
@@ -116,7 +152,11 @@ pub fn mark_arguments(
             writer.replace(without_outer_spaces(&characters, bounds), bounds, &tags, Span::touches, positional)
         }
         Marking::Markers => writer.surround(bounds),
-        Marking::Levitated => writer.blind(&mentions_of(sentence, task, characters.len()), bounds),
+        Marking::Levitated => {
+            let tags = writer.blind(&mentions_of(sentence, task, characters.len()));
+            further.iter_mut().for_each(|bounds| *bounds = bounds.map(|bounds| tag_of(&tags, bounds)));
+            bounds.map(|bounds| tag_of(&tags, bounds))
+        }
         Marking::LevitatedVisible => {
             writer.copy(0, characters.len());
             bounds
@@ -140,6 +180,8 @@ pub fn mark_arguments(
         marker_types,
         label,
         row: None,
+        concepts: concepts.map(|concepts| concepts.names.clone()),
+        further,
     })
 }
 

@@ -22,7 +22,7 @@ mod writer;
 pub use batch::{Batch, InstanceTokens, MARKERS, MarkerIds, Padding};
 pub use division::{FoldUnit, divide, fold_numbers, hold_out};
 pub use features::{Dropped, Encoded};
-pub use instance::{Marking, instances, mark, mark_arguments};
+pub use instance::{Marking, instances, mark, mark_arguments, mark_concepts};
 pub use random_split::split_at_random;
 pub use split::{Fold, Leakage, NearDuplicate, folds_by_document, folds_by_instance, folds_given};
 pub use tokenizer::{Piece, Tokenizer};
@@ -56,6 +56,11 @@ pub struct Instance {
     pub label: Option<usize>,
     /// The row of a user's table that states the pair.
     pub row: Option<TableRow>,
+    /// At document scope, the identifiers of the two concepts.
+    pub concepts: Option<[String; 2]>,
+    /// With levitated markers at document scope, the spans of further pairs of mentions of the two
+    /// concepts in `text`, nearest first. `entities` is the nearest pair.
+    pub further: Vec<[Span; 2]>,
 }
 
 /// A range of a marked text that was copied from the sentence, in characters.
@@ -81,6 +86,8 @@ pub struct Features {
     pub words: Vec<Option<u32>>,
     /// Pieces of the first and second argument, as ranges of piece indices.
     pub entities: [Span; 2],
+    /// Those of the further pairs of mentions that are within the window.
+    pub further: Vec<[Span; 2]>,
     /// As in [`Instance`].
     pub marker_types: Option<[u32; 2]>,
     /// Number of pieces outside the window of `max_length`; 0 if the whole text is encoded.

@@ -55,7 +55,7 @@ impl OutputSpec {
             false => Vec::new(),
         };
         if self.entities {
-            rows.extend(batch.instances.iter().flat_map(|instance| instance.entities));
+            rows.extend(batch.instances.iter().flat_map(|instance| instance.entities.iter().flatten()));
         }
         rows.sort_unstable();
         rows.dedup(); // overlapping mentions may have the same first piece

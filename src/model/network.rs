@@ -235,8 +235,9 @@ impl Network {
         if let Some(entities) = gradient_of(entities.as_ref(), &gradients) {
             // The two may be the same token, and rows that are added must be distinct.
             for argument in 0..2 {
-                let part = entities.narrow(1, argument * hidden, hidden)?.contiguous()?; // (n, H)
-                let tokens: Vec<usize> = batch.instances.iter().map(|of| of.entities[argument]).collect();
+                let part = entities.narrow(1, argument * hidden, hidden)?.contiguous()?; // (m, H)
+                let pairs = batch.instances.iter().flat_map(|of| &of.entities);
+                let tokens: Vec<usize> = pairs.map(|tokens| tokens[argument]).collect();
                 last = ops.add_rows(last, &rows.of(&tokens), &ops.upload_candle(&part)?)?;
             }
         }
@@ -283,9 +284,10 @@ impl Network {
         };
         let tokens = || ops.to_candle(&encoded.last);
         let entities = || {
-            let both: Vec<usize> = batch.instances.iter().flat_map(|of| of.entities).collect();
-            let vectors = ops.to_candle(&ops.rows(&encoded.last, &rows.of(&both))?)?; // (2n, H)
-            Ok::<_, Error>(vectors.reshape((batch.len(), 2 * self.encoder.hidden_size))?)
+            let both: Vec<usize> =
+                batch.instances.iter().flat_map(|of| of.entities.iter().flatten().copied()).collect();
+            let vectors = ops.to_candle(&ops.rows(&encoded.last, &rows.of(&both))?)?; // (2m, H)
+            Ok::<_, Error>(vectors.reshape((both.len() / 2, 2 * self.encoder.hidden_size))?)
         };
         Ok(HeadInput {
             cls: spec.cls.then(cls).transpose()?,
@@ -293,6 +295,7 @@ impl Network {
             cls_of_layers: encoded.cls.iter().map(|cls| ops.to_candle(cls)).collect::<Result<Vec<_>>>()?,
             projection: head.projection.map(projection).transpose()?,
             entities: spec.entities.then(entities).transpose()?,
+            mentions: batch.instances.iter().map(|of| of.entities.len()).collect(),
             words: batch.instances.iter().map(|of| of.words.clone()).collect(),
         })
     }

@@ -20,7 +20,7 @@ use serde_json::json;
 
 use crate::atomic;
 use crate::config::{Compat, TrainingSettings};
-use crate::corpus::Task;
+use crate::corpus::{Scope, Task};
 use crate::encode::{Casing, Encoded, Instance, Marking, Padding, Tokenizer};
 use crate::model::checkpoint::{self, Extra, LoadReport, WEIGHTS_FILE};
 use crate::model::{EncoderConfig, Network, Weights, markers};
@@ -114,6 +114,13 @@ fn network_of(
     marking: Marking,
     tokenizer: &Tokenizer,
 ) -> Result<Network> {
+    if task.scope == Scope::Document && !marking.is_levitated() {
+        let message = format!(
+            "`{}` marks two mentions, and a pair of concepts has more; choose levitated-visible or levitated",
+            marking.name()
+        );
+        return Err(Error::config("marking", message));
+    }
     let marker_types = if marking.is_levitated() { markers::types_of(settings, task)? } else { 0 };
     let padding = padding_of(settings, tokenizer)?;
     Ok(Network { encoder, head: settings.head, labels: task.labels.len(), padding, marker_types })

@@ -60,7 +60,8 @@ pub(crate) fn in_batches<T>(
 
 /// The word pieces of an instance, with its markers.
 fn pieces(features: &Features) -> usize {
-    features.ids.len() + if features.marker_types.is_some() { MARKERS } else { 0 }
+    let groups = if features.marker_types.is_some() { 1 + features.further.len() } else { 0 };
+    features.ids.len() + MARKERS * groups
 }
 
 /// Indices of all instances, shortest first, in chunks of at most [`BATCH_TOKENS`] word pieces (at
@@ -114,6 +115,7 @@ mod tests {
             spans: vec![nowhere; length],
             words: vec![None; length],
             entities: [nowhere; 2],
+            further: vec![],
             marker_types: None,
             cut: 0,
             label: None,

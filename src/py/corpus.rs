@@ -55,6 +55,12 @@ impl PyTask {
         self.0.candidates.rules.clone()
     }
 
+    /// The text in which the two arguments of a pair are: `sentence` or `document`.
+    #[getter]
+    fn scope(&self) -> &'static str {
+        self.0.scope.name()
+    }
+
     /// The word of an entity type's tag.
     fn tag(&self, entity_type: &str) -> String {
         self.0.tag(entity_type)
@@ -88,7 +94,8 @@ pub struct PyReadOptions(ReadOptions);
 #[pymethods]
 impl PyReadOptions {
     #[new]
-    #[pyo3(signature = (*, splits=None, columns=BTreeMap::new(), labels=None, negative=None, pairs=None, skip_errors=false))]
+    #[pyo3(signature = (*, splits=None, columns=BTreeMap::new(), labels=None, negative=None, pairs=None, skip_errors=false, scope="sentence", max_mentions=None))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of the one caller, biorel.data.loading")]
     fn new(
         splits: Option<String>,
         columns: BTreeMap<String, String>,
@@ -96,8 +103,13 @@ impl PyReadOptions {
         negative: Option<String>,
         pairs: Option<Vec<(String, String)>>,
         skip_errors: bool,
-    ) -> Self {
-        Self(ReadOptions { splits, columns, labels, negative, pairs, skip_errors, ..ReadOptions::default() })
+        scope: &str,
+        max_mentions: Option<usize>,
+    ) -> PyResult<Self> {
+        let scope = scope.parse()?;
+        let given =
+            ReadOptions { splits, columns, labels, negative, pairs, skip_errors, scope, max_mentions, name: None };
+        Ok(Self(given))
     }
 }
 

@@ -54,8 +54,15 @@ impl PyInstances {
             .text("text", items.clone().map(|item| item.text.as_str()))?
             .maybe_text("label", labels)?
             .text("entity1", items.clone().map(|item| item.mentions[0].as_str()))?
-            .text("entity2", items.map(|item| item.mentions[1].as_str()))?;
-        Ok(columns.finish())
+            .text("entity2", items.clone().map(|item| item.mentions[1].as_str()))?;
+        let names: Option<Vec<&[String; 2]>> = items.map(|item| item.concepts.as_ref()).collect();
+        Ok(match names.filter(|names| !names.is_empty()) {
+            None => columns,
+            Some(names) => columns
+                .text("concept1", names.iter().map(|names| names[0].as_str()))?
+                .text("concept2", names.iter().map(|names| names[1].as_str()))?,
+        }
+        .finish())
     }
 }
 

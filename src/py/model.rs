@@ -14,9 +14,10 @@ use super::corpus::{PyCorpus, PyTask};
 use super::instances::PyInstances;
 use super::runtime::{detached, interruptible};
 use crate::Result;
-use crate::corpus::{Entity, Sentence, Span};
-use crate::encode::{Encoded, mark_arguments};
-use crate::model::RelationModel;
+use crate::corpus::documents::{ConceptCandidate, Document, Mention, Passage};
+use crate::corpus::{Entity, Scope, Sentence, Span};
+use crate::encode::{Encoded, Instance, mark_arguments, mark_concepts};
+use crate::model::{Card, RelationModel};
 use crate::predict::{Prediction, classify_instances};
 
 /// A fine-tuned relation classifier.
@@ -54,23 +55,26 @@ pub struct PyPairs {
     /// Entity types that the model does not know, with the number of entities.
     #[pyo3(get)]
     unknown_types: BTreeMap<String, usize>,
-    /// Sentence and the two entities of every pair.
-    pairs: Vec<(String, [Entity; 2])>,
+    pairs: Vec<NewPair>,
 }
 
 #[pymethods]
 impl PyPairs {
     fn columns<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let mut columns =
-            Columns::new(py).text("sentence", self.pairs.iter().map(|(sentence, _)| sentence.as_str()))?;
+        let mut columns = Columns::new(py).text("sentence", self.pairs.iter().map(|pair| pair.sentence.as_str()))?;
         for side in [0, 1] {
-            let entities = self.pairs.iter().map(|(_, entities)| &entities[side]);
+            let entities = self.pairs.iter().map(|pair| &pair.entities[side]);
             let number = side + 1;
+            let concepts: Option<Vec<&str>> =
+                self.pairs.iter().map(|pair| Some(pair.concepts.as_ref()?[side].as_str())).collect();
             columns = columns
                 .text(&format!("entity{number}"), entities.clone().map(|entity| entity.text.as_str()))?
                 .text(&format!("type{number}"), entities.clone().map(|entity| entity.entity_type.as_str()))?
                 .integers(&format!("start{number}"), entities.clone().map(|entity| entity.bounding_span().start))?
                 .integers(&format!("end{number}"), entities.map(|entity| entity.bounding_span().end))?;
+            if let Some(concepts) = concepts.filter(|concepts| !concepts.is_empty()) {
+                columns = columns.text(&format!("concept{number}"), concepts)?;
+            }
         }
         Ok(columns.finish())
     }
@@ -129,12 +133,12 @@ impl PyModel {
         detached(py, || PyInstances::of_task(&corpus.0, &splits, card.marking, &card.task))
     }
 
-    /// All candidate pairs of new sentences. A sentence is its identifier,
-    /// its text and its entities: identifier, type, start, end.
+    /// All candidate pairs of new sentences, or at document scope documents. A sentence is its
+    /// identifier, its text and its entities: identifier, type, start, end, concept.
     fn pairs(&self, py: Python<'_>, sentences: Vec<NewSentence>) -> PyResult<PyPairs> {
-        let (items, pairs, unknown_types) = detached(py, || self.candidates(&sentences))?;
+        let Candidates { instances, pairs, unknown_types } = detached(py, || self.candidates(&sentences))?;
         let card = &self.0.card;
-        let instances = PyInstances::new(items, card.task.clone(), card.marking, String::new());
+        let instances = PyInstances::new(instances, card.task.clone(), card.marking, String::new());
         Ok(PyPairs { instances: Py::new(py, instances)?, unknown_types, pairs })
     }
 
@@ -153,10 +157,29 @@ impl PyModel {
     }
 }
 
-/// Identifier, text, and entities as (identifier, type, start, end).
-type NewSentence = (String, String, Vec<(String, String, usize, usize)>);
-/// Instances, where they come from, and entity types without candidates.
-type Candidates = (Vec<crate::encode::Instance>, Vec<(String, [Entity; 2])>, BTreeMap<String, usize>);
+/// Identifier, type, start, end, and concept, which may be empty.
+type NewEntity = (String, String, usize, usize, String);
+/// Identifier, text and entities.
+type NewSentence = (String, String, Vec<NewEntity>);
+
+/// The candidate pairs of new sentences.
+#[derive(Default)]
+struct Candidates {
+    instances: Vec<Instance>,
+    /// Where they come from.
+    pairs: Vec<NewPair>,
+    /// Entity types without candidates, with the number of entities.
+    unknown_types: BTreeMap<String, usize>,
+}
+
+/// A candidate pair of a new sentence.
+struct NewPair {
+    sentence: String,
+    /// At document scope, the nearest mentions.
+    entities: [Entity; 2],
+    /// The names of the concepts, at document scope.
+    concepts: Option<[String; 2]>,
+}
 
 impl PyModel {
     /// Encode and classify.
@@ -171,35 +194,74 @@ impl PyModel {
     }
 
     fn candidates(&self, sentences: &[NewSentence]) -> Result<Candidates> {
-        let card = &self.0.card;
-        let (mut items, mut pairs, mut unknown) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let task = &self.0.card.task;
+        let mut found = Candidates::default();
         for (id, text, entities) in sentences {
-            let characters: Vec<char> = text.chars().collect();
-            let mention = |(id, entity_type, start, end): &(String, String, usize, usize)| Entity {
-                id: id.clone(),
-                entity_type: entity_type.clone(),
-                text: characters.get(*start..*end).unwrap_or_default().iter().collect(),
-                spans: vec![Span { start: *start, end: *end }],
-            };
-            let sentence = Sentence {
-                id: id.clone(),
-                document: id.clone(),
-                text: text.clone(),
-                entities: entities.iter().map(mention).collect(),
-                pairs: vec![],
-            };
-            sentence.check()?;
-            for entity in sentence.entities.iter().filter(|entity| !card.task.candidates.includes(&entity.entity_type))
-            {
-                *unknown.entry(entity.entity_type.clone()).or_default() += 1;
+            for (_, entity_type, ..) in entities.iter().filter(|(_, of, ..)| !task.candidates.includes(of)) {
+                *found.unknown_types.entry(entity_type.clone()).or_default() += 1;
             }
-            for (number, arguments) in card.task.candidates.of(&sentence).into_iter().enumerate() {
-                let name = format!("{id}.p{number}");
-                items.push(mark_arguments(&sentence, arguments, &name, None, &card.task, card.marking)?);
-                let entity = |index: usize| sentence.entities[index].clone();
-                pairs.push((id.clone(), [entity(arguments.0), entity(arguments.1)]));
+            match task.scope {
+                Scope::Sentence => self.pairs_of_mentions(sentence_of(id, text, entities), &mut found)?,
+                Scope::Document => self.pairs_of_concepts(&document_of(id, text, entities)?, &mut found)?,
             }
         }
-        Ok((items, pairs, unknown))
+        Ok(found)
     }
+
+    fn pairs_of_mentions(&self, sentence: Sentence, found: &mut Candidates) -> Result<()> {
+        let Card { task, marking, .. } = &self.0.card;
+        sentence.check()?;
+        for (number, arguments) in task.candidates.of(&sentence).into_iter().enumerate() {
+            let name = format!("{}.p{number}", sentence.id);
+            found.instances.push(mark_arguments(&sentence, arguments, &name, None, task, *marking)?);
+            let entities = [arguments.0, arguments.1].map(|index| sentence.entities[index].clone());
+            found.pairs.push(NewPair { sentence: sentence.id.clone(), entities, concepts: None });
+        }
+        Ok(())
+    }
+
+    fn pairs_of_concepts(&self, document: &Document, found: &mut Candidates) -> Result<()> {
+        let Card { task, marking, .. } = &self.0.card;
+        let (whole, _) = document.whole_text();
+        let candidates = whole.candidates(&task.candidates, task.max_mentions);
+        let sentence = &whole.sentence;
+        for (number, candidate) in candidates.into_iter().enumerate() {
+            let name = format!("{}.p{number}", sentence.id);
+            let ConceptCandidate { mentions, pair, .. } = candidate;
+            found.instances.push(mark_concepts(sentence, mentions, &pair, &name, task, *marking)?);
+            let entities = [mentions.0, mentions.1].map(|index| sentence.entities[index].clone());
+            found.pairs.push(NewPair { sentence: sentence.id.clone(), entities, concepts: Some(pair.names) });
+        }
+        Ok(())
+    }
+}
+
+fn sentence_of(id: &str, text: &str, entities: &[NewEntity]) -> Sentence {
+    let characters: Vec<char> = text.chars().collect();
+    let mention = |(id, entity_type, start, end, _): &NewEntity| Entity {
+        id: id.clone(),
+        entity_type: entity_type.clone(),
+        text: characters.get(*start..*end).unwrap_or_default().iter().collect(),
+        spans: vec![Span { start: *start, end: *end }],
+    };
+    Sentence {
+        id: id.to_owned(),
+        document: id.to_owned(),
+        text: text.to_owned(),
+        entities: entities.iter().map(mention).collect(),
+        pairs: vec![],
+    }
+}
+
+fn document_of(id: &str, text: &str, entities: &[NewEntity]) -> Result<Document> {
+    let mention = |(id, entity_type, start, end, concept): &NewEntity| Mention {
+        id: id.clone(),
+        entity_type: entity_type.clone(),
+        text: String::new(),
+        identifiers: if concept.is_empty() { Vec::new() } else { vec![concept.clone()] },
+        spans: vec![Span { start: *start, end: *end }],
+        passage: None,
+    };
+    let passage = Passage { passage_type: String::new(), start: 0, text: text.to_owned(), sentence: false };
+    Document::new(id.to_owned(), vec![passage], entities.iter().map(mention).collect(), Vec::new())
 }

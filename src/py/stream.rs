@@ -162,7 +162,11 @@ impl PyPart {
             .collect();
         let paths: Vec<String> =
             part.documents.iter().map(|document| document.origin.path.display().to_string()).collect();
-        let sentences: Vec<String> = rows.iter().map(|(row, one, _)| format!("{}.s{}", one.id, row.sentence)).collect();
+        let sentence = |row: &Row, document: &Document| match row.sentence {
+            Some(number) => format!("{}.s{number}", document.id),
+            None => document.id.clone(),
+        };
+        let sentences: Vec<String> = rows.iter().map(|(row, document, _)| sentence(row, document)).collect();
         let mut columns = Columns::new(py)
             .text("file", rows.iter().map(|(row, ..)| paths[row.document].as_str()))?
             .text("document", rows.iter().map(|(_, document, _)| document.id.as_str()))?
@@ -170,7 +174,11 @@ impl PyPart {
         for side in [0, 1] {
             let mentions = || rows.iter().map(move |(row, document, _)| &document.mentions[row.mentions[side]]);
             let number = side + 1;
-            let concepts: Vec<String> = mentions().map(|mention| mention.identifiers.join(";")).collect();
+            let concept = |(row, document, _): &(&Row, &Document, _)| match &row.concepts {
+                Some(concepts) => concepts[side].clone(),
+                None => document.mentions[row.mentions[side]].identifiers.join(";"),
+            };
+            let concepts: Vec<String> = rows.iter().map(concept).collect();
             columns = columns
                 .text(&format!("entity{number}"), mentions().map(|mention| mention.text.as_str()))?
                 .text(&format!("type{number}"), mentions().map(|mention| mention.entity_type.as_str()))?
@@ -205,7 +213,8 @@ impl PyPart {
                 if let (Some(label), Some(probabilities)) = (label, &row.probabilities) {
                     let (probability, mentions) = (probabilities[label], row.mentions);
                     let label = self.task.labels[label].as_str();
-                    predicted[row.document].push(Predicted { label, mentions, probability, model });
+                    let concepts = row.concepts.as_ref().map(|names| names.each_ref().map(String::as_str));
+                    predicted[row.document].push(Predicted { label, mentions, concepts, probability, model });
                 }
             }
             let documents = || self.part.documents.iter().zip(&predicted);

@@ -72,6 +72,9 @@ impl Checkpointer {
                 // Other markings have the entities in the ids.
                 if let Some(types) = item.marker_types {
                     hash.update(format!("{:?} {types:?}", item.entities));
+                    if !item.further.is_empty() {
+                        hash.update(format!("{:?}", item.further));
+                    }
                 }
             }
         }

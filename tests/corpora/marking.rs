@@ -21,7 +21,7 @@ fn sentence(text: &str, arguments: [Argument; 2]) -> Sentence {
         document: "d".into(),
         text: text.to_owned(),
         entities: arguments.into_iter().enumerate().map(entity).collect(),
-        pairs: vec![Pair { id: "p".into(), entity1: 0, entity2: 1, label: 1, row: None }],
+        pairs: vec![Pair { id: "p".into(), entity1: 0, entity2: 1, label: 1, row: None, concepts: None }],
     }
 }
 

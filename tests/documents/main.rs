@@ -5,6 +5,7 @@ mod field;
 mod gold;
 mod reading;
 mod round_trip;
+mod whole;
 
 use std::path::{Path, PathBuf};
 

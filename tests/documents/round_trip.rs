@@ -83,7 +83,7 @@ fn a_relation_of_an_ambiguous_annotation_is_not_added() {
         std::fs::write(folder.path().join(name), text.replacen(from, to, 1)).unwrap();
         let read: Vec<Document> = super::read(&folder.path().join(name)).into_iter().flatten().collect();
         let one = read.iter().find(|one| one.mentions.iter().filter(|mention| mention.id == "1").count() == 2).unwrap();
-        let predicted = Predicted { label: "new", mentions: [0, 1], probability: 0.5, model: "m@1" };
+        let predicted = Predicted { label: "new", mentions: [0, 1], concepts: None, probability: 0.5, model: "m@1" };
         let message = write_document(one, &[predicted], format).unwrap_err().to_string();
         assert!(
             message.ends_with("two annotations have the identifier 1: a relation cannot name one of them"),
@@ -133,7 +133,13 @@ fn added_relations_are_read_back() {
         let read = documents(&data(file));
         let add = |document: &Document| match document.mentions.len() {
             0 | 1 => vec![],
-            last => vec![Predicted { label: "new", mentions: [0, last - 1], probability: 0.875, model: "m@12" }],
+            last => vec![Predicted {
+                label: "new",
+                mentions: [0, last - 1],
+                concepts: None,
+                probability: 0.875,
+                model: "m@12",
+            }],
         };
         for (one, other) in read.iter().zip(again(&read, format, add)) {
             let added = &other.relations[one.relations.len()..];
@@ -162,7 +168,7 @@ fn concept_pairs(document: &Document) -> usize {
 #[test]
 fn there_is_one_line_for_each_relation_of_two_concepts() {
     let document = &documents(&data("pubtator/edge_cases.txt"))[0];
-    let one = |mentions, probability| Predicted { label: "CID", mentions, probability, model: "m@12" };
+    let one = |mentions, probability| Predicted { label: "CID", mentions, concepts: None, probability, model: "m@12" };
     let lines = relation_lines(document, &[one([1, 3], 0.5), one([2, 3], 0.75), one([6, 7], 0.625)], "\n");
     assert_eq!(
         lines,

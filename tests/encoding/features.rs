@@ -102,3 +102,59 @@ fn an_instance_that_cannot_fit_is_an_error_dropped_or_joined() {
     assert_eq!((encoded.kept, encoded.cut, encoded.dropped.len()), (vec![0, 1, 2], 1, 0));
     assert!(tokenizer.encode_all(&all, 12, TooLong::Error).is_err());
 }
+
+/// Document scope: all pairs of a document use the same windows, and a pair keeps the mentions that
+/// are in its own.
+#[test]
+fn a_pair_of_concepts_is_in_the_window_of_most_of_its_mentions() {
+    let tokenizer = open(UNCASED);
+    // 20 words of one piece, each its own mention.
+    let text = ["of"; 20].join(" ");
+    let word = |number: usize| span(3 * number, 3 * number + 2);
+    let with = |mentions: &[[usize; 2]]| {
+        let mut document = instance(&text, ["of", "of"]);
+        let mentions: Vec<_> = mentions.iter().map(|pair| pair.map(word)).collect();
+        document.entities = mentions[0];
+        document.further = mentions[1..].to_vec();
+        document.concepts = Some(["a".into(), "b".into()]);
+        document.copied = vec![biorel::encode::Copied { marked: 0, original: 0, length: text.len() }];
+        document
+    };
+    let fit = |document: &biorel::encode::Instance| {
+        tokenizer.features(document, 10, TooLong::Join).expect("features").expect("kept")
+    };
+    // Windows of 8 words start at 0, 4, 8, 12 and 16. The second of them has most of the mentions.
+    let features = fit(&with(&[[5, 7], [4, 8], [9, 10], [0, 1]]));
+    assert_eq!((features.words[1], features.cut, features.ids.len()), (Some(4), 12, 10));
+    assert_eq!(features.entities, [span(2, 3), span(4, 5)]);
+    assert_eq!(features.further, [[span(1, 2), span(5, 6)], [span(6, 7), span(7, 8)]]);
+    assert_eq!(fit(&with(&[[5, 7], [0, 1]])).words[1], Some(0), "of equal windows the first");
+    // Another pair of the same window has the same text.
+    assert_eq!(fit(&with(&[[8, 11], [4, 5]])).words, features.words);
+    // No window has both: one around each mention.
+    let joined = fit(&with(&[[1, 15], [1, 2]]));
+    assert_eq!(joined.cut, 12);
+    assert!(joined.words.contains(&Some(1)) && joined.words.contains(&Some(15)));
+    assert_eq!(joined.further.len(), 1, "both windows are read");
+    // A document that fits is encoded as a whole.
+    let whole = tokenizer.features(&with(&[[1, 15], [3, 19]]), 22, TooLong::Join).expect("features").expect("kept");
+    assert_eq!((whole.cut, whole.ids.len(), whole.further.len()), (0, 22, 1));
+    let mut outside = with(&[[1, 2], [3, 4]]);
+    outside.further[0][1] = span(58, 61);
+    let message = tokenizer.features(&outside, 22, TooLong::Drop).expect_err("outside").to_string();
+    assert!(message.contains("58..61") && message.contains("59 characters"), "{message}");
+}
+
+#[test]
+fn instances_of_one_text_have_the_features_that_each_has_alone() {
+    let tokenizer = open(UNCASED);
+    let mut items = vec![instance("@DRUG$ increases the @DRUG$ .", ["@DRUG$", "@DRUG$"])];
+    items.push(instance("the inhibition of caf", ["hibit", "caf"]));
+    items.push(instance("the inhibition of caf", ["the", "of"]));
+    items.push(items[1].clone());
+    items.push(items[0].clone());
+    let encoded = tokenizer.encode_all(&items, 128, TooLong::Error).expect("encoded");
+    for (item, features) in items.iter().zip(&encoded.features) {
+        assert_eq!(Some(features), tokenizer.features(item, 128, TooLong::Error).expect("features").as_ref());
+    }
+}

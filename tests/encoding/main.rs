@@ -67,6 +67,8 @@ fn instance(text: &str, entities: [&str; 2]) -> Instance {
         marker_types: None,
         label: Some(1),
         row: None,
+        concepts: None,
+        further: vec![],
     }
 }
 

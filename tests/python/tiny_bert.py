@@ -79,7 +79,7 @@ def write_safetensors(path: Path, weights: dict[str, np.ndarray]) -> None:
     path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(values.tobytes() for values in weights.values()))
 
 
-def write_encoder(folder: Path, **changes: np.ndarray) -> Path:
+def write_encoder(folder: Path, positions: int = POSITIONS, **changes: np.ndarray) -> Path:
     """An encoder directory; `changes` replaces tensors (dots written as double underscores)."""
     folder.mkdir(parents=True, exist_ok=True)
     pieces = vocabulary()
@@ -90,11 +90,12 @@ def write_encoder(folder: Path, **changes: np.ndarray) -> Path:
         "num_hidden_layers": LAYERS,
         "num_attention_heads": HEADS,
         "intermediate_size": INNER,
-        "max_position_embeddings": POSITIONS,
+        "max_position_embeddings": positions,
     }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
     (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
-    weights = tensors(len(pieces)) | {name.replace("__", "."): values for name, values in changes.items()}
+    weights = tensors(len(pieces), positions=positions)
+    weights |= {name.replace("__", "."): values for name, values in changes.items()}
     write_safetensors(folder / "model.safetensors", weights)
     return folder

@@ -33,6 +33,7 @@ pub fn features(count: usize, index: u32) -> Vec<Features> {
             spans: vec![span; ids.len()],
             words,
             entities: [span, span],
+            further: vec![],
             marker_types: None,
             cut: 0,
             label: Some(label),

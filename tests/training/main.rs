@@ -363,5 +363,7 @@ fn blank() -> Instance {
         marker_types: None,
         label: None,
         row: None,
+        concepts: None,
+        further: vec![],
     }
 }

@@ -79,6 +79,10 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--splits", help="ddi: full or blue")
     text = "pubtator, bioc, brat: raise stops at an unreadable document, skip reports it (default: raise)"
     group.add_argument("--errors", choices=["raise", "skip"], default="raise", help=text)
+    text = "pubtator, bioc, brat: pairs of mentions in a sentence or of concepts in a document (default: sentence)"
+    group.add_argument("--scope", choices=["sentence", "document"], default="sentence", help=text)
+    text = "scope document: how many mentions of each concept a pair has at most (default: 4)"
+    group.add_argument("--max-mentions", type=int, metavar="N", help=text)
 
 
 def add_table(parser: argparse.ArgumentParser) -> None:
@@ -132,6 +136,8 @@ def load_described_corpus(options: argparse.Namespace) -> Corpus:
         pairs=None if options.pairs is None else [_pair(text) for text in options.pairs],
         offsets=options.offsets,
         errors=options.errors,
+        scope=options.scope,
+        max_mentions=options.max_mentions,
     )
 
 

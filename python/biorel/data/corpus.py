@@ -113,7 +113,8 @@ class Corpus(Labelled):
             ``typed``: each entity becomes a tag of its type, ``@DRUG$`` (the paper). ``blue``: the rules of the BLUE
             benchmark. ``markers``: ``[E1] aspirin [/E1]``. ``levitated``: every entity of the sentence becomes its tag,
             so that all pairs of a sentence have the same text, which is encoded once, with markers of the pair behind
-            it. ``levitated-visible``: the same with the text unchanged.
+            it. ``levitated-visible``: the same with the text unchanged. At document scope a pair has several mentions
+            of each concept: the text and the entities show the nearest two, and only these markings mark the others.
 
         Returns
         -------

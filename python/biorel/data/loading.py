@@ -9,7 +9,7 @@ from typing import Literal, cast
 
 import pandas as pd
 from biorel import _biorel
-from biorel._types import PathLike
+from biorel._types import PathLike, Scope
 from biorel.data.checks import check_data
 from biorel.data.corpus import Corpus
 from biorel.data.documents import Document
@@ -28,6 +28,8 @@ def load_corpus(
     pairs: Sequence[tuple[str, str]] | None = None,
     offsets: Offsets = "characters",
     errors: Literal["raise", "skip"] = "raise",
+    scope: Scope = "sentence",
+    max_mentions: int | None = None,
 ) -> Corpus:
     """Read a corpus from its original files.
 
@@ -66,6 +68,12 @@ def load_corpus(
     errors : {"raise", "skip"}
         Document files only: what to do with a document that cannot be read. ``skip`` leaves it out and lists it, with
         the reason, in ``Corpus.findings``.
+    scope : {"sentence", "document"}
+        Documents only: what a pair joins. ``sentence``: two mentions in one sentence. ``document``: two concepts (the
+        identifiers of the mentions; a mention without one is its own concept) anywhere in the document. A model
+        classifies at the scope of its training; at document scope it needs levitated markers.
+    max_mentions : int, optional
+        Document scope only: how many mentions of each concept a pair has at most, the nearest ones; 4 by default.
 
     Returns
     -------
@@ -100,6 +108,8 @@ def load_corpus(
     """
     if errors not in ("raise", "skip"):
         raise ConfigError(f"errors: `{errors}` is unknown; choose raise or skip", "errors")
+    if max_mentions is not None and max_mentions < 1:
+        raise ConfigError(f"max_mentions: must be at least 1, not {max_mentions}", "max_mentions")
     if offsets != "characters" and name != "table":
         raise ConfigError("offsets: applies only to a table; other formats define how they count", "offsets")
     options = _biorel.ReadOptions(
@@ -109,6 +119,8 @@ def load_corpus(
         negative=negative,
         pairs=None if pairs is None else [(first, second) for first, second in pairs],
         skip_errors=errors == "skip",
+        scope=scope,
+        max_mentions=max_mentions,
     )
     named = negative is not None
     if name == "documents":
@@ -118,7 +130,9 @@ def load_corpus(
         core = _biorel.Corpus.from_documents([document._core for document in source], options)  # type: ignore[union-attr]
         return Corpus(core, negative_named=named)
     if name == "table":
-        for field, given in {"splits": splits, "pairs": pairs, "errors": errors == "skip" or None}.items():
+        unfit: dict[str, object] = {"splits": splits, "pairs": pairs, "errors": errors == "skip" or None}
+        unfit |= {"scope": scope == "document" or None, "max_mentions": max_mentions}
+        for field, given in unfit.items():
             if given is not None:
                 raise ConfigError(f"{field}: does not apply to a table", field)
         core, rows = _read_table(source, options, columns or {}, offsets, labels)  # type: ignore[arg-type]

@@ -93,7 +93,8 @@ class RelationModel(Explanations):
             A table with one row per pair and the columns that trained the model, without labels. Or sentences, each
             with ``text`` and ``entities``, a list of dicts with ``start`` and ``end`` (characters, end-exclusive)
             and ``type`` (as in the training corpus: ``drug``, ``protein``, ``CHEMICAL``, ...; it may be missing where
-            the model knows one tag only). Sentences and entities may have an ``id``.
+            the model knows one tag only). Sentences and entities may have an ``id``. To a model of document scope a
+            "sentence" is a whole document, and entities with the same ``concept`` are one argument.
         columns : mapping of str to str, optional
             Of a table: our name and yours for columns with other names than in training, as in ``load_corpus``.
         offsets : {"characters", "bytes"}
@@ -106,8 +107,9 @@ class RelationModel(Explanations):
         pandas.DataFrame
             Of a table: its rows, index and columns, then ``relation``, its ``probability``, and one column
             ``p_<label>`` per label; a column of yours with such a name becomes ``given_<name>``. Of sentences: one row
-            per pair: ``sentence``; ``entity1``, ``type1``, ``start1``, ``end1``, and the same for the second;
-            ``relation`` and so on. The other rows or sentences do not affect the classification of a row or sentence.
+            per pair: ``sentence``; ``entity1``, ``type1``, ``start1``, ``end1``, and the same for the second (of the
+            nearest mentions at document scope, which also has ``concept1``); ``relation`` and so on. The other rows or
+            sentences do not affect the classification of a row or sentence.
 
         Raises
         ------

@@ -12,13 +12,13 @@ from biorel.data.documents import encodable
 from biorel.errors import CorpusError
 from biorel.models.table_prediction import default_type
 
-_Entity = tuple[str, str, int, int]
+_Entity = tuple[str, str, int, int, str]
 
 
 def checked_sentences(
     sentences: Sequence[Mapping[str, Any]] | pd.DataFrame, task: _biorel.Task
 ) -> list[tuple[str, str, list[_Entity]]]:
-    """Sentences as tuples (id, text, entities as (id, type, start, end)); an error names the missing or wrong field.
+    """Sentences as tuples (id, text, entities as (id, type, start, end, concept)); an error names the wrong field.
 
     A type that is missing is that of the task, if all its types have the same tag. One that differs from a known type
     in case is that type.
@@ -55,7 +55,8 @@ def checked_sentences(
                 raise CorpusError(
                     f"{inner}: its text is {stated!r}, but {start} to {end} is {text[start:end]!r}", inner
                 )
-            entities.append((encodable(str(entity.get("id", f"e{index}")), inner), kind, start, end))
+            name, concept = str(entity.get("id", f"e{index}")), str(entity.get("concept") or "")
+            entities.append((encodable(name, inner), kind, start, end, encodable(concept, inner)))
         checked.append((encodable(str(sentence.get("id", f"s{number}")), place), text, entities))
     return checked
 

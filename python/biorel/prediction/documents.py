@@ -83,7 +83,7 @@ def predict_documents(
     max_pairs: int = 100_000,
     progress: bool = True,
 ) -> pd.DataFrame | DocumentPredictions:
-    r"""Classify every pair of entities in documents whose types can be related.
+    r"""Classify every pair of entities in documents whose types can be related, at the scope of the model.
 
     With `output` the documents are read, classified and written as a stream: memory is bounded by the size of a part,
     whatever the number of documents. Parts are written atomically; if the run is killed, calling it again resumes after
@@ -123,7 +123,8 @@ def predict_documents(
     -------
     pandas.DataFrame or DocumentPredictions
         One row per pair: ``file``, ``document``, ``sentence``; ``entity1``, ``type1``, ``id1``, ``concept1``,
-        ``start1``, ``end1`` (characters of the document) and the same for the second; ``relation``, its
+        ``start1``, ``end1`` (characters of the document) and the same for the second (at document scope, a pair of
+        concepts with its nearest two mentions, and ``sentence`` is the document's identifier); ``relation``, its
         ``probability``, one column ``p_<label>`` per label (all missing for a pair that exceeds the model's maximum
         length), ``model`` (name and hash). ``attrs["counts"]`` counts what was left out, ``attrs["negative"]`` is the
         label that means "no relation". With `output`, an object that gives access to the files. ``concept_scores``

@@ -153,7 +153,7 @@ def read_pair(model: RelationModel, body: bytes, limits: Limits, kinds: tuple[st
         entities, pair = [entities[one] for one in sorted(pair)], [0, 1]
     pairs = model._core.pairs([(name, text, entities)])
     rows = _rows(pairs.columns())
-    both = sorted(entities[one][1:] for one in pair)
+    both = sorted(entities[one][1:4] for one in pair)
     for position, row in enumerate(rows):
         sides = [(row[f"type{side}"], row[f"start{side}"], row[f"end{side}"]) for side in (1, 2)]
         if sorted(sides) == both:
@@ -348,9 +348,9 @@ def _check_fields(given: Any, known: tuple[str, ...], needed: tuple[str, ...]) -
             raise CorpusError(f"body: has no {name!r}", "body")
 
 
-def _check_types(model: RelationModel, entities: list[tuple[str, str, int, int]], place: str) -> None:
+def _check_types(model: RelationModel, entities: list[tuple[str, str, int, int, str]], place: str) -> None:
     known = model._core.task.types
-    for number, (_, entity_type, _, _) in enumerate(entities):
+    for number, (_, entity_type, *_) in enumerate(entities):
         if known and entity_type not in known:
             inner = f"{place}.entities[{number}]".lstrip(".")
             message = f"{inner}: the model does not know the type {entity_type!r}; it knows {', '.join(known)}"

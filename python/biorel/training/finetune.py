@@ -91,7 +91,8 @@ def finetune(
         The split to score; with None, or if the corpus does not have it, nothing is scored.
     marking : {"typed", "blue", "markers", "levitated", "levitated-visible"}
         How entities are marked; see ``Corpus.instances``. With ``levitated`` all pairs of a sentence are classified in
-        one pass, which needs ``head="entity"`` or ``"entity-attention"``.
+        one pass, which needs ``head="entity"`` or ``"entity-attention"``. A corpus at document scope needs it too, best
+        with ``max_length=508``.
     learning_rate : float
         Peak learning rate.
     batch_size : int

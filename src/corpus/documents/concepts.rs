@@ -23,10 +23,21 @@ const VARIANT_KEYS: [&str; 7] =
     ["tmVar:", "HGVS:", "VariantGroup:", "CorrespondingGene:", "CorrespondingSpecies:", "RS#:", "CA#:"];
 
 /// Split the fields of a document's mentions into identifiers. A part counts as an identifier if it
-/// has the form of one, or if the file uses it as one (alone, or as an argument of a relation).
+/// has the form of one, or if the file uses it as one (alone, or as an argument of a relation). A
+/// field that a relation names as a whole, and none in part, is one identifier: BioRED relates
+/// `D017180|D014693`, the ventricular tachycardia of two headings of MeSH, as one concept.
 pub(super) fn split_fields(fields: &[String], arguments: &[&str]) -> Vec<Vec<String>> {
     let used: HashSet<&str> = fields.iter().map(|field| field.trim()).chain(arguments.iter().copied()).collect();
-    fields.iter().map(|field| split(field, &|part| used.contains(part))).collect()
+    let named: HashSet<&str> = arguments.iter().map(|argument| argument.trim()).collect();
+    let of = |field: &String| {
+        let parts = split(field, &|part| used.contains(part));
+        let whole = field.trim();
+        match named.contains(whole) && !parts.iter().any(|part| part != whole && named.contains(part.as_str())) {
+            true if !parts.is_empty() => vec![whole.to_owned()],
+            _ => parts,
+        }
+    };
+    fields.iter().map(of).collect()
 }
 
 /// The identifiers of one field.
@@ -194,6 +205,9 @@ mod tests {
         // A word without a digit is an identifier if the file uses it as one.
         assert_eq!(fields(&["fever;cough"], &[]), [["fever;cough"]]);
         assert_eq!(fields(&["fever;cough"], &["cough"]), [["fever", "cough"]]);
+        // One that relations name as a whole, and not in part, is not split.
+        assert_eq!(fields(&["D017180|D014693"], &["D017180|D014693"]), [["D017180|D014693"]]);
+        assert_eq!(fields(&["D1|D2"], &["D1|D2", "D2"]), [["D1", "D2"]]);
         assert_eq!(fields(&["fever;cough", "fever"], &[]), [vec!["fever", "cough"], vec!["fever"]]);
     }
 

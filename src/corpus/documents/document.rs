@@ -109,8 +109,10 @@ pub struct Document {
 pub struct Predicted<'a> {
     /// Its label.
     pub label: &'a str,
-    /// The two mentions, by index.
+    /// The two mentions, by index; of a relation of concepts, the nearest.
     pub mentions: [usize; 2],
+    /// The two concepts, if the relation is one of concepts.
+    pub concepts: Option<[&'a str; 2]>,
     /// The label's probability.
     pub probability: f32,
     /// Name and hash of the model.

@@ -17,9 +17,10 @@ use super::document::{Argument, Document, Relation};
 use super::inputs::{DocumentFormat, Input, list_inputs};
 use super::records::Records;
 use super::sentences::DocumentSentence;
+use super::whole::WholePairs;
 use crate::corpus::reader::Reader;
 use crate::corpus::{
-    Candidates, Corpus, Finding, FindingKind, Pair, ReadOptions, Report, Sentence, Split, Task, table,
+    Candidates, Corpus, Finding, FindingKind, Pair, ReadOptions, Report, Scope, Sentence, Split, Task, table,
 };
 use crate::{Error, Result};
 
@@ -34,7 +35,7 @@ pub(in crate::corpus) const BIOC: Reader =
     reader(|name, paths, options| read(name, &[DocumentFormat::BiocJson, DocumentFormat::BiocXml], paths, options));
 
 const fn reader(read: fn(&str, &[PathBuf], &ReadOptions) -> Result<Corpus>) -> Reader {
-    Reader { takes: &["labels", "negative", "name", "pairs", "errors"], read }
+    Reader { takes: &["labels", "negative", "name", "pairs", "errors", "scope", "max_mentions"], read }
 }
 
 /// Read the files and folders of a corpus in the format `name`, whose files are in `formats`. The
@@ -98,8 +99,19 @@ pub(in crate::corpus) fn of_documents(
     if let Some(again) = documents().find(|document| !ids.insert(document.id.as_str())) {
         return Err(duplicate(again));
     }
-    let formed: Vec<DocumentPairs> = documents().map(DocumentPairs::of).collect();
+    let formed: Vec<Formed> = documents().map(|document| Formed::of(document, options.scope)).collect();
     let mut task = task(&splits, options, name)?;
+    task.scope = options.scope;
+    match options.max_mentions {
+        Some(0) => return Err(Error::config("max_mentions", "must be at least 1, not 0")),
+        Some(_) if options.scope == Scope::Sentence => {
+            return Err(Error::config(
+                "max_mentions",
+                "is for scope=\"document\"; a pair in a sentence has two mentions",
+            ));
+        }
+        given => task.max_mentions = given.unwrap_or(task.max_mentions),
+    }
     task.candidates = match &options.pairs {
         Some(pairs) => Candidates {
             rules: pairs.iter().map(|(first, second)| (vec![first.clone()], vec![second.clone()])).collect(),
@@ -107,7 +119,10 @@ pub(in crate::corpus) fn of_documents(
         None => rules(&formed),
     };
     if task.candidates.rules.is_empty() {
-        let message = "no relation joins two mentions of one sentence: there is nothing to learn from";
+        let message = match options.scope {
+            Scope::Sentence => "no relation joins two mentions of one sentence: there is nothing to learn from",
+            Scope::Document => "no relation joins two concepts that have mentions: there is nothing to learn from",
+        };
         return Err(Error::corpus(path, message));
     }
     let mut report = Report::default();
@@ -116,10 +131,10 @@ pub(in crate::corpus) fn of_documents(
     for (split, documents) in &splits {
         let mut sentences = Vec::new();
         for formed in rest.by_ref().take(documents.len()) {
-            let id = &formed.document.id;
+            let id = formed.document().id.clone();
             let (own, findings) = formed.sentences(&task)?;
             sentences.extend(own);
-            report.findings.extend(findings.into_iter().map(|finding| finding.of_document(id).within(split)));
+            report.findings.extend(findings.into_iter().map(|finding| finding.of_document(&id).within(split)));
         }
         read.push(Split { name: split.clone(), sentences });
     }
@@ -187,12 +202,50 @@ fn task(splits: &[(String, Vec<Document>)], options: &ReadOptions, name: &str) -
     Task::new(options.name.clone().unwrap_or_else(|| name.to_owned()), labels, Some(&negative))
 }
 
+/// A document with the pairs that its relations label.
+enum Formed<'a> {
+    Sentences(DocumentPairs<'a>),
+    Whole(WholePairs<'a>),
+}
+
+impl<'a> Formed<'a> {
+    fn of(document: &'a Document, scope: Scope) -> Self {
+        match scope {
+            Scope::Sentence => Self::Sentences(DocumentPairs::of(document)),
+            Scope::Document => Self::Whole(WholePairs::of(document)),
+        }
+    }
+
+    fn document(&self) -> &'a Document {
+        match self {
+            Self::Sentences(formed) => formed.document,
+            Self::Whole(formed) => formed.document,
+        }
+    }
+
+    /// The types of the arguments of its relations.
+    fn types(&self) -> BTreeSet<(&str, &str)> {
+        match self {
+            Self::Sentences(formed) => {
+                let pairs = formed.gold.iter().flat_map(|(_, pairs)| pairs);
+                pairs.map(|&(first, second)| formed.types(first, second)).collect()
+            }
+            Self::Whole(formed) => formed.types(),
+        }
+    }
+
+    /// Its sentences, of which a whole text is one, and the findings.
+    fn sentences(self, task: &Task) -> Result<(Vec<Sentence>, Vec<Finding>)> {
+        match self {
+            Self::Sentences(formed) => formed.sentences(task),
+            Self::Whole(formed) => formed.sentence(task).map(|(sentence, findings)| (vec![sentence], findings)),
+        }
+    }
+}
+
 /// The pairs of entity types between which relations are stated.
-fn rules(formed: &[DocumentPairs]) -> Candidates {
-    let types: BTreeSet<(&str, &str)> = formed
-        .iter()
-        .flat_map(|one| one.gold.iter().flat_map(|(_, pairs)| pairs).map(|&(first, second)| one.types(first, second)))
-        .collect();
+fn rules(formed: &[Formed]) -> Candidates {
+    let types: BTreeSet<(&str, &str)> = formed.iter().flat_map(Formed::types).collect();
     let rule = |(first, second): (&str, &str)| (vec![first.to_owned()], vec![second.to_owned()]);
     Candidates { rules: types.into_iter().map(rule).collect() }
 }
@@ -253,14 +306,7 @@ impl<'a> DocumentPairs<'a> {
         let mut labels: HashMap<(usize, usize), Vec<(usize, &Relation)>> = HashMap::new();
         for (relation, pairs) in std::mem::take(&mut self.gold) {
             let id = format!("{}.{}", self.document.id, relation.id);
-            let label = task.label(&relation.relation_type).ok_or_else(|| {
-                let message = format!(
-                    "relation {id} has the type `{}`; the labels are {}",
-                    relation.relation_type,
-                    task.labels.join(", ")
-                );
-                Error::corpus_line(&self.document.origin.path, self.document.origin.line, message)
-            })?;
+            let label = self.document.label_of(relation, task)?;
             let note = |kind, reason: &str| Finding::new(kind, id.as_str(), reason).labelled(label);
             let negative = Some(label) == task.negative;
             let lost = if negative { FindingKind::Skipped } else { FindingKind::Lost };
@@ -319,15 +365,18 @@ impl<'a> DocumentPairs<'a> {
                 match labels.get(&key).map(Vec::as_slice) {
                     None | Some([]) => {
                         let label = task.negative.unwrap_or_default();
-                        sentence.pairs.push(Pair { id, entity1, entity2, label, row: None });
+                        sentence.pairs.push(Pair { id, entity1, entity2, label, row: None, concepts: None });
                     }
-                    Some(&[(label, _)]) => sentence.pairs.push(Pair { id, entity1, entity2, label, row: None }),
+                    Some(&[(label, _)]) => {
+                        sentence.pairs.push(Pair { id, entity1, entity2, label, row: None, concepts: None })
+                    }
                     Some(several) => sentence.pairs.extend(several.iter().map(|&(label, _)| Pair {
                         id: format!("{id}.{}", task.labels[label]),
                         entity1,
                         entity2,
                         label,
                         row: None,
+                        concepts: None,
                     })),
                 }
             }

@@ -2,7 +2,8 @@
 //! brat.
 //!
 //! ```text
-//! files -> Record (bytes of one document) -> Document -> sentences with candidate pairs
+//! files -> Record (bytes of one document) -> Document -> sentences with candidate pairs of mentions
+//!                                                     or whole text with candidate pairs of concepts
 //! ```
 //!
 //! The readers are ours, although the Python library `bioc` reads three of the formats, because a
@@ -31,6 +32,7 @@ mod json_records;
 mod offsets;
 mod records;
 mod sentences;
+mod whole;
 mod xml_records;
 
 pub use concepts::Concept;
@@ -40,3 +42,4 @@ pub(super) use gold::{BIOC, BRAT, PUBTATOR, of_documents};
 pub use inputs::{DocumentFormat, Input, SkippedFile, list_inputs};
 pub use records::{Record, RecordResult, Records};
 pub use sentences::DocumentSentence;
+pub use whole::{ConceptCandidate, WholeText};

@@ -98,8 +98,11 @@ pub struct HeadInput {
     pub cls_of_layers: Vec<Tensor>,
     /// The linear map of the last layer, `(T, width)`.
     pub projection: Option<Tensor>,
-    /// The last layer's vectors of the two entities of each instance, `(n, 2H)`.
+    /// The last layer's vectors of the two entities, `(m, 2H)`: one row for each of the m pairs of
+    /// mentions of the instances, in order.
     pub entities: Option<Tensor>,
+    /// How many pairs of mentions each instance has, `(n)`; their sum is m.
+    pub mentions: Vec<usize>,
     /// The words of each instance among the tokens: what is between `[CLS]` and `[SEP]`, `(n)`.
     pub words: Vec<Range<usize>>,
 }
@@ -109,6 +112,34 @@ impl HeadInput {
     pub(super) fn part(part: &Option<Tensor>) -> Result<&Tensor> {
         let missing = "the input lacks a part that the head's definition names";
         part.as_ref().ok_or_else(|| Error::Tensor(candle_core::Error::Msg(missing.into())))
+    }
+
+    /// The vectors of the two entities of each instance, `(n, 2H)`: the mean over its pairs of
+    /// mentions. `alone` is that of [`Pooling::forward`].
+    pub(super) fn entity_vectors(&self, alone: bool) -> Result<Tensor> {
+        let entities = Self::part(&self.entities)?; // (m, 2H)
+        if self.mentions.iter().all(|count| *count == 1) {
+            return Ok(entities.clone());
+        }
+        let mut start = 0;
+        if alone {
+            let mean = |count: &usize| {
+                let own = entities.narrow(0, start, *count)?; // (c, 2H)
+                start += count;
+                own.mean_keepdim(0)
+            };
+            let means = self.mentions.iter().map(mean).collect::<candle_core::Result<Vec<_>>>()?;
+            return Ok(Tensor::cat(&means, 0)?);
+        }
+        // One product instead of n means, each of which has a gradient of the size of all vectors.
+        let (n, m) = (self.mentions.len(), entities.dim(0)?);
+        let mut shares = vec![0.0_f32; n * m];
+        for (instance, count) in self.mentions.iter().enumerate() {
+            shares[instance * m + start..][..*count].fill(1.0 / *count as f32);
+            start += count;
+        }
+        let shares = Tensor::from_vec(shares, (n, m), entities.device())?.to_dtype(entities.dtype())?;
+        Ok(shares.matmul(entities)?)
     }
 
     /// `[h_CLS ; summary]` for heads that read `[CLS]`, `summary` for others.

@@ -1,5 +1,6 @@
 //! Heads that read the tokens of the two entities, `h_E1` and `h_E2`, so that they can tell apart
-//! the pairs of one text.
+//! the pairs of one text. At document scope an entity is a concept, and `h_E` is the mean over the
+//! pairs of mentions that stand for the pair.
 
 use candle_core::Tensor;
 use candle_nn::Linear;
@@ -41,8 +42,8 @@ pub(super) const ENTITY_ATTENTION: Definition = Definition {
 struct Entity;
 
 impl Pooling for Entity {
-    fn forward(&self, _: &dyn HeadOps, input: &HeadInput, _: bool) -> Result<Pooled> {
-        Ok(Pooled { vectors: HeadInput::part(&input.entities)?.clone(), weights: None })
+    fn forward(&self, _: &dyn HeadOps, input: &HeadInput, alone: bool) -> Result<Pooled> {
+        Ok(Pooled { vectors: input.entity_vectors(alone)?, weights: None })
     }
 }
 
@@ -55,7 +56,7 @@ struct EntityAttention {
 
 impl Pooling for EntityAttention {
     fn forward(&self, ops: &dyn HeadOps, input: &HeadInput, alone: bool) -> Result<Pooled> {
-        let entities = HeadInput::part(&input.entities)?; // (n, 2H)
+        let entities = &input.entity_vectors(alone)?; // (n, 2H)
         let last = HeadInput::part(&input.tokens)?; // (T, H)
         let keys = HeadInput::part(&input.projection)?; // (T, H)
         let queries = linear(ops, &self.query, entities, alone)?; // (n, H)

@@ -89,10 +89,13 @@ pub struct Failure {
 pub struct Row {
     /// Index in [`Part::documents`].
     pub document: usize,
-    /// Number of the sentence in the document.
-    pub sentence: usize,
-    /// Indices of the document's mentions.
+    /// Number of the sentence in the document; `None` at document scope.
+    pub sentence: Option<usize>,
+    /// Indices of the document's mentions; at document scope, of the nearest mentions of the two
+    /// concepts.
     pub mentions: [usize; 2],
+    /// The identifiers of the two concepts, at document scope.
+    pub concepts: Option<[String; 2]>,
     /// Probability of every label; `None` for a pair whose mentions do not fit into the model's
     /// length.
     pub probabilities: Option<Vec<f32>>,

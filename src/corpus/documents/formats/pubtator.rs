@@ -202,8 +202,12 @@ fn argument_of(written: &str, document: &Document) -> Argument {
 pub fn relation_lines(document: &Document, predicted: &[Predicted], end: &str) -> String {
     let mut lines: BTreeMap<(&str, String, String), (f32, &str)> = BTreeMap::new();
     for one in predicted {
-        for first in document.concepts_of(one.mentions[0]) {
-            for second in document.concepts_of(one.mentions[1]) {
+        let [firsts, seconds] = [0, 1].map(|side| match one.concepts {
+            Some(concepts) => vec![concepts[side].to_owned()],
+            None => document.concepts_of(one.mentions[side]),
+        });
+        for first in &firsts {
+            for second in seconds.clone() {
                 let best = lines.entry((one.label, first.clone(), second)).or_insert((one.probability, one.model));
                 best.0 = best.0.max(one.probability);
             }
