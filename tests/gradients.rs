@@ -90,6 +90,28 @@ fn every_parameter_with_every_head() {
     }
 }
 
+/// Without dropout, when a head computes each instance alone, as in prediction.
+#[test]
+fn the_cpu_engine_has_the_gradients_of_the_reference() {
+    fn gradients<O: Ops>(ops: &O, network: &Network) -> Vec<Vec<f32>> {
+        let params = network.upload(ops, &weights(network)).unwrap();
+        let pass = ForwardContext::without_dropout();
+        let (_, gradients) = network.gradient(ops, &params, &batch(), &pass, &Loss::mean(3)).unwrap();
+        gradients.iter().map(|gradient| ops.download(gradient.as_ref().unwrap()).unwrap()).collect()
+    }
+    for head in HeadKind::ALL {
+        let network = Network { encoder: config(), head, labels: 3, padding: None, marker_types: 0 };
+        let [ours, expected] = [gradients(&Cpu::new(), &network), gradients(&Reference::cpu(), &network)];
+        for ((spec, ours), expected) in network.specs().iter().zip(&ours).zip(&expected) {
+            for (x, y) in ours.iter().zip(expected) {
+                assert!((x - y).abs() <= 1e-4 * (1.0 + y.abs()), "{head} {}: {x} is not {y}", spec.name);
+            }
+            let zero = |values: &[f32]| values.iter().all(|value| *value == 0.0);
+            assert_eq!(zero(ours), zero(expected), "{head} {}", spec.name);
+        }
+    }
+}
+
 /// Three pairs of one text and one of another, with levitated markers of two types.
 #[test]
 fn every_parameter_with_levitated_markers() {
