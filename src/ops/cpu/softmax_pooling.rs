@@ -160,12 +160,11 @@ mod tests {
     use crate::ops::cpu::SimdLevel;
     use crate::rng::{Purpose, Stream};
 
+    /// From the last layer and the scores to summaries and weights.
+    type Pool<'a> = &'a dyn Fn(&Tensor, &Tensor) -> Result<(Tensor, Tensor)>;
+
     /// Summaries, weights, and gradients of the last layer and the scores.
-    fn run(
-        pool: &dyn Fn(&Tensor, &Tensor) -> Result<(Tensor, Tensor)>,
-        arguments: &[Tensor; 2],
-        dtype: DType,
-    ) -> [Vec<f64>; 4] {
+    fn run(pool: Pool<'_>, arguments: &[Tensor; 2], dtype: DType) -> [Vec<f64>; 4] {
         let [last, scores] = arguments.each_ref().map(|x| Var::from_tensor(&x.to_dtype(dtype).unwrap()).unwrap());
         let (out, weights) = pool(&last, &scores).unwrap();
         let factors: Vec<f64> = (0..out.elem_count()).map(|i| (i as f64 * 0.7).sin()).collect();
