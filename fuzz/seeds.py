@@ -85,9 +85,19 @@ def documents() -> None:
         [2, found / "bioc" / "edge_cases.xml"],
     ]
     files += [[3, file, file.with_suffix(".txt")] for file in sorted((found / "brat").rglob("*.ann"))]
+    training = found / "bionlp" / "train"
+    tables = [found / "drugprot" / f"drugprot_training_{name}.tsv" for name in ("abstracs", "entities", "relations")]
+    files += [
+        [8, training / "one.a1", training / "one.txt", training / "one.a2"],
+        [9, *tables],
+        [10, found / "prodigy" / "train.jsonl"],
+        [11, found / "bigbio" / "train.jsonl"],
+        [12, found / "label_studio" / "train.json"],
+        [13, found / "inception" / "train.json"],
+    ]
     for choice, *contents in files:
         seed("documents", choice, *contents)
-        seed("documents", choice + 4, *contents)
+        seed("documents", choice + (4 if choice < 4 else 6), *contents)
         packed = [gzip.compress(file.read_bytes(), mtime=0) for file in contents]
         seed("documents", choice, *packed)
 

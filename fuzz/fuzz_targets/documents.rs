@@ -1,5 +1,6 @@
-//! Every document reader: PubTator, BioC in JSON and XML, brat, each also with gzip; as documents,
-//! as a training corpus, and written and read back.
+//! Every document reader: PubTator, BioC in JSON and XML, brat, BioNLP, DrugProt, the exports of
+//! annotation tools, each also with gzip; as documents, as a training corpus, and written and read
+//! back; with the entities of a dictionary.
 #![no_main]
 
 use std::fs;
@@ -7,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use biorel::corpus::documents::{
-    Document, DocumentFormat, Input, Predicted, Records, relation_lines, write_collection, write_document,
+    Dictionary, Document, DocumentFormat, Input, Predicted, Records, Term, TermCase, relation_lines, write_collection,
+    write_document, write_files,
 };
 use biorel::corpus::{Corpus, CorpusKind, ReadOptions};
 use harness::{check_corpus, folder, parts, write};
@@ -55,9 +57,15 @@ fn round_trip(documents: &[Document], format: DocumentFormat, directory: &Path) 
         let _ = relation_lines(document, &predicted(document), "\n");
         for other in DocumentFormat::ALL {
             let _ = write_document(document, &predicted(document), other);
+            let _ = write_files(document, &predicted(document), other);
         }
         write_document(document, &predicted(document), format)
     };
+    // Of several files, formats with one file per document are read back; some are only read.
+    if matches!(format, DocumentFormat::Bionlp | DocumentFormat::Drugprot | DocumentFormat::Inception) {
+        documents.iter().for_each(|document| drop(written(document)));
+        return;
+    }
     let texts: Vec<Option<String>> = documents.iter().map(|document| written(document).ok()).collect();
     let Some(texts) = texts.into_iter().collect::<Option<Vec<String>>>() else { return };
     let again = match (format, documents) {
@@ -88,19 +96,41 @@ fuzz_target!(|data: &[u8]| {
     let files = parts(rest);
     let directory = FOLDER.join("one");
     let _ = fs::remove_dir_all(&directory);
-    let (format, kind, name) = match choice % 8 {
+    // 0 to 3 and 4 to 7 have been the first four formats for long, in the round trip and in training;
+    // the others follow in the same two groups.
+    let number = choice % 20;
+    let (format, kind, name) = match number {
         0 | 4 => (DocumentFormat::Pubtator, CorpusKind::Pubtator, "train.txt"),
         1 | 5 => (DocumentFormat::BiocJson, CorpusKind::Bioc, "train.json"),
         2 | 6 => (DocumentFormat::BiocXml, CorpusKind::Bioc, "train.xml"),
-        _ => (DocumentFormat::Brat, CorpusKind::Brat, "train.ann"),
+        3 | 7 => (DocumentFormat::Brat, CorpusKind::Brat, "train.ann"),
+        8 | 14 => (DocumentFormat::Bionlp, CorpusKind::Bionlp, "train.a1"),
+        9 | 15 => (DocumentFormat::Drugprot, CorpusKind::Drugprot, "train_abstracs.tsv"),
+        10 | 16 => (DocumentFormat::Prodigy, CorpusKind::Prodigy, "train.jsonl"),
+        11 | 17 => (DocumentFormat::Bigbio, CorpusKind::Bigbio, "train.jsonl"),
+        12 | 18 => (DocumentFormat::LabelStudio, CorpusKind::LabelStudio, "train.json"),
+        _ => (DocumentFormat::Inception, CorpusKind::Inception, "train.json"),
     };
     let path = write(&directory, name, files[0]);
-    if format == DocumentFormat::Brat {
-        write(&directory, "train.txt", files.get(1).copied().unwrap_or_default());
+    let others: &[&str] = match format {
+        DocumentFormat::Brat => &["train.txt"],
+        DocumentFormat::Bionlp => &["train.txt", "train.a2"],
+        DocumentFormat::Drugprot => &["train_entities.tsv", "train_relations.tsv"],
+        _ => &[],
+    };
+    for (number, other) in others.iter().enumerate() {
+        write(&directory, other, files.get(number + 1).copied().unwrap_or_default());
     }
     let documents = read(&path, format);
     documents.iter().for_each(check);
-    if choice % 8 < 4 {
+    for document in &documents {
+        let text: String = document.text().chars().take(20).collect();
+        let term = Term { text, entity_type: "term".into(), identifier: String::new(), place: String::new() };
+        if let Ok(dictionary) = Dictionary::new(&[term], TermCase::Auto) {
+            check(&dictionary.annotate(document).expect("entities inside the text"));
+        }
+    }
+    if number < 4 || (8..14).contains(&number) {
         round_trip(&documents, format, &FOLDER.join("again"));
     } else if let Ok(corpus) = Corpus::read(kind, &[directory], &ReadOptions::default()) {
         check_corpus(&corpus);

@@ -18,7 +18,9 @@ from biorel import _extension  # noqa: F401
 
 # isort: split
 from biorel._biorel import __version__
+from biorel.data.annotation import annotate
 from biorel.data.corpus import Corpus
+from biorel.data.dictionary import Dictionary
 from biorel.data.document_tables import (
     documents_from_rows,
     documents_from_spacy,
@@ -61,6 +63,7 @@ __all__ = [
     "CorpusError",
     "CrossValidation",
     "DeviceError",
+    "Dictionary",
     "Document",
     "DocumentPredictions",
     "Encoder",
@@ -74,6 +77,7 @@ __all__ = [
     "TrainingError",
     "TrainingInterrupted",
     "__version__",
+    "annotate",
     "callbacks",
     "compare",
     "compare_stems",

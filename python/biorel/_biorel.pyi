@@ -11,6 +11,7 @@ __all__ = [
     "HEADS",
     "Compute",
     "Corpus",
+    "Dictionary",
     "Document",
     "DocumentReader",
     "Encoder",
@@ -46,6 +47,7 @@ __all__ = [
     "t_interval",
     "write_directory",
     "write_documents",
+    "write_files",
 ]
 CORPORA: tuple[str, ...]
 HEADS: tuple[str, ...]
@@ -129,8 +131,8 @@ _Passage = tuple[str, int, str, bool]
 # Identifier, type, concepts, segments; and the text.
 _Mention = tuple[str, str, list[str], list[tuple[int, int]]]
 _ShownMention = tuple[str, str, list[str], list[tuple[int, int]], str]
-# Identifier, type, arguments: the index of a mention, or a concept.
-_Relation = tuple[str, str, int | str, int | str]
+# Identifier, type, arguments (the index of a mention, or a concept), attributes (name, value).
+_Relation = tuple[str, str, int | str, int | str, list[tuple[str, str]]]
 
 @final
 class Document:
@@ -159,6 +161,7 @@ class Document:
     def findings(self) -> list[tuple[str, str, str]]: ...
     def concepts(self) -> list[tuple[str, str, list[int]]]: ...
     def concept_relations(self) -> list[tuple[str, str, list[str], list[str]]]: ...
+    def with_entities(self, entities: list[tuple[str, list[str], tuple[int, int]]]) -> Document: ...
     def sentences(self) -> list[tuple[int, str, list[int]]]: ...
 
 @final
@@ -168,11 +171,22 @@ class DocumentReader:
     def __next__(self) -> Document: ...
 
 def means_none(label: str) -> bool: ...
+
+@final
+class Dictionary:
+    def __new__(cls, terms: list[tuple[str, str, str, str]], case: str) -> Dictionary: ...
+    def __len__(self) -> int: ...
+    @property
+    def hash(self) -> str: ...
+    def find(self, text: str) -> list[tuple[int, int, str, list[str]]]: ...
+    def annotate(self, document: Document) -> Document: ...
+
 def list_inputs(
-    paths: list[str], format: str | None
+    paths: list[str], format: str | None, *, plain_text: bool = False
 ) -> tuple[list[tuple[PathLike[str], str]], list[tuple[PathLike[str], str]]]: ...
 def write_directory(directory: PathLike[str] | str, files: dict[str, bytes]) -> None: ...
 def write_documents(documents: list[Document], format: str) -> str: ...
+def write_files(documents: list[Document], format: str) -> list[list[tuple[str, str]]]: ...
 
 # File, line, document, reason.
 _Failure = tuple[str, int | None, str | None, str]
@@ -191,6 +205,7 @@ class Stream:
         max_pairs: int,
         shard: tuple[int, int],
         keep_raw: bool,
+        dictionary: Dictionary | None,
         compute: Compute,
     ) -> Stream: ...
     def next_part(self) -> Part | None: ...

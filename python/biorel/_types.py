@@ -21,7 +21,7 @@ TooLong: TypeAlias = Literal["error", "drop", "join"]
 PathLike: TypeAlias = str | os.PathLike[str]
 Marking: TypeAlias = Literal["typed", "blue", "markers", "levitated", "levitated-visible"]
 Scope: TypeAlias = Literal["sentence", "document"]
-By: TypeAlias = Literal["document", "given", "instance"]
+By: TypeAlias = Literal["document", "given", "instance", "split"]
 
 Casing: TypeAlias = Literal["cased", "uncased"]
 Precision: TypeAlias = Literal["auto", "f32", "bf16"]
@@ -29,7 +29,19 @@ Precision: TypeAlias = Literal["auto", "f32", "bf16"]
 # auto, cpu, cuda, cuda:1 and so on, reference.
 Device: TypeAlias = str
 
-DocumentFormat: TypeAlias = Literal["pubtator", "bioc-json", "bioc-xml", "brat"]
+DocumentFormat: TypeAlias = Literal[
+    "pubtator",
+    "bioc-json",
+    "bioc-xml",
+    "brat",
+    "bionlp",
+    "drugprot",
+    "prodigy",
+    "bigbio",
+    "label-studio",
+    "inception",
+    "text",
+]
 
 # What word weights are computed from.
 Kind: TypeAlias = Literal["head", "encoder", "gradient"]

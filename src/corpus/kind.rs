@@ -10,14 +10,30 @@ use crate::{Error, Result};
 
 /// The formats of corpora, in the order in which messages list them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
-#[strum(serialize_all = "lowercase")]
+#[strum(serialize_all = "kebab-case")]
 pub enum CorpusKind {
-    /// AIMed and other corpora in the unified PPI XML form, or the flat `aimed_pairs.tsv`.
+    /// AIMed in the unified PPI XML form, or the flat `aimed_pairs.tsv`.
     Aimed,
+    /// BioInfer in the unified PPI XML form.
+    Bioinfer,
+    /// HPRD50 in the unified PPI XML form.
+    Hprd50,
+    /// IEPA in the unified PPI XML form.
+    Iepa,
+    /// LLL in the unified PPI XML form.
+    Lll,
+    /// Several corpora in the unified PPI XML form; each is a split.
+    Ppi,
     /// DDIExtraction 2013.
     Ddi,
     /// ChemProt, BioCreative VI track 5.
     Chemprot,
+    /// BioRED, in PubTator's format or BioC.
+    Biored,
+    /// BC5CDR, chemical-induced diseases, in PubTator's format or BioC.
+    Bc5cdr,
+    /// DrugProt, BioCreative VII track 1.
+    Drugprot,
     /// A user's own pairs: TSV, CSV or JSONL.
     Table,
     /// Documents in PubTator's text format, with relations.
@@ -26,6 +42,16 @@ pub enum CorpusKind {
     Bioc,
     /// Documents in brat's standoff format, with relations.
     Brat,
+    /// Documents in the format of the BioNLP shared tasks.
+    Bionlp,
+    /// Prodigy's JSON lines with relations.
+    Prodigy,
+    /// BigBio's `kb` schema in JSON.
+    Bigbio,
+    /// Label Studio's JSON export.
+    LabelStudio,
+    /// INCEpTION's UIMA CAS in JSON.
+    Inception,
 }
 
 named!(CorpusKind, "corpus");
@@ -33,13 +59,21 @@ named!(CorpusKind, "corpus");
 impl CorpusKind {
     pub(super) fn reader(self) -> &'static Reader {
         match self {
-            Self::Aimed => &unified::READER,
+            Self::Aimed | Self::Bioinfer | Self::Hprd50 | Self::Iepa | Self::Lll | Self::Ppi => &unified::READER,
             Self::Ddi => &ddi::READER,
             Self::Chemprot => &chemprot::READER,
+            Self::Biored => &documents::BIORED,
+            Self::Bc5cdr => &documents::BC5CDR,
+            Self::Drugprot => &documents::DRUGPROT,
             Self::Table => &table_files::READER,
             Self::Pubtator => &documents::PUBTATOR,
             Self::Bioc => &documents::BIOC,
             Self::Brat => &documents::BRAT,
+            Self::Bionlp => &documents::BIONLP,
+            Self::Prodigy => &documents::PRODIGY,
+            Self::Bigbio => &documents::BIGBIO,
+            Self::LabelStudio => &documents::LABEL_STUDIO,
+            Self::Inception => &documents::INCEPTION,
         }
     }
 

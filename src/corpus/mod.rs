@@ -79,7 +79,7 @@ impl Corpus {
     pub fn from_documents(documents: Vec<documents::Document>, options: &ReadOptions) -> Result<Self> {
         documents.iter().try_for_each(documents::Document::check)?;
         let path = Path::new("documents");
-        let corpus = documents::of_documents(vec![("all".to_owned(), documents)], options, "documents", path)?;
+        let corpus = documents::of_documents(vec![("all".to_owned(), documents)], options, "documents", None, path)?;
         corpus.check(path)?;
         Ok(corpus)
     }

@@ -60,7 +60,7 @@ fn is_usual(max_mentions: &usize) -> bool {
 /// It is saved with a model: it has all that prediction on new sentences needs of the corpus.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Task {
-    /// `ppi`, `ddi`, `chemprot`, or the name of the user's table.
+    /// `ppi`, `ddi`, `chemprot`, `biored`, ..., or the name of the user's table.
     pub name: String,
     /// All labels in a fixed order.
     pub labels: Vec<String>,
@@ -163,6 +163,90 @@ impl Task {
             negative: Some(0),
             averaging: Averaging::Micro,
             candidates: Candidates::between(&["CHEMICAL"], &genes),
+            scope: Scope::Sentence,
+            max_mentions: MAX_MENTIONS,
+            tags,
+            columns: BTreeMap::new(),
+        }
+    }
+
+    /// BioRED: `none` and eight relations; the eight pairs of types between which its guidelines
+    /// define relations. They have no direction.
+    pub fn biored() -> Self {
+        let [gene, disease, chemical, variant] =
+            ["GeneOrGeneProduct", "DiseaseOrPhenotypicFeature", "ChemicalEntity", "SequenceVariant"];
+        let pairs = [
+            (disease, gene),
+            (disease, variant),
+            (gene, gene),
+            (chemical, gene),
+            (chemical, disease),
+            (chemical, variant),
+            (chemical, chemical),
+            (variant, variant),
+        ];
+        let labels = [
+            "none",
+            "Association",
+            "Positive_Correlation",
+            "Negative_Correlation",
+            "Bind",
+            "Cotreatment",
+            "Comparison",
+            "Drug_Interaction",
+            "Conversion",
+        ];
+        let tags = tags(&[
+            (gene, "GENE"),
+            (disease, "DISEASE"),
+            (chemical, "CHEMICAL"),
+            (variant, "VARIANT"),
+            ("OrganismTaxon", "ORGANISM"),
+            ("CellLine", "CELL_LINE"),
+        ]);
+        Self::of_documents("biored", &labels, &pairs, tags)
+    }
+
+    /// BC5CDR: `none` and `CID`, a disease that a chemical induces.
+    pub fn bc5cdr() -> Self {
+        Self::of_documents("bc5cdr", &["none", "CID"], &[("Chemical", "Disease")], BTreeMap::new())
+    }
+
+    /// DrugProt: `none` and thirteen relations; a chemical first, a gene or protein second.
+    pub fn drugprot() -> Self {
+        let labels = [
+            "none",
+            "INDIRECT-DOWNREGULATOR",
+            "INDIRECT-UPREGULATOR",
+            "DIRECT-REGULATOR",
+            "ACTIVATOR",
+            "INHIBITOR",
+            "AGONIST",
+            "ANTAGONIST",
+            "AGONIST-ACTIVATOR",
+            "AGONIST-INHIBITOR",
+            "PRODUCT-OF",
+            "SUBSTRATE",
+            "SUBSTRATE_PRODUCT-OF",
+            "PART-OF",
+        ];
+        let genes = ["GENE-N", "GENE-Y", "GENE"];
+        let tags = tags(&genes.map(|entity_type| (entity_type, "GENE")));
+        Self::of_documents("drugprot", &labels, &genes.map(|gene| ("CHEMICAL", gene)), tags)
+    }
+
+    /// A task of a corpus of documents: the first label is negative; with more than one positive
+    /// label the score is micro-averaged.
+    fn of_documents(name: &str, labels: &[&str], pairs: &[(&str, &str)], tags: BTreeMap<String, String>) -> Self {
+        let averaging = if labels.len() == 2 { Averaging::Binary } else { Averaging::Micro };
+        let rules = pairs.iter().map(|(first, second)| (names(&[first]), names(&[second]))).collect();
+        let (labels, candidates) = (names(labels), Candidates { rules });
+        Self {
+            name: name.into(),
+            labels,
+            negative: Some(0),
+            averaging,
+            candidates,
             scope: Scope::Sentence,
             max_mentions: MAX_MENTIONS,
             tags,

@@ -21,8 +21,8 @@ type RawPassage = (String, usize, String, bool);
 type RawMention = (String, String, Vec<String>, Vec<(usize, usize)>);
 /// The same, with its text.
 type ShownMention = (String, String, Vec<String>, Vec<(usize, usize)>, String);
-/// Identifier, type, first and second argument: the index of a mention, or a concept.
-type RawRelation = (String, String, RawArgument, RawArgument);
+/// Identifier, type, first and second argument (the index of a mention, or a concept), attributes.
+type RawRelation = (String, String, RawArgument, RawArgument, Vec<(String, String)>);
 
 /// A mention by its index, or a concept by its name.
 #[derive(FromPyObject, IntoPyObject)]
@@ -51,10 +51,11 @@ impl PyDocument {
             RawArgument::Mention(index) => Argument::Mention(index),
             RawArgument::Concept(name) => Argument::Concept(name),
         };
-        let relation = |(id, relation_type, first, second): RawRelation| Relation {
+        let relation = |(id, relation_type, first, second, attributes): RawRelation| Relation {
             id,
             relation_type,
             arguments: [argument(first), argument(second)],
+            attributes,
         };
         let mut document = Document::new(
             id,
@@ -110,7 +111,8 @@ impl PyDocument {
             Argument::Concept(name) => RawArgument::Concept(name.clone()),
         };
         let relation = |r: &Relation| {
-            (r.id.clone(), r.relation_type.clone(), argument(&r.arguments[0]), argument(&r.arguments[1]))
+            let [first, second] = r.arguments.each_ref().map(argument);
+            (r.id.clone(), r.relation_type.clone(), first, second, r.attributes.clone())
         };
         self.0.relations.iter().map(relation).collect()
     }
@@ -137,6 +139,12 @@ impl PyDocument {
         findings.map(|finding| (finding.kind.name(), finding.id.clone(), finding.reason.clone())).collect()
     }
 
+    /// The document with more entities: type, concepts, first and last character.
+    fn with_entities(&self, entities: Vec<(String, Vec<String>, (usize, usize))>) -> PyResult<Self> {
+        let entity = |(entity_type, identifiers, (start, end))| (entity_type, identifiers, Span { start, end });
+        Ok(Self(Arc::new(self.0.with_entities(entities.into_iter().map(entity).collect())?)))
+    }
+
     /// The sentences: start, text, indices of the mentions in each.
     fn sentences(&self) -> Vec<(usize, String, Vec<usize>)> {
         let sentences = self.0.sentences().0.into_iter();
@@ -148,15 +156,18 @@ impl PyDocument {
 type NamedFile = (PathBuf, &'static str);
 
 /// The files under some paths in a fixed order as (path, format), and those that are not read as
-/// (path, reason).
+/// (path, reason). With `plain_text` a `.txt` file may be one without entities.
 #[pyfunction]
+#[pyo3(signature = (paths, format, *, plain_text=false))]
 pub fn list_inputs(
     py: Python<'_>,
     paths: Vec<PathBuf>,
     format: Option<&str>,
+    plain_text: bool,
 ) -> PyResult<(Vec<NamedFile>, Vec<NamedFile>)> {
     let format = format.map(str::parse).transpose()?;
-    let (inputs, skipped) = detached(py, || docs::list_inputs(&paths, format))?;
+    let list = if plain_text { docs::list_texts } else { docs::list_inputs };
+    let (inputs, skipped) = detached(py, || list(&paths, format))?;
     Ok((inputs.into_iter().map(|input| (input.path, input.format.name())).collect(), skipped))
 }
 
@@ -205,6 +216,19 @@ impl PyDocumentReader {
         })?;
         Ok(next?.map(|document| PyDocument(Arc::new(document))))
     }
+}
+
+/// The files of documents in a format with several files per document or table: the end of each
+/// file's name and, for each document, its contents. Empty for a format with one file.
+#[pyfunction]
+pub fn write_files(
+    py: Python<'_>,
+    documents: Vec<Py<PyDocument>>,
+    format: &str,
+) -> PyResult<Vec<Vec<(&'static str, String)>>> {
+    let format: DocumentFormat = format.parse()?;
+    let documents: Vec<Arc<Document>> = documents.iter().map(|document| document.get().0.clone()).collect();
+    detached(py, || documents.iter().map(|document| docs::write_files(document, &[], format)).collect())
 }
 
 /// The text of a file with the documents in a format; for brat one document's annotation.

@@ -7,6 +7,7 @@
 mod columns;
 mod compute;
 mod corpus;
+mod dictionary;
 mod documents;
 mod encoder;
 mod error;
@@ -38,7 +39,9 @@ mod _biorel {
     #[pymodule_export]
     use super::corpus::{PyCorpus, PyReadOptions, PyTask, means_none};
     #[pymodule_export]
-    use super::documents::{PyDocument, PyDocumentReader, list_inputs, write_documents};
+    use super::dictionary::PyDictionary;
+    #[pymodule_export]
+    use super::documents::{PyDocument, PyDocumentReader, list_inputs, write_documents, write_files};
     #[pymodule_export]
     use super::encoder::PyEncoder;
     #[pymodule_export]

@@ -10,6 +10,7 @@ use pyo3::types::PyDict;
 
 use super::columns::Columns;
 use super::compute::PyCompute;
+use super::dictionary::PyDictionary;
 use super::documents::{PyDocument, inputs_of};
 use super::error::{ConfigError, internal};
 use super::model::PyModel;
@@ -31,7 +32,7 @@ pub struct PyStream {
 #[pymethods]
 impl PyStream {
     #[new]
-    #[pyo3(signature = (model, inputs, start, *, types, part_documents, part_pairs, max_pairs, shard, keep_raw, compute))]
+    #[pyo3(signature = (model, inputs, start, *, types, part_documents, part_pairs, max_pairs, shard, keep_raw, dictionary, compute))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of the one caller, biorel.prediction.documents")]
     fn new(
         py: Python<'_>,
@@ -44,12 +45,15 @@ impl PyStream {
         max_pairs: usize,
         shard: (usize, usize),
         keep_raw: bool,
+        dictionary: Option<&PyDictionary>,
         compute: &PyCompute,
     ) -> PyResult<Self> {
         let inputs = inputs_of(inputs)?;
         let compute = compute.0;
         let task = Arc::new(model.0.card.task.clone());
-        let settings = StreamSettings { types, part_documents, part_pairs, max_pairs, shard, keep_raw, compute };
+        let dictionary = dictionary.map(|dictionary| dictionary.0.clone());
+        let settings =
+            StreamSettings { types, part_documents, part_pairs, max_pairs, shard, keep_raw, dictionary, compute };
         check_types(&task, &settings)?;
         let (model, start) = (model.0.clone(), Position { file: start.0, record: start.1 });
         let stream = detached(py, || DocumentStream::start(model, inputs, start, settings))?;

@@ -36,12 +36,14 @@ fn again(
     documents(folder.path())
 }
 
-const HAND_WRITTEN: [(&str, DocumentFormat); 5] = [
+const HAND_WRITTEN: [(&str, DocumentFormat); 7] = [
     ("pubtator/edge_cases.txt", DocumentFormat::Pubtator),
     ("bioc/edge_cases.xml", DocumentFormat::BiocXml),
     ("bioc/export.json", DocumentFormat::BiocJson),
     ("brat/train", DocumentFormat::Brat),
     ("brat/test", DocumentFormat::Brat),
+    ("prodigy/train.jsonl", DocumentFormat::Prodigy),
+    ("bigbio/train.jsonl", DocumentFormat::Bigbio),
 ];
 
 #[test]
@@ -221,7 +223,7 @@ prop_compose! {
         for (first, second, relation_type) in pairs {
             if first < mentions.len() && second < mentions.len() {
                 let arguments = [Argument::Mention(first), Argument::Mention(second)];
-                relations.push(Relation { id: format!("R{}", relations.len() + 1), relation_type, arguments });
+                relations.push(Relation::new(format!("R{}", relations.len() + 1), relation_type, arguments));
             }
         }
         Document::new("d1".into(), passages, mentions, relations).unwrap()
@@ -236,6 +238,29 @@ proptest! {
             let back = again(std::slice::from_ref(&document), format, |_| vec![]);
             prop_assert_eq!(back.len(), 1);
             prop_assert_eq!(bare(&back[0]), bare(&document), "{}", format);
+        }
+    }
+
+    /// Prodigy and Label Studio have one span for each mention, and no concepts.
+    #[test]
+    fn any_document_comes_back_from_exports(document in any_document()) {
+        let relations = |document: &Document| -> Vec<(String, [Argument; 2])> {
+            document.relations.iter().map(|r| (r.relation_type.clone(), r.arguments.clone())).collect()
+        };
+        let bounds = |document: &Document| -> Vec<(String, Span)> {
+            document.mentions.iter().map(|m| (m.entity_type.clone(), m.bounding_span())).collect()
+        };
+        // An example's spans are sets: the same span with the same label is one there.
+        let bounds_of = bounds(&document);
+        let distinct: std::collections::HashSet<&(String, Span)> = bounds_of.iter().collect();
+        for format in [DocumentFormat::Prodigy, DocumentFormat::LabelStudio, DocumentFormat::Bigbio] {
+            if format == DocumentFormat::Prodigy && distinct.len() < bounds_of.len() {
+                continue;
+            }
+            let [back] = again(std::slice::from_ref(&document), format, |_| vec![]).try_into().unwrap();
+            prop_assert_eq!(back.text(), document.text(), "{}", format);
+            prop_assert_eq!(bounds(&back), bounds(&document), "{}", format);
+            prop_assert_eq!(relations(&back), relations(&document), "{}", format);
         }
     }
 

@@ -68,7 +68,11 @@ def test_a_discontinuous_mention_is_read_completely(ddi: biorel.Corpus) -> None:
     ("call", "error", "words"),
     [
         (lambda: biorel.load_corpus("ddi", "/no/such/folder"), FileNotFoundError, "/no/such/folder"),
-        (lambda: biorel.load_corpus("ddl", biorel.sample_path()), biorel.ConfigError, "aimed, ddi, chemprot"),
+        (
+            lambda: biorel.load_corpus("ddl", biorel.sample_path()),
+            biorel.ConfigError,
+            "aimed, bioinfer, hprd50, iepa, lll, ppi, ddi, chemprot",
+        ),
         (lambda: biorel.load_corpus("ddi", biorel.sample_path(), splits="green"), biorel.ConfigError, "full or blue"),
         (lambda: biorel.load_corpus("aimed", biorel.sample_path(), splits="blue"), biorel.ConfigError, "splits"),
         (lambda: biorel.load_corpus("ddi", pd.DataFrame()), biorel.ConfigError, "DataFrame"),

@@ -104,12 +104,14 @@ def test_a_malformed_document_is_raised_or_skipped(tmp_path: Path) -> None:
         list(biorel.read_documents(tmp_path))
     assert caught.value.line == 2
     with pytest.warns(UserWarning, match="skipped: .*document 1"):
-        found = list(biorel.read_documents(tmp_path, errors="warn"))
+        found = list(biorel.read_documents(tmp_path, errors="skip"))
     assert [document.id for document in found] == ["2"]
     with pytest.raises(FileNotFoundError):
         list(biorel.read_documents(tmp_path / "gone.txt"))
     with pytest.raises(biorel.CorpusError, match="no file of documents was found"):
         list(biorel.read_documents(tmp_path, "bioc-xml"))
+    with pytest.raises(biorel.ConfigError, match="choose raise or skip"):
+        list(biorel.read_documents(tmp_path, errors="warn"))  # type: ignore[arg-type]
     with pytest.raises(biorel.ConfigError, match="choose one of pubtator, bioc-json, bioc-xml, brat"):
         list(biorel.read_documents(tmp_path, "word"))  # type: ignore[arg-type]
 

@@ -77,7 +77,7 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
     text = "documents: types of the first and second entity of candidate pairs (default: those of the relations)"
     group.add_argument("--pairs", nargs="+", metavar="FIRST,SECOND", help=text)
     group.add_argument("--splits", help="ddi: full or blue")
-    text = "pubtator, bioc, brat: raise stops at an unreadable document, skip reports it (default: raise)"
+    text = "documents: raise stops at an unreadable document, skip reports it (default: raise)"
     group.add_argument("--errors", choices=["raise", "skip"], default="raise", help=text)
     text = "pubtator, bioc, brat: pairs of mentions in a sentence or of concepts in a document (default: sentence)"
     group.add_argument("--scope", choices=["sentence", "document"], default="sentence", help=text)
@@ -172,7 +172,7 @@ def add_folds(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("folds")
     text = "number of folds (default: 10 in cross-validation, or as many as the corpus defines)"
     group.add_argument("--folds", type=int, help=text)
-    text = "what stays in one fold: document, given (the corpus's own folds) or instance"
+    text = "what stays in one fold: document, given (the corpus's own folds), split (each split is a fold) or instance"
     group.add_argument("--by", help=text)
     group.add_argument("--fold-seed", type=int, default=1, help="seed of the folds (default: 1)")
 

@@ -7,9 +7,10 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
+from biorel._types import DocumentFormat
 from biorel.cli.options import (
     Commands,
     Repeated,
@@ -26,6 +27,9 @@ from biorel.cli.options import (
     shows_progress,
 )
 from biorel.cli.output import check_suffix, print_table, say, write_table
+from biorel.data.annotation import Annotator, add_entities, annotator_of
+from biorel.data.dictionary import Dictionary
+from biorel.data.documents import list_inputs, read_inputs
 from biorel.data.table_files import decode, is_table_file, json_lines
 from biorel.data.tables import Table, read_table
 from biorel.errors import ConfigError, CorpusError
@@ -54,7 +58,7 @@ def add_commands(commands: Commands) -> None:
     text = (
         "a table with the columns that trained the model (.csv, .tsv, .jsonl, .parquet, .xlsx); JSON lines with text "
         "and entities (start, end, type), or - for standard input; or files or folders of documents (PubTator, BioC, "
-        "brat; also gzipped)"
+        "brat, BioNLP, DrugProt, ...; also gzipped)"
     )
     parser.add_argument("source", nargs="*", metavar="INPUT", help=text)
     add_table(parser)
@@ -65,8 +69,18 @@ def add_commands(commands: Commands) -> None:
         ".csv, .jsonl) (default: standard output)"
     )
     output_group(parser).add_argument("--output", metavar="PATH", help=text)
-    text = "format of the documents, where their names do not show it: pubtator, bioc-json, bioc-xml, brat"
+    text = f"format of the documents, where names and first bytes do not show it: {', '.join(get_args(DocumentFormat))}"
     documents.add_argument("--input-format", metavar="FORMAT", help=text)
+    text = (
+        "add entities to the documents: a file of terms (term, type, identifier), and read .txt files as plain text; "
+        "or scispacy, scispacy:MODEL, gliner, gliner:MODEL (without --output)"
+    )
+    documents.add_argument("--entities", metavar="TERMS", help=text)
+    text = "how the case of terms counts: auto, sensitive, insensitive (default: auto)"
+    documents.add_argument("--case", choices=["auto", "sensitive", "insensitive"], default="auto", help=text)
+    documents.add_argument("--entity-types", nargs="+", metavar="TYPE", help="the types that gliner looks for")
+    text = "a document that cannot be used: raise stops, skip reports it (default: skip)"
+    documents.add_argument("--errors", choices=["raise", "skip"], default="skip", help=text)
     text = "the model's name (OURS) for an entity type of the documents (THEIRS); may be repeated"
     documents.add_argument("--type", action=Repeated, metavar="THEIRS=OURS", help=text)
     documents.add_argument("--related-only", action="store_true", help="leave out pairs that are not related")
@@ -94,7 +108,7 @@ def _predict(options: argparse.Namespace) -> None:
     if bool(options.source) == (options.input is not None):
         raise ConfigError("input: give a table, sentences or documents, such as `biorel predict MODEL FILE`", "input")
     paths = options.source or options.input
-    if options.input is None and not _are_documents(paths, options.input_format):
+    if options.input is None and options.entities is None and not _are_documents(paths, options.input_format):
         _predict_rows(options)
         return
     for option in ("columns", "offsets"):
@@ -103,10 +117,26 @@ def _predict(options: argparse.Namespace) -> None:
     types = dict(equation("type", text, "THEIRS=OURS") for text in options.type or [])
     names = ("input_format", "related_only", "threshold", "part_documents", "part_pairs", "max_pairs")
     settings = {name: getattr(options, name) for name in names} | {"types": types}
-    if options.output is None:
+    entities = None if options.entities is None else _entities(options)
+    if not isinstance(entities, (Dictionary, type(None))):
+        _print_annotated(options, paths, settings, entities)
+    elif options.output is None:
+        settings["dictionary"] = entities
         _print_documents(options, paths, settings)
     else:
-        _write_documents(options, paths, settings)
+        _write_documents(options, paths, settings | {"entities": entities, "errors": options.errors})
+
+
+def _entities(options: argparse.Namespace) -> Annotator:
+    """The list of terms or the annotator of --entities."""
+    if options.entities.partition(":")[0] in ("scispacy", "gliner"):
+        if options.output is not None:
+            message = "entities: with --output only a file of terms can be searched; leave --output out"
+            raise ConfigError(message, "entities")
+        return annotator_of(options.entities, labels=options.entity_types)
+    if options.entity_types is not None:
+        raise ConfigError("entity-types: applies to --entities gliner only", "entity-types")
+    return Dictionary(options.entities, case=options.case)
 
 
 def _are_documents(paths: list[str], input_format: str | None) -> bool:
@@ -114,6 +144,8 @@ def _are_documents(paths: list[str], input_format: str | None) -> bool:
     path = Path(paths[0])
     if input_format is not None or len(paths) > 1 or path.is_dir():
         return True
+    if path.suffix.lower() == ".tsv" and any(name in path.name.lower() for name in ("abstracs", "abstracts")):
+        return True  # DrugProt's table of abstracts
     if paths == ["-"] or (is_table_file(path) and path.suffix.lower() not in _JSON_LINES):
         return False
     if not path.is_file():
@@ -126,7 +158,7 @@ def _are_documents(paths: list[str], input_format: str | None) -> bool:
     except (ValueError, RecursionError):
         row = None
     if isinstance(row, dict):
-        return "passages" in row or "documents" in row
+        return "passages" in row or "documents" in row or "spans" in row or "data" in row
     return path.suffix.lower() not in _JSON_LINES
 
 
@@ -163,6 +195,24 @@ def _predict_sentences(options: argparse.Namespace, path: str) -> pd.DataFrame:
     return model.predict([row for _, row in rows], progress=progress)
 
 
+def _print_annotated(
+    options: argparse.Namespace, paths: list[str], settings: dict[str, Any], annotator: Annotator
+) -> None:
+    """Write the relations of documents whose entities an annotator finds; all documents are kept in memory."""
+    style = options.format or "table"
+    if style not in ("table", "tsv", "csv", "jsonl"):
+        raise ConfigError(
+            f"format: `{style}` needs --entities with a file of terms; choose table, tsv, csv or jsonl", "format"
+        )
+    inputs, _ = list_inputs(paths, settings.pop("input_format"), plain_text=True)
+    documents = list(add_entities(read_inputs(inputs, options.errors), annotator))
+    names = ("types", "related_only", "threshold", "max_pairs")
+    chosen = {name: settings[name] for name in names}
+    table = predict_documents(load_model(options), documents, errors=options.errors, **chosen)
+    assert isinstance(table, pd.DataFrame)
+    print_table(table[_SHOWN] if style == "table" else table, style)
+
+
 def _print_documents(options: argparse.Namespace, paths: list[str], settings: dict[str, Any]) -> None:
     """Write the relations of documents to standard output, part by part."""
     style = options.format or "table"
@@ -174,6 +224,8 @@ def _print_documents(options: argparse.Namespace, paths: list[str], settings: di
     settings["format"] = style if style.startswith("pubtator") else "table"
     failed, begun, shown = 0, False, []
     for content, failures in stream_documents(load_model(options), paths, **settings):
+        if failures and options.errors == "raise":
+            raise CorpusError(failures[0], "input")
         for failure in failures:
             say(f"not used: {failure}")
         failed += len(failures)

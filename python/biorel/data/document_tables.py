@@ -199,7 +199,7 @@ def documents_from_tables(
         concepts = [str(concept)] if concept is not None and not pd.isna(concept) and concept != "" else []
         _, _, segments = own.setdefault(identifier, (str(row["type"]), concepts, []))
         segments.append((start, end))
-    related: dict[str, list[tuple[str, str, int, int]]] = {name: [] for name in texts}
+    related: dict[str, list[tuple[str, str, int, int, list[tuple[str, str]]]]] = {name: [] for name in texts}
     for location, row in _rows("relations", relations, ["document", "entity1", "entity2", "label"]):
         name = _document(row, texts, location)
         order = list(found[name])
@@ -207,7 +207,7 @@ def documents_from_tables(
             if str(row[key]) not in order:
                 raise CorpusError(f"{location}: document {name} has no entity {row[key]!r}", location)
         first, second = (order.index(str(row[key])) for key in ("entity1", "entity2"))
-        related[name].append((f"R{len(related[name]) + 1}", str(row["label"]), first, second))
+        related[name].append((f"R{len(related[name]) + 1}", str(row["label"]), first, second, []))
     result = []
     for name, text in texts.items():
         mentions = [(key, of_type, concepts, sorted(spans)) for key, (of_type, concepts, spans) in found[name].items()]

@@ -1,7 +1,8 @@
-"""Whole documents with marked entities: PubTator, BioC, brat."""
+"""Whole documents with marked entities: reading and writing files in any format of documents."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,9 @@ from biorel import _biorel
 from biorel._files import atomic_write
 from biorel._types import DocumentFormat, PathLike
 from biorel.errors import ConfigError, CorpusError
+
+# The formats with several files for each document, or for all of them.
+_SEVERAL_FILES = ("brat", "bionlp", "drugprot")
 
 
 class Document:
@@ -53,14 +57,19 @@ class Document:
     def relations(self) -> pd.DataFrame:
         """One row per relation in the file: ``id``, ``type``, and the arguments ``entity1`` and ``entity2``.
 
-        An argument is the ``id`` of an entity, or a ``concept`` if the file relates concepts.
+        An argument is the ``id`` of an entity, or a ``concept`` if the file relates concepts. There is a further column
+        for each attribute that the file states about relations, such as BioRED's ``novelty`` (``Novel`` or ``No``).
         """
         names = [mention[0] for mention in self._core.mentions]
-        rows = [
-            (name, relation_type, *(names[side] if isinstance(side, int) else side for side in (first, second)))
-            for name, relation_type, first, second in self._core.relations
-        ]
-        return pd.DataFrame(rows, columns=["id", "type", "entity1", "entity2"])
+        rows, attributes = [], []
+        for name, relation_type, first, second, stated in self._core.relations:
+            sides = (names[side] if isinstance(side, int) else side for side in (first, second))
+            rows.append((name, relation_type, *sides))
+            attributes.append(dict(stated))
+        table = pd.DataFrame(rows, columns=["id", "type", "entity1", "entity2"])
+        for attribute in dict.fromkeys(itertools.chain.from_iterable(attributes)):
+            table[attribute] = [own.get(attribute) for own in attributes]
+        return table
 
     @property
     def sentences(self) -> pd.DataFrame:
@@ -100,7 +109,7 @@ def read_documents(
     source: PathLike | Sequence[PathLike],
     format: DocumentFormat | None = None,
     *,
-    errors: Literal["raise", "warn"] = "raise",
+    errors: Literal["raise", "skip"] = "raise",
 ) -> Iterator[Document]:
     r"""Read documents one by one, in bounded memory.
 
@@ -108,9 +117,11 @@ def read_documents(
     ----------
     source : path or sequence of paths
         Files or folders; gzip files are decompressed.
-    format : {"pubtator", "bioc-json", "bioc-xml", "brat"}, optional
-        By default inferred from file names: ``.txt`` and ``.pubtator``, ``.json`` and ``.jsonl``, ``.xml``, ``.ann``.
-    errors : {"raise", "warn"}
+    format : str, optional
+        ``pubtator``, ``bioc-json``, ``bioc-xml``, ``brat``, ``bionlp``, ``drugprot``, ``prodigy``, ``bigbio``,
+        ``label-studio``, ``inception`` or ``text``. By default inferred from names and first bytes of the files.
+        ``text`` must be stated: each ``.txt`` file is then a document of plain text without entities.
+    errors : {"raise", "skip"}
         What to do with a document that cannot be read: stop, or skip it with a warning.
 
     Yields
@@ -131,25 +142,35 @@ def read_documents(
     >>> document.entities[["type", "concept", "start", "end"]].values.tolist()
     [['Chemical', 'MESH:D001241', 0, 7]]
     """
-    if errors not in ("raise", "warn"):
-        raise ConfigError(f"errors: `{errors}` is unknown; choose raise or warn", "errors")
+    check_errors(errors)
     inputs, _ = list_inputs(source, format)
-    return _read(_biorel.DocumentReader(inputs), errors)
+    return read_inputs(inputs, errors)
+
+
+def check_errors(errors: str) -> None:
+    """Raise ConfigError unless `errors` says what to do with a document that cannot be used."""
+    if errors not in ("raise", "skip"):
+        raise ConfigError(f"errors: `{errors}` is unknown; choose raise or skip", "errors")
 
 
 def list_inputs(
-    source: PathLike | Sequence[PathLike], format: str | None
+    source: PathLike | Sequence[PathLike], format: str | None, *, plain_text: bool = False
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """The files to read as (path, format), and the others as (path, reason); an error if there is none to read."""
+    """The files to read as (path, format), and the others as (path, reason); an error if there is none to read.
+
+    With `plain_text` a ``.txt`` file that is not PubTator's is plain text.
+    """
     paths = [source] if isinstance(source, (str, os.PathLike)) else list(source)
-    inputs, skipped = _biorel.list_inputs([os.fspath(path) for path in paths], format)
+    inputs, skipped = _biorel.list_inputs([os.fspath(path) for path in paths], format, plain_text=plain_text)
     if not inputs:
         more = f"; {len(skipped)} files are of no known format, such as {skipped[0][0]}" if skipped else ""
         raise CorpusError(f"{paths[0]}: no file of documents was found{more}", os.fspath(paths[0]))
     return [(os.fspath(path), name) for path, name in inputs], [(os.fspath(path), why) for path, why in skipped]
 
 
-def _read(reader: _biorel.DocumentReader, errors: str) -> Iterator[Document]:
+def read_inputs(inputs: list[tuple[str, str]], errors: str) -> Iterator[Document]:
+    """The documents of files, given as (path, format)."""
+    reader = _biorel.DocumentReader(inputs)
     while True:
         try:
             core = next(reader, None)
@@ -171,14 +192,18 @@ def write_documents(documents: Iterable[Document], path: PathLike, format: Docum
     documents : iterable of Document
         The documents.
     path : path
-        The file, which is written atomically; for brat a folder, which gets two files per document.
-    format : {"pubtator", "bioc-json", "bioc-xml", "brat"}, optional
-        By default inferred from the file name.
+        The file, which is written atomically. A folder for brat (``.txt`` and ``.ann`` for each document), BioNLP
+        (``.txt``, ``.a1``, ``.a2``) and DrugProt (``drugprot_abstracs.tsv``, ``_entities.tsv``, ``_relations.tsv``).
+    format : str, optional
+        ``pubtator``, ``bioc-json``, ``bioc-xml``, ``brat``, ``bionlp``, ``drugprot``, ``prodigy``, ``bigbio`` or
+        ``label-studio``; by default ``pubtator``, ``bioc-json`` or ``bioc-xml``, inferred from the file name.
 
     Raises
     ------
     CorpusError
         For a document that the format cannot represent; the message names it.
+    ConfigError
+        For a format that is only read (``inception``, ``text``).
 
     Examples
     --------
@@ -193,20 +218,24 @@ def write_documents(documents: Iterable[Document], path: PathLike, format: Docum
         known = {".txt": "pubtator", ".pubtator": "pubtator", ".json": "bioc-json", ".xml": "bioc-xml"}
         found = known.get(path.suffix.lower())
         if found is None:
-            message = (
-                f"format: cannot be inferred from the name {path.name}; choose pubtator, bioc-json, bioc-xml or brat"
-            )
+            message = f"format: cannot be inferred from the name {path.name}; state it, such as bioc-json or brat"
             raise ConfigError(message, "format")
         format = cast("DocumentFormat", found)
-    if format != "brat":
-        atomic_write(path, _biorel.write_documents([document._core for document in documents], format))
+    cores = [document._core for document in documents]
+    if format not in _SEVERAL_FILES:
+        atomic_write(path, _biorel.write_documents(cores, format))
         return
+    files = _biorel.write_files(cores, format)
     path.mkdir(parents=True, exist_ok=True)
-    for document in documents:
+    if format == "drugprot":
+        for rows in zip(*files, strict=True):
+            atomic_write(path / f"drugprot{rows[0][0]}", "".join(content for _, content in rows))
+        return
+    for document, parts in zip(documents, files, strict=True):
         if not document.id or "/" in document.id or "\\" in document.id or document.id.startswith("."):
             raise CorpusError(f"document {document.id!r}: its identifier cannot be the name of a file", document.id)
-        atomic_write(path / f"{document.id}.txt", document.text)
-        atomic_write(path / f"{document.id}.ann", _biorel.write_documents([document._core], "brat"))
+        for ending, content in parts:
+            atomic_write(path / f"{document.id}{ending}", content)
 
 
 def encodable(text: str, location: str) -> str:

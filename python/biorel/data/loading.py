@@ -12,7 +12,7 @@ from biorel import _biorel
 from biorel._types import PathLike, Scope
 from biorel.data.checks import check_data
 from biorel.data.corpus import Corpus
-from biorel.data.documents import Document
+from biorel.data.documents import Document, check_errors
 from biorel.data.tables import Offsets, Source, read_table, table_columns
 from biorel.errors import ConfigError
 
@@ -36,12 +36,15 @@ def load_corpus(
     Parameters
     ----------
     name : str
-        The format. ``aimed``: any corpus in the unified PPI XML form, or the flat ``aimed_pairs.tsv``. ``ddi``:
-        DDIExtraction 2013. ``chemprot``: the tables of BioCreative VI track 5. ``table``: your own pairs, one row each;
-        the columns ``text``, ``label``, and the entities as strings (``entity1``, ``entity2``), as offsets
-        (``entity1_start``, ``entity1_end``, ...), or as two tags such as ``@GENE$`` in each text; see `columns`.
-        ``pubtator``, ``bioc`` (XML or JSON), ``brat``: whole documents; their relations become the labels.
-        ``documents``: the same from ``Document`` objects.
+        The corpus or the format. Published corpora: ``aimed`` (the unified PPI XML form, or the flat
+        ``aimed_pairs.tsv``), ``bioinfer``, ``hprd50``, ``iepa``, ``lll`` (unified XML), ``ppi`` (all of these at once;
+        each is a split, see ``cross_validate(by="split")``), ``ddi`` (DDIExtraction 2013), ``chemprot`` (the tables of
+        BioCreative VI track 5), ``biored`` and ``bc5cdr`` (PubTator or BioC), ``drugprot`` (the tables of BioCreative
+        VII track 1). ``table``: your own pairs, one row each; the columns ``text``, ``label``, and the entities as
+        strings (``entity1``, ``entity2``), as offsets (``entity1_start``, ``entity1_end``, ...), or as two tags such
+        as ``@GENE$`` in each text; see `columns`. Whole documents, whose relations become the labels: ``pubtator``,
+        ``bioc`` (XML or JSON), ``brat``, ``bionlp`` (``.a1``, ``.a2``), ``prodigy``, ``bigbio``, ``label-studio``,
+        ``inception``; ``documents``: the same from ``Document`` objects.
     source : path, sequence of paths, DataFrame, list of dict, or iterable of Document
         A folder, a file, several files, or a ``.zip``, which is read without unpacking it (documents: gzip only). A
         table is CSV (also with semicolons), TSV, JSON lines, Parquet (needs pyarrow), Excel (needs openpyxl), a
@@ -106,8 +109,7 @@ def load_corpus(
     >>> biorel.load_corpus("table", table, columns=columns).instances("all")["text"][0]
     '@ENTITY$ enhances @ENTITY$.'
     """
-    if errors not in ("raise", "skip"):
-        raise ConfigError(f"errors: `{errors}` is unknown; choose raise or skip", "errors")
+    check_errors(errors)
     if max_mentions is not None and max_mentions < 1:
         raise ConfigError(f"max_mentions: must be at least 1, not {max_mentions}", "max_mentions")
     if offsets != "characters" and name != "table":

@@ -6,15 +6,21 @@ import csv
 import io
 import json
 import os
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 from biorel._types import PathLike
+from biorel.data.relation_rows import is_relation_row, relation_rows
 from biorel.errors import ConfigError, CorpusError
 
+# A tag such as @GENE$, which stands for an entity.
+TAG = re.compile(r"@[A-Z0-9_-]+\$")
+# The columns of an anonymised file without a header, by their number.
+_HEADERS = {2: ["sentence", "label"], 3: ["index", "sentence", "label"]}
 SUFFIXES = (".tsv", ".csv", ".txt", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".xls")
 _Lines: TypeAlias = "list[tuple[str, int | None]]"
 
@@ -73,6 +79,8 @@ def _read(name: str, content: bytes) -> tuple[pd.DataFrame, list[int | None]]:
     text = decode(name, content)
     if suffix in (".jsonl", ".ndjson"):
         rows = list(json_lines(name, text))
+        if rows and is_relation_row(rows[0][1]):
+            rows = list(relation_rows(name, rows))
         return pd.DataFrame([row for _, row in rows], dtype=object), [line for line, _ in rows]
     return _delimited(name, text, "," if suffix == ".csv" else "\t")
 
@@ -119,8 +127,25 @@ def _delimited(name: str, text: str, usual: str) -> tuple[pd.DataFrame, list[int
     """The rows of CSV or TSV; the first line shows whether another delimiter is used."""
     first = text.split("\n", 1)[0]
     delimiter = next((one for one in (usual, ";", "\t", ",") if one in first), usual)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    header: list[str] | None = None
+    # GAD and EU-ADR as BioBERT has them: no header, and texts with tags.
+    header = _HEADERS.get(first.count("\t") + 1) if delimiter == "\t" and TAG.search(first) else None
+    try:
+        frame, lines = _cells(name, text, delimiter, header, csv.QUOTE_MINIMAL)
+        quoted = not frame.astype(str).apply(lambda column: column.str.contains("\n")).any(axis=None)
+    except CorpusError:
+        quoted = False
+        if delimiter != "\t" or not TAG.search(text):
+            raise
+    # There a quotation mark is part of the text.
+    if not quoted and delimiter == "\t" and TAG.search(text):
+        return _cells(name, text, delimiter, header, csv.QUOTE_NONE)
+    return frame, lines
+
+
+def _cells(
+    name: str, text: str, delimiter: str, header: list[str] | None, quoting: Literal[0, 3]
+) -> tuple[pd.DataFrame, list[int | None]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=quoting)
     rows: list[list[str]] = []
     lines: list[int | None] = []
     end = 0

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import pandas as pd
 from biorel._types import PathLike
 from biorel.data.mentions import locate_mentions
-from biorel.data.table_files import read_files
+from biorel.data.table_files import TAG, read_files
 from biorel.errors import ConfigError, CorpusError
 
 # How a table counts its offsets.
@@ -25,7 +25,6 @@ OCCURRENCE_COLUMNS = ("entity1_occurrence", "entity2_occurrence")
 COLUMNS = (*TEXT_COLUMNS, *OFFSET_COLUMNS, *OCCURRENCE_COLUMNS, "fold")
 # A cell may be empty here.
 _MAY_BE_EMPTY = {"id", "document", "sentence", "entity1_type", "entity2_type", "split", *OCCURRENCE_COLUMNS}
-_TAG = re.compile(r"@[A-Z0-9_-]+\$")
 _LABEL_NAMES = ("relation", "class", "interaction", "relation_type", "target", "y", "gold", "category")
 _NOT_FOUND = (
     "; `str.find` gives -1 for a mention that is not in the text: leave out the columns of offsets and give the "
@@ -110,6 +109,9 @@ def table_columns(
         The columns, and ``row`` with the position of each row.
     """
     frame = table.frame
+    if "text" not in renamed and "text" not in frame.columns and _has_tags(frame, "sentence"):
+        # This is the text and no identifier: GAD, EU-ADR, the files of the BLUE benchmark.
+        renamed = {**renamed, "text": "sentence"}
     _check_names(frame, renamed)
     if not len(frame):
         raise CorpusError(f"{table.source}: has no rows", table.source)
@@ -129,9 +131,9 @@ def table_columns(
         raise _missing(table, next(name for name in OFFSET_COLUMNS if name not in given), renamed, labelled)
     if given:
         _convert_offsets(table, columns, offsets)
-    elif not all(map(_TAG.search, columns["text"])):
+    elif not all(map(TAG.search, columns["text"])):
         if not {"entity1", "entity2"} <= columns.keys():
-            if any(map(_TAG.search, columns["text"])):
+            if any(map(TAG.search, columns["text"])):
                 return columns  # the core names the row without tags
             missing = next(name for name in ("entity1", "entity2") if name not in columns)
             raise _missing(table, missing, renamed, labelled)
@@ -140,6 +142,11 @@ def table_columns(
             spans = zip(columns["text"], columns[f"entity{number}_start"], columns[f"entity{number}_end"], strict=True)
             columns[f"entity{number}"] = [text[start:end] for text, start, end in spans]
     return {name: values for name, values in columns.items() if name not in OCCURRENCE_COLUMNS}
+
+
+def _has_tags(frame: pd.DataFrame, name: str) -> bool:
+    """Whether the first values of a column have tags such as @GENE$."""
+    return list(frame.columns).count(name) == 1 and bool(frame[name].head(50).astype(str).str.contains(TAG).all())
 
 
 def _check_names(frame: pd.DataFrame, renamed: Mapping[str, str]) -> None:

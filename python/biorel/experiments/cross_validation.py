@@ -27,11 +27,12 @@ class CrossValidation:
         The corpus that was divided into folds.
     settings : dict
         Every setting, including defaults.
-    by : {"document", "instance", "given"}
+    by : {"document", "instance", "given", "split"}
         What the folds keep together.
     folds : pandas.DataFrame
-        One row per fold: ``fold``, ``precision``, ``recall``, ``f1`` (with the averaging of the corpus's task),
-        ``support`` (gold positives tested), ``train`` and ``test`` (instances), ``steps``, ``seconds``.
+        One row per fold: ``fold``, with ``by="split"`` also its ``split``, ``precision``, ``recall``, ``f1`` (with the
+        averaging of the corpus's task), ``support`` (gold positives tested), ``train`` and ``test`` (instances),
+        ``steps``, ``seconds``.
     scores : Scores
         The headline score in both conventions: ``mean`` and ``sd`` (divisor n - 1) over the folds, and ``pooled``. The
         mean F1 is the mean of the folds' F1, as in the paper, not the F1 of the mean precision and recall.
@@ -53,6 +54,8 @@ class CrossValidation:
         self.settings = settings
         self.by = folds.by
         self.folds = pd.DataFrame(records)
+        if (names := folds.names()) is not None:
+            self.folds.insert(1, "split", [names[fold] for fold in self.folds["fold"]])
         self.predictions = pd.concat(tables, ignore_index=True)
         self.pooled = score_pooled(self.corpus, self.predictions, f"{folds.describe()}, pooled")
         over = self.folds[list(MEASURES)]
@@ -102,9 +105,11 @@ def cross_validate(
         As in ``finetune``.
     folds : int, optional
         The number of folds; by default as many as the corpus states, else 10.
-    by : {"document", "instance", "given"}, optional
+    by : {"document", "instance", "given", "split"}, optional
         What a fold keeps together. ``document``: no document is in both train and test. ``given``: the corpus's own
-        folds, such as AIMed's ten; the default if it has some. ``instance``: single pairs, as in some papers; pairs of
+        folds, such as AIMed's ten; the default if it has some. ``split``: each split is a fold; for
+        ``load_corpus("ppi", ...)``, whose splits are corpora, this is cross-corpus evaluation: train on four, test on
+        the fifth. ``instance``: single pairs, as in some papers; pairs of
         one sentence are then in both train and test and the scores are far too good, so there is a warning.
     seed : int
         The training seed of every fold.

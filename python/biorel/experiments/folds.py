@@ -1,4 +1,4 @@
-"""The folds of a corpus."""
+"""The folds of a corpus: by document or instance, its own, or its splits."""
 
 from __future__ import annotations
 
@@ -19,20 +19,56 @@ class Folds(NamedTuple):
 
     def part(self, number: int) -> Corpus:
         """The corpus as ``train`` and ``test``, with this fold held out."""
+        if self.by == "split":
+            documents = documents_of_splits(self.corpus)
+            test = documents.pop(self.corpus.splits[number])
+            train = [document for own in documents.values() for document in own]
+            return self.corpus.with_core(self.corpus._core.divide([("train", train), ("test", test)]))
         return self.corpus.with_core(self.corpus._core.fold(number, len(self.numbers), self.by, self.seed))
 
     def describe(self) -> str:
         """Describe the folds for a protocol: ``10 folds by document``."""
         count = len(self.numbers)
+        if self.by == "split":
+            return f"{count} folds, one for each split ({', '.join(self.corpus.splits)})"
         return f"{count} folds as the corpus gives them" if self.by == "given" else f"{count} folds by {self.by}"
 
     def plan(self) -> Row:
         """The settings that determine the folds."""
-        return {"by": self.by, "folds": len(self.numbers), "fold_seed": None if self.by == "given" else self.seed}
+        seed = None if self.by in ("given", "split") else self.seed
+        return {"by": self.by, "folds": len(self.numbers), "fold_seed": seed}
+
+    def names(self) -> list[str] | None:
+        """What each fold holds out, if the folds have names."""
+        return self.corpus.splits if self.by == "split" else None
+
+
+def documents_of_splits(corpus: Corpus) -> dict[str, list[str]]:
+    """The documents of each split, also those whose only relations were lost."""
+    findings = corpus.findings().dropna(subset=["split", "document"])
+    lost = findings.groupby("split")["document"].agg(list).to_dict() if len(findings) else {}
+    found = {
+        split: list(dict.fromkeys([*corpus.sentences(split)["document"], *lost.get(split, [])]))
+        for split in corpus.splits
+    }
+    home: dict[str, str] = {}
+    for split, documents in found.items():
+        for document in documents:
+            if home.setdefault(document, split) != split:
+                message = f'by: document {document} is in {home[document]} and in {split}; choose by="document"'
+                raise ConfigError(message, "by")
+    return found
 
 
 def folds_of(corpus: Corpus, folds: int | None, by: By | None, seed: int) -> Folds:
     """Divide a corpus into folds; by default into its own if it has some."""
+    if by == "split":
+        if folds is not None:
+            raise ConfigError('folds: each split is a fold; leave it out, or choose by="document"', "folds")
+        if len(corpus.splits) < 2:
+            raise ConfigError(f'by: {corpus.name} has one split; choose by="document"', "by")
+        documents_of_splits(corpus)
+        return Folds(corpus, by, seed, list(range(len(corpus.splits))))
     given = corpus._core.given_folds
     by = by or ("document" if given is None else "given")
     if by == "given" and folds is not None and folds != given and given is not None:

@@ -13,16 +13,19 @@ import pandas as pd
 from biorel import _biorel
 from biorel._progress import Progress
 from biorel._types import DocumentFormat, PathLike
+from biorel.data.annotation import add_entities, annotator_of
+from biorel.data.dictionary import Dictionary
 from biorel.data.document_tables import documents_from_spacy
-from biorel.data.documents import Document, list_inputs, read_documents
-from biorel.errors import ConfigError
+from biorel.data.documents import Document, check_errors, list_inputs, read_inputs
+from biorel.errors import ConfigError, CorpusError
 from biorel.models.relation_model import RelationModel
 from biorel.prediction.output_directory import FORMATS, PredictionDirectory
 from biorel.prediction.unknown_types import describe_unknown_types
 
 OutputFormat: TypeAlias = Literal[
-    "jsonl", "tsv", "parquet", "pubtator", "pubtator-relations", "bioc-json", "bioc-xml", "same"
-]
+    "jsonl", "tsv", "parquet", "pubtator", "pubtator-relations", "bioc-json", "bioc-xml", "prodigy", "bigbio",
+    "label-studio", "same",
+]  # fmt: skip
 # File, line, document, reason.
 Failure: TypeAlias = tuple[str, int | None, str | None, str]
 # Documents that are classified together if the result stays in memory.
@@ -81,14 +84,15 @@ def predict_documents(
     part_documents: int = 1000,
     part_pairs: int = 16_384,
     max_pairs: int = 100_000,
+    entities: Any = None,
+    errors: Literal["raise", "skip"] | None = None,
     progress: bool = True,
 ) -> pd.DataFrame | DocumentPredictions:
     r"""Classify every pair of entities in documents whose types can be related, at the scope of the model.
 
     With `output` the documents are read, classified and written as a stream: memory is bounded by the size of a part,
     whatever the number of documents. Parts are written atomically; if the run is killed, calling it again resumes after
-    the last complete part, and no row is lost or duplicated. A document that cannot be used is recorded in
-    ``errors.jsonl`` and does not stop the run.
+    the last complete part, and no row is lost or duplicated.
 
     Parameters
     ----------
@@ -98,11 +102,12 @@ def predict_documents(
         Files or folders, or documents in memory (without `output`).
     output : path, optional
         A new directory, or that of the run to resume. By default the table is returned.
-    input_format : {"pubtator", "bioc-json", "bioc-xml", "brat"}, optional
-        Format of the files; by default inferred from their names.
-    format : {"jsonl", "tsv", "parquet", "pubtator", "pubtator-relations", "bioc-json", "bioc-xml", "same"}
-        The output format. The first three are tables (Parquet needs pyarrow). The others are the documents with the
-        predicted relations, for ``same`` in their input format; ``pubtator-relations`` has only the relation lines.
+    input_format : str, optional
+        Format of the files, as in ``read_documents``; by default inferred from their names and first bytes.
+    format : str
+        The output format: a table (``jsonl``, ``tsv``, ``parquet``, which needs pyarrow), or the documents with the
+        predicted relations (``pubtator``, ``bioc-json``, ``bioc-xml``, ``prodigy``, ``bigbio``, ``label-studio``, or
+        ``same`` for their input format); ``pubtator-relations`` has only the relation lines.
     types : mapping of str to str, optional
         The model's name for an entity type of the files, as in ``{"Gene": "protein"}``. Types that differ only in case
         are matched automatically.
@@ -116,6 +121,12 @@ def predict_documents(
         The maximum size of a part, in documents and in pairs.
     max_pairs : int
         Documents with more pairs are not used.
+    entities : path, mapping, Dictionary, str or callable, optional
+        Where entities come from that the documents lack, as in ``annotate``: a list of terms, or without `output` also
+        scispaCy or any function. A ``.txt`` file that is not PubTator's is then plain text.
+    errors : {"raise", "skip"}, optional
+        What to do with a document that cannot be used. ``raise`` (the default without `output`) stops; ``skip`` (the
+        default with `output`) leaves it out, with a warning or, with `output`, a line in ``errors.jsonl``.
     progress : bool
         Show a progress bar with the rate and the remaining time.
 
@@ -135,7 +146,7 @@ def predict_documents(
     ConfigError
         For settings that do not apply, and for the directory of another run.
     CorpusError
-        Without `output`, for a document that cannot be used.
+        With ``errors="raise"``, for a document that cannot be used.
 
     Warns
     -----
@@ -157,12 +168,22 @@ def predict_documents(
     """
     from_files = isinstance(source, (str, os.PathLike)) or _are_paths(source)
     settings = {"types": dict(types or {}), "max_pairs": _positive("max_pairs", max_pairs)}
+    if errors is not None:
+        check_errors(errors)
+    add = None if entities is None else annotator_of(entities)
     if output is None:
+        errors = errors or "raise"
         given = {"shard": shard != (1, 1), "format": format != "jsonl"}
         if wrong := [name for name, is_given in given.items() if is_given]:
             raise ConfigError(f"{wrong[0]}: needs an output directory; give `output`", wrong[0])
-        documents = read_documents(source, input_format) if from_files else documents_of(source)  # type: ignore[arg-type]
-        table, pairs = table_of(model, documents, settings, related=related_only, threshold=threshold)
+        if from_files:
+            inputs, _ = list_inputs(source, input_format, plain_text=add is not None)  # type: ignore[arg-type]
+            documents = read_inputs(inputs, errors)
+        else:
+            documents = documents_of(source)  # type: ignore[arg-type]
+        if add is not None:
+            documents = add_entities(documents, add)
+        table, pairs = table_of(model, documents, settings, related=related_only, threshold=threshold, errors=errors)
         if problem := describe_unknown_types(model._core.task, table.attrs["counts"], pairs):
             warnings.warn(problem, stacklevel=2)
         return table
@@ -175,7 +196,10 @@ def predict_documents(
     number, shards = shard
     if not 1 <= number <= shards:
         raise ConfigError(f"shard: there is no shard {number} of {shards}; number them from 1", "shard")
-    inputs, skipped = list_inputs(source, input_format)  # type: ignore[arg-type]
+    if add is not None and not isinstance(add, Dictionary):
+        message = "entities: only a list of terms can be searched in a stream; leave `output` out for other annotators"
+        raise ConfigError(message, "entities")
+    inputs, skipped = list_inputs(source, input_format, plain_text=add is not None)  # type: ignore[arg-type]
     _warn_of_skipped(skipped)
     if format == "same":
         format = _same(inputs)
@@ -183,10 +207,13 @@ def predict_documents(
     settings |= {"part_pairs": _positive("part_pairs", part_pairs)}
     plan = {**settings, "model": model.identity, "model_hash": model.hash, "format": format}
     plan |= {"precision": model._compute.precision, "related_only": related_only, "threshold": threshold}
+    if add is not None:
+        plan["entities"] = add.hash
     directory = PredictionDirectory(output, plan, inputs, (number, shards), relation_columns(model.labels))
     with directory.locked():
         if not directory.complete:
-            _stream(model, directory, inputs, settings, progress=progress)
+            settings["dictionary"] = None if add is None else add._core
+            _stream(model, directory, inputs, settings, stops=errors == "raise", progress=progress)
             directory.finish([path for path, _ in skipped])
     predictions = DocumentPredictions(directory)
     if problem := describe_unknown_types(model._core.task, predictions.counts, predictions.pairs):
@@ -215,6 +242,7 @@ def stream_documents(
     part_documents: int = 1000,
     part_pairs: int = 16_384,
     max_pairs: int = 100_000,
+    dictionary: Dictionary | None = None,
 ) -> Iterator[tuple[pd.DataFrame | str, list[str]]]:
     r"""The predictions of a stream of documents, part by part and in bounded memory, without an output directory.
 
@@ -224,6 +252,8 @@ def stream_documents(
         As ``predict_documents`` takes them.
     format : {"table", "pubtator", "pubtator-relations"}
         What a part is: a table, or the text of a file.
+    dictionary : Dictionary, optional
+        Terms that become entities.
 
     Yields
     ------
@@ -247,8 +277,9 @@ def stream_documents(
     settings = {"types": dict(types or {}), "max_pairs": _positive("max_pairs", max_pairs)}
     settings |= {"part_documents": _positive("part_documents", part_documents)}
     settings |= {"part_pairs": _positive("part_pairs", part_pairs)}
+    settings |= {"dictionary": None if dictionary is None else dictionary._core}
     _check_threshold(threshold)
-    inputs, skipped = list_inputs(source, input_format)
+    inputs, skipped = list_inputs(source, input_format, plain_text=dictionary is not None)
     _warn_of_skipped(skipped)
     plan = {"format": format, "model": model.identity, "related_only": related_only, "threshold": threshold}
     with contextlib.closing(_parts(model, inputs, settings, plan)) as parts:
@@ -268,6 +299,7 @@ def _stream(
     inputs: list[tuple[str, str]],
     settings: dict[str, Any],
     *,
+    stops: bool,
     progress: bool,
 ) -> None:
     done = directory.totals()
@@ -278,6 +310,8 @@ def _stream(
     # The generator is closed also after Ctrl-C.
     with contextlib.closing(parts), bar:
         for content, part, failures in parts:
+            if stops and failures:
+                raise CorpusError(_describe_failure(*failures[0]), *failures[0][:2])
             directory.add(content, part, failures)
             new["documents"] += part.documents
             new["pairs"] += part.pairs
@@ -352,8 +386,8 @@ def _same(inputs: list[tuple[str, str]]) -> OutputFormat:
     if len(formats) > 1:
         raise ConfigError(f"format: the files are {', '.join(sorted(formats))}; choose one format to write", "format")
     (only,) = formats
-    if only == "brat":
-        message = "format: brat has two files per document, which cannot be written in parts; choose another format"
+    if only not in FORMATS:
+        message = f"format: {only} cannot be written in parts; choose one of {', '.join(FORMATS)}"
         raise ConfigError(message, "format")
     return only  # type: ignore[return-value]
 
@@ -382,9 +416,18 @@ def _add_counts(counts: dict[str, int], more: Mapping[str, int]) -> None:
 
 
 def table_of(
-    model: RelationModel, documents: Iterator[Document], settings: dict[str, Any], *, related: bool, threshold: float
+    model: RelationModel,
+    documents: Iterator[Document],
+    settings: dict[str, Any],
+    *,
+    related: bool,
+    threshold: float,
+    errors: str = "raise",
 ) -> tuple[pd.DataFrame, int]:
-    """The table for documents in memory, `_DOCUMENTS_PER_CALL` documents at a time, and the number of their pairs."""
+    """The table for documents in memory, `_DOCUMENTS_PER_CALL` documents at a time, and the number of their pairs.
+
+    A document that cannot be used is an error, or with ``errors="skip"`` a warning.
+    """
     tables: list[pd.DataFrame] = []
     counts: dict[str, int] = {}
     pairs = 0
@@ -392,7 +435,10 @@ def table_of(
         chunk = [document._core for document in itertools.islice(documents, _DOCUMENTS_PER_CALL)]
         if not chunk and tables:
             break
-        part = _biorel.predict_documents(model._core, chunk, keep_failures=False, compute=model._compute, **settings)
+        skips = errors == "skip"
+        part = _biorel.predict_documents(model._core, chunk, keep_failures=skips, compute=model._compute, **settings)
+        for failure in part.failures:
+            warnings.warn(f"skipped: {_describe_failure(*failure)}", stacklevel=3)
         tables.append(pd.DataFrame(part.columns(related=related, threshold=threshold)))
         pairs += part.pairs
         _add_counts(counts, part.counts)

@@ -34,8 +34,18 @@ from biorel.errors import ConfigError
 if TYPE_CHECKING:
     from biorel import _biorel
 
-FORMATS = ("jsonl", "tsv", "parquet", "pubtator", "pubtator-relations", "bioc-json", "bioc-xml")
-_ENDINGS = {"pubtator-relations": "relations.pubtator", "bioc-json": "json", "bioc-xml": "xml"}
+FORMATS = (
+    "jsonl", "tsv", "parquet", "pubtator", "pubtator-relations", "bioc-json", "bioc-xml", "prodigy", "bigbio",
+    "label-studio",
+)  # fmt: skip
+_ENDINGS = {
+    "pubtator-relations": "relations.pubtator",
+    "bioc-json": "json",
+    "bioc-xml": "xml",
+    "prodigy": "jsonl",
+    "bigbio": "jsonl",
+    "label-studio": "json",
+}
 _FORMAT = 1
 
 

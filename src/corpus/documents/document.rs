@@ -1,5 +1,6 @@
 //! A document in memory: passages, mentions, and the relations stated in its file.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::inputs::DocumentFormat;
@@ -72,6 +73,21 @@ pub struct Relation {
     pub relation_type: String,
     /// First and second argument.
     pub arguments: [Argument; 2],
+    /// What else the file states about it, in its order: name and value, such as BioRED's `novelty`
+    /// (`Novel` or `No`).
+    pub attributes: Vec<(String, String)>,
+}
+
+impl Relation {
+    /// A relation without attributes.
+    pub fn new(id: impl Into<String>, relation_type: impl Into<String>, arguments: [Argument; 2]) -> Self {
+        Self { id: id.into(), relation_type: relation_type.into(), arguments, attributes: Vec::new() }
+    }
+
+    /// The value of an attribute, if the file states it.
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        self.attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
 }
 
 /// Where a document was read.
@@ -141,6 +157,42 @@ impl Document {
             mention.passage = texts.iter().position(|text| slice(text, bounds).is_some());
             let parts = mention.spans.iter().filter_map(|&span| texts.iter().find_map(|text| slice(text, span)));
             mention.text = parts.collect::<Vec<_>>().join(" ");
+        }
+        Ok(document)
+    }
+
+    /// The document with more entities, as type, concepts and characters. Those that it has are kept:
+    /// a new one that overlaps one of them is left out, and counted in a finding. The original text
+    /// of the file is not kept, since it lacks the new ones.
+    ///
+    /// # Errors
+    /// [`Error::Corpus`] for characters outside of the text.
+    pub fn with_entities(&self, entities: Vec<(String, Vec<String>, Span)>) -> Result<Self> {
+        let origin = Origin { raw: None, header: String::new(), ..self.origin.clone() };
+        let mut document = Self { origin, ..self.clone() };
+        let mut names: HashSet<String> = self.mentions.iter().map(|mention| mention.id.clone()).collect();
+        let taken: Vec<Span> = self.mentions.iter().map(Mention::bounding_span).collect();
+        let (mut number, mut left_out) = (0, 0);
+        for (entity_type, identifiers, span) in entities {
+            if taken.iter().any(|other| other.overlaps(&span)) {
+                left_out += 1;
+                continue;
+            }
+            let id = loop {
+                number += 1;
+                let id = format!("T{number}");
+                if names.insert(id.clone()) {
+                    break id;
+                }
+            };
+            let passage = self.passages.iter().position(|passage| passage.slice(span).is_some());
+            let text = passage.and_then(|passage| self.passages[passage].slice(span)).unwrap_or_default().to_owned();
+            document.mentions.push(Mention { id, entity_type, text, identifiers, spans: vec![span], passage });
+        }
+        document.check()?;
+        if left_out > 0 {
+            let reason = format!("{left_out} added entities that overlap an entity of the document are left out");
+            document.note(FindingKind::Skipped, "entities", &reason);
         }
         Ok(document)
     }

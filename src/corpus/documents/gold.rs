@@ -9,16 +9,12 @@
 //! * A relation whose mentions never share a sentence is lost, and counts as a miss.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::{Path, PathBuf};
-
-use rayon::prelude::*;
+use std::path::Path;
 
 use super::document::{Argument, Document, Relation};
-use super::inputs::{DocumentFormat, Input, list_inputs};
-use super::records::Records;
+use super::readers::unreadable;
 use super::sentences::DocumentSentence;
 use super::whole::WholePairs;
-use crate::corpus::reader::Reader;
 use crate::corpus::{
     Candidates, Corpus, Finding, FindingKind, Pair, ReadOptions, Report, Scope, Sentence, Split, Task, table,
 };
@@ -27,71 +23,21 @@ use crate::{Error, Result};
 /// The label of pairs without a relation, if the data has none.
 const NEGATIVE: &str = "none";
 
-pub(in crate::corpus) const PUBTATOR: Reader =
-    reader(|name, paths, options| read(name, &[DocumentFormat::Pubtator], paths, options));
-pub(in crate::corpus) const BRAT: Reader =
-    reader(|name, paths, options| read(name, &[DocumentFormat::Brat], paths, options));
-pub(in crate::corpus) const BIOC: Reader =
-    reader(|name, paths, options| read(name, &[DocumentFormat::BiocJson, DocumentFormat::BiocXml], paths, options));
-
-const fn reader(read: fn(&str, &[PathBuf], &ReadOptions) -> Result<Corpus>) -> Reader {
-    Reader { takes: &["labels", "negative", "name", "pairs", "errors", "scope", "max_mentions"], read }
+/// The task of a published corpus.
+pub(in crate::corpus) struct Known {
+    pub(super) task: Task,
+    /// Whether its relations have a direction, which is lost where both orders of two types are
+    /// candidates.
+    pub(super) directed: bool,
 }
 
-/// Read the files and folders of a corpus in the format `name`, whose files are in `formats`. The
-/// options decide whether a document that cannot be read is an error or is skipped and reported.
-fn read(name: &str, formats: &[DocumentFormat], paths: &[PathBuf], options: &ReadOptions) -> Result<Corpus> {
-    let only = if let [format] = formats { Some(*format) } else { None };
-    let (inputs, skipped) = list_inputs(paths, only)?;
-    let skip = |path: &Path, reason: &str| Finding::new(FindingKind::Skipped, path.display().to_string(), reason);
-    let mut findings: Vec<Finding> = skipped.iter().map(|(path, reason)| skip(path, reason)).collect();
-    let fits = |input: &Input| formats.contains(&input.format);
-    let (inputs, others): (Vec<Input>, Vec<Input>) = inputs.into_iter().partition(fits);
-    findings.extend(others.iter().map(|input| skip(&input.path, "a file of another format")));
-    if inputs.is_empty() {
-        return Err(Error::corpus(&paths[0], format!("no file in the format {name} was found")));
-    }
-    let read = |input: &Input| -> Vec<Result<Document>> {
-        match Records::open(input) {
-            Ok(records) => records.map(|record| record.and_then(Document::parse)).collect(),
-            Err(error) => vec![Err(error)],
-        }
-    };
-    let parts: Vec<Vec<Result<Document>>> = inputs.par_iter().map(read).collect();
-    let mut ids = HashSet::new();
-    let mut splits: Vec<(String, Vec<Document>)> = Vec::new();
-    for (part, input) in parts.into_iter().zip(&inputs) {
-        let name = split_of(&input.path, paths);
-        let split = match splits.iter().position(|(known, _)| known == name) {
-            Some(split) => split,
-            None => {
-                splits.push((name.to_owned(), Vec::new()));
-                splits.len() - 1
-            }
-        };
-        for document in part {
-            let document = document.and_then(|document| match ids.insert(document.id.clone()) {
-                true => Ok(document),
-                false => Err(duplicate(&document)),
-            });
-            match document {
-                Ok(document) => splits[split].1.push(document),
-                Err(error) if options.skip_errors => findings.push(unreadable(&input.path, &error).within(name)),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    let mut corpus = of_documents(splits, options, name, &paths[0])?;
-    findings.append(&mut corpus.report.findings);
-    corpus.report.findings = findings;
-    Ok(corpus)
-}
-
-/// A corpus from parsed documents, split by split.
+/// A corpus from parsed documents, split by split. A known task decides labels and candidate pairs;
+/// otherwise they come from the options and the data.
 pub(in crate::corpus) fn of_documents(
     splits: Vec<(String, Vec<Document>)>,
     options: &ReadOptions,
     name: &str,
+    known: Option<Known>,
     path: &Path,
 ) -> Result<Corpus> {
     let documents = || splits.iter().flat_map(|(_, documents)| documents);
@@ -100,7 +46,16 @@ pub(in crate::corpus) fn of_documents(
         return Err(duplicate(again));
     }
     let formed: Vec<Formed> = documents().map(|document| Formed::of(document, options.scope)).collect();
-    let mut task = task(&splits, options, name)?;
+    let directed = known.as_ref().is_none_or(|known| known.directed);
+    let mut task = match known {
+        Some(known) => known.task,
+        None => {
+            let task = task(&splits, options, name)?;
+            let rule = |(first, second): &(String, String)| (vec![first.clone()], vec![second.clone()]);
+            let given = options.pairs.as_ref().map(|pairs| Candidates { rules: pairs.iter().map(rule).collect() });
+            Task { candidates: given.unwrap_or_else(|| rules(&formed)), ..task }
+        }
+    };
     task.scope = options.scope;
     match options.max_mentions {
         Some(0) => return Err(Error::config("max_mentions", "must be at least 1, not 0")),
@@ -111,12 +66,6 @@ pub(in crate::corpus) fn of_documents(
             ));
         }
         given => task.max_mentions = given.unwrap_or(task.max_mentions),
-    }
-    task.candidates = match &options.pairs {
-        Some(pairs) => Candidates {
-            rules: pairs.iter().map(|(first, second)| (vec![first.clone()], vec![second.clone()])).collect(),
-        },
-        None => rules(&formed),
     };
     if task.candidates.rules.is_empty() {
         let message = match options.scope {
@@ -131,10 +80,17 @@ pub(in crate::corpus) fn of_documents(
     for (split, documents) in &splits {
         let mut sentences = Vec::new();
         for formed in rest.by_ref().take(documents.len()) {
-            let id = formed.document().id.clone();
-            let (own, findings) = formed.sentences(&task)?;
-            sentences.extend(own);
-            report.findings.extend(findings.into_iter().map(|finding| finding.of_document(&id).within(split)));
+            let Document { id, origin, .. } = formed.document();
+            match formed.sentences(&task, directed) {
+                Ok((own, findings)) => {
+                    sentences.extend(own);
+                    report.findings.extend(findings.into_iter().map(|finding| finding.of_document(id).within(split)));
+                }
+                Err(error) if options.skip_errors => {
+                    report.findings.push(unreadable(&origin.path, &error).of_document(id).within(split));
+                }
+                Err(error) => return Err(error),
+            }
         }
         read.push(Split { name: split.clone(), sentences });
     }
@@ -143,43 +99,9 @@ pub(in crate::corpus) fn of_documents(
     Ok(Corpus { name: task.name.clone(), task, splits: read, folds: None, report })
 }
 
-fn duplicate(document: &Document) -> Error {
+pub(super) fn duplicate(document: &Document) -> Error {
     let message = format!("document {} appears twice", document.id);
     Error::corpus_line(&document.origin.path, document.origin.line, message)
-}
-
-/// The finding about a document that cannot be read: where it is, and why.
-fn unreadable(path: &Path, error: &Error) -> Finding {
-    let (location, message) = match error {
-        Error::Corpus { path, line, message } => {
-            let line = line.map(|line| format!(":{line}")).unwrap_or_default();
-            (format!("{}{line}", path.display()), message.clone())
-        }
-        other => (path.display().to_string(), other.to_string()),
-    };
-    Finding::new(FindingKind::Skipped, location, format!("a document that cannot be read: {message}"))
-}
-
-/// The split of a file, by the words of its own name, or else of its folders below the given path.
-fn split_of(file: &Path, roots: &[PathBuf]) -> &'static str {
-    let root = roots.iter().filter(|root| file.starts_with(root)).max_by_key(|root| root.as_os_str().len());
-    let below = root.and_then(|root| file.strip_prefix(root).ok()).filter(|below| !below.as_os_str().is_empty());
-    let name = PathBuf::from(file.file_name().unwrap_or_default());
-    for part in below.unwrap_or(&name).iter().rev() {
-        let part = part.to_string_lossy().to_lowercase();
-        for word in part.split(|c: char| !c.is_alphanumeric()) {
-            for (split, names) in [
-                ("train", &["train", "training", "trainingset"][..]),
-                ("dev", &["dev", "devel", "development", "developmentset", "valid", "validation"]),
-                ("test", &["test", "testset", "testing"]),
-            ] {
-                if names.contains(&word) {
-                    return split;
-                }
-            }
-        }
-    }
-    "all"
 }
 
 /// The labels: as given, or the negative label and then the types of the relations, sorted.
@@ -235,10 +157,12 @@ impl<'a> Formed<'a> {
     }
 
     /// Its sentences, of which a whole text is one, and the findings.
-    fn sentences(self, task: &Task) -> Result<(Vec<Sentence>, Vec<Finding>)> {
+    fn sentences(self, task: &Task, directed: bool) -> Result<(Vec<Sentence>, Vec<Finding>)> {
         match self {
-            Self::Sentences(formed) => formed.sentences(task),
-            Self::Whole(formed) => formed.sentence(task).map(|(sentence, findings)| (vec![sentence], findings)),
+            Self::Sentences(formed) => formed.sentences(task, directed),
+            Self::Whole(formed) => {
+                formed.sentence(task, directed).map(|(sentence, findings)| (vec![sentence], findings))
+            }
         }
     }
 }
@@ -296,7 +220,7 @@ impl<'a> DocumentPairs<'a> {
     }
 
     /// The sentences with their candidate pairs, and the findings.
-    fn sentences(mut self, task: &Task) -> Result<(Vec<Sentence>, Vec<Finding>)> {
+    fn sentences(mut self, task: &Task, directed: bool) -> Result<(Vec<Sentence>, Vec<Finding>)> {
         let candidates: Vec<Vec<(usize, usize)>> =
             self.sentences.iter().map(|sentence| sentence.candidates(&task.candidates)).collect();
         let mut known: HashSet<(usize, usize)> = HashSet::new();
@@ -349,7 +273,7 @@ impl<'a> DocumentPairs<'a> {
                     };
                     self.findings.push(note(kind, reason));
                 }
-                _ if reversed => {
+                _ if reversed && directed => {
                     let reason = "both orders of its types are candidates: its direction is not kept";
                     self.findings.push(note(FindingKind::Repaired, reason));
                 }
@@ -395,26 +319,4 @@ const SHARED: &str =
 fn same_arguments(one: &Relation, other: &Relation) -> bool {
     let [first, second] = &other.arguments;
     one.arguments == [first.clone(), second.clone()] || one.arguments == [second.clone(), first.clone()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_split_comes_from_names_of_files_and_folders() {
-        let root = [PathBuf::from("/data/train/corpus")];
-        for (file, split) in [
-            ("/data/train/corpus/CDR_TrainingSet.PubTator.txt", "train"),
-            ("/data/train/corpus/dev/1.ann", "dev"),
-            ("/data/train/corpus/a/test.xml", "test"),
-            ("/data/train/corpus/contest.xml", "all"),
-            ("/data/train/corpus/x.json", "all"),
-        ] {
-            assert_eq!(split_of(Path::new(file), &root), split, "{file}");
-        }
-        // For a file that is given directly only its own name counts, not its folder.
-        assert_eq!(split_of(Path::new("/train/x.txt"), &[PathBuf::from("/train/x.txt")]), "all");
-        assert_eq!(split_of(Path::new("/x/test.txt"), &[PathBuf::from("/x/test.txt")]), "test");
-    }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use flate2::read::MultiGzDecoder;
 use strum::{IntoStaticStr, VariantArray};
 
+use super::table_records;
 use crate::{Error, Result};
 
 /// Deepest nesting of folders; a loop of symbolic links ends here.
@@ -28,6 +29,21 @@ pub enum DocumentFormat {
     BiocXml,
     /// A `.txt` file with its `.ann` file.
     Brat,
+    /// A `.txt` file with its `.a1` file and, if there are annotations to learn from, its `.a2` file.
+    Bionlp,
+    /// DrugProt's tables of abstracts, entities and, if there are any, relations.
+    Drugprot,
+    /// Prodigy's JSON lines: `text`, `spans`, `relations`.
+    Prodigy,
+    /// BigBio's `kb` schema in JSON: `passages`, `entities`, `relations`.
+    Bigbio,
+    /// Label Studio's JSON export: a list of tasks.
+    LabelStudio,
+    /// INCEpTION's UIMA CAS in JSON, one document per file.
+    Inception,
+    /// Plain text, one document per file, without entities. A file is never taken for one unless the
+    /// format is stated.
+    Text,
 }
 
 named!(DocumentFormat, "format");
@@ -37,9 +53,32 @@ impl DocumentFormat {
     pub fn extension(self) -> &'static str {
         match self {
             Self::Pubtator => "pubtator",
-            Self::BiocJson => "json",
+            Self::BiocJson | Self::LabelStudio | Self::Inception => "json",
+            Self::Prodigy | Self::Bigbio => "jsonl",
             Self::BiocXml => "xml",
             Self::Brat => "ann",
+            Self::Bionlp => "a2",
+            Self::Drugprot => "tsv",
+            Self::Text => "txt",
+        }
+    }
+
+    /// Whether a file's first bytes look like this format.
+    fn fits(self, head: &str) -> bool {
+        let has = |words: &[&str]| words.iter().any(|word| head.contains(word));
+        match self {
+            Self::Pubtator => is_pubtator(head.trim_start_matches('\u{feff}')),
+            Self::Bigbio => has(&["\"document_id\""]) && has(&["\"passages\""]) && !has(&["\"infons\""]),
+            Self::BiocJson => has(&["\"passages\"", "\"documents\"", "\"PubTator3\""]),
+            Self::Prodigy => has(&["\"text\""]) && has(&["\"spans\"", "\"head_span\"", "\"_input_hash\""]),
+            Self::LabelStudio => {
+                // `data` may follow a long annotation.
+                has(&["\"data\"", "\"from_name\""]) && has(&["\"annotations\"", "\"completions\"", "\"predictions\""])
+            }
+            Self::Inception => has(&["\"%FEATURE_STRUCTURES\"", "\"%TYPES\""]),
+            Self::BiocXml => has(&["<collection", "<passage"]),
+            // No other files have these names.
+            Self::Brat | Self::Bionlp | Self::Drugprot | Self::Text => true,
         }
     }
 }
@@ -47,7 +86,7 @@ impl DocumentFormat {
 /// A file of documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Input {
-    /// The file; brat's `.ann`.
+    /// The file; brat's `.ann`, BioNLP's `.a1`, DrugProt's table of abstracts.
     pub path: PathBuf,
     /// Its format.
     pub format: DocumentFormat,
@@ -57,12 +96,26 @@ pub struct Input {
 pub type SkippedFile = (PathBuf, &'static str);
 
 /// The files under some paths in a fixed order, and the skipped ones with the reason. A file that
-/// is given directly may have any name, if the format is given. In a folder, the extensions decide:
-/// `.txt`, `.pubtator`, `.json`, `.jsonl`, `.xml`, `.ann`, each also with `.gz`.
+/// is given directly may have any name, if the format is given. In a folder, extensions and first
+/// bytes decide: `.txt`, `.pubtator`, `.json`, `.jsonl`, `.ndjson`, `.xml`, `.ann`, `.a1`, and
+/// `.tsv` for DrugProt's tables, each also with `.gz`.
 ///
 /// # Errors
 /// [`Error::Io`] for what cannot be opened, [`Error::Config`] for a file whose format is unclear.
 pub fn list_inputs(paths: &[PathBuf], format: Option<DocumentFormat>) -> Result<(Vec<Input>, Vec<SkippedFile>)> {
+    list(paths, format, false)
+}
+
+/// The same for files to which entities will be added: a `.txt` file that has another format than
+/// PubTator's is plain text.
+///
+/// # Errors
+/// As [`list_inputs`].
+pub fn list_texts(paths: &[PathBuf], format: Option<DocumentFormat>) -> Result<(Vec<Input>, Vec<SkippedFile>)> {
+    list(paths, format, true)
+}
+
+fn list(paths: &[PathBuf], format: Option<DocumentFormat>, plain: bool) -> Result<(Vec<Input>, Vec<SkippedFile>)> {
     if paths.is_empty() {
         return Err(Error::config("input", "give at least one file or folder"));
     }
@@ -70,18 +123,18 @@ pub fn list_inputs(paths: &[PathBuf], format: Option<DocumentFormat>) -> Result<
     for path in paths {
         let metadata = fs::metadata(path).map_err(Error::io(path))?;
         if metadata.is_dir() {
-            walk(path, 0, format, &mut inputs, &mut skipped)?;
+            walk(path, 0, (format, plain), &mut inputs, &mut skipped)?;
         } else if extension(path).as_deref() == Some("zip") {
             let message = "an archive cannot be read as a stream; unpack it and give the folder";
             return Err(Error::config("input", format!("{}: {message}", path.display())));
-        } else if let Some(format) = format.or_else(|| guess(path)) {
-            // For a brat document its text may be given instead of its annotation.
-            let path = match format {
-                DocumentFormat::Brat if extension(path).as_deref() == Some("txt") => path.with_extension("ann"),
-                _ => path.clone(),
-            };
-            inputs.push(Input { path, format });
-        } else {
+        } else if let Some(format) = format.or_else(|| detect(path, plain)) {
+            // A companion may be given instead of the file with the annotations, or beside it.
+            let Some(path) = main_file(path, format) else { continue };
+            let input = Input { path, format };
+            if !inputs.contains(&input) {
+                inputs.push(input);
+            }
+        } else if !is_companion(path) {
             let message = format!("the format of {} is not clear from its name; state it", path.display());
             return Err(Error::config("format", message));
         }
@@ -89,10 +142,55 @@ pub fn list_inputs(paths: &[PathBuf], format: Option<DocumentFormat>) -> Result<
     Ok((inputs, skipped))
 }
 
+/// The format of a file, by its name and first bytes. If these fit none, it is the most usual format
+/// of files with its extension, whose reader then says what is wrong.
+fn detect(path: &Path, plain: bool) -> Option<DocumentFormat> {
+    let formats = formats_of(path, plain);
+    let found = head(path).and_then(|head| formats.iter().find(|format| format.fits(&head)));
+    found.or(usual(formats)).copied()
+}
+
+/// The most usual of some formats.
+fn usual(formats: &[DocumentFormat]) -> Option<&DocumentFormat> {
+    formats.iter().find(|format| **format == DocumentFormat::BiocJson).or(formats.first())
+}
+
+/// The file to open for a file that was given, in a format of several files per document; `None` for
+/// one that is read with another.
+fn main_file(path: &Path, format: DocumentFormat) -> Option<PathBuf> {
+    let extension = extension(path);
+    let wanted = match (format, extension.as_deref()) {
+        (DocumentFormat::Brat, Some("txt")) => "ann",
+        (DocumentFormat::Bionlp, Some("txt" | "a2")) => "a1",
+        (DocumentFormat::Drugprot, _) if table_records::belongs_to_abstracts(path) => return None,
+        _ => return Some(path.to_owned()),
+    };
+    Some(with_extension(path, wanted).unwrap_or_else(|| path.with_extension(wanted)))
+}
+
+/// Whether a file is read together with another one beside it.
+fn is_companion(path: &Path) -> bool {
+    let beside = |wanted: &str| with_extension(path, wanted).is_some();
+    match extension(path).as_deref() {
+        Some("txt") => beside("ann") || beside("a1"),
+        Some("a2") => beside("a1"),
+        Some("tsv") => table_records::belongs_to_abstracts(path),
+        _ => false,
+    }
+}
+
+/// The file with the same name but another extension, if it exists; either may be compressed.
+pub(super) fn with_extension(path: &Path, wanted: &str) -> Option<PathBuf> {
+    let name = path.to_string_lossy();
+    let plain = Path::new(name.strip_suffix(".gz").unwrap_or(&name)).with_extension(wanted);
+    let packed = PathBuf::from(format!("{}.gz", plain.display()));
+    [plain, packed].into_iter().find(|path| path.is_file())
+}
+
 fn walk(
     folder: &Path,
     depth: usize,
-    format: Option<DocumentFormat>,
+    (format, plain): (Option<DocumentFormat>, bool),
     inputs: &mut Vec<Input>,
     skipped: &mut Vec<SkippedFile>,
 ) -> Result<()> {
@@ -111,24 +209,39 @@ fn walk(
         }
         let metadata = fs::metadata(&path).map_err(Error::io(&path))?;
         if metadata.is_dir() {
-            walk(&path, depth + 1, format, inputs, skipped)?;
-        } else if extension(&path).as_deref() == Some("txt") && path.with_extension("ann").is_file() {
-            // It is read with its .ann file.
-        } else if format == Some(DocumentFormat::Brat) && extension(&path).as_deref() == Some("txt") {
-            skipped.push((path, "a text without its .ann file"));
-        } else {
-            match guess(&path) {
-                Some(found) if format.is_none_or(|wanted| wanted == found) => {
-                    let input = Input { path, format: found };
-                    match has_documents(&input) {
-                        true => inputs.push(input),
-                        false => skipped.push((input.path, "not a file of documents, by its first lines")),
+            walk(&path, depth + 1, (format, plain), inputs, skipped)?;
+            continue;
+        }
+        let is_text = extension(&path).as_deref() == Some("txt");
+        let reason = match format {
+            Some(DocumentFormat::Text) if is_text => {
+                inputs.push(Input { path, format: DocumentFormat::Text });
+                continue;
+            }
+            _ if is_companion(&path) => continue,
+            Some(DocumentFormat::Brat) if is_text => "a text without its .ann file",
+            Some(DocumentFormat::Bionlp) if is_text => "a text without its .a1 file",
+            _ => match (format, formats_of(&path, plain)) {
+                (_, []) => "not a file of documents, by its name",
+                (Some(wanted), formats) if !formats.contains(&wanted) => "a file of another format",
+                (wanted, formats) => {
+                    // An empty file, or one that cannot be opened: its reader reports why.
+                    let Some(head) = head(&path) else {
+                        inputs.extend(wanted.or(usual(formats).copied()).map(|format| Input { path, format }));
+                        continue;
+                    };
+                    match formats.iter().find(|format| format.fits(&head)) {
+                        Some(&found) if wanted.is_none_or(|wanted| wanted == found) => {
+                            inputs.push(Input { path, format: found });
+                            continue;
+                        }
+                        Some(_) => "a file of another format",
+                        None => "not a file of documents, by its first lines",
                     }
                 }
-                Some(_) => skipped.push((path, "a file of another format")),
-                None => skipped.push((path, "not a file of documents, by its name")),
-            }
-        }
+            },
+        };
+        skipped.push((path, reason));
     }
     Ok(())
 }
@@ -140,13 +253,21 @@ fn extension(path: &Path) -> Option<String> {
     Some(name.rsplit_once('.')?.1.to_owned())
 }
 
-fn guess(path: &Path) -> Option<DocumentFormat> {
-    match extension(path)?.as_str() {
-        "txt" | "pubtator" => Some(DocumentFormat::Pubtator),
-        "json" | "jsonl" => Some(DocumentFormat::BiocJson),
-        "xml" => Some(DocumentFormat::BiocXml),
-        "ann" => Some(DocumentFormat::Brat),
-        _ => None,
+/// The formats that a file may have by its name; of those that its first bytes fit, the first one
+/// counts.
+fn formats_of(path: &Path, plain: bool) -> &'static [DocumentFormat] {
+    use DocumentFormat as Format;
+    match extension(path).as_deref() {
+        Some("txt") if plain => &[Format::Pubtator, Format::Text],
+        Some("txt" | "pubtator") => &[Format::Pubtator],
+        Some("json" | "jsonl" | "ndjson") => {
+            &[Format::Inception, Format::Bigbio, Format::BiocJson, Format::Prodigy, Format::LabelStudio]
+        }
+        Some("xml") => &[Format::BiocXml],
+        Some("ann") => &[Format::Brat],
+        Some("a1") => &[Format::Bionlp],
+        Some("tsv") if table_records::kind(path) == Some("abstracts") => &[Format::Drugprot],
+        _ => &[],
     }
 }
 
@@ -179,25 +300,14 @@ impl Read for Counted {
 /// How many bytes of a file are inspected.
 const HEAD: u64 = 1 << 16;
 
-/// Whether a file in a folder looks like one of its format; a `readme.txt` next to PubTator files
-/// does not. Only its first bytes decide, so that a file of documents with an error further down is
-/// read and its error reported. An empty file, or one that cannot be opened, counts as one: its
-/// reader reports why.
-fn has_documents(input: &Input) -> bool {
+/// The first bytes of a file, from which its format is told; a `readme.txt` beside PubTator files is
+/// none of them. Only these decide, so that a file of documents with an error further down is read
+/// and its error reported. `None` if it is empty or cannot be opened.
+fn head(path: &Path) -> Option<String> {
     let mut head = Vec::new();
-    let read = open(&input.path, Arc::default()).map(|file| file.take(HEAD).read_to_end(&mut head));
+    open(path, Arc::default()).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
     let head = String::from_utf8_lossy(&head);
-    if !matches!(read, Ok(Ok(_))) || head.trim().is_empty() {
-        return true;
-    }
-    let has = |words: &[&str]| words.iter().any(|word| head.contains(word));
-    match input.format {
-        DocumentFormat::Pubtator => is_pubtator(head.trim_start_matches('\u{feff}')),
-        DocumentFormat::BiocJson => has(&["\"passages\"", "\"documents\"", "\"PubTator3\""]),
-        DocumentFormat::BiocXml => has(&["<collection", "<passage"]),
-        // No other files have this extension.
-        DocumentFormat::Brat => true,
-    }
+    (!head.trim().is_empty()).then(|| head.into_owned())
 }
 
 /// The first line is `id|t|...` or `id|a|...`, or has the tabs of a mention or relation.
@@ -214,10 +324,12 @@ mod tests {
     #[test]
     fn the_first_lines_decide_whether_a_file_has_documents() {
         let folder = tempfile::tempdir().unwrap();
-        let recognised = |name: &str, format: DocumentFormat, content: &str| {
+        let detected = |name: &str, content: &str| {
             let path = folder.path().join(name);
             std::fs::write(&path, content).unwrap();
-            has_documents(&Input { path, format })
+            let (inputs, _) = list_inputs(&[folder.path().to_owned()], None).unwrap();
+            std::fs::remove_file(&path).unwrap();
+            inputs.first().map(|input| input.format)
         };
         for (content, is) in [
             ("\n1|t|Title\n", true),
@@ -229,11 +341,23 @@ mod tests {
             ("| a | table |\n", false),
             ("PMID\tsplit\n1\ttrain\n", false),
         ] {
-            assert_eq!(recognised("a.txt", DocumentFormat::Pubtator, content), is, "{content:?}");
+            assert_eq!(detected("a.txt", content), is.then_some(DocumentFormat::Pubtator), "{content:?}");
         }
-        assert!(recognised("a.xml", DocumentFormat::BiocXml, "<collection><document></collection>"));
-        assert!(!recognised("b.xml", DocumentFormat::BiocXml, "<document id=\"DDI.d1\"><sentence/></document>"));
-        assert!(recognised("a.json", DocumentFormat::BiocJson, "{\"documents\": [{\"id\": 1"));
-        assert!(!recognised("b.json", DocumentFormat::BiocJson, "{\"name\": \"settings\"}"));
+        assert_eq!(detected("a.xml", "<collection><document></collection>"), Some(DocumentFormat::BiocXml));
+        assert_eq!(detected("b.xml", "<document id=\"DDI.d1\"><sentence/></document>"), None);
+        for (content, format) in [
+            ("{\"documents\": [{\"id\": 1", Some(DocumentFormat::BiocJson)),
+            ("{\"id\": \"0\", \"document_id\": \"1\", \"passages\": []}", Some(DocumentFormat::Bigbio)),
+            ("{\"text\": \"a\", \"spans\": []}", Some(DocumentFormat::Prodigy)),
+            ("[{\"id\": 1, \"annotations\": [], \"data\": {\"text\": \"a\"}}]", Some(DocumentFormat::LabelStudio)),
+            ("{\"%TYPES\": {}, \"%FEATURE_STRUCTURES\": []}", Some(DocumentFormat::Inception)),
+            ("{\"text\": \"a\", \"entities\": []}", None),
+            ("{\"name\": \"settings\"}", None),
+        ] {
+            assert_eq!(detected("a.json", content), format, "{content}");
+        }
+        assert_eq!(detected("x_abstracs.tsv", "1\ta\tb\n"), Some(DocumentFormat::Drugprot));
+        assert_eq!(detected("x.tsv", "1\ta\tb\n"), None);
+        assert_eq!(detected("x.a1", "T1\tProtein 0 1\ta\n"), Some(DocumentFormat::Bionlp));
     }
 }

@@ -1,4 +1,4 @@
-//! Splits a BioC-JSON file into its documents, by its brackets alone. They are the elements of a
+//! Splits a JSON file into its documents, by its brackets alone. They are the elements of a
 //! collection's list `documents` (or PubTator's `PubTator3`), the elements of a list, or values one
 //! after the other.
 //!
@@ -105,7 +105,7 @@ impl Splitter {
                     State::Rest { .. } => {}
                     State::Between | State::Documents => {
                         if !matches!(byte, b',' | b' ' | b'\t' | b'\r' | b'\n') {
-                            return self.malformed("is not BioC-JSON: a document must be an object in {}");
+                            return self.malformed("is not JSON of documents: a document must be an object in {}");
                         }
                     }
                 },
@@ -160,7 +160,7 @@ impl Splitter {
         let depth = self.open.len();
         let is_key = match &mut self.state {
             State::Between if depth == 0 => {
-                return self.malformed("is not BioC-JSON: there is a string instead of a document");
+                return self.malformed("is not JSON of documents: there is a string instead of a document");
             }
             State::Documents => {
                 return self.malformed("an element of the list of documents is a string, not a document");
@@ -242,11 +242,11 @@ mod tests {
         for (text, part) in [
             ("{\"documents\": [{\"id\": 1},\n{\"id\":", "memory:2: the file ends in the middle"),
             ("{\"id\": \"1", "memory:1: the file ends in the middle of a JSON string"),
-            ("[1]", "memory:1: is not BioC-JSON"),
-            ("\n\"a\"", "memory:2: is not BioC-JSON"),
+            ("[1]", "memory:1: is not JSON of documents"),
+            ("\n\"a\"", "memory:2: is not JSON of documents"),
             ("{\"a\": [}", "memory:1: is not well-formed JSON"),
             ("]", "memory:1: is not well-formed JSON"),
-            ("1|t|A title\n", "memory:1: is not BioC-JSON"),
+            ("1|t|A title\n", "memory:1: is not JSON of documents"),
         ] {
             let found = split(text);
             let message = found.last().unwrap().as_ref().unwrap_err();

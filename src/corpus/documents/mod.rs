@@ -1,5 +1,5 @@
 //! Documents with annotated entities, for training and prediction: PubTator, BioC (XML and JSON),
-//! brat.
+//! brat, BioNLP, DrugProt's tables, and the exports of annotation tools.
 //!
 //! ```text
 //! files -> Record (bytes of one document) -> Document -> sentences with candidate pairs of mentions
@@ -24,22 +24,29 @@
 
 mod bytes;
 mod concepts;
+mod dictionary;
 mod document;
 mod formats;
 mod gold;
 mod inputs;
 mod json_records;
 mod offsets;
+mod readers;
 mod records;
 mod sentences;
+mod table_records;
 mod whole;
 mod xml_records;
 
 pub use concepts::Concept;
+pub use dictionary::{Dictionary, Found, Term, TermCase};
 pub use document::{Argument, Document, Mention, Origin, Passage, Predicted, Relation};
-pub use formats::{relation_lines, write_collection, write_document};
-pub(super) use gold::{BIOC, BRAT, PUBTATOR, of_documents};
-pub use inputs::{DocumentFormat, Input, SkippedFile, list_inputs};
-pub use records::{Record, RecordResult, Records};
+pub use formats::{relation_lines, write_collection, write_document, write_files};
+pub(super) use gold::of_documents;
+pub use inputs::{DocumentFormat, Input, SkippedFile, list_inputs, list_texts};
+pub(super) use readers::{
+    BC5CDR, BIGBIO, BIOC, BIONLP, BIORED, BRAT, DRUGPROT, INCEPTION, LABEL_STUDIO, PRODIGY, PUBTATOR,
+};
+pub use records::{Companion, Record, RecordResult, Records};
 pub use sentences::DocumentSentence;
 pub use whole::{ConceptCandidate, WholeText};

@@ -2,13 +2,13 @@
 //! is read in bounded memory, and documents that are already processed are skipped quickly.
 
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::bytes::{Bytes, RECORD_LIMIT, Stop};
-use super::inputs::{DocumentFormat, Input, open};
-use super::{json_records, xml_records};
+use super::inputs::{DocumentFormat, Input, open, with_extension};
+use super::{json_records, table_records, xml_records};
 use crate::{Error, Result};
 
 /// The bytes of one document.
@@ -20,12 +20,32 @@ pub struct Record {
     pub line: usize,
     /// Its format.
     pub format: DocumentFormat,
-    /// The document as in the file; for brat, the annotation.
+    /// The document as in the file; for brat and BioNLP, the annotation.
     pub raw: Vec<u8>,
-    /// For brat, the text.
-    pub text: Option<Vec<u8>>,
+    /// What it has in other files. brat: the text. BioNLP: the text and, if there is one, the `.a2`
+    /// file. DrugProt: the rows of the entities and, if there is such a table, of the relations.
+    pub companions: Vec<Companion>,
     /// The file before its first document.
     pub header: Arc<str>,
+}
+
+/// The part of a document that is in another file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Companion {
+    /// The file.
+    pub path: Arc<Path>,
+    /// Its bytes, or the document's lines of it.
+    pub raw: Vec<u8>,
+    /// The number of each line in the file; empty if `raw` is the whole file.
+    pub lines: Vec<usize>,
+}
+
+impl Companion {
+    /// The text of a whole file, without a byte order mark.
+    pub(super) fn text(&self) -> Result<String> {
+        let text = Record::decode(self.raw.clone(), &self.path, 1)?;
+        Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+    }
 }
 
 impl Record {
@@ -59,8 +79,9 @@ enum Source {
     },
     Json(json_records::Splitter),
     Xml(xml_records::Splitter),
-    /// Not read yet.
-    Brat,
+    Tables(table_records::Splitter),
+    /// One document, which is not read yet.
+    Single,
     Ended,
 }
 
@@ -73,7 +94,8 @@ impl Records {
         let path: Arc<Path> = input.path.as_path().into();
         let read = Arc::new(AtomicU64::new(0));
         let source = match input.format {
-            DocumentFormat::Brat => Source::Brat,
+            DocumentFormat::Brat | DocumentFormat::Bionlp | DocumentFormat::Text => Source::Single,
+            DocumentFormat::Drugprot => Source::Tables(table_records::Splitter::open(&path, read.clone())?),
             format => Self::source(format, open(&path, read.clone())?),
         };
         Ok(Self { path, format: input.format, source, read })
@@ -84,7 +106,7 @@ impl Records {
         self.read.load(Ordering::Relaxed)
     }
 
-    /// The records of bytes in memory, except brat's.
+    /// The records of bytes in memory, for a format that has all documents in one file.
     #[cfg(test)]
     pub(super) fn of(format: DocumentFormat, content: &[u8]) -> Self {
         let reader = Box::new(io::Cursor::new(content.to_vec()));
@@ -96,14 +118,20 @@ impl Records {
         let bytes = Bytes::new(reader);
         match format {
             DocumentFormat::Pubtator => Source::Lines { bytes, next: None },
-            DocumentFormat::BiocJson => Source::Json(json_records::Splitter::new(bytes)),
             DocumentFormat::BiocXml => Source::Xml(xml_records::Splitter::new(bytes)),
-            DocumentFormat::Brat => Source::Ended,
+            DocumentFormat::BiocJson
+            | DocumentFormat::Prodigy
+            | DocumentFormat::Bigbio
+            | DocumentFormat::LabelStudio
+            | DocumentFormat::Inception => Source::Json(json_records::Splitter::new(bytes)),
+            DocumentFormat::Brat | DocumentFormat::Bionlp | DocumentFormat::Drugprot | DocumentFormat::Text => {
+                Source::Ended
+            }
         }
     }
 
     fn record(&self, (line, raw): (usize, Vec<u8>), header: Arc<str>) -> Record {
-        Record { path: self.path.clone(), line, format: self.format, raw, text: None, header }
+        Record { path: self.path.clone(), line, format: self.format, raw, companions: Vec::new(), header }
     }
 
     fn fail(&mut self, stop: Stop) -> Error {
@@ -140,9 +168,17 @@ impl Iterator for Records {
             Source::Lines { bytes, next } => (block(bytes, next), none),
             Source::Json(splitter) => (splitter.next(), splitter.header()),
             Source::Xml(splitter) => (splitter.next(), splitter.header()),
-            Source::Brat => {
+            Source::Tables(splitter) => match splitter.next() {
+                Ok(Some(Ok((line, raw, companions)))) => {
+                    return Some(Ok(Record { companions, ..self.record((line, raw), none) }));
+                }
+                Ok(Some(Err(error))) => return Some(Err(error)),
+                Ok(None) => (Ok(None), none),
+                Err(stop) => (Err(stop), none),
+            },
+            Source::Single => {
                 self.source = Source::Ended;
-                return Some(brat(&self.path, &self.read));
+                return Some(single(&self.path, self.format, &self.read));
             }
             Source::Ended => return None,
         };
@@ -157,8 +193,8 @@ impl Iterator for Records {
     }
 }
 
-/// The annotation of a brat document with its text.
-fn brat(path: &Arc<Path>, count: &Arc<AtomicU64>) -> RecordResult {
+/// A file that is one document, with the files that belong to it.
+fn single(path: &Arc<Path>, format: DocumentFormat, count: &Arc<AtomicU64>) -> RecordResult {
     let read = |path: &Path, count: Arc<AtomicU64>| -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         open(path, count)?.take(RECORD_LIMIT as u64 + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
@@ -167,17 +203,25 @@ fn brat(path: &Arc<Path>, count: &Arc<AtomicU64>) -> RecordResult {
             false => Ok(bytes),
         }
     };
-    let raw = read(path, count.clone())?;
-    let name = path.to_string_lossy();
-    let stem = name.strip_suffix(".gz").unwrap_or(&name);
-    let plain = PathBuf::from(stem).with_extension("txt");
-    let compressed = PathBuf::from(stem).with_extension("txt.gz");
-    let text = match [plain.clone(), compressed].iter().find(|path| path.is_file()) {
-        Some(file) => read(file, Arc::default())?,
-        None => return Err(Error::corpus(&**path, format!("its text {} is missing", plain.display()))),
+    let companion = |extension: &str| -> Result<Option<Companion>> {
+        let Some(file) = with_extension(path, extension) else { return Ok(None) };
+        let raw = read(&file, Arc::default())?;
+        Ok(Some(Companion { path: file.into(), raw, lines: Vec::new() }))
     };
-    let path = path.clone();
-    Ok(Record { path, line: 1, format: DocumentFormat::Brat, raw, text: Some(text), header: "".into() })
+    let raw = read(path, count.clone())?;
+    let mut companions = Vec::new();
+    if format != DocumentFormat::Text {
+        let missing = || {
+            let name = path.to_string_lossy();
+            let plain = Path::new(name.strip_suffix(".gz").unwrap_or(&name)).with_extension("txt");
+            Error::corpus(&**path, format!("its text {} is missing", plain.display()))
+        };
+        companions.push(companion("txt")?.ok_or_else(missing)?);
+    }
+    if format == DocumentFormat::Bionlp {
+        companions.extend(companion("a2")?);
+    }
+    Ok(Record { path: path.clone(), line: 1, format, raw, companions, header: "".into() })
 }
 
 /// One PubTator document: the lines up to a blank line or the title of the next document.

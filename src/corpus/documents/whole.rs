@@ -192,7 +192,7 @@ impl<'a> WholePairs<'a> {
     }
 
     /// The text with its candidate pairs, labelled, and the findings.
-    pub fn sentence(mut self, task: &Task) -> Result<(Sentence, Vec<Finding>)> {
+    pub fn sentence(mut self, task: &Task, directed: bool) -> Result<(Sentence, Vec<Finding>)> {
         let candidates = self.whole.candidates(&task.candidates, task.max_mentions);
         let known: HashMap<(usize, usize), usize> =
             candidates.iter().enumerate().map(|(number, candidate)| (candidate.concepts, number)).collect();
@@ -231,7 +231,7 @@ impl<'a> WholePairs<'a> {
             let finding = match () {
                 () if !formed => note(lost, "a gold relation between types that are not candidates"),
                 () if again => note(FindingKind::Skipped, "the same gold relation is stated twice"),
-                () if reversed => {
+                () if reversed && directed => {
                     note(FindingKind::Repaired, "both orders of its types are candidates: its direction is not kept")
                 }
                 () => continue,

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::corpus::documents::Document;
+use crate::corpus::documents::{Dictionary, Document};
 use crate::ops::compute::Compute;
 use crate::predict::most_probable;
 use crate::{Error, Result};
@@ -23,6 +24,8 @@ pub struct StreamSettings {
     pub shard: (usize, usize),
     /// Whether documents keep their source text, so that they can be written again without loss.
     pub keep_raw: bool,
+    /// Terms to search for in every document, which become entities.
+    pub dictionary: Option<Arc<Dictionary>>,
     /// Engine, precision and threads. The documents are read by as many threads
     /// again.
     pub compute: Compute,
@@ -38,6 +41,7 @@ impl StreamSettings {
             max_pairs: 100_000,
             shard: (0, 1),
             keep_raw: false,
+            dictionary: None,
             compute,
         }
     }

@@ -212,6 +212,9 @@ pub(super) fn parse(
         if !settings.keep_raw {
             document.origin.raw = None;
         }
+        if let Some(dictionary) = &settings.dictionary {
+            document = dictionary.annotate(&document)?;
+        }
         name = Some(document.id.clone());
         prepare(document, model, settings)
     });

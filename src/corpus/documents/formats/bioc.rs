@@ -15,6 +15,12 @@ use crate::corpus::documents::document::{Argument, Document, Mention, Passage, P
 use crate::corpus::{FindingKind, Span};
 use crate::{Error, Result};
 
+/// Infons of a relation that may name its type, in the order in which they are tried.
+const TYPE_KEYS: [&str; 3] = ["type", "relation", "relation type"];
+
+/// Pairs of infons of a relation that may name its arguments.
+const ARGUMENT_KEYS: [[&str; 2]; 3] = [["entity1", "entity2"], ["Arg1", "Arg2"], ["role1", "role2"]];
+
 /// Larger offsets cannot be real, and sums of them could overflow.
 const OFFSET_LIMIT: usize = 1 << 40;
 
@@ -88,13 +94,12 @@ impl Bioc {
     fn relation(&self, relation: &BiocRelation, document: &mut Document) -> std::result::Result<(), String> {
         let BiocRelation { id, infons, nodes, .. } = relation;
         let infon = |key: &str| infons.iter().find(|(known, _)| known == key).map(|(_, value)| value.clone());
-        let Some(relation_type) = infon("type").or_else(|| infon("relation")).or_else(|| infon("relation type")) else {
+        let Some(relation_type) = TYPE_KEYS.iter().find_map(|key| infon(key)) else {
             return Err(format!("document {}: relation {id} has no infon `type`", self.id));
         };
         let arguments = if nodes.is_empty() {
             let known = |value: &String| !document.mentions_of(value).is_empty();
-            let named = [["entity1", "entity2"], ["Arg1", "Arg2"], ["role1", "role2"]];
-            let named = named.iter().find_map(|[first, second]| Some([infon(first)?, infon(second)?]));
+            let named = ARGUMENT_KEYS.iter().find_map(|[first, second]| Some([infon(first)?, infon(second)?]));
             let others: Vec<&String> = infons.iter().map(|(_, value)| value).filter(|value| known(value)).collect();
             match (named, others.as_slice()) {
                 (Some(named), _) => named.map(Argument::Concept),
@@ -127,7 +132,17 @@ impl Bioc {
             };
             [argument(first)?, argument(second)?]
         };
-        document.relations.push(Relation { id: id.clone(), relation_type, arguments });
+        let used = |key: &str, value: &str| {
+            TYPE_KEYS.contains(&key)
+                || ARGUMENT_KEYS.iter().flatten().any(|known| *known == key)
+                || arguments.iter().any(|argument| matches!(argument, Argument::Concept(name) if name == value))
+        };
+        let attributes = infons.iter().filter(|(key, value)| !used(key, value)).map(|(key, value)| {
+            let name = if key == "novel" { "novelty" } else { key };
+            (name.to_owned(), value.clone())
+        });
+        let attributes = attributes.collect();
+        document.relations.push(Relation { attributes, ..Relation::new(id, relation_type, arguments) });
         Ok(())
     }
 }
@@ -164,6 +179,14 @@ pub(super) fn named<'a>(document: &'a Document, predicted: &[Predicted]) -> Resu
         }
     };
     predicted.iter().map(names).collect()
+}
+
+/// The attributes of a relation as infons; BioRED's name of the novelty is `novel`.
+pub(super) fn attributes(relation: &Relation) -> impl Iterator<Item = (&str, String)> {
+    relation.attributes.iter().map(|(name, value)| match name.as_str() {
+        "novelty" => ("novel", value.clone()),
+        name => (name, value.clone()),
+    })
 }
 
 /// Keys and values.

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::bioc::{arguments, fresh_ids, infons_of, named};
+use super::bioc::{arguments, attributes, fresh_ids, infons_of, named};
 use super::bioc_record::{Annotation, Bioc, BiocPassage, BiocRelation};
+use super::json::{self, Parsed, list, text};
 use crate::corpus::Span;
 use crate::corpus::documents::document::{Document, Mention, Origin, Predicted};
 use crate::corpus::documents::inputs::DocumentFormat;
@@ -13,11 +14,8 @@ use crate::corpus::documents::records::Record;
 use crate::{Error, Result};
 
 pub(super) fn parse(record: Record) -> Result<Document> {
-    let raw = Record::decode(record.raw, &record.path, record.line)?;
-    let value: Value = serde_json::from_str(&raw).map_err(|error| {
-        let line = record.line + error.line().saturating_sub(1);
-        Error::corpus_line(&*record.path, line, format!("is not well-formed JSON: {error}"))
-    })?;
+    let raw = Record::decode(record.raw.clone(), &record.path, record.line)?;
+    let value = json::parse(&raw, &record)?;
     // The parser keeps no line numbers: messages name the document's first line.
     let fail = |message: String| Error::corpus_line(&*record.path, record.line, message);
     let bioc = document(&value).map_err(fail)?;
@@ -26,8 +24,6 @@ pub(super) fn parse(record: Record) -> Result<Document> {
     document.origin = Origin { path, line: record.line, raw: Some((DocumentFormat::BiocJson, raw)), header };
     Ok(document)
 }
-
-type Parsed<T> = std::result::Result<T, String>;
 
 fn document(value: &Value) -> Parsed<Bioc> {
     let id = text(&value["id"]).filter(|id| !id.is_empty()).or_else(|| text(&value["pmid"]));
@@ -96,19 +92,6 @@ fn add_relations(node: &Value, bioc: &mut Bioc) -> Parsed<()> {
     Ok(())
 }
 
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map(Vec::as_slice).unwrap_or_default()
-}
-
-/// A string, or a number in its original notation.
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
 fn infons(value: &Value) -> Vec<(String, String)> {
     let pairs = value.as_object().into_iter().flatten();
     pairs.filter_map(|(key, value)| Some((key.clone(), text(value)?))).collect()
@@ -116,9 +99,7 @@ fn infons(value: &Value) -> Vec<(String, String)> {
 
 pub(super) fn write(document: &Document, predicted: &[Predicted], original: Option<&str>) -> Result<String> {
     let mut value: Value = match original {
-        Some(raw) => serde_json::from_str(raw).map_err(|error| {
-            Error::corpus(&document.origin.path, format!("its original text cannot be written: {error}"))
-        })?,
+        Some(raw) => json::reparse(raw, &document.origin.path)?,
         None => {
             let passages: Vec<Value> = document
                 .passages
@@ -140,6 +121,7 @@ pub(super) fn write(document: &Document, predicted: &[Predicted], original: Opti
                 let (infons, nodes) = arguments(document, &relation.arguments);
                 let mut all = Map::from_iter([("type".to_owned(), json!(relation.relation_type))]);
                 all.extend(infons.into_iter().map(|(key, value)| (key.to_owned(), json!(value))));
+                all.extend(attributes(relation).map(|(key, value)| (key.to_owned(), json!(value))));
                 json!({"id": relation.id, "infons": all, "nodes": nodes.iter().map(|(refid, role)| json!({"refid": refid, "role": role})).collect::<Vec<_>>()})
             }).collect();
             json!({"id": document.id, "infons": {}, "passages": passages, "relations": relations})

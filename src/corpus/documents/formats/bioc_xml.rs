@@ -5,7 +5,7 @@ use std::path::Path;
 
 use roxmltree::Node;
 
-use super::bioc::{arguments, fresh_ids, infons_of, named};
+use super::bioc::{arguments, attributes, fresh_ids, infons_of, named};
 use super::bioc_record::{Annotation, Bioc, BiocPassage, BiocRelation};
 use crate::corpus::documents::document::{Document, Origin, Predicted};
 use crate::corpus::documents::inputs::DocumentFormat;
@@ -182,7 +182,8 @@ pub(super) fn write(document: &Document, predicted: &[Predicted], original: Opti
     }
     for relation in &document.relations {
         let (more, nodes) = arguments(document, &relation.arguments);
-        let infons: Vec<(&str, String)> = [("type", relation.relation_type.clone())].into_iter().chain(more).collect();
+        let infons = [("type", relation.relation_type.clone())].into_iter().chain(more).chain(attributes(relation));
+        let infons: Vec<(&str, String)> = infons.collect();
         text += &xml_relation(&relation.id, &infons, &nodes);
     }
     Ok(text + &added + "</document>")

@@ -9,9 +9,9 @@
 //!
 //! The abstract starts one character after the title. A mention's identifier may be missing, and
 //! there may be another column (the parts of a composite mention), which is not read. Relations are
-//! between concepts, not mentions; they may have more columns, as in BioRED, which are not read
-//! either. `@12-19` as an argument is the mention at those characters; it is written for a mention
-//! without identifier.
+//! between concepts, not mentions; the values of further columns are attributes: BioRED's fifth is
+//! the `novelty`. `@12-19` as an argument is the mention at those characters; it is written for a
+//! mention without identifier.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -24,6 +24,9 @@ use crate::corpus::documents::records::Record;
 use crate::corpus::files::lines;
 use crate::corpus::{FindingKind, Span};
 use crate::{Error, Result};
+
+/// Names and values.
+type Attributes = Vec<(String, String)>;
 
 /// A line about a mention.
 struct Row<'a> {
@@ -39,7 +42,7 @@ pub(super) fn parse(record: Record) -> Result<Document> {
     let mut id: Option<&str> = None;
     let (mut title, mut body): (Option<&str>, Option<&str>) = (None, None);
     let mut rows: Vec<Row> = Vec::new();
-    let mut relations: Vec<(&str, [&str; 2])> = Vec::new();
+    let mut relations: Vec<(&str, [&str; 2], Attributes)> = Vec::new();
     for (number, line) in lines(&raw) {
         let number = record.line + number - 1;
         let fail = |message: String| Err(Error::corpus_line(&*record.path, number, message));
@@ -77,7 +80,7 @@ pub(super) fn parse(record: Record) -> Result<Document> {
                 concepts: cells.get(5).copied().unwrap_or_default(),
             }),
             (None, _) if cells.len() >= 4 && !cells[1].trim().is_empty() => {
-                relations.push((cells[1].trim(), [cells[2].trim(), cells[3].trim()]));
+                relations.push((cells[1].trim(), [cells[2].trim(), cells[3].trim()], attributes(&cells[4..])));
             }
             _ => {
                 return fail(
@@ -141,7 +144,7 @@ pub(super) fn parse(record: Record) -> Result<Document> {
         document.note(FindingKind::Repaired, "offsets", reason);
     }
     let fields: Vec<String> = rows.iter().map(|row| row.concepts.to_owned()).collect();
-    let arguments: Vec<&str> = relations.iter().flat_map(|(_, arguments)| *arguments).collect();
+    let arguments: Vec<&str> = relations.iter().flat_map(|(_, arguments, _)| *arguments).collect();
     let concepts = split_fields(&fields, &arguments);
     for (index, ((row, spans), identifiers)) in rows.iter().zip(found).zip(concepts).enumerate() {
         let Some(spans) = spans else {
@@ -172,18 +175,25 @@ pub(super) fn parse(record: Record) -> Result<Document> {
             passage,
         });
     }
-    for (index, (relation_type, arguments)) in relations.into_iter().enumerate() {
+    for (index, (relation_type, arguments, attributes)) in relations.into_iter().enumerate() {
         let arguments = arguments.map(|argument| argument_of(argument, &document));
-        document.relations.push(Relation {
-            id: format!("R{}", index + 1),
-            relation_type: relation_type.to_owned(),
-            arguments,
-        });
+        let relation = Relation::new(format!("R{}", index + 1), relation_type, arguments);
+        document.relations.push(Relation { attributes, ..relation });
     }
     let path = record.path.to_path_buf();
     document.origin =
         Origin { path, line: record.line, raw: Some((DocumentFormat::Pubtator, raw)), header: String::new() };
     Ok(document)
+}
+
+/// The attributes in the columns of a relation after its arguments.
+fn attributes(cells: &[&str]) -> Attributes {
+    let name = |column: usize, value: &str| match column {
+        5 if matches!(value, "Novel" | "No") => "novelty".to_owned(),
+        _ => format!("column{column}"),
+    };
+    let cells = cells.iter().map(|cell| cell.trim()).enumerate().filter(|(_, cell)| !cell.is_empty());
+    cells.map(|(number, cell)| (name(number + 5, cell), cell.to_owned())).collect()
 }
 
 fn argument_of(written: &str, document: &Document) -> Argument {
@@ -279,7 +289,14 @@ fn lines_of(document: &Document) -> Result<String> {
             Argument::Concept(name) => name.clone(),
         };
         let [first, second] = relation.arguments.each_ref().map(name);
-        let _ = writeln!(text, "{id}\t{}\t{first}\t{second}", line(&relation.relation_type));
+        let _ = write!(text, "{id}\t{}\t{first}\t{second}", line(&relation.relation_type));
+        // Other attributes have no column of their own.
+        match relation.attribute("novelty") {
+            Some(novelty) => {
+                let _ = writeln!(text, "\t{}", line(novelty));
+            }
+            None => text.push('\n'),
+        }
     }
     Ok(text)
 }
