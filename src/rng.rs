@@ -38,6 +38,8 @@ pub enum Purpose {
     Sample = 0x4000_0002,
     /// Random words with as many pieces as a ranking masks.
     Matched = 0x4000_0003,
+    /// Masked words of the language model.
+    Mask = 0x4000_0004,
 }
 
 /// A sequential reader of one stream of numbers.

@@ -3,11 +3,12 @@
 
 use biorel::config::HeadKind;
 use biorel::corpus::Span;
-use biorel::encode::{Batch, Features, Padding};
+use biorel::encode::{Batch, Features, Masking, Padding};
 use biorel::model::encoder::{ForwardContext, Frozen};
-use biorel::model::{EncoderConfig, Loss, Network, Weights};
+use biorel::model::{EncoderConfig, Loss, MaskedLm, Network, ParamSpec, Weights};
 use biorel::ops::{Cpu, Ops, Reference};
 use biorel::rng::{Purpose, Stream};
+use biorel::train::Objective;
 use candle_core::{DType, Device, Tensor};
 
 fn config() -> EncoderConfig {
@@ -24,8 +25,8 @@ fn batch() -> Batch {
 }
 
 /// Weights far from symmetric: no gradient is small by accident.
-fn weights(network: &Network) -> Weights {
-    let mut weights = Weights::initial(network.specs(), 5);
+fn weights(specs: Vec<ParamSpec>) -> Weights {
+    let mut weights = Weights::initial(specs, 5);
     for (index, values) in weights.values.iter_mut().enumerate() {
         let mut stream = Stream::new(6, Purpose::Init, index as u32);
         values.iter_mut().for_each(|value| *value += (0.3 * stream.normal()) as f32);
@@ -46,11 +47,20 @@ fn check(head: HeadKind, pass: &ForwardContext, loss: &Loss<'_>) {
 }
 
 fn check_network(network: &Network, batch: &Batch, pass: &ForwardContext, loss: &Loss<'_>) {
-    let head = network.head;
+    check_objective(network, &weights(network.specs()), network.head.name(), batch, pass, loss);
+}
+
+fn check_objective<M: Objective>(
+    model: &M,
+    weights: &Weights,
+    head: &str,
+    batch: &Batch,
+    pass: &ForwardContext,
+    loss: &Loss<'_>,
+) {
     let ops = Reference::new(Device::Cpu, DType::F64);
-    let weights = weights(network);
-    let params = network.upload(&ops, &weights).unwrap();
-    let (_, gradients) = network.gradient(&ops, &params, batch, pass, loss).unwrap();
+    let params = weights.upload(&ops).unwrap();
+    let (_, gradients) = model.gradient(&ops, &params, batch, pass, loss).unwrap();
     assert_eq!(gradients.len(), weights.specs.len());
     for (index, spec) in weights.specs.iter().enumerate() {
         let Some(gradient) = &gradients[index] else { panic!("{head}: no gradient for {}", spec.name) };
@@ -62,14 +72,14 @@ fn check_network(network: &Network, batch: &Batch, pass: &ForwardContext, loss: 
         Stream::new(7, Purpose::Sample, index as u32).shuffle(&mut elements);
         elements.truncate(ELEMENTS);
         // With the encoder frozen the loss is the same, and its backward is left out.
-        let forward = ForwardContext { frozen: Frozen::new(Some(network.encoder.num_hidden_layers)), ..*pass };
+        let forward = ForwardContext { frozen: Frozen::new(Some(model.encoder().num_hidden_layers)), ..*pass };
         for at in elements {
             let loss_at = |delta: f64| {
                 let mut moved = values.clone();
                 moved[at] += delta;
                 let mut params = params.clone();
                 params[index] = Tensor::from_vec(moved, spec.shape.as_slice(), &Device::Cpu).unwrap();
-                network.gradient(&ops, &params, batch, &forward, loss).unwrap().0.to_vec1::<f64>().unwrap()[0]
+                model.gradient(&ops, &params, batch, &forward, loss).unwrap().0.to_vec1::<f64>().unwrap()[0]
             };
             let numeric = (loss_at(STEP) - loss_at(-STEP)) / (2.0 * STEP);
             let difference = (numeric - gradient[at]).abs();
@@ -94,7 +104,7 @@ fn every_parameter_with_every_head() {
 #[test]
 fn the_cpu_engine_has_the_gradients_of_the_reference() {
     fn gradients<O: Ops>(ops: &O, network: &Network) -> Vec<Vec<f32>> {
-        let params = network.upload(ops, &weights(network)).unwrap();
+        let params = weights(network.specs()).upload(ops).unwrap();
         let pass = ForwardContext::without_dropout();
         let (_, gradients) = network.gradient(ops, &params, &batch(), &pass, &Loss::mean(3)).unwrap();
         gradients.iter().map(|gradient| ops.download(gradient.as_ref().unwrap()).unwrap()).collect()
@@ -170,6 +180,35 @@ fn every_parameter_with_several_mentions() {
     }
 }
 
+/// The language model, whose decoder is the word embedding: its gradient has two parts.
+#[test]
+fn every_parameter_of_the_masked_language_model() {
+    let masking = Masking { rate: 0.4, mask: 1, vocabulary: 11, seed: 1 };
+    let model = MaskedLm { encoder: config(), masking };
+    let text = |ids: &[u32], words: &[u32]| Features {
+        ids: ids.to_vec(),
+        spans: vec![],
+        words: [None].into_iter().chain(words.iter().map(|word| Some(*word))).chain([None]).collect(),
+        entities: [Span { start: 0, end: 0 }; 2],
+        further: vec![],
+        marker_types: None,
+        cut: 0,
+        label: None,
+    };
+    let batch = model.pack(&[text(&[2, 6, 7, 8, 4, 10, 3], &[0, 1, 1, 2, 3]), text(&[2, 4, 5, 9, 3], &[0, 1, 2])], 0);
+    assert!(batch.len() >= 3, "{batch:?}");
+    let weights = weights(model.specs());
+    let dropout = ForwardContext { hidden: 0.2, attention: 0.3, ..ForwardContext::without_dropout() };
+    for pass in [ForwardContext::without_dropout(), dropout] {
+        check_objective(&model, &weights, "masked language model", &batch, &pass, &Loss::mean(batch.len()));
+    }
+    let reference = Reference::new(Device::Cpu, DType::F64);
+    let of_reference = model.loss(&reference, &weights.upload(&reference).unwrap(), &batch).unwrap();
+    let cpu = Cpu::new();
+    let of_cpu = model.loss(&cpu, &weights.upload(&cpu).unwrap(), &batch).unwrap();
+    assert!((of_reference - of_cpu).abs() < 1e-4 * of_reference, "{of_reference} and {of_cpu}");
+}
+
 /// The heads of the paper's code: `cls` with the pooler, and LSTMs with Keras's initial values.
 #[test]
 fn every_parameter_with_the_heads_of_the_papers_code() {
@@ -188,8 +227,8 @@ fn the_pooler_is_a_tanh_layer() {
     let plain = Network { encoder: config(), head: HeadKind::Cls, labels: 3, padding: None, marker_types: 0 };
     let pooled = Network { padding: Some(Padding { length: 9, id: 0 }), ..plain.clone() };
     let ops = Reference::new(Device::Cpu, DType::F64);
-    let weights = weights(&pooled);
-    let params = pooled.upload(&ops, &weights).unwrap();
+    let weights = weights(pooled.specs());
+    let params = weights.upload(&ops).unwrap();
     let encoder = params.len() - 4; // pooler and classifier
     // The plain head with an identity for its classifier gives h_CLS itself.
     let states = Network { labels: 6, ..plain };
@@ -232,7 +271,7 @@ fn weighted_and_focal_losses() {
 fn frozen_layers_do_not_change_the_other_gradients() {
     let network = Network { encoder: config(), head: HeadKind::Attention, labels: 3, padding: None, marker_types: 0 };
     let ops = Reference::new(Device::Cpu, DType::F64);
-    let params = network.upload(&ops, &weights(&network)).unwrap();
+    let params = weights(network.specs()).upload(&ops).unwrap();
     let gradients = |frozen| {
         let pass = ForwardContext { frozen, ..ForwardContext::without_dropout() };
         network.gradient(&ops, &params, &batch(), &pass, &Loss::mean(3)).unwrap().1
@@ -256,7 +295,7 @@ fn frozen_layers_do_not_change_the_other_gradients() {
 fn recomputed_layers_give_the_same_bits() {
     let network = Network { encoder: config(), head: HeadKind::LstmAllCls, labels: 3, padding: None, marker_types: 0 };
     let ops = Cpu::new();
-    let params = network.upload(&ops, &weights(&network)).unwrap();
+    let params = weights(network.specs()).upload(&ops).unwrap();
     for frozen in [Frozen::new(None), Frozen::new(Some(1))] {
         let gradients = |recompute| {
             let pass = ForwardContext {

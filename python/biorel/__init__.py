@@ -49,11 +49,13 @@ from biorel.prediction.documents import DocumentPredictions, predict_documents
 from biorel.prediction.predictor import Predictor
 from biorel.reproduction.reproduce import Reproduction, reproduce
 from biorel.training import callbacks
+from biorel.training.adapt import Adaptation, adapt
 from biorel.training.callbacks import Callback
 from biorel.training.finetune import finetune
 from biorel.training.run import Run, TrainingInterrupted
 
 __all__ = [
+    "Adaptation",
     "BiorelError",
     "Callback",
     "CheckpointError",
@@ -77,6 +79,7 @@ __all__ = [
     "TrainingError",
     "TrainingInterrupted",
     "__version__",
+    "adapt",
     "annotate",
     "callbacks",
     "compare",

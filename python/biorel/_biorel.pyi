@@ -9,6 +9,7 @@ import numpy.typing as npt
 __all__ = [
     "CORPORA",
     "HEADS",
+    "Adapted",
     "Compute",
     "Corpus",
     "Dictionary",
@@ -26,6 +27,7 @@ __all__ = [
     "Stream",
     "Task",
     "__version__",
+    "adapt",
     "attention",
     "bootstrap",
     "bootstrap_mean",
@@ -318,6 +320,7 @@ class Compute:
 @final
 class Settings:
     def __new__(cls, values: dict[str, Any]) -> Settings: ...
+    def check_marking(self, marking: str) -> None: ...
     @property
     def json(self) -> str: ...
 
@@ -351,6 +354,35 @@ def finetune(
     save_steps: int,
     report: Callable[[str, _Columns, int], None] | None,
 ) -> Outcome: ...
+@final
+class Adapted:
+    @property
+    def encoder(self) -> Encoder: ...
+    @property
+    def new_decoder(self) -> bool: ...
+    @property
+    def parts(self) -> int: ...
+    @property
+    def pieces(self) -> int: ...
+    @property
+    def held_out_loss(self) -> list[float] | None: ...
+    @property
+    def raised(self) -> BaseException | None: ...
+    @property
+    def history(self) -> _Columns: ...
+
+def adapt(
+    encoder: Encoder,
+    texts: list[str],
+    held_out: list[str],
+    settings: Settings,
+    *,
+    mask_rate: float,
+    compute: Compute,
+    checkpoint: str | None,
+    save_steps: int,
+    report: Callable[[str, _Columns, int], None] | None,
+) -> Adapted: ...
 def attention(
     model: Model,
     instances: Instances,

@@ -65,7 +65,7 @@ impl Job for Explain<'_> {
     type Output = Vec<Explained>;
 
     fn run<O: Ops>(self, ops: &O) -> Result<Vec<Explained>> {
-        let params = self.network.upload(ops, self.weights)?;
+        let params = self.weights.upload(ops)?;
         explain(ops, self.network, &params, self.features, self.on_batch)
     }
 }

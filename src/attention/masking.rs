@@ -151,7 +151,7 @@ impl Job for MaskWords<'_> {
         if !(1..=1000).contains(&n_random) {
             return Err(Error::config("n_random", format!("must be from 1 to 1000, not {n_random}")));
         }
-        let params = self.network.upload(ops, self.weights)?;
+        let params = self.weights.upload(ops)?;
         let mut order: Vec<usize> = (0..self.instances.len()).collect();
         if limit.is_some() {
             Stream::new(seed, Purpose::Sample, 0).shuffle(&mut order);

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Features;
+use super::{Features, Masked};
 
 /// Sentences one after the other in a single row of tokens, without padding unless requested
 /// ([`Padding`]).
@@ -186,6 +186,23 @@ impl Batch {
             batch.cu_seqlens.push(batch.ids.len());
             batch.instances.push(InstanceTokens { pieces, words, entities });
             batch.labels.extend(item.label.map(|label| label as u32));
+        }
+        batch
+    }
+
+    /// Texts with masked pieces. Each of these is an instance, whose two entities it stands for, and
+    /// the label is the piece that it was.
+    pub fn masked(texts: impl IntoIterator<Item = Masked>) -> Self {
+        let mut batch = Self::empty();
+        for text in texts {
+            batch.push_sentence(&text.ids, [0; 2]);
+            let Some(whole) = batch.instances.pop() else { unreachable!("it was just added") };
+            let instances = text.targets.iter().map(|target| {
+                let token = whole.pieces.start + target;
+                InstanceTokens { entities: [token; 2], ..whole.clone() }
+            });
+            batch.instances.extend(instances);
+            batch.labels.extend(text.labels);
         }
         batch
     }

@@ -164,6 +164,37 @@ impl Tokenizer {
         Ok(features)
     }
 
+    /// A text in parts of at most `max_length` pieces, `[CLS] ... [SEP]`, of about the same length.
+    /// No word is cut, unless it is longer than a part.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::pieces`].
+    pub fn parts(&self, text: &str, max_length: usize) -> Result<Vec<Features>> {
+        let room = room_of(max_length)?;
+        let pieces = self.pieces(text)?;
+        let size = pieces.len().div_ceil(pieces.len().div_ceil(room).max(1));
+        let mut parts = Vec::new();
+        let mut rest = &pieces[..];
+        while let Some(first) = rest.first() {
+            let within = |end: &usize| rest.get(*end).is_none_or(|next| rest[*end - 1].word != next.word);
+            let end = (1..=rest.len().min(size)).rev().find(within).unwrap_or(rest.len().min(room));
+            let (part, others) = rest.split_at(end);
+            let word = |piece: &Piece| Some(piece.word - first.word);
+            parts.push(Features {
+                ids: [self.cls_id()].into_iter().chain(part.iter().map(|p| p.id)).chain([self.sep_id()]).collect(),
+                spans: vec![],
+                words: [None].into_iter().chain(part.iter().map(word)).chain([None]).collect(),
+                entities: [Span::new(0, 0); 2],
+                further: vec![],
+                marker_types: None,
+                cut: 0,
+                label: None,
+            });
+            rest = others;
+        }
+        Ok(parts)
+    }
+
     /// Encode many instances, in parallel and in order.
     pub fn encode_all(&self, instances: &[Instance], max_length: usize, too_long: TooLong) -> Result<Encoded> {
         room_of(max_length)?;

@@ -17,11 +17,11 @@ const WORDS: [&str; 2] = ["subject", "object"];
 /// Standard deviation of the noise that tells markers of one word apart.
 const NOISE: f64 = 0.01;
 
-/// The number of entity types with markers.
+/// Refuse settings that do not fit levitated markers.
 ///
 /// # Errors
-/// [`Error::Config`] for settings that do not fit levitated markers.
-pub(super) fn types_of(settings: &TrainingSettings, task: &Task) -> Result<u32> {
+/// [`Error::Config`] that names the setting.
+pub fn check(settings: &TrainingSettings) -> Result<()> {
     if !settings.head.reads_entities() {
         let message = format!(
             "`{}` reads the text alone, which with levitated markers is the same for all pairs of a sentence; choose entity or \
@@ -38,6 +38,15 @@ pub(super) fn types_of(settings: &TrainingSettings, task: &Task) -> Result<u32> 
         let message = format!("levitated markers leave room for {longest} word pieces, not {}", settings.max_length);
         return Err(Error::config("max_length", message));
     }
+    Ok(())
+}
+
+/// The number of entity types with markers.
+///
+/// # Errors
+/// As [`check`].
+pub(super) fn types_of(settings: &TrainingSettings, task: &Task) -> Result<u32> {
+    check(settings)?;
     Ok(task.type_tags().len().max(1) as u32)
 }
 

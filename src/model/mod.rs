@@ -7,13 +7,15 @@ mod context;
 pub mod encoder;
 pub mod head;
 mod identity;
-mod markers;
+pub mod markers;
+pub mod masked_lm;
 pub mod network;
 pub mod params;
 pub mod relation;
 
 pub use crate::ops::Loss;
 pub use config::EncoderConfig;
+pub use masked_lm::MaskedLm;
 pub use network::{Explanation, Network};
 pub use params::{Init, ParamSpec, Weights};
 pub use relation::{Card, Pretrained, RelationModel};

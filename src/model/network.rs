@@ -106,15 +106,6 @@ impl Network {
         specs
     }
 
-    /// The values on an engine, in order.
-    ///
-    /// # Errors
-    /// When the engine refuses, for instance for lack of memory.
-    pub fn upload<O: Ops>(&self, ops: &O, weights: &Weights) -> Result<Vec<O::Buffer>> {
-        let specs = weights.specs.iter().zip(&weights.values);
-        specs.map(|(spec, values)| ops.upload(values, &spec.shape)).collect()
-    }
-
     /// Logits and attention weights of a batch, without dropout.
     ///
     /// # Errors

@@ -3,7 +3,9 @@
 use candle_core::Shape;
 use candle_nn::init::NormalOrUniform;
 
+use crate::Result;
 use crate::model::EncoderConfig;
+use crate::ops::Ops;
 use crate::rng::{Purpose, Stream};
 
 /// The initial values of a parameter that is not in the checkpoint: the hints of the heads'
@@ -262,6 +264,14 @@ impl Weights {
     pub fn initial(specs: Vec<ParamSpec>, seed: u64) -> Self {
         let values = specs.iter().map(|spec| spec.initial(seed)).collect();
         Self { specs, values }
+    }
+
+    /// The values on an engine, in order.
+    ///
+    /// # Errors
+    /// When the engine refuses, for instance for lack of memory.
+    pub fn upload<O: Ops>(&self, ops: &O) -> Result<Vec<O::Buffer>> {
+        self.specs.iter().zip(&self.values).map(|(spec, values)| ops.upload(values, &spec.shape)).collect()
     }
 
     /// The values of a parameter by name.

@@ -44,7 +44,7 @@ pub struct Pretrained {
     pub tokenizer: Tokenizer,
     /// Parameters of the encoder.
     pub weights: Weights,
-    /// The pooler, kept for the saved model.
+    /// What is saved with it: the pooler, and the language model above an adapted encoder.
     pub extras: Vec<Extra>,
     /// Used, unused and missing tensors of the weight file.
     pub report: LoadReport,
@@ -196,7 +196,8 @@ impl RelationModel {
     ) -> Self {
         let version = env!("CARGO_PKG_VERSION").to_string();
         let card = Card { format: FORMAT, version, task, marking, training, encoder, data, steps };
-        let (extras, tokenizer) = (pretrained.extras.clone(), pretrained.tokenizer.clone());
+        let extras = pretrained.extras.iter().filter(|extra| extra.is_pooler()).cloned().collect();
+        let tokenizer = pretrained.tokenizer.clone();
         Self { card, network, weights, extras, tokenizer }
     }
 

@@ -39,35 +39,31 @@ impl<'a> Loss<'a> {
         }
     }
 
-    /// The loss of rows of logits and its gradient, in f64.
+    /// The loss of a row of logits and its gradient, in f64.
     ///
-    /// With p the softmax of a row, y its label and l = -log p_y:
+    /// With p the softmax of the row, y its label and l = -log p_y:
     /// `loss = w (1 - p_y)^gamma l / total` and `dlogits_j = w (p_j - [j = y]) ((1 - p_y)^gamma +
     /// gamma p_y (1 - p_y)^(gamma - 1) l) / total`.
-    pub(super) fn of_rows(&self, logits: &[f32], classes: usize, labels: &[u32]) -> (f64, Vec<f32>) {
-        let mut loss = 0.0;
-        let mut gradient = Vec::with_capacity(logits.len());
-        for (row, label) in logits.chunks_exact(classes.max(1)).zip(labels) {
-            let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let shifted = |x: f32| f64::from(x) - f64::from(top);
-            let sum: f64 = row.iter().map(|x| shifted(*x).exp()).sum();
-            let y = *label as usize;
-            let surprise = sum.ln() - shifted(row[y]);
-            let (p, rest) = ((-surprise).exp(), -(-surprise).exp_m1()); // p_y and 1 - p_y
-            let (counts, slope) = match self.focal_gamma {
-                gamma if gamma > 0.0 && rest > 0.0 => {
-                    let counts = rest.powf(gamma);
-                    (counts, counts + gamma * p * counts / rest * surprise)
-                }
-                gamma if gamma > 0.0 => (0.0, 0.0),
-                _ => (1.0, 1.0),
-            };
-            let scale = self.weight(*label) / self.total;
-            loss += scale * counts * surprise;
-            let at = |j: usize| f64::from(u8::from(j == y));
-            let own = |(j, x): (usize, &f32)| (scale * slope * (shifted(*x).exp() / sum - at(j))) as f32;
-            gradient.extend(row.iter().enumerate().map(own));
+    pub(super) fn of_row(&self, row: &[f32], label: u32, gradient: &mut [f32]) -> f64 {
+        let top = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let shifted = |x: f32| f64::from(x) - f64::from(top);
+        let sum: f64 = row.iter().map(|x| shifted(*x).exp()).sum();
+        let y = label as usize;
+        let surprise = sum.ln() - shifted(row[y]);
+        let (p, rest) = ((-surprise).exp(), -(-surprise).exp_m1()); // p_y and 1 - p_y
+        let (counts, slope) = match self.focal_gamma {
+            gamma if gamma > 0.0 && rest > 0.0 => {
+                let counts = rest.powf(gamma);
+                (counts, counts + gamma * p * counts / rest * surprise)
+            }
+            gamma if gamma > 0.0 => (0.0, 0.0),
+            _ => (1.0, 1.0),
+        };
+        let scale = self.weight(label) / self.total;
+        for (j, (gradient, x)) in gradient.iter_mut().zip(row).enumerate() {
+            let at = f64::from(u8::from(j == y));
+            *gradient = (scale * slope * (shifted(*x).exp() / sum - at)) as f32;
         }
-        (loss, gradient)
+        scale * counts * surprise
     }
 }

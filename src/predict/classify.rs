@@ -54,7 +54,7 @@ impl Job for Predict<'_> {
     type Output = Vec<Prediction>;
 
     fn run<O: Ops>(self, ops: &O) -> Result<Vec<Prediction>> {
-        let params = self.network.upload(ops, self.weights)?;
+        let params = self.weights.upload(ops)?;
         predict(ops, self.network, &params, self.features, self.on_batch)
     }
 }

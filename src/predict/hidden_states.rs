@@ -47,8 +47,7 @@ impl Job for HiddenStates<'_> {
     type Output = Vec<Vec<f32>>;
 
     fn run<O: Ops>(self, ops: &O) -> Result<Vec<Vec<f32>>> {
-        let specs = self.weights.specs.iter().zip(&self.weights.values);
-        let params = specs.map(|(spec, values)| ops.upload(values, &spec.shape)).collect::<Result<Vec<_>>>()?;
+        let params = self.weights.upload(ops)?;
         in_batches(self.features, Pack::Plain, self.on_batch, |batch| {
             let (encoded, _) = encoder::forward(ops, self.config, &params, batch, None, OutputSpec::TOKENS)?;
             let values = ops.download(&encoded.last)?; // (T, H)

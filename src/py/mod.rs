@@ -4,6 +4,7 @@
 //! of them. Every call that computes or reads goes through [`runtime`], and every error through
 //! [`error`].
 
+mod adapt;
 mod columns;
 mod compute;
 mod corpus;
@@ -34,6 +35,8 @@ use crate::corpus::CorpusKind;
 mod _biorel {
     use super::*;
 
+    #[pymodule_export]
+    use super::adapt::{PyAdapted, adapt};
     #[pymodule_export]
     use super::compute::{PyCompute, gpus};
     #[pymodule_export]

@@ -14,6 +14,8 @@ use serde::forward_to_deserialize_any;
 
 use super::error::ConfigError;
 use crate::config::TrainingSettings;
+use crate::encode::Marking;
+use crate::model::markers;
 
 /// Checked settings of a training run.
 #[pyclass(frozen, name = "Settings", module = "biorel._biorel")]
@@ -29,6 +31,15 @@ impl PySettings {
         let settings = TrainingSettings::deserialize(MapAccessDeserializer::new(values)).map_err(Refused::into_py)?;
         settings.validate()?;
         Ok(Self(settings))
+    }
+
+    /// Refuse settings that do not fit a marking.
+    fn check_marking(&self, marking: &str) -> PyResult<()> {
+        let marking: Marking = marking.parse()?;
+        if marking.is_levitated() {
+            markers::check(&self.0)?;
+        }
+        Ok(())
     }
 
     /// All settings, defaults included, as JSON.

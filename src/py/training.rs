@@ -59,7 +59,7 @@ impl PyOutcome {
     }
 }
 
-fn step_columns<'py>(py: Python<'py>, steps: &[StepRecord]) -> PyResult<Bound<'py, PyDict>> {
+pub(super) fn step_columns<'py>(py: Python<'py>, steps: &[StepRecord]) -> PyResult<Bound<'py, PyDict>> {
     let columns = Columns::new(py)
         .integers("step", steps.iter().map(|step| step.step))?
         .integers("epoch", steps.iter().map(|step| step.epoch))?
@@ -85,8 +85,26 @@ fn evaluation_columns<'py>(py: Python<'py>, evaluations: &[Evaluation]) -> PyRes
     Ok(columns.finish())
 }
 
-/// Fine-tune `encoder` on `instances`. `report` is called with the kind of event (`start`, `step`,
-/// `evaluation`), its columns of one row each, and the steps in all. `dev` are the instances to
+/// What calls `report`, if there is one, with the kind of an event (`start`, `step`, `evaluation`),
+/// its columns of one row each, and the steps in all.
+pub(super) fn emitter(report: Option<Py<PyAny>>) -> impl FnMut(Python<'_>, Event) -> PyResult<()> {
+    let mut steps = 0;
+    move |py, event| {
+        if let Event::Started { steps: total } = event {
+            steps = total;
+        }
+        let Some(report) = &report else { return Ok(()) };
+        let (kind, columns) = match event {
+            Event::Started { .. } => ("start", PyDict::new(py)),
+            Event::Step(record) => ("step", step_columns(py, &[record])?),
+            Event::Evaluated(evaluation) => ("evaluation", evaluation_columns(py, &[evaluation])?),
+            Event::Evaluating => return Ok(()),
+        };
+        report.call1(py, (kind, columns, steps)).map(drop)
+    }
+}
+
+/// Fine-tune `encoder` on `instances`. See [`emitter`] for `report`. `dev` are the instances to
 /// evaluate on while training, with the number of gold positives of each label that never became
 /// instances. `checkpoint` is the file from which a killed run resumes, written every `save_steps`
 /// steps.
@@ -105,22 +123,8 @@ pub fn finetune(
     save_steps: usize,
     report: Option<Py<PyAny>>,
 ) -> PyResult<PyOutcome> {
-    let mut steps = 0;
-    let emit = |py: Python<'_>, event: Event| {
-        if let Event::Started { steps: total } = event {
-            steps = total;
-        }
-        let Some(report) = &report else { return Ok(()) };
-        let (kind, columns) = match event {
-            Event::Started { .. } => ("start", PyDict::new(py)),
-            Event::Step(record) => ("step", step_columns(py, &[record])?),
-            Event::Evaluated(evaluation) => ("evaluation", evaluation_columns(py, &[evaluation])?),
-            Event::Evaluating => return Ok(()),
-        };
-        report.call1(py, (kind, columns, steps)).map(drop)
-    };
     let dev = dev.map(|(instances, lost)| (Arc::clone(&instances.items), lost));
-    let Outcome { value: tuned, raised } = reporting(py, emit, |on_event| {
+    let Outcome { value: tuned, raised } = reporting(py, emitter(report), |on_event| {
         let run = FineTune {
             encoder: &encoder.0,
             encoder_name: &name,

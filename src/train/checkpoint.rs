@@ -12,13 +12,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::evaluation::{Evaluation, Evaluations};
+use super::objective::Objective;
 use super::progress::{Progress, StepRecord};
 use super::trainer::{Snapshot, Trainer};
 use crate::atomic;
 use crate::config::TrainingSettings;
 use crate::digest::hex;
 use crate::encode::Features;
-use crate::model::{Network, ParamSpec, Weights, checkpoint};
+use crate::model::{ParamSpec, Weights, checkpoint};
 use crate::ops::Ops;
 use crate::{Error, Result};
 
@@ -58,7 +59,7 @@ pub struct Checkpointer {
 impl Checkpointer {
     pub fn new(
         plan: CheckpointPlan<'_>,
-        network: &Network,
+        network: &impl Objective,
         weights: &Weights,
         features: [&[Features]; 2],
         settings: &TrainingSettings,
@@ -91,7 +92,7 @@ impl Checkpointer {
     }
 
     /// Save a checkpoint, atomically.
-    pub fn save<O: Ops>(&self, trainer: &Trainer<'_, O>, progress: &Progress) -> Result<()> {
+    pub fn save<O: Ops, M: Objective>(&self, trainer: &Trainer<'_, O, M>, progress: &Progress) -> Result<()> {
         let Progress { history, evaluations, .. } = progress;
         let snapshot = trainer.snapshot()?;
         let header = Header {
@@ -128,7 +129,11 @@ impl Checkpointer {
     ///
     /// # Errors
     /// [`Error::Config`] when it belongs to another run, [`Error::Checkpoint`] when it is corrupt.
-    pub fn restore<O: Ops>(&self, trainer: &mut Trainer<'_, O>, progress: &mut Progress) -> Result<()> {
+    pub fn restore<O: Ops, M: Objective>(
+        &self,
+        trainer: &mut Trainer<'_, O, M>,
+        progress: &mut Progress,
+    ) -> Result<()> {
         atomic::discard_partial(&self.path);
         let data = match std::fs::read(&self.path) {
             Ok(data) => data,

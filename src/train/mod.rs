@@ -43,18 +43,22 @@
 //! # }
 //! ```
 
+mod adapt;
 mod checkpoint;
 mod evaluation;
 mod fine_tune;
+mod objective;
 mod progress;
 mod sampling;
 mod schedule;
 mod trainer;
 mod training_loop;
 
+pub use adapt::{Adapt, Adapted, adapt};
 pub use checkpoint::CheckpointPlan;
 pub use evaluation::{Dev, Evaluation};
 pub use fine_tune::{FineTune, FineTuned, HeldOut, InstanceCounts, TrainingData, fine_tune};
+pub use objective::Objective;
 pub use progress::StepRecord;
 pub use sampling::fewer_negatives;
 pub use schedule::Schedule;

@@ -1,6 +1,7 @@
 //! One optimizer step: gradients of its micro-batches, clipping, AdamW.
 
 use super::evaluation::{Dev, Evaluation};
+use super::objective::Objective;
 use crate::config::TrainingSettings;
 use crate::encode::Batch;
 use crate::model::encoder::{ForwardContext, Frozen};
@@ -12,9 +13,9 @@ use crate::predict::OnBatch;
 use crate::{Error, Result};
 
 /// A network on an engine with its optimizer.
-pub struct Trainer<'a, O: Ops> {
+pub struct Trainer<'a, O: Ops, M = Network> {
     ops: &'a O,
-    network: &'a Network,
+    network: &'a M,
     settings: TrainingSettings,
     class_weights: Option<Vec<f64>>,
     specs: Vec<ParamSpec>,
@@ -34,7 +35,7 @@ pub struct Snapshot {
     pub steps: u32,
 }
 
-impl<'a, O: Ops> Trainer<'a, O> {
+impl<'a, O: Ops, M: Objective> Trainer<'a, O, M> {
     /// Upload `weights` to the engine, with moments of zero.
     ///
     /// # Errors
@@ -42,12 +43,12 @@ impl<'a, O: Ops> Trainer<'a, O> {
     /// engine.
     pub fn new(
         ops: &'a O,
-        network: &'a Network,
+        network: &'a M,
         weights: &Weights,
         settings: TrainingSettings,
         class_weights: Option<Vec<f64>>,
     ) -> Result<Self> {
-        let layers = network.encoder.num_hidden_layers;
+        let layers = network.encoder().num_hidden_layers;
         if settings.freeze.is_some_and(|freeze| freeze > layers) {
             return Err(Error::config("freeze", format!("the encoder has {layers} layers")));
         }
@@ -57,7 +58,7 @@ impl<'a, O: Ops> Trainer<'a, O> {
             false => Ok(None),
         };
         let moments = weights.specs.iter().zip(trained).map(zeros).collect::<Result<_>>()?;
-        let params = network.upload(ops, weights)?;
+        let params = weights.upload(ops)?;
         Ok(Self { ops, network, settings, class_weights, specs: weights.specs.clone(), params, moments, steps: 0 })
     }
 
@@ -86,7 +87,7 @@ impl<'a, O: Ops> Trainer<'a, O> {
                 false => 1.0,
             }),
         };
-        let layers = self.network.encoder.num_hidden_layers;
+        let layers = self.network.encoder().num_hidden_layers;
         let mut updates = Vec::new();
         let parameters = self.params.iter_mut().zip(&mut self.moments).zip(&gradients);
         for (index, ((value, moments), gradient)) in parameters.enumerate() {
@@ -107,7 +108,7 @@ impl<'a, O: Ops> Trainer<'a, O> {
         let labels = || batches.iter().flat_map(|batch| &batch.labels);
         let total = match &self.class_weights {
             Some(weights) => labels().filter_map(|label| weights.get(*label as usize)).sum(),
-            None => batches.iter().map(Batch::len).sum::<usize>() as f64,
+            None => labels().count() as f64,
         };
         // Where all instances of a step have weight 0, the gradient is 0 rather than undefined.
         let total = if total > 0.0 { total } else { 1.0 };
@@ -119,8 +120,8 @@ impl<'a, O: Ops> Trainer<'a, O> {
                 seed: settings.seed,
                 step: self.steps,
                 micro: micro as u32,
-                hidden: settings.dropout.unwrap_or(network.encoder.hidden_dropout_prob),
-                attention: settings.dropout.unwrap_or(network.encoder.attention_probs_dropout_prob),
+                hidden: settings.dropout.unwrap_or(network.encoder().hidden_dropout_prob),
+                attention: settings.dropout.unwrap_or(network.encoder().attention_probs_dropout_prob),
                 head: settings.head_dropout,
                 frozen: Frozen::new(settings.freeze),
                 recompute: settings.gradient_checkpointing,
@@ -146,7 +147,7 @@ impl<'a, O: Ops> Trainer<'a, O> {
     }
 
     /// The architecture.
-    pub fn network(&self) -> &'a Network {
+    pub fn network(&self) -> &'a M {
         self.network
     }
 
@@ -160,7 +161,7 @@ impl<'a, O: Ops> Trainer<'a, O> {
     /// # Errors
     /// Errors of the engine, and whatever `on_batch` returns.
     pub fn evaluate(&self, dev: &Dev<'_>, at: (usize, usize), on_batch: OnBatch<'_>) -> Result<Evaluation> {
-        dev.evaluate(self.ops, self.network, &self.params, at, on_batch)
+        self.network.evaluate(self.ops, &self.params, dev, at, on_batch)
     }
 
     /// The current parameters.
@@ -219,8 +220,8 @@ fn finite(sums: StepResult, step: usize, learning_rate: f64) -> Result<StepResul
 }
 
 /// Which parameters are trained, in order.
-fn trained(settings: &TrainingSettings, network: &Network, count: usize) -> impl Iterator<Item = bool> {
-    let layers = network.encoder.num_hidden_layers;
+fn trained(settings: &TrainingSettings, network: &impl Objective, count: usize) -> impl Iterator<Item = bool> {
+    let layers = network.encoder().num_hidden_layers;
     let frozen = settings.freeze;
     // Depth counts from the head down: frozen are the depths greater than (layers - n).
     (0..count).map(move |index| frozen.is_none_or(|n| Layout::depth(index, layers) <= layers.saturating_sub(n)))

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::checkpoint::{CheckpointPlan, Checkpointer};
 use super::evaluation::{Dev, Evaluation};
+use super::objective::Objective;
 use super::progress::{PendingStep, Progress, StepRecord};
 use super::schedule::Schedule;
 use super::trainer::Trainer;
@@ -53,10 +54,10 @@ pub type OnEvent<'a> = &'a mut (dyn FnMut(Event) -> Result<()> + Send);
 
 /// A training run on word pieces, for [`crate::ops::compute::Compute::execute`].
 /// [`super::fine_tune`] creates one from instances.
-pub struct TrainingRun<'a> {
+pub struct TrainingRun<'a, M = Network> {
     /// Architecture.
-    pub network: &'a Network,
-    /// Initial parameters of encoder and head, in the order of [`Network::specs`].
+    pub network: &'a M,
+    /// Initial parameters of encoder and head, in the order of [`Network::specs`] or [`crate::model::MaskedLm::specs`].
     pub weights: &'a Weights,
     /// Labelled instances.
     pub features: &'a [Features],
@@ -70,7 +71,7 @@ pub struct TrainingRun<'a> {
     pub on_event: OnEvent<'a>,
 }
 
-impl Job for TrainingRun<'_> {
+impl<M: Objective> Job for TrainingRun<'_, M> {
     type Output = Trained;
 
     fn run<O: Ops>(self, ops: &O) -> Result<Trained> {
@@ -83,7 +84,7 @@ impl Job for TrainingRun<'_> {
 /// # Errors
 /// [`Error::Config`] for settings out of range or no instances, [`Error::Training`] when loss or
 /// gradient are not finite, and whatever else `on_event` returns.
-pub fn train<O: Ops>(ops: &O, run: TrainingRun<'_>) -> Result<Trained> {
+pub fn train<O: Ops, M: Objective>(ops: &O, run: TrainingRun<'_, M>) -> Result<Trained> {
     let TrainingRun { network, weights, features, settings, dev, checkpoint, on_event } = run;
     settings.validate()?;
     if features.is_empty() {
@@ -98,7 +99,7 @@ pub fn train<O: Ops>(ops: &O, run: TrainingRun<'_>) -> Result<Trained> {
         None => {}
     }
     let schedule = Schedule::new(settings, features.len());
-    let class_weights = class_weights(settings, features, network.labels)?;
+    let class_weights = class_weights(settings, features, network.labels())?;
     let mut trainer = Trainer::new(ops, network, weights, settings.clone(), class_weights)?;
     let mut progress = Progress::default();
     let held_out = dev.as_ref().map_or(&[][..], |dev| dev.features);
@@ -154,7 +155,12 @@ impl<'a> Plan<'a> {
         }
     }
 
-    fn run<O: Ops>(&self, trainer: &mut Trainer<'_, O>, progress: &mut Progress, on_event: OnEvent<'_>) -> Result<()> {
+    fn run<O: Ops, M: Objective>(
+        &self,
+        trainer: &mut Trainer<'_, O, M>,
+        progress: &mut Progress,
+        on_event: OnEvent<'_>,
+    ) -> Result<()> {
         let mut order: Option<(usize, Vec<usize>)> = None;
         loop {
             match self.next(progress) {
@@ -182,9 +188,9 @@ impl<'a> Plan<'a> {
     }
 
     /// Take a step. `order` is the order of the instances in the epoch of the last step.
-    fn step<O: Ops>(
+    fn step<O: Ops, M: Objective>(
         &self,
-        trainer: &mut Trainer<'_, O>,
+        trainer: &mut Trainer<'_, O, M>,
         step: usize,
         order: &mut Option<(usize, Vec<usize>)>,
     ) -> Result<PendingStep> {
@@ -195,10 +201,12 @@ impl<'a> Plan<'a> {
             Some(order) if order.0 == epoch => order,
             other => other.insert((epoch, shuffled(features, settings.seed, epoch))),
         };
-        let batches: Vec<Batch> = order[range]
-            .chunks(settings.batch_size)
-            .map(|chunk| trainer.network().pack(chunk.iter().map(|i| &features[*i])))
-            .collect();
+        let instances = range.len();
+        let first = (step * settings.gradient_accumulation_steps) as u32;
+        let chunks = (first..).zip(order[range].chunks(settings.batch_size));
+        let pack =
+            |(number, chunk): (u32, &[usize])| trainer.network().pack(chunk.iter().map(|i| &features[*i]), number);
+        let batches: Vec<Batch> = chunks.map(pack).collect();
         let learning_rate = schedule.learning_rate(step);
         let sums = trainer.step(&batches, learning_rate)?;
         let record = StepRecord {
@@ -207,7 +215,7 @@ impl<'a> Plan<'a> {
             loss: f64::NAN, // this and the next are set when the step has finished
             gradient_norm: f64::NAN,
             learning_rate,
-            instances: batches.iter().map(Batch::len).sum(),
+            instances,
             tokens: batches.iter().map(Batch::tokens).sum(),
             seconds: 0.0,
         };

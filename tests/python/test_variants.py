@@ -71,6 +71,17 @@ def test_a_trial_equals_a_finetuning_with_its_settings(
         assert stored[column].tolist() == expected[column].tolist()
 
 
+def test_a_head_that_does_not_fit_its_marking_is_refused_before_training(
+    tmp_path: Path, ddi: biorel.Corpus, encoder: biorel.Encoder
+) -> None:
+    variants = {"typed": {}, "one-pass": {"marking": "levitated"}}
+    with pytest.raises(biorel.ConfigError, match=r"variants: `one-pass`: head: `cls` reads the text alone"):
+        biorel.compare(ddi, directory=tmp_path / "runs", heads=["cls"], encoders=[encoder], variants=variants)
+    assert not (tmp_path / "runs").exists()
+    with pytest.raises(biorel.ConfigError, match="head: `attention` reads the text alone"):
+        biorel.cross_validate(ddi, encoder, folds=2, marking="levitated")
+
+
 def test_models_and_attention_of_a_variant(comparison: biorel.Comparison, ddi: biorel.Corpus) -> None:
     model = comparison.model("one-pass", seed=1)
     assert model.head == "entity-attention"

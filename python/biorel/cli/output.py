@@ -14,6 +14,7 @@ from biorel._files import atomic_write
 from biorel._tables import without_na
 from biorel.errors import ConfigError
 from biorel.evaluation.scores import Scores
+from biorel.models.encoder import is_replaceable
 from biorel.prediction.output_directory import json_lines
 
 # From the most important messages on; progress is part of `info`.
@@ -66,6 +67,17 @@ def check_model_directory(path: str) -> None:
         occupied = False
     if occupied:
         raise ConfigError(f"output: {path} exists and is not a biorel model; choose another name", "output")
+    _check_writable(path)
+
+
+def check_encoder_directory(path: str) -> None:
+    """Raise ConfigError for a directory in which no encoder can be saved, before hours of training."""
+    if not is_replaceable(Path(path)):
+        raise ConfigError(f"output: {path} exists and is not an encoder; choose another name", "output")
+    _check_writable(path)
+
+
+def _check_writable(path: str) -> None:
     existing = next(parent for parent in Path(os.path.abspath(path)).parents if parent.exists())
     if not os.access(existing, os.W_OK):
         raise ConfigError(f"output: {existing} cannot be written to; choose another directory", "output")

@@ -1,4 +1,4 @@
-"""Options for the settings of training, derived from the signature and the docstring of ``finetune``."""
+"""Options for the settings of training, derived from the signatures and docstrings of ``finetune`` and ``adapt``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import argparse
 import difflib
 import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from biorel.cli.options import equation, output_group
 from biorel.errors import ConfigError
+from biorel.training.adapt import adapt
 from biorel.training.finetune import finetune
 
 _PARAMETERS = inspect.signature(finetune).parameters
 # Parameters of `finetune` that are no settings: the commands have arguments of their own for them.
 _ARGUMENTS = ("corpus", "encoder", "train", "test", "callbacks", "progress")
 SETTINGS = [name for name in _PARAMETERS if name not in _ARGUMENTS]
+ADAPT_SETTINGS = [name for name in inspect.signature(adapt).parameters if name not in ("encoder", "texts", "progress")]
 # With folds or several heads the training checkpoints are in the experiment's directory.
 COMPARE_SETTINGS = [name for name in SETTINGS if name not in ("checkpoint", "head", "seed")]
 # A fold has no split to evaluate on while training.
@@ -45,10 +47,10 @@ _GROUPS = {
 }
 
 
-def add_settings(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
-    """Options for settings: type and default from `finetune`'s signature, help from its docstring."""
-    hints = get_type_hints(finetune)
-    texts = _descriptions()
+def add_settings(parser: argparse.ArgumentParser, names: Iterable[str], of: Callable[..., Any] = finetune) -> None:
+    """Options for settings: type and default from the signature of a function, help from its docstring."""
+    hints, parameters = get_type_hints(of), inspect.signature(of).parameters
+    texts = _descriptions(of)
     names = list(names)
     place = {name: title for title, members in _GROUPS.items() for name in members}
     existing = {group.title: group for group in parser._action_groups}
@@ -58,7 +60,7 @@ def add_settings(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
         if any(place.get(name, "training") == title for name in names)
     }
     for name in names:
-        default = _PARAMETERS[name].default
+        default = parameters[name].default
         choices = _choices(hints[name])
         # The docstring explains the choices after a colon; the help lists them there.
         text = re.split("[:;] ", texts[name])[0] + f": {', '.join(choices)}" if choices else texts[name]
@@ -145,11 +147,11 @@ def _choices(hint: Any) -> list[str]:
     return [choice for kind in get_args(hint) for choice in _choices(kind)]
 
 
-def _descriptions() -> dict[str, str]:
-    """The first sentence about each parameter of `finetune`, from its docstring."""
+def _descriptions(of: Callable[..., Any]) -> dict[str, str]:
+    """The first sentence about each parameter of a function, from its docstring."""
     texts: dict[str, str] = {}
     name = ""
-    for line in inspect.cleandoc(finetune.__doc__ or "").splitlines():
+    for line in inspect.cleandoc(of.__doc__ or "").splitlines():
         if match := re.match(r"(\w+) : ", line):
             name = match[1]
         elif line.startswith("    ") and name:

@@ -1,8 +1,9 @@
-"""The command that trains: ``finetune``."""
+"""The commands that train: ``finetune`` and ``adapt``."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from biorel.cli.options import (
@@ -16,6 +17,7 @@ from biorel.cli.options import (
     read_corpus,
 )
 from biorel.cli.output import (
+    check_encoder_directory,
     check_model_directory,
     check_suffix,
     default_directory,
@@ -23,10 +25,11 @@ from biorel.cli.output import (
     say,
     write_table,
 )
-from biorel.cli.settings import SETTINGS, add_settings, settings_from
+from biorel.cli.settings import ADAPT_SETTINGS, SETTINGS, add_settings, settings_from
 from biorel.data.checks import describe_checks
 from biorel.errors import ConfigError
 from biorel.models.encoder import load_encoder
+from biorel.training.adapt import adapt, texts_of
 from biorel.training.callbacks import MLflow, TensorBoard, WandB
 from biorel.training.finetune import finetune
 
@@ -62,6 +65,40 @@ def add_commands(commands: Commands) -> None:
     splits.add_argument("--fold", type=int, metavar="N", help=text)
     add_settings(parser, SETTINGS)
     add_format(parser)
+    text = "train an encoder further on unlabelled texts, as a masked language model, before fine-tuning"
+    parser = add_command(commands, "adapt", _adapt, text)
+    parser.add_argument("encoder", help="directory, or name such as minilm or biobert")
+    text = "files or folders of documents (PubTator, BioC, brat), or plain text with a blank line between texts"
+    parser.add_argument("texts", nargs="+", help=text)
+    output = output_group(parser)
+    text = "directory for the encoder (default: a new one, such as minilm-adapted)"
+    output.add_argument("--output", metavar="DIR", help=text)
+    text = "write the loss, the learning rate, ... of each step (.tsv, .csv, .jsonl)"
+    output.add_argument("--history", metavar="FILE", help=text)
+    text = "casing of the encoder, where its files do not define it"
+    parser.add_argument("--casing", choices=["cased", "uncased"], help=text)
+    add_settings(parser, ADAPT_SETTINGS, adapt)
+    add_format(parser)
+
+
+def _adapt(options: argparse.Namespace) -> None:
+    check_suffix(options.history, "history")
+    if options.output is None:
+        options.output = default_directory(f"{Path(options.encoder).name}-adapted")
+    check_encoder_directory(options.output)
+    encoder = load_encoder(options.encoder, casing=options.casing)
+    texts = [text for path in options.texts for text in texts_of(path)]
+    settings = settings_from(options, ADAPT_SETTINGS)
+    adapted = adapt(encoder, texts, **settings, progress=not options.no_progress)
+    if adapted.new_decoder:
+        say("encoder: it has no language model, so that above it was newly initialised")
+    say(f"{adapted.texts:,} texts, {adapted.pieces:,} word pieces, {len(adapted.history):,} steps")
+    adapted.save(options.output)
+    say(f"encoder saved to {options.output}")
+    if options.history:
+        write_table(adapted.history, options.history)
+    if adapted.perplexity is not None:
+        print_table(adapted.perplexity.rename_axis("encoder").reset_index(), options.format)
 
 
 def _finetune(options: argparse.Namespace) -> None:

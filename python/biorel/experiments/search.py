@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -253,12 +254,14 @@ def _checked(space: Space, settings: Row, fixed: Row, dev: str | float) -> Row:
     """Check every end of every range before any training; returns the settings in full."""
     heads = space.extremes("head") if "head" in space.distributions else [fixed["head"]]
     given = {**settings, "dev": dev}
-    shared = checked_settings(given, heads, [fixed["seed"]], folds=False, engine="local")
+    # A search leaves out combinations that do not fit: their trials fail.
+    check = partial(checked_settings, heads=heads, seeds=[fixed["seed"]], folds=False, engine="local", combined=False)
+    shared = check(given)
     for name in space.distributions:
         for value in space.extremes(name):
             if name != "head":
                 try:
-                    checked_settings({**given, name: value}, heads, [fixed["seed"]], folds=False, engine="local")
+                    check({**given, name: value})
                 except ConfigError as error:
                     raise ConfigError(f"space: {error}", "space") from None
     return shared

@@ -38,9 +38,18 @@ _RESERVED = {
 
 
 def checked_settings(
-    settings: Mapping[str, Any], heads: Sequence[str], seeds: Sequence[int], *, folds: bool, engine: str
+    settings: Mapping[str, Any],
+    heads: Sequence[str],
+    seeds: Sequence[int],
+    *,
+    folds: bool,
+    engine: str,
+    combined: bool = True,
 ) -> Row:
-    """Validate settings; returns all settings of ``finetune`` that affect the results, including defaults."""
+    """Validate settings; returns all settings of ``finetune`` that affect the results, including defaults.
+
+    With `combined`, every head has to fit the marking.
+    """
     known = inspect.signature(finetune).parameters
     for name in settings:
         if name not in known:
@@ -68,7 +77,9 @@ def checked_settings(
     values = {name: value for name, value in full.items() if name in core}
     for head in heads:
         for seed in seeds:
-            _biorel.Settings({**values, "head": head, "seed": seed})
+            checked = _biorel.Settings({**values, "head": head, "seed": seed})
+            if combined:
+                checked.check_marking(full["marking"])
     return {name: value for name, value in full.items() if name not in _INDIFFERENT}
 
 

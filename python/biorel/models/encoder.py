@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from biorel import _biorel
+from biorel._files import atomic_write_directory
 from biorel._pickling import VERSION, check_version, files_of, opened
 from biorel._types import Casing, Device, PathLike, Precision
 from biorel.errors import CheckpointError, ConfigError
@@ -159,14 +160,40 @@ class Encoder:
             vectors[row] = pool[pooling](one)
         return vectors
 
-    def __getstate__(self) -> dict[str, Any]:
-        """The complete encoder, for a process with the same version of biorel."""
+    def save(self, directory: PathLike) -> None:
+        """Write the encoder as a directory that ``load_encoder`` and transformers' ``AutoModel`` open.
 
+        Parameters
+        ----------
+        directory : path
+            A new directory, or one with an encoder, which is replaced. A kill leaves one or the other.
+
+        Raises
+        ------
+        ConfigError
+            When `directory` has something else.
+
+        Examples
+        --------
+        >>> biorel.load_encoder("minilm").save(folder / "encoder")
+        >>> sorted(path.name for path in (folder / "encoder").iterdir())
+        ['config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json', 'vocab.txt']
+        """
+        path = Path(directory)
+        if not is_replaceable(path):
+            raise ConfigError(f"directory: {path} exists and is not an encoder; choose another name", "directory")
+        atomic_write_directory(path, self._files())
+
+    def _files(self) -> dict[str, bytes]:
         def save(place: Path) -> None:
             place.mkdir()
             self._core.save(os.fspath(place))
 
-        return {"version": VERSION, "name": self.name, "casing": self.casing, "files": files_of(save)}
+        return files_of(save)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The complete encoder, for a process with the same version of biorel."""
+        return {"version": VERSION, "name": self.name, "casing": self.casing, "files": self._files()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Read and check the state from the other process."""
@@ -179,6 +206,16 @@ class Encoder:
         config = self.config
         sizes = f"{config['num_hidden_layers']} layers x {config['hidden_size']}"
         return f"Encoder({self.name!r}, {sizes}, {config['vocab_size']:,} pieces, {self.casing})"
+
+
+def is_replaceable(directory: Path) -> bool:
+    """Whether there is nothing, an empty directory, or an encoder without a trained head."""
+    if not directory.exists():
+        return True
+    if not directory.is_dir():
+        return False
+    names = {path.name for path in directory.iterdir()}
+    return not names or ("config.json" in names and "biorel.json" not in names)
 
 
 def load_encoder(encoder: str | PathLike | Encoder, *, casing: Casing | None = None) -> Encoder:

@@ -14,14 +14,16 @@ from biorel.training.run import Run
 class Reporter:
     """Forwards the events of the core, and any error, to the progress bar and the callbacks."""
 
-    def __init__(self, callbacks: Sequence[Callback], settings: Mapping[str, Any], show: bool) -> None:
+    def __init__(
+        self, callbacks: Sequence[Callback], settings: Mapping[str, Any], show: bool, title: str = "fine-tuning"
+    ) -> None:
         self._callbacks = list(callbacks)
         for callback in self._callbacks:
             if not isinstance(callback, Callback):
                 message = f"callbacks: {callback!r} is not a biorel.callbacks.Callback"
                 raise ConfigError(message, "callbacks")
         self._settings = settings
-        self._bar = _Bar(show, f"fine-tuning in {settings['precision']}")
+        self._bar = _Bar(show, f"{title} in {settings['precision']}")
 
     def __enter__(self) -> Reporter:
         return self

@@ -31,7 +31,8 @@ impl Format {
     }
 }
 
-/// A tensor that the encoder does not compute with but that is saved again: transformers' pooler.
+/// A tensor that the encoder does not compute with but that is saved with it: transformers' pooler,
+/// and what an adapted encoder has above it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Extra {
     /// Name without `bert.`.
@@ -40,4 +41,11 @@ pub struct Extra {
     pub shape: Vec<usize>,
     /// Values.
     pub values: Vec<f32>,
+}
+
+impl Extra {
+    /// Whether it belongs to the pooler.
+    pub fn is_pooler(&self) -> bool {
+        self.name.starts_with("pooler.")
+    }
 }

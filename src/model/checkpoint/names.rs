@@ -80,6 +80,7 @@ fn tensorflow(original: &str) -> Option<(String, bool)> {
     Some(match *last {
         "kernel" => (name + "weight", true),
         table if table.ends_with("_embeddings") => (name + table + ".weight", false),
+        "output_bias" if name == "cls.predictions." => (name + "bias", false),
         other => (name + other, false),
     })
 }

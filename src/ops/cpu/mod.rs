@@ -38,6 +38,7 @@ mod softmax_pooling;
 use std::ops::Range;
 
 use candle_core::{DType, Tensor};
+use rayon::prelude::*;
 
 use super::additive_attention;
 use super::shapes::internal_error;
@@ -223,9 +224,19 @@ impl Ops for Cpu {
     }
 
     fn cross_entropy(&self, logits: &Buffer, labels: &[u32], loss: &Loss<'_>) -> Result<(Buffer, Buffer)> {
+        /// Logits of a task: fewer are not worth a thread.
+        const LOGITS: usize = 16384;
         let (_, classes) = loss.expect(logits.shape(), labels)?;
-        let (sum, gradient) = loss.of_rows(logits.values(), classes, labels);
-        Ok((self.upload(&[sum as f32], &[1])?, self.upload(&gradient, logits.shape())?))
+        let classes = classes.max(1);
+        let mut gradient = self.pool.uninit(logits.shape());
+        let mut losses = vec![0.0; labels.len()];
+        gradient.fill(|gradient| {
+            let rows = gradient.par_chunks_mut(classes).zip(logits.values().par_chunks(classes));
+            let rows = rows.zip(labels).zip(&mut losses).with_min_len(LOGITS / classes + 1);
+            rows.for_each(|(((gradient, row), label), own)| *own = loss.of_row(row, *label, gradient));
+        });
+        let sum: f64 = losses.iter().sum();
+        Ok((self.upload(&[sum as f32], &[1])?, gradient))
     }
 
     fn sum_squares(&self, x: &Buffer) -> Result<f64> {

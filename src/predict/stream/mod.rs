@@ -46,7 +46,7 @@ impl Job for Classify<'_> {
 
     fn run<O: Ops>(self, ops: &O) -> Result<()> {
         let RelationModel { network, weights, .. } = self.model;
-        let params = network.upload(ops, weights)?;
+        let params = weights.upload(ops)?;
         let stop = self.stop;
         for prepared in self.parts {
             let mut on_batch = |_| if stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) };

@@ -1,0 +1,313 @@
+"""Adapting an encoder to a user's own texts, before fine-tuning."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from biorel import _biorel
+from biorel._types import Device, PathLike, Precision
+from biorel.data.corpus import Corpus
+from biorel.data.documents import Document, read_documents
+from biorel.errors import ConfigError
+from biorel.models.devices import choose
+from biorel.models.encoder import Encoder, load_encoder
+from biorel.training.progress import Reporter
+
+Texts: TypeAlias = "PathLike | Corpus | Iterable[str | Document | Corpus]"
+
+
+class Adaptation:
+    """The result of ``adapt``.
+
+    Attributes
+    ----------
+    encoder : Encoder
+        The adapted encoder, for ``finetune`` and everything else that takes one.
+    settings : dict
+        Every setting, including defaults.
+    texts, held_out : int
+        Numbers of texts that were trained on and held out.
+    parts, pieces : int
+        The texts after those longer than `max_length` were divided, and their word pieces.
+    perplexity : pandas.DataFrame or None
+        Of the held-out texts: rows ``before`` and ``after``, columns ``loss`` (mean cross-entropy of the masked pieces,
+        in nats) and ``perplexity``, its exponential. None if nothing was held out.
+    new_decoder : bool
+        Whether the parameters above the encoder were initialised. Sentence encoders such as MiniLM come without them:
+        the perplexity before then says nothing about the encoder.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        settings: dict[str, Any],
+        adapted: _biorel.Adapted,
+        counts: tuple[int, int],
+    ) -> None:
+        self.encoder = encoder
+        self.settings = settings
+        self.texts, self.held_out = counts
+        self.parts = adapted.parts
+        self.pieces = adapted.pieces
+        self.new_decoder = adapted.new_decoder
+        self.perplexity: pd.DataFrame | None = None
+        if adapted.held_out_loss is not None:
+            losses = np.array(adapted.held_out_loss)
+            table = {"loss": losses, "perplexity": np.exp(losses)}
+            self.perplexity = pd.DataFrame(table, index=pd.Index(["before", "after"]))
+        self._history = adapted.history
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row per step, with the columns of ``Run.history``; ``instances`` are parts of texts."""
+        return pd.DataFrame(self._history)
+
+    def save(self, directory: PathLike) -> None:
+        """Write the encoder as a directory that ``load_encoder`` and transformers' ``AutoModel`` open.
+
+        The parameters above the encoder are written too, so that ``adapt`` can go on from there.
+
+        Parameters
+        ----------
+        directory : path
+            A new directory, or one with an encoder, which is replaced.
+
+        Raises
+        ------
+        ConfigError
+            When `directory` has something else.
+        """
+        self.encoder.save(directory)
+
+    def __repr__(self) -> str:
+        """Show the sizes and the perplexity."""
+        sizes = f"{self.encoder.name!r}, {self.texts:,} texts, {len(self.history):,} steps"
+        if self.perplexity is None:
+            return f"Adaptation({sizes})"
+        before, after = self.perplexity["perplexity"]
+        return f"Adaptation({sizes}, perplexity {before:.1f} to {after:.1f})"
+
+
+def adapt(
+    encoder: str | PathLike | Encoder,
+    texts: Texts,
+    *,
+    held_out: float = 0.05,
+    mask_rate: float = 0.15,
+    learning_rate: float = 1e-4,
+    batch_size: int = 32,
+    epochs: int = 3,
+    max_steps: int | None = None,
+    max_length: int = 128,
+    seed: int = 1,
+    warmup_ratio: float = 0.06,
+    weight_decay: float = 0.01,
+    max_grad_norm: float = 1.0,
+    gradient_accumulation_steps: int = 1,
+    gradient_checkpointing: bool = False,
+    precision: Precision = "auto",
+    checkpoint: PathLike | None = None,
+    save_steps: int = 100,
+    device: Device = "auto",
+    threads: int | None = None,
+    progress: bool = True,
+) -> Adaptation:
+    """Train an encoder further on unlabelled texts, as the masked language model that BERT is pre-trained with.
+
+    Fine-tuning then starts from an encoder that knows the texts' words (Gururangan et al. 2020). Whole words are
+    masked; of the masked pieces 80 % become ``[MASK]`` and 10 % a random piece. The decoder is the word embedding.
+
+    Parameters
+    ----------
+    encoder : str, path or Encoder
+        As ``load_encoder`` takes it.
+    texts : path, Corpus, or iterable of str, Document and Corpus
+        What to train on. A corpus gives the text of its documents, except those of the split ``test``. A path is a file
+        or folder that ``read_documents`` reads, or plain text (``.txt``), whose texts are divided by blank lines; in a
+        file without blank lines every line is a text.
+    held_out : float
+        The fraction of the texts whose perplexity is measured before and after, and on which nothing is trained.
+    mask_rate : float
+        The share of the word pieces that are to be predicted.
+    learning_rate : float
+        The highest learning rate. It rises during the warm-up steps, then falls linearly to 0.
+    batch_size : int
+        Texts, or parts of them, per step.
+    epochs : int
+        Passes over the texts. They are masked anew in each.
+    max_steps : int, optional
+        Stop after this number of steps, or go on until it, instead of counting epochs.
+    max_length : int
+        Longest part of a text, in word pieces. Longer texts are divided between words.
+    seed : int
+        Of the order, the masks, the dropout and the choice of the texts that are held out.
+    warmup_ratio : float
+        The share of the steps in which the learning rate rises.
+    weight_decay : float
+        Decay of the weights, without biases and LayerNorm.
+    max_grad_norm : float
+        Gradients are scaled down to this norm; 0 turns that off.
+    gradient_accumulation_steps : int
+        Batches per step.
+    gradient_checkpointing : bool
+        Save memory: compute activations again in the backward pass.
+    precision : {"auto", "f32", "bf16"}
+        As ``finetune`` takes it.
+    checkpoint : path, optional
+        A file from which a run that was killed, or stopped by Ctrl-C, resumes and ends with the same bits.
+    save_steps : int
+        Steps between two checkpoints.
+    device : str
+        As ``finetune`` takes it.
+    threads : int, optional
+        Processor threads; all by default.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Adaptation
+        The adapted encoder, with the history and the perplexity.
+
+    Raises
+    ------
+    ConfigError
+        For a setting out of range, texts that are none, or an encoder without ``[MASK]``.
+    CorpusError
+        For a file that cannot be read; the message names it.
+    TrainingError
+        When the loss or a gradient is not finite; the message names the step.
+
+    Examples
+    --------
+    >>> adapted = biorel.adapt("minilm", biorel.load_sample("ddi"), max_steps=1, progress=False)
+    >>> adapted.texts, adapted.held_out
+    (27, 1)
+    >>> adapted.perplexity.columns.tolist()
+    ['loss', 'perplexity']
+    >>> run = biorel.finetune(biorel.load_sample("ddi"), adapted.encoder, max_steps=1, progress=False)
+    """
+    given = locals()
+    compute = choose(device, precision, threads)
+    settings = {name: given[name] for name in _CORE}
+    core_settings = _biorel.Settings({**settings, "precision": compute.precision})
+    trained, others = _divide(list(texts_of(texts)), held_out, seed)
+    loaded = load_encoder(encoder)
+    settings |= {
+        "encoder": loaded.name,
+        "held_out": held_out,
+        "mask_rate": mask_rate,
+        "precision": compute.precision,
+        "device": compute.device,
+    }
+    with Reporter([], settings, progress, "adapting") as reporter:
+        adapted = _biorel.adapt(
+            loaded._core,
+            trained,
+            others,
+            core_settings,
+            mask_rate=mask_rate,
+            compute=compute,
+            checkpoint=None if checkpoint is None else os.fspath(checkpoint),
+            save_steps=save_steps,
+            report=reporter.report,
+        )
+        if adapted.raised is not None:
+            raise adapted.raised
+    return Adaptation(Encoder(adapted.encoder, f"{loaded.name}-adapted"), settings, adapted, (len(trained), len(others)))
+
+
+# The settings of the training loop that a language model has.
+_CORE = (
+    "learning_rate",
+    "batch_size",
+    "epochs",
+    "max_steps",
+    "max_length",
+    "seed",
+    "warmup_ratio",
+    "weight_decay",
+    "max_grad_norm",
+    "gradient_accumulation_steps",
+    "gradient_checkpointing",
+)
+
+
+def _divide(texts: list[str], held_out: float, seed: int) -> tuple[list[str], list[str]]:
+    """The texts to train on and those held out, each in their order."""
+    if not 0 <= held_out < 1:
+        raise ConfigError(f"held_out: must be a fraction from 0 to below 1, not {held_out}", "held_out")
+    number = max(1, round(len(texts) * held_out)) if held_out and len(texts) > 1 else 0
+    chosen = set(np.random.default_rng(seed).permutation(len(texts))[:number].tolist())
+    parts: tuple[list[str], list[str]] = ([], [])
+    for index, text in enumerate(texts):
+        parts[index in chosen].append(text)
+    return parts
+
+
+def texts_of(source: Texts) -> Iterator[str]:
+    """The texts of what ``adapt`` takes; see there."""
+    if isinstance(source, (str, os.PathLike)):
+        yield from _texts_of_path(Path(source))
+    elif isinstance(source, Corpus):
+        yield from _texts_of_corpus(source)
+    else:
+        for position, item in enumerate(source):
+            if isinstance(item, Corpus):
+                yield from _texts_of_corpus(item)
+            elif isinstance(item, (str, Document)):
+                yield item if isinstance(item, str) else item.text
+            else:
+                raise ConfigError(
+                    f"texts: item {position} is {item!r:.80}; it must be a str, a Document or a Corpus", "texts"
+                )
+
+
+def _texts_of_corpus(corpus: Corpus) -> Iterator[str]:
+    """The text of each document outside of the split ``test``: its sentences in their order, joined."""
+    for split in corpus.splits:
+        if split == "test":
+            continue
+        sentences = corpus.sentences(split)
+        for _, text in sentences.groupby("document", sort=False)["text"]:
+            yield " ".join(text)
+
+
+def _texts_of_path(path: Path) -> Iterator[str]:
+    if not path.exists():
+        raise ConfigError(
+            f"texts: there is no file or folder {path}; texts themselves are given as a list of str", "texts"
+        )
+    if path.is_file() and path.suffix == ".txt" and not _is_pubtator(path):
+        yield from _texts_of_plain(path)
+    else:
+        yield from (document.text for document in read_documents(path))
+
+
+def _is_pubtator(path: Path) -> bool:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        first = next((line for line in file if line.strip()), "")
+    return re.match(r"[^|\s]+\|t\|", first) is not None
+
+
+def _texts_of_plain(path: Path) -> Iterator[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"texts: {path}: is not UTF-8 at byte {error.start}; save it as UTF-8", "texts") from None
+    if "" not in [line.strip() for line in lines]:
+        yield from lines
+        return
+    paragraph: list[str] = []
+    for line in [*lines, ""]:
+        if line.strip():
+            paragraph.append(line.strip())
+        elif paragraph:
+            yield " ".join(paragraph)
+            paragraph = []

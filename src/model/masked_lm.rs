@@ -1,0 +1,121 @@
+//! BERT's masked language model (Devlin et al. 2019, section 3.1), forward and backward over
+//! [`Ops`]: a transform of the last layer at the masked pieces, and the word embedding E as decoder.
+//!
+//! ```text
+//! m = LayerNorm(gelu(W h + b))
+//! p = softmax(E m + c)
+//! ```
+//!
+//! Only the masked pieces are decoded, and only for them is the last layer computed.
+
+use crate::encode::{Batch, Features, Masking};
+use crate::model::encoder::{self, EncoderGradient, ForwardContext, OutputSpec};
+use crate::model::network::Gradient;
+use crate::model::params::{Layout, encoder_specs};
+use crate::model::{EncoderConfig, Init, ParamSpec};
+use crate::ops::{Loss, Norm, Ops};
+use crate::{Error, Result};
+
+/// The encoder with the transform and the decoder.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MaskedLm {
+    /// The encoder's sizes.
+    pub encoder: EncoderConfig,
+    /// How words are masked.
+    pub masking: Masking,
+}
+
+/// The last layer at the masked pieces, which are the instances of a masked batch.
+const READS: OutputSpec = OutputSpec { entities: true, ..OutputSpec::NOTHING };
+
+/// The names of transformers' `BertForMaskedLM`.
+const TRANSFORM: &str = "cls.predictions.transform";
+
+impl MaskedLm {
+    /// The parameters above the encoder: W, b, scale and shift of the LayerNorm, c. The decoder is
+    /// the word embedding.
+    pub fn decoder_specs(config: &EncoderConfig) -> Vec<ParamSpec> {
+        let h = config.hidden_size;
+        vec![
+            ParamSpec::new(format!("{TRANSFORM}.dense.weight"), &[h, h], Init::WEIGHT),
+            ParamSpec::bias(format!("{TRANSFORM}.dense.bias"), h),
+            ParamSpec::scale(format!("{TRANSFORM}.LayerNorm.weight"), h),
+            ParamSpec::bias(format!("{TRANSFORM}.LayerNorm.bias"), h),
+            ParamSpec::bias("cls.predictions.bias", config.vocab_size),
+        ]
+    }
+
+    /// All parameters in order: the encoder's, then those above it.
+    pub fn specs(&self) -> Vec<ParamSpec> {
+        let mut specs = encoder_specs(&self.encoder);
+        specs.extend(Self::decoder_specs(&self.encoder));
+        specs
+    }
+
+    /// Texts with masked words. `number` separates the batches of a run, so that a text is masked
+    /// anew every time it is drawn.
+    pub fn pack<'a>(&self, texts: impl IntoIterator<Item = &'a Features>, number: u32) -> Batch {
+        let mut stream = self.masking.stream(number);
+        Batch::masked(texts.into_iter().map(|text| self.masking.mask(text, &mut stream)))
+    }
+
+    /// The loss of a batch and its gradient, in the order of [`MaskedLm::specs`].
+    ///
+    /// # Errors
+    /// As [`encoder::forward`].
+    pub fn gradient<O: Ops>(
+        &self,
+        ops: &O,
+        params: &[O::Buffer],
+        batch: &Batch,
+        context: &ForwardContext,
+        loss: &Loss<'_>,
+    ) -> Result<Gradient<O::Buffer>> {
+        let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(context), READS)?;
+        let Some(tape) = tape else { unreachable!("a forward with a context has a tape") };
+        let [weight, bias, gamma, beta, shift] = self.decoder(params)?;
+        let table = &params[Layout::TABLES[0]];
+        let h = &encoded.last; // (n, H)
+        let transformed = ops.linear(h, weight, None)?;
+        let normed = ops.add_norm(ops.bias_gelu(&transformed, bias)?, None, None, self.norm(gamma, beta), None)?;
+        let logits = ops.linear(&normed.out, table, Some(shift))?; // (n, V)
+        let (value, d_logits) = ops.cross_entropy(&logits, &batch.labels, loss)?;
+        drop(logits);
+        let (d_normed, d_table) = ops.linear_backward(&normed.out, table, &d_logits, None)?;
+        let d_shift = ops.column_sum(&d_logits)?;
+        drop(d_logits);
+        let d = ops.add_norm_backward(d_normed, &normed, gamma, None)?;
+        let (d_transformed, d_bias) = ops.bias_gelu_backward(&transformed, bias, d.branch)?;
+        let (d_h, d_weight) = ops.linear_backward(h, weight, &d_transformed, None)?;
+        let gradient = EncoderGradient { last: d_h, cls: vec![] };
+        let mut all = encoder::backward(ops, &self.encoder, params, batch, context, tape, gradient)?;
+        // The table is the decoder too, unless it is frozen.
+        let of_table = &mut all[Layout::TABLES[0]];
+        *of_table = of_table.take().map(|embedded| ops.add(embedded, &d_table)).transpose()?;
+        all.extend([d_weight, d_bias, d.gamma, d.beta, d_shift].map(Some));
+        Ok((value, all))
+    }
+
+    /// The sum of the cross-entropies of a batch's masked pieces, without dropout.
+    ///
+    /// # Errors
+    /// As [`encoder::forward`].
+    pub fn loss<O: Ops>(&self, ops: &O, params: &[O::Buffer], batch: &Batch) -> Result<f64> {
+        let (encoded, _) = encoder::forward(ops, &self.encoder, params, batch, None, READS)?;
+        let [weight, bias, gamma, beta, shift] = self.decoder(params)?;
+        let activated = ops.bias_gelu(&ops.linear(&encoded.last, weight, None)?, bias)?;
+        let normed = ops.add_norm(activated, None, None, self.norm(gamma, beta), None)?;
+        let logits = ops.linear(&normed.out, &params[Layout::TABLES[0]], Some(shift))?;
+        let (loss, _) = ops.cross_entropy(&logits, &batch.labels, &Loss::mean(1))?;
+        Ok(ops.download(&loss)?.first().copied().map_or(f64::NAN, f64::from))
+    }
+
+    fn decoder<'a, B>(&self, params: &'a [B]) -> Result<&'a [B; 5]> {
+        let own = &params[Layout::len(self.encoder.num_hidden_layers)..];
+        own.try_into().map_err(|_| Error::config("weights", "the language model has five parameters above its encoder"))
+    }
+
+    fn norm<'a, B>(&self, gamma: &'a B, beta: &'a B) -> Norm<'a, B> {
+        Norm { gamma, beta, eps: self.encoder.layer_norm_eps }
+    }
+}

@@ -1,0 +1,155 @@
+//! An encoder is adapted to texts, saved, and adapted again.
+
+use std::path::Path;
+
+use biorel::Error;
+use biorel::config::{Backend, Precision, TrainingSettings};
+use biorel::model::params::encoder_specs;
+use biorel::model::{EncoderConfig, Pretrained, Weights, checkpoint};
+use biorel::ops::compute::Compute;
+use biorel::train::{Adapt, Adapted, CheckpointPlan, Event, adapt};
+
+const VOCABULARY: &str =
+    "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\naspirin\nheparin\nraises\nlowers\nthe\nrisk\n##s\nof\nbleeding\nclotting\n.\n";
+
+/// An encoder of one layer with random weights.
+fn encoder(directory: &Path) -> Pretrained {
+    let config: EncoderConfig = serde_json::from_str(
+        r#"{"vocab_size": 16, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "intermediate_size": 24, "max_position_embeddings": 32}"#,
+    )
+    .unwrap();
+    std::fs::write(directory.join("config.json"), serde_json::to_string(&config).unwrap()).unwrap();
+    std::fs::write(directory.join("vocab.txt"), VOCABULARY).unwrap();
+    std::fs::write(directory.join("tokenizer_config.json"), r#"{"do_lower_case": true}"#).unwrap();
+    let weights = Weights::initial(encoder_specs(&config), 1);
+    checkpoint::write(&directory.join("model.safetensors"), &weights, &[]).unwrap();
+    Pretrained::open(directory, None).unwrap()
+}
+
+/// In every sentence each word follows from the others: the verb from the drug, and the last word
+/// from the verb.
+fn texts(count: usize) -> Vec<String> {
+    let text = |number: usize| match number % 2 {
+        0 => "Aspirin raises the risks of bleeding.",
+        _ => "Heparin lowers the risks of clotting.",
+    };
+    (0..count).map(|number| text(number).to_owned()).collect()
+}
+
+struct Setting {
+    folder: tempfile::TempDir,
+    encoder: Pretrained,
+    texts: Vec<String>,
+    held_out: Vec<String>,
+    settings: TrainingSettings,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let encoder = encoder(folder.path());
+        let settings = TrainingSettings {
+            learning_rate: 5e-3,
+            batch_size: 8,
+            max_steps: Some(200),
+            max_length: 24,
+            ..TrainingSettings::default()
+        };
+        Self { folder, encoder, texts: texts(64), held_out: texts(20), settings }
+    }
+
+    fn run(&self, backend: Backend, stop: Option<usize>, path: Option<&Path>) -> biorel::Result<Adapted> {
+        let run = Adapt {
+            encoder: &self.encoder,
+            texts: &self.texts,
+            held_out: &self.held_out,
+            mask_rate: 0.15,
+            settings: &self.settings,
+            compute: Compute::new(backend, Precision::F32, Some(2)).unwrap(),
+            checkpoint: path.map(|path| CheckpointPlan { path, every: 50 }),
+        };
+        adapt(run, &mut |event| match event {
+            Event::Step(record) if Some(record.step) == stop => Err(Error::Interrupted),
+            _ => Ok(()),
+        })
+    }
+}
+
+#[test]
+fn the_texts_become_predictable() {
+    let setting = Setting::new();
+    for backend in [Backend::Cpu, Backend::Reference] {
+        let adapted = setting.run(backend, None, None).unwrap();
+        let [before, after] = adapted.held_out_loss.unwrap();
+        // Random weights know nothing: ln(16) = 2.8 nats. Every word but two follows from the others.
+        assert!(before > 2.0 && after < 0.5 * before, "{backend:?}: {before} to {after}");
+        assert_eq!((adapted.history.len(), adapted.parts, adapted.new_decoder), (200, 64, true));
+        assert_eq!(adapted.pieces, 64 * 10);
+        assert_eq!(adapted.history[0].instances, 8);
+        assert_ne!(adapted.encoder.weights, setting.encoder.weights);
+    }
+}
+
+#[test]
+fn a_stopped_adaptation_resumes_to_the_same_bits() {
+    let setting = Setting::new();
+    let path = setting.folder.path().join("adapt.checkpoint");
+    let whole = setting.run(Backend::Cpu, None, None).unwrap();
+    assert!(setting.run(Backend::Cpu, Some(30), Some(&path)).unwrap().interrupted);
+    assert!(setting.run(Backend::Cpu, Some(120), Some(&path)).unwrap().interrupted);
+    let resumed = setting.run(Backend::Cpu, None, Some(&path)).unwrap();
+    assert_eq!(resumed.encoder.weights, whole.encoder.weights);
+    assert_eq!(resumed.held_out_loss, whole.held_out_loss);
+}
+
+#[test]
+fn a_saved_encoder_is_adapted_further() {
+    let mut setting = Setting::new();
+    let adapted = setting.run(Backend::Cpu, None, None).unwrap();
+    let [_, reached] = adapted.held_out_loss.unwrap();
+    let directory = setting.folder.path().join("adapted");
+    std::fs::create_dir(&directory).unwrap();
+    adapted.encoder.save(&directory).unwrap();
+    let reopened = Pretrained::open(&directory, None).unwrap();
+    assert_eq!(reopened.weights, adapted.encoder.weights);
+    setting.settings.max_steps = Some(1);
+    for encoder in [reopened, adapted.encoder] {
+        setting.encoder = encoder;
+        let again = setting.run(Backend::Cpu, None, None).unwrap();
+        assert!(!again.new_decoder);
+        assert_eq!(again.held_out_loss.unwrap()[0], reached);
+    }
+}
+
+#[test]
+fn long_texts_are_divided_between_words() {
+    let setting = Setting::new();
+    let text = vec!["the risks of bleeding"; 10].join(" "); // 50 pieces
+    let parts = setting.encoder.tokenizer.parts(&text, 24).unwrap();
+    assert_eq!(parts.iter().map(|part| part.ids.len() - 2).collect::<Vec<_>>(), [17, 17, 16]);
+    let pieces: Vec<u32> = parts.iter().flat_map(|part| part.ids[1..part.ids.len() - 1].to_vec()).collect();
+    let whole = setting.encoder.tokenizer.text_features(&text).unwrap().ids;
+    assert_eq!(pieces, whole[1..whole.len() - 1]);
+    let continues = setting.encoder.tokenizer.id("##s").unwrap();
+    assert!(parts.iter().all(|part| part.ids[1] != continues && part.words[1] == Some(0)));
+    assert!(setting.encoder.tokenizer.parts("", 24).unwrap().is_empty());
+}
+
+#[test]
+fn what_cannot_be_adapted_is_refused() {
+    let message = |change: &dyn Fn(&mut Setting)| {
+        let mut setting = Setting::new();
+        change(&mut setting);
+        setting.run(Backend::Cpu, None, None).unwrap_err().to_string()
+    };
+    assert!(message(&|setting| setting.texts.clear()).contains("there is no text"));
+    assert!(message(&|setting| setting.texts = vec![String::new()]).contains("there is no text"));
+    assert!(message(&|setting| setting.settings.max_length = 33).contains("too long for this encoder"));
+    let without_mask = message(&|setting| {
+        let directory = setting.folder.path();
+        std::fs::write(directory.join("vocab.txt"), VOCABULARY.replace("[MASK]", "mask")).unwrap();
+        setting.encoder = Pretrained::open(directory, None).unwrap();
+    });
+    assert!(without_mask.contains("no [MASK]"), "{without_mask}");
+}
