@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use biorel::config::{HeadKind, TrainingSettings};
 use biorel::corpus::Span;
-use biorel::encode::{Batch, Features, InstanceTokens, Padding};
+use biorel::encode::{Batch, Features, InstanceTokens, Masked, Masking, Padding};
 use biorel::model::encoder::{self, ForwardContext, OutputSpec};
 use biorel::model::head::Weighs;
-use biorel::model::{EncoderConfig, Loss, Network, ParamSpec};
+use biorel::model::{EncoderConfig, Loss, MaskedLm, Network, ParamSpec};
 use biorel::ops::{Cpu, Ops, Reference};
 use candle_core::{DType, Device, Tensor};
 
@@ -250,6 +250,44 @@ fn heads_over_padding() {
             let ours: Vec<f64> = ours.into_iter().map(f64::from).collect();
             assert_close(&spec.name, &ours, &vector(reference.as_ref().unwrap()), 1e-5);
         }
+    }
+}
+
+/// Loss and gradients of transformers' `BertForMaskedLM`.
+#[test]
+fn masked_language_model() {
+    let file = golden("masked/model.safetensors");
+    let numbers =
+        |name: &str| file[name].to_dtype(DType::U32).unwrap().flatten_all().unwrap().to_vec1::<u32>().unwrap();
+    let (texts, targets, labels) = (batch(&file, "batch"), numbers("targets"), numbers("labels"));
+    let masked = texts.cu_seqlens.windows(2).enumerate().map(|(text, bounds)| {
+        let own = targets.chunks_exact(2).zip(&labels).filter(|(target, _)| target[0] as usize == text);
+        let (targets, labels) = own.map(|(target, label)| (target[1] as usize, *label)).unzip();
+        Masked { ids: texts.ids[bounds[0]..bounds[1]].to_vec(), targets, labels }
+    });
+    let batch = Batch::masked(masked);
+    let masking = Masking { rate: 0.15, mask: 1, vocabulary: 50, seed: 1 };
+    let model = MaskedLm { encoder: config(), masking };
+    let ops = Reference::new(Device::Cpu, DType::F64);
+    let specs = model.specs();
+    let params: Vec<Tensor> = specs.iter().map(|spec| parameter(&file, "", spec)).collect();
+    let context = ForwardContext::without_dropout();
+    let loss = Loss::mean(batch.len());
+    let (value, gradients) = model.gradient(&ops, &params, &batch, &context, &loss).unwrap();
+    assert_close("loss", &vector(&value), &vector(&file["loss"]), EXACT);
+    for (spec, gradient) in specs.iter().zip(&gradients) {
+        let expected = vector(&parameter(&file, "grad.", spec));
+        assert_close(&spec.name, &vector(gradient.as_ref().unwrap()), &expected, EXACT);
+    }
+    // The CPU engine gives the same.
+    let cpu = Cpu::new();
+    let values = specs.iter().zip(&params).map(|(_, param)| vector(param).into_iter().map(|x| x as f32).collect());
+    let weights = biorel::model::Weights { values: values.collect(), specs: specs.clone() };
+    let on_cpu = weights.upload(&cpu).unwrap();
+    let (_, of_cpu) = model.gradient(&cpu, &on_cpu, &batch, &context, &loss).unwrap();
+    for ((spec, ours), reference) in specs.iter().zip(&of_cpu).zip(&gradients) {
+        let ours: Vec<f64> = cpu.download(ours.as_ref().unwrap()).unwrap().into_iter().map(f64::from).collect();
+        assert_close(&spec.name, &ours, &vector(reference.as_ref().unwrap()), 1e-5);
     }
 }
 

@@ -43,6 +43,7 @@ from biorel.interpretation.heatmap import Heatmap, gallery, heatmap
 from biorel.interpretation.stems import compare_stems, top_stems
 from biorel.models.devices import devices
 from biorel.models.encoder import Encoder, load_encoder
+from biorel.models.ensemble import Ensemble, ensemble, load_ensemble
 from biorel.models.relation_model import RelationModel, load
 from biorel.plotting import plot_confusion, plot_faithfulness, plot_history, plot_stems
 from biorel.prediction.documents import DocumentPredictions, predict_documents
@@ -69,6 +70,7 @@ __all__ = [
     "Document",
     "DocumentPredictions",
     "Encoder",
+    "Ensemble",
     "Heatmap",
     "Predictor",
     "RelationModel",
@@ -92,6 +94,7 @@ __all__ = [
     "documents_from_spacy",
     "documents_from_tables",
     "documents_to_rows",
+    "ensemble",
     "faithfulness",
     "finetune",
     "gallery",
@@ -99,6 +102,7 @@ __all__ = [
     "load",
     "load_corpus",
     "load_encoder",
+    "load_ensemble",
     "load_sample",
     "plot_confusion",
     "plot_faithfulness",

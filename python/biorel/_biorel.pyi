@@ -354,6 +354,7 @@ def finetune(
     save_steps: int,
     report: Callable[[str, _Columns, int], None] | None,
 ) -> Outcome: ...
+
 @final
 class Adapted:
     @property

@@ -8,7 +8,7 @@ use crate::encode::{Batch, Features, MarkerIds, Padding};
 use crate::model::encoder::{self, EncoderGradient, EncoderOutput, ForwardContext, OutputSpec, Site};
 use crate::model::head::{self, Definition, Head, HeadInput, HeadOutput, Parameters};
 use crate::model::params::{Layout, encoder_specs};
-use crate::model::{EncoderConfig, ParamSpec, Weights, markers};
+use crate::model::{EncoderConfig, ParamSpec, markers};
 use crate::ops::{Loss, Ops};
 use crate::rng::Dropout;
 use crate::{Error, Result};

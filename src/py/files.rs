@@ -10,7 +10,7 @@ use pyo3::pybacked::PyBackedBytes;
 use super::runtime::detached;
 use crate::{Error, atomic};
 
-/// Write `files` (content by name) as `directory`, in the place of an earlier one; a kill leaves
+/// Write `files` (content by name, which may be in a folder) as `directory`, in the place of an earlier one; a kill leaves
 /// one or the other.
 #[pyfunction]
 pub fn write_directory(py: Python<'_>, directory: PathBuf, files: BTreeMap<String, PyBackedBytes>) -> PyResult<()> {
@@ -18,6 +18,8 @@ pub fn write_directory(py: Python<'_>, directory: PathBuf, files: BTreeMap<Strin
         atomic::write_directory(&directory, |partial| {
             files.iter().try_for_each(|(name, content)| {
                 let path = partial.join(name);
+                let parent = path.parent().unwrap_or(partial);
+                fs::create_dir_all(parent).map_err(Error::io(parent))?;
                 fs::write(&path, content).map_err(Error::io(&path))
             })
         })

@@ -1,6 +1,6 @@
 """Writes the golden files that the Rust tests are held to, with PyTorch and transformers as the oracle.
 
-    python tests/golden/make_golden.py [tiny] [levitated] [su2020] [steps] [minilm]
+    python tests/golden/make_golden.py [tiny] [levitated] [masked] [su2020] [steps] [minilm]
 
 Needs the packages of benchmarks/requirements.txt. README.md in this folder documents every tensor. Nothing here reads
 a corpus: the tiny model is random, and the MiniLM sentences come from sentences.py.
@@ -15,7 +15,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 from torch import nn
-from transformers import BertConfig, BertModel, get_linear_schedule_with_warmup
+from transformers import BertConfig, BertForMaskedLM, BertModel, get_linear_schedule_with_warmup
 
 HERE = Path(__file__).resolve().parent
 CLS, SEP = 2, 3
@@ -310,6 +310,35 @@ def make_levitated(types=2) -> None:
         save(out, HERE / "levitated" / f"{name}.safetensors", head=name, types=types)
 
 
+def make_masked() -> None:
+    """The masked language model on three texts: its loss and every gradient."""
+    model = BertForMaskedLM(tiny_encoder(1).config).double().eval()
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = 0.2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            parameter.copy_(1.0 + noise if name.endswith("LayerNorm.weight") else noise)
+    sentences = random_sentences([9, 5, 12], seed=3)
+    targets = [[1, 2, 6], [3], [4, 10]]  # the pieces to predict; the ids there are those of the masked text
+    ids, mask = pad(sentences)
+    wanted = torch.randint(4, VOCABULARY, (sum(map(len, targets)),), generator=generator).tolist()
+    labels = torch.full_like(ids, -100)  # transformers ignores these
+    for (row, position), label in zip(((r, p) for r, own in enumerate(targets) for p in own), wanted, strict=True):
+        labels[row, position] = label
+    loss = model(input_ids=ids, attention_mask=mask, labels=labels).loss
+    loss.backward()
+    out = packed_batch(sentences, []) | {
+        "targets": torch.tensor([[row, position] for row, own in enumerate(targets) for position in own]),
+        "labels": torch.tensor(wanted),
+        "loss": loss.reshape(1),
+    }
+    del out["batch.labels"]
+    for full, parameter in model.named_parameters():
+        name = full.removeprefix("bert.")
+        out |= {name: parameter.detach().clone(), f"grad.{name}": parameter.grad}
+    save(out, HERE / "masked" / "model.safetensors")
+
+
 def make_su2020(length=14) -> None:
     """The heads as the paper's published code has them: over all positions but the first and the last of padded
     sentences. The encoder's attention leaves the padding out, as everywhere.
@@ -477,6 +506,7 @@ if __name__ == "__main__":
     parts = {
         "tiny": make_tiny,
         "levitated": make_levitated,
+        "masked": make_masked,
         "su2020": make_su2020,
         "steps": make_steps,
         "minilm": make_minilm,

@@ -220,7 +220,9 @@ def adapt(
         )
         if adapted.raised is not None:
             raise adapted.raised
-    return Adaptation(Encoder(adapted.encoder, f"{loaded.name}-adapted"), settings, adapted, (len(trained), len(others)))
+    return Adaptation(
+        Encoder(adapted.encoder, f"{loaded.name}-adapted"), settings, adapted, (len(trained), len(others))
+    )
 
 
 # The settings of the training loop that a language model has.
