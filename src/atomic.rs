@@ -160,6 +160,10 @@ fn exchange(_: &Path, _: &Path) -> bool {
 fn sync(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
         let path = entry.map_err(Error::io(folder))?.path();
+        if path.is_dir() {
+            sync(&path)?;
+            continue;
+        }
         // Windows syncs only what is open for writing.
         let file = fs::OpenOptions::new().append(true).open(&path);
         file.and_then(|file| file.sync_all()).map_err(Error::io(&path))?;

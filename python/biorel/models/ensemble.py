@@ -75,7 +75,7 @@ class Ensemble:
         >>> both.predict(sentences)["relation"].equals(model.predict(sentences)["relation"])
         True
         """
-        given = {"columns": columns, "offsets": offsets, "progress": progress}
+        given: dict[str, Any] = {"columns": columns, "offsets": offsets, "progress": progress}
         return self._mean(lambda model: model.predict(sentences, **given), "relation")
 
     def predictions(self, corpus: Corpus, split: str = "test", *, progress: bool = True) -> pd.DataFrame:
