@@ -125,7 +125,7 @@ fn a_saved_encoder_is_adapted_further() {
 #[test]
 fn long_texts_are_divided_between_words() {
     let setting = Setting::new();
-    let text = vec!["the risks of bleeding"; 10].join(" "); // 50 pieces
+    let text = ["the risks of bleeding"; 10].join(" "); // 50 pieces
     let parts = setting.encoder.tokenizer.parts(&text, 24).unwrap();
     assert_eq!(parts.iter().map(|part| part.ids.len() - 2).collect::<Vec<_>>(), [16, 17, 17]);
     let pieces: Vec<u32> = parts.iter().flat_map(|part| part.ids[1..part.ids.len() - 1].to_vec()).collect();

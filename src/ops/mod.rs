@@ -244,8 +244,8 @@ pub trait Ops: Send + Sync {
         softmax_pooling::softmax_pooling(last, scores, words)
     }
 
-    /// `x Wᵀ (+ b)` of a head in prediction, without a gradient: `(n, in)`, `(out, in)`, `(out)` to
-    /// `(n, out)`, in f32. The bits of a row do not depend on the other rows.
+    /// `x Wᵀ (+ b)` of a head, in f32, differentiable by candle: `(n, in)`, `(out, in)`, `(out)` to
+    /// `(n, out)`. The bits of a row do not depend on the other rows.
     ///
     /// candle's product does: how it adds depends on the number of rows. So it takes one row at a
     /// time here, unless an engine has its own product.

@@ -1,5 +1,6 @@
 //! Matrix products with weights, in f32 or in bf16, and their backward; sums over rows.
 
+use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::bf16::{Bf16Matmul, Start};
@@ -7,6 +8,7 @@ use super::buffer::Buffer;
 use super::engine::{Cpu, ROWS, expect, matrix};
 use super::math;
 use super::matmul::{Matrix, all_threads, matmul};
+use super::pair_scores::dense;
 use super::rows::rows;
 use super::small_matmul;
 use crate::Result;
@@ -15,29 +17,26 @@ use crate::Result;
 const SMALL_PRODUCT: usize = 256;
 
 pub(super) fn linear(cpu: &Cpu, x: &Buffer, weight: &Buffer, bias: Option<&Buffer>) -> Result<Buffer> {
-    let Some(products) = cpu.bf16 else { return linear_f32(cpu, x, weight, bias) };
-    let [tokens, inputs, outputs] = sizes(x, weight, bias)?;
-    let mut out = cpu.pool.uninit(&[tokens, outputs]);
-    let weights = || Matrix::new(weight.values(), outputs, inputs);
-    let packed = weight.packed().forward.get_or_init(|| products.right_transposed(&cpu.pool, weights()));
-    let x = products.left(&cpu.pool, Matrix::new(x.values(), tokens, inputs));
-    let start = bias.map_or(Start::Zero, |bias| Start::Bias(bias.values()));
-    out.fill(|out| products.matmul(out, &x, packed, start));
-    Ok(out)
-}
-
-/// [`linear`] in f32, whatever the engine's precision.
-pub(super) fn linear_f32(cpu: &Cpu, x: &Buffer, weight: &Buffer, bias: Option<&Buffer>) -> Result<Buffer> {
-    let [tokens, inputs, outputs] = sizes(x, weight, bias)?;
-    let enough = (SMALL_PRODUCT / outputs.max(1) + 1).max(2);
-    if (1..enough).contains(&tokens) {
-        // The crate sums a small product in another order, and the result of a sentence must not depend, in its last
-        // bits, on what else is in its batch.
+    let ((tokens, inputs), (outputs, _)) = (matrix(x)?, matrix(weight)?);
+    expect("the weight", weight, &[outputs, inputs])?;
+    if let Some(bias) = bias {
+        expect("the bias", bias, &[outputs])?;
+    }
+    let enough = enough_rows(outputs);
+    if cpu.bf16.is_none() && (1..enough).contains(&tokens) {
         let repeated: Vec<usize> = (0..enough).map(|row| row % tokens).collect();
-        let out = linear_f32(cpu, &rows(cpu, x, &repeated)?, weight, bias)?;
+        let out = linear(cpu, &rows(cpu, x, &repeated)?, weight, bias)?;
         return rows(cpu, &out, &repeated[..tokens]);
     }
     let mut out = cpu.pool.uninit(&[tokens, outputs]);
+    if let Some(products) = cpu.bf16 {
+        let weights = || Matrix::new(weight.values(), outputs, inputs);
+        let packed = weight.packed().forward.get_or_init(|| products.right_transposed(&cpu.pool, weights()));
+        let x = products.left(&cpu.pool, Matrix::new(x.values(), tokens, inputs));
+        let start = bias.map_or(Start::Zero, |bias| Start::Bias(bias.values()));
+        out.fill(|out| products.matmul(out, &x, packed, start));
+        return Ok(out);
+    }
     out.fill(|out| {
         if let Some(bias) = bias {
             let rows = out.par_chunks_mut(outputs.max(1)).with_min_len(ROWS);
@@ -55,14 +54,64 @@ pub(super) fn linear_f32(cpu: &Cpu, x: &Buffer, weight: &Buffer, bias: Option<&B
     Ok(out)
 }
 
-/// Tokens, inputs and outputs of a linear layer.
-fn sizes(x: &Buffer, weight: &Buffer, bias: Option<&Buffer>) -> Result<[usize; 3]> {
-    let ((tokens, inputs), (outputs, _)) = (matrix(x)?, matrix(weight)?);
-    expect("the weight", weight, &[outputs, inputs])?;
-    if let Some(bias) = bias {
-        expect("the bias", bias, &[outputs])?;
+/// Rows from which the bits of a row do not depend on the others: the crate sums a small product in
+/// another order, and the result of a sentence must not depend, in its last bits, on what else is
+/// in its batch. Fewer rows are repeated.
+fn enough_rows(outputs: usize) -> usize {
+    (SMALL_PRODUCT / outputs.max(1) + 1).max(2)
+}
+
+/// See [`crate::ops::Ops::linear_rows`].
+pub(super) fn linear_rows(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let y = x.contiguous()?.apply_op2(&weight.contiguous()?, LinearRows)?;
+    Ok(match bias {
+        Some(bias) => y.broadcast_add(bias)?,
+        None => y,
+    })
+}
+
+/// `x Wᵀ` as an operation of candle.
+struct LinearRows;
+
+impl CustomOp2 for LinearRows {
+    fn name(&self) -> &'static str {
+        "linear-rows"
     }
-    Ok([tokens, inputs, outputs])
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let ((n, inputs), (outputs, columns)) = (x_layout.shape().dims2()?, weight_layout.shape().dims2()?);
+        let (x, weight) = (dense(x, x_layout)?, dense(weight, weight_layout)?);
+        if inputs != columns {
+            candle_core::bail!("linear rows: {weight_layout:?} does not fit {x_layout:?}");
+        }
+        let rows = n.max(enough_rows(outputs));
+        let repeated: Vec<f32> =
+            if n < rows { x.iter().copied().cycle().take(rows * inputs).collect() } else { vec![] };
+        let x = if n < rows { &repeated } else { x };
+        let mut out = vec![0.0; rows * outputs];
+        if n > 0 {
+            let (x, weight) = (Matrix::new(x, rows, inputs), Matrix::new(weight, outputs, inputs).t());
+            matmul(&mut out, outputs, x, weight, 1.0, 0.0, all_threads());
+        }
+        out.truncate(n * outputs);
+        Ok((CpuStorage::F32(out), Shape::from((n, outputs))))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        dy: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((Some(dy.matmul(weight)?), Some(dy.t()?.matmul(x)?)))
+    }
 }
 
 pub(super) fn linear_backward(
@@ -148,18 +197,35 @@ fn transposed(cpu: &Cpu, weight: &Buffer, rows: usize) -> Option<Buffer> {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Tensor};
+    use candle_core::{Device, Tensor, Var};
 
     use crate::ops::{Cpu, Ops, Reference};
     use crate::rng::{Purpose, Stream};
 
+    fn random(rows: usize, columns: usize, index: u32) -> Tensor {
+        let mut stream = Stream::new(7, Purpose::Init, index);
+        let values: Vec<f32> = (0..rows * columns).map(|_| stream.normal() as f32).collect();
+        Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn the_rows_of_a_head_have_gradients() {
+        let (x, weight) = (random(7, 12, 0), random(5, 12, 1));
+        let gradients = |ops: &dyn Fn(&Tensor, &Tensor) -> Tensor| {
+            let vars = [&x, &weight].map(|tensor| Var::from_tensor(tensor).unwrap());
+            let y = ops(&vars[0], &vars[1]);
+            let all = (y.sqr().unwrap() * 0.5).unwrap().sum_all().unwrap().backward().unwrap();
+            vars.map(|var| all.get(&var).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap())
+        };
+        let ours = gradients(&|x, weight| Cpu::new().linear_rows(x, weight, None).unwrap());
+        let expected = gradients(&|x, weight| x.matmul(&weight.t().unwrap()).unwrap());
+        for (ours, expected) in ours.iter().flatten().zip(expected.iter().flatten()) {
+            assert!((ours - expected).abs() < 1e-4 * (1.0 + expected.abs()), "{ours} is not {expected}");
+        }
+    }
+
     #[test]
     fn a_row_of_a_head_does_not_depend_on_the_others() {
-        let random = |rows: usize, columns: usize, index: u32| {
-            let mut stream = Stream::new(7, Purpose::Init, index);
-            let values: Vec<f32> = (0..rows * columns).map(|_| stream.normal() as f32).collect();
-            Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
-        };
         let cpu = Cpu::new();
         let values = |y: Tensor| y.to_vec2::<f32>().unwrap();
         for (inputs, outputs) in [(96, 1), (144, 2), (144, 6), (128, 96)] {

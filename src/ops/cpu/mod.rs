@@ -206,9 +206,7 @@ impl Ops for Cpu {
     }
 
     fn linear_rows(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        let bias = bias.map(|bias| self.upload_candle(bias)).transpose()?;
-        let (x, weight) = (self.upload_candle(x)?, self.upload_candle(weight)?);
-        self.to_candle(&linear::linear_f32(self, &x, &weight, bias.as_ref())?)
+        linear::linear_rows(x, weight, bias)
     }
 
     fn rows(&self, x: &Buffer, rows: &[usize]) -> Result<Buffer> {
