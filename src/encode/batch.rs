@@ -199,7 +199,7 @@ impl Batch {
             let Some(whole) = batch.instances.pop() else { unreachable!("it was just added") };
             let instances = text.targets.iter().map(|target| {
                 let token = whole.pieces.start + target;
-                InstanceTokens { entities: [token; 2], ..whole.clone() }
+                InstanceTokens { entities: vec![[token; 2]], ..whole.clone() }
             });
             batch.instances.extend(instances);
             batch.labels.extend(text.labels);

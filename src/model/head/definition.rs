@@ -154,13 +154,7 @@ impl HeadInput {
 /// A linear layer. With `alone`, the bits of a row do not depend on the others (see
 /// [`Pooling::forward`]).
 pub(super) fn linear(ops: &dyn HeadOps, linear: &Linear, x: &Tensor, alone: bool) -> Result<Tensor> {
-    // The engine's product has no gradient, which training without dropout and explanations need.
-    let differentiated = x.track_op() || linear.weight().track_op();
     match alone {
-        true if differentiated => {
-            let rows = (0..x.dim(0)?).map(|row| linear.forward(&x.narrow(0, row, 1)?));
-            Ok(Tensor::cat(&rows.collect::<candle_core::Result<Vec<_>>>()?, 0)?)
-        }
         true => ops.linear_rows(x, linear.weight(), linear.bias()),
         false => Ok(linear.forward(x)?),
     }
