@@ -117,7 +117,7 @@ def trial(part: biorel.Corpus, key: list[Any], options: argparse.Namespace) -> N
     row |= {"pairs": len(part.instances("test")), "steps": len(run.history)}
     row |= {"minutes": round((time.monotonic() - started) / 60, 1), "threads": options.threads}
     row |= {"date": time.strftime("%Y-%m-%d", time.gmtime()), "commit": options.commit or commit()}
-    row |= {"machine": f"{cpu_name()} ({', '.join(cpu_features())})", "precision": options.precision}
+    row |= {"machine": f"{cpu_name()} ({', '.join(cpu_features())})", "arithmetic": options.precision}
     write(pd.concat([finished(), pd.DataFrame([row])]), RESULTS / "trials.tsv")
     checkpoint.unlink(missing_ok=True)
     print(*(f"{name}={value}" for name, value in row.items()), flush=True)
