@@ -99,8 +99,8 @@ fn options_that_the_format_does_not_take() {
         &with(CorpusKind::Ddi, labels),
         &["labels: ddi does not take it", "it is for table, pubtator, bioc, brat"],
     );
-    let error = "bioinfer".parse::<CorpusKind>().unwrap_err().to_string();
-    contains(&error, &["`bioinfer`", "choose one of aimed, ddi, chemprot"]);
+    let error = "bc2gm".parse::<CorpusKind>().unwrap_err().to_string();
+    contains(&error, &["`bc2gm`", "choose one of aimed, bioinfer"]);
     let corpus = read(CorpusKind::Ddi, data("ddi")).unwrap();
     contains(&corpus.split("dev").unwrap_err().to_string(), &["`dev` is not a split of ddi; it has train, test"]);
 }

@@ -75,7 +75,7 @@ fn labels_negative_and_types_can_be_given() {
     );
     let wrong = ReadOptions { pairs: options.pairs, ..ReadOptions::default() };
     let error = Corpus::read(CorpusKind::Ddi, &[data("pubtator")], &wrong).unwrap_err().to_string();
-    assert!(error.starts_with("pairs: ddi does not take it; leave it out (it is for pubtator, bioc, brat)"), "{error}");
+    assert!(error.starts_with("pairs: ddi does not take it; leave it out (it is for pubtator, bioc, brat,"), "{error}");
 }
 
 #[test]

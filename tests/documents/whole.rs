@@ -136,7 +136,7 @@ fn every_relation_labels_a_pair_or_has_a_finding() {
     let few = read(&text, &only(&[("Chemical", "Disease")])).unwrap();
     assert!(findings(&few).contains(&("lost", "1.R1", "a gold relation between types that are not candidates")));
     let error = Corpus::read(CorpusKind::Ddi, &[data("pubtator")], &options()).unwrap_err().to_string();
-    assert!(error.starts_with("scope: ddi does not take it; leave it out (it is for pubtator, bioc, brat"), "{error}");
+    assert!(error.starts_with("scope: ddi does not take it; leave it out (it is for biored, bc5cdr,"), "{error}");
 }
 
 #[test]

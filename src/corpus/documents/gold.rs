@@ -12,7 +12,6 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
 use super::document::{Argument, Document, Relation};
-use super::readers::unreadable;
 use super::sentences::DocumentSentence;
 use super::whole::WholePairs;
 use crate::corpus::{
@@ -102,6 +101,18 @@ pub(in crate::corpus) fn of_documents(
 pub(super) fn duplicate(document: &Document) -> Error {
     let message = format!("document {} appears twice", document.id);
     Error::corpus_line(&document.origin.path, document.origin.line, message)
+}
+
+/// The finding about a document that cannot be read: where it is, and why.
+pub(super) fn unreadable(path: &Path, error: &Error) -> Finding {
+    let (location, message) = match error {
+        Error::Corpus { path, line, message } => {
+            let line = line.map(|line| format!(":{line}")).unwrap_or_default();
+            (format!("{}{line}", path.display()), message.clone())
+        }
+        other => (path.display().to_string(), other.to_string()),
+    };
+    Finding::new(FindingKind::Skipped, location, format!("a document that cannot be read: {message}"))
 }
 
 /// The labels: as given, or the negative label and then the types of the relations, sorted.

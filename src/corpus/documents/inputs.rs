@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use flate2::read::MultiGzDecoder;
 use strum::{IntoStaticStr, VariantArray};
 
-use super::table_records;
+use super::table_names;
 use crate::{Error, Result};
 
 /// Deepest nesting of folders; a loop of symbolic links ends here.
@@ -162,7 +162,7 @@ fn main_file(path: &Path, format: DocumentFormat) -> Option<PathBuf> {
     let wanted = match (format, extension.as_deref()) {
         (DocumentFormat::Brat, Some("txt")) => "ann",
         (DocumentFormat::Bionlp, Some("txt" | "a2")) => "a1",
-        (DocumentFormat::Drugprot, _) if table_records::belongs_to_abstracts(path) => return None,
+        (DocumentFormat::Drugprot, _) if table_names::belongs_to_abstracts(path) => return None,
         _ => return Some(path.to_owned()),
     };
     Some(with_extension(path, wanted).unwrap_or_else(|| path.with_extension(wanted)))
@@ -174,7 +174,7 @@ fn is_companion(path: &Path) -> bool {
     match extension(path).as_deref() {
         Some("txt") => beside("ann") || beside("a1"),
         Some("a2") => beside("a1"),
-        Some("tsv") => table_records::belongs_to_abstracts(path),
+        Some("tsv") => table_names::belongs_to_abstracts(path),
         _ => false,
     }
 }
@@ -266,7 +266,7 @@ fn formats_of(path: &Path, plain: bool) -> &'static [DocumentFormat] {
         Some("xml") => &[Format::BiocXml],
         Some("ann") => &[Format::Brat],
         Some("a1") => &[Format::Bionlp],
-        Some("tsv") if table_records::kind(path) == Some("abstracts") => &[Format::Drugprot],
+        Some("tsv") if table_names::kind(path) == Some("abstracts") => &[Format::Drugprot],
         _ => &[],
     }
 }

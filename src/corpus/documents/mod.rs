@@ -23,6 +23,7 @@
 //!   are in different sentences forms no pair and is reported.
 
 mod bytes;
+mod companion;
 mod concepts;
 mod dictionary;
 mod document;
@@ -34,10 +35,12 @@ mod offsets;
 mod readers;
 mod records;
 mod sentences;
+mod table_names;
 mod table_records;
 mod whole;
 mod xml_records;
 
+pub use companion::Companion;
 pub use concepts::Concept;
 pub use dictionary::{Dictionary, Found, Term, TermCase};
 pub use document::{Argument, Document, Mention, Origin, Passage, Predicted, Relation};
@@ -47,6 +50,6 @@ pub use inputs::{DocumentFormat, Input, SkippedFile, list_inputs, list_texts};
 pub(super) use readers::{
     BC5CDR, BIGBIO, BIOC, BIONLP, BIORED, BRAT, DRUGPROT, INCEPTION, LABEL_STUDIO, PRODIGY, PUBTATOR,
 };
-pub use records::{Companion, Record, RecordResult, Records};
+pub use records::{Record, RecordResult, Records};
 pub use sentences::DocumentSentence;
 pub use whole::{ConceptCandidate, WholeText};

@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::document::Document;
-use super::gold::{Known, duplicate, of_documents};
+use super::gold::{Known, duplicate, of_documents, unreadable};
 use super::inputs::{DocumentFormat, Input, list_inputs};
 use super::records::Records;
-use super::table_records::table_of;
+use super::table_names::table_of;
 use crate::corpus::reader::Reader;
 use crate::corpus::{Corpus, Finding, FindingKind, ReadOptions, Task};
 use crate::{Error, Result};
@@ -148,18 +148,6 @@ fn leave_out(inputs: &mut Vec<Input>, formats: &[DocumentFormat], paths: &[PathB
         false
     });
     left_out
-}
-
-/// The finding about a document that cannot be read: where it is, and why.
-pub(super) fn unreadable(path: &Path, error: &Error) -> Finding {
-    let (location, message) = match error {
-        Error::Corpus { path, line, message } => {
-            let line = line.map(|line| format!(":{line}")).unwrap_or_default();
-            (format!("{}{line}", path.display()), message.clone())
-        }
-        other => (path.display().to_string(), other.to_string()),
-    };
-    Finding::new(FindingKind::Skipped, location, format!("a document that cannot be read: {message}"))
 }
 
 /// The split of a file, by the words of its own name, or else of its folders below the given path.

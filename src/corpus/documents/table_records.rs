@@ -11,17 +11,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::bytes::{Bytes, RECORD_LIMIT, Stop};
+use super::companion::Companion;
 use super::inputs::open;
-use super::records::Companion;
+use super::table_names::table_of;
 use crate::{Error, Result};
-
-/// How the name of the table of abstracts has its kind; the release has the first spelling.
-const ABSTRACTS: [&str; 2] = ["abstracs", "abstracts"];
 
 /// A document: its line in the table of abstracts, the row, the rows of the other tables.
 type Found = (usize, Vec<u8>, Vec<Companion>);
@@ -42,44 +40,6 @@ type Rows = HashMap<Vec<u8>, (Vec<u8>, Vec<usize>)>;
 struct Table {
     path: Arc<Path>,
     rows: Rows,
-}
-
-/// The kind of table that a file's name states: `abstracts`, `entities` or `relations`.
-pub(super) fn kind(path: &Path) -> Option<&'static str> {
-    let name = path.file_name()?.to_string_lossy().to_lowercase();
-    match () {
-        () if ABSTRACTS.iter().any(|word| name.contains(word)) => Some("abstracts"),
-        () if name.contains("entities") => Some("entities"),
-        () if name.contains("relations") => Some("relations"),
-        () => None,
-    }
-}
-
-/// The table of another kind (`entities`, `relations`) that belongs to a table of abstracts, if
-/// there is one.
-pub(super) fn table_of(abstracts: &Path, kind: &str) -> Option<PathBuf> {
-    let name = abstracts.file_name()?.to_string_lossy().into_owned();
-    let lower = name.to_ascii_lowercase();
-    let (at, word) = ABSTRACTS.iter().find_map(|word| Some((lower.rfind(word)?, word)))?;
-    let name = format!("{}{kind}{}", name.get(..at)?, name.get(at + word.len()..)?);
-    let plain = abstracts.with_file_name(&name);
-    let other = match name.strip_suffix(".gz") {
-        Some(stem) => abstracts.with_file_name(stem),
-        None => abstracts.with_file_name(format!("{name}.gz")),
-    };
-    [plain, other].into_iter().find(|path| path.is_file())
-}
-
-/// Whether a table of entities or relations belongs to a table of abstracts beside it.
-pub(super) fn belongs_to_abstracts(path: &Path) -> bool {
-    let Some(kind) = kind(path).filter(|kind| *kind != "abstracts") else { return false };
-    let Some(name) = path.file_name().map(|name| name.to_string_lossy().into_owned()) else { return false };
-    let Some(at) = name.to_ascii_lowercase().rfind(kind) else { return false };
-    let (Some(before), Some(after)) = (name.get(..at), name.get(at + kind.len()..)) else { return false };
-    let stem = after.strip_suffix(".gz").unwrap_or(after);
-    ABSTRACTS.iter().any(|word| {
-        ["", ".gz"].iter().any(|packed| path.with_file_name(format!("{before}{word}{stem}{packed}")).is_file())
-    })
 }
 
 impl Splitter {

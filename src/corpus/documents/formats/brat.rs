@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 
 use super::standoff::{self, Events, last_relation, mention_lines, relation_lines, word};
 use crate::Result;
+use crate::corpus::documents::companion::Companion;
 use crate::corpus::documents::document::{Document, Origin, Predicted};
 use crate::corpus::documents::inputs::DocumentFormat;
-use crate::corpus::documents::records::{Companion, Record};
+use crate::corpus::documents::records::Record;
 
 pub(super) fn parse(record: Record) -> Result<Document> {
     let raw = Record::decode(record.raw, &record.path, record.line)?;

@@ -10,10 +10,11 @@
 use std::fmt::Write as _;
 
 use super::flat::{Stated, place};
+use crate::corpus::documents::companion::Companion;
 use crate::corpus::documents::document::{Argument, Document, Origin, Passage, Predicted, Relation};
 use crate::corpus::documents::inputs::DocumentFormat;
 use crate::corpus::documents::offsets::OffsetUnit;
-use crate::corpus::documents::records::{Companion, Record};
+use crate::corpus::documents::records::Record;
 use crate::{Error, Result};
 
 pub(super) fn parse(record: Record) -> Result<Document> {
