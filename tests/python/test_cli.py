@@ -94,7 +94,7 @@ def test_attention(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "words"),
     [
         (["statistics", "ddi", "/no/such/folder"], "/no/such/folder"),
-        (["statistics", "ddl", SAMPLE], "choose one of aimed, ddi, chemprot"),
+        (["statistics", "ddl", SAMPLE], "choose one of aimed, bioinfer, "),
         (["finetune", "ddi", SAMPLE, "--epochs", "0"], "epochs"),
         (["finetune", "ddi", SAMPLE, "--encoder", "bertie"], "bertie"),
         (["finetune", "ddi", SAMPLE, "--predictions", "table.xlsx"], "xlsx"),

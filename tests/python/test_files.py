@@ -39,10 +39,13 @@ def test_a_directory_is_replaced_or_unchanged(tmp_path: Path) -> None:
     atomic_write_directory(path, {"a": b"1", "b": b"2"})
     atomic_write_directory(path, {"a": b"3"})
     assert {name: (path / name).read_bytes() for name in names(path)} == {"a": b"3"}
-    with pytest.raises(FileNotFoundError):
-        atomic_write_directory(path, {"a": b"4", "no/such": b""})
+    with pytest.raises(OSError, match="a"):
+        atomic_write_directory(path, {"a": b"4", "a/b": b""})  # a file and a folder of one name
     assert (path / "a").read_bytes() == b"3"
     assert names(path.parent) == ["one"]
+    atomic_write_directory(path, {"a": b"5", "part/b": b"6"})
+    assert (path / "part" / "b").read_bytes() == b"6"
+    assert names(path) == ["a", "part"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")

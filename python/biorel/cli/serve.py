@@ -64,3 +64,5 @@ def _serve(options: argparse.Namespace) -> None:
             say(f"warning: {options.host} may be reached by others; there is no authentication", "warning")
         say(f"{model.identity} on {model._compute.device}: {url_of(listener)} (Ctrl-C ends it)")
         server.run(sockets=[listener])
+        if server.interrupted:
+            raise KeyboardInterrupt

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
+from types import FrameType
 from typing import Any
 
 from biorel.errors import ConfigError
@@ -102,7 +104,7 @@ def make_server(
     Returns
     -------
     uvicorn.Server
-        The server.
+        The server. After ``run``, its attribute ``interrupted`` says whether Ctrl-C ended it.
     """
     uvicorn = check_installed()
     from biorel.serving.app import make_app  # noqa: PLC0415  (imports the extra)
@@ -115,4 +117,14 @@ def make_server(
         server_header=False,
         timeout_graceful_shutdown=grace,
     )
-    return uvicorn.Server(config)
+
+    class Server(uvicorn.Server):  # type: ignore[misc, name-defined]
+        """Knows whether Ctrl-C ended it: whether ``run`` raises KeyboardInterrupt then depends on a race in asyncio."""
+
+        interrupted = False
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            self.interrupted = self.interrupted or sig == signal.SIGINT
+            super().handle_exit(sig, frame)
+
+    return Server(config)
