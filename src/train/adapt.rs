@@ -60,7 +60,7 @@ const HELD_OUT: u32 = u32::MAX;
 ///
 /// # Errors
 /// [`Error::Config`] for settings out of range, no text, or a vocabulary without `[MASK]`;
-/// [`Error::Checkpoint`] when the encoder's files have a damaged language model;
+/// [`Error::Checkpoint`] when the encoder's files have a corrupt language model;
 /// [`Error::Training`]; and whatever `on_event` returns. [`Error::Interrupted`] is not a failure: it
 /// stops the run, and the encoder has the weights so far.
 pub fn adapt(run: Adapt<'_>, on_event: OnEvent<'_>) -> Result<Adapted> {

@@ -190,8 +190,7 @@ def ensemble(
 ) -> Ensemble:
     """Join relation models of one task, such as those of several seeds, heads or encoders.
 
-    The probabilities of a pair are the means of the members'; that of several seeds varies less than one model, and is
-    usually better.
+    The probabilities of a pair are the means of the members'.
 
     Parameters
     ----------

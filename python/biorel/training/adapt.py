@@ -71,7 +71,7 @@ class Adaptation:
     def save(self, directory: PathLike) -> None:
         """Write the encoder as a directory that ``load_encoder`` and transformers' ``AutoModel`` open.
 
-        The parameters above the encoder are written too, so that ``adapt`` can go on from there.
+        The parameters above the encoder are written too, so that ``adapt`` can continue from there.
 
         Parameters
         ----------
@@ -142,7 +142,7 @@ def adapt(
     epochs : int
         Passes over the texts. They are masked anew in each.
     max_steps : int, optional
-        Stop after this number of steps, or go on until it, instead of counting epochs.
+        Stop after this number of steps, or continue until it, instead of counting epochs.
     max_length : int
         Longest part of a text, in word pieces. Longer texts are divided between words.
     seed : int
