@@ -35,20 +35,28 @@ CORPORA: dict[str, tuple[str, dict[str, Any]]] = {
     "ddi": ("ddi/DDICorpus-2013.zip", {"splits": "blue"}),
     "chemprot": ("chemprot", {}),
 }
-ONE_PASS = {"marking": "levitated", "learning_rate": 1e-4, "max_length": 384}
-EACH_PAIR = {"marking": "typed", "learning_rate": 5e-5, "epochs": 3}
 HEADS = ["cls", "lstm", "attention", "lstm-no-cls", "attention-no-cls", "lstm-all-cls", "attention-all-cls"]
-FORMS: dict[str, dict[str, Any]] = {
-    "one-pass": {"head": "entity-attention", **ONE_PASS, "epochs": 10},
-    "one-pass-visible": {"head": "entity-attention", **ONE_PASS, "marking": "levitated-visible", "epochs": 10},
-    "one-pass-entity": {"head": "entity", **ONE_PASS, "epochs": 10},
-    **{head: {"head": head, **EACH_PAIR} for head in HEADS},
-    # For dev data, with fewer epochs.
-    "tags": {"head": "entity-attention", **ONE_PASS, "epochs": 6},
-    "visible": {"head": "entity-attention", **ONE_PASS, "marking": "levitated-visible", "epochs": 6},
-    "tags-entity": {"head": "entity", **ONE_PASS, "epochs": 6},
-}
-KEY = ["data", "corpus", "form", "seed", "fold"]
+ONE_PASS = {"max_length": 384, "bias_correction": True}
+TEXTS = {"tags": "levitated", "visible": "levitated-visible"}
+
+
+def forms() -> dict[str, dict[str, Any]]:
+    """What is trained, by name. The heads of the paper see each pair in its own text; epochs as in the names or below."""
+    found: dict[str, dict[str, Any]] = {}
+    for corrected in (False, True):
+        for rate in ("3e-5", "5e-5", "1e-4", "2e-4"):
+            settings = {"learning_rate": float(rate), "bias_correction": corrected}
+            name = f"{rate}{'-corrected' * corrected}"
+            for text, marking in TEXTS.items():
+                for head in ("entity-attention", "entity"):
+                    found[f"{text}-{head}-{name}"] = {"head": head, "marking": marking, **ONE_PASS, **settings, "epochs": 6}
+            for head in HEADS:
+                found[f"{head}-{name}"] = {"head": head, "marking": "typed", **settings, "epochs": 3}
+    return found
+
+
+FORMS = forms()
+KEY = ["data", "corpus", "form", "seed", "fold", "arithmetic"]
 
 
 def load(name: str) -> biorel.Corpus:
@@ -92,7 +100,7 @@ def train(options: argparse.Namespace) -> None:
     for seed in options.seeds:
         for form in options.forms:
             for fold, part in parts.items():
-                key = [options.data, options.corpus, form, seed, fold]
+                key = [options.data, options.corpus, form, seed, fold, options.precision]
                 done = finished()
                 if not (done[KEY].astype(str) == [str(value) for value in key]).all(axis=1).any():
                     trial(part, key, options)
@@ -100,11 +108,11 @@ def train(options: argparse.Namespace) -> None:
 
 def trial(part: biorel.Corpus, key: list[Any], options: argparse.Namespace) -> None:
     """One trial: its line, and its decisions on test data."""
-    data, name, form, seed, fold = key
+    data, name, form, seed, fold, precision = key
     started = time.monotonic()
     options.runs.mkdir(parents=True, exist_ok=True)
-    checkpoint = options.runs / f"{data}-{name}-{form}-{seed}-{fold}.checkpoint"
-    settings = {"seed": seed, "precision": options.precision, "threads": options.threads, "checkpoint": checkpoint}
+    checkpoint = options.runs / f"{data}-{name}-{form}-{seed}-{fold}-{precision}.checkpoint"
+    settings = {"seed": seed, "precision": precision, "threads": options.threads, "checkpoint": checkpoint}
     run = biorel.finetune(part, "minilm", **FORMS[form], **settings, save_steps=200, progress=sys.stderr.isatty())
     scores = headline(run.scores, part)
     if data == "test":
@@ -117,10 +125,19 @@ def trial(part: biorel.Corpus, key: list[Any], options: argparse.Namespace) -> N
     row |= {"pairs": len(part.instances("test")), "steps": len(run.history)}
     row |= {"minutes": round((time.monotonic() - started) / 60, 1), "threads": options.threads}
     row |= {"date": time.strftime("%Y-%m-%d", time.gmtime()), "commit": options.commit or commit()}
-    row |= {"machine": f"{cpu_name()} ({', '.join(cpu_features())})", "arithmetic": options.precision}
-    write(pd.concat([finished(), pd.DataFrame([row])]), RESULTS / "trials.tsv")
+    row |= {"machine": f"{cpu_name()} ({', '.join(cpu_features())})"}
+    record(row)
     checkpoint.unlink(missing_ok=True)
     print(*(f"{name}={value}" for name, value in row.items()), flush=True)
+
+
+def record(row: dict[str, Any]) -> None:
+    """Append a finished trial; several processes may do so at the same time."""
+    path = RESULTS / "trials.tsv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        header = "" if path.stat().st_size else "\t".join(row) + "\n"
+        file.write(header + "\t".join(str(value) for value in row.values()) + "\n")
 
 
 def write(table: pd.DataFrame, path: Path) -> None:

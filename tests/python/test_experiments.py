@@ -280,6 +280,28 @@ def test_the_command(tmp_path: Path, encoder: biorel.Encoder, capsys: pytest.Cap
     assert "McNemar" in capsys.readouterr().out
 
 
+def test_presets(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+    few: dict[str, Any] = {"heads": ["cls"], "encoders": [encoder], "max_steps": 1, "max_length": 96, "progress": False}
+    standard = biorel.compare(ddi, directory=tmp_path / "standard", preset="standard", batch_size=4, **few)
+    chosen = {"learning_rate": 5e-5, "epochs": 3, "bias_correction": True, "negative_ratio": None}
+    assert {name: standard.settings[name] for name in chosen} == chosen
+    assert (standard.settings["batch_size"], standard.settings["max_steps"]) == (4, 1)
+    paper = biorel.compare(ddi, directory=tmp_path / "paper", preset="paper", **few)
+    none = biorel.compare(ddi, directory=tmp_path / "none", **few)
+    assert paper.settings == none.settings
+    wrong: Any = "best"
+    with pytest.raises(biorel.ConfigError, match="preset: must be one of paper, standard, quick, not 'best'"):
+        biorel.compare(ddi, directory=tmp_path / "wrong", preset=wrong, **few)
+
+
+def test_a_preset_on_the_command_line(tmp_path: Path, encoder: biorel.Encoder) -> None:
+    corpus = ["compare", "ddi", str(biorel.sample_path("ddi")), "--encoder", encoder.name, "--head", "cls"]
+    few = ["--max-steps", "1", "--max-length", "96", "--no-progress", "--directory", str(tmp_path / "run")]
+    assert main([*corpus, *few, "--preset", "standard", "--learning-rate", "3e-5"]) == 0
+    settings = json.loads((tmp_path / "run" / "plan.json").read_text())["settings"]
+    assert (settings["learning_rate"], settings["epochs"], settings["bias_correction"]) == (3e-5, 3, True)
+
+
 def test_models_are_saved_on_request(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
     grid: dict[str, Any] = {"encoders": [encoder], "max_steps": 1, "max_length": 96, "progress": False}
     first = biorel.compare(ddi, directory=tmp_path, heads=["cls", "attention"], **grid)

@@ -23,8 +23,8 @@ from biorel.cli.settings import COMPARE_SETTINGS, FOLD_SETTINGS, add_settings, s
 from biorel.errors import ConfigError, TrainingError
 from biorel.experiments.compare import compare
 from biorel.experiments.cross_validation import cross_validate
+from biorel.experiments.presets import SETTINGS
 from biorel.reproduction.reproduce import reproduce
-from biorel.reproduction.study import PRESETS
 
 
 def add_commands(commands: Commands) -> None:
@@ -81,16 +81,21 @@ def _add_compare(commands: Commands) -> None:
     output_group(parser).add_argument("--directory", metavar="DIR", required=True, help=text)
     text = "run trials again that failed in an earlier call"
     parser.add_argument("--retry-failed", action="store_true", help=text)
+    text = "settings that those given here override: standard is all pairs at rates chosen on training data"
+    parser.add_argument("--preset", choices=list(SETTINGS), help=text)
     add_execution(parser, "trials")
     text = "print the paired tests of one head (or encoder, or variant) against another"
     output_group(parser).add_argument("--paired", nargs=2, metavar="HEAD", help=text)
     add_settings(parser, COMPARE_SETTINGS)
+    # The preset has values for settings that are not given.
+    parser.set_defaults(**dict.fromkeys(COMPARE_SETTINGS))
     add_format(parser)
 
 
 def _compare(options: argparse.Namespace) -> None:
-    names = ("folds", "by", "fold_seed", "directory", "retry_failed", "jobs", "engine", *COMPARE_SETTINGS)
-    settings = settings_from(options, names)
+    names = ("folds", "by", "fold_seed", "directory", "preset", "retry_failed", "jobs", "engine")
+    given = [name for name in COMPARE_SETTINGS if getattr(options, name) is not None]
+    settings = settings_from(options, [*names, *given])
     grid: dict[str, Any] = {"heads": options.head, "encoders": options.encoder, "seeds": options.seed}
     grid["variants"] = variants_from(options.variant)
     grid = {name: values for name, values in grid.items() if values is not None}
@@ -114,12 +119,10 @@ def add_reproduce(commands: Commands) -> None:
     parser.add_argument("--corpus", action=Repeated, metavar="NAME=PATH", help=text)
     text = "directory for the report and finished trials (default: reproduction)"
     output_group(parser).add_argument("--directory", default="reproduction", metavar="DIR", help=text)
-    text = "quick: a small encoder and few steps (default: paper)"
-    parser.add_argument("--preset", choices=list(PRESETS), default="paper", help=text)
+    text = "standard: MiniLM with all pairs, hours; quick: MiniLM with few steps (default: paper)"
+    parser.add_argument("--preset", choices=list(SETTINGS), default="paper", help=text)
     text = "alias, hub id or directory (default: the paper's); several, repeated, for table6"
     parser.add_argument("--encoder", action=Repeated, help=text)
-    text = "a name and the settings in which the variant differs, such as one-pass head=entity; may be repeated"
-    parser.add_argument("--variant", action=Repeated, nargs="+", metavar=("NAME", "SETTING=VALUE"), help=text)
     parser.add_argument("--seed", action=Repeated, type=int, help="may be repeated (default: 1)")
     text = "which of AIMed's ten folds (default: all; with quick, the first)"
     parser.add_argument("--folds", choices=["all", "first"], help=text)

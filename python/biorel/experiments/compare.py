@@ -17,6 +17,7 @@ from biorel.experiments.executor import checked_jobs
 from biorel.experiments.folds import Folds, folds_of
 from biorel.experiments.grid import Grid, Trial
 from biorel.experiments.leakage import count_leaks, find_leaks, warn_of_leaks
+from biorel.experiments.presets import Preset, with_preset
 from biorel.experiments.run_directory import RunDirectory
 from biorel.experiments.runner import PlannedTrial, run_trials
 from biorel.experiments.trial import checked_settings
@@ -35,6 +36,7 @@ def compare(
     folds: int | Literal["given"] | None = None,
     by: By | None = None,
     fold_seed: int = 1,
+    preset: Preset | None = None,
     retry_failed: bool = False,
     save_models: bool | Sequence[str] = False,
     jobs: int | None = None,
@@ -69,6 +71,9 @@ def compare(
         What a fold keeps together; as in ``cross_validate``.
     fold_seed : int
         The seed of the division into folds.
+    preset : {"paper", "standard", "quick"}, optional
+        Settings of ``finetune``, which `settings` override: ``standard`` is all pairs at the learning rate and epochs
+        that were chosen on training data, ``paper`` the defaults, ``quick`` few steps; as in ``reproduce``.
     retry_failed : bool
         Repeat the trials that failed in an earlier call.
     save_models : bool or sequence of str
@@ -117,6 +122,7 @@ def compare(
         if isinstance(values, str) or not len(values):
             raise ConfigError(f"{field}: must be a list with at least one entry, not {values!r}", field)
     check_corpus(corpus)
+    settings = with_preset(preset, settings)
     check = partial(checked_settings, seeds=seeds, folds=folds is not None or by is not None, engine=engine)
     shared, found = checked_variants(variants, heads, map(_encoder_name, encoders), settings, check)
     concurrent, threads = checked_jobs(engine, jobs, settings, shared["device"])

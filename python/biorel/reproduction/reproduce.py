@@ -9,11 +9,12 @@ from typing import Any, Literal, TypeAlias
 from biorel._types import Engine, PathLike
 from biorel.data.corpus import Corpus
 from biorel.errors import ConfigError
+from biorel.experiments.presets import Preset
 from biorel.reproduction import published
 from biorel.reproduction.attention import attention_faithfulness, figure3, figure4, table5
 from biorel.reproduction.report import Report, Section
 from biorel.reproduction.scores import table1, table3, table4, table6
-from biorel.reproduction.study import CORPORA, PRESETS, Study, read_corpora
+from biorel.reproduction.study import CORPORA, PLANS, Study, read_corpora
 
 Item: TypeAlias = Literal["table1", "table3", "table4", "table5", "table6", "figure3", "figure4", "faithfulness", "all"]
 
@@ -59,7 +60,7 @@ def reproduce(
     *,
     corpora: PathLike | Mapping[str, PathLike | Corpus],
     directory: PathLike = "reproduction",
-    preset: Literal["paper", "quick"] = "paper",
+    preset: Preset = "paper",
     encoders: Sequence[str | PathLike] | Mapping[str, PathLike] | None = None,
     seeds: Sequence[int] | None = None,
     folds: Literal["all", "first"] | None = None,
@@ -83,8 +84,10 @@ def reproduce(
         from these names. Missing corpora are left out, and the report says so.
     directory : path
         Where to write the report and the trials, including the models of the attention head.
-    preset : {"paper", "quick"}
-        ``quick`` takes a small encoder, few steps and one fold: a check that everything runs, not a reproduction.
+    preset : {"paper", "standard", "quick"}
+        ``paper``: BioBERT, SciBERT and BlueBERT with the paper's settings, days on a CPU. ``standard``: MiniLM with all
+        pairs, two seeds, and a learning rate and epochs chosen on training data, hours. ``quick``: MiniLM with few
+        steps and one fold, a check that everything runs, not a reproduction.
     encoders : sequence or mapping, optional
         The first is used for all items but ``table6``, which uses each in turn. A mapping gives names to directories:
         ``{"biobert": "models/biobert-v1.1"}``. Only encoders with the paper's names are compared with printed figures.
@@ -117,17 +120,17 @@ def reproduce(
     [['ddi', 'train', 18779, 406], ['ddi', 'test', 5761, 142]]
     """
     items = _checked_items([what] if isinstance(what, str) else list(what))
-    if preset not in PRESETS:
-        raise ConfigError(f"preset: must be one of {', '.join(PRESETS)}, not {preset!r}", "preset")
+    if preset not in PLANS:
+        raise ConfigError(f"preset: must be one of {', '.join(PLANS)}, not {preset!r}", "preset")
     if folds not in (None, "all", "first"):
         raise ConfigError(f"folds: must be all or first, not {folds!r}", "folds")
     study = Study(
         read_corpora(corpora),
         directory=Path(directory),
-        preset=PRESETS[preset],
+        preset=preset,
         encoders=encoders,
         seeds=seeds,
-        folds=folds or PRESETS[preset].folds,
+        folds=folds,
         trials={"jobs": jobs, "engine": engine, "progress": progress},
         settings=settings,
     )
@@ -136,7 +139,7 @@ def reproduce(
     sections = [_ITEMS[item](study) for item in items]
     head = []
     if study.precisions:  # nothing is trained for Table I
-        head = [f"{study.preset.description}.", f"Encoder {study.encoder}; seeds {', '.join(map(str, study.seeds))};"]
+        head = [f"{study.description}.", f"Encoder {study.encoder}; seeds {', '.join(map(str, study.seeds))};"]
         head.append(f"{study.changes()}. Computed in {' and '.join(sorted(study.precisions))}.")
         if "aimed" in study.corpora and study.folds == "first":
             head.append("Only the first of AIMed's ten folds was run.")

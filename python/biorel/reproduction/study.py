@@ -15,30 +15,24 @@ from biorel.data.loading import load_corpus
 from biorel.errors import ConfigError
 from biorel.experiments.compare import compare
 from biorel.experiments.comparison import Comparison
+from biorel.experiments.presets import Preset, with_preset
 
 CORPORA = ("aimed", "ddi", "chemprot")
 
 
-class Preset(NamedTuple):
-    """A named choice of encoders, seeds, folds and settings."""
+class Plan(NamedTuple):
+    """What a preset chooses besides the settings of `finetune`."""
 
     encoders: tuple[str, ...]
     seeds: tuple[int, ...]
     folds: Literal["all", "first"]
-    settings: dict[str, Any]
     description: str
 
 
-# The paper's settings are the defaults of `finetune`.
-PRESETS = {
-    "paper": Preset(("biobert", "scibert", "bluebert"), (1,), "all", {}, "The paper's settings"),
-    "quick": Preset(
-        ("minilm",),
-        (1,),
-        "first",
-        {"max_steps": 300, "learning_rate": 1e-4},
-        "NOT the paper's settings: a small encoder and few steps",
-    ),
+PLANS = {
+    "paper": Plan(("biobert", "scibert", "bluebert"), (1,), "all", "The paper's settings"),
+    "standard": Plan(("minilm",), (1, 2), "all", "A small encoder, all pairs; settings chosen on training data"),
+    "quick": Plan(("minilm",), (1,), "first", "NOT the paper's settings: a small encoder and few steps"),
 }
 
 
@@ -53,24 +47,25 @@ class Study:
         preset: Preset,
         encoders: Sequence[str | PathLike] | Mapping[str, PathLike] | None,
         seeds: Sequence[int] | None,
-        folds: Literal["all", "first"],
+        folds: Literal["all", "first"] | None,
         trials: Mapping[str, Any],
         settings: Mapping[str, Any],
     ) -> None:
         self.corpora = corpora
         self.directory = directory
-        self.preset = preset
+        plan = PLANS[preset]
+        self.description = plan.description
         if encoders is None:
-            encoders = preset.encoders
+            encoders = plan.encoders
         if isinstance(encoders, str) or not encoders:
             raise ConfigError(f"encoders: must be a list or a mapping, not {encoders!r}", "encoders")
         named = encoders if isinstance(encoders, Mapping) else {os.fspath(one): one for one in encoders}
         self.encoders: dict[str, PathLike] = dict(named)
         self.encoder = next(iter(self.encoders))
-        self.seeds = list(preset.seeds if seeds is None else seeds)
-        self.folds = folds
+        self.seeds = list(plan.seeds if seeds is None else seeds)
+        self.folds = folds or plan.folds
         self.trials = trials
-        self.settings = {**preset.settings, **settings}
+        self.settings = with_preset(preset, settings)
         self.precisions: set[str] = set()  # of the trials that items used
         self._words: dict[tuple[str, int], pd.DataFrame] = {}
 
