@@ -43,6 +43,14 @@ def commit() -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    """Append a row to a TSV file, which gets its header with the first; several processes may do so concurrently."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        header = "" if path.stat().st_size else "\t".join(row) + "\n"
+        file.write(header + "\t".join(str(value) for value in row.values()) + "\n")
+
+
 class RunLog:
     """A log file, or standard output; records are written immediately."""
 

@@ -27,7 +27,7 @@ from biorel.evaluation.paired_tests import Side, compare_decisions
 from biorel.evaluation.scores import headline
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from runlog import commit, cpu_features, cpu_name
+from runlog import append_row, commit, cpu_features, cpu_name
 
 RESULTS = Path(__file__).parents[1] / "results" / "scores"
 CORPORA: dict[str, tuple[str, dict[str, Any]]] = {
@@ -49,7 +49,13 @@ def forms() -> dict[str, dict[str, Any]]:
             name = f"{rate}{'-corrected' * corrected}"
             for text, marking in TEXTS.items():
                 for head in ("entity-attention", "entity"):
-                    found[f"{text}-{head}-{name}"] = {"head": head, "marking": marking, **ONE_PASS, **settings, "epochs": 6}
+                    found[f"{text}-{head}-{name}"] = {
+                        "head": head,
+                        "marking": marking,
+                        **ONE_PASS,
+                        **settings,
+                        "epochs": 6,
+                    }
             for head in HEADS:
                 found[f"{head}-{name}"] = {"head": head, "marking": "typed", **settings, "epochs": 3}
     return found
@@ -126,18 +132,9 @@ def trial(part: biorel.Corpus, key: list[Any], options: argparse.Namespace) -> N
     row |= {"minutes": round((time.monotonic() - started) / 60, 1), "threads": options.threads}
     row |= {"date": time.strftime("%Y-%m-%d", time.gmtime()), "commit": options.commit or commit()}
     row |= {"machine": f"{cpu_name()} ({', '.join(cpu_features())})"}
-    record(row)
+    append_row(RESULTS / "trials.tsv", row)
     checkpoint.unlink(missing_ok=True)
     print(*(f"{name}={value}" for name, value in row.items()), flush=True)
-
-
-def record(row: dict[str, Any]) -> None:
-    """Append a finished trial; several processes may do so at the same time."""
-    path = RESULTS / "trials.tsv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        header = "" if path.stat().st_size else "\t".join(row) + "\n"
-        file.write(header + "\t".join(str(value) for value in row.values()) + "\n")
 
 
 def write(table: pd.DataFrame, path: Path) -> None:
