@@ -342,6 +342,21 @@ fn embeddings<O: Ops>(ops: &O, results: &mut Results, tokens: usize, width: usiz
     let [words, places, kinds] = ops.embed_backward(&ids, &positions, &dy, tables).unwrap();
     let case = format!("embeddings {tokens} {width}");
     collect(ops, results, &case, &[("out", &out), ("dwords", &words), ("dplaces", &places), ("dkinds", &kinds)]);
+    // Steps of the word table with gradients that have few rows, and other rows each time; the sum of two is dense.
+    let mut value = tables[0].clone();
+    let mut moments = Moments { m: ops.zeros(&[600, width]).unwrap(), v: ops.zeros(&[600, width]).unwrap() };
+    for t in 0..4 {
+        let ids: Vec<u32> = ids.iter().map(|id| id / 2 + t).collect();
+        let [mut gradient, ..] = ops.embed_backward(&ids, &positions, &dy, tables).unwrap();
+        if t == 2 {
+            gradient = ops.add(gradient, &words).unwrap();
+        }
+        let (betas, corrections) = ([0.9, 0.999], [1.0; 2]);
+        let step = AdamWStep { learning_rate: 0.01, decay: 0.1, betas, epsilon: 1e-6, clip: 0.7, corrections };
+        ops.adamw(&mut value, &mut moments, &gradient, &step).unwrap();
+        results.push((format!("{case}: sum of squares"), vec![ops.sum_squares(&gradient).unwrap() as f32]));
+    }
+    collect(ops, results, &format!("{case} adamw"), &[("value", &value), ("m", &moments.m), ("v", &moments.v)]);
 }
 
 fn update<O: Ops>(ops: &O, results: &mut Results, n: usize) {

@@ -70,7 +70,17 @@ impl Pool {
     /// A buffer of undefined content.
     pub fn uninit(&self, shape: &[usize]) -> Buffer {
         let len = shape.iter().product();
-        Buffer { block: Arc::new(self.block(len)), len, shape: shape.into() }
+        Buffer { block: Arc::new(self.block(len)), len, shape: shape.into(), rows: None }
+    }
+
+    /// A matrix of `shape` that is zero but for the rows `indices`, which ascend; `write` gets the
+    /// memory of these rows, of undefined content.
+    pub(super) fn rows(&self, shape: [usize; 2], indices: Vec<u32>, write: impl FnOnce(&mut [f32])) -> Buffer {
+        debug_assert!(indices.is_sorted_by(|a, b| a < b) && indices.last().is_none_or(|i| (*i as usize) < shape[0]));
+        let mut buffer = self.uninit(&[indices.len(), shape[1]]);
+        buffer.fill(write);
+        let rows = Some(Arc::new(StoredRows { indices, dense: OnceLock::new() }));
+        Buffer { len: shape[0] * shape[1], shape: shape.into(), rows, ..buffer }
     }
 
     /// A buffer of zeros.
@@ -114,7 +124,7 @@ impl Pool {
         // The memory has one extra line, so that the start of a line is always inside.
         let misalignment = memory.as_ptr() as usize % (4 * LINE) / 4;
         let start = (LINE - misalignment) % LINE;
-        Block { memory, start, state: Arc::downgrade(&self.state), packed: PackedWeight::default() }
+        Block { memory, start, state: Arc::downgrade(&self.state), packed: PackedWeight::default(), active: None }
     }
 }
 
@@ -144,6 +154,8 @@ struct Block {
     start: usize,
     state: Weak<Mutex<PoolState>>,
     packed: PackedWeight,
+    /// See [`Buffer::take_active`].
+    active: Option<Vec<bool>>,
 }
 
 impl Drop for Block {
@@ -155,13 +167,23 @@ impl Drop for Block {
     }
 }
 
-/// A dense array of f32 that starts at a cache line. Cloning shares it; nothing writes to a shared
-/// one.
+/// Which rows of a matrix its block stores.
+#[derive(Debug)]
+struct StoredRows {
+    indices: Vec<u32>,
+    /// All rows, made when they are first asked for.
+    dense: OnceLock<Block>,
+}
+
+/// An array of f32 that starts at a cache line. Cloning shares it; nothing writes to a shared one.
+///
+/// The gradient of an embedding table stores only the rows that a batch reads, a hundredth of them.
 #[derive(Debug, Clone)]
 pub struct Buffer {
     block: Arc<Block>,
     len: usize,
     shape: Box<[usize]>,
+    rows: Option<Arc<StoredRows>>,
 }
 
 impl Buffer {
@@ -172,7 +194,41 @@ impl Buffer {
 
     /// Its values in row-major order.
     pub fn values(&self) -> &[f32] {
-        &self.block.memory[self.block.start..self.block.start + self.len]
+        let block = self.rows.as_ref().map_or(&*self.block, |rows| rows.dense.get_or_init(|| self.dense(rows)));
+        &block.memory[block.start..][..self.len]
+    }
+
+    /// The indices and values of the rows that are stored, if the others are zero.
+    pub(super) fn stored_rows(&self) -> Option<(&[u32], &[f32])> {
+        let indices = &self.rows.as_ref()?.indices;
+        let width = self.len / self.shape[0].max(1);
+        Some((indices, &self.block.memory[self.block.start..][..indices.len() * width]))
+    }
+
+    /// All rows of a buffer that stores `rows`.
+    fn dense(&self, rows: &StoredRows) -> Block {
+        let pool = Pool { state: self.block.state.upgrade().unwrap_or_default() };
+        let width = self.len / self.shape[0].max(1);
+        let mut block = pool.block(self.len);
+        let dense = &mut block.memory[block.start..][..self.len];
+        dense.fill(0.0);
+        let stored = self.block.memory[self.block.start..].chunks(width.max(1));
+        for (index, row) in rows.indices.iter().zip(stored) {
+            dense[*index as usize * width..][..width].copy_from_slice(row);
+        }
+        block
+    }
+
+    /// Whether each row was ever changed, if that is known; forgotten when the values are written.
+    pub(super) fn take_active(&mut self) -> Option<Vec<bool>> {
+        Arc::get_mut(&mut self.block)?.active.take()
+    }
+
+    /// Remember which rows were ever changed, until the values are written.
+    pub(super) fn set_active(&mut self, active: Vec<bool>) {
+        if let Some(block) = Arc::get_mut(&mut self.block) {
+            block.active = Some(active);
+        }
     }
 
     /// Its packed forms, which last as long as its values do.
@@ -180,11 +236,15 @@ impl Buffer {
         &self.block.packed
     }
 
-    /// Its values, to be written; `None` when another clone shares them.
+    /// Its values, to be written; `None` when another clone shares them, or not all are stored.
     pub fn values_mut(&mut self) -> Option<&mut [f32]> {
+        if self.rows.is_some() {
+            return None;
+        }
         let len = self.len;
         let block = Arc::get_mut(&mut self.block)?;
         block.packed = PackedWeight::default();
+        block.active = None;
         Some(&mut block.memory[block.start..block.start + len])
     }
 
@@ -199,9 +259,9 @@ impl Buffer {
         self
     }
 
-    /// Become a copy of itself if another clone shares the values.
+    /// Become a copy of itself if another clone shares the values, or not all are stored.
     pub fn make_unique(&mut self, pool: &Pool) {
-        if Arc::get_mut(&mut self.block).is_none() {
+        if self.rows.is_some() || Arc::get_mut(&mut self.block).is_none() {
             *self = pool.copy(self.values(), &self.shape);
         }
     }
@@ -236,6 +296,36 @@ mod tests {
         let mut own = a.into_unique(&pool);
         own.fill(|values| values[0] = 9.0);
         assert_eq!((b.values(), own.values()), ([1.0, 2.0].as_slice(), [9.0, 2.0].as_slice()));
+    }
+
+    #[test]
+    fn rows_that_are_not_stored_are_zero() {
+        let pool = Pool::default();
+        let mut sparse = pool.rows([4, 2], vec![1, 3], |rows| rows.copy_from_slice(&[1.0, 2.0, 3.0, 4.0]));
+        assert_eq!(sparse.stored_rows(), Some(([1, 3].as_slice(), [1.0, 2.0, 3.0, 4.0].as_slice())));
+        assert_eq!(
+            (sparse.shape(), sparse.values()),
+            ([4, 2].as_slice(), [0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 3.0, 4.0].as_slice())
+        );
+        assert!(sparse.values_mut().is_none());
+        let mut dense = sparse.clone().into_unique(&pool);
+        dense.fill(|values| values[0] = 5.0);
+        assert_eq!((dense.values()[0], dense.values()[6], sparse.values()[0]), (5.0, 3.0, 0.0));
+        assert!(dense.stored_rows().is_none());
+        let live = pool.bytes().0;
+        drop((sparse, dense));
+        assert!(live > 0 && pool.bytes().0 == 0);
+    }
+
+    #[test]
+    fn writing_forgets_which_rows_were_changed() {
+        let pool = Pool::default();
+        let mut buffer = pool.zeros(&[2, 1]);
+        buffer.set_active(vec![true, false]);
+        assert_eq!(buffer.take_active(), Some(vec![true, false]));
+        buffer.set_active(vec![true, false]);
+        buffer.fill(|values| values[1] = 1.0);
+        assert_eq!(buffer.take_active(), None);
     }
 
     /// Free memory stays below a quarter of the peak in use however the sizes vary.

@@ -11,9 +11,6 @@ use super::simd::Simd;
 use crate::Result;
 use crate::ops::shapes::{expect_inside, internal_error};
 
-/// Rows of a table that one task fills.
-const ROWS: usize = 256;
-
 /// `word_table[ids[t]] + position_table[positions[t]] + type_table[0]` for every token. Ids must be
 /// inside their tables.
 fn gather(simd: Simd, ids: &[u32], positions: &[u32], tables: [&[f32]; 3], width: usize, out: &mut [f32]) {
@@ -31,20 +28,20 @@ fn gather(simd: Simd, ids: &[u32], positions: &[u32], tables: [&[f32]; 3], width
     });
 }
 
-/// Sum of the gradient's rows of each index; rows of `table` without an index become 0.
-fn scatter(simd: Simd, indices: &[u32], gradient: &[f32], width: usize, table: &mut [f32]) {
-    let width = width.max(1);
-    let mut order: Vec<(u32, u32)> = indices.iter().zip(0..).map(|(index, token)| (*index, token)).collect();
+/// The gradient of a table of `rows`: the sum of the gradient's rows of each index. Rows without an
+/// index are zero and are not stored: a batch reads a few hundred of a vocabulary of 30,000.
+fn scatter(cpu: &Cpu, indices: &[u32], gradient: &[f32], [rows, width]: [usize; 2]) -> Buffer {
+    let mut order: Vec<(u32, usize)> = indices.iter().copied().zip(0..).collect();
     order.sort_unstable();
-    table.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, table)| {
-        table.fill(0.0);
-        let first = chunk * ROWS;
-        let from = order.partition_point(|(index, _)| (*index as usize) < first);
-        for (index, token) in order[from..].iter().take_while(|(index, _)| (*index as usize) < first + ROWS) {
-            let (row, token) = (*index as usize - first, *token as usize);
-            add(simd, &mut table[row * width..(row + 1) * width], &gradient[token * width..(token + 1) * width]);
-        }
-    });
+    let groups: Vec<&[(u32, usize)]> = order.chunk_by(|a, b| a.0 == b.0).collect();
+    let distinct = groups.iter().map(|group| group[0].0).collect();
+    cpu.pool.rows([rows, width], distinct, |table| {
+        table.par_chunks_mut(width.max(1)).with_min_len(16).zip(groups).for_each(|(out, group)| {
+            let row = |token: usize| &gradient[token * width..][..width];
+            out.copy_from_slice(row(group[0].1));
+            group[1..].iter().for_each(|(_, token)| add(cpu.simd, out, row(*token)));
+        });
+    })
 }
 
 pub(super) fn embed(
@@ -83,9 +80,9 @@ pub(super) fn embed_backward(
     if ids.len() != positions.len() {
         return Err(internal_error(format!("{} ids have {} positions", ids.len(), positions.len())));
     }
-    let [mut word_table, mut position_table, mut type_table] = tables.map(|table| cpu.pool.uninit(table.shape()));
-    word_table.fill(|word_table| scatter(cpu.simd, ids, gradient.values(), hidden, word_table));
-    position_table.fill(|position_table| scatter(cpu.simd, positions, gradient.values(), hidden, position_table));
+    let word_table = scatter(cpu, ids, gradient.values(), [vocabulary, hidden]);
+    let position_table = scatter(cpu, positions, gradient.values(), [longest, hidden]);
+    let mut type_table = cpu.pool.uninit(tables[2].shape());
     let sums = column_sum(cpu, gradient)?;
     type_table.fill(|type_table| {
         type_table.fill(0.0);

@@ -238,7 +238,7 @@ impl Ops for Cpu {
     }
 
     fn sum_squares(&self, x: &Buffer) -> Result<f64> {
-        Ok(optimizer::sum_squares(self, x.values()))
+        Ok(optimizer::sum_squares(self, x))
     }
 
     fn adamw(
