@@ -132,8 +132,8 @@ fn same_bits_on_any_number_of_threads(ops: &Cpu) {
 /// [`encoder`] in several sizes.
 fn encoders<O: Ops>(ops: &O) -> Results {
     let sizes: [(usize, usize, &[usize]); 2] = [(36, 2, &[512]), (10, 5, &[1])];
-    let both =
-        |words| sizes.into_iter().flat_map(move |(hidden, heads, lengths)| encoder(ops, hidden, heads, lengths, words));
+    let one = |(hidden, heads, lengths), words| encoder(ops, &small_config("bert", hidden, heads, 40), lengths, words);
+    let both = |words| sizes.into_iter().flat_map(move |sizes| one(sizes, words));
     small_encoders(ops).into_iter().chain(both(true)).chain(both(false)).collect()
 }
 
@@ -172,7 +172,7 @@ fn rows_of_a_product_do_not_depend_on_their_number() {
 /// and a sentence alone has the same bits as in a batch.
 #[test]
 fn cls_alone_equals_its_rows_of_the_full_output() {
-    let config = small_config(136, 4, 1100);
+    let config = small_config("bert", 136, 4, 1100);
     let specs = encoder_specs(&config);
     let mut draws = Draws::new(6);
     let lengths: Vec<usize> = (0..65).map(|i| [7, 3, 32, 18][i % 4]).collect();
@@ -207,7 +207,7 @@ fn cls_alone_equals_its_rows_of_the_full_output() {
 /// every token, with and without dropout.
 #[test]
 fn the_attention_of_cls_does_not_depend_on_the_requested_outputs() {
-    let config = small_config(48, 3, 40);
+    let config = small_config("bert", 48, 3, 40);
     let specs = encoder_specs(&config);
     let batch = small_batch(&mut Draws::new(8), &config, &[7, 1, 32, 18]);
     let ops = Cpu::new();

@@ -111,7 +111,7 @@ impl Tokenizer {
                 Some(found) => *range = found,
                 None => {
                     return fail(format!(
-                        "entity `{mention}` has no word piece: its characters are all ignored by BERT"
+                        "entity `{mention}` has no word piece: its characters are all ignored by the tokenizer"
                     ));
                 }
             }

@@ -1,4 +1,4 @@
-//! From sentences to the encoder's input: marked entities, WordPiece, windows, packed batches,
+//! From sentences to the encoder's input: marked entities, word pieces, windows, packed batches,
 //! folds.
 //!
 //! ```text
@@ -10,6 +10,8 @@
 
 mod batch;
 mod blind;
+mod byte_level;
+mod casing;
 mod division;
 pub mod features;
 mod instance;
@@ -17,10 +19,13 @@ mod masking;
 mod random_split;
 pub mod split;
 pub mod tokenizer;
+mod tokenizer_settings;
 mod vocabulary;
+mod word_piece;
 mod writer;
 
 pub use batch::{Batch, InstanceTokens, MARKERS, MarkerIds, Padding};
+pub use casing::Casing;
 pub use division::{FoldUnit, divide, fold_numbers, hold_out};
 pub use features::{Dropped, Encoded};
 pub use instance::{Marking, instances, mark, mark_arguments, mark_concepts};
@@ -28,7 +33,6 @@ pub use masking::{Masked, Masking};
 pub use random_split::split_at_random;
 pub use split::{Fold, Leakage, NearDuplicate, folds_by_document, folds_by_instance, folds_given};
 pub use tokenizer::{Piece, Tokenizer};
-pub use vocabulary::Casing;
 
 use crate::corpus::{Span, TableRow};
 

@@ -1,19 +1,27 @@
-//! WordPiece: text to vocabulary ids, with the characters and the word of every piece.
+//! Text to vocabulary ids, with the characters and the word of every piece: WordPiece, byte-level BPE
+//! and SentencePiece's unigram model.
 //!
-//! The `tokenizers` crate does the splitting, so ids and offsets are those of transformers'
-//! `BertTokenizer` (`tests/golden/tokenizer`). Entity tags (`@DRUG$`) and markers (`[E1]`) are
+//! The `tokenizers` crate does the splitting, so ids and offsets are those of transformers' tokenizers
+//! (`tests/golden/tokenizer`), except that the characters of a piece are without the white space around
+//! it. Where a character has several pieces, one for each of its bytes, each of them has the character.
+//! Entity tags (`@DRUG$`) and markers (`[E1]`) are
 //! ordinary text and are split like any other, as in the paper's code: a new vocabulary entry would
 //! start with a random embedding. Only a `vocab.txt` that lists such a tag, or a `tokenizer.json`
 //! that declares it as an added token, keeps it whole. A *word* is a unit of BERT's pre-tokenizer
-//! (a run without white space and punctuation, or one punctuation mark), except that a tag or a
-//! marker is one word.
+//! (a run without white space and punctuation, or one punctuation mark), whatever the tokenizer,
+//! except that a tag or a marker is one word. A piece of another tokenizer may reach over several
+//! words, such as `).`; it belongs to the first, or where it is white space alone, to the next.
 
 use std::fmt;
 use std::path::Path;
 
 use serde_json::json;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::{OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer};
 
-use super::vocabulary::{self, Casing, Definition, SpecialTokens};
+use super::casing::Casing;
+use super::tokenizer_settings::SpecialTokens;
+use super::vocabulary::{self, Definition, Method};
 use crate::atomic;
 use crate::corpus::Span;
 use crate::corpus::find_tags;
@@ -22,7 +30,7 @@ use crate::{Error, Result};
 /// One word piece of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
-    /// The piece as the vocabulary has it: `acetyl`, `##transferase`, `[UNK]`.
+    /// The piece as the vocabulary has it: `acetyl`, `##transferase`, `[UNK]`, `\u{120}binds`.
     pub text: String,
     /// Its vocabulary id.
     pub id: u32,
@@ -32,13 +40,15 @@ pub struct Piece {
     pub word: u32,
 }
 
-/// A BERT model's tokenizer. Without `[CLS]` and `[SEP]`: `Tokenizer::features` adds them.
+/// An encoder's tokenizer. Without `[CLS]` and `[SEP]`: `Tokenizer::features` adds them. These names
+/// stand for whatever the vocabulary calls its special tokens: `<s>`, `</s>`, `<mask>` in RoBERTa.
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     tokens: Vec<String>,
     special: SpecialTokens,
     casing: Casing,
+    method: Method,
     cls: u32,
     sep: u32,
     unk: u32,
@@ -53,12 +63,13 @@ impl fmt::Debug for Tokenizer {
 }
 
 impl Tokenizer {
-    /// Open the tokenizer of a model directory: its `tokenizer.json`, or else its `vocab.txt`. The
-    /// casing follows from the model's files and its vocabulary. If `casing` is given, it must
+    /// Open the tokenizer of a model directory: its `tokenizer.json`, or else its `vocab.txt`, or else its
+    /// `vocab.json` and `merges.txt`. The casing follows from the model's files and its vocabulary. If `casing` is given, it must
     /// agree with the vocabulary, and overrides the files. Any other contradiction is an
     /// [`Error::Checkpoint`].
     pub fn open(directory: impl AsRef<Path>, casing: Option<Casing>) -> Result<Self> {
-        let Definition { description, tokens, special, casing, file } = vocabulary::read(directory.as_ref(), casing)?;
+        let Definition { description, tokens, special, casing, method, file } =
+            vocabulary::read(directory.as_ref(), casing)?;
         let inner = serde_json::to_vec(&description)
             .map_err(|error| error.to_string())
             .and_then(|bytes| tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| error.to_string()));
@@ -77,6 +88,7 @@ impl Tokenizer {
             tokens,
             special,
             casing,
+            method,
         })
     }
 
@@ -137,11 +149,23 @@ impl Tokenizer {
             .inner
             .encode_char_offsets(text, false)
             .map_err(|error| Error::config("text", format!("cannot be cut into pieces: {error}")))?;
+        let offsets: Vec<(usize, usize)>;
+        let words: Vec<Option<u32>>;
+        let (offsets, words) = match self.method {
+            Method::WordPiece => (encoding.get_offsets(), encoding.get_word_ids()),
+            Method::ByteLevelBpe | Method::Unigram => {
+                let characters: Vec<char> = text.chars().collect();
+                let parts = encoding.get_offsets().iter().zip(encoding.get_tokens());
+                offsets = parts.map(|(offsets, piece)| characters_of(piece, &characters, *offsets)).collect();
+                words = words_at(text, offsets.iter().map(|(start, _)| *start))?;
+                (&*offsets, &*words)
+            }
+        };
         let mut tags = tags.into_iter().peekable();
         let mut word = 0;
         let mut previous = None;
-        let parts = encoding.get_tokens().iter().zip(encoding.get_ids()).zip(encoding.get_offsets());
-        let pieces = parts.zip(encoding.get_word_ids()).map(|(((token, id), (start, end)), run)| {
+        let parts = encoding.get_tokens().iter().zip(encoding.get_ids()).zip(offsets);
+        let pieces = parts.zip(words).map(|(((token, id), (start, end)), run)| {
             while tags.next_if(|tag| tag.end <= *start).is_some() {}
             let source = match tags.peek() {
                 Some(tag) if tag.start < *end => WordSource::Tag(tag.start),
@@ -156,7 +180,7 @@ impl Tokenizer {
         Ok(pieces.collect())
     }
 
-    /// Write `tokenizer.json`, `tokenizer_config.json` and `vocab.txt`, from which
+    /// Write `tokenizer.json`, `tokenizer_config.json` and, of WordPiece, `vocab.txt`, from which
     /// [`Tokenizer::open`] and transformers' `AutoTokenizer` load the same tokenizer.
     pub fn save(&self, directory: impl AsRef<Path>) -> Result<()> {
         let directory = directory.as_ref();
@@ -167,11 +191,7 @@ impl Tokenizer {
             .map_err(|error| Error::checkpoint(directory, format!("the tokenizer cannot be written: {error}")))?;
         write(&directory.join("tokenizer.json"), &description)?;
         let normalizer: serde_json::Value = serde_json::to_value(self.inner.get_normalizer()).unwrap_or_default();
-        let settings = json!({
-            "tokenizer_class": "BertTokenizer",
-            "do_lower_case": self.casing == Casing::Uncased,
-            "strip_accents": normalizer.get("strip_accents"),
-            "tokenize_chinese_chars": normalizer.get("handle_chinese_chars").unwrap_or(&json!(true)),
+        let mut settings = json!({
             "cls_token": self.special.cls,
             "sep_token": self.special.sep,
             "unk_token": self.special.unk,
@@ -179,11 +199,45 @@ impl Tokenizer {
             "pad_token": self.pad.map(|_| &self.special.pad),
             "mask_token": self.mask.map(|_| &self.special.mask),
         });
+        if self.method != Method::WordPiece {
+            // The class that takes tokenizer.json as it is.
+            settings["tokenizer_class"] = json!("PreTrainedTokenizerFast");
+            settings["model_input_names"] = json!(["input_ids", "attention_mask"]);
+            return write(&directory.join("tokenizer_config.json"), &format!("{settings:#}\n"));
+        }
+        settings["tokenizer_class"] = json!("BertTokenizer");
+        settings["do_lower_case"] = json!(self.casing == Casing::Uncased);
+        settings["strip_accents"] = json!(normalizer.get("strip_accents"));
+        settings["tokenize_chinese_chars"] = normalizer.get("handle_chinese_chars").cloned().unwrap_or(json!(true));
         write(&directory.join("tokenizer_config.json"), &format!("{settings:#}\n"))?;
         let mut vocabulary = self.tokens.join("\n");
         vocabulary.push('\n');
         write(&directory.join("vocab.txt"), &vocabulary)
     }
+}
+
+/// The characters of a piece without the white space around it; nothing at its end if it has no other.
+/// A space that SentencePiece writes before the first word, as U+2581, is none of the text's characters,
+/// and the library gives it the word's first.
+fn characters_of(piece: &str, text: &[char], (start, end): (usize, usize)) -> (usize, usize) {
+    let characters = text.get(start..end).unwrap_or_default();
+    let Some(first) = characters.iter().position(|c| !c.is_whitespace()) else { return (end, end) };
+    if piece == "\u{2581}" && characters[first] != '\u{2581}' {
+        return (start + first, start + first);
+    }
+    let last = characters.iter().rposition(|c| !c.is_whitespace()).unwrap_or(first);
+    (start + first, start + last + 1)
+}
+
+/// For each piece, by where it starts, the unit of BERT's pre-tokenizer there or next.
+fn words_at(text: &str, starts: impl Iterator<Item = usize>) -> Result<Vec<Option<u32>>> {
+    let mut split = PreTokenizedString::from(text);
+    BertPreTokenizer
+        .pre_tokenize(&mut split)
+        .map_err(|error| Error::config("text", format!("cannot be cut into words: {error}")))?;
+    let words = split.get_splits(OffsetReferential::Original, OffsetType::Char);
+    let of = |start| words.partition_point(|(_, (_, end), _)| *end <= start).min(words.len().saturating_sub(1)) as u32;
+    Ok(starts.map(|start| Some(of(start))).collect())
 }
 
 /// The word that a piece is part of: neighbouring pieces of the same source are one word.

@@ -4,16 +4,17 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::architecture::ModelType;
 use crate::ops::ATTENTION_STRIDE;
 use crate::{Error, Result};
 
-/// Sizes and rates of a BERT encoder. Unknown keys of the file are kept, so that a saved encoder
+/// Sizes and rates of an encoder. Unknown keys of the file are kept, so that a saved encoder
 /// loses nothing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EncoderConfig {
-    /// Architecture; only `bert` is supported.
+    /// Architecture.
     #[serde(default = "bert")]
-    pub model_type: String,
+    pub model_type: ModelType,
     /// Rows of the word embedding.
     pub vocab_size: usize,
     /// H.
@@ -33,7 +34,7 @@ pub struct EncoderConfig {
     /// Dropout of attention probabilities while training.
     #[serde(default = "tenth")]
     pub attention_probs_dropout_prob: f32,
-    /// Longest sentence, in word pieces.
+    /// Rows of the position embedding.
     pub max_position_embeddings: usize,
     /// Rows of the type embedding; row 0 is used.
     #[serde(default = "two")]
@@ -49,8 +50,8 @@ pub struct EncoderConfig {
     pub other: serde_json::Map<String, serde_json::Value>,
 }
 
-fn bert() -> String {
-    "bert".into()
+fn bert() -> ModelType {
+    ModelType::Bert
 }
 fn gelu() -> String {
     "gelu".into()
@@ -72,9 +73,10 @@ fn epsilon() -> f64 {
 fn unsupported(model_type: &str) -> String {
     let instead = match model_type {
         "distilbert" => "choose the BERT that it was distilled from, or minilm, which is as small",
-        _ => "choose a BERT such as biobert, pubmedbert or minilm",
+        _ => "choose one of them, such as biobert, biom-electra-base or biomed-roberta",
     };
-    format!("model_type `{model_type}` is not supported; only `bert` is: {instead}")
+    let known = ModelType::ALL.map(ModelType::name).join(", ");
+    format!("model_type `{model_type}` is not supported; {known} are: {instead}")
 }
 
 /// Whether the value of a key states that a part exists.
@@ -92,8 +94,8 @@ impl EncoderConfig {
     /// Read `config.json` (or the original release's `bert_config.json`) of a model directory.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] when the directory has neither, or the file is not a BERT
-    /// configuration.
+    /// [`Error::Checkpoint`] when the directory has neither, or the file is not the configuration of an
+    /// encoder that biorel computes.
     pub fn open(directory: &Path) -> Result<Self> {
         let names = ["config.json", "bert_config.json"];
         let Some(path) = names.iter().map(|name| directory.join(name)).find(|path| path.is_file()) else {
@@ -101,11 +103,11 @@ impl EncoderConfig {
             return Err(Error::checkpoint(directory, message));
         };
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
-        let invalid = |e| Error::checkpoint(&path, format!("not a BERT configuration: {e}"));
+        let invalid = |e| Error::checkpoint(&path, format!("not an encoder's configuration: {e}"));
         // Other architectures have other keys, so their type is the reason, not a key that is missing.
         let value: serde_json::Value = serde_json::from_str(&text).map_err(invalid)?;
-        if let Some(kind) = value.get("model_type").and_then(|kind| kind.as_str()).filter(|kind| *kind != "bert") {
-            return Err(Error::checkpoint(&path, unsupported(kind)));
+        if let Some(kind) = value.get("model_type").and_then(|kind| kind.as_str()) {
+            kind.parse::<ModelType>().map_err(|_| Error::checkpoint(&path, unsupported(kind)))?;
         }
         let config: Self = serde_json::from_str(&text).map_err(invalid)?;
         config.validate(&path)?;
@@ -119,9 +121,6 @@ impl EncoderConfig {
     /// [`Error::Checkpoint`] naming `path` and the key.
     pub fn validate(&self, path: &Path) -> Result<()> {
         let refuse = |message: String| Err(Error::checkpoint(path, message));
-        if self.model_type != "bert" {
-            return refuse(unsupported(&self.model_type));
-        }
         if self.hidden_act != "gelu" {
             return refuse(format!("hidden_act `{}` is not supported; only `gelu` is", self.hidden_act));
         }
@@ -132,8 +131,7 @@ impl EncoderConfig {
         // The weights of a decoder, or with pruned heads, have the same names and sizes but belong to a different computation.
         for key in ["is_decoder", "add_cross_attention", "is_encoder_decoder", "pruned_heads", "quantization_config"] {
             if let Some(value) = self.other.get(key).filter(|value| is_set(value)) {
-                let message =
-                    format!("{key} is {value}: biorel computes a plain BERT encoder only, and would ignore it");
+                let message = format!("{key} is {value}: biorel computes a plain encoder only, and would ignore it");
                 return refuse(message);
             }
         }
@@ -145,10 +143,17 @@ impl EncoderConfig {
             ("intermediate_size", self.intermediate_size, 131_072),
             ("max_position_embeddings", self.max_position_embeddings, 1_000_000),
             ("type_vocab_size", self.type_vocab_size, 1_024),
+            ("embedding_size", self.embedding_size(), 16_384),
         ] {
             if value == 0 || value > limit {
                 return refuse(format!("{key} is {value}; it must be from 1 to {limit}"));
             }
+        }
+        if self.longest() == 0 {
+            let (positions, first) = (self.max_position_embeddings, self.first_position());
+            return refuse(format!(
+                "max_position_embeddings is {positions}, and the first piece has position {first} (pad_token_id + 1)"
+            ));
         }
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             return refuse(format!(
@@ -170,8 +175,36 @@ impl EncoderConfig {
         Ok(())
     }
 
+    /// A whole number among the keys that only some architectures have.
+    fn number(&self, key: &str) -> Option<usize> {
+        self.other.get(key)?.as_u64().map(|number| number as usize)
+    }
+
+    /// Width of the embeddings, E. In ELECTRA they may be narrower than H.
+    pub fn embedding_size(&self) -> usize {
+        match self.model_type {
+            ModelType::Electra => self.number("embedding_size").unwrap_or(128), // transformers' default
+            _ => self.hidden_size,
+        }
+    }
+
+    /// The row of the position embedding for the first piece of a sentence. In RoBERTa the rows before
+    /// it belong to padding (`create_position_ids_from_input_ids` of transformers).
+    pub fn first_position(&self) -> usize {
+        match self.model_type {
+            ModelType::Roberta | ModelType::XlmRoberta => self.number("pad_token_id").unwrap_or(1).saturating_add(1),
+            _ => 0,
+        }
+    }
+
+    /// Whether LayerNorm comes before the attention and before the feed-forward layer (Xiong et al.
+    /// 2020), not after them.
+    pub fn pre_norm(&self) -> bool {
+        self.model_type == ModelType::MegatronBert
+    }
+
     /// The longest sentence that this encoder accepts, in word pieces.
     pub fn longest(&self) -> usize {
-        self.max_position_embeddings.min(ATTENTION_STRIDE)
+        self.max_position_embeddings.saturating_sub(self.first_position()).min(ATTENTION_STRIDE)
     }
 }

@@ -1,11 +1,22 @@
-//! BERT over packed sentences (Devlin et al. 2019), forward and backward written out over [`Ops`].
+//! Transformer encoders over packed sentences (Devlin et al. 2019 and its successors; see
+//! `architecture.rs`), forward and backward written out over [`Ops`].
+//!
+//! With LN a LayerNorm, A the attention and F the feed-forward layer, each followed by dropout, a layer
+//! maps x to y:
+//!
+//! ```text
+//! LayerNorm after each sublayer     m = LN(x + A(x))   y = LN(m + F(m))
+//! LayerNorm before each sublayer    m = x + A(LN(x))   y = m + F(LN(m))   LN(y) behind the last
+//! ```
 //!
 //! It does not use autograd: every saved activation and every gradient is visible here, once, for
 //! all engines.
 
+use std::borrow::Cow;
+
 use crate::encode::{Batch, MarkerIds};
 use crate::model::EncoderConfig;
-use crate::model::params::Layout;
+use crate::model::params::{Layout, WeightAndBias};
 use crate::ops::{AttentionShape, ClsAttention, Norm, Normed, Ops, SavedAttention, SavedAttentionOf};
 use crate::rng::Dropout;
 use crate::{Error, Result};
@@ -78,8 +89,17 @@ pub type Forward<O> = (EncoderOutput<<O as Ops>::Buffer>, Option<Tape<O>>);
 /// Activations that the backward needs.
 pub struct Tape<O: Ops> {
     spec: OutputSpec,
-    embeddings: Option<Normed<O::Buffer>>,
+    /// `None`: the embeddings are frozen.
+    embeddings: Option<EmbeddingTape<O::Buffer>>,
     layers: Vec<SavedActivations<O>>,
+    last: Option<Normed<O::Buffer>>,
+}
+
+/// What the embeddings save for the backward.
+struct EmbeddingTape<B> {
+    normed: Option<Normed<B>>, // (T, E)
+    /// The input of the projection to H.
+    projected: Option<B>, // (T, E)
 }
 
 /// What a layer saves for the backward.
@@ -94,12 +114,16 @@ enum SavedActivations<O: Ops> {
 /// In the last layer, `attended` and what follows have only the rows of [`OutputSpec::rows`].
 struct LayerTape<O: Ops> {
     input: O::Buffer, // (T, H)
+    /// The input after LayerNorm, where that comes first.
+    before: Option<Normed<O::Buffer>>, // (T, H)
     attention: SavedAttentionOf<O>,
     attended: O::Buffer,       // (T, H)
-    middle: Normed<O::Buffer>, // (T, H)
+    middle: Normed<O::Buffer>, // (T, H), what the feed-forward layer reads
     up: O::Buffer,             // (T, F), before the GELU and its bias
     activated: O::Buffer,      // (T, F)
-    output: Normed<O::Buffer>, // (T, H)
+    /// The output after LayerNorm, where that comes last.
+    after: Option<Normed<O::Buffer>>, // (T, H)
+    output: O::Buffer,         // (T, H)
 }
 
 impl<O: Ops> Tape<O> {
@@ -173,17 +197,18 @@ pub fn forward<O: Ops>(
 ) -> Result<Forward<O>> {
     check(config, batch)?;
     let stack = Stack::new(ops, config, params, batch, context, spec);
-    let embedded = ops.embed(&batch.ids, &batch.positions, Layout::TABLES.map(|i| &params[i]))?;
-    let embeddings = ops.add_norm(embedded, None, None, stack.norm((Layout::GAMMA, Layout::BETA)), None)?;
-    let mut hidden = embeddings.out.clone(); // (T, H)
-    if let Some(dropout) = stack.dropout(Site::Embeddings) {
-        hidden = ops.dropout(hidden, &dropout)?;
-    }
+    let (mut hidden, embeddings) = stack.embed()?; // (T, H)
     let mut cls = Vec::new();
     let mut tapes = Vec::new();
+    let mut last = None;
     for layer in 0..config.num_hidden_layers {
         let kept = stack.layer(layer, hidden)?;
-        hidden = kept.output.out.clone();
+        hidden = kept.output.clone();
+        if let (true, Some(norm)) = (stack.is_last(layer), stack.layout.final_norm) {
+            let normed = ops.add_norm(hidden, None, None, stack.norm(norm), None)?;
+            hidden = normed.out.clone();
+            last = Some(normed);
+        }
         if spec.cls_of_layers {
             cls.push(match stack.cls_alone(layer) {
                 true => hidden.clone(),
@@ -200,7 +225,7 @@ pub fn forward<O: Ops>(
     }
     let tape = context.map(|context| {
         let embeddings = (!context.frozen.embeddings).then_some(embeddings);
-        Tape { spec, embeddings, layers: tapes }
+        Tape { spec, embeddings, layers: tapes, last }
     });
     Ok((EncoderOutput { last: hidden, cls }, tape))
 }
@@ -209,6 +234,7 @@ pub fn forward<O: Ops>(
 struct Stack<'a, O: Ops> {
     ops: &'a O,
     config: &'a EncoderConfig,
+    layout: Layout,
     params: &'a [O::Buffer],
     batch: &'a Batch,
     context: Option<&'a ForwardContext>,
@@ -228,7 +254,8 @@ impl<'a, O: Ops> Stack<'a, O> {
         spec: OutputSpec,
     ) -> Self {
         let cls_alone = !spec.every_token() && !spec.entities;
-        Self { ops, config, params, batch, context, cls_alone, rows: spec.rows(batch) }
+        let layout = Layout::new(config);
+        Self { ops, config, layout, params, batch, context, cls_alone, rows: spec.rows(batch) }
     }
 
     fn is_last(&self, layer: usize) -> bool {
@@ -250,14 +277,66 @@ impl<'a, O: Ops> Stack<'a, O> {
         self.context.and_then(|context| context.dropout(site))
     }
 
-    fn norm(&self, (gamma, beta): (usize, usize)) -> Norm<'a, O::Buffer> {
+    fn norm(&self, (gamma, beta): WeightAndBias) -> Norm<'a, O::Buffer> {
         Norm { gamma: &self.params[gamma], beta: &self.params[beta], eps: self.config.layer_norm_eps }
+    }
+
+    /// The embeddings of the tokens, `(T, H)`.
+    fn embed(&self) -> Result<(O::Buffer, EmbeddingTape<O::Buffer>)> {
+        let ops = self.ops;
+        let mut hidden = ops.embed(&self.batch.ids, &self.positions(), self.tables())?; // (T, E)
+        let mut normed = None;
+        if let Some(norm) = self.layout.embeddings_norm {
+            let kept = ops.add_norm(hidden, None, None, self.norm(norm), None)?;
+            hidden = kept.out.clone();
+            normed = Some(kept);
+        }
+        if let Some(dropout) = self.dropout(Site::Embeddings) {
+            hidden = ops.dropout(hidden, &dropout)?;
+        }
+        let Some(projection) = self.layout.projection else {
+            return Ok((hidden, EmbeddingTape { normed, projected: None }));
+        };
+        let projected = self.linear(&hidden, projection)?;
+        Ok((projected, EmbeddingTape { normed, projected: Some(hidden) }))
+    }
+
+    /// The rows of the position embedding, `(T)`.
+    fn positions(&self) -> Cow<'a, [u32]> {
+        match self.config.first_position() as u32 {
+            0 => Cow::Borrowed(&self.batch.positions),
+            first => self.batch.positions.iter().map(|position| first + position).collect(),
+        }
+    }
+
+    fn tables(&self) -> [&'a O::Buffer; 3] {
+        self.layout.tables.map(|table| &self.params[table])
+    }
+
+    /// `x Wᵀ + b`.
+    fn linear(&self, x: &O::Buffer, (weight, bias): WeightAndBias) -> Result<O::Buffer> {
+        self.ops.linear(x, &self.params[weight], Some(&self.params[bias]))
+    }
+
+    /// `dropout(x Wᵀ + b) + residual`.
+    fn add_linear(
+        &self,
+        x: &O::Buffer,
+        of: WeightAndBias,
+        residual: &O::Buffer,
+        mask: Option<Dropout>,
+    ) -> Result<O::Buffer> {
+        let mut branch = self.linear(x, of)?;
+        if let Some(mask) = mask {
+            branch = self.ops.dropout(branch, &mask)?;
+        }
+        self.ops.add(branch, residual)
     }
 
     /// The attention of the `[CLS]` tokens alone.
     fn first_attention<'b>(
         &'b self,
-        (weight, bias): (usize, usize),
+        (weight, bias): WeightAndBias,
         input: &'b O::Buffer,
         dropout: Option<&'b Dropout>,
     ) -> ClsAttention<'b, O::Buffer> {
@@ -278,13 +357,17 @@ impl<'a, O: Ops> Stack<'a, O> {
     /// One layer: attention, feed-forward, each with its residual and LayerNorm.
     fn layer(&self, layer: usize, input: O::Buffer) -> Result<LayerTape<O>> {
         let Self { ops, params, .. } = self;
-        let at = Layout::layer(layer);
+        let at = &self.layout.layers[layer];
+        let pre_norm = self.config.pre_norm();
+        let norm = || ops.add_norm(input.clone(), None, None, self.norm(at.attention_norm), None);
+        let before = pre_norm.then(norm).transpose()?;
+        let read = before.as_ref().map_or(&input, |normed| &normed.out);
         let mask = self.dropout(Site::Probabilities(layer));
         let (attended, attention, residual) = if self.cls_alone(layer) {
-            let (attended, tape) = ops.cls_attention(&self.first_attention(at.qkv, &input, mask.as_ref()))?;
+            let (attended, tape) = ops.cls_attention(&self.first_attention(at.qkv, read, mask.as_ref()))?;
             (attended, tape, ops.rows(&input, self.batch.first_tokens())?)
         } else {
-            let qkv = ops.linear(&input, &params[at.qkv.0], Some(&params[at.qkv.1]))?;
+            let qkv = self.linear(read, at.qkv)?;
             let (attended, probabilities) = ops.attention(&qkv, self.shape(), mask.as_ref())?;
             let tape = SavedAttention::Full { qkv, probabilities };
             match self.rows(layer) {
@@ -292,17 +375,30 @@ impl<'a, O: Ops> Stack<'a, O> {
                 None => (attended, tape, input.clone()),
             }
         };
-        let branch = ops.linear(&attended, &params[at.attention_out.0], None)?;
         let mask = self.dropout(Site::AttentionOut(layer));
-        let bias = Some(&params[at.attention_out.1]);
-        let middle = ops.add_norm(branch, bias, Some(&residual), self.norm(at.attention_norm), mask.as_ref())?;
+        let (middle, residual) = if pre_norm {
+            let sum = self.add_linear(&attended, at.attention_out, &residual, mask)?;
+            (ops.add_norm(sum.clone(), None, None, self.norm(at.feed_forward_norm), None)?, sum)
+        } else {
+            let branch = ops.linear(&attended, &params[at.attention_out.0], None)?;
+            let bias = Some(&params[at.attention_out.1]);
+            let middle = ops.add_norm(branch, bias, Some(&residual), self.norm(at.attention_norm), mask.as_ref())?;
+            let residual = middle.out.clone();
+            (middle, residual)
+        };
         let up = ops.linear(&middle.out, &params[at.up.0], None)?;
         let activated = ops.bias_gelu(&up, &params[at.up.1])?;
-        let branch = ops.linear(&activated, &params[at.down.0], None)?;
         let mask = self.dropout(Site::Output(layer));
-        let bias = Some(&params[at.down.1]);
-        let output = ops.add_norm(branch, bias, Some(&middle.out), self.norm(at.output_norm), mask.as_ref())?;
-        Ok(LayerTape { input, attention, attended, middle, up, activated, output })
+        let (after, output) = if pre_norm {
+            (None, self.add_linear(&activated, at.down, &residual, mask)?)
+        } else {
+            let branch = ops.linear(&activated, &params[at.down.0], None)?;
+            let (bias, norm) = (Some(&params[at.down.1]), self.norm(at.feed_forward_norm));
+            let normed = ops.add_norm(branch, bias, Some(&residual), norm, mask.as_ref())?;
+            let output = normed.out.clone();
+            (Some(normed), output)
+        };
+        Ok(LayerTape { input, before, attention, attended, middle, up, activated, after, output })
     }
 }
 
@@ -320,18 +416,18 @@ pub fn backward<O: Ops>(
     tape: Tape<O>,
     gradient: EncoderGradient<O::Buffer>,
 ) -> Result<Vec<Option<O::Buffer>>> {
-    let (mut gradients, embedded) = descend(ops, config, params, batch, context, tape, gradient)?;
+    let stack = Stack::new(ops, config, params, batch, Some(context), tape.spec);
+    let (mut gradients, embedded) = stack.descend(context, tape, gradient)?;
     if let Some(embedded) = embedded {
-        let tables = Layout::TABLES.map(|i| &params[i]);
-        let tables = ops.embed_backward(&batch.ids, &batch.positions, &embedded, tables)?;
-        for (index, table) in Layout::TABLES.into_iter().zip(tables) {
+        let tables = ops.embed_backward(&batch.ids, &stack.positions(), &embedded, stack.tables())?;
+        for (index, table) in stack.layout.tables.into_iter().zip(tables) {
             gradients[index] = Some(table);
         }
     }
     Ok(gradients)
 }
 
-/// Gradient with respect to every token's embedding (the sum of its three), `(T, H)`.
+/// Gradient with respect to every token's embedding (the sum of its three), `(T, E)`.
 ///
 /// # Errors
 /// As [`backward`].
@@ -343,93 +439,171 @@ pub fn input_gradient<O: Ops>(
     tape: Tape<O>,
     gradient: EncoderGradient<O::Buffer>,
 ) -> Result<O::Buffer> {
-    let (_, embedded) = descend(ops, config, params, batch, &ForwardContext::without_dropout(), tape, gradient)?;
+    let context = ForwardContext::without_dropout();
+    let stack = Stack::new(ops, config, params, batch, Some(&context), tape.spec);
+    let (_, embedded) = stack.descend(&context, tape, gradient)?;
     let Some(embedded) = embedded else { unreachable!("nothing is frozen in such a context") };
     Ok(embedded)
 }
 
-/// Gradients of all parameters above the embeddings, and of the embedded tokens, `(T, H)`, unless
+/// Gradients of all parameters above the embeddings, and of the embedded tokens, `(T, E)`, unless
 /// those are frozen.
-type Descent<B> = (Vec<Option<B>>, Option<B>);
+type Descent<B> = (Gradients<B>, Option<B>);
+/// Gradients in the order of [`Layout`].
+type Gradients<B> = Vec<Option<B>>;
 
-/// From the head down to the embeddings.
-fn descend<O: Ops>(
-    ops: &O,
-    config: &EncoderConfig,
-    params: &[O::Buffer],
-    batch: &Batch,
-    context: &ForwardContext,
-    tape: Tape<O>,
-    gradient: EncoderGradient<O::Buffer>,
-) -> Result<Descent<O::Buffer>> {
-    let stack = Stack::new(ops, config, params, batch, Some(context), tape.spec);
-    let mut gradients: Vec<Option<O::Buffer>> = vec![None; Layout::len(config.num_hidden_layers)];
-    let store =
-        |gradients: &mut [Option<O::Buffer>], (weight, bias): (usize, usize), values: (O::Buffer, O::Buffer)| {
-            gradients[weight] = Some(values.0);
-            gradients[bias] = Some(values.1);
-        };
-    let mut dh = gradient.last; // (T, H), or (rows, H) above the last layer
-    for (layer, kept) in tape.layers.into_iter().enumerate().rev() {
-        let tape = match kept {
-            SavedActivations::Nothing => return Ok((gradients, None)),
-            SavedActivations::Input(input) => stack.layer(layer, input)?,
-            SavedActivations::All(tape) => *tape,
-        };
-        let at = Layout::layer(layer);
-        if let Some(dcls) = gradient.cls.get(layer) {
-            dh = match stack.cls_alone(layer) {
-                true => ops.add(dh, dcls)?,
-                false => ops.add_rows(dh, batch.first_tokens(), dcls)?,
+fn store<B>(gradients: &mut [Option<B>], (weight, bias): WeightAndBias, values: (B, B)) {
+    gradients[weight] = Some(values.0);
+    gradients[bias] = Some(values.1);
+}
+
+impl<O: Ops> Stack<'_, O> {
+    /// From the head down to the embeddings.
+    fn descend(
+        &self,
+        context: &ForwardContext,
+        tape: Tape<O>,
+        gradient: EncoderGradient<O::Buffer>,
+    ) -> Result<Descent<O::Buffer>> {
+        let Self { ops, layout, batch, .. } = self;
+        let mut gradients: Gradients<O::Buffer> = vec![None; layout.len];
+        let mut dh = gradient.last; // (T, H), or (rows, H) above the last layer
+        for (layer, kept) in tape.layers.into_iter().enumerate().rev() {
+            let kept = match kept {
+                SavedActivations::Nothing => return Ok((gradients, None)),
+                SavedActivations::Input(input) => self.layer(layer, input)?,
+                SavedActivations::All(tape) => *tape,
             };
+            if let Some(dcls) = gradient.cls.get(layer) {
+                dh = match self.cls_alone(layer) {
+                    true => ops.add(dh, dcls)?,
+                    false => ops.add_rows(dh, batch.first_tokens(), dcls)?,
+                };
+            }
+            if let (true, Some(norm), Some(last)) = (self.is_last(layer), layout.final_norm, &tape.last) {
+                dh = self.norm_backward(&mut gradients, norm, last, dh)?;
+            }
+            dh = self.layer_backward(&mut gradients, context, layer, kept, dh)?;
         }
+        let Some(EmbeddingTape { normed, projected }) = tape.embeddings else { return Ok((gradients, None)) };
+        if let (Some(projection), Some(x)) = (layout.projection, &projected) {
+            let d_bias = ops.column_sum(&dh)?;
+            let (dx, d_weight) = ops.linear_backward(x, &self.params[projection.0], &dh, None)?;
+            store(&mut gradients, projection, (d_weight, d_bias));
+            dh = dx; // (T, E)
+        }
+        if let Some(dropout) = context.dropout(Site::Embeddings) {
+            dh = ops.dropout(dh, &dropout)?;
+        }
+        if let (Some(norm), Some(normed)) = (layout.embeddings_norm, &normed) {
+            dh = self.norm_backward(&mut gradients, norm, normed, dh)?;
+        }
+        Ok((gradients, Some(dh)))
+    }
+
+    /// Through one layer, from the gradient of its output to that of its input.
+    fn layer_backward(
+        &self,
+        gradients: &mut Gradients<O::Buffer>,
+        context: &ForwardContext,
+        layer: usize,
+        tape: LayerTape<O>,
+        dh: O::Buffer,
+    ) -> Result<O::Buffer> {
+        let Self { ops, params, batch, config, .. } = self;
+        let LayerTape { input, before, attention, attended, middle, up, activated, after, .. } = tape;
+        let at = &self.layout.layers[layer];
+        let pre_norm = config.pre_norm();
         let mask = context.dropout(Site::Output(layer));
-        let d = ops.add_norm_backward(dh, &tape.output, &params[at.output_norm.0], mask.as_ref())?;
-        store(&mut gradients, at.output_norm, (d.gamma, d.beta));
-        let (d_activated, d_down) = ops.linear_backward(&tape.activated, &params[at.down.0], &d.branch, None)?;
-        store(&mut gradients, at.down, (d_down, d.bias));
-        let (d_up, d_up_bias) = ops.bias_gelu_backward(&tape.up, &params[at.up.1], d_activated)?;
-        let (d_middle, d_up_weight) =
-            ops.linear_backward(&tape.middle.out, &params[at.up.0], &d_up, Some(d.residual))?;
-        store(&mut gradients, at.up, (d_up_weight, d_up_bias));
+        let norm = after.as_ref().map(|normed| (at.feed_forward_norm, normed));
+        let (d_branch, residual) = self.branch_backward(gradients, at.down, norm, dh, mask.as_ref())?;
+        let (d_activated, d_down) = ops.linear_backward(&activated, &params[at.down.0], &d_branch, None)?;
+        gradients[at.down.0] = Some(d_down);
+        let (d_up, d_up_bias) = ops.bias_gelu_backward(&up, &params[at.up.1], d_activated)?;
+        let (onto, residual) = if pre_norm { (None, Some(residual)) } else { (Some(residual), None) };
+        let (mut d_middle, d_up_weight) = ops.linear_backward(&middle.out, &params[at.up.0], &d_up, onto)?;
+        store(gradients, at.up, (d_up_weight, d_up_bias));
+        if let Some(residual) = residual {
+            d_middle = self.norm_backward(gradients, at.feed_forward_norm, &middle, d_middle)?;
+            d_middle = ops.add(d_middle, &residual)?;
+        }
 
         let mask = context.dropout(Site::AttentionOut(layer));
-        let d = ops.add_norm_backward(d_middle, &tape.middle, &params[at.attention_norm.0], mask.as_ref())?;
-        store(&mut gradients, at.attention_norm, (d.gamma, d.beta));
-        let (d_attended, d_out) = ops.linear_backward(&tape.attended, &params[at.attention_out.0], &d.branch, None)?;
-        store(&mut gradients, at.attention_out, (d_out, d.bias));
+        let norm = (!pre_norm).then_some((at.attention_norm, &middle));
+        let (d_branch, residual) = self.branch_backward(gradients, at.attention_out, norm, d_middle, mask.as_ref())?;
+        let (d_attended, d_out) = ops.linear_backward(&attended, &params[at.attention_out.0], &d_branch, None)?;
+        gradients[at.attention_out.0] = Some(d_out);
         let mask = context.dropout(Site::Probabilities(layer));
-        let d_qkv_weights;
-        (dh, d_qkv_weights) = match (tape.attention, stack.cls_alone(layer)) {
+        let read = before.as_ref().map_or(&input, |normed| &normed.out);
+        match (attention, self.cls_alone(layer)) {
             (SavedAttention::Full { qkv, probabilities }, false) => {
-                let (d_attended, residual) = match stack.rows(layer) {
+                let (d_attended, residual) = match self.rows(layer) {
                     Some(rows) => {
                         let scatter = |d| ops.add_rows(ops.zeros(&[batch.tokens(), config.hidden_size])?, rows, d);
-                        (scatter(&d_attended)?, scatter(&d.residual)?)
+                        (scatter(&d_attended)?, scatter(&residual)?)
                     }
-                    None => (d_attended, d.residual),
+                    None => (d_attended, residual),
                 };
-                let d_qkv = ops.attention_backward(&qkv, probabilities, &d_attended, stack.shape(), mask.as_ref())?;
+                let d_qkv = ops.attention_backward(&qkv, probabilities, &d_attended, self.shape(), mask.as_ref())?;
                 let d_bias = ops.column_sum(&d_qkv)?;
-                let (d_input, d_weight) =
-                    ops.linear_backward(&tape.input, &params[at.qkv.0], &d_qkv, Some(residual))?;
-                (d_input, (d_weight, d_bias))
+                let Some(normed) = &before else {
+                    let (d_read, d_weight) = ops.linear_backward(read, &params[at.qkv.0], &d_qkv, Some(residual))?;
+                    store(gradients, at.qkv, (d_weight, d_bias));
+                    return Ok(d_read);
+                };
+                let (d_read, d_weight) = ops.linear_backward(read, &params[at.qkv.0], &d_qkv, None)?;
+                store(gradients, at.qkv, (d_weight, d_bias));
+                ops.add(self.norm_backward(gradients, at.attention_norm, normed, d_read)?, &residual)
             }
             (attention, _) => {
-                let of = stack.first_attention(at.qkv, &tape.input, mask.as_ref());
-                let [d_input, d_weight, d_bias] = ops.cls_attention_backward(&of, attention, &d_attended)?;
-                (ops.add_rows(d_input, batch.first_tokens(), &d.residual)?, (d_weight, d_bias))
+                let of = self.first_attention(at.qkv, read, mask.as_ref());
+                let [mut d_input, d_weight, d_bias] = ops.cls_attention_backward(&of, attention, &d_attended)?;
+                store(gradients, at.qkv, (d_weight, d_bias));
+                if let Some(normed) = &before {
+                    d_input = self.norm_backward(gradients, at.attention_norm, normed, d_input)?;
+                }
+                ops.add_rows(d_input, batch.first_tokens(), &residual)
             }
+        }
+    }
+
+    /// From `LayerNorm(dropout(x Wᵀ + b) + residual)`, or the same without LayerNorm, to the gradients of
+    /// `x Wᵀ + b` and of the residual. Stores those of b and of the LayerNorm.
+    fn branch_backward(
+        &self,
+        gradients: &mut Gradients<O::Buffer>,
+        (_, bias): WeightAndBias,
+        norm: Option<(WeightAndBias, &Normed<O::Buffer>)>,
+        dy: O::Buffer,
+        mask: Option<&Dropout>,
+    ) -> Result<(O::Buffer, O::Buffer)> {
+        let Self { ops, params, .. } = self;
+        if let Some((norm, normed)) = norm {
+            let d = ops.add_norm_backward(dy, normed, &params[norm.0], mask)?;
+            store(gradients, norm, (d.gamma, d.beta));
+            gradients[bias] = Some(d.bias);
+            return Ok((d.branch, d.residual));
+        }
+        let branch = match mask {
+            Some(mask) => ops.dropout(dy.clone(), mask)?,
+            None => dy.clone(),
         };
-        store(&mut gradients, at.qkv, d_qkv_weights);
+        gradients[bias] = Some(ops.column_sum(&branch)?);
+        Ok((branch, dy))
     }
-    let Some(embeddings) = tape.embeddings else { return Ok((gradients, None)) };
-    if let Some(dropout) = context.dropout(Site::Embeddings) {
-        dh = ops.dropout(dh, &dropout)?;
+
+    /// Through a LayerNorm alone.
+    fn norm_backward(
+        &self,
+        gradients: &mut Gradients<O::Buffer>,
+        norm: WeightAndBias,
+        normed: &Normed<O::Buffer>,
+        dy: O::Buffer,
+    ) -> Result<O::Buffer> {
+        let d = self.ops.add_norm_backward(dy, normed, &self.params[norm.0], None)?;
+        store(gradients, norm, (d.gamma, d.beta));
+        Ok(d.branch)
     }
-    let d = ops.add_norm_backward(dh, &embeddings, &params[Layout::GAMMA], None)?;
-    store(&mut gradients, (Layout::GAMMA, Layout::BETA), (d.gamma, d.beta));
-    Ok((gradients, Some(d.branch)))
 }
 
 /// Refuse a batch that would index outside the embedding tables.

@@ -50,25 +50,25 @@ pub(super) fn types_of(settings: &TrainingSettings, task: &Task) -> Result<u32> 
     Ok(task.type_tags().len().max(1) as u32)
 }
 
-/// The embeddings in a saved model, `(roles x types, H)`.
-pub(super) fn spec(markers: MarkerIds, hidden: usize) -> ParamSpec {
-    ParamSpec::new("head.markers.weight", &[markers.len(), hidden], Init::TruncatedNormal(NOISE))
+/// The embeddings in a saved model, `(roles x types, E)`.
+pub(super) fn spec(markers: MarkerIds, width: usize) -> ParamSpec {
+    ParamSpec::new("head.markers.weight", &[markers.len(), width], Init::TruncatedNormal(NOISE))
 }
 
 /// Initial embeddings, in the order of [`MarkerIds`]: those of the words `subject` and `object`
 /// (the mean of their pieces where the vocabulary divides them), and a little noise, a function of
 /// the seed.
 pub(super) fn initial(weights: &Weights, tokenizer: &Tokenizer, markers: MarkerIds, seed: u64) -> Result<Vec<f32>> {
-    let table = Layout::TABLES[0];
-    let hidden = weights.specs[table].shape[1];
-    let words = &weights.values[table]; // (V, H)
-    let mut values = spec(markers, hidden).initial(seed);
-    let rows_of_argument = markers.len() / WORDS.len() * hidden;
+    let table = Layout::WORDS;
+    let width = weights.specs[table].shape[1];
+    let words = &weights.values[table]; // (V, E)
+    let mut values = spec(markers, width).initial(seed);
+    let rows_of_argument = markers.len() / WORDS.len() * width;
     for (word, rows) in WORDS.iter().zip(values.chunks_exact_mut(rows_of_argument)) {
         let pieces = tokenizer.pieces(word)?;
-        for row in rows.chunks_exact_mut(hidden) {
+        for row in rows.chunks_exact_mut(width) {
             for piece in &pieces {
-                let embedding = &words[piece.id as usize * hidden..][..hidden];
+                let embedding = &words[piece.id as usize * width..][..width];
                 row.iter_mut().zip(embedding).for_each(|(x, e)| *x += e / pieces.len() as f32);
             }
         }
@@ -78,19 +78,19 @@ pub(super) fn initial(weights: &Weights, tokenizer: &Tokenizer, markers: MarkerI
 
 /// Append the embeddings to the word embedding.
 pub(super) fn join(weights: &mut Weights, values: Vec<f32>) {
-    let shape = &mut weights.specs[Layout::TABLES[0]].shape;
+    let shape = &mut weights.specs[Layout::WORDS].shape;
     shape[0] += values.len() / shape[1];
-    weights.values[Layout::TABLES[0]].extend(values);
+    weights.values[Layout::WORDS].extend(values);
 }
 
 /// The parameters as they are saved: the embeddings of the markers last, as a tensor of their own.
 pub(super) fn split(weights: &Weights, markers: MarkerIds) -> Weights {
     let mut weights = weights.clone();
-    let shape = &mut weights.specs[Layout::TABLES[0]].shape;
+    let shape = &mut weights.specs[Layout::WORDS].shape;
     shape[0] -= markers.len();
-    let (words, hidden) = (shape[0], shape[1]);
-    let values = weights.values[Layout::TABLES[0]].split_off(words * hidden);
-    weights.specs.push(spec(markers, hidden));
+    let (words, width) = (shape[0], shape[1]);
+    let values = weights.values[Layout::WORDS].split_off(words * width);
+    weights.specs.push(spec(markers, width));
     weights.values.push(values);
     weights
 }

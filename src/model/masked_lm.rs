@@ -28,20 +28,19 @@ pub struct MaskedLm {
 /// The last layer at the masked pieces, which are the instances of a masked batch.
 const READS: OutputSpec = OutputSpec { entities: true, ..OutputSpec::NOTHING };
 
-/// The names of transformers' `BertForMaskedLM`.
-const TRANSFORM: &str = "cls.predictions.transform";
-
 impl MaskedLm {
     /// The parameters above the encoder: W, b, scale and shift of the LayerNorm, c. The decoder is
-    /// the word embedding.
+    /// the word embedding, `(V, E)`. Their names are those of transformers' class for masked language
+    /// models, such as `BertForMaskedLM`.
     pub fn decoder_specs(config: &EncoderConfig) -> Vec<ParamSpec> {
-        let h = config.hidden_size;
+        let (h, e) = (config.hidden_size, config.embedding_size());
+        let [transform, norm, bias] = config.model_type.names().language_model;
         vec![
-            ParamSpec::new(format!("{TRANSFORM}.dense.weight"), &[h, h], Init::WEIGHT),
-            ParamSpec::bias(format!("{TRANSFORM}.dense.bias"), h),
-            ParamSpec::scale(format!("{TRANSFORM}.LayerNorm.weight"), h),
-            ParamSpec::bias(format!("{TRANSFORM}.LayerNorm.bias"), h),
-            ParamSpec::bias("cls.predictions.bias", config.vocab_size),
+            ParamSpec::new(format!("{transform}.weight"), &[e, h], Init::WEIGHT),
+            ParamSpec::bias(format!("{transform}.bias"), e),
+            ParamSpec::scale(format!("{norm}.weight"), e),
+            ParamSpec::bias(format!("{norm}.bias"), e),
+            ParamSpec::bias(bias, config.vocab_size),
         ]
     }
 
@@ -74,7 +73,7 @@ impl MaskedLm {
         let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(context), READS)?;
         let Some(tape) = tape else { unreachable!("a forward with a context has a tape") };
         let [weight, bias, gamma, beta, shift] = self.decoder(params)?;
-        let table = &params[Layout::TABLES[0]];
+        let table = &params[Layout::WORDS];
         let h = &encoded.last; // (n, H)
         let transformed = ops.linear(h, weight, None)?;
         let normed = ops.add_norm(ops.bias_gelu(&transformed, bias)?, None, None, self.norm(gamma, beta), None)?;
@@ -90,7 +89,7 @@ impl MaskedLm {
         let gradient = EncoderGradient { last: d_h, cls: vec![] };
         let mut all = encoder::backward(ops, &self.encoder, params, batch, context, tape, gradient)?;
         // The table is the decoder too, unless it is frozen.
-        let of_table = &mut all[Layout::TABLES[0]];
+        let of_table = &mut all[Layout::WORDS];
         *of_table = of_table.take().map(|embedded| ops.add(embedded, &d_table)).transpose()?;
         all.extend([d_weight, d_bias, d.gamma, d.beta, d_shift].map(Some));
         Ok((value, all))
@@ -105,13 +104,13 @@ impl MaskedLm {
         let [weight, bias, gamma, beta, shift] = self.decoder(params)?;
         let activated = ops.bias_gelu(&ops.linear(&encoded.last, weight, None)?, bias)?;
         let normed = ops.add_norm(activated, None, None, self.norm(gamma, beta), None)?;
-        let logits = ops.linear(&normed.out, &params[Layout::TABLES[0]], Some(shift))?;
+        let logits = ops.linear(&normed.out, &params[Layout::WORDS], Some(shift))?;
         let (loss, _) = ops.cross_entropy(&logits, &batch.labels, &Loss::mean(1))?;
         Ok(ops.download(&loss)?.first().copied().map_or(f64::NAN, f64::from))
     }
 
     fn decoder<'a, B>(&self, params: &'a [B]) -> Result<&'a [B; 5]> {
-        let own = &params[Layout::len(self.encoder.num_hidden_layers)..];
+        let own = &params[Layout::new(&self.encoder).len..];
         own.try_into().map_err(|_| Error::config("weights", "the language model has five parameters above its encoder"))
     }
 

@@ -1,6 +1,7 @@
 //! Encoder, heads, the network that combines them, and relation models that can be saved and
 //! loaded.
 
+pub mod architecture;
 pub mod checkpoint;
 pub mod config;
 mod context;
@@ -14,6 +15,7 @@ pub mod params;
 pub mod relation;
 
 pub use crate::ops::Loss;
+pub use architecture::ModelType;
 pub use config::EncoderConfig;
 pub use masked_lm::MaskedLm;
 pub use network::{Explanation, Network};

@@ -88,7 +88,7 @@ impl Network {
     /// All parameters in order: the encoder's, then the head's.
     pub fn specs(&self) -> Vec<ParamSpec> {
         let mut specs = encoder_specs(&self.encoder);
-        specs[Layout::TABLES[0]].shape[0] += self.markers().map_or(0, MarkerIds::len);
+        specs[Layout::WORDS].shape[0] += self.markers().map_or(0, MarkerIds::len);
         specs.extend(self.head_specs());
         specs
     }
@@ -102,7 +102,7 @@ impl Network {
     /// embeddings of levitated markers.
     pub fn new_specs(&self) -> Vec<ParamSpec> {
         let mut specs = self.head_specs();
-        specs.extend(self.markers().map(|markers| markers::spec(markers, self.encoder.hidden_size)));
+        specs.extend(self.markers().map(|markers| markers::spec(markers, self.encoder.embedding_size())));
         specs
     }
 
@@ -169,10 +169,10 @@ impl Network {
         })?;
         let gradient = encoder::input_gradient(ops, &self.encoder, params, batch, tape, head.encoded)?;
         let words: Vec<usize> = batch.ids.iter().map(|id| *id as usize).collect();
-        let gradient = ops.download(&gradient)?; // (T, H)
-        let input = ops.download(&ops.rows(&params[Layout::TABLES[0]], &words)?)?; // (T, H)
-        let hidden = self.encoder.hidden_size;
-        let products = gradient.chunks_exact(hidden).zip(input.chunks_exact(hidden));
+        let gradient = ops.download(&gradient)?; // (T, E)
+        let input = ops.download(&ops.rows(&params[Layout::WORDS], &words)?)?; // (T, E)
+        let width = self.encoder.embedding_size();
+        let products = gradient.chunks_exact(width).zip(input.chunks_exact(width));
         let gradient_times_input = products.map(|(g, x)| g.iter().zip(x).map(|(g, x)| g * x).sum()).collect();
         Ok(Explanation { output: head.output, gradient_times_input, attention_of_cls })
     }
@@ -243,7 +243,7 @@ impl Network {
     }
 
     fn head_params<'a, B>(&self, params: &'a [B]) -> &'a [B] {
-        &params[Layout::len(self.encoder.num_hidden_layers)..]
+        &params[Layout::new(&self.encoder).len..]
     }
 
     fn head_tensors<O: Ops>(&self, ops: &O, params: &[O::Buffer]) -> Result<Vec<Tensor>> {

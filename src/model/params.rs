@@ -1,5 +1,7 @@
 //! Parameters: ordered, named, with their shapes, initial values and decay groups.
 
+use std::ops::Range;
+
 use candle_core::Shape;
 use candle_nn::init::NormalOrUniform;
 
@@ -160,94 +162,124 @@ impl ParamSpec {
 }
 
 /// Parameters of the encoder in order; [`Layout`] gives their indices.
-///
-/// Queries, keys and values are one parameter `attention.self.qkv.*` of 3H rows, for a single
-/// product; files contain the three that transformers expects (see `checkpoint`).
 pub fn encoder_specs(config: &EncoderConfig) -> Vec<ParamSpec> {
-    let (h, f) = (config.hidden_size, config.intermediate_size);
-    let embeddings = "embeddings";
-    let mut specs = vec![
-        ParamSpec::weight(format!("{embeddings}.word_embeddings.weight"), &[config.vocab_size, h]),
-        ParamSpec::weight(format!("{embeddings}.position_embeddings.weight"), &[config.max_position_embeddings, h]),
-        ParamSpec::weight(format!("{embeddings}.token_type_embeddings.weight"), &[config.type_vocab_size, h]),
-        ParamSpec::scale(format!("{embeddings}.LayerNorm.weight"), h),
-        ParamSpec::bias(format!("{embeddings}.LayerNorm.bias"), h),
-    ];
-    for layer in 0..config.num_hidden_layers {
-        let name = |tail: &str| format!("encoder.layer.{layer}.{tail}");
-        specs.extend([
-            ParamSpec::weight(name("attention.self.qkv.weight"), &[3 * h, h]),
-            ParamSpec::bias(name("attention.self.qkv.bias"), 3 * h),
-            ParamSpec::weight(name("attention.output.dense.weight"), &[h, h]),
-            ParamSpec::bias(name("attention.output.dense.bias"), h),
-            ParamSpec::scale(name("attention.output.LayerNorm.weight"), h),
-            ParamSpec::bias(name("attention.output.LayerNorm.bias"), h),
-            ParamSpec::weight(name("intermediate.dense.weight"), &[f, h]),
-            ParamSpec::bias(name("intermediate.dense.bias"), f),
-            ParamSpec::weight(name("output.dense.weight"), &[h, f]),
-            ParamSpec::bias(name("output.dense.bias"), h),
-            ParamSpec::scale(name("output.LayerNorm.weight"), h),
-            ParamSpec::bias(name("output.LayerNorm.bias"), h),
-        ]);
-    }
-    specs
+    describe(config).1
 }
+
+/// The indices of a weight, `(out, in)`, or of a LayerNorm's scale, and of its bias.
+pub type WeightAndBias = (usize, usize);
 
 /// The index of each parameter of the encoder in [`encoder_specs`].
-#[derive(Debug, Clone, Copy)]
-pub struct Layout;
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// Word, position and type embeddings.
+    pub tables: [usize; 3],
+    /// LayerNorm of the embeddings.
+    pub embeddings_norm: Option<WeightAndBias>,
+    /// From the width of the embeddings to H.
+    pub projection: Option<WeightAndBias>,
+    /// The parameters of each layer.
+    pub layers: Vec<LayerLayout>,
+    /// LayerNorm of the last layer's output, where LayerNorm comes before the sublayers.
+    pub final_norm: Option<WeightAndBias>,
+    /// Number of encoder parameters; the head's follow.
+    pub len: usize,
+}
 
 impl Layout {
-    /// Word, position and type embeddings.
-    pub const TABLES: [usize; 3] = [0, 1, 2];
-    /// Scale of the embeddings' LayerNorm.
-    pub const GAMMA: usize = 3;
-    /// Shift of the embeddings' LayerNorm.
-    pub const BETA: usize = 4;
+    /// The word embedding.
+    pub const WORDS: usize = 0;
 
-    /// The parameters of a layer.
-    pub fn layer(layer: usize) -> LayerLayout {
-        let at = 5 + 12 * layer;
-        LayerLayout {
-            qkv: (at, at + 1),
-            attention_out: (at + 2, at + 3),
-            attention_norm: (at + 4, at + 5),
-            up: (at + 6, at + 7),
-            down: (at + 8, at + 9),
-            output_norm: (at + 10, at + 11),
-        }
+    /// The indices of the parameters of an encoder.
+    pub fn new(config: &EncoderConfig) -> Self {
+        describe(config).0
     }
 
-    /// The depth of parameter `index` in a network with `layers` layers: 0 for the head, 1 for the
-    /// last layer, ..., `layers + 1` for the embeddings.
-    pub fn depth(index: usize, layers: usize) -> usize {
-        match index.checked_sub(5) {
-            None => layers + 1,
-            Some(index) => layers.saturating_sub(index / 12),
+    /// The depth of a parameter in the network: 0 for the head, 1 for the last layer, ...,
+    /// `layers + 1` for the embeddings.
+    pub fn depth(&self, index: usize) -> usize {
+        match self.layers.iter().position(|layer| layer.parameters.contains(&index)) {
+            Some(layer) => self.layers.len() - layer,
+            None if index >= self.len => 0,
+            None if self.final_norm.is_some_and(|(scale, bias)| index == scale || index == bias) => 1,
+            None => self.layers.len() + 1,
         }
-    }
-
-    /// Number of encoder parameters with `layers` layers; the head's follow.
-    pub fn len(layers: usize) -> usize {
-        5 + 12 * layers
     }
 }
 
-/// Indices of (weight, bias) of one layer's parts.
-#[derive(Debug, Clone, Copy)]
+/// Indices of one layer's parts.
+#[derive(Debug, Clone)]
 pub struct LayerLayout {
     /// Queries, keys, values: `(3H, H)`, `(3H)`.
-    pub qkv: (usize, usize),
+    pub qkv: WeightAndBias,
     /// Attention output: `(H, H)`, `(H)`.
-    pub attention_out: (usize, usize),
-    /// LayerNorm after the attention.
-    pub attention_norm: (usize, usize),
+    pub attention_out: WeightAndBias,
+    /// LayerNorm before or after the attention.
+    pub attention_norm: WeightAndBias,
     /// Feed-forward, first: `(F, H)`, `(F)`.
-    pub up: (usize, usize),
+    pub up: WeightAndBias,
     /// Feed-forward, second: `(H, F)`, `(H)`.
-    pub down: (usize, usize),
-    /// LayerNorm after the feed-forward layer.
-    pub output_norm: (usize, usize),
+    pub down: WeightAndBias,
+    /// LayerNorm before or after the feed-forward layer.
+    pub feed_forward_norm: WeightAndBias,
+    /// All of them.
+    parameters: Range<usize>,
+}
+
+/// The parameters so far.
+#[derive(Default)]
+struct Described(Vec<ParamSpec>);
+
+impl Described {
+    fn table(&mut self, name: &str, shape: [usize; 2]) -> usize {
+        self.0.push(ParamSpec::weight(name, &shape));
+        self.0.len() - 1
+    }
+
+    fn linear(&mut self, name: &str, [outputs, inputs]: [usize; 2]) -> WeightAndBias {
+        let weight = self.table(&format!("{name}.weight"), [outputs, inputs]);
+        (weight, self.bias(name, outputs))
+    }
+
+    fn norm(&mut self, name: &str, size: usize) -> WeightAndBias {
+        self.0.push(ParamSpec::scale(format!("{name}.weight"), size));
+        (self.0.len() - 1, self.bias(name, size))
+    }
+
+    fn bias(&mut self, name: &str, size: usize) -> usize {
+        self.0.push(ParamSpec::bias(format!("{name}.bias"), size));
+        self.0.len() - 1
+    }
+}
+
+/// Indices and parameters of the encoder, under transformers' names.
+///
+/// BERT's queries, keys and values are one parameter `attention.self.qkv.*` of 3H rows, for a single
+/// product; files contain the three that transformers expects (see `checkpoint`).
+fn describe(config: &EncoderConfig) -> (Layout, Vec<ParamSpec>) {
+    let (h, f, e) = (config.hidden_size, config.intermediate_size, config.embedding_size());
+    let names = config.model_type.names();
+    let mut all = Described::default();
+    let rows = [config.vocab_size, config.max_position_embeddings, config.type_vocab_size];
+    let tables = ["word", "position", "token_type"].map(|kind| format!("embeddings.{kind}_embeddings.weight"));
+    let tables = [0, 1, 2].map(|i| all.table(&tables[i], [rows[i], e]));
+    let embeddings_norm = names.embeddings_norm.map(|name| all.norm(name, e));
+    let projection = (e != h).then(|| all.linear("embeddings_project", [h, e]));
+    let layers = (0..config.num_hidden_layers).map(|layer| {
+        let name = |tail: &str| format!("{}.{layer}.{tail}", names.layer);
+        let start = all.0.len();
+        let qkv = all.linear(&name(names.qkv), [3 * h, h]);
+        let attention_out = all.linear(&name(names.attention_out), [h, h]);
+        let attention_norm = all.norm(&name(names.attention_norm), h);
+        let up = all.linear(&name(names.up), [f, h]);
+        let down = all.linear(&name(names.down), [h, f]);
+        let feed_forward_norm = all.norm(&name(names.feed_forward_norm), h);
+        let parameters = start..all.0.len();
+        LayerLayout { qkv, attention_out, attention_norm, up, down, feed_forward_norm, parameters }
+    });
+    let layers = layers.collect();
+    let final_norm = names.final_norm.map(|name| all.norm(name, h));
+    (Layout { tables, embeddings_norm, projection, layers, final_norm, len: all.0.len() }, all.0)
 }
 
 /// Parameter values on the host, in the order of their specs.

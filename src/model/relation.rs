@@ -7,7 +7,7 @@
 //! config.json          the encoder's configuration, with id2label
 //! model.safetensors    encoder (transformers' names), pooler if there was one, head.*
 //!                      (embeddings of levitated markers: head.markers.weight)
-//! tokenizer.json, tokenizer_config.json, vocab.txt
+//! tokenizer.json, tokenizer_config.json, vocab.txt (WordPiece)
 //! biorel.json          task, labels, marking, training settings, hash of the training data
 //! README.md            the model card for people and for the hub, if the caller wrote one
 //! ```
@@ -40,7 +40,7 @@ pub struct Pretrained {
     pub directory: PathBuf,
     /// Sizes and rates.
     pub config: EncoderConfig,
-    /// WordPiece.
+    /// Text to word pieces.
     pub tokenizer: Tokenizer,
     /// Parameters of the encoder.
     pub weights: Weights,
@@ -180,7 +180,7 @@ pub struct RelationModel {
     pub weights: Weights,
     /// The encoder's pooler, if it had one.
     pub extras: Vec<Extra>,
-    /// WordPiece.
+    /// Text to word pieces.
     pub tokenizer: Tokenizer,
 }
 
@@ -238,7 +238,7 @@ impl RelationModel {
         let labels = &self.card.task.labels;
         let ids = labels.iter().enumerate();
         let mut config = serde_json::to_value(&self.network.encoder).map_err(|e| unwritable(directory, &e))?;
-        config["architectures"] = json!(["BertModel"]);
+        config["architectures"] = json!([self.network.encoder.model_type.names().class]);
         config["id2label"] = ids.clone().map(|(id, label)| (id.to_string(), json!(label))).collect();
         config["label2id"] = ids.map(|(id, label)| (label.clone(), json!(id))).collect();
         write_json(&directory.join("config.json"), &config)?;

@@ -108,7 +108,7 @@ pub fn adapt(run: Adapt<'_>, on_event: OnEvent<'_>) -> Result<Adapted> {
     })?;
     let Trained { weights: mut trained, history, interrupted, .. } = trained;
     let held_out_loss = before.zip(score(&trained)?).map(<[f64; 2]>::from);
-    let above = Layout::len(model.encoder.num_hidden_layers);
+    let above = Layout::new(&model.encoder).len;
     let decoder = trained.specs.split_off(above).into_iter().zip(trained.values.split_off(above));
     let decoder = decoder.map(|(spec, values)| Extra { name: spec.name, shape: spec.shape, values });
     let mut adapted = Pretrained { weights: trained, ..encoder.clone() };
@@ -135,7 +135,9 @@ fn decoder_of(encoder: &Pretrained, seed: u64) -> Result<(Weights, bool)> {
         let values = kept.into_iter().map(|extra| extra.values.clone()).collect();
         return Ok((Weights { specs, values }, false));
     }
-    let is_decoder = |name: &String| name.contains("predictions") && name.contains("transform");
+    // The files may spell the rest of a name in their own way (`checkpoint::names`).
+    let [transform, ..] = encoder.config.model_type.names().language_model;
+    let is_decoder = |name: &String| name.replace('/', ".").contains(transform);
     if !encoder.report.unused.iter().any(is_decoder) {
         return Ok((Weights::initial(specs, seed), true));
     }

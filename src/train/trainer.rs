@@ -87,12 +87,12 @@ impl<'a, O: Ops, M: Objective> Trainer<'a, O, M> {
                 false => 1.0,
             }),
         };
-        let layers = self.network.encoder().num_hidden_layers;
+        let layout = Layout::new(self.network.encoder());
         let mut updates = Vec::new();
         let parameters = self.params.iter_mut().zip(&mut self.moments).zip(&gradients);
         for (index, ((value, moments), gradient)) in parameters.enumerate() {
             let (Some(gradient), Some(moments)) = (gradient, moments) else { continue };
-            let rate = settings.layerwise_lr_decay.powi(Layout::depth(index, layers) as i32);
+            let rate = settings.layerwise_lr_decay.powi(layout.depth(index) as i32);
             let decay = if self.specs[index].decay { step.decay } else { 0.0 };
             let step = AdamWStep { learning_rate: learning_rate * rate, decay, ..step };
             updates.push(Update { value, moments, gradient, step });
@@ -224,5 +224,6 @@ fn trained(settings: &TrainingSettings, network: &impl Objective, count: usize) 
     let layers = network.encoder().num_hidden_layers;
     let frozen = settings.freeze;
     // Depth counts from the head down: frozen are the depths greater than (layers - n).
-    (0..count).map(move |index| frozen.is_none_or(|n| Layout::depth(index, layers) <= layers.saturating_sub(n)))
+    let layout = Layout::new(network.encoder());
+    (0..count).map(move |index| frozen.is_none_or(|n| layout.depth(index) <= layers.saturating_sub(n)))
 }

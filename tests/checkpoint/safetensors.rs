@@ -126,7 +126,7 @@ fn errors_of_corrupt_files_name_the_tensor_or_the_file() {
 }
 
 #[test]
-fn configurations_that_no_bert_has() {
+fn configurations_that_no_encoder_has() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("config.json");
     let refused = |text: &str, expected: &str| {
@@ -139,9 +139,9 @@ fn configurations_that_no_bert_has() {
         config[key] = value;
         config.to_string()
     };
-    refused("{", "not a BERT configuration");
+    refused("{", "not an encoder's configuration");
     refused("{}", "vocab_size");
-    refused(&with("model_type", "roberta".into()), "roberta");
+    refused(&with("model_type", "deberta-v2".into()), "`deberta-v2` is not supported; bert, electra, roberta");
     refused(&with("hidden_act", "relu".into()), "relu");
     refused(&with("position_embedding_type", "relative_key".into()), "relative_key");
     refused(&with("hidden_size", 5.into()), "multiple");
@@ -149,6 +149,9 @@ fn configurations_that_no_bert_has() {
     refused(&with("num_hidden_layers", 0.into()), "num_hidden_layers");
     refused(&with("hidden_dropout_prob", 1.0.into()), "hidden_dropout_prob");
     refused(&with("layer_norm_eps", (-1.0).into()), "layer_norm_eps");
+    let mut roberta = serde_json::to_value(config()).unwrap();
+    (roberta["model_type"], roberta["pad_token_id"]) = ("roberta".into(), roberta["max_position_embeddings"].clone());
+    refused(&roberta.to_string(), "max_position_embeddings");
     std::fs::remove_file(&path).unwrap();
     let message = EncoderConfig::open(directory.path()).unwrap_err().to_string();
     assert!(message.contains("not a model directory"), "{message}");

@@ -103,6 +103,18 @@ fn bad_vocabularies_are_refused_with_the_reason() {
         let message = refusal(directory.path(), None);
         assert!(message.contains(reason) && message.contains("vocab.txt"), "{message}");
     }
+    let special = r#"{"<s>": 0, "</s>": 1, "<unk>": 2, "a": 3, "b": 4, "ab": 5}"#;
+    for (vocabulary, merges, reason) in [
+        (special, "#version: 0.2\na b\na\n", "merges.txt: line 3 is not a pair of pieces: `a`"),
+        (special, "a b c\n", "merges.txt: line 1 is not a pair of pieces: `a b c`"),
+        (special, "a c\n", "vocab.json: cannot be used as a tokenizer"),
+        (r#"{"<s>": 0, "a": 1}"#, "", "vocab.json: the vocabulary has no [SEP], [UNK]; a BERT vocabulary"),
+        (r#"{"<s>": 0, "</s>": 2, "<unk>": 3}"#, "", "vocab.json: `<unk>` has the id 3"),
+    ] {
+        let directory = directory(&[("vocab.json", vocabulary), ("merges.txt", merges)]);
+        let message = refusal(directory.path(), None);
+        assert!(message.contains(reason), "{message}");
+    }
     let directory = tempfile::tempdir().expect("temporary directory");
     assert!(refusal(directory.path(), None).contains("neither tokenizer.json nor vocab.txt"));
     assert!(matches!(Tokenizer::open(directory.path().join("no"), None), Err(biorel::Error::Io { .. })));
@@ -127,13 +139,14 @@ fn bad_tokenizer_files_are_refused_with_the_reason() {
         ("{".to_owned(), "not a JSON object"),
         ("[]".to_owned(), "not a JSON object"),
         ("{}".to_owned(), "has no `model`"),
-        (with("/model/type", "BPE".into()), "is a BPE tokenizer"),
+        (with("/model/type", "BPE".into()), "a BPE tokenizer is supported with `ByteLevel` only"),
+        (with("/model/type", "WordLevel".into()), "is a WordLevel tokenizer; WordPiece, BPE and Unigram are"),
         (with("/model/vocab/the", 3.into()), "same id 3"),
         (with("/model/vocab/the", 9999.into()), "without gaps or duplicates"),
         (with("/model/vocab/the", "x".into()), "without gaps or duplicates"),
         (with("/model/unk_token", "[what]".into()), "no [what]"),
         (with("/normalizer/lowercase", "yes".into()), "must be true or false"),
-        (with("/normalizer/type", "Prepend".into()), "`Prepend`"),
+        (with("/normalizer/type", "Unheard".into()), "`Unheard`"),
         (with("/pre_tokenizer/type", "ByteLevel".into()), "`ByteLevel`"),
         (with("/added_tokens/0/id", 500.into()), "the next free id"),
         (with("/added_tokens/0/content", "the".into()), "which is `[PAD]`"),

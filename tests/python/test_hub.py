@@ -182,10 +182,14 @@ def test_one_format_of_the_weights_is_chosen() -> None:
     assert set(needed_files("x/y", [*always, *torch, *flax])) == {*always, *torch}
     assert set(needed_files("x/y", [*always, *tensorflow])) == {*always, *tensorflow[:2]}
     assert set(needed_files("x/y", [*always, *flax])) == {*always, *flax}
+    pairs = ["config.json", "vocab.json", "merges.txt"]
+    assert set(needed_files("x/y", [*pairs, *torch])) == {*pairs, *torch}
+    with pytest.raises(biorel.CheckpointError, match=r"no tokenizer.json or vocab.txt or vocab.json and merges.txt"):
+        needed_files("x/y", ["config.json", "vocab.json", *torch])
     for files, words in (
         (["config.json", *flax], "tokenizer.json or vocab.txt"),
         (["vocab.txt", *flax], "config.json or bert_config.json"),
-        (always, "weights of a BERT"),
+        (always, "weights of an encoder"),
         ([], "it holds nothing"),
     ):
         with pytest.raises(biorel.CheckpointError, match=words):

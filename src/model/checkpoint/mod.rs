@@ -53,7 +53,7 @@ pub struct LoadReport {
     /// Tensors that the encoder does not use, under their names in the file: other heads, position
     /// ids, optimizer slots, counters.
     pub unused: Vec<String>,
-    /// Tensors of transformers' `BertModel` that the file lacks and the encoder does not need: the
+    /// Tensors of transformers' class that the file lacks and the encoder does not need: the
     /// pooler.
     pub missing: Vec<String>,
 }
@@ -68,12 +68,18 @@ pub struct LoadReport {
 /// tensors, and when the tensors do not fit the configuration; [`Error::Io`].
 pub fn read(directory: &Path, config: &EncoderConfig, head: &[ParamSpec]) -> Result<(Weights, Vec<Extra>, LoadReport)> {
     let contents = locate::open(directory)?;
-    let mut selection =
-        Selection { contents: &contents, named: names::canonical(&contents), used: BTreeSet::new(), bytes: 0 };
+    let names = config.model_type.names();
+    let mut selection = Selection {
+        contents: &contents,
+        named: names::canonical(&contents, names.prefix),
+        used: BTreeSet::new(),
+        bytes: 0,
+    };
     let mut specs = encoder_specs(config);
     specs.extend_from_slice(head);
     let h = config.hidden_size;
-    let pooler = [("pooler.dense.weight", vec![h, h]), ("pooler.dense.bias", vec![h])];
+    let pooler = [("pooler.dense.weight", vec![h, h]), ("pooler.dense.bias", vec![h])].into_iter();
+    let pooler = pooler.filter(|_| names.pooler);
 
     // Compare everything with the configuration before reading any value.
     let mut missing = Vec::new();
@@ -89,7 +95,7 @@ pub fn read(directory: &Path, config: &EncoderConfig, head: &[ParamSpec]) -> Res
         parameters.push(parts);
     }
     if !missing.is_empty() {
-        return Err(selection.lacks(&missing));
+        return Err(selection.lacks(&missing, names.class));
     }
     let mut absent = Vec::new();
     let mut found = Vec::new();
@@ -162,7 +168,7 @@ impl Selection<'_> {
         Err(Error::checkpoint(&self.contents.path, message))
     }
 
-    fn lacks(&self, missing: &[String]) -> Error {
+    fn lacks(&self, missing: &[String], class: &str) -> Error {
         let list = |names: &[String]| {
             let shown = names.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
             if names.len() > 5 { format!("{shown} and {} more", names.len() - 5) } else { shown }
@@ -171,7 +177,7 @@ impl Selection<'_> {
         let message = if self.used.is_empty() {
             let names: Vec<String> = contents.tensors.keys().cloned().collect();
             format!(
-                "none of its {} tensors ({}) is one of BERT's; is this a different kind of model?",
+                "none of its {} tensors ({}) is one of a {class}; is this a different kind of model?",
                 names.len(),
                 list(&names)
             )

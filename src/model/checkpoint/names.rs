@@ -1,8 +1,8 @@
-//! Canonical names of tensors: those of transformers' `BertModel`.
+//! Canonical names of tensors: those of transformers' class of the encoder, such as `BertModel`.
 //!
 //! | in the file | here |
 //! |---|---|
-//! | `bert.X`, `module.X` (torch's DataParallel) | `X` |
+//! | `bert.X` (`electra.X`, `roberta.X`, ...), `module.X` (torch's DataParallel) | `X` |
 //! | `LayerNorm.gamma`, `LayerNorm.beta` | `LayerNorm.weight`, `LayerNorm.bias` |
 //! | TensorFlow `bert/encoder/layer_3/output/dense/kernel` | `encoder.layer.3.output.dense.weight`, transposed |
 //! | TensorFlow `bert/embeddings/word_embeddings` | `embeddings.word_embeddings.weight` |
@@ -24,11 +24,12 @@ pub(super) struct Named {
 }
 
 /// The tensors of a checkpoint by canonical name. Where two tensors have the same one, the shorter
-/// original name is used and the other is reported as unused.
-pub(super) fn canonical(contents: &Contents) -> BTreeMap<String, Named> {
+/// original name is used and the other is reported as unused. `prefix` is `bert.` or that of another
+/// architecture.
+pub(super) fn canonical(contents: &Contents, prefix: &str) -> BTreeMap<String, Named> {
     let mut named: BTreeMap<String, Named> = BTreeMap::new();
     for (original, stored) in &contents.tensors {
-        let Some((name, kernel)) = rename(contents.format, original) else { continue };
+        let Some((name, kernel)) = rename(contents.format, prefix, original) else { continue };
         let shorter = |other: &Named| other.original.len() <= original.len();
         if named.get(&name).is_some_and(shorter) {
             continue;
@@ -40,7 +41,7 @@ pub(super) fn canonical(contents: &Contents) -> BTreeMap<String, Named> {
 }
 
 /// The canonical name, and whether it is a kernel with reversed axes; `None` for optimizer slots.
-fn rename(format: Format, original: &str) -> Option<(String, bool)> {
+fn rename(format: Format, prefix: &str, original: &str) -> Option<(String, bool)> {
     let (dotted, kernel) = match format {
         Format::Safetensors | Format::PyTorch | Format::PyTorchLegacy => (original.to_string(), false),
         Format::TensorFlow => tensorflow(original)?,
@@ -51,7 +52,7 @@ fn rename(format: Format, original: &str) -> Option<(String, bool)> {
         },
     };
     let short = dotted.strip_prefix("module.").unwrap_or(&dotted);
-    let short = short.strip_prefix("bert.").unwrap_or(short);
+    let short = short.strip_prefix(prefix).unwrap_or(short);
     let name = match short.rsplit_once("LayerNorm.") {
         Some((head, "gamma")) => format!("{head}LayerNorm.weight"),
         Some((head, "beta")) => format!("{head}LayerNorm.bias"),
@@ -135,7 +136,7 @@ mod tests {
             (Format::Flax, "embeddings.word_embeddings.embedding", Some(("embeddings.word_embeddings.weight", false))),
         ];
         for (format, original, expected) in cases {
-            let found = rename(format, original);
+            let found = rename(format, "bert.", original);
             assert_eq!(found.as_ref().map(|(name, kernel)| (name.as_str(), *kernel)), expected, "{original}");
         }
     }

@@ -1,0 +1,126 @@
+//! What distinguishes the encoders beyond their sizes. The forward and backward are written once
+//! (`encoder.rs`), over this description.
+//!
+//! | `model_type` | LayerNorm | positions | embeddings | feed-forward |
+//! |---|---|---|---|---|
+//! | `bert` (Devlin et al. 2019) | after each sublayer | absolute | H wide | GELU |
+//! | `electra` (Clark et al. 2020) | after | absolute | E wide, projected to H if E ≠ H | GELU |
+//! | `roberta` (Liu et al. 2019), `xlm-roberta` (Conneau et al. 2020) | after | absolute, from the padding's index + 1 | H wide | GELU |
+//! | `megatron-bert` (Shoeybi et al. 2019) | before, and at the end | absolute | H wide, without LayerNorm | GELU |
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantArray};
+
+/// An architecture, by the name that transformers gives it in `config.json`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, IntoStaticStr, VariantArray)]
+#[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
+pub enum ModelType {
+    /// BERT.
+    Bert,
+    /// ELECTRA.
+    Electra,
+    /// RoBERTa.
+    Roberta,
+    /// XLM-RoBERTa.
+    XlmRoberta,
+    /// Megatron's BERT, such as GatorTron and BioMegatron.
+    MegatronBert,
+}
+
+named!(ModelType, "model_type");
+
+/// As the text that it is in the file: encoders are identified by it.
+impl fmt::Debug for ModelType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.name(), f)
+    }
+}
+
+/// The names of an encoder's tensors in transformers, without [`Names::prefix`].
+#[derive(Debug)]
+pub struct Names {
+    /// The class of the encoder, for `architectures`.
+    pub class: &'static str,
+    /// What models with a head of their own put before the names.
+    pub prefix: &'static str,
+    /// Whether the class has a pooler.
+    pub pooler: bool,
+    /// LayerNorm of the embeddings.
+    pub embeddings_norm: Option<&'static str>,
+    /// Before the number of a layer.
+    pub layer: &'static str,
+    /// Queries, keys and values.
+    pub qkv: &'static str,
+    /// Attention output.
+    pub attention_out: &'static str,
+    /// LayerNorm of the attention.
+    pub attention_norm: &'static str,
+    /// Feed-forward, first.
+    pub up: &'static str,
+    /// Feed-forward, second.
+    pub down: &'static str,
+    /// LayerNorm of the feed-forward layer.
+    pub feed_forward_norm: &'static str,
+    /// LayerNorm of the last layer's output.
+    pub final_norm: Option<&'static str>,
+    /// The masked language model: the transform, its LayerNorm, and the decoder's bias.
+    pub language_model: [&'static str; 3],
+}
+
+const BERT: Names = Names {
+    class: "BertModel",
+    prefix: "bert.",
+    pooler: true,
+    embeddings_norm: Some("embeddings.LayerNorm"),
+    layer: "encoder.layer",
+    qkv: "attention.self.qkv",
+    attention_out: "attention.output.dense",
+    attention_norm: "attention.output.LayerNorm",
+    up: "intermediate.dense",
+    down: "output.dense",
+    feed_forward_norm: "output.LayerNorm",
+    final_norm: None,
+    language_model: ["cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"],
+};
+
+const ELECTRA: Names = Names {
+    class: "ElectraModel",
+    prefix: "electra.",
+    pooler: false,
+    language_model: ["generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"],
+    ..BERT
+};
+
+const ROBERTA: Names = Names {
+    class: "RobertaModel",
+    prefix: "roberta.",
+    language_model: ["lm_head.dense", "lm_head.layer_norm", "lm_head.bias"],
+    ..BERT
+};
+
+const XLM_ROBERTA: Names = Names { class: "XLMRobertaModel", ..ROBERTA };
+
+const MEGATRON_BERT: Names = Names {
+    class: "MegatronBertModel",
+    embeddings_norm: None,
+    attention_norm: "attention.ln",
+    feed_forward_norm: "ln",
+    final_norm: Some("encoder.ln"),
+    ..BERT
+};
+
+impl ModelType {
+    /// The names of its tensors.
+    pub fn names(self) -> &'static Names {
+        match self {
+            Self::Bert => &BERT,
+            Self::Electra => &ELECTRA,
+            Self::Roberta => &ROBERTA,
+            Self::XlmRoberta => &XLM_ROBERTA,
+            Self::MegatronBert => &MEGATRON_BERT,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+"""Writes tests/golden/architectures: every architecture but BERT, in several shapes, against transformers.
+
+    python tests/golden/make_architectures.py [electra] [roberta] ...
+
+Needs the packages of benchmarks/requirements.txt. A folder has the `config.json` of a small model, `tensors.json` with
+the names and shapes of all tensors of its masked language model and of `AutoModel`, and `expected.safetensors`. The
+weights are in no file: their names determine them.
+"""
+
+import json
+import sys
+
+import numpy as np
+import torch
+from make_golden import HERE, LABELS, Head, ReferenceAdamW, packed_batch, pad, save
+from noise import uniform
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM
+
+WORDS = 30
+SIZES = {
+    "a": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24},
+    "b": {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 40},
+    "c": {"hidden_size": 24, "num_hidden_layers": 3, "num_attention_heads": 3, "intermediate_size": 32},
+}
+# Per architecture: the shapes, and what differs between them beside the sizes.
+MODELS = {
+    "electra": {"a": {"embedding_size": 12}, "b": {"embedding_size": 32}, "c": {"embedding_size": 8}},
+    "roberta": {"a": {"pad_token_id": 1}, "b": {"layer_norm_eps": 1e-5}, "c": {"pad_token_id": 0}},
+    "xlm-roberta": {"a": {"layer_norm_eps": 1e-5}},
+    "megatron-bert": {"a": {}, "b": {}, "c": {"layer_norm_eps": 1e-5}},
+}
+COMMON = {"vocab_size": WORDS, "max_position_embeddings": 20, "hidden_dropout_prob": 0.0}
+COMMON["attention_probs_dropout_prob"] = 0.0
+LENGTHS = [[7, 3, 12, 5], [4, 9, 6, 15], [16, 3, 8, 8], [5, 5, 11, 13], [10, 16, 4, 6]]
+
+
+def noise(name: str, size: int) -> np.ndarray:
+    """Numbers from -0.35 to 0.35, a function of the name."""
+    return (0.7 * (uniform(name, size) - 0.5)).astype(np.float32)
+
+
+def fill(module: nn.Module, prefix: str = "") -> None:
+    """All parameters, those of LayerNorm's scales around 1."""
+    scales = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.LayerNorm)}
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            values = torch.from_numpy(noise(prefix + name, parameter.numel())).reshape(parameter.shape)
+            parameter.copy_(1 + values if name in scales else values)
+
+
+def batches() -> list[tuple[list[list[int]], list[int]]]:
+    """Sentences of words whose ids are 4 and more, between the ids 2 and 3, with their labels."""
+
+    def words(name: str, length: int, below: int) -> list[int]:
+        return [int(value * below) for value in uniform(name, length)]
+
+    def sentence(name: str, length: int) -> list[int]:
+        return [2, *(4 + word for word in words(name, length - 2, WORDS - 4)), 3]
+
+    return [
+        ([sentence(f"sentence {i} {j}", length) for j, length in enumerate(row)], words(f"labels {i}", 4, LABELS))
+        for i, row in enumerate(LENGTHS)
+    ]
+
+
+def build(config, head: str, dtype: torch.dtype) -> tuple[nn.Module, Head, dict[str, nn.Parameter]]:
+    options = {"add_pooling_layer": False} if config.model_type not in ("electra", "modernbert") else {}
+    encoder = AutoModel.from_config(config, attn_implementation="eager", **options).eval()
+    fill(encoder)
+    head = Head(head, config.hidden_size, LABELS)
+    fill(head, "head.")
+    encoder.to(dtype), head.to(dtype)
+    parameters = dict(encoder.named_parameters()) | {f"head.{name}": p for name, p in head.named_parameters()}
+    return encoder, head, parameters
+
+
+def loss_of(encoder, head, sentences, labels):
+    ids, mask = pad(sentences)
+    last = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+    logits, _ = head([last], mask)
+    return nn.functional.cross_entropy(logits, torch.tensor(labels)), last[mask.bool()]
+
+
+def ten_steps(config, lr=1e-3) -> list[float]:
+    encoder, head, parameters = build(config, "cls", torch.float32)
+    groups = [
+        {"params": [p for p in parameters.values() if p.dim() > 1], "weight_decay": 0.01},
+        {"params": [p for p in parameters.values() if p.dim() == 1], "weight_decay": 0.0},
+    ]
+    optimizer, losses = ReferenceAdamW(groups, (0.9, 0.999), 1e-6), []
+    for step in range(10):
+        for parameter in parameters.values():
+            parameter.grad = None
+        loss, _ = loss_of(encoder, head, *batches()[step % 5])
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters.values(), 1.0)
+        optimizer.step(lr)
+        losses.append(loss.item())
+    return losses
+
+
+def make(kind: str, shape: str) -> None:
+    config = AutoConfig.for_model(kind, **SIZES[shape], **COMMON, **MODELS[kind][shape])
+    folder = HERE / "architectures" / f"{kind}-{shape}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config.to_dict()) + "\n")
+    models = {"language_model": AutoModelForMaskedLM.from_config(config), "encoder": AutoModel.from_config(config)}
+    tensors = {name: {key: list(t.shape) for key, t in model.state_dict().items()} for name, model in models.items()}
+    (folder / "tensors.json").write_text(json.dumps(tensors) + "\n")
+
+    encoder, head, parameters = build(config, "attention", torch.float64)
+    sentences, labels = batches()[0]
+    loss, last = loss_of(encoder, head, sentences, labels)
+    loss.backward()
+    out = {"last": last, "loss": loss.reshape(1), "losses": torch.tensor(ten_steps(config))}
+    out |= {f"grad.{name}": parameter.grad for name, parameter in parameters.items()}
+    out = {name: tensor.float() for name, tensor in out.items()}
+    for i, (sentences, labels) in enumerate(batches()):
+        out |= packed_batch(sentences, labels, prefix=f"batch.{i}.")
+    save(out, folder / "expected.safetensors")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for kind in sys.argv[1:] or MODELS:
+        for shape in MODELS[kind]:
+            make(kind, shape)

@@ -1,0 +1,70 @@
+"""Encoders of other architectures and tokenizers, from the directory to a saved relation model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import biorel
+import numpy as np
+import pandas as pd
+import pytest
+from tiny_bert import write_encoder
+
+SUBWORDS = Path(__file__).parents[1] / "golden" / "tokenizer" / "subwords"
+LONGEST = 140
+
+
+def write(folder: Path, model_type: str, tokenizer: str) -> Path:
+    """A tiny encoder with a tokenizer of the tests."""
+    rows = 910
+    words = np.random.default_rng(1).standard_normal((rows, 32)).astype(np.float32)
+    write_encoder(folder, positions=LONGEST + 2, embeddings__word_embeddings__weight=words)
+    config = json.loads((folder / "config.json").read_text()) | {"model_type": model_type, "vocab_size": rows}
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": 1, "embedding_size": 32}))
+    for name in ("vocab.txt", "tokenizer_config.json"):
+        (folder / name).unlink()
+    for file in (SUBWORDS / tokenizer).iterdir():
+        shutil.copy(file, folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("model_type", "tokenizer", "marking"),
+    [("roberta", "roberta", "typed"), ("xlm-roberta", "unigram", "levitated"), ("electra", "modernbert", "typed")],
+)
+def test_from_an_encoder_to_a_saved_model(model_type: str, tokenizer: str, marking: str, tmp_path: Path) -> None:
+    encoder = biorel.load_encoder(write(tmp_path / "encoder", model_type, tokenizer))
+    assert encoder.casing == "cased"
+    corpus = biorel.load_sample("ddi")
+    head = "entity-attention" if marking == "levitated" else "attention"
+    settings = {"max_length": 120, "max_steps": 3, "marking": marking, "progress": False}
+    run = biorel.finetune(corpus, encoder, head=head, too_long="drop", **settings)
+    attention = run.attention()
+    assert np.allclose(attention.groupby("instance")["weight"].sum(), 1, atol=1e-5)
+    assert not attention["word"].str.contains(r"\s|Ġ|▁").any()
+    run.model.save(tmp_path / "model")
+    pd.testing.assert_frame_equal(biorel.load(tmp_path / "model").evaluate(corpus), run.scores)
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    name = {"roberta": "RobertaModel", "xlm-roberta": "XLMRobertaModel", "electra": "ElectraModel"}[model_type]
+    assert (config["model_type"], config["architectures"]) == (model_type, [name])
+    assert not (tmp_path / "model" / "vocab.txt").exists()
+
+
+def test_positions_of_roberta_follow_those_of_padding(tmp_path: Path) -> None:
+    encoder = biorel.load_encoder(write(tmp_path / "encoder", "roberta", "roberta"))
+    assert encoder.encode([" ".join(["a"] * (LONGEST - 2))])[0].shape == (LONGEST, 32)
+    with pytest.raises(biorel.ConfigError, match=f"has {LONGEST + 1} pieces.*this encoder takes {LONGEST}"):
+        encoder.encode([" ".join(["a"] * (LONGEST - 1))])
+
+
+def test_words_of_every_tokenizer_are_the_same(tmp_path: Path) -> None:
+    text = "IL-2  binds the β-catenin, p53."
+    for model_type, tokenizer in (("roberta", "roberta"), ("electra", "modernbert"), ("xlm-roberta", "unigram")):
+        pieces = biorel.load_encoder(write(tmp_path / tokenizer, model_type, tokenizer)).tokenize(text)
+        spans = pieces[pieces["start"] < pieces["end"]].groupby("word").agg({"start": "min", "end": "max"})
+        words = [text[start:end] for start, end in zip(spans["start"], spans["end"], strict=True)]
+        expected = ["IL", "-", "2", "binds", "the", "β", "-", "catenin", ",", "p53", "."]
+        joined = ["IL", "-2", *expected[3:]]  # the unigram model has a piece that reaches over two words
+        assert words == (joined if tokenizer == "unigram" else expected)
