@@ -247,6 +247,18 @@ impl Default for TrainingSettings {
 }
 
 impl TrainingSettings {
+    /// Refuse a `max_length` that is longer than the encoder takes.
+    ///
+    /// # Errors
+    /// [`Error::Config`].
+    pub fn check_length(&self, longest: usize) -> Result<()> {
+        if self.max_length > longest {
+            let message = format!("{} is too long for this encoder; its limit is {longest}", self.max_length);
+            return Err(Error::config("max_length", message));
+        }
+        Ok(())
+    }
+
     /// Refuse values out of range, naming the allowed range.
     ///
     /// # Errors

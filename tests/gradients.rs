@@ -122,6 +122,50 @@ fn the_cpu_engine_has_the_gradients_of_the_reference() {
     }
 }
 
+/// With the labels in groups, the loss is that of a network with the labels of the group alone.
+#[test]
+fn labels_in_groups() {
+    let ops = Reference::cpu();
+    let own = Network { encoder: config(), head: HeadKind::Attention, labels: 3, padding: None, marker_types: 0 };
+    let both = Network { labels: 5, ..own.clone() };
+    let whole = weights(both.specs());
+    let pass = ForwardContext::without_dropout();
+    let count = both.specs().len();
+    for (groups, first) in [([3, 2], 0), ([2, 3], 2)] {
+        let mut labelled = batch();
+        labelled.labels.iter_mut().for_each(|label| *label += first as u32);
+        let params = whole.upload(&ops).unwrap();
+        let (loss, gradients) =
+            both.gradient_in_groups(&ops, &params, &labelled, &pass, &Loss::mean(3), &groups).unwrap();
+        let mut part = Weights { specs: own.specs(), values: whole.values.clone() };
+        for (values, spec) in part.values.iter_mut().zip(&part.specs).skip(count - 2) {
+            let width = spec.elements() / 3;
+            *values = values[first * width..(first + 3) * width].to_vec();
+        }
+        let params = part.upload(&ops).unwrap();
+        let (expected_loss, expected) = own.gradient(&ops, &params, &batch(), &pass, &Loss::mean(3)).unwrap();
+        assert_close("loss", &ops.download(&loss).unwrap(), &ops.download(&expected_loss).unwrap());
+        for (index, (gradient, expected)) in gradients.iter().zip(&expected).enumerate() {
+            let mut gradient = ops.download(gradient.as_ref().unwrap()).unwrap();
+            if index >= count - 2 {
+                let width = gradient.len() / 5;
+                let outside = gradient.iter().enumerate().filter(|(at, _)| !(first..first + 3).contains(&(at / width)));
+                assert!(outside.into_iter().all(|(_, value)| *value == 0.0));
+                gradient = gradient[first * width..(first + 3) * width].to_vec();
+            }
+            let expected = ops.download(expected.as_ref().unwrap()).unwrap();
+            assert_close(&own.specs()[index].name, &gradient, &expected);
+        }
+    }
+}
+
+fn assert_close(what: &str, found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (x, y) in found.iter().zip(expected) {
+        assert!((x - y).abs() <= 1e-6 * (1.0 + y.abs()), "{what}: {x} is not {y}");
+    }
+}
+
 /// Three pairs of one text and one of another, with levitated markers of two types.
 #[test]
 fn every_parameter_with_levitated_markers() {

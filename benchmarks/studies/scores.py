@@ -44,9 +44,9 @@ def forms() -> dict[str, dict[str, Any]]:
     """What is trained, by name. The heads of the paper see each pair in its own text; epochs as in the names or below."""
     chosen = {"learning_rate": 1e-4, "epochs": 10, **ONE_PASS}
     found: dict[str, dict[str, Any]] = {
-        "one-pass": {"head": "entity-attention", "marking": "levitated-visible", **chosen},
-        "one-pass-tags": {"head": "entity-attention", "marking": "levitated", **chosen},
-        "one-pass-entity": {"head": "entity", "marking": "levitated-visible", **chosen},
+        "one-pass": {"head": "entity-attention", "marking": "levitated", **chosen},
+        "one-pass-visible": {"head": "entity-attention", "marking": "levitated-visible", **chosen},
+        "one-pass-entity": {"head": "entity", "marking": "levitated", **chosen},
     }
     for corrected in (False, True):
         for rate in ("3e-5", "5e-5", "1e-4", "2e-4"):

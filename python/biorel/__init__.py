@@ -53,6 +53,7 @@ from biorel.training import callbacks
 from biorel.training.adapt import Adaptation, adapt
 from biorel.training.callbacks import Callback
 from biorel.training.finetune import finetune
+from biorel.training.joint_run import JointRun
 from biorel.training.run import Run, TrainingInterrupted
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "Encoder",
     "Ensemble",
     "Heatmap",
+    "JointRun",
     "Predictor",
     "RelationModel",
     "Reproduction",

@@ -32,6 +32,7 @@ __all__ = [
     "bootstrap",
     "bootstrap_mean",
     "finetune",
+    "finetune_jointly",
     "gpus",
     "layer_weights",
     "least_documents",
@@ -354,6 +355,18 @@ def finetune(
     save_steps: int,
     report: Callable[[str, _Columns, int], None] | None,
 ) -> Outcome: ...
+def finetune_jointly(
+    encoder: Encoder,
+    name: str,
+    parts: list[Instances],
+    settings: Settings,
+    *,
+    temperature: float,
+    compute: Compute,
+    checkpoint: str | None,
+    save_steps: int,
+    report: Callable[[str, _Columns, int], None] | None,
+) -> list[Outcome]: ...
 
 @final
 class Adapted:

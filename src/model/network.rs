@@ -130,6 +130,23 @@ impl Network {
         context: &ForwardContext,
         loss: &Loss<'_>,
     ) -> Result<Gradient<O::Buffer>> {
+        self.gradient_in_groups(ops, params, batch, context, loss, &[self.labels])
+    }
+
+    /// As [`Network::gradient`], with the labels in groups of these sizes, one after the other: the
+    /// loss of an instance is over the labels of its group.
+    ///
+    /// # Errors
+    /// As [`Network::gradient`].
+    pub fn gradient_in_groups<O: Ops>(
+        &self,
+        ops: &O,
+        params: &[O::Buffer],
+        batch: &Batch,
+        context: &ForwardContext,
+        loss: &Loss<'_>,
+        groups: &[usize],
+    ) -> Result<Gradient<O::Buffer>> {
         if batch.labels.len() != batch.len() {
             return Err(Error::config("label", "every training instance needs a label"));
         }
@@ -141,6 +158,11 @@ impl Network {
         let dropout = context.dropout(Site::Head(self.encoder.num_hidden_layers));
         let mut value = None;
         let head = self.head_backward(ops, params, &encoded, batch, dropout, |logits| {
+            let within = match groups {
+                [_] => None,
+                _ => Some((logits + outside(groups, &batch.labels, logits)?)?),
+            };
+            let logits = within.as_ref().unwrap_or(logits);
             let (loss, gradient) = ops.cross_entropy(&ops.upload_candle(&logits.detach())?, &batch.labels, loss)?;
             value = Some(loss);
             // The engine has computed the gradient of the loss; candle continues from it.
@@ -290,6 +312,18 @@ impl Network {
             words: batch.instances.iter().map(|of| of.words.clone()).collect(),
         })
     }
+}
+
+/// What is added to the logits, `(n, labels)`, so that labels outside of an instance's group have the
+/// probability 0 in f32: 0 inside of it and -1e9 outside.
+fn outside(groups: &[usize], labels: &[u32], logits: &Tensor) -> Result<Tensor> {
+    let group_of: Vec<usize> = (0..).zip(groups).flat_map(|(group, size)| vec![group; *size]).collect();
+    let row = |label: &u32| {
+        let own = group_of.get(*label as usize);
+        group_of.iter().map(move |group| if Some(group) == own { 0.0 } else { -1e9f32 })
+    };
+    let values: Vec<f32> = labels.iter().flat_map(row).collect();
+    Ok(Tensor::from_vec(values, logits.shape(), logits.device())?)
 }
 
 /// Where tokens are among the rows of the last layer.

@@ -66,7 +66,7 @@ mod _biorel {
     #[pymodule_export]
     use super::stream::{PyPart, PyStream, predict_documents};
     #[pymodule_export]
-    use super::training::{PyOutcome, finetune};
+    use super::training::{PyOutcome, finetune, finetune_jointly};
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -14,8 +14,10 @@ use super::instances::PyInstances;
 use super::model::PyModel;
 use super::runtime::{Outcome, reporting};
 use super::settings::PySettings;
+use crate::model::RelationModel;
 use crate::train::{
-    CheckpointPlan, Evaluation, Event, FineTune, FineTuned, HeldOut, StepRecord, TrainingData, fine_tune,
+    CheckpointPlan, Evaluation, Event, FineTune, FineTuneJointly, FineTuned, FineTunedJointly, HeldOut, InstanceCounts,
+    StepRecord, TrainingData, fine_tune, fine_tune_jointly,
 };
 
 /// The result of a fine-tuning.
@@ -37,6 +39,34 @@ pub struct PyOutcome {
     raised: Option<PyErr>,
     history: Vec<StepRecord>,
     evaluations: Vec<Evaluation>,
+}
+
+impl PyOutcome {
+    fn new(
+        py: Python<'_>,
+        model: RelationModel,
+        counts: InstanceCounts,
+        step: usize,
+        raised: Option<PyErr>,
+        history: Vec<StepRecord>,
+        evaluations: Vec<Evaluation>,
+    ) -> PyResult<Self> {
+        let new = model.network.new_specs();
+        Ok(Self {
+            initialised: new.into_iter().map(|spec| spec.name).collect(),
+            model: Py::new(py, PyModel(Arc::new(model)))?,
+            counts: BTreeMap::from([
+                ("trained", counts.trained),
+                ("cut", counts.cut),
+                ("dropped", counts.dropped),
+                ("left_out", counts.left_out),
+            ]),
+            step,
+            raised,
+            history,
+            evaluations,
+        })
+    }
 }
 
 #[pymethods]
@@ -142,19 +172,56 @@ pub fn finetune(
         fine_tune(run, on_event)
     })?;
     let FineTuned { model, counts, step, history, evaluations, .. } = tuned;
-    let new = model.network.new_specs();
-    Ok(PyOutcome {
-        initialised: new.into_iter().map(|spec| spec.name).collect(),
-        model: Py::new(py, PyModel(Arc::new(model)))?,
-        counts: BTreeMap::from([
-            ("trained", counts.trained),
-            ("cut", counts.cut),
-            ("dropped", counts.dropped),
-            ("left_out", counts.left_out),
-        ]),
-        step,
-        raised,
-        history,
-        evaluations,
-    })
+    PyOutcome::new(py, model, counts, step, raised, history, evaluations)
+}
+
+/// Fine-tune `encoder` on the instances of several tasks. The result is an outcome for each, with the
+/// same history. The arguments are those of [`finetune`].
+#[pyfunction]
+#[pyo3(signature = (encoder, name, parts, settings, *, temperature, compute, checkpoint, save_steps, report))]
+#[expect(clippy::too_many_arguments, reason = "the arguments of the Python call, which are keywords there")]
+#[expect(clippy::needless_pass_by_value, reason = "a Python list arrives by value")]
+pub fn finetune_jointly(
+    py: Python<'_>,
+    encoder: &PyEncoder,
+    name: String,
+    parts: Vec<PyRef<'_, PyInstances>>,
+    settings: &PySettings,
+    temperature: f64,
+    compute: &PyCompute,
+    checkpoint: Option<PathBuf>,
+    save_steps: usize,
+    report: Option<Py<PyAny>>,
+) -> PyResult<Vec<PyOutcome>> {
+    let own: Vec<_> = parts
+        .iter()
+        .map(|part| (Arc::clone(&part.items), Arc::clone(&part.task), part.marking, part.hash.clone()))
+        .collect();
+    let Outcome { value: tuned, raised } = reporting(py, emitter(report), |on_event| {
+        let data: Vec<TrainingData<'_>> = own
+            .iter()
+            .map(|(items, task, marking, hash)| TrainingData {
+                instances: items,
+                task,
+                marking: *marking,
+                hash: Some(hash),
+            })
+            .collect();
+        let run = FineTuneJointly {
+            encoder: &encoder.0,
+            encoder_name: &name,
+            parts: &data,
+            temperature,
+            settings: &settings.0,
+            compute: compute.0,
+            checkpoint: checkpoint.as_deref().map(|path| CheckpointPlan { path, every: save_steps }),
+        };
+        fine_tune_jointly(run, on_event)
+    })?;
+    let FineTunedJointly { models, counts, step, history, .. } = tuned;
+    let outcome = |(model, counts)| {
+        let raised = raised.as_ref().map(|error| error.clone_ref(py));
+        PyOutcome::new(py, model, counts, step, raised, history.clone(), Vec::new())
+    };
+    models.into_iter().zip(counts).map(outcome).collect()
 }

@@ -1,18 +1,20 @@
 //! The fine-tuning pipeline: sampling of negatives, tokenisation, held-out data, head, training
 //! loop, model.
 
+use std::borrow::Cow;
+
 use super::checkpoint::CheckpointPlan;
 use super::evaluation::{Dev, Evaluation};
 use super::progress::StepRecord;
 use super::sampling::fewer_negatives;
 use super::schedule::Schedule;
 use super::training_loop::{Event, OnEvent, Trained, TrainingRun};
+use crate::Result;
 use crate::config::TrainingSettings;
 use crate::corpus::Task;
-use crate::encode::{Instance, Marking};
+use crate::encode::{Encoded, Instance, Marking};
 use crate::model::{Pretrained, RelationModel};
 use crate::ops::compute::Compute;
-use crate::{Error, Result};
 
 /// The labelled instances to train on.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +69,26 @@ pub struct InstanceCounts {
     pub left_out: usize,
 }
 
+impl InstanceCounts {
+    /// `items` are what was left of `instances`, and `encoded` what became of them.
+    pub(super) fn new(instances: &[Instance], items: &[Instance], encoded: &Encoded) -> Self {
+        Self {
+            trained: encoded.features.len(),
+            cut: encoded.cut,
+            dropped: encoded.dropped.len(),
+            left_out: instances.len() - items.len(),
+        }
+    }
+}
+
+/// The instances to train on, after the sampling of negatives.
+pub(super) fn sampled<'a>(data: &TrainingData<'a>, settings: &TrainingSettings) -> Result<Cow<'a, [Instance]>> {
+    match settings.negative_ratio {
+        None => Ok(Cow::Borrowed(data.instances)),
+        Some(n) => Ok(Cow::Owned(fewer_negatives(data.instances, data.task.negative, n, settings.seed)?)),
+    }
+}
+
 /// The result of [`fine_tune`].
 #[derive(Debug, Clone)]
 pub struct FineTuned {
@@ -95,24 +117,13 @@ pub struct FineTuned {
 pub fn fine_tune(run: FineTune<'_>, on_event: OnEvent<'_>) -> Result<FineTuned> {
     let FineTune { encoder, encoder_name, data, held_out, settings, compute, checkpoint } = run;
     let TrainingData { instances, task, marking, hash } = data;
-    let longest = encoder.config.longest();
-    if settings.max_length > longest {
-        let message = format!("{} is too long for this encoder; its limit is {longest}", settings.max_length);
-        return Err(Error::config("max_length", message));
-    }
+    settings.check_length(encoder.config.longest())?;
     let encode = |items: &[Instance]| {
         compute.within(|| encoder.tokenizer.encode_all(items, settings.max_length, settings.too_long))
     };
-    let sampled =
-        settings.negative_ratio.map(|n| fewer_negatives(instances, task.negative, n, settings.seed)).transpose()?;
-    let items = sampled.as_deref().unwrap_or(instances);
-    let encoded = encode(items)?;
-    let counts = InstanceCounts {
-        trained: encoded.features.len(),
-        cut: encoded.cut,
-        dropped: encoded.dropped.len(),
-        left_out: instances.len() - items.len(),
-    };
+    let items = sampled(&data, settings)?;
+    let encoded = encode(&items)?;
+    let counts = InstanceCounts::new(instances, &items, &encoded);
     let dev_encoded = held_out.map(|held_out| encode(held_out.instances)).transpose()?;
     let dev = dev_encoded.as_ref().zip(held_out).map(|(encoded, held_out)| {
         let dropped = encoded.lost(task.labels.len(), task.negative);

@@ -283,7 +283,7 @@ def test_the_command(tmp_path: Path, encoder: biorel.Encoder, capsys: pytest.Cap
 def test_presets(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
     few: dict[str, Any] = {"heads": ["cls"], "encoders": [encoder], "max_steps": 1, "max_length": 96, "progress": False}
     standard = biorel.compare(ddi, directory=tmp_path / "standard", preset="standard", batch_size=4, **few)
-    chosen = {"learning_rate": 5e-5, "epochs": 3, "bias_correction": True, "negative_ratio": None}
+    chosen = {"learning_rate": 1e-4, "epochs": 3, "bias_correction": True, "negative_ratio": None}
     assert {name: standard.settings[name] for name in chosen} == chosen
     assert (standard.settings["batch_size"], standard.settings["max_steps"]) == (4, 1)
     paper = biorel.compare(ddi, directory=tmp_path / "paper", preset="paper", **few)

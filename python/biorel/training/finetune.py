@@ -17,6 +17,7 @@ from biorel.models.devices import choose
 from biorel.models.encoder import Encoder, load_encoder
 from biorel.models.relation_model import RelationModel
 from biorel.training.callbacks import Callback
+from biorel.training.joint_run import JointRun
 from biorel.training.progress import Reporter
 from biorel.training.run import Run, TrainingInterrupted
 
@@ -25,7 +26,7 @@ CORE_SETTINGS: dict[str, Any] = json.loads(_biorel.Settings({}).json)
 
 
 def finetune(
-    corpus: Corpus,
+    corpus: Corpus | Sequence[Corpus] | Mapping[str, Corpus],
     encoder: str | PathLike | Encoder = "minilm",
     *,
     head: Head = "attention",
@@ -66,6 +67,7 @@ def finetune(
     save_steps: int = 100,
     device: Device = "auto",
     threads: int | None = None,
+    temperature: float = 1.0,
     progress: bool = True,
 ) -> Run:
     """Fine-tune an encoder with one of the paper's heads, and evaluate it.
@@ -74,8 +76,9 @@ def finetune(
 
     Parameters
     ----------
-    corpus : Corpus
-        The training and test data. Divide a corpus without a ``train`` split (AIMed) first: ``corpus.fold(0)``.
+    corpus : Corpus, sequence of Corpus, or mapping of str to Corpus
+        The training and test data. Divide a corpus without a ``train`` split (AIMed) first: ``corpus.fold(0)``. Several
+        corpora are trained together, with one encoder and head and a classifier for each; a mapping gives them names.
     encoder : str, path or Encoder
         As in ``load_encoder``.
     head : str
@@ -178,13 +181,17 @@ def finetune(
         See ``biorel.devices``. ``reference`` is the slow specification that the other engines are tested against.
     threads : int, optional
         Processor threads; all by default.
+    temperature : float
+        For several corpora: one of n instances has a share of each epoch that is proportional to ``n ** (1 /
+        temperature)``. With 1 every instance is read once in an epoch; with more, those of small corpora are repeated.
     progress : bool
         Show a progress bar.
 
     Returns
     -------
     Run
-        The model with its scores, history and predictions.
+        The model with its scores, history and predictions; for several corpora a ``JointRun``, a mapping of their names
+        to the run of each.
 
     Raises
     ------
@@ -211,18 +218,25 @@ def finetune(
     0     1      1         32
     """
     given = locals()
-    check_corpus(corpus)
+    corpora = _named(corpus)
+    joint = not isinstance(corpus, Corpus)
     compute = choose(device, precision, threads)
     settings = {name: given[name] for name in CORE_SETTINGS}
-    settings |= {"class_weights": _label_weights(class_weights, corpus.labels), "precision": compute.precision}
+    if joint:
+        _check_joint(dev, class_weights)
+    elif temperature != 1.0:
+        raise ConfigError("temperature: applies to several corpora that are trained together", "temperature")
+    labels = next(iter(corpora.values())).labels
+    settings |= {"class_weights": _label_weights(class_weights, labels), "precision": compute.precision}
     core_settings = _biorel.Settings(settings)
     train_splits = [train] if isinstance(train, str) else list(train)
-    test_split = _test_split(corpus, train_splits, test)
+    tests = {name: _test_split(one, train_splits, test) for name, one in corpora.items()}
     dev_split = dev if isinstance(dev, str) else None
     if isinstance(dev, (int, float)):
-        corpus, dev_split = hold_out_dev(corpus, train_splits, dev), "dev"
-    held_out = _dev_instances(corpus, train_splits, dev_split, marking)
-    instances = corpus._core.instances(train_splits, marking)
+        corpora = {name: hold_out_dev(one, train_splits, dev) for name, one in corpora.items()}
+        dev_split = "dev"
+    held_out = None if joint else _dev_instances(next(iter(corpora.values())), train_splits, dev_split, marking)
+    instances = {name: one._core.instances(train_splits, marking) for name, one in corpora.items()}
     loaded = load_encoder(encoder)
     settings |= {
         "schedule": "bert" if compat == "su2020" else "linear",
@@ -230,38 +244,77 @@ def finetune(
         "marking": marking,
         "train": train_splits,
         "dev": dev,
-        "test": test_split,
+        "test": test if joint else next(iter(tests.values())),
         "encoder": loaded.name,
     }
+    if joint:
+        settings["temperature"] = temperature
+    common: dict[str, Any] = {
+        "compute": compute,
+        "checkpoint": None if checkpoint is None else os.fspath(checkpoint),
+        "save_steps": save_steps,
+    }
     with Reporter(callbacks, settings, progress) as reporter:
-        outcome = _biorel.finetune(
-            loaded._core,
-            loaded.name,
-            instances,
-            core_settings,
-            dev=held_out,
-            compute=compute,
-            checkpoint=None if checkpoint is None else os.fspath(checkpoint),
-            save_steps=save_steps,
-            report=reporter.report,
-        )
-        _warn_of_losses(outcome.counts, max_length)
-        run = Run(
-            RelationModel(outcome.model, compute, synthetic=is_sample(corpus, train_splits)),
-            corpus,
-            settings,
-            outcome,
-            test=test_split,
-            report={**loaded.report, "initialised": outcome.initialised},
-            progress=progress,
-        )
-        if isinstance(outcome.raised, KeyboardInterrupt):
+        common["report"] = reporter.report
+        encoded = (loaded._core, loaded.name)
+        if joint:
+            parts = list(instances.values())
+            outcomes = _biorel.finetune_jointly(*encoded, parts, core_settings, temperature=temperature, **common)
+        else:
+            (only,) = instances.values()
+            outcomes = [_biorel.finetune(*encoded, only, core_settings, dev=held_out, **common)]
+        runs = {}
+        for (name, one), outcome in zip(corpora.items(), outcomes, strict=True):
+            _warn_of_losses(outcome.counts, max_length)
+            runs[name] = Run(
+                RelationModel(outcome.model, compute, synthetic=is_sample(one, train_splits)),
+                one,
+                settings,
+                outcome,
+                test=tests[name],
+                report={**loaded.report, "initialised": outcome.initialised},
+                progress=progress,
+            )
+        # Typed as the run of one corpus, which nearly all calls are for; two overloads would repeat all parameters.
+        run: Any = JointRun(runs) if joint else next(iter(runs.values()))
+        raised = outcomes[0].raised
+        if isinstance(raised, KeyboardInterrupt):
             steps = len(run.history)
             raise TrainingInterrupted(f"stopped after step {steps}; the model so far is in .run of this exception", run)
-        if outcome.raised is not None:
-            raise outcome.raised
+        if raised is not None:
+            raise raised
         reporter.end(run)
-    return run
+    result: Run = run
+    return result
+
+
+def _named(corpus: Corpus | Sequence[Corpus] | Mapping[str, Corpus]) -> dict[str, Corpus]:
+    """The corpora by their names."""
+    corpora: dict[str, Corpus] = {}
+    if isinstance(corpus, Mapping):
+        corpora = dict(corpus)
+    elif isinstance(corpus, Sequence) and not isinstance(corpus, str):
+        for one in corpus:
+            check_corpus(one)
+            if one.name in corpora:
+                message = f"corpus: two are called `{one.name}`; give names to them, as in {{'a': first, 'b': second}}"
+                raise ConfigError(message, "corpus")
+            corpora[one.name] = one
+    else:
+        check_corpus(corpus)
+        corpora = {corpus.name: corpus}
+    if not corpora:
+        raise ConfigError("corpus: there is no corpus to train on", "corpus")
+    for one in corpora.values():
+        check_corpus(one)
+    return corpora
+
+
+def _check_joint(dev: str | float | None, class_weights: object) -> None:
+    """Refuse the settings that belong to one corpus."""
+    for field, value in (("dev", dev), ("class_weights", class_weights)):
+        if value is not None:
+            raise ConfigError(f"{field}: applies to one corpus; leave it out where several are trained together", field)
 
 
 def _label_weights(weights: str | Mapping[str, float] | None, labels: list[str]) -> str | list[float] | None:
