@@ -22,6 +22,11 @@ def test_texts_of_every_kind(tmp_path: Path) -> None:
     assert list(texts_of(plain)) == ["Aspirin helps. It is old.", "Heparin too."]
     plain.write_text("Aspirin helps.\nHeparin too.\n", encoding="utf-8")
     assert list(texts_of(str(plain))) == ["Aspirin helps.", "Heparin too."]
+    folder = tmp_path / "texts"
+    (folder / "more").mkdir(parents=True)
+    (folder / "b.txt").write_text("Heparin too.\n", encoding="utf-8")
+    (folder / "more" / "a.txt").write_text("It is old.\n", encoding="utf-8")
+    assert list(texts_of(folder)) == ["Heparin too.", "It is old."]
     pubtator = tmp_path / "abstracts.txt"
     pubtator.write_text("7|t|Aspirin.\n7|a|It helps.\n7\t0\t7\tAspirin\tChemical\tD1\n", encoding="utf-8")
     [document] = biorel.read_documents(pubtator)

@@ -129,8 +129,8 @@ def adapt(
         As ``load_encoder`` takes it.
     texts : path, Corpus, or iterable of str, Document and Corpus
         What to train on. A corpus gives the text of its documents, except those of the split ``test``. A path is a file
-        or folder that ``read_documents`` reads, or plain text (``.txt``), whose texts are divided by blank lines; in a
-        file without blank lines every line is a text.
+        or folder that ``read_documents`` reads, or plain text: a ``.txt`` file, or a folder of nothing else. Blank
+        lines divide its texts; in a file without blank lines every line is a text.
     held_out : float
         The fraction of the texts whose perplexity is measured before and after, and on which nothing is trained.
     mask_rate : float
@@ -286,16 +286,21 @@ def _texts_of_path(path: Path) -> Iterator[str]:
         raise ConfigError(
             f"texts: there is no file or folder {path}; texts themselves are given as a list of str", "texts"
         )
-    if path.is_file() and path.suffix == ".txt" and not _is_pubtator(path):
-        yield from _texts_of_plain(path)
+    files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
+    if files and all(map(_is_plain, files)):
+        for file in files:
+            yield from _texts_of_plain(file)
     else:
         yield from (document.text for document in read_documents(path))
 
 
-def _is_pubtator(path: Path) -> bool:
+def _is_plain(path: Path) -> bool:
+    """Whether a file is plain text: neither PubTator's format nor the text of standoff annotations."""
+    if path.suffix != ".txt" or any(path.with_suffix(suffix).exists() for suffix in (".ann", ".a1")):
+        return False
     with path.open(encoding="utf-8", errors="replace") as file:
         first = next((line for line in file if line.strip()), "")
-    return re.match(r"[^|\s]+\|t\|", first) is not None
+    return re.match(r"[^|\s]+\|t\|", first) is None
 
 
 def _texts_of_plain(path: Path) -> Iterator[str]:
