@@ -35,6 +35,8 @@ pub struct ReadOptions {
     pub scope: Scope,
     /// Documents: see [`Task::max_mentions`]; by default [`super::MAX_MENTIONS`].
     pub max_mentions: Option<usize>,
+    /// Documents: the attribute of relations whose value is the label, in place of their type.
+    pub attribute: Option<String>,
 }
 
 /// A corpus in memory: its task, its splits, and what happened while it was read.

@@ -79,7 +79,8 @@ impl CorpusKind {
 
     /// Refuse options that the format does not take.
     pub(super) fn check(self, options: &ReadOptions) -> Result<()> {
-        let ReadOptions { splits, columns, labels, negative, name, pairs, skip_errors, scope, max_mentions } = options;
+        let ReadOptions { splits, columns, labels, negative, name, pairs, skip_errors, scope, max_mentions, attribute } =
+            options;
         let given = [
             ("splits", splits.is_some()),
             ("columns", !columns.is_empty()),
@@ -90,6 +91,7 @@ impl CorpusKind {
             ("errors", *skip_errors),
             ("scope", *scope != Scope::Sentence),
             ("max_mentions", max_mentions.is_some()),
+            ("attribute", attribute.is_some()),
         ];
         let takes = |kind: Self, field| kind.reader().takes.contains(&field);
         match given.into_iter().find(|(field, given)| *given && !takes(self, *field)) {

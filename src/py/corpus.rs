@@ -94,7 +94,7 @@ pub struct PyReadOptions(ReadOptions);
 #[pymethods]
 impl PyReadOptions {
     #[new]
-    #[pyo3(signature = (*, splits=None, columns=BTreeMap::new(), labels=None, negative=None, pairs=None, skip_errors=false, scope="sentence", max_mentions=None))]
+    #[pyo3(signature = (*, splits=None, columns=BTreeMap::new(), labels=None, negative=None, pairs=None, skip_errors=false, scope="sentence", max_mentions=None, attribute=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword arguments of the one caller, biorel.data.loading")]
     fn new(
         splits: Option<String>,
@@ -105,11 +105,22 @@ impl PyReadOptions {
         skip_errors: bool,
         scope: &str,
         max_mentions: Option<usize>,
+        attribute: Option<String>,
     ) -> PyResult<Self> {
         let scope = scope.parse()?;
-        let given =
-            ReadOptions { splits, columns, labels, negative, pairs, skip_errors, scope, max_mentions, name: None };
-        Ok(Self(given))
+        let name = None;
+        Ok(Self(ReadOptions {
+            splits,
+            columns,
+            labels,
+            negative,
+            pairs,
+            skip_errors,
+            scope,
+            max_mentions,
+            attribute,
+            name,
+        }))
     }
 }
 

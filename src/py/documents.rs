@@ -1,5 +1,6 @@
 //! Documents: reading them one by one, building them from Python data, writing them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -122,12 +123,12 @@ impl PyDocument {
         self.0.concepts().into_iter().map(|concept| (concept.name, concept.entity_type, concept.mentions)).collect()
     }
 
-    /// The relations with the concepts that their arguments name: identifier, type, concepts of the
-    /// first and of the second argument.
-    fn concept_relations(&self) -> Vec<(String, String, Vec<String>, Vec<String>)> {
+    /// The relations with the concepts that their arguments name: type, concepts of the first and of
+    /// the second argument, attributes.
+    fn concept_relations(&self) -> Vec<(String, Vec<String>, Vec<String>, BTreeMap<String, String>)> {
         let of = |one: &Relation| {
             let [first, second] = one.arguments.each_ref().map(|argument| self.0.concepts_named(argument));
-            (one.id.clone(), one.relation_type.clone(), first, second)
+            (one.relation_type.clone(), first, second, one.attributes.iter().cloned().collect())
         };
         self.0.relations.iter().map(of).collect()
     }

@@ -240,3 +240,35 @@ def test_counts_equal_those_of_sets_of_lines(corpora: Path, name: str, relations
     for relation in types:
         own = [{triple for triple in triples if triple[3] == relation} for triples in (found, gold)]
         assert counts(scores, relation) == (len(own[0] & own[1]), len(own[0]), len(own[1]))
+
+
+def test_attributes_are_scored_for_the_predicted_relations(read: Reads) -> None:
+    predicted = table(
+        (WARFARIN, GENE, "Association", 0.9),  # novel, which is right
+        (VARIANT, WARFARIN, "Association", 0.8),  # another type, but novel
+        (WARFARIN, BLEEDING, "Positive_Correlation", 0.7),  # not novel; said to be
+        (GENE, BLEEDING, "Association", 0.6),  # not gold
+        (ASPIRIN, WARFARIN, "none", 0.9),
+    )
+    pairs = [(WARFARIN, GENE), (WARFARIN, VARIANT), (WARFARIN, BLEEDING), (GENE, BLEEDING), (ASPIRIN, WARFARIN)]
+    novelty = pd.DataFrame(pairs, columns=["concept1", "concept2"]).assign(document="1", relation="none")
+    # The second pair is negative by the second model: the more probable of the two values counts all the same.
+    novelty["p_none"], novelty["p_No"], novelty["p_Novel"] = [0.1, 0.6, 0.2, 0.2, 0.8], 0.1, [0.8, 0.3, 0.7, 0.7, 0.1]
+    scores = biorel.concept_scores(read(BIORED), predicted, attributes={"novelty": novelty})
+    assert counts(scores) == (2, 4, 5)
+    assert counts(scores, "micro, novelty") == (2, 4, 5)
+    assert counts(scores, "micro, relation and novelty") == (1, 4, 5)
+    # One concept has no mention; the pair of aspirin is no relation, but was classified.
+    for name in ("micro", "micro, novelty", "micro, relation and novelty"):
+        assert scores.set_index("class").loc[name, "unreachable"] == 1
+    plain = biorel.concept_scores(read(BIORED), predicted)
+    pd.testing.assert_frame_equal(pd.DataFrame(plain), pd.DataFrame(scores).iloc[: len(plain)])
+
+
+def test_attributes_that_do_not_fit_are_errors(read: Reads) -> None:
+    predicted = table((WARFARIN, GENE, "Association", 0.9))
+    novelty = predicted.assign(p_none=0.1, p_No=0.2, p_Novel=0.7)
+    with pytest.raises(biorel.ConfigError, match="relation of document 1 has no `novel`; it has novelty"):
+        biorel.concept_scores(read(BIORED), predicted, attributes={"novel": novelty})
+    with pytest.raises(biorel.ConfigError, match="table of `novelty` needs document, concept1, concept2 and p_VALUE"):
+        biorel.concept_scores(read(BIORED), predicted, attributes={"novelty": predicted})

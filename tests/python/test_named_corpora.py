@@ -10,7 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import biorel
@@ -149,6 +149,25 @@ def test_novelty_is_an_attribute_in_both_formats(corpora: Path) -> None:
         if len(relations):
             pd.testing.assert_frame_equal(relations[columns], xml[document][columns])
     assert Counter(pd.concat([table for table in texts.values() if len(table)])["novelty"]) == expected
+
+
+@pytest.mark.parametrize("scope", ["sentence", "document"])
+def test_novelty_can_be_the_label(corpora: Path, scope: Any) -> None:
+    path = corpora / "biored" / "Dev.PubTator"
+    types = biorel.load_corpus("biored", path, scope=scope)
+    novelty = biorel.load_corpus("biored", path, scope=scope, attribute="novelty")
+    assert (novelty.name, novelty.labels, novelty.negative) == ("biored-novelty", ["none", "No", "Novel"], "none")
+    related, novel = (corpus.instances("dev", "levitated-visible") for corpus in (types, novelty))
+    pairs = ["document", "sentence", "entity1", "entity2", "text"]
+    assert set(map(tuple, related[pairs].to_numpy())) == set(map(tuple, novel[pairs].to_numpy()))
+    if scope == "document":
+        assert (related["label"].eq("none") == novel["label"].eq("none")).all()
+    with pytest.raises(biorel.CorpusError, match=r"Dev.PubTator.*has no attribute `novel`; it has novelty"):
+        biorel.load_corpus("biored", path, attribute="novel")
+    skipped = biorel.load_corpus("biored", path, attribute="novelty", errors="skip")
+    assert skipped.statistics()["documents"].tolist() == [100]
+    with pytest.raises(biorel.ConfigError, match="attribute"):
+        biorel.load_corpus("ddi", biorel.sample_path("ddi"), attribute="novelty")
 
 
 def test_bc5cdr(corpora: Path) -> None:

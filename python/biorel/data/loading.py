@@ -30,6 +30,7 @@ def load_corpus(
     errors: Literal["raise", "skip"] = "raise",
     scope: Scope = "sentence",
     max_mentions: int | None = None,
+    attribute: str | None = None,
 ) -> Corpus:
     """Read a corpus from its original files.
 
@@ -78,6 +79,10 @@ def load_corpus(
     max_mentions : int, optional
         Document scope only: how many mentions of each concept a pair has at most, the nearest ones; 4 by default.
 
+    attribute : str, optional
+        Documents only: an attribute of the relations whose value is the label, in place of their type:
+        ``attribute="novelty"`` for BioRED's ``Novel`` and ``No``. Pairs without a relation are negative as before.
+
     Returns
     -------
     Corpus
@@ -123,6 +128,7 @@ def load_corpus(
         skip_errors=errors == "skip",
         scope=scope,
         max_mentions=max_mentions,
+        attribute=attribute,
     )
     named = negative is not None
     if name == "documents":
@@ -133,7 +139,7 @@ def load_corpus(
         return Corpus(core, negative_named=named)
     if name == "table":
         unfit: dict[str, object] = {"splits": splits, "pairs": pairs, "errors": errors == "skip" or None}
-        unfit |= {"scope": scope == "document" or None, "max_mentions": max_mentions}
+        unfit |= {"scope": scope == "document" or None, "max_mentions": max_mentions, "attribute": attribute}
         for field, given in unfit.items():
             if given is not None:
                 raise ConfigError(f"{field}: does not apply to a table", field)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pandas as pd
@@ -109,6 +109,7 @@ def concept_scores(
     directed: bool = False,
     per_pair: PerPair = "best",
     negative: str | None = None,
+    attributes: Mapping[str, pd.DataFrame] | None = None,
 ) -> Scores:
     r"""Score predictions by the relations between concepts that they give, as BioRED and BC5CDR do.
 
@@ -132,6 +133,12 @@ def concept_scores(
         any of them, or all of them. Relations of Document objects have no probability: all of them count.
     negative : str, optional
         The label of the table that means "no relation"; by default that of the model that made it, else ``none``.
+
+    attributes : mapping of str to DataFrame, optional
+        An attribute of the relations, such as BioRED's ``novelty``, with a table of its predictions for the same pairs
+        (of a model of ``load_corpus(..., attribute="novelty")``). Adds the rows ``micro, novelty`` and ``micro,
+        relation and novelty``, which are BioRED's: a predicted relation counts if its pair has the right novelty, or
+        relation and novelty. The novelty of a predicted relation is the most probable one of its pair, ``none`` aside.
 
     Returns
     -------
@@ -172,6 +179,9 @@ def concept_scores(
     )
     rows += [_row(f"{name}, any relation", "types", part) for name, part in pairs.groupby("types")]
     rows += [_row("micro", "all", table), _row("micro, any relation", "all", pairs)]
+    for attribute, predicted in (attributes or {}).items():
+        values = _values(predicted, {document.id: document for document in documents}, attribute, directed)
+        rows += _attribute_rows(documents, table, attribute, values, directed)
     scores = Scores(pd.DataFrame(rows))
     scores.attrs["protocol"] = _protocol(len(documents), table, predictions, directed=directed, per_pair=per_pair)
     return scores
@@ -193,6 +203,61 @@ def _row(name: str, by: str, part: pd.DataFrame) -> dict[str, Any]:
         # A pair of concepts is reachable if a relation of it is predicted.
         "unreachable": int((part["reason"].ne("") & part["gold"] & ~part["predicted"]).sum()),
     }
+
+
+def _values(
+    table: pd.DataFrame, known: dict[str, Document], attribute: str, directed: bool
+) -> dict[_Pair, tuple[float, str]]:
+    """The most probable value of an attribute of each pair of concepts, with its probability."""
+    negative = _negative(table, None)
+    labels = [column[2:] for column in table.columns if str(column).startswith("p_") and column != f"p_{negative}"]
+    for column in ("document", "concept1", "concept2"):
+        if column not in table.columns or not labels:
+            message = f"attributes: the table of `{attribute}` needs document, concept1, concept2 and p_VALUE columns"
+            raise ConfigError(message, "attributes")
+    names = {name: _Names(document) for name, document in known.items()}
+    found: dict[_Pair, tuple[float, str]] = {}
+    for number, row in zip(table.index, table.to_dict("records"), strict=True):
+        name = str(row["document"])
+        _check_known(name, known, f"row {number} of `{attribute}`")
+        best = max((float(row[f"p_{label}"]), label) for label in labels)
+        firsts, seconds = (names[name].of(row, side, f"row {number} of `{attribute}`") for side in (1, 2))
+        for first, second in ((one, other) for one in firsts for other in seconds):
+            pair = _ordered(name, first, second, directed=directed)
+            found[pair] = max(found.get(pair, best), best)
+    return found
+
+
+def _attribute_rows(
+    documents: list[Document],
+    table: pd.DataFrame,
+    attribute: str,
+    values: dict[_Pair, tuple[float, str]],
+    directed: bool,
+) -> list[dict[str, Any]]:
+    """The scores of pairs with the value of an attribute, without and with the relation."""
+    gold: set[tuple[_Pair, str, str]] = set()
+    for document in documents:
+        for relation, firsts, seconds, stated in document._core.concept_relations():
+            if attribute not in stated:
+                have = ", ".join(stated) or "none"
+                message = f"attributes: a relation of document {document.id} has no `{attribute}`; it has {have}"
+                raise ConfigError(message, "attributes")
+            pairs = (_ordered(document.id, one, other, directed=directed) for one in firsts for other in seconds)
+            gold |= {(pair, relation, stated[attribute]) for pair in pairs}
+    columns = ["document", "concept1", "concept2", "relation"]
+    predicted = set()
+    for name, first, second, relation in table.loc[table["predicted"], columns].itertuples(index=False):
+        predicted.add(((name, first, second), relation, values.get((name, first, second), (0.0, ""))[1]))
+    lost = set(table.loc[table["reason"].ne(""), columns[:3]].itertuples(index=False, name=None))
+    rows = []
+    for name, part in ((f"micro, {attribute}", slice(2, None)), (f"micro, relation and {attribute}", slice(1, None))):
+        sides = [{(one[0], *one[part]) for one in side} for side in (gold, predicted)]
+        frame = pd.DataFrame({"key": sorted(sides[0] | sides[1])})
+        frame["gold"], frame["predicted"] = (frame["key"].isin(side) for side in sides)
+        frame["reason"] = [NO_PAIR if key[0] in lost else "" for key in frame["key"]]
+        rows.append(_row(name, "all", frame))
+    return rows
 
 
 def _protocol(
@@ -234,7 +299,7 @@ def _gold(documents: Iterable[Document], directed: bool) -> set[_Triple]:
     return {
         (*_ordered(document.id, first, second, directed=directed), relation)
         for document in documents
-        for _, relation, firsts, seconds in document._core.concept_relations()
+        for relation, firsts, seconds, _ in document._core.concept_relations()
         for first in firsts
         for second in seconds
     }

@@ -31,14 +31,32 @@ pub(in crate::corpus) struct Known {
 }
 
 /// A corpus from parsed documents, split by split. A known task decides labels and candidate pairs;
-/// otherwise they come from the options and the data.
+/// otherwise they come from the options and the data. If an attribute of the relations is the label,
+/// the labels are its values.
 pub(in crate::corpus) fn of_documents(
-    splits: Vec<(String, Vec<Document>)>,
+    mut splits: Vec<(String, Vec<Document>)>,
     options: &ReadOptions,
     name: &str,
     known: Option<Known>,
     path: &Path,
 ) -> Result<Corpus> {
+    let mut report = Report::default();
+    if let Some(attribute) = &options.attribute {
+        for (split, documents) in &mut splits {
+            let mut kept = Vec::new();
+            for mut document in std::mem::take(documents) {
+                match label_by(&mut document, attribute) {
+                    Ok(()) => kept.push(document),
+                    Err(error) if options.skip_errors => {
+                        let finding = unreadable(&document.origin.path, &error);
+                        report.findings.push(finding.of_document(&document.id).within(split));
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            *documents = kept;
+        }
+    }
     let documents = || splits.iter().flat_map(|(_, documents)| documents);
     let mut ids = HashSet::new();
     if let Some(again) = documents().find(|document| !ids.insert(document.id.as_str())) {
@@ -47,7 +65,14 @@ pub(in crate::corpus) fn of_documents(
     let formed: Vec<Formed> = documents().map(|document| Formed::of(document, options.scope)).collect();
     let directed = known.as_ref().is_none_or(|known| known.directed);
     let mut task = match known {
-        Some(known) => known.task,
+        Some(known) => match &options.attribute {
+            None => known.task,
+            Some(attribute) => {
+                let name = format!("{}-{attribute}", known.task.name);
+                let Task { name, labels, negative, averaging, .. } = task(&splits, options, &name)?;
+                Task { name, labels, negative, averaging, ..known.task }
+            }
+        },
         None => {
             let task = task(&splits, options, name)?;
             let rule = |(first, second): &(String, String)| (vec![first.clone()], vec![second.clone()]);
@@ -73,7 +98,6 @@ pub(in crate::corpus) fn of_documents(
         };
         return Err(Error::corpus(path, message));
     }
-    let mut report = Report::default();
     let mut read: Vec<Split> = Vec::new();
     let mut rest = formed.into_iter();
     for (split, documents) in &splits {
@@ -96,6 +120,24 @@ pub(in crate::corpus) fn of_documents(
     let known = ["train", "dev", "test"];
     read.sort_by_key(|split| known.iter().position(|name| *name == split.name).unwrap_or(known.len()));
     Ok(Corpus { name: task.name.clone(), task, splits: read, folds: None, report })
+}
+
+/// Put the value of an attribute in place of the type of every relation.
+fn label_by(document: &mut Document, attribute: &str) -> Result<()> {
+    let Document { id, relations, origin, .. } = document;
+    for relation in relations {
+        match relation.attribute(attribute) {
+            Some(value) => relation.relation_type = value.to_owned(),
+            None => {
+                let have: Vec<&str> = relation.attributes.iter().map(|(name, _)| name.as_str()).collect();
+                let have =
+                    if have.is_empty() { "it has none".to_owned() } else { format!("it has {}", have.join(", ")) };
+                let message = format!("document {id}: relation {} has no attribute `{attribute}`; {have}", relation.id);
+                return Err(Error::corpus_line(&origin.path, origin.line, message));
+            }
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn duplicate(document: &Document) -> Error {
@@ -125,7 +167,8 @@ fn task(splits: &[(String, Vec<Document>)], options: &ReadOptions, name: &str) -
     let guessed: Vec<String> = labels.iter().filter(|label| table::means_none(label)).cloned().collect();
     let negative = match (&options.negative, guessed.as_slice()) {
         (Some(negative), _) => negative.clone(),
-        (None, [only]) => only.clone(),
+        // Values of an attribute, such as BioRED's `No`, say something about a relation.
+        (None, [only]) if options.attribute.is_none() => only.clone(),
         (None, _) => NEGATIVE.to_owned(),
     };
     if options.labels.is_none() || !labels.contains(&negative) {

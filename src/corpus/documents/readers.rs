@@ -53,11 +53,11 @@ pub(in crate::corpus) const DRUGPROT: Reader = known(|name, paths, options| {
 type Read = fn(&str, &[PathBuf], &ReadOptions) -> Result<Corpus>;
 
 const fn reader(read: Read) -> Reader {
-    Reader { takes: &["labels", "negative", "name", "pairs", "errors", "scope", "max_mentions"], read }
+    Reader { takes: &["labels", "negative", "name", "pairs", "errors", "scope", "max_mentions", "attribute"], read }
 }
 
 const fn known(read: Read) -> Reader {
-    Reader { takes: &["errors", "scope", "max_mentions"], read }
+    Reader { takes: &["errors", "scope", "max_mentions", "attribute"], read }
 }
 
 /// Read the files and folders of a corpus in the format or with the name `name`, whose files are in
