@@ -283,7 +283,7 @@ impl TrainingSettings {
         if let Some(steps) = self.max_steps {
             check(u32::try_from(steps).is_ok(), "max_steps", "below 2^32", &steps)?;
         }
-        check((4..=512).contains(&self.max_length), "max_length", "from 4 to 512", &self.max_length)?;
+        check((4..=8192).contains(&self.max_length), "max_length", "from 4 to 8192", &self.max_length)?;
         check(
             (0.0..=1.0).contains(&self.warmup_ratio),
             "warmup_ratio",
@@ -373,7 +373,7 @@ mod tests {
         refused(TrainingSettings { batch_size: 0, ..default() }, "batch_size");
         refused(TrainingSettings { epochs: 0, ..default() }, "epochs");
         refused(TrainingSettings { max_steps: Some(1 << 32), ..default() }, "max_steps");
-        refused(TrainingSettings { max_length: 513, ..default() }, "max_length");
+        refused(TrainingSettings { max_length: 8193, ..default() }, "max_length");
         refused(TrainingSettings { warmup_ratio: 1.5, ..default() }, "warmup_ratio");
         refused(TrainingSettings { weight_decay: -0.1, ..default() }, "weight_decay");
         refused(TrainingSettings { max_grad_norm: f64::INFINITY, ..default() }, "max_grad_norm");

@@ -1,5 +1,5 @@
-//! Architectures other than BERT, compared with PyTorch and transformers: hidden states, gradients of
-//! every parameter, ten training steps, and the names of all tensors.
+//! Architectures other than BERT, compared with PyTorch and transformers: hidden states, attention of
+//! `[CLS]`, gradients of every parameter, ten training steps, and the names of all tensors.
 //! `tests/golden/make_architectures.py` writes the files.
 
 mod noise;
@@ -23,7 +23,7 @@ fn folders() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/architectures");
     let mut folders: Vec<_> = root.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
-    assert!(folders.len() >= 10, "{folders:?}");
+    assert!(folders.len() >= 13, "{folders:?}");
     folders
 }
 
@@ -87,6 +87,9 @@ fn states_and_gradients<O: Ops>(ops: &O, what: &str, config: &EncoderConfig, gol
     let (encoded, _) = encoder::forward(ops, config, &params, &batch, None, OutputSpec::TOKENS).unwrap();
     let found = difference(&ops.download(&encoded.last).unwrap(), &expected(golden, "last"));
     assert!(found <= tolerance, "{what}: hidden states differ by {found}");
+    let explained = network.explain(ops, &params, &batch).unwrap();
+    let found = difference(&explained.attention_of_cls, &expected(golden, "attention_of_cls"));
+    assert!(found <= tolerance, "{what}: the attention of [CLS] differs by {found}");
     for recompute in [false, true] {
         let context = ForwardContext { recompute, ..ForwardContext::without_dropout() };
         let (loss, gradients) = network.gradient(ops, &params, &batch, &context, &Loss::mean(batch.len())).unwrap();
@@ -154,10 +157,12 @@ fn every_tensor_is_accounted_for() {
             let (read, extras, report) = checkpoint::read(directory.path(), &config, &head).unwrap();
             let unused = match stored == &encoder {
                 true => vec![],
-                // The decoder is the word embedding.
+                // The decoder is the word embedding. ModernBERT's language model (`head.`) is not trained.
                 false => stored
                     .keys()
-                    .filter(|name| name.contains("decoder.") || *name == "generator_lm_head.weight")
+                    .filter(|name| {
+                        name.contains("decoder.") || name.starts_with("head.") || *name == "generator_lm_head.weight"
+                    })
                     .cloned()
                     .collect(),
             };

@@ -12,12 +12,12 @@ use biorel::model::encoder::{ForwardContext, OutputSpec, forward};
 use biorel::model::params::{ParamSpec, encoder_specs};
 use biorel::ops::cpu::SimdLevel;
 use biorel::ops::cpu::bf16::Bf16Isa;
-use biorel::ops::{AdamWStep, AttentionShape, ClsAttention, Cpu, Moments, Norm, Ops, Reference};
+use biorel::ops::{AdamWStep, AttentionShape, ClsAttention, Cpu, Moments, Norm, Ops, Reference, Rotation, Window};
 use biorel::rng::Dropout;
 use candle_core::{Device, Tensor};
 use suite::{
-    Draws, Results, accepts_empty_batches, assert_close, assert_each_close, encoder, exact, expected,
-    refuses_mismatched_shapes, small_batch, small_config, small_encoders, suite,
+    Draws, Results, Sentences, accepts_empty_batches, assert_close, assert_each_close, attention, encoder, exact,
+    expected, grouped_sentences, modern, refuses_mismatched_shapes, small_batch, small_config, small_encoders, suite,
 };
 
 /// Largest difference of an f32 engine from the reference in f64, relative to the largest expected
@@ -43,6 +43,29 @@ fn cpu_equals_the_reference_at_every_level() {
             Ok(ops) => assert_each_close(suite(&ops), expected(), [TOLERANCE, CHAIN_TOLERANCE], level.name()),
             Err(error) => println!("skipped: {error}"),
         }
+    }
+}
+
+/// Attention in a window, in sentences with padding or groups, which the CUDA engine refuses.
+fn local_attention<O: Ops>(ops: &O) -> Results {
+    let padded: [&[usize]; 4] = [&[1], &[3, 17, 64, 5], &[33, 128], &[300]];
+    let sentences = padded.into_iter().map(Sentences::padded).chain(grouped_sentences());
+    let mut results = Results::new();
+    for (sentences, distance) in sentences.flat_map(|sentences| [1, 20].map(|distance| (sentences.clone(), distance))) {
+        attention(ops, &mut results, &sentences.within(distance), (2, 32), 0.1);
+    }
+    results
+}
+
+#[test]
+fn the_operations_of_modernbert_equal_the_reference() {
+    fn all<O: Ops>(ops: &O) -> Results {
+        [modern(ops), local_attention(ops)].concat()
+    }
+    let expected = all(&exact());
+    assert_close(&all(&Reference::cpu()), &expected, 5e-6, "reference f32");
+    for ops in SimdLevel::ALL.into_iter().filter_map(|level| Cpu::with_level(level).ok()) {
+        assert_close(&all(&ops), &expected, TOLERANCE, ops.level().name());
     }
 }
 
@@ -121,9 +144,10 @@ fn same_bits_on_any_number_of_threads(ops: &Cpu) {
     let bits = |results: Results| -> Vec<(String, Vec<u32>)> {
         results.into_iter().map(|(name, x)| (name, x.into_iter().map(f32::to_bits).collect())).collect()
     };
-    let expected = bits(on_threads(1, || suite(ops)));
+    let all = || [suite(ops), modern(ops), local_attention(ops)].concat();
+    let expected = bits(on_threads(1, all));
     for threads in [1, 2, 3, 7] {
-        for (ours, expected) in bits(on_threads(threads, || suite(ops))).iter().zip(&expected) {
+        for (ours, expected) in bits(on_threads(threads, all)).iter().zip(&expected) {
             assert!(ours == expected, "{} differs on {threads} threads", expected.0);
         }
     }
@@ -246,7 +270,7 @@ fn cpu_refuses_valid_lengths_that_do_not_fit() {
     let attend = |valid_lengths: &[usize]| {
         ops.attention(
             &qkv,
-            AttentionShape { cu_seqlens: &[0, 2, 5], heads: 2, valid_lengths: Some(valid_lengths), group: 0 },
+            AttentionShape { valid_lengths: Some(valid_lengths), ..AttentionShape::plain(&[0, 2, 5], 2) },
             None,
         )
     };
@@ -264,7 +288,8 @@ fn groups_that_do_not_fit_are_refused() {
     let attend = |tokens: usize, valid: Option<usize>, group: usize| {
         let (qkv, valid) = (ops.zeros(&[tokens, 12]).unwrap(), valid.map(|valid| [valid]));
         let valid_lengths = valid.as_ref().map(<[usize; 1]>::as_slice);
-        let shape = AttentionShape { cu_seqlens: &[0, tokens], heads: 2, valid_lengths, group };
+        let cu_seqlens = [0, tokens];
+        let shape = AttentionShape { valid_lengths, group, ..AttentionShape::plain(&cu_seqlens, 2) };
         ops.attention(&qkv, shape, None).map(drop).map_err(|error| error.to_string())
     };
     for fits in [(5, Some(1), 2), (5, Some(5), 2), (5, Some(3), 2), (512, Some(508), 4), (514, Some(506), 4)] {
@@ -287,7 +312,7 @@ fn a_group_of_the_reference_does_not_see_the_others() {
         let values: Vec<f32> = rows.iter().flat_map(|row| &qkv[12 * row..12 * row + 12]).copied().collect();
         let qkv = ops.upload(&values, &[rows.len(), 12]).unwrap();
         let cu_seqlens = [0, rows.len()];
-        let shape = AttentionShape { cu_seqlens: &cu_seqlens, heads: 2, valid_lengths: Some(&[valid]), group };
+        let shape = AttentionShape { valid_lengths: Some(&[valid]), group, ..AttentionShape::plain(&cu_seqlens, 2) };
         ops.download(&ops.attention(&qkv, shape, None).unwrap().0).unwrap()
     };
     let rows: Vec<usize> = (0..9).collect();
@@ -328,7 +353,11 @@ fn the_bits_of_a_group_do_not_depend_on_the_others() {
                         ops.upload(&values, &[tokens, width]).unwrap()
                     });
                     let cu_seqlens = [0, tokens];
-                    let shape = AttentionShape { cu_seqlens: &cu_seqlens, heads, valid_lengths: Some(&[valid]), group };
+                    let shape = AttentionShape {
+                        valid_lengths: Some(&[valid]),
+                        group,
+                        ..AttentionShape::plain(&cu_seqlens, heads)
+                    };
                     let (out, p) = ops.attention(&qkv, shape, None).unwrap();
                     let dqkv = ops.attention_backward(&qkv, p, &dy, shape, None).unwrap();
                     let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
@@ -374,11 +403,16 @@ type Backward = fn(&Reference, &[Tensor], &Tensor) -> Vec<Tensor>;
 const MASK: Dropout = Dropout { rate: 0.3, seed: 3, site: 1, step: 2, micro: 0 };
 const STARTS: [usize; 3] = [0, 4, 5];
 const PADDED: AttentionShape<'static> =
-    AttentionShape { cu_seqlens: &STARTS, heads: 2, valid_lengths: Some(&[2, 1]), group: 0 };
+    AttentionShape { valid_lengths: Some(&[2, 1]), ..AttentionShape::plain(&STARTS, 2) };
 
 /// Two groups of two, and a sentence without one.
 const GROUPED: AttentionShape<'static> =
-    AttentionShape { cu_seqlens: &[0, 6, 7], heads: 2, valid_lengths: Some(&[2, 1]), group: 2 };
+    AttentionShape { valid_lengths: Some(&[2, 1]), group: 2, ..AttentionShape::plain(&[0, 6, 7], 2) };
+
+/// The same in a window.
+const LOCAL: AttentionShape<'static> =
+    AttentionShape { window: Some(Window { distance: 1, positions: &[0, 1, 0, 1, 1, 0, 0] }), ..GROUPED };
+const TURN: Rotation<'static> = Rotation { positions: &[0, 3, 1], heads: 2, theta: 100.0, back: false };
 
 fn affine(gamma: &Tensor, beta: &Tensor) -> Norm<'static, Tensor> {
     // Leaked, because a function pointer needs the static lifetime; a few bytes in a test.
@@ -434,17 +468,9 @@ fn the_backwards_of_the_reference_equal_finite_differences() {
         (
             "attention",
             vec![vec![5, 12]],
-            |ops, x| {
-                ops.attention(
-                    &x[0],
-                    AttentionShape { cu_seqlens: &STARTS, heads: 2, valid_lengths: None, group: 0 },
-                    Some(&MASK),
-                )
-                .unwrap()
-                .0
-            },
+            |ops, x| ops.attention(&x[0], AttentionShape::plain(&STARTS, 2), Some(&MASK)).unwrap().0,
             |ops, x, dy| {
-                let shape = AttentionShape { cu_seqlens: &STARTS, heads: 2, valid_lengths: None, group: 0 };
+                let shape = AttentionShape::plain(&STARTS, 2);
                 let (_, p) = ops.attention(&x[0], shape, Some(&MASK)).unwrap();
                 vec![ops.attention_backward(&x[0], p, dy, shape, Some(&MASK)).unwrap()]
             },
@@ -466,6 +492,27 @@ fn the_backwards_of_the_reference_equal_finite_differences() {
                 let (_, p) = ops.attention(&x[0], GROUPED, Some(&MASK)).unwrap();
                 vec![ops.attention_backward(&x[0], p, dy, GROUPED, Some(&MASK)).unwrap()]
             },
+        ),
+        (
+            "attention with groups and a window",
+            vec![vec![7, 12]],
+            |ops, x| ops.attention(&x[0], LOCAL, Some(&MASK)).unwrap().0,
+            |ops, x, dy| {
+                let (_, p) = ops.attention(&x[0], LOCAL, Some(&MASK)).unwrap();
+                vec![ops.attention_backward(&x[0], p, dy, LOCAL, Some(&MASK)).unwrap()]
+            },
+        ),
+        (
+            "gelu with a gate",
+            vec![vec![3, 8]],
+            |ops, x| ops.geglu(&x[0]).unwrap(),
+            |ops, x, dy| vec![ops.geglu_backward(&x[0], dy).unwrap()],
+        ),
+        (
+            "rotary",
+            vec![vec![3, 24]],
+            |ops, x| ops.rotary(x[0].clone(), &TURN).unwrap(),
+            |ops, _, dy| vec![ops.rotary(dy.clone(), &Rotation { back: true, ..TURN }).unwrap()],
         ),
         (
             "attention of first tokens",

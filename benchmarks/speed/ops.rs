@@ -48,7 +48,7 @@ fn operations(criterion: &mut Criterion) {
 
     let mask = Dropout { rate: 0.1, seed: 1, site: 0, step: 0, micro: 0 };
     let heads = config.num_attention_heads;
-    let shape = AttentionShape { cu_seqlens: &batch.cu_seqlens, heads, valid_lengths: None, group: 0 };
+    let shape = AttentionShape::plain(&batch.cu_seqlens, heads);
     let squares: usize = batch.cu_seqlens.windows(2).map(|bounds| (bounds[1] - bounds[0]).pow(2)).sum();
     let (qkv, dy) = (up(&[tokens, 3 * hidden]), up(&[tokens, hidden]));
     group.throughput(Throughput::Elements((4 * squares * hidden) as u64));

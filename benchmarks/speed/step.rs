@@ -15,7 +15,8 @@ use biorel::Result;
 use biorel::model::encoder::{EncoderGradient, ForwardContext, OutputSpec, backward, forward};
 use biorel::model::params::{Weights, encoder_specs};
 use biorel::ops::{
-    AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, SavedAttentionOf,
+    AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, Rotation,
+    SavedAttentionOf,
 };
 use biorel::rng::Dropout;
 use candle_core::Tensor;
@@ -89,6 +90,15 @@ impl<O: Ops> Ops for Timed<O> {
     }
     fn bias_gelu_backward(&self, x: &O::Buffer, bias: &O::Buffer, dy: O::Buffer) -> Result<(O::Buffer, O::Buffer)> {
         self.time("bias_gelu_backward", |ops| ops.bias_gelu_backward(x, bias, dy))
+    }
+    fn geglu(&self, x: &O::Buffer) -> Result<O::Buffer> {
+        self.time("geglu", |ops| ops.geglu(x))
+    }
+    fn geglu_backward(&self, x: &O::Buffer, dy: &O::Buffer) -> Result<O::Buffer> {
+        self.time("geglu_backward", |ops| ops.geglu_backward(x, dy))
+    }
+    fn rotary(&self, qkv: O::Buffer, rotation: &Rotation<'_>) -> Result<O::Buffer> {
+        self.time("rotary", |ops| ops.rotary(qkv, rotation))
     }
     fn add_norm(
         &self,

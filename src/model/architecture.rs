@@ -7,6 +7,7 @@
 //! | `electra` (Clark et al. 2020) | after | absolute | E wide, projected to H if E ≠ H | GELU |
 //! | `roberta` (Liu et al. 2019), `xlm-roberta` (Conneau et al. 2020) | after | absolute, from the padding's index + 1 | H wide | GELU |
 //! | `megatron-bert` (Shoeybi et al. 2019) | before, and at the end | absolute | H wide, without LayerNorm | GELU |
+//! | `modernbert` (Warner et al. 2024) | before, and at the end | rotary; attention global or local | words alone | GELU with a gate, no biases |
 
 use std::fmt;
 
@@ -28,6 +29,10 @@ pub enum ModelType {
     XlmRoberta,
     /// Megatron's BERT, such as GatorTron and BioMegatron.
     MegatronBert,
+    /// ModernBERT.
+    #[serde(rename = "modernbert")]
+    #[strum(serialize = "modernbert")]
+    ModernBert,
 }
 
 named!(ModelType, "model_type");
@@ -48,6 +53,10 @@ pub struct Names {
     pub prefix: &'static str,
     /// Whether the class has a pooler.
     pub pooler: bool,
+    /// The word embedding.
+    pub words: &'static str,
+    /// Position and type embeddings.
+    pub added: Option<[&'static str; 2]>,
     /// LayerNorm of the embeddings.
     pub embeddings_norm: Option<&'static str>,
     /// Before the number of a layer.
@@ -66,14 +75,17 @@ pub struct Names {
     pub feed_forward_norm: &'static str,
     /// LayerNorm of the last layer's output.
     pub final_norm: Option<&'static str>,
-    /// The masked language model: the transform, its LayerNorm, and the decoder's bias.
-    pub language_model: [&'static str; 3],
+    /// The masked language model, if biorel can train it: the transform, its LayerNorm, and the decoder's
+    /// bias.
+    pub language_model: Option<[&'static str; 3]>,
 }
 
 const BERT: Names = Names {
     class: "BertModel",
     prefix: "bert.",
     pooler: true,
+    words: "embeddings.word_embeddings.weight",
+    added: Some(["embeddings.position_embeddings.weight", "embeddings.token_type_embeddings.weight"]),
     embeddings_norm: Some("embeddings.LayerNorm"),
     layer: "encoder.layer",
     qkv: "attention.self.qkv",
@@ -83,21 +95,25 @@ const BERT: Names = Names {
     down: "output.dense",
     feed_forward_norm: "output.LayerNorm",
     final_norm: None,
-    language_model: ["cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.bias"],
+    language_model: Some([
+        "cls.predictions.transform.dense",
+        "cls.predictions.transform.LayerNorm",
+        "cls.predictions.bias",
+    ]),
 };
 
 const ELECTRA: Names = Names {
     class: "ElectraModel",
     prefix: "electra.",
     pooler: false,
-    language_model: ["generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"],
+    language_model: Some(["generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.bias"]),
     ..BERT
 };
 
 const ROBERTA: Names = Names {
     class: "RobertaModel",
     prefix: "roberta.",
-    language_model: ["lm_head.dense", "lm_head.layer_norm", "lm_head.bias"],
+    language_model: Some(["lm_head.dense", "lm_head.layer_norm", "lm_head.bias"]),
     ..BERT
 };
 
@@ -112,6 +128,24 @@ const MEGATRON_BERT: Names = Names {
     ..BERT
 };
 
+const MODERN_BERT: Names = Names {
+    class: "ModernBertModel",
+    prefix: "model.",
+    pooler: false,
+    words: "embeddings.tok_embeddings.weight",
+    added: None,
+    embeddings_norm: Some("embeddings.norm"),
+    layer: "layers",
+    qkv: "attn.Wqkv",
+    attention_out: "attn.Wo",
+    attention_norm: "attn_norm",
+    up: "mlp.Wi",
+    down: "mlp.Wo",
+    feed_forward_norm: "mlp_norm",
+    final_norm: Some("final_norm"),
+    language_model: None,
+};
+
 impl ModelType {
     /// The names of its tensors.
     pub fn names(self) -> &'static Names {
@@ -121,6 +155,7 @@ impl ModelType {
             Self::Roberta => &ROBERTA,
             Self::XlmRoberta => &XLM_ROBERTA,
             Self::MegatronBert => &MEGATRON_BERT,
+            Self::ModernBert => &MODERN_BERT,
         }
     }
 }

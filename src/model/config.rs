@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::architecture::ModelType;
-use crate::ops::ATTENTION_STRIDE;
+use crate::ops::SHORTEST_STRIDE;
 use crate::{Error, Result};
 
 /// Sizes and rates of an encoder. Unknown keys of the file are kept, so that a saved encoder
@@ -79,6 +80,22 @@ fn unsupported(model_type: &str) -> String {
     format!("model_type `{model_type}` is not supported; {known} are: {instead}")
 }
 
+/// ModernBERT's configuration with the keys that the others have; its own are kept.
+fn with_common_keys(mut value: serde_json::Value) -> serde_json::Value {
+    if value.get("model_type").and_then(|kind| kind.as_str()) != Some(ModelType::ModernBert.name()) {
+        return value;
+    }
+    for (common, own, default) in [
+        ("hidden_act", "hidden_activation", json!("gelu")),
+        ("layer_norm_eps", "norm_eps", json!(1e-5)),
+        ("hidden_dropout_prob", "mlp_dropout", json!(0.0)),
+        ("attention_probs_dropout_prob", "attention_dropout", json!(0.0)),
+    ] {
+        value[common] = value.get(own).filter(|value| !value.is_null()).cloned().unwrap_or(default);
+    }
+    value
+}
+
 /// Whether the value of a key states that a part exists.
 fn is_set(value: &serde_json::Value) -> bool {
     use serde_json::Value;
@@ -109,7 +126,7 @@ impl EncoderConfig {
         if let Some(kind) = value.get("model_type").and_then(|kind| kind.as_str()) {
             kind.parse::<ModelType>().map_err(|_| Error::checkpoint(&path, unsupported(kind)))?;
         }
-        let config: Self = serde_json::from_str(&text).map_err(invalid)?;
+        let config: Self = serde_json::from_value(with_common_keys(value)).map_err(invalid)?;
         config.validate(&path)?;
         Ok(config)
     }
@@ -135,6 +152,22 @@ impl EncoderConfig {
                 return refuse(message);
             }
         }
+        if self.model_type == ModelType::ModernBert {
+            for key in ["norm_bias", "attention_bias", "mlp_bias"] {
+                if self.other.get(key).is_some_and(is_set) {
+                    return refuse(format!("{key} is true: a ModernBERT with these biases is not supported"));
+                }
+            }
+            for (layer, kind) in (0..self.num_hidden_layers).map(|layer| (layer, self.layer_type(layer))) {
+                let rotation = self.rotation(kind);
+                if kind == "other" || rotation.is_none_or(|theta| !(theta.is_finite() && theta > 0.0)) {
+                    return refuse(format!(
+                        "layer_types, rope_parameters: layer {layer} is neither full_attention nor sliding_attention with \
+                         rope_type `default` and a positive rope_theta"
+                    ));
+                }
+            }
+        }
         for (key, value, limit) in [
             ("vocab_size", self.vocab_size, 10_000_000),
             ("hidden_size", self.hidden_size, 16_384),
@@ -155,10 +188,13 @@ impl EncoderConfig {
                 "max_position_embeddings is {positions}, and the first piece has position {first} (pad_token_id + 1)"
             ));
         }
-        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+        let columns = if self.model_type == ModelType::ModernBert { 2 } else { 1 };
+        if !self.hidden_size.is_multiple_of(columns * self.num_attention_heads) {
             return refuse(format!(
-                "hidden_size {} is not a multiple of num_attention_heads {}",
-                self.hidden_size, self.num_attention_heads
+                "hidden_size {} is not a multiple of num_attention_heads {}{}",
+                self.hidden_size,
+                self.num_attention_heads,
+                if columns == 2 { " with an even size of heads" } else { "" }
             ));
         }
         for (key, rate) in [
@@ -200,11 +236,58 @@ impl EncoderConfig {
     /// Whether LayerNorm comes before the attention and before the feed-forward layer (Xiong et al.
     /// 2020), not after them.
     pub fn pre_norm(&self) -> bool {
-        self.model_type == ModelType::MegatronBert
+        matches!(self.model_type, ModelType::MegatronBert | ModelType::ModernBert)
+    }
+
+    /// Whether there are biases in products and LayerNorm, and the feed-forward layer is a GELU, rather
+    /// than one with a gate (Shazeer 2020) and no biases.
+    pub fn has_biases(&self) -> bool {
+        self.model_type != ModelType::ModernBert
+    }
+
+    /// What transformers calls the attention of a layer: `full_attention` or `sliding_attention`.
+    fn layer_type(&self, layer: usize) -> &'static str {
+        const KINDS: [&str; 2] = ["full_attention", "sliding_attention"];
+        if let Some(types) = self.other.get("layer_types").filter(|types| !types.is_null()) {
+            let kind = types.get(layer).and_then(|kind| kind.as_str()).unwrap_or_default();
+            return KINDS.into_iter().find(|known| *known == kind).unwrap_or("other");
+        }
+        let every = self.number("global_attn_every_n_layers").unwrap_or(3).max(1);
+        KINDS[usize::from(!layer.is_multiple_of(every))]
+    }
+
+    /// Base of the angles of the layers with this attention; `None` if it is not a number.
+    fn rotation(&self, kind: &str) -> Option<f64> {
+        let (older, default) =
+            if kind == "full_attention" { ("global_rope_theta", 160_000.0) } else { ("local_rope_theta", 10_000.0) };
+        let parameters = self.other.get("rope_parameters").and_then(|all| all.get(kind)).filter(|own| !own.is_null());
+        if parameters.and_then(|own| own.get("rope_type")).is_some_and(|rope| rope != "default") {
+            return None;
+        }
+        let theta = parameters.and_then(|own| own.get("rope_theta")).or_else(|| self.other.get(older));
+        theta.map_or(Some(default), |theta| theta.as_f64())
+    }
+
+    /// The base of a layer's rotary position embedding; `None` for encoders with a table of positions.
+    pub fn theta(&self, layer: usize) -> Option<f64> {
+        (self.model_type == ModelType::ModernBert).then(|| self.rotation(self.layer_type(layer))).flatten()
+    }
+
+    /// How far a layer's tokens attend to each side; `None`: to all tokens.
+    pub fn window(&self, layer: usize) -> Option<usize> {
+        let local = self.model_type == ModelType::ModernBert && self.layer_type(layer) == "sliding_attention";
+        local.then(|| self.number("local_attention").unwrap_or(128) / 2)
+    }
+
+    /// Elements between two rows of the counter of the attention's dropout
+    /// ([`crate::ops::AttentionShape::stride`]): room for the longest sentence, or where that has fewer
+    /// than 512 pieces, for the markers behind them too.
+    pub fn attention_stride(&self) -> usize {
+        self.longest().max(SHORTEST_STRIDE).next_multiple_of(4)
     }
 
     /// The longest sentence that this encoder accepts, in word pieces.
     pub fn longest(&self) -> usize {
-        self.max_position_embeddings.saturating_sub(self.first_position()).min(ATTENTION_STRIDE)
+        self.max_position_embeddings.saturating_sub(self.first_position())
     }
 }

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use crate::encode::{Batch, MarkerIds};
 use crate::model::EncoderConfig;
 use crate::model::params::{Layout, WeightAndBias};
-use crate::ops::{AttentionShape, ClsAttention, Norm, Normed, Ops, SavedAttention, SavedAttentionOf};
+use crate::ops::{AttentionShape, ClsAttention, Norm, Normed, Ops, Rotation, SavedAttention, SavedAttentionOf, Window};
 use crate::rng::Dropout;
 use crate::{Error, Result};
 
@@ -119,7 +119,7 @@ struct LayerTape<O: Ops> {
     attention: SavedAttentionOf<O>,
     attended: O::Buffer,       // (T, H)
     middle: Normed<O::Buffer>, // (T, H), what the feed-forward layer reads
-    up: O::Buffer,             // (T, F), before the GELU and its bias
+    up: O::Buffer,             // (T, F) or with a gate (T, 2F), before the GELU and its bias
     activated: O::Buffer,      // (T, F)
     /// The output after LayerNorm, where that comes last.
     after: Option<Normed<O::Buffer>>, // (T, H)
@@ -152,7 +152,8 @@ impl<O: Ops> Tape<O> {
         let scale = 1.0 / (depth as f32).sqrt();
         let mut attention = vec![0.0; batch.tokens()];
         for (sentence, bounds) in batch.cu_seqlens.windows(2).enumerate() {
-            let tokens = bounds[0]..bounds[0] + batch.pieces(sentence);
+            let window = config.window(config.num_hidden_layers - 1).unwrap_or(usize::MAX - 1);
+            let tokens = bounds[0]..bounds[0] + batch.pieces(sentence).min(window + 1);
             for head in 0..heads {
                 let query = part(bounds[0], head * depth);
                 let score = |token: usize| {
@@ -196,7 +197,7 @@ pub fn forward<O: Ops>(
     spec: OutputSpec,
 ) -> Result<Forward<O>> {
     check(config, batch)?;
-    let stack = Stack::new(ops, config, params, batch, context, spec);
+    let stack = Stack::new(ops, config, params, batch, context, spec)?;
     let (mut hidden, embeddings) = stack.embed()?; // (T, H)
     let mut cls = Vec::new();
     let mut tapes = Vec::new();
@@ -238,6 +239,9 @@ struct Stack<'a, O: Ops> {
     params: &'a [O::Buffer],
     batch: &'a Batch,
     context: Option<&'a ForwardContext>,
+    /// In an encoder without biases, what stands for the shift of a LayerNorm, `(H)`, and for the position
+    /// and type embeddings, `(1, H)`: zeros.
+    zeros: Option<[O::Buffer; 2]>,
     /// Whether the last layer continues with the `[CLS]` tokens alone.
     cls_alone: bool,
     /// The tokens with which the last layer continues after its attention; `None` for all.
@@ -252,20 +256,26 @@ impl<'a, O: Ops> Stack<'a, O> {
         batch: &'a Batch,
         context: Option<&'a ForwardContext>,
         spec: OutputSpec,
-    ) -> Self {
+    ) -> Result<Self> {
         let cls_alone = !spec.every_token() && !spec.entities;
         let layout = Layout::new(config);
-        Self { ops, config, layout, params, batch, context, cls_alone, rows: spec.rows(batch) }
+        let zeros = || Ok::<_, Error>([ops.zeros(&[config.hidden_size])?, ops.zeros(&[1, config.hidden_size])?]);
+        let zeros = (!config.has_biases()).then(zeros).transpose()?;
+        Ok(Self { ops, config, layout, params, batch, context, zeros, cls_alone, rows: spec.rows(batch) })
     }
 
     fn is_last(&self, layer: usize) -> bool {
         layer + 1 == self.config.num_hidden_layers
     }
 
-    /// Whether a layer continues with the `[CLS]` tokens alone after its attention, which then
-    /// needs no keys and values of its own ([`Ops::cls_attention`]).
+    /// Whether a layer continues with the `[CLS]` tokens alone after its attention.
     fn cls_alone(&self, layer: usize) -> bool {
         self.cls_alone && self.is_last(layer)
+    }
+
+    /// Whether its attention then needs no keys and values of its own ([`Ops::cls_attention`]).
+    fn cls_attention(&self, layer: usize) -> bool {
+        self.cls_alone(layer) && self.config.theta(layer).is_none()
     }
 
     /// The tokens with which a layer continues after its attention; `None` for all.
@@ -277,8 +287,24 @@ impl<'a, O: Ops> Stack<'a, O> {
         self.context.and_then(|context| context.dropout(site))
     }
 
-    fn norm(&self, (gamma, beta): WeightAndBias) -> Norm<'a, O::Buffer> {
-        Norm { gamma: &self.params[gamma], beta: &self.params[beta], eps: self.config.layer_norm_eps }
+    /// The dropout inside of a feed-forward layer with a gate, or that of another's output.
+    fn output_dropout(&self, layer: usize, context: Option<&ForwardContext>) -> (Option<Dropout>, Option<Dropout>) {
+        let mask = context.and_then(|context| context.dropout(Site::Output(layer)));
+        if self.config.has_biases() { (None, mask) } else { (mask, None) }
+    }
+
+    fn norm(&self, (gamma, beta): WeightAndBias) -> Norm<'_, O::Buffer> {
+        let beta = beta.map_or_else(|| self.zeros(0), |beta| &self.params[beta]);
+        Norm { gamma: &self.params[gamma], beta, eps: self.config.layer_norm_eps }
+    }
+
+    fn zeros(&self, which: usize) -> &O::Buffer {
+        let Some(zeros) = &self.zeros else { unreachable!("only an encoder without biases has no shifts and tables") };
+        &zeros[which]
+    }
+
+    fn bias(&self, (_, bias): WeightAndBias) -> Option<&'a O::Buffer> {
+        bias.map(|bias| &self.params[bias])
     }
 
     /// The embeddings of the tokens, `(T, H)`.
@@ -303,19 +329,24 @@ impl<'a, O: Ops> Stack<'a, O> {
 
     /// The rows of the position embedding, `(T)`.
     fn positions(&self) -> Cow<'a, [u32]> {
+        if self.layout.added.is_none() {
+            return Cow::Owned(vec![0; self.batch.tokens()]);
+        }
         match self.config.first_position() as u32 {
             0 => Cow::Borrowed(&self.batch.positions),
             first => self.batch.positions.iter().map(|position| first + position).collect(),
         }
     }
 
-    fn tables(&self) -> [&'a O::Buffer; 3] {
-        self.layout.tables.map(|table| &self.params[table])
+    fn tables(&self) -> [&O::Buffer; 3] {
+        let added = self.layout.added.map(|added| added.map(|table| &self.params[table]));
+        let [positions, types] = added.unwrap_or_else(|| [self.zeros(1); 2]);
+        [&self.params[Layout::WORDS], positions, types]
     }
 
     /// `x Wᵀ + b`.
-    fn linear(&self, x: &O::Buffer, (weight, bias): WeightAndBias) -> Result<O::Buffer> {
-        self.ops.linear(x, &self.params[weight], Some(&self.params[bias]))
+    fn linear(&self, x: &O::Buffer, of: WeightAndBias) -> Result<O::Buffer> {
+        self.ops.linear(x, &self.params[of.0], self.bias(of))
     }
 
     /// `dropout(x Wᵀ + b) + residual`.
@@ -336,21 +367,31 @@ impl<'a, O: Ops> Stack<'a, O> {
     /// The attention of the `[CLS]` tokens alone.
     fn first_attention<'b>(
         &'b self,
-        (weight, bias): WeightAndBias,
+        layer: usize,
         input: &'b O::Buffer,
         dropout: Option<&'b Dropout>,
-    ) -> ClsAttention<'b, O::Buffer> {
-        let (weight, bias) = (&self.params[weight], &self.params[bias]);
-        ClsAttention { input, weight, bias, hidden: self.config.hidden_size, shape: self.shape(), dropout }
+    ) -> Result<ClsAttention<'b, O::Buffer>> {
+        let of = self.layout.layers[layer].qkv;
+        let (weight, bias) = (&self.params[of.0], self.bias(of).ok_or_else(|| no_bias(layer))?);
+        Ok(ClsAttention { input, weight, bias, hidden: self.config.hidden_size, shape: self.shape(layer), dropout })
     }
 
-    fn shape(&self) -> AttentionShape<'a> {
-        let Batch { cu_seqlens, valid_lengths, .. } = self.batch;
+    /// Queries and keys rotated by their positions, where they are.
+    fn rotate(&self, layer: usize, qkv: O::Buffer, back: bool) -> Result<O::Buffer> {
+        let Some(theta) = self.config.theta(layer) else { return Ok(qkv) };
+        let (positions, heads) = (&self.batch.positions, self.config.num_attention_heads);
+        self.ops.rotary(qkv, &Rotation { positions, heads, theta, back })
+    }
+
+    fn shape(&self, layer: usize) -> AttentionShape<'a> {
+        let Batch { cu_seqlens, valid_lengths, positions, .. } = self.batch;
         AttentionShape {
             cu_seqlens,
             heads: self.config.num_attention_heads,
             valid_lengths: valid_lengths.as_deref(),
             group: self.batch.group(),
+            window: self.config.window(layer).map(|distance| Window { distance, positions }),
+            stride: self.config.attention_stride(),
         }
     }
 
@@ -359,16 +400,16 @@ impl<'a, O: Ops> Stack<'a, O> {
         let Self { ops, params, .. } = self;
         let at = &self.layout.layers[layer];
         let pre_norm = self.config.pre_norm();
-        let norm = || ops.add_norm(input.clone(), None, None, self.norm(at.attention_norm), None);
-        let before = pre_norm.then(norm).transpose()?;
+        let norm = |norm| ops.add_norm(input.clone(), None, None, self.norm(norm), None);
+        let before = at.attention_norm.filter(|_| pre_norm).map(norm).transpose()?;
         let read = before.as_ref().map_or(&input, |normed| &normed.out);
         let mask = self.dropout(Site::Probabilities(layer));
-        let (attended, attention, residual) = if self.cls_alone(layer) {
-            let (attended, tape) = ops.cls_attention(&self.first_attention(at.qkv, read, mask.as_ref()))?;
+        let (attended, attention, residual) = if self.cls_attention(layer) {
+            let (attended, tape) = ops.cls_attention(&self.first_attention(layer, read, mask.as_ref())?)?;
             (attended, tape, ops.rows(&input, self.batch.first_tokens())?)
         } else {
-            let qkv = self.linear(read, at.qkv)?;
-            let (attended, probabilities) = ops.attention(&qkv, self.shape(), mask.as_ref())?;
+            let qkv = self.rotate(layer, self.linear(read, at.qkv)?, false)?;
+            let (attended, probabilities) = ops.attention(&qkv, self.shape(layer), mask.as_ref())?;
             let tape = SavedAttention::Full { qkv, probabilities };
             match self.rows(layer) {
                 Some(rows) => (ops.rows(&attended, rows)?, tape, ops.rows(&input, rows)?),
@@ -381,19 +422,26 @@ impl<'a, O: Ops> Stack<'a, O> {
             (ops.add_norm(sum.clone(), None, None, self.norm(at.feed_forward_norm), None)?, sum)
         } else {
             let branch = ops.linear(&attended, &params[at.attention_out.0], None)?;
-            let bias = Some(&params[at.attention_out.1]);
-            let middle = ops.add_norm(branch, bias, Some(&residual), self.norm(at.attention_norm), mask.as_ref())?;
+            let (bias, norm) =
+                (self.bias(at.attention_out), self.norm(at.attention_norm.ok_or_else(|| no_bias(layer))?));
+            let middle = ops.add_norm(branch, bias, Some(&residual), norm, mask.as_ref())?;
             let residual = middle.out.clone();
             (middle, residual)
         };
         let up = ops.linear(&middle.out, &params[at.up.0], None)?;
-        let activated = ops.bias_gelu(&up, &params[at.up.1])?;
-        let mask = self.dropout(Site::Output(layer));
+        let mut activated = match self.bias(at.up) {
+            Some(bias) => ops.bias_gelu(&up, bias)?,
+            None => ops.geglu(&up)?,
+        };
+        let (inside, mask) = self.output_dropout(layer, self.context);
+        if let Some(mask) = inside {
+            activated = ops.dropout(activated, &mask)?;
+        }
         let (after, output) = if pre_norm {
             (None, self.add_linear(&activated, at.down, &residual, mask)?)
         } else {
             let branch = ops.linear(&activated, &params[at.down.0], None)?;
-            let (bias, norm) = (Some(&params[at.down.1]), self.norm(at.feed_forward_norm));
+            let (bias, norm) = (self.bias(at.down), self.norm(at.feed_forward_norm));
             let normed = ops.add_norm(branch, bias, Some(&residual), norm, mask.as_ref())?;
             let output = normed.out.clone();
             (Some(normed), output)
@@ -416,11 +464,12 @@ pub fn backward<O: Ops>(
     tape: Tape<O>,
     gradient: EncoderGradient<O::Buffer>,
 ) -> Result<Vec<Option<O::Buffer>>> {
-    let stack = Stack::new(ops, config, params, batch, Some(context), tape.spec);
+    let stack = Stack::new(ops, config, params, batch, Some(context), tape.spec)?;
     let (mut gradients, embedded) = stack.descend(context, tape, gradient)?;
     if let Some(embedded) = embedded {
         let tables = ops.embed_backward(&batch.ids, &stack.positions(), &embedded, stack.tables())?;
-        for (index, table) in stack.layout.tables.into_iter().zip(tables) {
+        let indices = [Layout::WORDS].into_iter().chain(stack.layout.added.into_iter().flatten());
+        for (index, table) in indices.zip(tables) {
             gradients[index] = Some(table);
         }
     }
@@ -440,7 +489,7 @@ pub fn input_gradient<O: Ops>(
     gradient: EncoderGradient<O::Buffer>,
 ) -> Result<O::Buffer> {
     let context = ForwardContext::without_dropout();
-    let stack = Stack::new(ops, config, params, batch, Some(&context), tape.spec);
+    let stack = Stack::new(ops, config, params, batch, Some(&context), tape.spec)?;
     let (_, embedded) = stack.descend(&context, tape, gradient)?;
     let Some(embedded) = embedded else { unreachable!("nothing is frozen in such a context") };
     Ok(embedded)
@@ -454,7 +503,9 @@ type Gradients<B> = Vec<Option<B>>;
 
 fn store<B>(gradients: &mut [Option<B>], (weight, bias): WeightAndBias, values: (B, B)) {
     gradients[weight] = Some(values.0);
-    gradients[bias] = Some(values.1);
+    if let Some(bias) = bias {
+        gradients[bias] = Some(values.1);
+    }
 }
 
 impl<O: Ops> Stack<'_, O> {
@@ -514,28 +565,39 @@ impl<O: Ops> Stack<'_, O> {
         let LayerTape { input, before, attention, attended, middle, up, activated, after, .. } = tape;
         let at = &self.layout.layers[layer];
         let pre_norm = config.pre_norm();
-        let mask = context.dropout(Site::Output(layer));
+        let (inside, mask) = self.output_dropout(layer, Some(context));
         let norm = after.as_ref().map(|normed| (at.feed_forward_norm, normed));
         let (d_branch, residual) = self.branch_backward(gradients, at.down, norm, dh, mask.as_ref())?;
-        let (d_activated, d_down) = ops.linear_backward(&activated, &params[at.down.0], &d_branch, None)?;
+        let (mut d_activated, d_down) = ops.linear_backward(&activated, &params[at.down.0], &d_branch, None)?;
         gradients[at.down.0] = Some(d_down);
-        let (d_up, d_up_bias) = ops.bias_gelu_backward(&up, &params[at.up.1], d_activated)?;
+        if let Some(mask) = inside {
+            d_activated = ops.dropout(d_activated, &mask)?;
+        }
+        let d_up = match self.bias(at.up).zip(at.up.1) {
+            Some((bias, index)) => {
+                let (d_up, d_bias) = ops.bias_gelu_backward(&up, bias, d_activated)?;
+                gradients[index] = Some(d_bias);
+                d_up
+            }
+            None => ops.geglu_backward(&up, &d_activated)?,
+        };
         let (onto, residual) = if pre_norm { (None, Some(residual)) } else { (Some(residual), None) };
         let (mut d_middle, d_up_weight) = ops.linear_backward(&middle.out, &params[at.up.0], &d_up, onto)?;
-        store(gradients, at.up, (d_up_weight, d_up_bias));
+        gradients[at.up.0] = Some(d_up_weight);
         if let Some(residual) = residual {
             d_middle = self.norm_backward(gradients, at.feed_forward_norm, &middle, d_middle)?;
             d_middle = ops.add(d_middle, &residual)?;
         }
 
         let mask = context.dropout(Site::AttentionOut(layer));
-        let norm = (!pre_norm).then_some((at.attention_norm, &middle));
+        let norm = at.attention_norm.filter(|_| !pre_norm).map(|norm| (norm, &middle));
         let (d_branch, residual) = self.branch_backward(gradients, at.attention_out, norm, d_middle, mask.as_ref())?;
         let (d_attended, d_out) = ops.linear_backward(&attended, &params[at.attention_out.0], &d_branch, None)?;
         gradients[at.attention_out.0] = Some(d_out);
         let mask = context.dropout(Site::Probabilities(layer));
         let read = before.as_ref().map_or(&input, |normed| &normed.out);
-        match (attention, self.cls_alone(layer)) {
+        let before = before.as_ref().zip(at.attention_norm);
+        match (attention, self.cls_attention(layer)) {
             (SavedAttention::Full { qkv, probabilities }, false) => {
                 let (d_attended, residual) = match self.rows(layer) {
                     Some(rows) => {
@@ -544,23 +606,28 @@ impl<O: Ops> Stack<'_, O> {
                     }
                     None => (d_attended, residual),
                 };
-                let d_qkv = ops.attention_backward(&qkv, probabilities, &d_attended, self.shape(), mask.as_ref())?;
-                let d_bias = ops.column_sum(&d_qkv)?;
-                let Some(normed) = &before else {
-                    let (d_read, d_weight) = ops.linear_backward(read, &params[at.qkv.0], &d_qkv, Some(residual))?;
-                    store(gradients, at.qkv, (d_weight, d_bias));
-                    return Ok(d_read);
-                };
-                let (d_read, d_weight) = ops.linear_backward(read, &params[at.qkv.0], &d_qkv, None)?;
-                store(gradients, at.qkv, (d_weight, d_bias));
-                ops.add(self.norm_backward(gradients, at.attention_norm, normed, d_read)?, &residual)
+                let d_qkv =
+                    ops.attention_backward(&qkv, probabilities, &d_attended, self.shape(layer), mask.as_ref())?;
+                let d_qkv = self.rotate(layer, d_qkv, true)?;
+                if let Some(bias) = at.qkv.1 {
+                    gradients[bias] = Some(ops.column_sum(&d_qkv)?);
+                }
+                let (onto, residual) = if before.is_some() { (None, Some(residual)) } else { (Some(residual), None) };
+                let (d_read, d_weight) = ops.linear_backward(read, &params[at.qkv.0], &d_qkv, onto)?;
+                gradients[at.qkv.0] = Some(d_weight);
+                match before.zip(residual) {
+                    Some(((normed, norm), residual)) => {
+                        ops.add(self.norm_backward(gradients, norm, normed, d_read)?, &residual)
+                    }
+                    None => Ok(d_read),
+                }
             }
             (attention, _) => {
-                let of = self.first_attention(at.qkv, read, mask.as_ref());
+                let of = self.first_attention(layer, read, mask.as_ref())?;
                 let [mut d_input, d_weight, d_bias] = ops.cls_attention_backward(&of, attention, &d_attended)?;
                 store(gradients, at.qkv, (d_weight, d_bias));
-                if let Some(normed) = &before {
-                    d_input = self.norm_backward(gradients, at.attention_norm, normed, d_input)?;
+                if let Some((normed, norm)) = before {
+                    d_input = self.norm_backward(gradients, norm, normed, d_input)?;
                 }
                 ops.add_rows(d_input, batch.first_tokens(), &residual)
             }
@@ -581,14 +648,18 @@ impl<O: Ops> Stack<'_, O> {
         if let Some((norm, normed)) = norm {
             let d = ops.add_norm_backward(dy, normed, &params[norm.0], mask)?;
             store(gradients, norm, (d.gamma, d.beta));
-            gradients[bias] = Some(d.bias);
+            if let Some(bias) = bias {
+                gradients[bias] = Some(d.bias);
+            }
             return Ok((d.branch, d.residual));
         }
         let branch = match mask {
             Some(mask) => ops.dropout(dy.clone(), mask)?,
             None => dy.clone(),
         };
-        gradients[bias] = Some(ops.column_sum(&branch)?);
+        if let Some(bias) = bias {
+            gradients[bias] = Some(ops.column_sum(&branch)?);
+        }
         Ok((branch, dy))
     }
 
@@ -604,6 +675,11 @@ impl<O: Ops> Stack<'_, O> {
         store(gradients, norm, (d.gamma, d.beta));
         Ok(d.branch)
     }
+}
+
+/// An error that only a mistake inside this crate can cause.
+fn no_bias(layer: usize) -> Error {
+    Error::config("config", format!("layer {layer} has neither the biases of BERT nor the rotation of ModernBERT"))
 }
 
 /// Refuse a batch that would index outside the embedding tables.

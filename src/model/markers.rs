@@ -8,8 +8,7 @@ use crate::config::{Compat, TrainingSettings};
 use crate::corpus::Task;
 use crate::encode::{MARKERS, MarkerIds, Tokenizer};
 use crate::model::params::Layout;
-use crate::model::{Init, ParamSpec, Weights};
-use crate::ops::ATTENTION_STRIDE;
+use crate::model::{EncoderConfig, Init, ParamSpec, Weights};
 use crate::{Error, Result};
 
 /// The words whose embeddings the markers of the first and of the second entity start from.
@@ -33,20 +32,20 @@ pub fn check(settings: &TrainingSettings) -> Result<()> {
     if settings.compat == Some(Compat::Su2020) {
         return Err(Error::config("compat", "su2020 pads sentences and has no levitated markers"));
     }
-    let longest = ATTENTION_STRIDE - MARKERS;
-    if settings.max_length > longest {
-        let message = format!("levitated markers leave room for {longest} word pieces, not {}", settings.max_length);
-        return Err(Error::config("max_length", message));
-    }
     Ok(())
 }
 
 /// The number of entity types with markers.
 ///
 /// # Errors
-/// As [`check`].
-pub(super) fn types_of(settings: &TrainingSettings, task: &Task) -> Result<u32> {
+/// As [`check`], and for a `max_length` that leaves no room for markers.
+pub(super) fn types_of(encoder: &EncoderConfig, settings: &TrainingSettings, task: &Task) -> Result<u32> {
     check(settings)?;
+    let longest = encoder.attention_stride() - MARKERS;
+    if settings.max_length > longest {
+        let message = format!("levitated markers leave room for {longest} word pieces, not {}", settings.max_length);
+        return Err(Error::config("max_length", message));
+    }
     Ok(task.type_tags().len().max(1) as u32)
 }
 

@@ -30,11 +30,11 @@ const READS: OutputSpec = OutputSpec { entities: true, ..OutputSpec::NOTHING };
 
 impl MaskedLm {
     /// The parameters above the encoder: W, b, scale and shift of the LayerNorm, c. The decoder is
-    /// the word embedding, `(V, E)`. Their names are those of transformers' class for masked language
+    /// the word embedding, `(V, E)`. None for an architecture whose language model is another. Their names are those of transformers' class for masked language
     /// models, such as `BertForMaskedLM`.
     pub fn decoder_specs(config: &EncoderConfig) -> Vec<ParamSpec> {
         let (h, e) = (config.hidden_size, config.embedding_size());
-        let [transform, norm, bias] = config.model_type.names().language_model;
+        let Some([transform, norm, bias]) = config.model_type.names().language_model else { return vec![] };
         vec![
             ParamSpec::new(format!("{transform}.weight"), &[e, h], Init::WEIGHT),
             ParamSpec::bias(format!("{transform}.bias"), e),

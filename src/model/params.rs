@@ -166,14 +166,14 @@ pub fn encoder_specs(config: &EncoderConfig) -> Vec<ParamSpec> {
     describe(config).1
 }
 
-/// The indices of a weight, `(out, in)`, or of a LayerNorm's scale, and of its bias.
-pub type WeightAndBias = (usize, usize);
+/// The index of a weight, `(out, in)`, or of a LayerNorm's scale, and that of its bias if it has one.
+pub type WeightAndBias = (usize, Option<usize>);
 
 /// The index of each parameter of the encoder in [`encoder_specs`].
 #[derive(Debug, Clone)]
 pub struct Layout {
-    /// Word, position and type embeddings.
-    pub tables: [usize; 3],
+    /// Position and type embeddings.
+    pub added: Option<[usize; 2]>,
     /// LayerNorm of the embeddings.
     pub embeddings_norm: Option<WeightAndBias>,
     /// From the width of the embeddings to H.
@@ -201,7 +201,7 @@ impl Layout {
         match self.layers.iter().position(|layer| layer.parameters.contains(&index)) {
             Some(layer) => self.layers.len() - layer,
             None if index >= self.len => 0,
-            None if self.final_norm.is_some_and(|(scale, bias)| index == scale || index == bias) => 1,
+            None if self.final_norm.is_some_and(|(scale, bias)| index == scale || Some(index) == bias) => 1,
             None => self.layers.len() + 1,
         }
     }
@@ -214,9 +214,9 @@ pub struct LayerLayout {
     pub qkv: WeightAndBias,
     /// Attention output: `(H, H)`, `(H)`.
     pub attention_out: WeightAndBias,
-    /// LayerNorm before or after the attention.
-    pub attention_norm: WeightAndBias,
-    /// Feed-forward, first: `(F, H)`, `(F)`.
+    /// LayerNorm before or after the attention; none where its input has just been normalized.
+    pub attention_norm: Option<WeightAndBias>,
+    /// Feed-forward, first: `(F, H)`, `(F)`; without a bias it has a gate, `(2F, H)`.
     pub up: WeightAndBias,
     /// Feed-forward, second: `(H, F)`, `(H)`.
     pub down: WeightAndBias,
@@ -227,13 +227,15 @@ pub struct LayerLayout {
 }
 
 /// The parameters so far.
-#[derive(Default)]
-struct Described(Vec<ParamSpec>);
+struct Described {
+    specs: Vec<ParamSpec>,
+    biases: bool,
+}
 
 impl Described {
     fn table(&mut self, name: &str, shape: [usize; 2]) -> usize {
-        self.0.push(ParamSpec::weight(name, &shape));
-        self.0.len() - 1
+        self.specs.push(ParamSpec::weight(name, &shape));
+        self.specs.len() - 1
     }
 
     fn linear(&mut self, name: &str, [outputs, inputs]: [usize; 2]) -> WeightAndBias {
@@ -242,13 +244,14 @@ impl Described {
     }
 
     fn norm(&mut self, name: &str, size: usize) -> WeightAndBias {
-        self.0.push(ParamSpec::scale(format!("{name}.weight"), size));
-        (self.0.len() - 1, self.bias(name, size))
+        self.specs.push(ParamSpec::scale(format!("{name}.weight"), size));
+        (self.specs.len() - 1, self.bias(name, size))
     }
 
-    fn bias(&mut self, name: &str, size: usize) -> usize {
-        self.0.push(ParamSpec::bias(format!("{name}.bias"), size));
-        self.0.len() - 1
+    fn bias(&mut self, name: &str, size: usize) -> Option<usize> {
+        let bias = self.biases.then(|| ParamSpec::bias(format!("{name}.bias"), size));
+        self.specs.extend(bias);
+        self.biases.then(|| self.specs.len() - 1)
     }
 }
 
@@ -259,27 +262,31 @@ impl Described {
 fn describe(config: &EncoderConfig) -> (Layout, Vec<ParamSpec>) {
     let (h, f, e) = (config.hidden_size, config.intermediate_size, config.embedding_size());
     let names = config.model_type.names();
-    let mut all = Described::default();
-    let rows = [config.vocab_size, config.max_position_embeddings, config.type_vocab_size];
-    let tables = ["word", "position", "token_type"].map(|kind| format!("embeddings.{kind}_embeddings.weight"));
-    let tables = [0, 1, 2].map(|i| all.table(&tables[i], [rows[i], e]));
+    let mut all = Described { specs: vec![], biases: config.has_biases() };
+    all.table(names.words, [config.vocab_size, e]);
+    let added = names.added.map(|[positions, types]| {
+        let positions = all.table(positions, [config.max_position_embeddings, e]);
+        [positions, all.table(types, [config.type_vocab_size, e])]
+    });
     let embeddings_norm = names.embeddings_norm.map(|name| all.norm(name, e));
     let projection = (e != h).then(|| all.linear("embeddings_project", [h, e]));
     let layers = (0..config.num_hidden_layers).map(|layer| {
         let name = |tail: &str| format!("{}.{layer}.{tail}", names.layer);
-        let start = all.0.len();
+        let start = all.specs.len();
         let qkv = all.linear(&name(names.qkv), [3 * h, h]);
         let attention_out = all.linear(&name(names.attention_out), [h, h]);
-        let attention_norm = all.norm(&name(names.attention_norm), h);
-        let up = all.linear(&name(names.up), [f, h]);
+        // ModernBERT's first layer reads what the embeddings' LayerNorm has normalized.
+        let normalized = layer == 0 && config.pre_norm() && embeddings_norm.is_some();
+        let attention_norm = (!normalized).then(|| all.norm(&name(names.attention_norm), h));
+        let up = all.linear(&name(names.up), [if config.has_biases() { f } else { 2 * f }, h]);
         let down = all.linear(&name(names.down), [h, f]);
         let feed_forward_norm = all.norm(&name(names.feed_forward_norm), h);
-        let parameters = start..all.0.len();
+        let parameters = start..all.specs.len();
         LayerLayout { qkv, attention_out, attention_norm, up, down, feed_forward_norm, parameters }
     });
     let layers = layers.collect();
     let final_norm = names.final_norm.map(|name| all.norm(name, h));
-    (Layout { tables, embeddings_norm, projection, layers, final_norm, len: all.0.len() }, all.0)
+    (Layout { added, embeddings_norm, projection, layers, final_norm, len: all.specs.len() }, all.specs)
 }
 
 /// Parameter values on the host, in the order of their specs.

@@ -121,7 +121,7 @@ fn network_of(
         );
         return Err(Error::config("marking", message));
     }
-    let marker_types = if marking.is_levitated() { markers::types_of(settings, task)? } else { 0 };
+    let marker_types = if marking.is_levitated() { markers::types_of(&encoder, settings, task)? } else { 0 };
     let padding = padding_of(settings, tokenizer)?;
     Ok(Network { encoder, head: settings.head, labels: task.labels.len(), padding, marker_types })
 }

@@ -21,6 +21,7 @@ pub mod lstm;
 pub(crate) mod pair_scores;
 mod pending;
 pub mod reference;
+mod rotary;
 mod shapes;
 mod softmax_pooling;
 
@@ -32,11 +33,12 @@ use crate::Result;
 use crate::rng::Dropout;
 
 pub use adamw::AdamWStep;
-pub use attention::{ATTENTION_STRIDE, AttentionShape, ClsAttention, SavedAttention};
+pub use attention::{AttentionShape, ClsAttention, SHORTEST_STRIDE, SavedAttention, Window};
 pub use cpu::Cpu;
 pub use loss::Loss;
 pub use pending::{Pending, StepResult};
 pub use reference::Reference;
+pub use rotary::Rotation;
 
 /// Adam's two moments of a parameter, each of the parameter's shape.
 #[derive(Debug, Clone)]
@@ -154,6 +156,16 @@ pub trait Ops: Send + Sync {
         bias: &Self::Buffer,
         dy: Self::Buffer,
     ) -> Result<(Self::Buffer, Self::Buffer)>;
+
+    /// `gelu(a) * g` with the error function (Shazeer 2020), where `a` is the first half of the columns
+    /// and the gate `g` the second: `(T, 2F)` to `(T, F)`.
+    fn geglu(&self, x: &Self::Buffer) -> Result<Self::Buffer>;
+    /// Gradient of `x`, `(T, 2F)`.
+    fn geglu_backward(&self, x: &Self::Buffer, dy: &Self::Buffer) -> Result<Self::Buffer>;
+
+    /// Rotary position embedding (Su et al. 2021) of the queries and keys in `(T, 3H)`; the values do not
+    /// change. Its backward is the rotation by the opposite angles. See [`Rotation`].
+    fn rotary(&self, qkv: Self::Buffer, rotation: &Rotation<'_>) -> Result<Self::Buffer>;
 
     /// `LayerNorm(dropout(branch + bias) + residual)`.
     fn add_norm(

@@ -10,7 +10,7 @@ use candle_core::{D, DType, Device, Tensor, Var};
 use candle_nn::ops::log_softmax;
 
 use super::{
-    ATTENTION_STRIDE, AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops,
+    AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, Rotation,
     SavedAttentionOf, additive_attention, cls_attention, cpu, shapes::expect_attention,
 };
 use crate::Result;
@@ -44,10 +44,10 @@ impl Reference {
     /// What is added to one sentence's scores, `(1, L, L)`: 0 where the row's token attends to the
     /// column's, else so little that its probability becomes 0.
     fn attended(&self, shape: AttentionShape<'_>, sentence: usize, length: usize) -> Result<Tensor> {
-        let valid = shape.valid_length(sentence, length);
+        let (start, valid) = (shape.cu_seqlens[sentence], shape.valid_length(sentence, length));
         let pairs = (0..length).flat_map(|query| (0..length).map(move |key| (query, key)));
         let mask: Vec<f32> =
-            pairs.map(|(query, key)| if shape.attends(valid, query, key) { 0.0 } else { -1e30 }).collect();
+            pairs.map(|(query, key)| if shape.attends(start, valid, query, key) { 0.0 } else { -1e30 }).collect();
         self.upload(&mask, &[1, length, length])
     }
 
@@ -60,7 +60,7 @@ impl Reference {
         let mut row = vec![0.0; columns.iter().max().map_or(0, |last| last + 1)];
         let mut factors = Vec::with_capacity(shape.heads * length * length);
         for (head, token) in (0..shape.heads).flat_map(|head| (start..end).map(move |token| (head, token))) {
-            dropout.fill(((token * shape.heads + head) * ATTENTION_STRIDE) as u64, &mut row);
+            dropout.fill(((token * shape.heads + head) * shape.stride) as u64, &mut row);
             factors.extend(columns.iter().map(|column| row[*column]));
         }
         self.upload(&factors, &[shape.heads, length, length])
@@ -81,6 +81,19 @@ impl Reference {
 fn join_heads(x: &Tensor) -> Result<Tensor> {
     let (heads, length, size) = x.dims3()?;
     Ok(x.transpose(0, 1)?.reshape((length, heads * size))?)
+}
+
+/// `gelu(z) = z Phi(z)`, so `gelu'(z) = Phi(z) + z phi(z)`.
+fn gelu_slope(z: &Tensor) -> Result<Tensor> {
+    let cdf = ((z / std::f64::consts::SQRT_2)?.erf()? + 1.0)?.affine(0.5, 0.0)?;
+    let pdf = ((z.sqr()? * -0.5)?.exp()? / (2.0 * std::f64::consts::PI).sqrt())?;
+    Ok((cdf + (z * pdf)?)?)
+}
+
+/// The first and the second half of the columns.
+fn halves(x: &Tensor) -> Result<[Tensor; 2]> {
+    let half = x.dim(1)? / 2;
+    Ok([x.narrow(1, 0, half)?.contiguous()?, x.narrow(1, half, half)?.contiguous()?])
 }
 
 impl Ops for Reference {
@@ -173,14 +186,42 @@ impl Ops for Reference {
         Ok(x.broadcast_add(bias)?.gelu_erf()?)
     }
 
-    /// `gelu(z) = z Phi(z)`, so `gelu'(z) = Phi(z) + z phi(z)`.
     fn bias_gelu_backward(&self, x: &Tensor, bias: &Tensor, dy: Tensor) -> Result<(Tensor, Tensor)> {
-        let z = x.broadcast_add(bias)?;
-        let cdf = ((&z / std::f64::consts::SQRT_2)?.erf()? + 1.0)?.affine(0.5, 0.0)?;
-        let pdf = ((z.sqr()? * -0.5)?.exp()? / (2.0 * std::f64::consts::PI).sqrt())?;
-        let dx = (dy * (cdf + (z * pdf)?)?)?;
+        let dx = (dy * gelu_slope(&x.broadcast_add(bias)?)?)?;
         let dbias = dx.sum(0)?;
         Ok((dx, dbias))
+    }
+
+    fn geglu(&self, x: &Tensor) -> Result<Tensor> {
+        let [a, gate] = halves(x)?;
+        Ok((a.gelu_erf()? * gate)?)
+    }
+
+    /// `da = dy g gelu'(a)`, `dg = dy gelu(a)`.
+    fn geglu_backward(&self, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+        let [a, gate] = halves(x)?;
+        let da = ((dy * gate)? * gelu_slope(&a)?)?;
+        Ok(Tensor::cat(&[da, (dy * a.gelu_erf()?)?], 1)?)
+    }
+
+    fn rotary(&self, qkv: Tensor, rotation: &Rotation<'_>) -> Result<Tensor> {
+        let size = rotation.head_size(qkv.dims())?;
+        let (tokens, half) = (rotation.positions.len(), size / 2);
+        let positions = Tensor::new(rotation.positions, &self.device)?;
+        let of_tokens = |table: Vec<f32>| -> Result<Tensor> {
+            let table = self.upload(&table, &[table.len() / half.max(1), half])?;
+            Ok(table.index_select(&positions, 0)?.unsqueeze(1)?) // (T, 1, D/2)
+        };
+        let [cos, sin] = rotation.table(size);
+        let (cos, sin) = (of_tokens(cos)?, of_tokens(sin)?);
+        let heads = qkv.reshape((tokens, 3 * rotation.heads, size))?;
+        let turned = heads.narrow(1, 0, 2 * rotation.heads)?; // queries and keys
+        let (low, high) = (turned.narrow(2, 0, half)?, turned.narrow(2, half, half)?); // (T, 2N, D/2)
+        let new_low = (low.broadcast_mul(&cos)? - high.broadcast_mul(&sin)?)?;
+        let new_high = (high.broadcast_mul(&cos)? + low.broadcast_mul(&sin)?)?;
+        let values = heads.narrow(1, 2 * rotation.heads, rotation.heads)?;
+        let turned = Tensor::cat(&[new_low, new_high], 2)?;
+        Ok(Tensor::cat(&[turned, values], 1)?.reshape(qkv.shape())?)
     }
 
     fn add_norm(

@@ -1,6 +1,6 @@
 //! Checks of shapes and indices, shared by the engines that compute addresses from them.
 
-use super::attention::{ATTENTION_STRIDE, AttentionShape};
+use super::attention::AttentionShape;
 use crate::{Error, Result};
 
 /// An error that only a mistake inside this crate can cause.
@@ -35,7 +35,7 @@ pub(super) fn expect_inside(what: &str, indices: impl IntoIterator<Item = usize>
 /// Refuse sentences that do not cover the tokens, groups that do not divide the tokens behind the
 /// valid ones, or heads that do not divide the hidden size.
 pub(super) fn expect_attention(shape: AttentionShape<'_>, tokens: usize, hidden: usize) -> Result<()> {
-    let AttentionShape { cu_seqlens, valid_lengths, group, .. } = shape;
+    let AttentionShape { cu_seqlens, valid_lengths, group, stride, .. } = shape;
     let starts_at_0 = cu_seqlens.first().is_none_or(|first| *first == 0);
     let covers = starts_at_0 && cu_seqlens.last().copied().unwrap_or(0) == tokens;
     if !covers || cu_seqlens.windows(2).any(|bounds| bounds[0] > bounds[1]) {
@@ -58,13 +58,20 @@ pub(super) fn expect_attention(shape: AttentionShape<'_>, tokens: usize, hidden:
                     "sentence {sentence} has {others} tokens behind its {valid} valid ones, not groups of {group}"
                 )));
             }
-            if valid + group > ATTENTION_STRIDE {
+            if valid + group > stride {
                 return Err(internal_error(format!(
                     "sentence {sentence} has {valid} valid tokens and groups of {group}, \
-                     together more than {ATTENTION_STRIDE}"
+                     together more than {stride}"
                 )));
             }
         }
+    }
+    if shape.window.is_some_and(|window| window.positions.len() != tokens) {
+        return Err(internal_error(format!("a window without a position for each of {tokens} tokens")));
+    }
+    let longest = cu_seqlens.windows(2).map(|bounds| bounds[1] - bounds[0]).max().unwrap_or(0);
+    if !stride.is_multiple_of(4) || (group == 0 && longest > stride) {
+        return Err(internal_error(format!("a stride of {stride} for a sentence of {longest} tokens")));
     }
     if shape.heads == 0 || !hidden.is_multiple_of(shape.heads) {
         return Err(internal_error(format!("{} heads do not divide a hidden size of {hidden}", shape.heads)));

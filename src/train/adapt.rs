@@ -74,6 +74,10 @@ pub fn adapt(run: Adapt<'_>, on_event: OnEvent<'_>) -> Result<Adapted> {
     if !(mask_rate > 0.0 && mask_rate < 1.0) {
         return Err(Error::config("mask_rate", format!("{mask_rate} is out of range; it must be between 0 and 1")));
     }
+    if encoder.config.model_type.names().language_model.is_none() {
+        let message = format!("the masked language model of `{}` is not supported", encoder.config.model_type);
+        return Err(Error::config("encoder", message));
+    }
     let Some(mask) = encoder.tokenizer.mask_id() else {
         return Err(Error::config("encoder", "its vocabulary has no [MASK], so it is no masked language model"));
     };
@@ -136,7 +140,7 @@ fn decoder_of(encoder: &Pretrained, seed: u64) -> Result<(Weights, bool)> {
         return Ok((Weights { specs, values }, false));
     }
     // The files may spell the rest of a name in their own way (`checkpoint::names`).
-    let [transform, ..] = encoder.config.model_type.names().language_model;
+    let transform = encoder.config.model_type.names().language_model.map_or("", |[transform, ..]| transform);
     let is_decoder = |name: &String| name.replace('/', ".").contains(transform);
     if !encoder.report.unused.iter().any(is_decoder) {
         return Ok((Weights::initial(specs, seed), true));

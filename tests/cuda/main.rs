@@ -22,7 +22,7 @@ use biorel::ops::{AdamWStep, AttentionShape, Moments, Norm, Ops, Update};
 use candle_core::{DType, Device, Tensor, Var};
 use host::{Host, Schedule, Shim};
 use suite::{
-    Draws, Results, Sentences, accepts_empty_batches, assert_close, assert_each_close, exact, expected,
+    Draws, Results, Sentences, accepts_empty_batches, assert_close, assert_each_close, exact, expected, modern,
     refuses_mismatched_shapes, small_encoders, suite,
 };
 
@@ -49,6 +49,21 @@ fn bits(results: Results) -> Vec<(String, Vec<u32>)> {
 fn every_operation_in_f32_equals_the_reference() {
     let Some(shim) = Shim::get() else { return };
     assert_close(&suite(&engine(shim, Dtype::F32, Schedule::Forward)), expected(), F32_TOLERANCE, "f32");
+}
+
+/// The operations of ModernBERT, up to padding and groups in a window.
+#[test]
+fn the_operations_of_modernbert_equal_the_reference() {
+    let Some(shim) = Shim::get() else { return };
+    let expected = modern(&exact());
+    for (products, tolerance) in PRECISIONS {
+        let ops = engine(shim.clone(), products, Schedule::Forward);
+        assert_close(&modern(&ops), &expected, tolerance, ops.name());
+        let sentences = Sentences::padded(&[4]).within(1);
+        let qkv = ops.zeros(&[4, 12]).unwrap();
+        let message = ops.attention(&qkv, sentences.shape(2), None).map(drop).unwrap_err().to_string();
+        assert!(message.contains("not yet on CUDA"), "{message}");
+    }
 }
 
 #[test]
@@ -261,9 +276,9 @@ fn mismatched_shapes_are_refused() {
     let ops = engine(shim, Dtype::F32, Schedule::Forward);
     let up = |shape: &[usize]| ops.zeros(shape).unwrap();
     refuses_mismatched_shapes(&ops);
-    let shape = AttentionShape { cu_seqlens: &[0, 2], heads: 1, valid_lengths: None, group: 0 };
+    let shape = AttentionShape::plain(&[0, 2], 1);
     assert!(ops.attention(&up(&[2, 3 * 129]), shape, None).is_err(), "a head that is too large");
-    let shape = AttentionShape { cu_seqlens: &[0, 34], heads: 1, valid_lengths: Some(&[1]), group: 33 };
+    let shape = AttentionShape { valid_lengths: Some(&[1]), group: 33, ..AttentionShape::plain(&[0, 34], 1) };
     assert!(ops.attention(&up(&[34, 12]), shape, None).is_err(), "a group that is too large");
     let norm = Norm { gamma: &up(&[20_000]), beta: &up(&[20_000]), eps: 1e-12 };
     let sequence = |z: &Tensor, w: &Tensor, end| ops.lstm(z, w, std::slice::from_ref(&(0..end)));

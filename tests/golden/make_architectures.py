@@ -29,7 +29,14 @@ MODELS = {
     "roberta": {"a": {"pad_token_id": 1}, "b": {"layer_norm_eps": 1e-5}, "c": {"pad_token_id": 0}},
     "xlm-roberta": {"a": {"layer_norm_eps": 1e-5}},
     "megatron-bert": {"a": {}, "b": {}, "c": {"layer_norm_eps": 1e-5}},
+    "modernbert": {
+        "a": {"local_attention": 8, "global_attn_every_n_layers": 2},
+        "b": {"local_attention": 2, "layer_types": ["sliding_attention"]},
+        "c": {"local_attention": 6, "norm_eps": 1e-3},
+    },
 }
+for shape in MODELS["modernbert"].values():
+    shape |= {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
 COMMON = {"vocab_size": WORDS, "max_position_embeddings": 20, "hidden_dropout_prob": 0.0}
 COMMON["attention_probs_dropout_prob"] = 0.0
 LENGTHS = [[7, 3, 12, 5], [4, 9, 6, 15], [16, 3, 8, 8], [5, 5, 11, 13], [10, 16, 4, 6]]
@@ -77,9 +84,11 @@ def build(config, head: str, dtype: torch.dtype) -> tuple[nn.Module, Head, dict[
 
 def loss_of(encoder, head, sentences, labels):
     ids, mask = pad(sentences)
-    last = encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+    output = encoder(input_ids=ids, attention_mask=mask, output_attentions=True)
+    last = output.last_hidden_state
     logits, _ = head([last], mask)
-    return nn.functional.cross_entropy(logits, torch.tensor(labels)), last[mask.bool()]
+    of_cls = output.attentions[-1].mean(dim=1)[:, 0]
+    return nn.functional.cross_entropy(logits, torch.tensor(labels)), last[mask.bool()], of_cls[mask.bool()]
 
 
 def ten_steps(config, lr=1e-3) -> list[float]:
@@ -92,7 +101,7 @@ def ten_steps(config, lr=1e-3) -> list[float]:
     for step in range(10):
         for parameter in parameters.values():
             parameter.grad = None
-        loss, _ = loss_of(encoder, head, *batches()[step % 5])
+        loss, *_ = loss_of(encoder, head, *batches()[step % 5])
         loss.backward()
         nn.utils.clip_grad_norm_(parameters.values(), 1.0)
         optimizer.step(lr)
@@ -111,9 +120,9 @@ def make(kind: str, shape: str) -> None:
 
     encoder, head, parameters = build(config, "attention", torch.float64)
     sentences, labels = batches()[0]
-    loss, last = loss_of(encoder, head, sentences, labels)
+    loss, last, of_cls = loss_of(encoder, head, sentences, labels)
     loss.backward()
-    out = {"last": last, "loss": loss.reshape(1), "losses": torch.tensor(ten_steps(config))}
+    out = {"last": last, "attention_of_cls": of_cls, "loss": loss.reshape(1), "losses": torch.tensor(ten_steps(config))}
     out |= {f"grad.{name}": parameter.grad for name, parameter in parameters.items()}
     out = {name: tensor.float() for name, tensor in out.items()}
     for i, (sentences, labels) in enumerate(batches()):

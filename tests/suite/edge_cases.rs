@@ -1,6 +1,6 @@
 //! Arguments that every engine must refuse, and batches without tokens, which it must accept.
 
-use biorel::ops::{AttentionShape, ClsAttention, Loss, Norm, Ops};
+use biorel::ops::{AttentionShape, ClsAttention, Loss, Norm, Ops, Rotation, Window};
 
 /// Shapes that do not fit are errors, not panics.
 pub fn refuses_mismatched_shapes<O: Ops>(ops: &O) {
@@ -12,6 +12,14 @@ pub fn refuses_mismatched_shapes<O: Ops>(ops: &O) {
     assert!(ops.linear_backward(&up(&[2, 3]), &up(&[4, 3]), &up(&[3, 4]), None).is_err());
     assert!(ops.bias_gelu(&up(&[2, 3]), &up(&[2])).is_err());
     assert!(ops.add(up(&[2, 3]), &up(&[3, 2])).is_err());
+    assert!(ops.geglu(&up(&[2, 3])).is_err());
+    assert!(ops.geglu_backward(&up(&[2, 4]), &up(&[2, 4])).is_err());
+    for (positions, heads) in [(&[0, 1][..], 2), (&[0], 1), (&[0, 1], 0)] {
+        assert!(ops.rotary(up(&[2, 18]), &Rotation { positions, heads, theta: 10.0, back: false }).is_err());
+    }
+    let window = Some(Window { distance: 1, positions: &[0] });
+    let local = AttentionShape { window, ..AttentionShape::plain(&[0, 2], 2) };
+    assert!(ops.attention(&up(&[2, 12]), local, None).is_err());
     assert!(ops.rows(&up(&[2, 3]), &[2]).is_err());
     let tables = [up(&[5, 3]), up(&[4, 3]), up(&[2, 3])];
     let tables = [&tables[0], &tables[1], &tables[2]];
@@ -25,18 +33,13 @@ pub fn refuses_mismatched_shapes<O: Ops>(ops: &O) {
     for (cu_seqlens, heads) in [(vec![0, 3], 2), (vec![0, 2], 5), (vec![0, 2], 0), (vec![1, 2], 2), (vec![0, 3, 2], 2)]
     {
         assert!(
-            ops.attention(
-                &up(&[2, 12]),
-                AttentionShape { cu_seqlens: &cu_seqlens, heads, valid_lengths: None, group: 0 },
-                None
-            )
-            .is_err(),
+            ops.attention(&up(&[2, 12]), AttentionShape::plain(&cu_seqlens, heads), None).is_err(),
             "{cu_seqlens:?}"
         );
     }
     let (input, weight, bias) = (&up(&[2, 4]), &up(&[12, 4]), &up(&[12]));
     let attend = |bias, hidden, cu_seqlens| {
-        let shape = AttentionShape { cu_seqlens, heads: 2, valid_lengths: None, group: 0 };
+        let shape = AttentionShape::plain(cu_seqlens, 2);
         ops.cls_attention(&ClsAttention { input, weight, bias, hidden, shape, dropout: None })
     };
     assert!(attend(bias, 4, &[0, 2]).is_ok());
@@ -60,11 +63,11 @@ pub fn accepts_empty_batches<O: Ops>(ops: &O) {
     let normed = ops.add_norm(y.clone(), Some(&b), Some(&y), norm, None).unwrap();
     let d = ops.add_norm_backward(y.clone(), &normed, &b, None).unwrap();
     assert!(empty(&d.branch) && zeros(&d.gamma, 6));
-    let shape = AttentionShape { cu_seqlens: &[0, 0], heads: 2, valid_lengths: None, group: 0 };
+    let shape = AttentionShape::plain(&[0, 0], 2);
     let (out, p) = ops.attention(&y, shape, None).unwrap();
     assert!(empty(&out) && empty(&ops.attention_backward(&y, p, &out, shape, None).unwrap()));
     let (input, weight, bias) = (&up(&[0, 6]), &up(&[18, 6]), &up(&[18]));
-    let shape = AttentionShape { cu_seqlens: &[0], heads: 2, valid_lengths: None, group: 0 };
+    let shape = AttentionShape::plain(&[0], 2);
     let of = ClsAttention { input, weight, bias, hidden: 6, shape, dropout: None };
     let (out, tape) = ops.cls_attention(&of).unwrap();
     let [d_input, d_weight, d_bias] = ops.cls_attention_backward(&of, tape, &out).unwrap();

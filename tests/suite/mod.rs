@@ -13,7 +13,9 @@ use biorel::encode::Batch;
 use biorel::model::EncoderConfig;
 use biorel::model::encoder::{EncoderGradient, ForwardContext, OutputSpec, backward, forward};
 use biorel::model::params::encoder_specs;
-use biorel::ops::{AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, Ops, Reference, StepResult, Update};
+use biorel::ops::{
+    AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, Ops, Reference, Rotation, StepResult, Update, Window,
+};
 use biorel::rng::{Dropout, Purpose, Stream};
 use candle_core::{DType, Device};
 
@@ -112,6 +114,44 @@ pub fn suite<O: Ops>(ops: &O) -> Results {
         step(ops, &mut results, max_norm);
     }
     results
+}
+
+/// The operations of ModernBERT on every case.
+pub fn modern<O: Ops>(ops: &O) -> Results {
+    let mut results = Results::new();
+    for (rows, width) in [(1, 1), (7, 5), (33, 36), (100, 130)] {
+        geglu(ops, &mut results, rows, width);
+    }
+    for (tokens, heads, size) in [(1, 1, 2), (7, 3, 8), (40, 2, 64), (130, 1, 32)] {
+        rotary(ops, &mut results, tokens, heads, size);
+    }
+    let lengths: [&[usize]; 5] = [&[1], &[2, 1, 1], &[3, 17, 64, 5], &[33, 128], &[300]];
+    for (lengths, distance) in lengths.into_iter().flat_map(|lengths| [1, 4, 64].map(|distance| (lengths, distance))) {
+        for (sizes, rate) in [((1, 5), 0.1), ((3, 8), 0.0), ((2, 32), 0.1), ((1, 64), 0.1)] {
+            attention(ops, &mut results, &Sentences::plain(lengths).within(distance), sizes, rate);
+        }
+    }
+    results
+}
+
+fn geglu<O: Ops>(ops: &O, results: &mut Results, rows: usize, width: usize) {
+    let mut draws = Draws::new((50 * rows + width) as u32);
+    let mut up = |shape: &[usize]| ops.upload(&draws.normal(shape.iter().product()), shape).unwrap();
+    let (x, dy) = (up(&[rows, 2 * width]), up(&[rows, width]));
+    let (y, dx) = (ops.geglu(&x).unwrap(), ops.geglu_backward(&x, &dy).unwrap());
+    collect(ops, results, &format!("geglu {rows} {width}"), &[("y", &y), ("dx", &dx), ("x", &x), ("dy", &dy)]);
+}
+
+fn rotary<O: Ops>(ops: &O, results: &mut Results, tokens: usize, heads: usize, size: usize) {
+    let mut draws = Draws::new((70 * tokens + size) as u32);
+    let shape = [tokens, 3 * heads * size];
+    let qkv = ops.upload(&draws.normal(shape.iter().product()), &shape).unwrap();
+    let positions = draws.below(tokens, 300);
+    let rotation = Rotation { positions: &positions, heads, theta: 10_000.0, back: false };
+    let turned = ops.rotary(qkv.clone(), &rotation).unwrap();
+    let back = ops.rotary(turned.clone(), &Rotation { back: true, ..rotation }).unwrap();
+    let case = format!("rotary {tokens} {heads} {size}");
+    collect(ops, results, &case, &[("turned", &turned), ("turned back", &back), ("qkv", &qkv)]);
 }
 
 /// Rows of logits; the first has a probability of almost 1 for its label.
@@ -231,11 +271,13 @@ fn norm<O: Ops>(ops: &O, results: &mut Results, rows: usize, width: usize, rate:
 
 /// The sentences of a batch, and which of their tokens attend to which. The reference has no
 /// sentence without tokens; engines must only agree on the others.
+#[derive(Clone)]
 pub struct Sentences {
     case: String,
     cu_seqlens: Vec<usize>,
     valid_lengths: Option<Vec<usize>>,
     group: usize,
+    window: Option<(usize, Vec<u32>)>,
 }
 
 impl Sentences {
@@ -244,7 +286,22 @@ impl Sentences {
         for length in lengths.filter(|length| *length > 0) {
             cu_seqlens.push(cu_seqlens[cu_seqlens.len() - 1] + length);
         }
-        Self { case, cu_seqlens, valid_lengths: None, group: 0 }
+        Self { case, cu_seqlens, valid_lengths: None, group: 0, window: None }
+    }
+
+    /// With a window; tokens of groups have the positions of tokens of the text.
+    pub fn within(self, distance: usize) -> Self {
+        let shape = self.shape(1);
+        let position = |bounds: &[usize], valid: usize| -> Vec<u32> {
+            (0..bounds[1] - bounds[0])
+                .map(|i| if i < valid || shape.group == 0 { i } else { 7 * i % valid } as u32)
+                .collect()
+        };
+        let sentences = self.cu_seqlens.windows(2).enumerate();
+        let positions =
+            sentences.flat_map(|(i, bounds)| position(bounds, shape.valid_length(i, bounds[1] - bounds[0])));
+        let positions = positions.collect();
+        Self { case: format!("{} within {distance}", self.case), window: Some((distance, positions)), ..self }
     }
 
     pub fn plain(lengths: &[usize]) -> Self {
@@ -268,8 +325,10 @@ impl Sentences {
     }
 
     pub fn shape(&self, heads: usize) -> AttentionShape<'_> {
-        let Self { cu_seqlens, valid_lengths, group, .. } = self;
-        AttentionShape { cu_seqlens, heads, valid_lengths: valid_lengths.as_deref(), group: *group }
+        let Self { cu_seqlens, valid_lengths, group, window, .. } = self;
+        let window = window.as_ref().map(|(distance, positions)| Window { distance: *distance, positions });
+        let plain = AttentionShape::plain(cu_seqlens, heads);
+        AttentionShape { valid_lengths: valid_lengths.as_deref(), group: *group, window, ..plain }
     }
 
     pub fn tokens(&self) -> usize {
@@ -402,7 +461,8 @@ pub fn assert_close(ours: &Results, expected: &Results, tolerance: f64, engine: 
 /// An encoder of two layers.
 pub fn small_config(model_type: &str, hidden: usize, heads: usize, inner: usize) -> EncoderConfig {
     let json = format!(
-        r#"{{"model_type": "{model_type}", "vocab_size": 50, "embedding_size": 20, "hidden_size": {hidden}, "num_hidden_layers": 2, "num_attention_heads": {heads},
+        r#"{{"model_type": "{model_type}", "vocab_size": 50, "embedding_size": 20,
+        "local_attention": 12, "global_attn_every_n_layers": 2, "hidden_size": {hidden}, "num_hidden_layers": 2, "num_attention_heads": {heads},
         "intermediate_size": {inner}, "max_position_embeddings": 512}}"#
     );
     serde_json::from_str(&json).unwrap()
@@ -461,7 +521,8 @@ pub fn encoder<O: Ops>(ops: &O, config: &EncoderConfig, lengths: &[usize], words
 /// [`encoder`] of each form of the architectures with sentences of a few lengths, once for the whole
 /// last layer and once for `[CLS]` alone.
 pub fn small_encoders<O: Ops>(ops: &O) -> Results {
-    let configs = ["bert", "electra", "megatron-bert"].map(|model_type| small_config(model_type, 24, 3, 40));
+    let configs =
+        ["bert", "electra", "megatron-bert", "modernbert"].map(|model_type| small_config(model_type, 24, 3, 40));
     let both = |config: &_| [true, false].map(|words| encoder(ops, config, &[7, 1, 32, 18], words)).concat();
     configs.iter().flat_map(both).collect()
 }

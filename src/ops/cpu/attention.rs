@@ -5,6 +5,9 @@
 //! copied behind those of the valid tokens. A group is computed alone, so its bits do not depend on
 //! which other groups the sentence has.
 //!
+//! With a window, products are restricted to the columns around the rows of a tile, and scores outside
+//! of a row's window are as small as can be before the softmax.
+//!
 //! The forward saves the probabilities before dropout, with the sign bit set where dropout zeroed
 //! one. So the backward recomputes neither scores nor exponentials nor masks.
 
@@ -20,8 +23,8 @@ use super::matmul::{Matrix, MatrixMut};
 use super::simd::{Simd, kernel};
 use super::small_matmul;
 use crate::Result;
+use crate::ops::AttentionShape;
 use crate::ops::shapes::expect_attention;
-use crate::ops::{ATTENTION_STRIDE, AttentionShape};
 use crate::rng::Dropout;
 
 /// Probabilities of every sentence and head, one `(L, stride(columns))` block after the other.
@@ -182,6 +185,49 @@ impl<'a> Joined<'a> {
     }
 }
 
+/// The columns that a tile's rows may attend to, from the start of a vector, and the same in whole
+/// vectors: all of them without a window.
+fn near(shape: AttentionShape<'_>, task: Task, tile: &Range<usize>, columns: usize) -> [Range<usize>; 2] {
+    let keys = tile.clone().map(|row| shape.keys(task.start, task.valid, row));
+    let (first, last) = keys.fold((columns, 0), |(first, last), keys| (first.min(keys.start), last.max(keys.end)));
+    let near = first / LANES * LANES..last;
+    // A group has columns behind those of the valid tokens.
+    if shape.window.is_none() || columns > task.valid || near.len() == columns {
+        return [0..columns, 0..task.stride()];
+    }
+    [near.clone(), near.start..near.end.next_multiple_of(LANES)]
+}
+
+/// Ranges of keys with the rows that may attend to them: all at once without a window.
+fn met(shape: AttentionShape<'_>, task: Task) -> Vec<(Range<usize>, Range<usize>)> {
+    /// Keys of a range.
+    const KEYS: usize = 64;
+    match shape.window {
+        // Where all tokens are valid, their positions are their indices.
+        Some(window) if task.valid == task.length => {
+            let keys = (0..task.valid).step_by(KEYS).map(|first| first..task.valid.min(first + KEYS));
+            let rows = |keys: Range<usize>| {
+                let rows = keys.start.saturating_sub(window.distance)..task.length.min(keys.end + window.distance);
+                (keys, rows)
+            };
+            keys.map(rows).collect()
+        }
+        _ => vec![(0..task.valid, 0..task.length)],
+    }
+}
+
+/// Scores of valid tokens outside of a row's window become as small as can be.
+fn cut_to_window(shape: AttentionShape<'_>, task: Task, tile: &Range<usize>, scores: &mut [f32]) {
+    if shape.window.is_none() {
+        return;
+    }
+    for (row, scores) in tile.clone().zip(scores.chunks_exact_mut(task.stride())) {
+        let keys = shape.keys(task.start, task.valid, row);
+        scores[..keys.start].fill(f32::NEG_INFINITY);
+        scores[keys.end..task.valid].fill(f32::NEG_INFINITY);
+    }
+}
+
 /// `(T, 3H)` to `(T, H)`.
 fn forward(
     simd: Simd,
@@ -225,21 +271,29 @@ fn forward(
                     if grouped {
                         small_matmul::transpose_to(simd, k.some_rows(tile.clone()), valid..columns, stride, keys);
                     }
-                    let (q, by_key) = (q.some_rows(tile.clone()), Matrix::new(keys, size, stride));
-                    small_matmul::small_matmul(simd, &mut MatrixMut::new(p, rows, stride), q, by_key, scale);
+                    let [near, wide] = near(shape, task, &tile, columns);
+                    if near.len() < columns {
+                        p.fill(f32::NEG_INFINITY);
+                    }
+                    let (q, by_key) =
+                        (q.some_rows(tile.clone()), Matrix::strided(&keys[wide.start..], size, wide.len(), stride));
+                    let scores = &mut MatrixMut::strided(&mut p[wide.start..], rows, wide.len(), stride);
+                    small_matmul::small_matmul(simd, scores, q, by_key, scale);
+                    cut_to_window(shape, task, &tile, p);
                     let weights = match &mask {
                         None => {
                             softmax_rows(simd, p, columns, stride);
                             &*p
                         }
                         Some(mask) => {
-                            let row = ((task.start + tile.start) * sizes.heads + task.head) * ATTENTION_STRIDE;
-                            let step = sizes.heads * ATTENTION_STRIDE;
+                            let row = ((task.start + tile.start) * sizes.heads + task.head) * shape.stride;
+                            let step = sizes.heads * shape.stride;
                             softmax_dropout(simd, p, dropped, columns, stride, mask, row as u64, step as u64);
                             &*dropped
                         }
                     };
-                    let (weights, v) = (Matrix::strided(weights, rows, columns, stride), values.met_by(&tile, grouped));
+                    let weights = Matrix::strided(&weights[near.start..], rows, near.len(), stride);
+                    let v = values.met_by(&tile, grouped).some_rows(near);
                     small_matmul::small_matmul(simd, &mut out.some_rows(tile), weights, v, 1.0);
                 }
             });
@@ -361,10 +415,17 @@ fn backward(
                 if grouped {
                     small_matmul::transpose_to(simd, v.some_rows(tile.clone()), valid..columns, stride, values);
                 }
-                let (own_dout, by_value) = (dout.some_rows(tile.clone()), Matrix::new(values, size, stride));
-                small_matmul::small_matmul(simd, &mut MatrixMut::new(ds, rows, stride), own_dout, by_value, 1.0);
+                let [near, wide] = near(shape, task, &tile, columns);
+                if near.len() < columns {
+                    ds.fill(0.0);
+                }
+                let own_dout = dout.some_rows(tile.clone());
+                let by_value = Matrix::strided(&values[wide.start..], size, wide.len(), stride);
+                let gradient = &mut MatrixMut::strided(&mut ds[wide.start..], rows, wide.len(), stride);
+                small_matmul::small_matmul(simd, gradient, own_dout, by_value, 1.0);
                 scores_gradient(simd, p, keep, dropped, ds, stride);
-                let (scores, k) = (Matrix::strided(ds, rows, columns, stride), keys.met_by(&tile, grouped));
+                let scores = Matrix::strided(&ds[near.start..], rows, near.len(), stride);
+                let k = keys.met_by(&tile, grouped).some_rows(near);
                 small_matmul::small_matmul(simd, &mut dq.some_rows(tile.clone()), scores, k, scale);
                 if grouped {
                     // The keys of a group meet the queries of the group alone.
@@ -374,10 +435,14 @@ fn backward(
                     small_matmul::small_matmul(simd, &mut dk, own[1], q.some_rows(tile), scale);
                 }
             }
-            let dropped = Matrix::strided(dropped, length, valid, stride);
-            small_matmul::small_matmul(simd, &mut dv.some_rows(0..valid), dropped.t(), dout, 1.0);
-            let ds = Matrix::strided(ds, length, valid, stride);
-            small_matmul::small_matmul(simd, &mut dk.some_rows(0..valid), ds.t(), q, scale);
+            for (keys, queries) in met(shape, task) {
+                let block = |x| Matrix::strided(x, queries.len(), keys.len(), stride).t();
+                let from = queries.start * stride + keys.start;
+                let (dout, q) = (dout.some_rows(queries.clone()), q.some_rows(queries.clone()));
+                let (mut dv, mut dk) = (dv.some_rows(keys.clone()), dk.some_rows(keys.clone()));
+                small_matmul::small_matmul(simd, &mut dv, block(&dropped[from..]), dout, 1.0);
+                small_matmul::small_matmul(simd, &mut dk, block(&ds[from..]), q, scale);
+            }
             if task.group == 0 {
                 for row in valid..length {
                     [&mut dv, &mut dk].into_iter().for_each(|x| x.row_mut(row).fill(0.0));

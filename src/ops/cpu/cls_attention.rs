@@ -24,7 +24,7 @@ use super::simd::Simd;
 use super::small_matmul::{small_matmul, transpose};
 use crate::Result;
 use crate::ops::shapes::{expect_attention, internal_error};
-use crate::ops::{ATTENTION_STRIDE, AttentionShape, ClsAttention, SavedAttention, SavedAttentionOf};
+use crate::ops::{AttentionShape, ClsAttention, SavedAttention, SavedAttentionOf};
 use crate::rng::Dropout;
 
 /// Sentences whose products are computed together.
@@ -253,8 +253,8 @@ impl<'a> Pass<'a> {
                     dropped.copy_from_slice(p);
                 }
                 Some(mask) => {
-                    let row = of.start * heads * ATTENTION_STRIDE;
-                    let (row, step) = (row as u64, ATTENTION_STRIDE as u64);
+                    let row = of.start * heads * self.shape.stride;
+                    let (row, step) = (row as u64, self.shape.stride as u64);
                     softmax_dropout(self.simd, p, dropped, of.keys, stride, &mask, row, step);
                 }
             }

@@ -43,7 +43,8 @@ use rayon::prelude::*;
 use super::additive_attention;
 use super::shapes::internal_error;
 use super::{
-    AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, SavedAttentionOf,
+    AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, Rotation,
+    SavedAttentionOf,
 };
 use crate::Result;
 use crate::rng::Dropout;
@@ -129,6 +130,18 @@ impl Ops for Cpu {
 
     fn bias_gelu_backward(&self, x: &Buffer, bias: &Buffer, dy: Buffer) -> Result<(Buffer, Buffer)> {
         elementwise::bias_gelu_backward(self, x, bias, dy)
+    }
+
+    fn geglu(&self, x: &Buffer) -> Result<Buffer> {
+        elementwise::geglu(self, x)
+    }
+
+    fn geglu_backward(&self, x: &Buffer, dy: &Buffer) -> Result<Buffer> {
+        elementwise::geglu_backward(self, x, dy)
+    }
+
+    fn rotary(&self, qkv: Buffer, rotation: &Rotation<'_>) -> Result<Buffer> {
+        elementwise::rotary(self, qkv, rotation)
     }
 
     fn add_norm(

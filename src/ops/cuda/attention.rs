@@ -73,6 +73,11 @@ fn plan<D: Device>(cuda: &Cuda<D>, qkv: &Buffer<D>, shape: AttentionShape<'_>) -
     let hidden = width / 3;
     expect("queries, keys and values", qkv, &[tokens, 3 * hidden])?;
     expect_attention(shape, tokens, hidden)?;
+    let local = shape.window.is_some();
+    if local && (shape.group > 0 || shape.valid_lengths.is_some()) {
+        let message = "local attention with levitated markers or padding is not yet on CUDA; choose device=\"cpu\"";
+        return Err(crate::Error::config("device", message));
+    }
     if shape.group > SMALL_TILE {
         return Err(internal_error(format!(
             "groups of {} tokens are larger than the {SMALL_TILE} of the kernels",
@@ -85,7 +90,8 @@ fn plan<D: Device>(cuda: &Cuda<D>, qkv: &Buffer<D>, shape: AttentionShape<'_>) -
             "attention heads of {size} are larger than the {LARGEST_HEAD} of the kernels"
         )));
     }
-    let kernels = match (cuda.dtype, size, shape.group) {
+    // The kernels for groups also know windows.
+    let kernels = match (cuda.dtype, size, shape.group.max(usize::from(local))) {
         (Dtype::Bf16, 32, 0) => Some(["attention_32", "attention_backward_32"]),
         (Dtype::Bf16, 64, 0) => Some(["attention_64", "attention_backward_64"]),
         (Dtype::Bf16, 96, 0) => Some(["attention_96", "attention_backward_96"]),
@@ -116,7 +122,8 @@ pub(super) fn attention<D: Device>(
     let (out, form) = cuda.make(&[plan.tokens, plan.hidden()], plan.forms())?;
     let log_totals = cuda.pool.block(4 * plan.tokens * plan.heads)?;
     let (tiles, heads, size) = (plan.tiles.block.address(), plan.heads as i32, plan.size as i32);
-    let (qkv, scale, mask) = (cuda.address(qkv, plan.element())?, plan.scale(), Mask::from(dropout));
+    let (qkv, scale, mask) =
+        (cuda.address(qkv, plan.element())?, plan.scale(), Mask::of_attention(dropout, shape.stride));
     let (to, lse) = (form.f32.max(form.bf16), log_totals.address());
     let [tiles, heads, size] = [argument(&tiles), argument(&heads), argument(&size)];
     let rest = [argument(&qkv), argument(&scale), argument(&mask), argument(&to), argument(&lse)];
@@ -151,7 +158,7 @@ pub(super) fn attention_backward<D: Device>(
     let (out, form) = cuda.make(&[plan.tokens, 3 * plan.hidden()], plan.forms())?;
     let (tiles, heads, size) = (plan.tiles.block.address(), plan.heads as i32, plan.size as i32);
     let (qkv, dout) = (cuda.address(qkv, plan.element())?, cuda.address(dy, plan.element())?);
-    let (scale, mask, to) = (plan.scale(), Mask::from(dropout), form.f32.max(form.bf16));
+    let (scale, mask, to) = (plan.scale(), Mask::of_attention(dropout, shape.stride), form.f32.max(form.bf16));
     let lse = probabilities.log_totals.address();
     let [tiles, heads, size] = [argument(&tiles), argument(&heads), argument(&size)];
     let [qkv, dout, scale, mask] = [argument(&qkv), argument(&dout), argument(&scale), argument(&mask)];

@@ -8,14 +8,18 @@ use super::device::Device;
 use crate::Result;
 use crate::ops::AttentionShape;
 
-/// How many lists are kept.
+/// How many lists are kept: global and local ones of a few batches.
 const KEPT: usize = 4;
 
-/// `Tile`s of the kernels on the device: (start, length, first row, end, valid length, group).
+/// The window of tokens that attend to all others.
+const EVERYWHERE: usize = 1 << 29;
+
+/// `Tile`s of the kernels on the device: (start, length, first row, end, valid length, group, window).
 pub(super) struct Tiles<D: Device> {
     cu_seqlens: Vec<usize>,
     valid_lengths: Option<Vec<usize>>,
     group: usize,
+    window: usize,
     rows: usize,
     pub block: Block<D>,
     pub count: usize,
@@ -39,6 +43,7 @@ impl<D: Device> TileLists<D> {
         rows: usize,
         send: impl FnOnce(&[i32]) -> Result<Block<D>>,
     ) -> Result<Arc<Tiles<D>>> {
+        let window = shape.window.map_or(EVERYWHERE, |window| window.distance.min(EVERYWHERE));
         // The lock only guards a list that no panic leaves half-changed.
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |tiles: &&Arc<Tiles<D>>| {
@@ -46,6 +51,7 @@ impl<D: Device> TileLists<D> {
                 && tiles.cu_seqlens == shape.cu_seqlens
                 && tiles.valid_lengths.as_deref() == shape.valid_lengths
                 && tiles.group == shape.group
+                && tiles.window == window
         };
         if let Some(tiles) = known.iter().find(same) {
             return Ok(tiles.clone());
@@ -60,7 +66,7 @@ impl<D: Device> TileLists<D> {
             };
             for (tokens, rows, group) in [(0..ungrouped, rows, 0), (ungrouped..length, height, group)] {
                 let end = tokens.end;
-                let tile = |first: usize| [start, length, first, end.min(first + rows), valid, group];
+                let tile = |first: usize| [start, length, first, end.min(first + rows), valid, group, window];
                 list.extend(tokens.step_by(rows).map(tile));
             }
         }
@@ -72,6 +78,7 @@ impl<D: Device> TileLists<D> {
             cu_seqlens: shape.cu_seqlens.to_vec(),
             valid_lengths: shape.valid_lengths.map(<[usize]>::to_vec),
             group: shape.group,
+            window,
             rows,
             block: send(&values)?,
             count,

@@ -18,12 +18,21 @@ pub(super) struct Mask {
     /// 0: no dropout.
     keep: u32,
     scale: f32,
+    /// Of an attention: blocks of 4 elements between two of its rows.
+    row_blocks: u32,
+}
+
+impl Mask {
+    /// The mask of an attention whose rows are `stride` elements apart.
+    pub(super) fn of_attention(dropout: Option<&Dropout>, stride: usize) -> Self {
+        Self { row_blocks: (stride / 4) as u32, ..Self::from(dropout) }
+    }
 }
 
 impl From<Option<&Dropout>> for Mask {
     fn from(dropout: Option<&Dropout>) -> Self {
         match dropout {
-            None => Self { key: [0; 2], site: 0, step: 0, micro: 0, keep: 0, scale: 1.0 },
+            None => Self { key: [0; 2], site: 0, step: 0, micro: 0, keep: 0, scale: 1.0, row_blocks: 0 },
             Some(d) => Self {
                 key: [d.seed as u32, (d.seed >> 32) as u32],
                 site: d.site,
@@ -31,6 +40,7 @@ impl From<Option<&Dropout>> for Mask {
                 micro: d.micro,
                 keep: d.threshold().max(1), // a rate this close to 1 keeps one element in 2^32
                 scale: d.scale(),
+                row_blocks: 0,
             },
         }
     }

@@ -1,4 +1,4 @@
-//! Element-wise operations: bias and GELU, forward and backward; sums.
+//! Element-wise operations: bias and GELU, GELU with a gate, rotation, forward and backward; sums.
 
 use super::buffer::Buffer;
 use super::device::{Device, argument};
@@ -7,6 +7,7 @@ use super::parameters::{blocks, by_width};
 use super::reductions::SUM_ROWS;
 use super::shapes::{expect, matrix};
 use crate::Result;
+use crate::ops::Rotation;
 
 pub(super) fn bias_gelu<D: Device>(cuda: &Cuda<D>, x: &Buffer<D>, bias: &Buffer<D>) -> Result<Buffer<D>> {
     let (rows, width) = matrix(x)?;
@@ -48,6 +49,57 @@ pub(super) fn bias_gelu_backward<D: Device>(
     unsafe { cuda.launch(kernel, [blocks(width, 128 * vector), parts as u32, 1], 128, 0, &mut arguments)? };
     let [sums] = cuda.reduce(partial, parts, width)?;
     Ok((dx, sums))
+}
+
+/// Half of the columns of a matrix.
+fn half_width<D: Device>(x: &Buffer<D>) -> Result<(usize, usize)> {
+    let (rows, width) = matrix(x)?;
+    expect("the input with its gate", x, &[rows, width / 2 * 2])?;
+    Ok((rows, width / 2))
+}
+
+pub(super) fn geglu<D: Device>(cuda: &Cuda<D>, x: &Buffer<D>) -> Result<Buffer<D>> {
+    let (rows, width) = half_width(x)?;
+    let (out, to) = cuda.make(&[rows, width], cuda.between())?;
+    let (kernel, vector) = by_width(width, ["geglu_4", "geglu_1"]);
+    let (width32, x) = (width as i32, cuda.input(x)?);
+    let mut arguments = [argument(&width32), argument(&x), argument(&to)];
+    // SAFETY: (int, In, Out).
+    unsafe { cuda.launch(kernel, [rows as u32, blocks(width, 128 * vector), 1], 128, 0, &mut arguments)? };
+    Ok(out)
+}
+
+pub(super) fn geglu_backward<D: Device>(cuda: &Cuda<D>, x: &Buffer<D>, dy: &Buffer<D>) -> Result<Buffer<D>> {
+    let (rows, width) = half_width(x)?;
+    expect("the gradient", dy, &[rows, width])?;
+    let (dx, to) = cuda.make(x.shape(), cuda.between())?;
+    let (kernel, vector) = by_width(width, ["geglu_backward_4", "geglu_backward_1"]);
+    let (width32, x, dy) = (width as i32, cuda.input(x)?, cuda.input(dy)?);
+    let mut arguments = [argument(&width32), argument(&x), argument(&dy), argument(&to)];
+    // SAFETY: (int, In, In, Out).
+    unsafe { cuda.launch(kernel, [rows as u32, blocks(width, 128 * vector), 1], 128, 0, &mut arguments)? };
+    Ok(dx)
+}
+
+pub(super) fn rotary<D: Device>(cuda: &Cuda<D>, qkv: &Buffer<D>, rotation: &Rotation<'_>) -> Result<Buffer<D>> {
+    let half = rotation.head_size(qkv.shape())? / 2;
+    let (out, to) = cuda.make(qkv.shape(), cuda.between())?;
+    let [cosines, sines] = rotation.table(2 * half);
+    let (positions, cosines, sines) = (cuda.send(rotation.positions)?, cuda.send(&cosines)?, cuda.send(&sines)?);
+    let (heads, half, x) = (rotation.heads as i32, half as i32, cuda.input(qkv)?);
+    let (positions, cosines, sines) = (positions.address(), cosines.address(), sines.address());
+    let mut arguments = [
+        argument(&heads),
+        argument(&half),
+        argument(&positions),
+        argument(&cosines),
+        argument(&sines),
+        argument(&x),
+        argument(&to),
+    ];
+    // SAFETY: (int, int, const uint32_t*, 2 x const float*, In, Out).
+    unsafe { cuda.launch("rotary", [rotation.positions.len() as u32, 1, 1], 128, 0, &mut arguments)? };
+    Ok(out)
 }
 
 pub(super) fn add<D: Device>(cuda: &Cuda<D>, a: Buffer<D>, b: &Buffer<D>) -> Result<Buffer<D>> {

@@ -65,7 +65,7 @@ use candle_core::{DType, Tensor};
 
 use super::cls_attention;
 use super::{
-    AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, Pending,
+    AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, Pending, Rotation,
     SavedAttentionOf, StepResult, Update,
 };
 use crate::Result;
@@ -197,6 +197,18 @@ impl<D: Device> Ops for Cuda<D> {
         dropout: Option<&Dropout>,
     ) -> Result<NormGradients<Buffer<D>>> {
         layer_norm::add_norm_backward(self, dy, normed, gamma, dropout)
+    }
+
+    fn geglu(&self, x: &Buffer<D>) -> Result<Buffer<D>> {
+        elementwise::geglu(self, x)
+    }
+
+    fn geglu_backward(&self, x: &Buffer<D>, dy: &Buffer<D>) -> Result<Buffer<D>> {
+        elementwise::geglu_backward(self, x, dy)
+    }
+
+    fn rotary(&self, qkv: Buffer<D>, rotation: &Rotation<'_>) -> Result<Buffer<D>> {
+        elementwise::rotary(self, &qkv, rotation)
     }
 
     fn dropout(&self, x: Buffer<D>, dropout: &Dropout) -> Result<Buffer<D>> {

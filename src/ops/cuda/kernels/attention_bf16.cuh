@@ -10,8 +10,6 @@
 #pragma once
 #include "common.cuh"
 
-// Elements of dropout between two (token, head) pairs: ops::ATTENTION_STRIDE.
-constexpr int ATTENTION_STRIDE = 512;
 constexpr int TILE = 64;
 constexpr float LOG2_E = 1.4426950408889634f;
 
@@ -21,15 +19,25 @@ constexpr float LOG2_E = 1.4426950408889634f;
 // batches that have none: the others need more registers.
 struct Tile {
     int start, length, first, end, valid_length, group;
+    // How far its rows attend to each side. Only batches without groups and padding have a limit, and only the kernels
+    // with GROUPS know it.
+    int window;
+
+    // The chunks before the first that a row of the tile meets.
+    template <bool GROUPS>
+    DEVICE int skipped(int rows) const {
+        return GROUPS ? max(0, first - window) / rows : 0;
+    }
 
     // How many chunks of `rows` rows of the other side a block goes over: queries meet the valid keys and then their own
     // groups; valid keys meet all queries, those of a group its own queries, and others none.
     template <bool GROUPS>
     DEVICE int chunks(bool of_keys, int rows) const {
         bool grouped = GROUPS && group > 0;
-        if (!of_keys) return (valid_length + rows - 1) / rows + grouped;
+        int reach = GROUPS ? end + window : length, skip = skipped<GROUPS>(rows);
+        if (!of_keys) return (min(valid_length, reach) + rows - 1) / rows - skip + grouped;
         if (grouped) return 1;
-        return first < valid_length ? (length + rows - 1) / rows : 0;
+        return first < valid_length ? (min(length, reach) + rows - 1) / rows - skip : 0;
     }
 };
 
@@ -41,10 +49,13 @@ struct Chunk {
 
     DEVICE Chunk(const Tile& tile, bool of_keys, int index, int rows) {
         own = GROUPS && tile.group > 0 && (of_keys || index * rows >= tile.valid_length);
-        first = own ? tile.first : index * rows;
+        first = own ? tile.first : (tile.skipped<GROUPS>(rows) + index) * rows;
         limit = own ? tile.end : of_keys ? tile.length : tile.valid_length;
     }
 };
+
+// Below any score.
+constexpr float LOWEST = -1e30f;
 
 // Which rows of a chunk a row of the tile meets: low..high, both counted from the first.
 template <bool GROUPS>
@@ -55,6 +66,11 @@ struct Met {
         low = chunk.own ? row - row % tile.group : 0;
         high = chunk.limit - chunk.first;
         if (chunk.own) high = min(high, low + tile.group);
+        if (GROUPS && !chunk.own) {
+            int at = tile.first + row - chunk.first;
+            low = max(low, at - tile.window);
+            high = min(high, at + tile.window + 1);
+        }
         if (of_keys && !chunk.own && tile.first + row >= tile.valid_length) high = 0;
     }
 
@@ -158,14 +174,14 @@ DEVICE void write_rows(bf16* to, size_t stride, int row, int limit, const float 
 }
 
 // Block of the generator for the key quad `key / 4` of a token and head.
-DEVICE uint32_t quad_of(int token, int head, int heads, int key) {
-    return uint32_t((size_t(token) * heads + head) * (ATTENTION_STRIDE / 4) + key / 4);
+DEVICE uint32_t quad_of(const Mask& mask, int token, int head, int heads, int key) {
+    return uint32_t((size_t(token) * heads + head) * mask.row_blocks + key / 4);
 }
 
 // Keep bits of a 16 (queries) x 8 (keys) tile in the order of a product's result: bit i for c[i].
 DEVICE uint32_t kept_by_query(const Mask& mask, int token, int head, int heads, int key) {
     int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
-    uint32_t mine = mask.kept(quad_of(token + lane / 2, head, heads, key + lane % 2 * 4));
+    uint32_t mine = mask.kept(quad_of(mask, token + lane / 2, head, heads, key + lane % 2 * 4));
     uint32_t low = __shfl_sync(FULL, mine, 2 * g + t / 2) >> (t % 2 * 2);
     uint32_t high = __shfl_sync(FULL, mine, 2 * (g + 8) + t / 2) >> (t % 2 * 2);
     return (low & 3) | (high & 3) << 2;
@@ -174,7 +190,7 @@ DEVICE uint32_t kept_by_query(const Mask& mask, int token, int head, int heads, 
 // The same for a 16 (keys) x 8 (queries) tile.
 DEVICE uint32_t kept_by_key(const Mask& mask, int token, int head, int heads, int key) {
     int lane = threadIdx.x % WARP, g = lane / 4, t = lane % 4;
-    uint32_t mine = mask.kept(quad_of(token + lane / 4, head, heads, key + lane % 4 * 4));
+    uint32_t mine = mask.kept(quad_of(mask, token + lane / 4, head, heads, key + lane % 4 * 4));
     uint32_t bits = 0;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
@@ -194,7 +210,7 @@ DEVICE uint32_t kept_in_groups(const Mask& mask, const Tile& tile, bool of_keys,
         int query = of_keys ? met : mine, key = of_keys ? mine : met;
         if (query / tile.group != key / tile.group) continue;
         int column = tile.valid_length + key % tile.group;
-        bits |= (mask.kept(quad_of(tile.start + tile.first + query, head, heads, column)) >> (column % 4) & 1) << i;
+        bits |= (mask.kept(quad_of(mask, tile.start + tile.first + query, head, heads, column)) >> (column % 4) & 1) << i;
     }
     return bits;
 }
@@ -215,7 +231,7 @@ DEVICE void attention(const Tile* tiles, int heads, const bf16* qkv, float scale
     left_operands<D>(q, keys, 16 * warp);
     int row = tile.first + 16 * warp + lane / 4;  // and row + 8
     float sum[D / 8][4] = {};
-    float top[2] = {-INFINITY, -INFINITY}, total[2] = {0.0f, 0.0f};
+    float top[2] = {LOWEST, LOWEST}, total[2] = {0.0f, 0.0f};
     scale *= LOG2_E;
     for (int index = 0; index < tile.chunks<GROUPS>(false, TILE); index++) {
         const Chunk<GROUPS> chunk(tile, false, index, TILE);
@@ -239,7 +255,7 @@ DEVICE void attention(const Tile* tiles, int heads, const bf16* qkv, float scale
                 }
             }
         }
-        // The four lanes of a row; `highest` is finite: the first chunk has a key.
+        // The four lanes of a row; `highest` is finite, even where a chunk has no key of the row's window.
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             highest[half] = fmaxf(highest[half], __shfl_xor_sync(FULL, highest[half], 1));

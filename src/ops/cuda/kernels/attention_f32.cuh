@@ -59,7 +59,7 @@ DEVICE void add_weighted(float (&sum)[LANE_COLUMNS], float weight, const float* 
 // Factor of the probability of a query token and key.
 DEVICE float kept_small(const Mask& mask, int token, int head, int heads, int key) {
     if (mask.keep == 0) return 1.0f;
-    return mask.kept(quad_of(token, head, heads, key)) >> (key % 4) & 1 ? mask.scale : 0.0f;
+    return mask.kept(quad_of(mask, token, head, heads, key)) >> (key % 4) & 1 ? mask.scale : 0.0f;
 }
 
 // Grid: tiles of 32, heads. Shared memory: three tiles of rows of size + 1 floats, and four floats a row.
@@ -75,7 +75,7 @@ KERNEL(128, attention_f32, const Tile* tiles, int heads, int size, const float* 
     const float* sentence = qkv + size_t(tile.start) * stride + head * size;
     fill_small(queries, sentence, stride, size, tile.first, tile.end);
     float sum[WARP_ROWS][LANE_COLUMNS] = {}, top[WARP_ROWS], total[WARP_ROWS];
-    for (int r = 0; r < WARP_ROWS; r++) top[r] = -INFINITY, total[r] = 0.0f;
+    for (int r = 0; r < WARP_ROWS; r++) top[r] = LOWEST, total[r] = 0.0f;
     for (int index = 0; index < tile.chunks<true>(false, SMALL_TILE); index++) {
         const Chunk<true> chunk(tile, false, index, SMALL_TILE);
         __syncthreads();

@@ -125,6 +125,7 @@ struct Mask {
     uint32_t site, step, micro;
     uint32_t keep;
     float scale;
+    uint32_t row_blocks;  // of an attention: blocks between two of its rows
 
     DEVICE uint4 words(uint32_t block) const {
         uint32_t k0 = key[0], k1 = key[1];

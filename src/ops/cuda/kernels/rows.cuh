@@ -1,4 +1,4 @@
-// Embeddings and the small operations on rows and elements: Ops::embed, rows, add_rows, add, dropout, and conversions.
+// Embeddings and the small operations on rows and elements: Ops::embed, rotary, rows, add_rows, add, dropout, and conversions.
 #pragma once
 #include "common.cuh"
 
@@ -23,6 +23,28 @@ KERNEL(128, scatter_rows, int width, const uint32_t* unique, const uint32_t* fir
         float sum = 0.0f;
         for (uint32_t i = from; i < end; i++) sum += x[size_t(order[i]) * width + column];
         table[to + column] = sum;
+    }
+}
+
+// Ops::rotary: columns i and i + half of each head of the queries and keys are rotated by an angle of the row's position;
+// `cosines` and `sines` are (positions, half). The values are copied. Grid: rows.
+KERNEL(128, rotary, int heads, int half, const uint32_t* positions, const float* cosines, const float* sines, In x,
+       Out out) {
+    size_t row = blockIdx.x, table = size_t(positions[row]) * half;
+    int pairs = 3 * heads * half;
+    for (int pair = threadIdx.x; pair < pairs; pair += blockDim.x) {
+        size_t at = 2 * (row * pairs + pair / half * half) + pair % half;
+        float low[1], high[1];
+        x.read<1>(at, low);
+        x.read<1>(at + half, high);
+        if (pair < 2 * heads * half) {
+            float cosine = cosines[table + pair % half], sine = sines[table + pair % half];
+            float turned = low[0] * cosine - high[0] * sine;
+            high[0] = high[0] * cosine + low[0] * sine;
+            low[0] = turned;
+        }
+        out.write<1>(at, low);
+        out.write<1>(at + half, high);
     }
 }
 
