@@ -10,7 +10,8 @@
 //! ```
 //!
 //! It does not use autograd: every saved activation and every gradient is visible here, once, for
-//! all engines.
+//! all engines. The file is long because forward and backward mirror each other and are read side by
+//! side.
 
 use std::borrow::Cow;
 
