@@ -9,7 +9,7 @@ use biorel::config::{Backend, HeadKind, Precision, TrainingSettings};
 use biorel::corpus::{Corpus, CorpusKind, ReadOptions};
 use biorel::encode::{Instance, Marking, instances};
 use biorel::model::params::encoder_specs;
-use biorel::model::{EncoderConfig, Pretrained, RelationModel, Weights, checkpoint};
+use biorel::model::{EncoderConfig, Network, Pretrained, RelationModel, Weights, checkpoint};
 use biorel::ops::compute::Compute;
 use biorel::predict::classify_instances;
 use biorel::train::{CheckpointPlan, Event, FineTune, HeldOut, TrainingData, fine_tune};
@@ -94,6 +94,24 @@ fn settings(head: HeadKind) -> TrainingSettings {
         bias_correction: true,
         ..TrainingSettings::default()
     }
+}
+
+/// The window of local attention is not one of the keys that all encoders have.
+#[test]
+fn the_hash_of_a_model_covers_its_architecture() {
+    let here = Setting::new();
+    let settings = TrainingSettings { max_steps: Some(0), ..settings(HeadKind::Cls) };
+    let model = fine_tune(here.run(&settings), &mut |_| Ok(())).unwrap().model;
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/architectures/modernbert-a");
+    let encoder = EncoderConfig::open(&folder).unwrap();
+    let mut wider = encoder.clone();
+    wider.other.insert("local_attention".into(), 12.into());
+    let hash = |encoder: &EncoderConfig| {
+        let network = Network { encoder: encoder.clone(), ..model.network.clone() };
+        RelationModel { network, ..model.clone() }.content_hash()
+    };
+    assert_ne!(hash(&encoder), hash(&wider));
+    assert_eq!(hash(&encoder), hash(&encoder));
 }
 
 #[test]

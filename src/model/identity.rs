@@ -30,6 +30,12 @@ impl RelationModel {
         ];
         // Plain structures always serialise; without one the hash would still be stable.
         parts.iter().for_each(|part| feed(part.as_deref().unwrap_or_default()));
+        // What the encoder reads of the other keys: rotary positions and windows of the attention.
+        let encoder = &self.network.encoder;
+        let layer = |layer| encoder.theta(layer).map(|theta| (theta, encoder.window(layer)));
+        if let Some(layers) = (0..encoder.num_hidden_layers).map(layer).collect::<Option<Vec<_>>>() {
+            feed(format!("{layers:?}").as_bytes());
+        }
         for id in 0..self.tokenizer.vocab_size() as u32 {
             feed(self.tokenizer.token(id).unwrap_or_default().as_bytes());
         }

@@ -12,6 +12,9 @@ use crate::corpus::Span;
 use crate::corpus::documents as docs;
 use crate::corpus::documents::{Argument, Document, DocumentFormat, Input, Mention, Passage, Records, Relation};
 
+/// Type, concepts of the first and of the second argument, attributes.
+type ConceptRelation = (String, Vec<String>, Vec<String>, BTreeMap<String, String>);
+
 /// A document with entities and relations.
 #[pyclass(frozen, name = "Document", module = "biorel._biorel")]
 pub struct PyDocument(pub Arc<Document>);
@@ -123,9 +126,8 @@ impl PyDocument {
         self.0.concepts().into_iter().map(|concept| (concept.name, concept.entity_type, concept.mentions)).collect()
     }
 
-    /// The relations with the concepts that their arguments name: type, concepts of the first and of
-    /// the second argument, attributes.
-    fn concept_relations(&self) -> Vec<(String, Vec<String>, Vec<String>, BTreeMap<String, String>)> {
+    /// The relations with the concepts that their arguments name.
+    fn concept_relations(&self) -> Vec<ConceptRelation> {
         let of = |one: &Relation| {
             let [first, second] = one.arguments.each_ref().map(|argument| self.0.concepts_named(argument));
             (one.relation_type.clone(), first, second, one.attributes.iter().cloned().collect())
