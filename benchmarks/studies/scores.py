@@ -152,7 +152,7 @@ def table(_: argparse.Namespace) -> None:
     """Means over seeds (and folds), and one pass against each other form."""
     trials = finished()
     for (data, corpus), group in trials.groupby(["data", "corpus"], sort=False):
-        by_seed = group.groupby(["form", "seed"], sort=False)[["precision", "recall", "f1", "minutes"]]
+        by_seed = group.groupby(["form", "arithmetic", "seed"], sort=False)[["precision", "recall", "f1", "minutes"]]
         means = by_seed.agg({"precision": "mean", "recall": "mean", "f1": "mean", "minutes": "sum"})
         counts = by_seed.size().rename("trials")
         print(f"\n{data} {corpus}, percent; of folds: their mean\n")
