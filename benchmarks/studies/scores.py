@@ -1,4 +1,4 @@
-"""Scores of heads and of one pass with MiniLM on all pairs, trial by trial, over as many sittings as it takes.
+"""Scores of heads and of one pass with MiniLM on all pairs, trial by trial; it goes on where the results end.
 
     export BIOREL_CORPORA=...
     python benchmarks/studies/scores.py train dev ddi tags-entity-attention-1e-4 visible-entity-1e-4 --runs runs/
