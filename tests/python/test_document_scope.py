@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from biorel.cli.main import main
+from child_process import kill_after, start_python
 from tiny_bert import write_encoder
 
 SETTINGS: dict[str, Any] = {"head": "entity-attention", "marking": "levitated-visible", "max_length": 250}
@@ -211,3 +213,32 @@ def test_max_mentions_and_max_pairs(source: Path, run: biorel.Run, tmp_path: Pat
     ), "the nearest mentions are the same"
     with pytest.raises(biorel.CorpusError, match="more than 2 pairs; raise max_pairs"):
         biorel.predict_documents(run.model, source / "test.txt", max_pairs=2)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_a_killed_stream_resumes_to_the_same_parts(run: biorel.Run, tmp_path: Path) -> None:
+    """Each kill comes after another part was written; the last call ends the stream."""
+    folder, source = tmp_path / "model", tmp_path / "abstracts.txt"
+    run.model.save(folder)
+    model = biorel.load(folder)
+    source.write_text(abstracts(60, 5, sentences=8), encoding="utf-8")
+    program = (
+        "import sys, biorel\n"
+        "model = biorel.load(sys.argv[1])\n"
+        "biorel.predict_documents(model, sys.argv[2], sys.argv[3], part_documents=3, progress=False)\n"
+    )
+    once, killed = tmp_path / "once", tmp_path / "killed"
+    biorel.predict_documents(model, source, once, part_documents=3, progress=False)
+    parts = {path.name: path.read_bytes() for path in (once / "relations").iterdir()}
+    assert len(parts) == 20
+    kills = 0
+    for _ in range(3):
+        before = len(list((killed / "relations").glob("*")))
+        process = start_python(program, folder, source, killed)
+        kills += kill_after(lambda before=before: len(list((killed / "relations").glob("*"))) > before, process)
+        process.wait()
+    assert kills
+    found = biorel.predict_documents(model, source, killed, part_documents=3, progress=False)
+    assert {path.name: path.read_bytes() for path in (killed / "relations").glob("*")} == parts
+    assert isinstance(found, biorel.DocumentPredictions)
+    assert found.table()["document"].nunique() == 60
