@@ -84,6 +84,7 @@ def draw(results: dict[str, dict], path: Path) -> None:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullLocator
 
     bars = [(work, part) for work, part, _ in TRAINING if part in results]
     bars += [(work, part) for work, part in ONE_PASS if part in results]
@@ -91,7 +92,7 @@ def draw(results: dict[str, dict], path: Path) -> None:
     lines = [part for part in ("length", "batch-threads") if part in results]
     columns = 3
     rows = -(-(len(bars) + len(lines)) // columns)
-    figure, panels = plt.subplots(rows, columns, figsize=(5 * columns, 3.4 * rows), squeeze=False)
+    figure, panels = plt.subplots(rows, columns, figsize=(6 * columns, 3.4 * rows), squeeze=False)
     free = iter(panels.flat)
     for work, part in bars:
         panel, programs = next(free), results[part]["programs"]
@@ -101,7 +102,8 @@ def draw(results: dict[str, dict], path: Path) -> None:
         panel.bar_label(drawn, fmt="%.1f", padding=2, fontsize=7)
         panel.margins(x=0.15)
         panel.set_yticks(range(len(labels)), labels, fontsize=7)
-        panel.set_title(f"{work}, sentences/s", fontsize=9)
+        unit = "pairs/s" if part.startswith("one-pass") else "sentences/s"
+        panel.set_title(f"{work}, {unit}", fontsize=9, loc="right")
     for part in lines:
         panel, programs = next(free), results[part]["programs"]
         axis = "length" if part == "length" else "batch"
@@ -110,9 +112,12 @@ def draw(results: dict[str, dict], path: Path) -> None:
             points = [(i, point) for i, point in enumerate(runs[0]["points"]) if point["threads"] == most]
             times = [statistics.median(run["points"][i]["seconds"] for run in runs) for i, _ in points]
             colour, style = ("tab:blue" if "biorel" in label else "tab:orange"), ("--" if "bf16" in label else "-")
-            panel.plot([point[axis] for _, point in points], times, style, marker="o", color=colour, label=label)
+            sizes = [point[axis] for _, point in points]
+            panel.plot(sizes, times, style, marker="o", color=colour, label=label)
         panel.set(xscale="log", yscale="log", xlabel="tokens a sentence" if axis == "length" else "sentences a batch")
-        panel.set_title("seconds a step", fontsize=9)
+        panel.set_xticks(sizes, map(str, sizes))
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.set_title("seconds a step", fontsize=9, loc="right")
         panel.legend(fontsize=7)
         panel.grid(alpha=0.3)
     for panel in free:
