@@ -20,7 +20,7 @@ import torch
 import transformers
 from aimed import read_pairs
 from torch import nn
-from transformers import BertModel, get_linear_schedule_with_warmup
+from transformers import AutoConfig, AutoModel, get_linear_schedule_with_warmup
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from runlog import RunLog, aimed_table, binary_scores, training_parser
@@ -118,11 +118,13 @@ def parts(batch: list[int], data: Encoded, count: int) -> list[list[int]]:
 
 
 class Classifier(nn.Module):
-    """BertModel and one of the two heads."""
+    """An encoder without its pooler, and one of the two heads."""
 
     def __init__(self, folder: Path, head: str, labels: int):
         super().__init__()
-        self.encoder = BertModel.from_pretrained(folder, add_pooling_layer=False, dtype=torch.float32)
+        config = AutoConfig.from_pretrained(folder)
+        pooler = {} if config.model_type == "modernbert" else {"add_pooling_layer": False}
+        self.encoder = AutoModel.from_pretrained(folder, dtype=torch.float32, **pooler)
         hidden = self.encoder.config.hidden_size
         self.query = nn.Linear(hidden, 1, bias=False) if head == "attention" else None
         self.dropout = nn.Dropout(0.1)

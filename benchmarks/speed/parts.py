@@ -55,10 +55,10 @@ class Context:
         self.engines = ["f32", "bf16"] if compute.precision == "bf16" else ["f32"]
 
     def prepare(self) -> None:
-        """Work to be done before measuring: compile, and write BERT-base's directory."""
+        """Work to be done before measuring: compile, and write the base-sized encoders."""
         cargo = [*CARGO, "--no-run"]
         subprocess.run(cargo, check=True, cwd=ROOT)
-        subprocess.run([self.baseline, str(HERE / "bert_base.py"), str(CACHE / "bert-base")], check=True)
+        subprocess.run([self.baseline, str(HERE / "base_encoders.py"), str(CACHE)], check=True)
 
     def versions(self) -> str:
         code = (
@@ -70,7 +70,7 @@ class Context:
         return subprocess.run([self.baseline, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
     def encoder(self, name: str) -> str:
-        return str(CACHE / "bert-base") if name == "base" else name
+        return {"minilm": "minilm", "base": str(CACHE / "bert-base")}.get(name, str(CACHE / name))
 
     def biorel_train(self, engine: str, encoder: str, steps: int, *more: str) -> Program:
         script = [self.python, str(HERE / "biorel_train.py"), "--encoder", self.encoder(encoder)]
@@ -93,6 +93,7 @@ class Context:
 
 
 CARGO = ["cargo", "bench", "--quiet", "--locked"]
+ARCHITECTURES = ["bert-base", "roberta-base", "modernbert-base"]
 
 
 def medians(runs: list[dict], key: str) -> float:
@@ -291,6 +292,35 @@ def one_pass(encoder: str) -> Callable[[Context], list[Program]]:
     return programs
 
 
+def architectures(engine: str) -> Callable[[Context], list[Program]]:
+    """Base-sized encoders of three architectures, each against its own baseline."""
+
+    def programs(context: Context) -> list[Program]:
+        own, theirs = (engine, "bf16") if engine in context.engines and engine == "bf16" else ("f32", "fp32")
+        found = []
+        for name in ARCHITECTURES:
+            ours = context.biorel_train(own, name, 4).command
+            found.append(Program(f"biorel {own}, {name}", ours))
+            for padding, padded in (("longest", "padded to the longest"), ("grouped", "group_by_length")):
+                label = f"{theirs}, {name}, {padded}"
+                found.append(context.baseline_train(label, name, 2, "--precision", theirs, "--padding", padding))
+        return found
+
+    return programs
+
+
+def architectures_table(records: Records) -> list[str]:
+    """Sentences per second, and how many times as fast biorel is, for each architecture."""
+    lines = [f"{'sentences/s':<18} {'biorel':>8} {'padded to the longest':>24} {'group_by_length':>18} {'peak MB':>16}"]
+    for name in ARCHITECTURES:
+        ours, padded, grouped = (runs for label, runs in records.items() if f", {name}" in label)
+        speeds = [medians(runs, "sentences_per_second") for runs in (ours, padded, grouped)]
+        shown = [f"{speed:.1f} ({speeds[0] / speed:.2f}x)" for speed in speeds[1:]]
+        memory = "/".join(str(max(run["peak_memory_mb"] for run in runs)) for runs in (ours, padded, grouped))
+        lines.append(f"{name:<18} {speeds[0]:>8.1f} {shown[0]:>24} {shown[1]:>18} {memory:>16}")
+    return lines
+
+
 def inference(context: Context) -> list[Program]:
     count = ["--sentences", "70" if context.quick else "600"]
     ours = [f"biorel {engine}" for engine in context.engines]
@@ -385,6 +415,8 @@ PARTS = {
         Part("train-minilm-bf16", 6, "the same in bf16", 3, train("minilm", "bf16"), speed_table),
         Part("train-base-f32", 6, "fine-tuning BERT-base (random weights), fp32", 2, train("base", "f32"), speed_table),
         Part("train-base-bf16", 6, "the same in bf16", 2, train("base", "bf16"), speed_table),
+        Part("architectures-f32", 7, "three architectures", 1, architectures("f32"), architectures_table),
+        Part("architectures-bf16", 6, "the same in bf16", 1, architectures("bf16"), architectures_table),
         Part("one-pass", 14, "MiniLM, one pass for all pairs of a sentence", 3, one_pass("minilm"), one_pass_table),
         Part("one-pass-base", 20, "the same with BERT-base", 2, one_pass("base"), one_pass_table),
         Part("inference", 6, "hidden states of AIMed sentences, MiniLM", 3, inference, speed_table),

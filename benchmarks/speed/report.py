@@ -144,6 +144,8 @@ def write(folder: Path) -> None:
     titles = {
         "one-pass": "Fine-tuning MiniLM on AIMed: one pass for all pairs of a sentence against a pass for each pair",
         "one-pass-base": "The same with BERT-base (random weights)",
+        "architectures-f32": "Fine-tuning base-sized encoders of three architectures (random weights) on AIMed, fp32",
+        "architectures-bf16": "The same in bf16, PyTorch with autocast",
         "gemm": "Products, against oneDNN (`torch.mm`) on the same shapes",
         "ops": "Every operation of a step, with its share of the fastest product",
         "heads": "What a head adds to a step",
