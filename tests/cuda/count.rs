@@ -1,6 +1,6 @@
 //! The number of launches of a training step, counted by a device that does not compute. Launches
 //! cost the host 2.5 to 4 microseconds each, so they bound how fast small models train
-//! (benchmarks/speed/gpu/README.md).
+//! (benchmarks/gpu/README.md).
 //!
 //! candle launches the heads' kernels itself. Each makes a tensor, and so do views, which launch
 //! nothing: the number of tensors is counted, which is an upper bound of the launches.
@@ -138,7 +138,7 @@ fn launches(counts: &BTreeMap<&'static str, usize>) -> usize {
 }
 
 #[test]
-#[ignore = "prints the numbers of benchmarks/speed/gpu/README.md: alone, or other tests' tensors are counted"]
+#[ignore = "prints the numbers of benchmarks/gpu/README.md: alone, or other tests' tensors are counted"]
 fn launches_of_a_step() {
     for name in ["MiniLM", "BERT-base"] {
         for head in HeadKind::ALL {

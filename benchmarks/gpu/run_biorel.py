@@ -1,6 +1,6 @@
 """One setting of biorel on a GPU, in its own process: prints one line of JSON. side_by_side.py calls it.
 
-BIOREL_CORPORA=... python benchmarks/speed/gpu/run_biorel.py train --encoder minilm --precision bf16
+BIOREL_CORPORA=... python benchmarks/gpu/run_biorel.py train --encoder minilm --precision bf16
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """One setting of the PyTorch baseline on a GPU, in its own process: prints one line of JSON. side_by_side.py calls it.
 
-    BIOREL_CORPORA=... python benchmarks/speed/gpu/run_baseline.py train --encoder DIR --precision autocast --padding max
+    BIOREL_CORPORA=... python benchmarks/gpu/run_baseline.py train --encoder DIR --precision autocast --padding max
 
 The model, the data and the order of the instances are those of benchmarks/speed/baseline_train.py. What is timed is whole steps after a
 warm-up, with one wait for the GPU at the end: no step waits for its loss. Batches are padded beforehand, and lie in
@@ -18,7 +18,7 @@ import tokenizers
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
 from aimed import read_pairs
 from baseline_train import Classifier, Encoded, epoch_batches
 

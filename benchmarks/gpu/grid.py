@@ -1,7 +1,7 @@
 """The paper's grid as one timed job: seven heads on three corpora, AIMed in its ten folds, concurrent trials.
 
-    BIOREL_CORPORA=... python benchmarks/speed/gpu/grid.py --directory runs/grid --jobs 6 --output benchmarks/results/gpu/grid
-    python benchmarks/speed/gpu/grid.py --directory runs/toy --device cpu --jobs 2 --sample --folds 2 --max-steps 2 --output toy
+    BIOREL_CORPORA=... python benchmarks/gpu/grid.py --directory runs/grid --jobs 6 --output benchmarks/results/gpu/grid
+    python benchmarks/gpu/grid.py --directory runs/toy --device cpu --jobs 2 --sample --folds 2 --max-steps 2 --output toy
 
 DDI and ChemProt are scored on their test split, as in the paper: 7 x (10 + 1 + 1) trials. Settings are the paper's unless
 the command says otherwise. A killed run resumes when started again. `starts.jsonl` has a line for each start with its work
@@ -20,7 +20,7 @@ import biorel
 import pandas as pd
 from biorel.reproduction import published
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from runlog import commit, cpu_name
 
 FILES = {"aimed": "aimed/aimed_pairs.tsv", "ddi": "ddi/DDICorpus-2013.zip", "chemprot": "chemprot"}

@@ -1,6 +1,6 @@
 """Compare biorel and PyTorch on one GPU: fine-tuning and inference, BERT-base and MiniLM.
 
-    BIOREL_CORPORA=... python benchmarks/speed/gpu/side_by_side.py --baseline /tmp/baseline/bin/python --output benchmarks/results/gpu/side_by_side.txt
+    BIOREL_CORPORA=... python benchmarks/gpu/side_by_side.py --baseline /tmp/baseline/bin/python --output benchmarks/results/gpu/side_by_side.txt
 
 Run it with the Python that has biorel and its CUDA part; `--baseline` is the one that has PyTorch (it may be the same).
 Every measurement is its own process, and the programs take turns. Memory is the peak that nvidia-smi reported during a
@@ -22,7 +22,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from runlog import commit, cpu_name
 
 HERE = Path(__file__).parent
@@ -114,7 +114,7 @@ def main() -> None:
         f"machine  {gpu}; {cpu_name()}, {os.cpu_count()} cores; Python {platform.python_version()}",
         f"baseline     PyTorch {peak['torch']}, CUDA {peak['cuda']}; its bf16 product of 8192: {peak['tflops']:.0f} TFLOP/s",
         f"commit   {commit()}",
-        f"command  python benchmarks/speed/gpu/side_by_side.py --repeats {options.repeats}",
+        f"command  python benchmarks/gpu/side_by_side.py --repeats {options.repeats}",
     ]
     with tempfile.TemporaryDirectory() as folder:
         base = Path(folder) / "bert-base"
