@@ -23,7 +23,7 @@ fn folders() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/architectures");
     let mut folders: Vec<_> = root.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
-    assert!(folders.len() >= 13, "{folders:?}");
+    assert!(folders.len() >= 15, "{folders:?}");
     folders
 }
 
