@@ -27,7 +27,11 @@ SIZES = {
 MODELS = {
     "electra": {"a": {"embedding_size": 12}, "b": {"embedding_size": 32}, "c": {"embedding_size": 8}},
     "roberta": {"a": {"pad_token_id": 1}, "b": {"layer_norm_eps": 1e-5}, "c": {"pad_token_id": 0}},
-    "xlm-roberta": {"a": {"layer_norm_eps": 1e-5}, "b": {"pad_token_id": 1}, "c": {"pad_token_id": 0, "type_vocab_size": 1}},
+    "xlm-roberta": {
+        "a": {"layer_norm_eps": 1e-5},
+        "b": {"pad_token_id": 1},
+        "c": {"pad_token_id": 0, "type_vocab_size": 1},
+    },
     "megatron-bert": {"a": {}, "b": {}, "c": {"layer_norm_eps": 1e-5}},
     "modernbert": {
         "a": {"local_attention": 8, "global_attn_every_n_layers": 2},
