@@ -178,8 +178,8 @@ pub struct TrainingSettings {
     pub focal_gamma: f64,
     /// The learning rate of each layer is this times that of the layer above; 1 for one rate.
     pub layerwise_lr_decay: f64,
-    /// Freeze the embeddings and this many layers from the first; `None` trains everything.
-    pub freeze: Option<usize>,
+    /// The part of the encoder that is not trained; `None` trains everything.
+    pub freeze: Option<Freeze>,
     /// Negative training instances per positive one, drawn by the seed; `None` keeps all.
     pub negative_ratio: Option<f64>,
     /// Steps between two evaluations on held-out data; `None` evaluates at the end of each epoch.
@@ -196,6 +196,17 @@ pub struct TrainingSettings {
     /// Number format of the large matrix products; a finished run reports which of the two was
     /// used.
     pub precision: Precision,
+}
+
+/// The part of the encoder that is not trained. Written as `"all"`, or as a number of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", expecting = "must be \"all\" or a number of layers")]
+pub enum Freeze {
+    /// The whole encoder, which then has no dropout: hidden states are computed once per sentence.
+    All,
+    /// The embeddings and this many layers from the first.
+    #[serde(untagged)]
+    Layers(usize),
 }
 
 /// Weights of the labels in the loss. Written as `"balanced"`, or as the list of weights.

@@ -9,7 +9,7 @@ use biorel::corpus::Span;
 use biorel::encode::{Batch, Features, InstanceTokens, Masked, Masking, Padding};
 use biorel::model::encoder::{self, ForwardContext, OutputSpec};
 use biorel::model::head::Weighs;
-use biorel::model::{EncoderConfig, Loss, MaskedLm, Network, ParamSpec};
+use biorel::model::{EncoderConfig, Loss, MaskedLm, Network, ParamSpec, Source};
 use biorel::ops::{Cpu, Ops, Reference};
 use candle_core::{DType, Device, Tensor};
 
@@ -63,7 +63,14 @@ const EXACT: f64 = 1e-12;
 fn states_of_every_layer() {
     let file = golden("tiny/encoder.safetensors");
     let ops = Reference::new(Device::Cpu, DType::F64);
-    let network = Network { encoder: config(), head: HeadKind::Cls, labels: 3, padding: None, marker_types: 0 };
+    let network = Network {
+        encoder: config(),
+        head: HeadKind::Cls,
+        labels: 3,
+        padding: None,
+        marker_types: 0,
+        source: Source::Engine,
+    };
     let specs = biorel::model::params::encoder_specs(&network.encoder);
     let params: Vec<Tensor> = specs.iter().map(|spec| parameter(&file, "", spec)).collect();
     let spec = OutputSpec { cls_of_layers: true, ..OutputSpec::TOKENS };
@@ -82,7 +89,8 @@ fn logits_losses_and_gradients_of_every_head() {
     let ops = Reference::new(Device::Cpu, DType::F64);
     for head in HeadKind::ALL {
         let file = golden(&format!("tiny/{head}.safetensors"));
-        let network = Network { encoder: config(), head, labels: 3, padding: None, marker_types: 0 };
+        let network =
+            Network { encoder: config(), head, labels: 3, padding: None, marker_types: 0, source: Source::Engine };
         let params: Vec<Tensor> = network
             .specs()
             .iter()
@@ -148,7 +156,8 @@ fn levitated_markers() {
             }
         });
         let features: Vec<Features> = features.collect();
-        let network = Network { encoder: config(), head, labels: 3, padding: None, marker_types: 2 };
+        let network =
+            Network { encoder: config(), head, labels: 3, padding: None, marker_types: 2, source: Source::Engine };
         let value = |spec: &ParamSpec| match spec.name.as_str() {
             "embeddings.word_embeddings.weight" => {
                 Tensor::cat(&[&encoder_file[&spec.name], &file["markers"]], 0).unwrap()
@@ -203,7 +212,14 @@ fn heads_over_padding() {
     for head in [HeadKind::Lstm, HeadKind::Attention, HeadKind::LstmNoCls, HeadKind::AttentionNoCls] {
         let file = golden(&format!("su2020/{head}.safetensors"));
         let head_file = golden(&format!("tiny/{head}.safetensors"));
-        let network = Network { encoder: config(), head, labels: 3, padding: Some(padding), marker_types: 0 };
+        let network = Network {
+            encoder: config(),
+            head,
+            labels: 3,
+            padding: Some(padding),
+            marker_types: 0,
+            source: Source::Engine,
+        };
         let batch = network.pack(&features);
         assert_eq!((batch.tokens(), batch.valid_lengths.as_deref()), (4 * 14, Some([7, 3, 12, 5].as_slice())));
         let params: Vec<Tensor> = network
@@ -298,7 +314,8 @@ fn ten_steps_follow_pytorch() {
         for bias_correction in [false, true] {
             let kind = if bias_correction { "corrected" } else { "plain" };
             let file = golden(&format!("steps/{head}-{kind}.safetensors"));
-            let network = Network { encoder: config(), head, labels: 3, padding: None, marker_types: 0 };
+            let network =
+                Network { encoder: config(), head, labels: 3, padding: None, marker_types: 0, source: Source::Engine };
             ten_steps(&Reference::cpu(), &network, &file, bias_correction, &format!("{head} {kind}"));
         }
     }

@@ -1,11 +1,11 @@
 //! Every parameter of a small model with each head: the written-out backward against finite
 //! differences, in f64. All elements of the small parameters; of the larger ones a random choice.
 
-use biorel::config::HeadKind;
+use biorel::config::{Freeze, HeadKind};
 use biorel::corpus::Span;
 use biorel::encode::{Batch, Features, Masking, Padding};
 use biorel::model::encoder::{ForwardContext, Frozen};
-use biorel::model::{EncoderConfig, Loss, MaskedLm, Network, ParamSpec, Weights};
+use biorel::model::{EncoderConfig, Loss, MaskedLm, Network, ParamSpec, Source, Weights};
 use biorel::ops::{Cpu, Ops, Reference};
 use biorel::rng::{Purpose, Stream};
 use biorel::train::Objective;
@@ -42,7 +42,8 @@ const TOLERANCE: f64 = 1e-6;
 const ELEMENTS: usize = 12;
 
 fn check(head: HeadKind, pass: &ForwardContext, loss: &Loss<'_>) {
-    let network = Network { encoder: config(), head, labels: 3, padding: None, marker_types: 0 };
+    let network =
+        Network { encoder: config(), head, labels: 3, padding: None, marker_types: 0, source: Source::Engine };
     check_network(&network, &batch(), pass, loss);
 }
 
@@ -72,7 +73,8 @@ fn check_objective<M: Objective>(
         Stream::new(7, Purpose::Sample, index as u32).shuffle(&mut elements);
         elements.truncate(ELEMENTS);
         // With the encoder frozen the loss is the same, and its backward is left out.
-        let forward = ForwardContext { frozen: Frozen::new(Some(model.encoder().num_hidden_layers)), ..*pass };
+        let forward =
+            ForwardContext { frozen: Frozen::new(Some(Freeze::Layers(model.encoder().num_hidden_layers))), ..*pass };
         for at in elements {
             let loss_at = |delta: f64| {
                 let mut moved = values.clone();
@@ -110,7 +112,8 @@ fn the_cpu_engine_has_the_gradients_of_the_reference() {
         gradients.iter().map(|gradient| ops.download(gradient.as_ref().unwrap()).unwrap()).collect()
     }
     for head in HeadKind::ALL {
-        let network = Network { encoder: config(), head, labels: 3, padding: None, marker_types: 0 };
+        let network =
+            Network { encoder: config(), head, labels: 3, padding: None, marker_types: 0, source: Source::Engine };
         let [ours, expected] = [gradients(&Cpu::new(), &network), gradients(&Reference::cpu(), &network)];
         for ((spec, ours), expected) in network.specs().iter().zip(&ours).zip(&expected) {
             for (x, y) in ours.iter().zip(expected) {
@@ -126,7 +129,14 @@ fn the_cpu_engine_has_the_gradients_of_the_reference() {
 #[test]
 fn labels_in_groups() {
     let ops = Reference::cpu();
-    let own = Network { encoder: config(), head: HeadKind::Attention, labels: 3, padding: None, marker_types: 0 };
+    let own = Network {
+        encoder: config(),
+        head: HeadKind::Attention,
+        labels: 3,
+        padding: None,
+        marker_types: 0,
+        source: Source::Engine,
+    };
     let both = Network { labels: 5, ..own.clone() };
     let whole = weights(both.specs());
     let pass = ForwardContext::without_dropout();
@@ -188,7 +198,8 @@ fn every_parameter_with_levitated_markers() {
     ];
     let dropout = ForwardContext { hidden: 0.2, attention: 0.3, head: 0.1, ..ForwardContext::without_dropout() };
     for head in [HeadKind::Entity, HeadKind::EntityAttention] {
-        let network = Network { encoder: config(), head, labels: 3, padding: None, marker_types: 2 };
+        let network =
+            Network { encoder: config(), head, labels: 3, padding: None, marker_types: 2, source: Source::Engine };
         let batch = network.pack(&items);
         for pass in [ForwardContext::without_dropout(), dropout] {
             check_network(&network, &batch, &pass, &Loss::mean(4));
@@ -217,7 +228,8 @@ fn every_parameter_with_several_mentions() {
         features(&[[(2, 5), (3, 4)], [(1, 2), (3, 4)], [(2, 5), (5, 6)]], 2),
     ];
     for head in [HeadKind::Entity, HeadKind::EntityAttention] {
-        let network = Network { encoder: config(), head, labels: 3, padding: None, marker_types: 2 };
+        let network =
+            Network { encoder: config(), head, labels: 3, padding: None, marker_types: 2, source: Source::Engine };
         let batch = network.pack(&items);
         assert_eq!(batch.tokens(), text.len() + 6 * 4);
         check_network(&network, &batch, &ForwardContext::without_dropout(), &Loss::mean(3));
@@ -258,7 +270,7 @@ fn every_parameter_of_the_masked_language_model() {
 fn every_parameter_with_the_heads_of_the_papers_code() {
     let padding = Some(Padding { length: 9, id: 0 });
     for head in [HeadKind::Cls, HeadKind::Lstm, HeadKind::LstmAllCls] {
-        let network = Network { encoder: config(), head, labels: 3, padding, marker_types: 0 };
+        let network = Network { encoder: config(), head, labels: 3, padding, marker_types: 0, source: Source::Engine };
         let pooler = network.head_specs().iter().filter(|spec| spec.name.contains("pooler")).count();
         assert_eq!(pooler, if head == HeadKind::Cls { 2 } else { 0 });
         check_network(&network, &batch(), &ForwardContext::without_dropout(), &Loss::mean(3));
@@ -268,7 +280,14 @@ fn every_parameter_with_the_heads_of_the_papers_code() {
 /// Logits with the pooler: `C tanh(W h + b) + c`, for the `h_CLS` that `cls` classifies without it.
 #[test]
 fn the_pooler_is_a_tanh_layer() {
-    let plain = Network { encoder: config(), head: HeadKind::Cls, labels: 3, padding: None, marker_types: 0 };
+    let plain = Network {
+        encoder: config(),
+        head: HeadKind::Cls,
+        labels: 3,
+        padding: None,
+        marker_types: 0,
+        source: Source::Engine,
+    };
     let pooled = Network { padding: Some(Padding { length: 9, id: 0 }), ..plain.clone() };
     let ops = Reference::new(Device::Cpu, DType::F64);
     let weights = weights(pooled.specs());
@@ -313,7 +332,14 @@ fn weighted_and_focal_losses() {
 /// Frozen parameters have no gradient, and the others the same one as without.
 #[test]
 fn frozen_layers_do_not_change_the_other_gradients() {
-    let network = Network { encoder: config(), head: HeadKind::Attention, labels: 3, padding: None, marker_types: 0 };
+    let network = Network {
+        encoder: config(),
+        head: HeadKind::Attention,
+        labels: 3,
+        padding: None,
+        marker_types: 0,
+        source: Source::Engine,
+    };
     let ops = Reference::new(Device::Cpu, DType::F64);
     let params = weights(network.specs()).upload(&ops).unwrap();
     let gradients = |frozen| {
@@ -323,7 +349,7 @@ fn frozen_layers_do_not_change_the_other_gradients() {
     let all = gradients(Frozen::new(None));
     assert!(all.iter().all(Option::is_some));
     for (layers, first) in [(0, 5), (1, 17), (2, 29)] {
-        let some = gradients(Frozen::new(Some(layers)));
+        let some = gradients(Frozen::new(Some(Freeze::Layers(layers))));
         for (index, (some, all)) in some.iter().zip(&all).enumerate() {
             assert_eq!(some.is_some(), index >= first, "parameter {index} with {layers} layers frozen");
             if let (Some(some), Some(all)) = (some, all) {
@@ -337,10 +363,17 @@ fn frozen_layers_do_not_change_the_other_gradients() {
 /// Recomputed activations are the same, dropout and frozen layers included.
 #[test]
 fn recomputed_layers_give_the_same_bits() {
-    let network = Network { encoder: config(), head: HeadKind::LstmAllCls, labels: 3, padding: None, marker_types: 0 };
+    let network = Network {
+        encoder: config(),
+        head: HeadKind::LstmAllCls,
+        labels: 3,
+        padding: None,
+        marker_types: 0,
+        source: Source::Engine,
+    };
     let ops = Cpu::new();
     let params = weights(network.specs()).upload(&ops).unwrap();
-    for frozen in [Frozen::new(None), Frozen::new(Some(1))] {
+    for frozen in [Frozen::new(None), Frozen::new(Some(Freeze::Layers(1)))] {
         let gradients = |recompute| {
             let pass = ForwardContext {
                 seed: 3,

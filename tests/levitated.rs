@@ -3,7 +3,7 @@
 use biorel::config::{Backend, HeadKind, Precision, TrainingSettings};
 use biorel::corpus::{Entity, Sentence, Span, Task};
 use biorel::encode::{Features, Marking, mark_arguments};
-use biorel::model::{EncoderConfig, Network, Weights};
+use biorel::model::{EncoderConfig, Network, Source, Weights};
 use biorel::ops::compute::Compute;
 use biorel::predict::{Predict, Prediction};
 use biorel::rng::{Purpose, Stream};
@@ -17,7 +17,7 @@ fn network(head: HeadKind) -> Network {
             "intermediate_size": 48, "max_position_embeddings": 64}"#,
     )
     .unwrap();
-    Network { encoder, head, labels: 2, padding: None, marker_types: 2 }
+    Network { encoder, head, labels: 2, padding: None, marker_types: 2, source: Source::Engine }
 }
 
 /// The pairs of some texts of 3 words to `longest`. The label is whether the first word of the first

@@ -5,7 +5,7 @@ use biorel::attention::{Explain, MaskWords, Masked, Masking, Ranking};
 use biorel::config::{Backend, HeadKind, Precision};
 use biorel::corpus::Span;
 use biorel::encode::{Features, Instance};
-use biorel::model::{EncoderConfig, Network, Weights};
+use biorel::model::{EncoderConfig, Network, Source, Weights};
 use biorel::ops::compute::Compute;
 use biorel::predict::{Predict, Prediction};
 use biorel::rng::{Purpose, Stream};
@@ -55,7 +55,7 @@ fn network(head: HeadKind) -> (Network, Weights) {
             "intermediate_size": 12, "max_position_embeddings": 16}"#,
     )
     .unwrap();
-    let network = Network { encoder, head, labels: 3, padding: None, marker_types: 0 };
+    let network = Network { encoder, head, labels: 3, padding: None, marker_types: 0, source: Source::Engine };
     let mut weights = Weights::initial(network.specs(), 3);
     for (index, values) in weights.values.iter_mut().enumerate() {
         let mut stream = Stream::new(4, Purpose::Init, index as u32);

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use biorel::config::{Backend, HeadKind, Precision, TrainingSettings};
 use biorel::corpus::{Span, Task};
 use biorel::encode::Features;
-use biorel::model::{EncoderConfig, Network, Weights};
+use biorel::model::{EncoderConfig, Network, Source, Weights};
 use biorel::ops::compute::Compute;
 use biorel::train::{CheckpointPlan, Dev, Trained, TrainingRun};
 use harness::{folder, write};
@@ -28,7 +28,7 @@ static NETWORK: LazyLock<Network> = LazyLock::new(|| {
         "intermediate_size": 4, "max_position_embeddings": 8}"#;
     write(&FOLDER, "config.json", text);
     let encoder = EncoderConfig::open(&FOLDER).expect("our own configuration");
-    Network { encoder, head: HeadKind::Attention, labels: 2, padding: None, marker_types: 0 }
+    Network { encoder, head: HeadKind::Attention, labels: 2, padding: None, marker_types: 0, source: Source::Engine }
 });
 static FEATURES: LazyLock<Vec<Features>> = LazyLock::new(|| {
     let one = |label: usize| {

@@ -4,10 +4,14 @@
 //! | `model_type` | LayerNorm | positions | embeddings | feed-forward |
 //! |---|---|---|---|---|
 //! | `bert` (Devlin et al. 2019) | after each sublayer | absolute | H wide | GELU |
+//! | `distilbert` (Sanh et al. 2019) | after | absolute | H wide, without types | GELU |
 //! | `electra` (Clark et al. 2020) | after | absolute | E wide, projected to H if E ≠ H | GELU |
 //! | `roberta` (Liu et al. 2019), `xlm-roberta` (Conneau et al. 2020) | after | absolute, from the padding's index + 1 | H wide | GELU |
 //! | `megatron-bert` (Shoeybi et al. 2019) | before, and at the end | absolute | H wide, without LayerNorm | GELU |
 //! | `modernbert` (Warner et al. 2024) | before, and at the end | rotary; attention global or local | words alone | GELU with a gate, no biases |
+//!
+//! `deberta-v2` (He et al. 2021; also version 3) and `nomic_bert` (Nussbaum et al. 2024) are computed by
+//! candle-transformers (`candle_encoder.rs`), which has no backward: they can only be frozen.
 
 use std::fmt;
 
@@ -21,6 +25,10 @@ use strum::{IntoStaticStr, VariantArray};
 pub enum ModelType {
     /// BERT.
     Bert,
+    /// DistilBERT.
+    #[serde(rename = "distilbert")]
+    #[strum(serialize = "distilbert")]
+    DistilBert,
     /// ELECTRA.
     Electra,
     /// RoBERTa.
@@ -33,6 +41,12 @@ pub enum ModelType {
     #[serde(rename = "modernbert")]
     #[strum(serialize = "modernbert")]
     ModernBert,
+    /// DeBERTa, versions 2 and 3.
+    DebertaV2,
+    /// NomicBERT.
+    #[serde(rename = "nomic_bert")]
+    #[strum(serialize = "nomic_bert")]
+    NomicBert,
 }
 
 named!(ModelType, "model_type");
@@ -55,13 +69,15 @@ pub struct Names {
     pub pooler: bool,
     /// The word embedding.
     pub words: &'static str,
-    /// Position and type embeddings.
-    pub added: Option<[&'static str; 2]>,
+    /// Position embeddings.
+    pub positions: Option<&'static str>,
+    /// Type embeddings.
+    pub types: Option<&'static str>,
     /// LayerNorm of the embeddings.
     pub embeddings_norm: Option<&'static str>,
     /// Before the number of a layer.
     pub layer: &'static str,
-    /// Queries, keys and values.
+    /// Queries, keys and values, which files may have apart ([`SEPARATE`]).
     pub qkv: &'static str,
     /// Attention output.
     pub attention_out: &'static str,
@@ -85,7 +101,8 @@ const BERT: Names = Names {
     prefix: "bert.",
     pooler: true,
     words: "embeddings.word_embeddings.weight",
-    added: Some(["embeddings.position_embeddings.weight", "embeddings.token_type_embeddings.weight"]),
+    positions: Some("embeddings.position_embeddings.weight"),
+    types: Some("embeddings.token_type_embeddings.weight"),
     embeddings_norm: Some("embeddings.LayerNorm"),
     layer: "encoder.layer",
     qkv: "attention.self.qkv",
@@ -100,6 +117,26 @@ const BERT: Names = Names {
         "cls.predictions.transform.LayerNorm",
         "cls.predictions.bias",
     ]),
+};
+
+/// What stands for the `qkv` of a name where queries, keys and values are stored apart.
+pub const SEPARATE: [(&str, [&str; 3]); 2] =
+    [(".self.qkv.", [".self.query.", ".self.key.", ".self.value."]), (".qkv_lin.", [".q_lin.", ".k_lin.", ".v_lin."])];
+
+const DISTIL_BERT: Names = Names {
+    class: "DistilBertModel",
+    prefix: "distilbert.",
+    pooler: false,
+    types: None,
+    layer: "transformer.layer",
+    qkv: "attention.qkv_lin",
+    attention_out: "attention.out_lin",
+    attention_norm: "sa_layer_norm",
+    up: "ffn.lin1",
+    down: "ffn.lin2",
+    feed_forward_norm: "output_layer_norm",
+    language_model: Some(["vocab_transform", "vocab_layer_norm", "vocab_projector.bias"]),
+    ..BERT
 };
 
 const ELECTRA: Names = Names {
@@ -133,7 +170,8 @@ const MODERN_BERT: Names = Names {
     prefix: "model.",
     pooler: false,
     words: "embeddings.tok_embeddings.weight",
-    added: None,
+    positions: None,
+    types: None,
     embeddings_norm: Some("embeddings.norm"),
     layer: "layers",
     qkv: "attn.Wqkv",
@@ -146,16 +184,30 @@ const MODERN_BERT: Names = Names {
     language_model: None,
 };
 
+/// candle-transformers names the parameters of these; biorel reads the class and the prefix.
+const DEBERTA_V2: Names =
+    Names { class: "DebertaV2Model", prefix: "deberta.", pooler: false, language_model: None, ..BERT };
+
+const NOMIC_BERT: Names = Names { class: "NomicBertModel", prefix: "bert.", ..DEBERTA_V2 };
+
 impl ModelType {
+    /// Whether the engine's own encoder computes it, and so can train it.
+    pub fn is_trainable(self) -> bool {
+        !matches!(self, Self::DebertaV2 | Self::NomicBert)
+    }
+
     /// The names of its tensors.
     pub fn names(self) -> &'static Names {
         match self {
             Self::Bert => &BERT,
+            Self::DistilBert => &DISTIL_BERT,
             Self::Electra => &ELECTRA,
             Self::Roberta => &ROBERTA,
             Self::XlmRoberta => &XLM_ROBERTA,
             Self::MegatronBert => &MEGATRON_BERT,
             Self::ModernBert => &MODERN_BERT,
+            Self::DebertaV2 => &DEBERTA_V2,
+            Self::NomicBert => &NOMIC_BERT,
         }
     }
 }

@@ -72,26 +72,54 @@ fn epsilon() -> f64 {
 
 /// Why a model of another architecture is refused, and what to choose instead.
 fn unsupported(model_type: &str) -> String {
-    let instead = match model_type {
-        "distilbert" => "choose the BERT that it was distilled from, or minilm, which is as small",
-        _ => "choose one of them, such as biobert, biom-electra-base or biomed-roberta",
-    };
     let known = ModelType::ALL.map(ModelType::name).join(", ");
-    format!("model_type `{model_type}` is not supported; {known} are: {instead}")
+    format!(
+        "model_type `{model_type}` is not supported; {known} are: choose one of them, such as biobert, biom-electra-base or \
+         biomed-roberta"
+    )
 }
 
-/// ModernBERT's configuration with the keys that the others have; its own are kept.
-fn with_common_keys(mut value: serde_json::Value) -> serde_json::Value {
-    if value.get("model_type").and_then(|kind| kind.as_str()) != Some(ModelType::ModernBert.name()) {
-        return value;
+/// The keys that the others have, in architectures with keys of their own, which are kept: with those, and
+/// transformers' defaults.
+fn common_keys(model_type: Option<&str>) -> Vec<(&'static str, &'static str, serde_json::Value)> {
+    match model_type.and_then(|name| name.parse().ok()) {
+        Some(ModelType::ModernBert) => vec![
+            ("hidden_act", "hidden_activation", json!("gelu")),
+            ("layer_norm_eps", "norm_eps", json!(1e-5)),
+            ("hidden_dropout_prob", "mlp_dropout", json!(0.0)),
+            ("attention_probs_dropout_prob", "attention_dropout", json!(0.0)),
+        ],
+        Some(ModelType::DistilBert) => vec![
+            ("hidden_act", "activation", json!("gelu")),
+            ("hidden_size", "dim", json!(768)),
+            ("num_hidden_layers", "n_layers", json!(6)),
+            ("num_attention_heads", "n_heads", json!(12)),
+            ("intermediate_size", "hidden_dim", json!(3072)),
+            ("hidden_dropout_prob", "dropout", json!(0.1)),
+            ("attention_probs_dropout_prob", "attention_dropout", json!(0.1)),
+        ],
+        // Its published files have GPT-2's keys, those of transformers the common ones.
+        Some(ModelType::NomicBert) => vec![
+            ("hidden_act", "hidden_act", json!("silu")),
+            ("hidden_size", "n_embd", json!(768)),
+            ("num_hidden_layers", "n_layer", json!(12)),
+            ("num_attention_heads", "n_head", json!(12)),
+            ("intermediate_size", "n_inner", json!(3072)),
+            ("max_position_embeddings", "n_positions", json!(2048)),
+            ("layer_norm_eps", "layer_norm_epsilon", json!(1e-12)),
+        ],
+        _ => vec![],
     }
-    for (common, own, default) in [
-        ("hidden_act", "hidden_activation", json!("gelu")),
-        ("layer_norm_eps", "norm_eps", json!(1e-5)),
-        ("hidden_dropout_prob", "mlp_dropout", json!(0.0)),
-        ("attention_probs_dropout_prob", "attention_dropout", json!(0.0)),
-    ] {
-        value[common] = value.get(own).filter(|value| !value.is_null()).cloned().unwrap_or(default);
+}
+
+fn with_common_keys(mut value: serde_json::Value) -> serde_json::Value {
+    let present = |key| value.get(key).filter(|value| !value.is_null()).cloned();
+    let found: Vec<_> = common_keys(value.get("model_type").and_then(|kind| kind.as_str()))
+        .into_iter()
+        .map(|(common, own, default)| (common, present(own).or_else(|| present(common)).unwrap_or(default)))
+        .collect();
+    for (common, found) in found {
+        value[common] = found;
     }
     value
 }
@@ -138,8 +166,9 @@ impl EncoderConfig {
     /// [`Error::Checkpoint`] naming `path` and the key.
     pub fn validate(&self, path: &Path) -> Result<()> {
         let refuse = |message: String| Err(Error::checkpoint(path, message));
-        if self.hidden_act != "gelu" {
-            return refuse(format!("hidden_act `{}` is not supported; only `gelu` is", self.hidden_act));
+        let activation = if self.model_type == ModelType::NomicBert { "silu" } else { "gelu" };
+        if self.hidden_act != activation {
+            return refuse(format!("hidden_act `{}` is not supported; only `{activation}` is", self.hidden_act));
         }
         if self.position_embedding_type != "absolute" {
             let kind = &self.position_embedding_type;
@@ -168,6 +197,9 @@ impl EncoderConfig {
                 }
             }
         }
+        self.validate_frozen().or_else(refuse)?;
+        // DeBERTa has no types.
+        let types = if self.model_type == ModelType::DebertaV2 { 1 } else { self.type_vocab_size };
         for (key, value, limit) in [
             ("vocab_size", self.vocab_size, 10_000_000),
             ("hidden_size", self.hidden_size, 16_384),
@@ -175,7 +207,7 @@ impl EncoderConfig {
             ("num_attention_heads", self.num_attention_heads, 1_024),
             ("intermediate_size", self.intermediate_size, 131_072),
             ("max_position_embeddings", self.max_position_embeddings, 1_000_000),
-            ("type_vocab_size", self.type_vocab_size, 1_024),
+            ("type_vocab_size", types, 1_024),
             ("embedding_size", self.embedding_size(), 16_384),
         ] {
             if value == 0 || value > limit {
@@ -188,7 +220,8 @@ impl EncoderConfig {
                 "max_position_embeddings is {positions}, and the first piece has position {first} (pad_token_id + 1)"
             ));
         }
-        let columns = if self.model_type == ModelType::ModernBert { 2 } else { 1 };
+        let rotary = matches!(self.model_type, ModelType::ModernBert | ModelType::NomicBert);
+        let columns = if rotary { 2 } else { 1 };
         if !self.hidden_size.is_multiple_of(columns * self.num_attention_heads) {
             return refuse(format!(
                 "hidden_size {} is not a multiple of num_attention_heads {}{}",
@@ -209,6 +242,76 @@ impl EncoderConfig {
             return refuse(format!("layer_norm_eps is {}; it must be positive", self.layer_norm_eps));
         }
         Ok(())
+    }
+
+    /// What candle-transformers does not compute, or computes otherwise than transformers.
+    fn validate_frozen(&self) -> std::result::Result<(), String> {
+        let other = |key: &str| self.other.get(key).filter(|value| is_set(value));
+        let refuse = |key: &str, value: &serde_json::Value| {
+            Err(format!("{key} is {value}, which candle-transformers does not compute for `{}`", self.model_type))
+        };
+        match self.model_type {
+            ModelType::DebertaV2 => {
+                if let Some(value) = other("conv_kernel_size").filter(|value| *value != 0) {
+                    return refuse("conv_kernel_size", value);
+                }
+                for key in ["embedding_size", "attention_head_size"] {
+                    let usual = if key == "embedding_size" { 1 } else { self.num_attention_heads.max(1) };
+                    if let Some(value) = other(key).filter(|value| **value != self.hidden_size / usual) {
+                        return refuse(key, value);
+                    }
+                }
+                for key in ["position_buckets", "max_relative_positions"] {
+                    let outside =
+                        |value: &&serde_json::Value| !value.as_i64().is_some_and(|n| (-1..=1_000_000).contains(&n));
+                    if let Some(value) = other(key).filter(outside) {
+                        return refuse(key, value);
+                    }
+                }
+                let kinds = other("pos_att_type").map(|value| match value {
+                    serde_json::Value::String(text) => text.split('|').map(str::to_owned).collect(),
+                    list => {
+                        serde_json::from_value::<Vec<String>>(list.clone()).unwrap_or_else(|_| vec![list.to_string()])
+                    }
+                });
+                if let Some(kind) = kinds.iter().flatten().find(|kind| !["c2p", "p2c"].contains(&kind.as_str())) {
+                    return refuse("pos_att_type", &json!(kind));
+                }
+                Ok(())
+            }
+            ModelType::NomicBert => {
+                for key in ["prenorm", "use_rms_norm", "rotary_emb_interleaved", "rotary_scaling_factor", "num_experts"]
+                {
+                    if let Some(value) = other(key).filter(|value| *value != 0) {
+                        return refuse(key, value);
+                    }
+                }
+                let depth = self.hidden_size / self.num_attention_heads.max(1);
+                if let Some(value) = other("head_dim").filter(|value| **value != depth) {
+                    return refuse("head_dim", value);
+                }
+                for (key, usual) in [("rotary_emb_fraction", json!(1.0)), ("activation_function", json!("swiglu"))] {
+                    if let Some(value) = other(key).filter(|value| **value != usual && value.as_f64() != Some(1.0)) {
+                        return refuse(key, value);
+                    }
+                }
+                match self.nomic_theta().filter(|theta| theta.is_finite() && *theta > 0.0) {
+                    Some(_) => Ok(()),
+                    None => Err("rotary_emb_base, rope_parameters: the base of the angles is not positive".into()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The base of the angles of NomicBERT's positions.
+    pub(super) fn nomic_theta(&self) -> Option<f64> {
+        let parameters = self.other.get("rope_parameters").filter(|own| !own.is_null());
+        if parameters.and_then(|own| own.get("rope_type")).is_some_and(|rope| rope != "default") {
+            return None;
+        }
+        let theta = parameters.and_then(|own| own.get("rope_theta")).or_else(|| self.other.get("rotary_emb_base"));
+        theta.map_or(Some(1000.0), |theta| theta.as_f64())
     }
 
     /// A whole number among the keys that only some architectures have.
@@ -288,6 +391,11 @@ impl EncoderConfig {
 
     /// The longest sentence that this encoder accepts, in word pieces.
     pub fn longest(&self) -> usize {
-        self.max_position_embeddings.saturating_sub(self.first_position())
+        let positions = self.max_position_embeddings.saturating_sub(self.first_position());
+        match self.model_type {
+            // Beyond these NomicBERT needs other angles, which candle-transformers does not compute.
+            ModelType::NomicBert => positions.min(self.number("max_trained_positions").unwrap_or(positions)),
+            _ => positions,
+        }
     }
 }

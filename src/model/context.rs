@@ -1,5 +1,6 @@
 //! The context of a training step: dropout, frozen layers, recomputation.
 
+use crate::config::Freeze;
 use crate::rng::Dropout;
 
 /// How a training step runs the encoder: the counters and rates of its dropout masks, frozen
@@ -25,19 +26,25 @@ pub struct ForwardContext {
     pub recompute: bool,
 }
 
-/// The lower part of the encoder that is not trained.
+/// The lower part of the encoder that is not trained, or all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Frozen {
     /// Whether the embeddings are frozen.
     pub embeddings: bool,
     /// How many layers are frozen, from the first; more than 0 only with the embeddings.
     pub layers: usize,
+    /// Whether the encoder is as in prediction: without dropout and without a backward.
+    pub whole: bool,
 }
 
 impl Frozen {
-    /// `None`: nothing; `Some(n)`: the embeddings and the first n layers.
-    pub fn new(layers: Option<usize>) -> Self {
-        Self { embeddings: layers.is_some(), layers: layers.unwrap_or(0) }
+    /// What a setting freezes.
+    pub fn new(freeze: Option<Freeze>) -> Self {
+        match freeze {
+            None => Self::default(),
+            Some(Freeze::Layers(layers)) => Self { embeddings: true, layers, whole: false },
+            Some(Freeze::All) => Self { embeddings: true, layers: usize::MAX, whole: true },
+        }
     }
 }
 

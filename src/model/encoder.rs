@@ -240,8 +240,8 @@ struct Stack<'a, O: Ops> {
     params: &'a [O::Buffer],
     batch: &'a Batch,
     context: Option<&'a ForwardContext>,
-    /// In an encoder without biases, what stands for the shift of a LayerNorm, `(H)`, and for the position
-    /// and type embeddings, `(1, H)`: zeros.
+    /// In an encoder without biases or type embeddings, what stands for the shift of a LayerNorm, `(H)`, and
+    /// for the position and type embeddings, `(1, H)`: zeros.
     zeros: Option<[O::Buffer; 2]>,
     /// Whether the last layer continues with the `[CLS]` tokens alone.
     cls_alone: bool,
@@ -261,7 +261,7 @@ impl<'a, O: Ops> Stack<'a, O> {
         let cls_alone = !spec.every_token() && !spec.entities;
         let layout = Layout::new(config);
         let zeros = || Ok::<_, Error>([ops.zeros(&[config.hidden_size])?, ops.zeros(&[1, config.hidden_size])?]);
-        let zeros = (!config.has_biases()).then(zeros).transpose()?;
+        let zeros = (!config.has_biases() || layout.types.is_none()).then(zeros).transpose()?;
         Ok(Self { ops, config, layout, params, batch, context, zeros, cls_alone, rows: spec.rows(batch) })
     }
 
@@ -300,7 +300,7 @@ impl<'a, O: Ops> Stack<'a, O> {
     }
 
     fn zeros(&self, which: usize) -> &O::Buffer {
-        let Some(zeros) = &self.zeros else { unreachable!("only an encoder without biases has no shifts and tables") };
+        let Some(zeros) = &self.zeros else { unreachable!("only these encoders have no shifts or tables") };
         &zeros[which]
     }
 
@@ -330,7 +330,7 @@ impl<'a, O: Ops> Stack<'a, O> {
 
     /// The rows of the position embedding, `(T)`.
     fn positions(&self) -> Cow<'a, [u32]> {
-        if self.layout.added.is_none() {
+        if self.layout.positions.is_none() {
             return Cow::Owned(vec![0; self.batch.tokens()]);
         }
         match self.config.first_position() as u32 {
@@ -340,9 +340,8 @@ impl<'a, O: Ops> Stack<'a, O> {
     }
 
     fn tables(&self) -> [&O::Buffer; 3] {
-        let added = self.layout.added.map(|added| added.map(|table| &self.params[table]));
-        let [positions, types] = added.unwrap_or_else(|| [self.zeros(1); 2]);
-        [&self.params[Layout::WORDS], positions, types]
+        let table = |index: Option<usize>| index.map_or_else(|| self.zeros(1), |index| &self.params[index]);
+        [&self.params[Layout::WORDS], table(self.layout.positions), table(self.layout.types)]
     }
 
     /// `x Wᵀ + b`.
@@ -469,9 +468,11 @@ pub fn backward<O: Ops>(
     let (mut gradients, embedded) = stack.descend(context, tape, gradient)?;
     if let Some(embedded) = embedded {
         let tables = ops.embed_backward(&batch.ids, &stack.positions(), &embedded, stack.tables())?;
-        let indices = [Layout::WORDS].into_iter().chain(stack.layout.added.into_iter().flatten());
-        for (index, table) in indices.zip(tables) {
-            gradients[index] = Some(table);
+        let indices = [Some(Layout::WORDS), stack.layout.positions, stack.layout.types];
+        for (index, table) in indices.into_iter().zip(tables) {
+            if let Some(index) = index {
+                gradients[index] = Some(table);
+            }
         }
     }
     Ok(gradients)
@@ -684,7 +685,7 @@ fn no_bias(layer: usize) -> Error {
 }
 
 /// Refuse a batch that would index outside the embedding tables.
-fn check(config: &EncoderConfig, batch: &Batch) -> Result<()> {
+pub(super) fn check(config: &EncoderConfig, batch: &Batch) -> Result<()> {
     if batch.longest() > config.longest() {
         let message =
             format!("a sentence has {} word pieces; this encoder takes at most {}", batch.longest(), config.longest());

@@ -39,6 +39,9 @@ impl RelationModel {
         for id in 0..self.tokenizer.vocab_size() as u32 {
             feed(self.tokenizer.token(id).unwrap_or_default().as_bytes());
         }
+        if let Some(frozen) = self.network.source.candle() {
+            feed(frozen.content_hash().as_bytes());
+        }
         let mut bytes = Vec::new();
         for (spec, values) in self.weights.specs.iter().zip(&self.weights.values) {
             feed(spec.name.as_bytes());
@@ -56,6 +59,9 @@ impl Pretrained {
     pub fn content_hash(&self) -> String {
         let mut hash = Sha256::new();
         hash.update(format!("{:?} {}", self.config, self.tokenizer.casing().name()));
+        if let Some(frozen) = self.source.candle() {
+            hash.update(frozen.content_hash());
+        }
         for value in self.weights.values.iter().flatten() {
             hash.update(value.to_le_bytes());
         }

@@ -41,6 +41,14 @@ pub fn check(settings: &TrainingSettings) -> Result<()> {
 /// As [`check`], and for a `max_length` that leaves no room for markers.
 pub(super) fn types_of(encoder: &EncoderConfig, settings: &TrainingSettings, task: &Task) -> Result<u32> {
     check(settings)?;
+    if !encoder.model_type.is_trainable() {
+        let message = format!(
+            "levitated markers are rows of the embeddings of biorel's own encoder, and `{}` is computed by \
+             candle-transformers; choose another marking, such as typed",
+            encoder.model_type
+        );
+        return Err(Error::config("marking", message));
+    }
     let longest = encoder.attention_stride() - MARKERS;
     if settings.max_length > longest {
         let message = format!("levitated markers leave room for {longest} word pieces, not {}", settings.max_length);

@@ -2,6 +2,7 @@
 //! loaded.
 
 pub mod architecture;
+pub mod candle_encoder;
 pub mod checkpoint;
 pub mod config;
 mod context;
@@ -13,6 +14,7 @@ pub mod masked_lm;
 pub mod network;
 pub mod params;
 pub mod relation;
+pub mod source;
 
 pub use crate::ops::Loss;
 pub use architecture::ModelType;
@@ -21,3 +23,4 @@ pub use masked_lm::MaskedLm;
 pub use network::{Explanation, Network};
 pub use params::{Init, ParamSpec, Weights};
 pub use relation::{Card, Pretrained, RelationModel};
+pub use source::Source;

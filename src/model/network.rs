@@ -8,7 +8,7 @@ use crate::encode::{Batch, Features, MarkerIds, Padding};
 use crate::model::encoder::{self, EncoderGradient, EncoderOutput, ForwardContext, OutputSpec, Site};
 use crate::model::head::{self, Definition, Head, HeadInput, HeadOutput, Parameters};
 use crate::model::params::{Layout, encoder_specs};
-use crate::model::{EncoderConfig, ParamSpec, markers};
+use crate::model::{EncoderConfig, ParamSpec, Source, markers};
 use crate::ops::{Loss, Ops};
 use crate::rng::Dropout;
 use crate::{Error, Result};
@@ -28,6 +28,8 @@ pub struct Network {
     /// Number of entity types with levitated markers, whose embeddings follow the word embedding's
     /// rows; 0 for another marking.
     pub marker_types: u32,
+    /// What computes the hidden states where the encoder is not trained.
+    pub source: Source,
 }
 
 /// The result of [`Network::explain`] for a batch of T tokens.
@@ -88,9 +90,19 @@ impl Network {
     /// All parameters in order: the encoder's, then the head's.
     pub fn specs(&self) -> Vec<ParamSpec> {
         let mut specs = encoder_specs(&self.encoder);
-        specs[Layout::WORDS].shape[0] += self.markers().map_or(0, MarkerIds::len);
+        if let Some(markers) = self.markers() {
+            specs[Layout::WORDS].shape[0] += markers.len();
+        }
         specs.extend(self.head_specs());
         specs
+    }
+
+    /// Compute what the head reads of a batch and keep it, where the encoder is frozen.
+    ///
+    /// # Errors
+    /// As [`encoder::forward`].
+    pub fn fill_cache<O: Ops>(&self, ops: &O, params: &[O::Buffer], batch: &Batch) -> Result<()> {
+        self.source.fill(ops, &self.encoder, params, batch, self.definition().reads)
     }
 
     /// The head's parameters in order.
@@ -111,8 +123,7 @@ impl Network {
     /// # Errors
     /// As [`encoder::forward`] and [`Head::forward`].
     pub fn predict<O: Ops>(&self, ops: &O, params: &[O::Buffer], batch: &Batch) -> Result<HeadOutput> {
-        let spec = self.definition().reads;
-        let (encoded, _) = encoder::forward(ops, &self.encoder, params, batch, None, spec)?;
+        let encoded = self.source.forward(ops, &self.encoder, params, batch, self.definition().reads)?;
         let head = self.build_head(self.head_tensors(ops, params)?)?;
         head.forward(ops, &self.head_input(ops, params, &head, &encoded, batch)?, None)
     }
@@ -154,7 +165,10 @@ impl Network {
             return Err(Error::config("label", format!("label {label} is not one of {} labels", self.labels)));
         }
         let spec = self.definition().reads;
-        let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(context), spec)?;
+        let (encoded, tape) = match context.frozen.whole {
+            true => (self.source.forward(ops, &self.encoder, params, batch, spec)?, None),
+            false => encoder::forward(ops, &self.encoder, params, batch, Some(context), spec)?,
+        };
         let dropout = context.dropout(Site::Head(self.encoder.num_hidden_layers));
         let mut value = None;
         let head = self.head_backward(ops, params, &encoded, batch, dropout, |logits| {
@@ -168,8 +182,11 @@ impl Network {
             // The engine has computed the gradient of the loss; candle continues from it.
             Ok((logits * ops.to_candle(&gradient)?)?.sum_all()?)
         })?;
-        let (Some(tape), Some(value)) = (tape, value) else { unreachable!("a forward with a context has a tape") };
-        let mut all = encoder::backward(ops, &self.encoder, params, batch, context, tape, head.encoded)?;
+        let Some(value) = value else { unreachable!("the objective was called") };
+        let mut all = match tape {
+            Some(tape) => encoder::backward(ops, &self.encoder, params, batch, context, tape, head.encoded)?,
+            None => vec![None; Layout::new(&self.encoder).len],
+        };
         all.extend(head.weights.into_iter().map(Some));
         Ok((value, all))
     }
@@ -181,6 +198,14 @@ impl Network {
     /// # Errors
     /// As [`Network::predict`].
     pub fn explain<O: Ops>(&self, ops: &O, params: &[O::Buffer], batch: &Batch) -> Result<Explanation> {
+        if self.source.candle().is_some() {
+            let kind = self.encoder.model_type;
+            let message = format!(
+                "`{kind}` is computed by candle-transformers, which shows neither its attention nor gradients; choose a \
+                 head that weighs words, and its weights"
+            );
+            return Err(Error::config("encoder", message));
+        }
         let (context, spec) = (ForwardContext::without_dropout(), self.definition().reads);
         let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(&context), spec)?;
         let Some(tape) = tape else { unreachable!("a forward with a context has a tape") };

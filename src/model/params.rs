@@ -170,10 +170,12 @@ pub fn encoder_specs(config: &EncoderConfig) -> Vec<ParamSpec> {
 pub type WeightAndBias = (usize, Option<usize>);
 
 /// The index of each parameter of the encoder in [`encoder_specs`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Layout {
-    /// Position and type embeddings.
-    pub added: Option<[usize; 2]>,
+    /// Position embeddings.
+    pub positions: Option<usize>,
+    /// Type embeddings.
+    pub types: Option<usize>,
     /// LayerNorm of the embeddings.
     pub embeddings_norm: Option<WeightAndBias>,
     /// From the width of the embeddings to H.
@@ -259,15 +261,17 @@ impl Described {
 ///
 /// BERT's queries, keys and values are one parameter `attention.self.qkv.*` of 3H rows, for a single
 /// product; files contain the three that transformers expects (see `checkpoint`).
+/// An encoder that the engine does not compute has no parameters here.
 fn describe(config: &EncoderConfig) -> (Layout, Vec<ParamSpec>) {
+    if !config.model_type.is_trainable() {
+        return (Layout::default(), vec![]);
+    }
     let (h, f, e) = (config.hidden_size, config.intermediate_size, config.embedding_size());
     let names = config.model_type.names();
     let mut all = Described { specs: vec![], biases: config.has_biases() };
     all.table(names.words, [config.vocab_size, e]);
-    let added = names.added.map(|[positions, types]| {
-        let positions = all.table(positions, [config.max_position_embeddings, e]);
-        [positions, all.table(types, [config.type_vocab_size, e])]
-    });
+    let positions = names.positions.map(|name| all.table(name, [config.max_position_embeddings, e]));
+    let types = names.types.map(|name| all.table(name, [config.type_vocab_size, e]));
     let embeddings_norm = names.embeddings_norm.map(|name| all.norm(name, e));
     let projection = (e != h).then(|| all.linear("embeddings_project", [h, e]));
     let layers = (0..config.num_hidden_layers).map(|layer| {
@@ -286,7 +290,7 @@ fn describe(config: &EncoderConfig) -> (Layout, Vec<ParamSpec>) {
     });
     let layers = layers.collect();
     let final_norm = names.final_norm.map(|name| all.norm(name, h));
-    (Layout { added, embeddings_norm, projection, layers, final_norm, len: all.specs.len() }, all.specs)
+    (Layout { positions, types, embeddings_norm, projection, layers, final_norm, len: all.specs.len() }, all.specs)
 }
 
 /// Parameter values on the host, in the order of their specs.

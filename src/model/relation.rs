@@ -19,11 +19,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::atomic;
-use crate::config::{Compat, TrainingSettings};
+use crate::config::{Compat, Freeze, TrainingSettings};
 use crate::corpus::{Scope, Task};
 use crate::encode::{Casing, Encoded, Instance, Marking, Padding, Tokenizer};
 use crate::model::checkpoint::{self, Extra, LoadReport, WEIGHTS_FILE};
-use crate::model::{EncoderConfig, Network, Weights, markers};
+use crate::model::source::Cache;
+use crate::model::{EncoderConfig, Network, Source, Weights, markers};
 use crate::{Error, Result};
 
 /// The file that makes a directory a relation model.
@@ -42,8 +43,10 @@ pub struct Pretrained {
     pub config: EncoderConfig,
     /// Text to word pieces.
     pub tokenizer: Tokenizer,
-    /// Parameters of the encoder.
+    /// Parameters of the encoder that can be trained.
     pub weights: Weights,
+    /// What computes its hidden states.
+    pub source: Source,
     /// What is saved with it: the pooler, and the language model above an adapted encoder.
     pub extras: Vec<Extra>,
     /// Used, unused and missing tensors of the weight file.
@@ -64,8 +67,10 @@ impl Pretrained {
         let config = EncoderConfig::open(directory)?;
         let tokenizer = Tokenizer::open(directory, casing)?;
         check_vocabulary(directory, &tokenizer, &config)?;
-        let (weights, extras, report) = checkpoint::read(directory, &config, &[])?;
-        Ok(Self { directory: directory.to_path_buf(), config, tokenizer, weights, extras, report })
+        let (mut weights, extras, report) = checkpoint::read(directory, &config, &[])?;
+        let own = weights.specs.len();
+        let source = Source::take(&config, &mut weights, own)?;
+        Ok(Self { directory: directory.to_path_buf(), config, tokenizer, weights, source, extras, report })
     }
 
     /// Write the encoder as files that [`Pretrained::open`] reads, into an existing directory.
@@ -76,17 +81,27 @@ impl Pretrained {
         let config = serde_json::to_value(&self.config).map_err(|e| unwritable(directory, &e))?;
         write_json(&directory.join("config.json"), &config)?;
         self.tokenizer.save(directory)?;
-        checkpoint::write(&directory.join(WEIGHTS_FILE), &self.weights, &self.extras)
+        checkpoint::write(&directory.join(WEIGHTS_FILE), &self.source.stored(&self.weights)?, &self.extras)
     }
 
     /// The network with a new head, and its parameters: the encoder's and freshly drawn ones for
-    /// the head and for levitated markers.
+    /// the head and for levitated markers. A frozen encoder has a cache of its hidden states.
     ///
     /// # Errors
-    /// [`Error::Config`] when the reference code's padding is requested and the vocabulary has no
+    /// [`Error::Config`] for an encoder that cannot be trained and is not frozen, when the reference code's padding is requested and the vocabulary has no
     /// `[PAD]`, and for settings that do not fit levitated markers.
     pub fn with_head(&self, settings: &TrainingSettings, task: &Task, marking: Marking) -> Result<(Network, Weights)> {
-        let network = network_of(self.config.clone(), settings, task, marking, &self.tokenizer)?;
+        let frozen = settings.freeze == Some(Freeze::All);
+        if !frozen && self.source.candle().is_some() {
+            let message = format!(
+                "an encoder of type `{}` is computed by candle-transformers and cannot be trained; freeze=\"all\" trains \
+                 the head alone, on its hidden states",
+                self.config.model_type
+            );
+            return Err(Error::config("freeze", message));
+        }
+        let source = if frozen { self.source.clone().cached(Cache::default()) } else { self.source.clone() };
+        let network = network_of(self.config.clone(), settings, task, marking, &self.tokenizer, source)?;
         let mut weights = self.weights.clone();
         if let Some(markers) = network.markers() {
             let values = markers::initial(&weights, &self.tokenizer, markers, settings.seed)?;
@@ -113,6 +128,7 @@ fn network_of(
     task: &Task,
     marking: Marking,
     tokenizer: &Tokenizer,
+    source: Source,
 ) -> Result<Network> {
     if task.scope == Scope::Document && !marking.is_levitated() {
         let message = format!(
@@ -123,7 +139,12 @@ fn network_of(
     }
     let marker_types = if marking.is_levitated() { markers::types_of(&encoder, settings, task)? } else { 0 };
     let padding = padding_of(settings, tokenizer)?;
-    Ok(Network { encoder, head: settings.head, labels: task.labels.len(), padding, marker_types })
+    if padding.is_some() && !encoder.model_type.is_trainable() {
+        let message =
+            format!("su2020 pads, and an encoder of type `{}` is computed without padding", encoder.model_type);
+        return Err(Error::config("compat", message));
+    }
+    Ok(Network { encoder, head: settings.head, labels: task.labels.len(), padding, marker_types, source })
 }
 
 fn padding_of(settings: &TrainingSettings, tokenizer: &Tokenizer) -> Result<Option<Padding>> {
@@ -198,6 +219,7 @@ impl RelationModel {
         let card = Card { format: FORMAT, version, task, marking, training, encoder, data, steps };
         let extras = pretrained.extras.iter().filter(|extra| extra.is_pooler()).cloned().collect();
         let tokenizer = pretrained.tokenizer.clone();
+        let network = Network { source: network.source.uncached(), ..network };
         Self { card, network, weights, extras, tokenizer }
     }
 
@@ -245,10 +267,11 @@ impl RelationModel {
         write_json(&directory.join(CARD_FILE), &self.card)?;
         self.tokenizer.save(directory)?;
         let path = directory.join(WEIGHTS_FILE);
-        match self.network.markers() {
-            Some(markers) => checkpoint::write(&path, &markers::split(&self.weights, markers), &self.extras),
-            None => checkpoint::write(&path, &self.weights, &self.extras),
-        }
+        let weights = match self.network.markers() {
+            Some(markers) => markers::split(&self.weights, markers),
+            None => self.network.source.stored(&self.weights)?,
+        };
+        checkpoint::write(&path, &weights, &self.extras)
     }
 
     /// Where [`RelationModel::load`] reads from: `directory`, or, if there is none, an earlier
@@ -294,8 +317,11 @@ impl RelationModel {
         let encoder = EncoderConfig::open(directory)?;
         let tokenizer = Tokenizer::open(directory, None)?;
         check_vocabulary(directory, &tokenizer, &encoder)?;
-        let network = network_of(encoder, &card.training, &card.task, card.marking, &tokenizer)?;
-        let (mut weights, extras, _) = checkpoint::read(directory, &network.encoder, &network.new_specs())?;
+        let mut network = network_of(encoder, &card.training, &card.task, card.marking, &tokenizer, Source::default())?;
+        let new = network.new_specs();
+        let (mut weights, extras, _) = checkpoint::read(directory, &network.encoder, &new)?;
+        let own = weights.specs.len() - new.len();
+        network.source = Source::take(&network.encoder, &mut weights, own)?;
         if network.markers().is_some() {
             markers::rejoin(&mut weights);
         }

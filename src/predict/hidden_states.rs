@@ -1,9 +1,9 @@
-//! The encoder alone: the hidden states of texts, without a head.
+//! The encoder alone: the hidden states of texts, without a head, and those that a head is trained on.
 
 use super::batches::{OnBatch, Pack, in_batches};
 use crate::encode::Features;
-use crate::model::encoder::{self, OutputSpec};
-use crate::model::{EncoderConfig, Pretrained, Weights};
+use crate::model::encoder::OutputSpec;
+use crate::model::{EncoderConfig, Network, Pretrained, Source, Weights};
 use crate::ops::Ops;
 use crate::ops::compute::{Compute, Job};
 use crate::{Error, Result};
@@ -19,7 +19,7 @@ pub fn hidden_states(
     compute: Compute,
     on_batch: OnBatch<'_>,
 ) -> Result<Vec<Vec<f32>>> {
-    let Pretrained { config, weights, tokenizer, .. } = encoder;
+    let Pretrained { config, weights, source, tokenizer, .. } = encoder;
     let longest = config.longest();
     let pieces = |(index, text): (usize, &String)| {
         let features = tokenizer.text_features(text)?;
@@ -33,12 +33,13 @@ pub fn hidden_states(
         }
     };
     let features = texts.iter().enumerate().map(pieces).collect::<Result<Vec<_>>>()?;
-    compute.execute(HiddenStates { config, weights, features: &features, on_batch })
+    compute.execute(HiddenStates { config, weights, source, features: &features, on_batch })
 }
 
 struct HiddenStates<'a> {
     config: &'a EncoderConfig,
     weights: &'a Weights,
+    source: &'a Source,
     features: &'a [Features],
     on_batch: OnBatch<'a>,
 }
@@ -49,10 +50,28 @@ impl Job for HiddenStates<'_> {
     fn run<O: Ops>(self, ops: &O) -> Result<Vec<Vec<f32>>> {
         let params = self.weights.upload(ops)?;
         in_batches(self.features, Pack::Plain, self.on_batch, |batch| {
-            let (encoded, _) = encoder::forward(ops, self.config, &params, batch, None, OutputSpec::TOKENS)?;
+            let encoded = self.source.forward(ops, self.config, &params, batch, OutputSpec::TOKENS)?;
             let values = ops.download(&encoded.last)?; // (T, H)
             let hidden = self.config.hidden_size;
             Ok(batch.cu_seqlens.windows(2).map(|w| values[w[0] * hidden..w[1] * hidden].to_vec()).collect())
         })
     }
+}
+
+/// Compute the hidden states that the head of a frozen encoder reads, and keep them with the network.
+///
+/// # Errors
+/// As [`Network::fill_cache`], and whatever `on_batch` returns.
+pub(crate) fn fill_cache<O: Ops>(
+    ops: &O,
+    network: &Network,
+    params: &[O::Buffer],
+    features: &[Features],
+    on_batch: OnBatch<'_>,
+) -> Result<()> {
+    in_batches(features, Pack::Shared(network), on_batch, |batch| {
+        network.fill_cache(ops, params, batch)?;
+        Ok(vec![(); batch.len()])
+    })?;
+    Ok(())
 }

@@ -7,4 +7,5 @@ pub mod stream;
 
 pub use batches::OnBatch;
 pub use classify::{Predict, Prediction, classify_instances, most_probable, predict};
+pub(crate) use hidden_states::fill_cache;
 pub use hidden_states::hidden_states;

@@ -115,12 +115,14 @@ impl<'de> Deserializer<'de> for Value<'_, '_> {
         }
     }
 
-    /// For the weights of labels, which are a name or a list.
+    /// For the weights of labels, which are a name or a list, and frozen layers, a name or a number.
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refused> {
         if self.0.is_instance_of::<PyString>() {
             visitor.visit_string(self.0.extract().map_err(|_| Refused::custom("must be text"))?)
         } else if let Ok(values) = self.0.extract::<Vec<Bound<'_, PyAny>>>() {
             visitor.visit_seq(SeqDeserializer::new(values.iter().map(Value)))
+        } else if let Ok(number) = self.number("") {
+            visitor.visit_u64(number)
         } else {
             self.deserialize_f64(visitor)
         }

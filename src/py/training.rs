@@ -128,7 +128,7 @@ pub(super) fn emitter(report: Option<Py<PyAny>>) -> impl FnMut(Python<'_>, Event
             Event::Started { .. } => ("start", PyDict::new(py)),
             Event::Step(record) => ("step", step_columns(py, &[record])?),
             Event::Evaluated(evaluation) => ("evaluation", evaluation_columns(py, &[evaluation])?),
-            Event::Evaluating => return Ok(()),
+            Event::Batch => return Ok(()),
         };
         report.call1(py, (kind, columns, steps)).map(drop)
     }

@@ -218,6 +218,16 @@ impl Objective for Joint {
         self.network.pack(features)
     }
 
+    fn prepare<O: Ops>(
+        &self,
+        ops: &O,
+        params: &[O::Buffer],
+        features: &[Features],
+        on_batch: OnBatch<'_>,
+    ) -> Result<()> {
+        self.network.prepare(ops, params, features, on_batch)
+    }
+
     fn gradient<O: Ops>(
         &self,
         ops: &O,

@@ -8,7 +8,7 @@ use crate::model::encoder::ForwardContext;
 use crate::model::network::Gradient;
 use crate::model::{EncoderConfig, MaskedLm, Network};
 use crate::ops::{Loss, Ops};
-use crate::predict::OnBatch;
+use crate::predict::{OnBatch, fill_cache};
 use crate::{Error, Result};
 
 /// A network and its loss. The parameters of its encoder come first.
@@ -22,6 +22,20 @@ pub trait Objective: Debug + Send + Sync {
     /// The batch of some texts; its labels are the terms of the loss. `number` separates the batches
     /// of a run.
     fn pack<'a>(&self, features: impl IntoIterator<Item = &'a Features>, number: u32) -> Batch;
+
+    /// Compute and keep what does not change while the encoder is frozen.
+    ///
+    /// # Errors
+    /// Errors of the engine, and whatever `on_batch` returns.
+    fn prepare<O: Ops>(
+        &self,
+        _ops: &O,
+        _params: &[O::Buffer],
+        _features: &[Features],
+        _on_batch: OnBatch<'_>,
+    ) -> Result<()> {
+        Ok(())
+    }
 
     /// The loss of a batch and its gradient with respect to every parameter, in order.
     ///
@@ -61,6 +75,16 @@ impl Objective for Network {
 
     fn pack<'a>(&self, features: impl IntoIterator<Item = &'a Features>, _: u32) -> Batch {
         Network::pack(self, features)
+    }
+
+    fn prepare<O: Ops>(
+        &self,
+        ops: &O,
+        params: &[O::Buffer],
+        features: &[Features],
+        on_batch: OnBatch<'_>,
+    ) -> Result<()> {
+        fill_cache(ops, self, params, features, on_batch)
     }
 
     fn gradient<O: Ops>(

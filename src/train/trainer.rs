@@ -2,8 +2,8 @@
 
 use super::evaluation::{Dev, Evaluation};
 use super::objective::Objective;
-use crate::config::TrainingSettings;
-use crate::encode::Batch;
+use crate::config::{Freeze, TrainingSettings};
+use crate::encode::{Batch, Features};
 use crate::model::encoder::{ForwardContext, Frozen};
 use crate::model::network::Gradient;
 use crate::model::params::Layout;
@@ -49,7 +49,7 @@ impl<'a, O: Ops, M: Objective> Trainer<'a, O, M> {
         class_weights: Option<Vec<f64>>,
     ) -> Result<Self> {
         let layers = network.encoder().num_hidden_layers;
-        if settings.freeze.is_some_and(|freeze| freeze > layers) {
+        if matches!(settings.freeze, Some(Freeze::Layers(frozen)) if frozen > layers) {
             return Err(Error::config("freeze", format!("the encoder has {layers} layers")));
         }
         let trained = trained(&settings, network, weights.specs.len());
@@ -141,6 +141,17 @@ impl<'a, O: Ops, M: Objective> Trainer<'a, O, M> {
         sum.ok_or_else(|| Error::config("batch_size", "a step needs at least one batch"))
     }
 
+    /// Compute and keep the hidden states of instances, where the encoder is frozen.
+    ///
+    /// # Errors
+    /// Errors of the engine, and whatever `on_batch` returns.
+    pub fn prepare(&self, features: &[Features], on_batch: OnBatch<'_>) -> Result<()> {
+        match self.settings.freeze {
+            Some(Freeze::All) => self.network.prepare(self.ops, &self.params, features, on_batch),
+            _ => Ok(()),
+        }
+    }
+
     /// See [`Ops::max_in_flight`].
     pub fn max_in_flight(&self) -> usize {
         self.ops.max_in_flight()
@@ -222,8 +233,12 @@ fn finite(sums: StepResult, step: usize, learning_rate: f64) -> Result<StepResul
 /// Which parameters are trained, in order.
 fn trained(settings: &TrainingSettings, network: &impl Objective, count: usize) -> impl Iterator<Item = bool> {
     let layers = network.encoder().num_hidden_layers;
-    let frozen = settings.freeze;
-    // Depth counts from the head down: frozen are the depths greater than (layers - n).
+    let deepest = match settings.freeze {
+        None => usize::MAX,
+        // Depth counts from the head down.
+        Some(Freeze::Layers(frozen)) => layers.saturating_sub(frozen),
+        Some(Freeze::All) => 0,
+    };
     let layout = Layout::new(network.encoder());
-    (0..count).map(move |index| frozen.is_none_or(|n| layout.depth(index) <= layers.saturating_sub(n)))
+    (0..count).map(move |index| layout.depth(index) <= deepest)
 }

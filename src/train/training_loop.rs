@@ -14,6 +14,7 @@ use crate::encode::{Batch, Features};
 use crate::model::{Network, Weights};
 use crate::ops::Ops;
 use crate::ops::compute::Job;
+use crate::predict::OnBatch;
 use crate::rng::{Purpose, Stream};
 use crate::{Error, Result};
 
@@ -44,8 +45,9 @@ pub enum Event {
     Step(StepRecord),
     /// The weights were scored on held-out data.
     Evaluated(Evaluation),
-    /// A batch of an evaluation was scored.
-    Evaluating,
+    /// A batch was computed outside of a step: of an evaluation, or of the hidden states of a frozen
+    /// encoder.
+    Batch,
 }
 
 /// Called with every event. Returning [`Error::Interrupted`] stops the run, which then returns its
@@ -108,7 +110,8 @@ pub fn train<O: Ops, M: Objective>(ops: &O, run: TrainingRun<'_, M>) -> Result<T
         checkpointer.restore(&mut trainer, &mut progress)?;
     }
     let plan = Plan { schedule, settings, features, dev, checkpointer };
-    let interrupted = match plan.run(&mut trainer, &mut progress, on_event) {
+    let prepared = plan.prepare(&trainer, &progress, &mut |_| on_event(Event::Batch));
+    let interrupted = match prepared.and_then(|()| plan.run(&mut trainer, &mut progress, on_event)) {
         Ok(()) => false,
         Err(Error::Interrupted) => {
             progress.drain(0)?; // the weights include these steps
@@ -155,6 +158,34 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// Compute what a frozen encoder yields for the instances to come. The order does not depend on the
+    /// progress, so that a resumed run has the same bits.
+    fn prepare<O: Ops, M: Objective>(
+        &self,
+        trainer: &Trainer<'_, O, M>,
+        progress: &Progress,
+        on_batch: OnBatch<'_>,
+    ) -> Result<()> {
+        if matches!(self.next(progress), Next::End) {
+            return Ok(());
+        }
+        let Self { schedule, settings, features, .. } = self;
+        let seen = (0..schedule.total()).map_while(|step| match schedule.step(step) {
+            (0, range) => Some(range.len()),
+            _ => None,
+        });
+        let seen: usize = seen.sum();
+        if seen < features.len() {
+            // Less than an epoch.
+            let order = shuffled(features, settings.seed, 0);
+            let first: Vec<Features> = order[..seen].iter().map(|index| features[*index].clone()).collect();
+            trainer.prepare(&first, on_batch)?;
+        } else {
+            trainer.prepare(features, on_batch)?;
+        }
+        self.dev.as_ref().map_or(Ok(()), |dev| trainer.prepare(dev.features, on_batch))
+    }
+
     fn run<O: Ops, M: Objective>(
         &self,
         trainer: &mut Trainer<'_, O, M>,
@@ -167,7 +198,7 @@ impl<'a> Plan<'a> {
                 Next::Evaluate(dev) => {
                     emit(progress.drain(0)?, progress, on_event)?;
                     let at = (progress.history.len(), progress.history.last().map_or(0, |record| record.epoch));
-                    let evaluation = trainer.evaluate(dev, at, &mut |_| on_event(Event::Evaluating))?;
+                    let evaluation = trainer.evaluate(dev, at, &mut |_| on_event(Event::Batch))?;
                     let weights = || trainer.weights();
                     let evaluation = progress.evaluations.push(evaluation, self.settings.load_best_model, weights)?;
                     on_event(Event::Evaluated(evaluation))?;

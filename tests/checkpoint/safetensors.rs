@@ -141,7 +141,7 @@ fn configurations_that_no_encoder_has() {
     };
     refused("{", "not an encoder's configuration");
     refused("{}", "vocab_size");
-    refused(&with("model_type", "deberta-v2".into()), "`deberta-v2` is not supported; bert, electra, roberta");
+    refused(&with("model_type", "deberta".into()), "`deberta` is not supported; bert, distilbert, electra, roberta");
     refused(&with("hidden_act", "relu".into()), "relu");
     refused(&with("position_embedding_type", "relative_key".into()), "relative_key");
     refused(&with("hidden_size", 5.into()), "multiple");

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use biorel::Result;
 use biorel::config::{HeadKind, TrainingSettings};
 use biorel::encode::Batch;
-use biorel::model::{EncoderConfig, Network, Weights};
+use biorel::model::{EncoderConfig, Network, Source, Weights};
 use biorel::ops::cuda::device::{Dtype, Gemm, Launch};
 use biorel::ops::cuda::{Cuda, Device};
 use biorel::train::Trainer;
@@ -116,7 +116,7 @@ fn step(encoder: EncoderConfig, head: HeadKind) -> (BTreeMap<&'static str, usize
     let (sentences, length) = (32, 47);
     let cu_seqlens: Vec<usize> = (0..=sentences).map(|i| i * length).collect();
     let batch = Batch::of_ids(&vec![7; sentences * length], &cu_seqlens, vec![1; sentences]);
-    let network = Network { encoder, head, labels: 2, padding: None, marker_types: 0 };
+    let network = Network { encoder, head, labels: 2, padding: None, marker_types: 0, source: Source::Engine };
     let specs = network.specs();
     let weights = Weights { values: specs.iter().map(|spec| vec![0.0; spec.elements()]).collect(), specs };
     let ops = Cuda::new(Counter::default(), Dtype::Bf16);

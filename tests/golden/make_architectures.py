@@ -25,6 +25,7 @@ SIZES = {
 }
 # Per architecture: the shapes, and what differs between them beside the sizes.
 MODELS = {
+    "distilbert": {"a": {}, "b": {}, "c": {"sinusoidal_pos_embds": False}},
     "electra": {"a": {"embedding_size": 12}, "b": {"embedding_size": 32}, "c": {"embedding_size": 8}},
     "roberta": {"a": {"pad_token_id": 1}, "b": {"layer_norm_eps": 1e-5}, "c": {"pad_token_id": 0}},
     "xlm-roberta": {
@@ -43,6 +44,10 @@ for shape in MODELS["modernbert"].values():
     shape |= {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
 COMMON = {"vocab_size": WORDS, "max_position_embeddings": 20, "hidden_dropout_prob": 0.0}
 COMMON["attention_probs_dropout_prob"] = 0.0
+# What DistilBERT calls the common keys.
+DISTILBERT = {"hidden_size": "dim", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"}
+DISTILBERT |= {"intermediate_size": "hidden_dim", "hidden_dropout_prob": "dropout"}
+DISTILBERT |= {"attention_probs_dropout_prob": "attention_dropout"}
 LENGTHS = [[7, 3, 12, 5], [4, 9, 6, 15], [16, 3, 8, 8], [5, 5, 11, 13], [10, 16, 4, 6]]
 
 
@@ -76,7 +81,7 @@ def batches() -> list[tuple[list[list[int]], list[int]]]:
 
 
 def build(config, head: str, dtype: torch.dtype) -> tuple[nn.Module, Head, dict[str, nn.Parameter]]:
-    options = {"add_pooling_layer": False} if config.model_type not in ("electra", "modernbert") else {}
+    options = {} if config.model_type in ("distilbert", "electra", "modernbert") else {"add_pooling_layer": False}
     encoder = AutoModel.from_config(config, attn_implementation="eager", **options).eval()
     fill(encoder)
     head = Head(head, config.hidden_size, LABELS)
@@ -114,7 +119,9 @@ def ten_steps(config, lr=1e-3) -> list[float]:
 
 
 def make(kind: str, shape: str) -> None:
-    config = AutoConfig.for_model(kind, **SIZES[shape], **COMMON, **MODELS[kind][shape])
+    names = DISTILBERT if kind == "distilbert" else {}
+    common = {names.get(key, key): value for key, value in (SIZES[shape] | COMMON).items()}
+    config = AutoConfig.for_model(kind, **common, **MODELS[kind][shape])
     folder = HERE / "architectures" / f"{kind}-{shape}"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config.to_dict()) + "\n")

@@ -3,7 +3,7 @@
 use biorel::config::HeadKind;
 use biorel::corpus::Span;
 use biorel::encode::Features;
-use biorel::model::{EncoderConfig, Network};
+use biorel::model::{EncoderConfig, Network, Source};
 use biorel::rng::{Purpose, Stream};
 
 /// Two layers with two heads.
@@ -13,7 +13,7 @@ pub fn network(head: HeadKind, hidden: usize, inner: usize) -> Network {
             "intermediate_size": {inner}, "max_position_embeddings": 16}}"#
     );
     let encoder: EncoderConfig = serde_json::from_str(&json).unwrap();
-    Network { encoder, head, labels: 2, padding: None, marker_types: 0 }
+    Network { encoder, head, labels: 2, padding: None, marker_types: 0, source: Source::Engine }
 }
 
 /// Sentences of 5 to 12 pieces; the label is whether id 7 is among them. `index`: which sample.

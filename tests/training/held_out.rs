@@ -81,7 +81,7 @@ fn a_run_stopped_around_an_evaluation_resumes_to_the_same_bits() {
         let mut seen = 0;
         let mut stops: Vec<Stop> = vec![
             Box::new(|event| matches!(event, Event::Step(record) if record.step == 4)),
-            Box::new(|event| matches!(event, Event::Evaluating)),
+            Box::new(|event| matches!(event, Event::Batch)),
             Box::new(|event| matches!(event, Event::Evaluated(evaluation) if evaluation.step == 8)),
             Box::new(|event| matches!(event, Event::Step(record) if record.step == 10)),
             Box::new(move |event| {

@@ -8,18 +8,22 @@ fn a_stopped_run_resumes_to_the_same_bits() {
     let (f32, bf16) = (Precision::F32, Precision::Bf16);
     let cases = [
         (Backend::Cpu, f32, None),
-        (Backend::Cpu, f32, Some(1)),
+        (Backend::Cpu, f32, Some(Freeze::Layers(1))),
+        (Backend::Cpu, f32, Some(Freeze::All)),
         (Backend::Cpu, bf16, None),
         (Backend::Reference, f32, None),
     ];
     for (engine, precision, freeze) in cases {
         let compute = Compute::new(engine, precision, Some(2)).unwrap();
         let path = directory.path().join(format!("{engine:?}{freeze:?}.state"));
-        let network = network(HeadKind::Lstm);
+        // The network's cache is filled again by every run.
+        let source =
+            |source: Source| if freeze == Some(Freeze::All) { source.cached(Cache::default()) } else { source };
+        let network = || Network { source: source(Source::Engine), ..network(HeadKind::Lstm) };
         let settings = TrainingSettings { max_steps: Some(40), freeze, ..settings(HeadKind::Lstm) };
-        let weights = Weights::initial(network.specs(), settings.seed);
+        let weights = Weights::initial(network().specs(), settings.seed);
         let run = |settings: &TrainingSettings, path: Option<&std::path::Path>, stop: Option<usize>| {
-            let features = features(256, 0);
+            let (network, features) = (network(), features(256, 0));
             let mut on_event = stop_at(stop);
             let job = TrainingRun {
                 checkpoint: path.map(|path| CheckpointPlan { path, every: 4 }),

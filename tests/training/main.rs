@@ -7,11 +7,12 @@ mod interruption;
 mod toy_task;
 
 use biorel::Error;
-use biorel::config::{Backend, ClassWeights, HeadKind, Precision, TrainingSettings};
+use biorel::config::{Backend, ClassWeights, Freeze, HeadKind, Precision, TrainingSettings};
 use biorel::corpus::{Span, Task};
 use biorel::encode::{Features, Instance};
 use biorel::model::head::Weighs;
-use biorel::model::{Network, Weights};
+use biorel::model::source::Cache;
+use biorel::model::{Network, Source, Weights};
 use biorel::ops::compute::{Compute, Job};
 use biorel::predict::{Predict, Prediction};
 use biorel::train::{CheckpointPlan, Dev, Event, OnEvent, Trained, TrainingRun, fewer_negatives};
@@ -281,7 +282,7 @@ fn frozen_parameters_stay_and_lower_layers_learn_slower() {
     let plain =
         TrainingSettings { max_steps: Some(4), warmup_ratio: 0.0, weight_decay: 0.0, ..settings(HeadKind::Attention) };
     assert!(moved(&plain).iter().all(|change| *change > 0.0));
-    let frozen = moved(&TrainingSettings { freeze: Some(1), ..plain.clone() });
+    let frozen = moved(&TrainingSettings { freeze: Some(Freeze::Layers(1)), ..plain.clone() });
     for (index, change) in frozen.iter().enumerate() {
         assert_eq!(*change > 0.0, index >= 17, "{} {change}", start.specs[index].name);
     }
@@ -292,7 +293,7 @@ fn frozen_parameters_stay_and_lower_layers_learn_slower() {
     for (lower, upper) in [(embeddings, first), (first, last), (last, head)] {
         assert!((0.003..0.03).contains(&(lower / upper)), "{embeddings} {first} {last} {head}");
     }
-    let too_many = TrainingSettings { freeze: Some(3), ..plain };
+    let too_many = TrainingSettings { freeze: Some(Freeze::Layers(3)), ..plain };
     let message = train(Backend::Cpu, 2, &too_many, &mut |_| Ok(())).unwrap_err().to_string();
     assert!(message.starts_with("freeze") && message.contains("2 layers"), "{message}");
 }

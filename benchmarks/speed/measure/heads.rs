@@ -3,7 +3,7 @@
 //! drifting clock speeds affect all alike; the ratio to the first head is the median over the rounds.
 
 use biorel::config::TrainingSettings;
-use biorel::model::{Network, Weights};
+use biorel::model::{Network, Source, Weights};
 use biorel::ops::Cpu;
 use biorel::train::Trainer;
 use serde_json::{Value, json};
@@ -24,6 +24,7 @@ pub fn measure(options: &Options) -> Value {
             labels: 2,
             padding: None,
             marker_types: 0,
+            source: Source::Engine,
         })
         .collect();
     let mut trainers: Vec<Trainer<'_, Cpu>> = networks

@@ -2,7 +2,7 @@
 //! baseline either.
 
 use biorel::config::TrainingSettings;
-use biorel::model::{Network, Weights};
+use biorel::model::{Network, Source, Weights};
 use biorel::train::Trainer;
 use serde_json::{Value, json};
 
@@ -14,7 +14,8 @@ pub fn measure(options: &Options) -> Value {
     let ops = options.engine();
     let gradient_checkpointing = options.get("recompute", "0") == "1";
     let settings = TrainingSettings { dropout: Some(0.1), gradient_checkpointing, ..Default::default() };
-    let network = Network { encoder, head: settings.head, labels: 2, padding: None, marker_types: 0 };
+    let network =
+        Network { encoder, head: settings.head, labels: 2, padding: None, marker_types: 0, source: Source::Engine };
     let mut trainer = Trainer::new(&ops, &network, &Weights::initial(network.specs(), 1), settings, None).unwrap();
     let mut rows = Vec::new();
     for point in options.get("points", "64:32:1").split(',') {

@@ -71,6 +71,8 @@ def _checked(value: Any, action: argparse.Action, place: str, key: str) -> Any:
         return {name: _named_settings(_table(entry, f"{place}.{name}", key)) for name, entry in variants.items()}
     if action.dest == "dev" and isinstance(value, float):  # a fraction instead of a split's name
         return value
+    if action.dest == "freeze":  # a number of layers, or a word
+        return value if isinstance(value, str) else _of_kind(value, int, place, key)
     kind: Any = action.type or str
     if action.nargs in (None, "?") and not isinstance(action, Repeated):
         return _one_of(_of_kind(value, kind, place, key), action, place, key)

@@ -63,7 +63,8 @@ def add_settings(parser: argparse.ArgumentParser, names: Iterable[str], of: Call
         default = parameters[name].default
         choices = _choices(hints[name])
         # The docstring explains the choices after a colon; the help lists them there.
-        text = re.split("[:;] ", texts[name])[0] + f": {', '.join(choices)}" if choices else texts[name]
+        shown = f"{', or ' if {int, float} & set(get_args(hints[name])) else ': '}{', '.join(choices)}"
+        text = re.split("[:;] ", texts[name])[0] + shown if choices else texts[name]
         if name == "class_weights":
             option: dict[str, Any] = {"nargs": "+", "metavar": "LABEL=WEIGHT"}
             text = "weights of labels in the loss, or balanced"
@@ -133,11 +134,20 @@ def _label_weight(text: str) -> tuple[str, float]:
 def _option(hint: Any) -> dict[str, Any]:
     """What argparse needs to know about a type. The allowed values are checked with the setting, not here."""
     kinds = get_args(hint) or (hint,)
+    if int in kinds and _choices(hint):
+        return {"type": _number_or_word}
     if str in kinds:
         return {"type": str}
     if bool in kinds:
         return {"action": argparse.BooleanOptionalAction}
     return {"type": next((kind for kind in (int, float) if kind in kinds), str)}
+
+
+def _number_or_word(text: str) -> int | str:
+    try:
+        return int(text)
+    except ValueError:
+        return text
 
 
 def _choices(hint: Any) -> list[str]:

@@ -72,6 +72,7 @@ def _value(action: argparse.Action) -> str:
     if action.dest == "variant":
         return '{ "NAME" = { "head" = "cls" } }'
     example: Any = {int: 1, float: 0.0}.get(action.type, action.metavar or action.dest.upper())  # type: ignore[call-overload]
+    example = 1 if action.dest == "freeze" else example  # or a word
     example = next(iter(action.choices)) if action.choices else example
     value = example if action.default is None or action.default == [] else action.default
     if several and not isinstance(value, list):

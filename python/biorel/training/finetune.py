@@ -54,7 +54,7 @@ def finetune(
     class_weights: Literal["balanced"] | Mapping[str, float] | None = None,
     focal_gamma: float = 0.0,
     layerwise_lr_decay: float = 1.0,
-    freeze: int | None = None,
+    freeze: int | Literal["all"] | None = None,
     negative_ratio: float | None = None,
     eval_steps: int | None = None,
     patience: int | None = None,
@@ -143,8 +143,11 @@ def finetune(
         Focal loss: an instance whose label has probability p has weight ``(1 - p) ** focal_gamma``; 0 is cross-entropy.
     layerwise_lr_decay : float
         The learning rate of each layer is this factor times that of the layer above; 1 for equal rates.
-    freeze : int, optional
-        Freeze the embeddings and this many of the first layers; 0 freezes only the embeddings.
+    freeze : int or "all", optional
+        Freeze the embeddings and this many of the first layers; 0 freezes only the embeddings. With ``all`` nothing but
+        the head is trained: the encoder has no dropout, and its hidden states are computed once for each sentence and
+        kept (up to 4 GiB), so that further epochs take seconds. Encoders of type DeBERTa and NomicBERT, which cannot be
+        trained, need it.
     negative_ratio : float, optional
         Train on this many negative instances per positive one, sampled with `seed`; on all by default.
     eval_steps : int, optional

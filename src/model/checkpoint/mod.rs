@@ -32,7 +32,7 @@ mod tensorflow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::model::params::encoder_specs;
+use crate::model::candle_encoder::stored_specs;
 use crate::model::{EncoderConfig, ParamSpec, Weights};
 use crate::{Error, Result};
 use names::{Named, stored_names};
@@ -75,7 +75,7 @@ pub fn read(directory: &Path, config: &EncoderConfig, head: &[ParamSpec]) -> Res
         used: BTreeSet::new(),
         bytes: 0,
     };
-    let mut specs = encoder_specs(config);
+    let mut specs = stored_specs(config)?;
     specs.extend_from_slice(head);
     let h = config.hidden_size;
     let pooler = [("pooler.dense.weight", vec![h, h]), ("pooler.dense.bias", vec![h])].into_iter();

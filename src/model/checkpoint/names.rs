@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use super::format::Format;
 use super::stored::{Contents, Stored};
 use crate::model::ParamSpec;
+use crate::model::architecture::SEPARATE;
 
 /// A tensor under its canonical name.
 #[derive(Debug, Clone)]
@@ -89,14 +90,14 @@ fn tensorflow(original: &str) -> Option<(String, bool)> {
 /// The names and shapes under which a parameter is stored: three for queries, keys and values, else
 /// one.
 pub(super) fn stored_names(spec: &ParamSpec) -> Vec<(String, Vec<usize>)> {
-    if !spec.name.contains(".self.qkv.") {
+    let Some((joined, parts)) = SEPARATE.iter().find(|(joined, _)| spec.name.contains(joined)) else {
         return vec![(spec.name.clone(), spec.shape.clone())];
-    }
+    };
     let mut shape = spec.shape.clone();
     if let Some(rows) = shape.first_mut() {
         *rows /= 3;
     }
-    ["query", "key", "value"].map(|part| (spec.name.replace(".qkv.", &format!(".{part}.")), shape.clone())).to_vec()
+    parts.map(|part| (spec.name.replace(joined, part), shape.clone())).to_vec()
 }
 
 #[cfg(test)]
