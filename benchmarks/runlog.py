@@ -38,7 +38,10 @@ def load_average() -> list[float]:
 
 
 def commit() -> str:
-    """The commit of the checkout, with a `+` if files were changed."""
+    """The commit of the checkout, with a `+` if files were changed; without git that of a file COMMIT (`make gpu-kit`)."""
+    note = Path(__file__).parents[1] / "COMMIT"
+    if note.exists():
+        return note.read_text(encoding="utf-8").strip()
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 

@@ -4,56 +4,71 @@
 
 The model, the data and the order of the instances are those of benchmarks/speed/baseline_train.py. What is timed is whole steps after a
 warm-up, with one wait for the GPU at the end: no step waits for its loss. Batches are padded beforehand, and lie in
-pinned memory.
+pinned memory. `--padding grouped`: batches of similar length, as transformers' `group_by_length` makes them. `--compile
+graphs` is torch.compile's mode `reduce-overhead`.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import time
 from pathlib import Path
 
-import tokenizers
-import torch
-from torch import nn
-
 sys.path.insert(0, str(Path(__file__).parents[1] / "speed"))
-from aimed import read_pairs
-from baseline_train import Classifier, Encoded, epoch_batches
+try:
+    import tokenizers
+    import torch
+    from aimed import read_pairs
+    from baseline_train import Classifier, Encoded, epoch_batches
+    from torch import nn
+except ImportError as error:  # not a failure: this machine has only biorel
+    print(json.dumps({"skipped": f"no PyTorch: {error}"}))
+    sys.exit()
 
 LENGTH = 128
+MODES = {"compiled": None, "graphs": "reduce-overhead"}
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["train", "predict", "peak", "bert-base"])
-    parser.add_argument("--encoder", type=Path, help="BERT directory; for bert-base: where to write one")
-    parser.add_argument("--tokenizer", type=Path, help="for bert-base: the directory to take the vocabulary from")
+    parser.add_argument("what", choices=["train", "predict", "peak"])
+    parser.add_argument("--encoder", type=Path, help="BERT directory")
     parser.add_argument("--precision", choices=["fp32", "autocast", "pure"], default="autocast")
     parser.add_argument("--padding", choices=["max", "longest", "grouped"], default="max")
-    parser.add_argument("--compile", choices=["no", "default", "reduce-overhead"], default="no")
+    parser.add_argument("--compile", choices=["eager", *MODES], default="eager")
     parser.add_argument("--head", default="attention")
-    parser.add_argument("--warmup", type=int, default=20, help="steps that are not timed")
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--warmup", type=int, default=100, help="steps that are not timed")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--device", default="cuda", help="cpu tests this program")
+    parser.add_argument("--trace", type=Path, help="write a trace of the timed steps, made by torch.profiler")
     return parser.parse_args()
 
 
 def load(options: argparse.Namespace) -> tuple[nn.Module, Encoded]:
-    model = Classifier(options.encoder, options.head, labels=2).cuda()
+    model = Classifier(options.encoder, options.head, labels=2).to(options.device)
     if options.precision == "pure":
         model = model.to(torch.bfloat16)
-    if options.compile != "no":
-        mode = None if options.compile == "default" else options.compile
+    if options.compile != "eager":
         # Every length is a separate shape unless all are padded to one.
-        model.compile(mode=mode, dynamic=options.padding != "max")
+        model.compile(mode=MODES[options.compile], dynamic=options.padding != "max")
     pairs = read_pairs(Path(os.environ["BIOREL_CORPORA"]) / "aimed" / "aimed_pairs.tsv")
     tokenizer = tokenizers.Tokenizer.from_file(str(options.encoder / "tokenizer.json"))
     return model, Encoded([pair for pair in pairs if pair.fold != 0], tokenizer, LENGTH)
 
 
 def autocast(options: argparse.Namespace) -> torch.autocast:
-    return torch.autocast("cuda", dtype=torch.bfloat16, enabled=options.precision == "autocast")
+    return torch.autocast(options.device, dtype=torch.bfloat16, enabled=options.precision == "autocast")
+
+
+def pinned(options: argparse.Namespace, tensors) -> list[torch.Tensor]:
+    return [tensor.pin_memory() if options.device == "cuda" else tensor for tensor in tensors]
+
+
+def wait(options: argparse.Namespace) -> None:
+    if options.device == "cuda":
+        torch.cuda.synchronize()
 
 
 def train(options: argparse.Namespace) -> dict[str, float]:
@@ -69,10 +84,10 @@ def train(options: argparse.Namespace) -> dict[str, float]:
         batches = [batches[i] for i in chosen]
     batches = batches[: options.warmup + options.steps]
     length = LENGTH if options.padding == "max" else None
-    inputs = [[tensor.pin_memory() for tensor in data.pad(batch, length)] for batch in batches]
+    inputs = [pinned(options, data.pad(batch, length)) for batch in batches]
 
     def step(batch: list[torch.Tensor]) -> None:
-        ids, mask, labels = (tensor.cuda(non_blocking=True) for tensor in batch)
+        ids, mask, labels = (tensor.to(options.device, non_blocking=True) for tensor in batch)
         with autocast(options):
             loss = nn.functional.cross_entropy(model(ids, mask), labels)
         loss.backward()
@@ -82,12 +97,16 @@ def train(options: argparse.Namespace) -> dict[str, float]:
 
     for batch in inputs[: options.warmup]:
         step(batch)
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    for batch in inputs[options.warmup :]:
-        step(batch)
-    torch.cuda.synchronize()
-    seconds = time.perf_counter() - started
+    wait(options)
+    profiler = torch.profiler.profile() if options.trace else contextlib.nullcontext()
+    with profiler:
+        started = time.perf_counter()
+        for batch in inputs[options.warmup :]:
+            step(batch)
+        wait(options)
+        seconds = time.perf_counter() - started
+    if options.trace:
+        profiler.export_chrome_trace(str(options.trace))
     timed = batches[options.warmup :]
     return {
         "sentences": sum(map(len, timed)),
@@ -102,57 +121,50 @@ def predict(options: argparse.Namespace) -> dict[str, float]:
     model, data = load(options)
     model.eval()
     order = sorted(range(len(data)), key=lambda i: len(data.ids[i]))
+    order = order[: 64 * (options.warmup + options.steps)]  # all, unless this is a test
     inputs = [data.pad(order[start : start + 64], None)[:2] for start in range(0, len(order), 64)]
-    inputs = [[tensor.pin_memory() for tensor in batch] for batch in inputs]
+    inputs = [pinned(options, batch) for batch in inputs]
 
     def run() -> None:
         with torch.inference_mode(), autocast(options):
-            logits = [model(*(tensor.cuda(non_blocking=True) for tensor in batch)) for batch in inputs]
+            logits = [model(*(x.to(options.device, non_blocking=True) for x in batch)) for batch in inputs]
         torch.cat(logits).argmax(1).tolist()
 
     run()
     started = time.perf_counter()
     run()
     seconds = time.perf_counter() - started
-    return {"sentences": len(data), "tokens": sum(map(len, data.ids)), "steps": len(inputs), "seconds": seconds}
+    return {
+        "sentences": len(order),
+        "tokens": sum(len(data.ids[i]) for i in order),
+        "steps": len(inputs),
+        "seconds": seconds,
+    }
 
 
-def peak() -> dict[str, float]:
+def peak(options: argparse.Namespace) -> dict[str, float]:
     """TFLOP/s of one large bf16 product, the reference of the shares."""
-    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    size, repeats = (8192, 50) if options.device == "cuda" else (256, 2)
+    a, b = (torch.randn(size, size, device=options.device, dtype=torch.bfloat16) for _ in range(2))
     for _ in range(10):
         a @ b
-    torch.cuda.synchronize()
+    wait(options)
     started = time.perf_counter()
-    for _ in range(50):
+    for _ in range(repeats):
         a @ b
-    torch.cuda.synchronize()
-    return {"tflops": 50 * 2 * 8192**3 / (time.perf_counter() - started) / 1e12}
-
-
-def write_bert_base(folder: Path, tokenizer: Path) -> dict[str, float]:
-    """A BERT-base with random weights, which is as fast as the real one."""
-    import shutil
-
-    from transformers import BertConfig, BertModel
-
-    torch.manual_seed(1)
-    BertModel(BertConfig()).save_pretrained(folder)
-    for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json"):
-        if (tokenizer / name).exists():
-            shutil.copy(tokenizer / name, folder / name)
-    return {}
+    wait(options)
+    return {"tflops": repeats * 2 * size**3 / (time.perf_counter() - started) / 1e12}
 
 
 def main() -> None:
     options = parse_arguments()
-    if options.what == "peak":
-        result = peak()
-    elif options.what == "bert-base":
-        result = write_bert_base(options.encoder, options.tokenizer)
-    else:
-        result = train(options) if options.what == "train" else predict(options)
-    result["torch_peak_mb"] = torch.cuda.max_memory_reserved() / 1e6
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print(json.dumps({"skipped": "no device: torch.cuda.is_available() is False"}))
+        return
+    result = {"peak": peak, "train": train, "predict": predict}[options.what](options)
+    if options.device == "cuda":
+        result["torch_peak_mb"] = round(torch.cuda.max_memory_reserved() / 1e6)
+        result["device"] = torch.cuda.get_device_name()
     print(json.dumps({**result, "torch": torch.__version__, "cuda": torch.version.cuda}))
 
 

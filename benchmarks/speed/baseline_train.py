@@ -140,7 +140,7 @@ class Classifier(nn.Module):
             words = nn.functional.pad(mask[:, 1:], (0, 1)).bool()  # drops [SEP]: the last token has no successor
             words[:, 0] = False
             scores = self.query(states).squeeze(-1).float().masked_fill(~words, float("-inf"))
-            summary = (scores.softmax(1).unsqueeze(-1) * states).sum(1)
+            summary = (scores.softmax(1).to(states.dtype).unsqueeze(-1) * states).sum(1)
             features = torch.cat([features, summary], dim=1)
         return self.classifier(self.dropout(features)).float()
 

@@ -1,23 +1,35 @@
 //! The CUDA engine on a GPU. Where there is none the tests are skipped, and the program says how
 //! many and why.
 //!
-//! A program rather than a harness of `#[test]`s: they share one GPU, and a skipped test
-//! should not count as one that passed. `tests/cuda/` runs the same cases on the CPU; what only a
-//! GPU shows is here: cuBLASLt, streams, pinned memory, concurrency.
+//! A program rather than a harness of `#[test]`s: each test is a process of its own with a time
+//! limit, because a fault of the GPU makes every later call of its process fail, and a skipped test
+//! should not count as one that passed. It runs by itself on another machine (`make gpu-kit`):
+//!
+//! ```text
+//! gpu [--seconds N] [NAME ...]   the tests with these names, or all; N is the limit for each
+//! gpu --list                     their names
+//! gpu --here NAME                one test in this process, for a sanitizer or a debugger
+//! ```
+//!
+//! `tests/cuda/` runs the same cases on the CPU; what only a GPU shows is here: cuBLASLt, streams,
+//! pinned memory, concurrency.
 
 #[path = "../suite/mod.rs"]
 mod suite;
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
 
 use biorel::Error;
-use biorel::ops::Ops;
 use biorel::ops::cuda::device::{Device, Dtype};
 use biorel::ops::cuda::{Cuda, Nvidia};
+use biorel::ops::{Ops, Reference};
 use candle_core::Tensor;
 use suite::{
-    accepts_empty_batches, assert_close, assert_each_close, exact, refuses_mismatched_shapes, small_encoders, suite,
+    MODERN_OPERATIONS, OPERATIONS, Results, accepts_empty_batches, assert_close, differences, each_case, exact,
+    refuses_mismatched_shapes, small_encoders,
 };
 
 /// Largest difference from the reference in f64, relative to the largest expected value of a result
@@ -28,33 +40,110 @@ const BF16_TOLERANCE: f64 = 2e-2;
 /// The same where products follow each other.
 const BF16_CHAIN_TOLERANCE: f64 = 5e-2;
 
-const TESTS: [(&str, fn()); 10] = [
-    ("every operation in f32 equals the reference", every_operation_in_f32),
-    ("every operation in bf16 equals the reference", every_operation_in_bf16),
-    ("a whole encoder equals the reference", a_whole_encoder),
-    ("mismatched shapes are refused", || refuses_mismatched_shapes(&engine(Dtype::Bf16))),
-    ("batches may be empty", || accepts_empty_batches(&engine(Dtype::Bf16))),
-    ("the same call gives the same bits", the_same_bits),
-    ("two concurrent streams give the bits of one", two_concurrent_streams),
-    ("what is uploaded comes back, however much is under way", uploads),
-    ("candle's tensors have the same values", candle_tensors),
-    ("an allocation that is too large is an error that names the remedy", exhausted_memory),
-];
+/// Limit for one test in seconds, unless the command says otherwise.
+const SECONDS: u64 = 120;
+
+type Test = Box<dyn Fn()>;
+
+/// All tests with their names: `f32-linear` is the operation `linear` with matrix products in f32.
+fn tests() -> Vec<(String, Test)> {
+    let mut tests: Vec<(String, Test)> = vec![];
+    for (products, name) in [(Dtype::F32, "f32"), (Dtype::Bf16, "bf16")] {
+        for operation in OPERATIONS.into_iter().chain(MODERN_OPERATIONS) {
+            tests.push((format!("{name}-{operation}"), Box::new(move || equals_the_reference(operation, products))));
+        }
+        tests.push((format!("{name}-encoder"), Box::new(move || a_whole_encoder(products))));
+        tests.push((format!("{name}-same-bits"), Box::new(move || the_same_bits(products))));
+    }
+    let others: [(&str, fn()); 6] = [
+        ("refuses-mismatched-shapes", || refuses_mismatched_shapes(&engine(Dtype::Bf16))),
+        ("accepts-empty-batches", || accepts_empty_batches(&engine(Dtype::Bf16))),
+        ("two-concurrent-streams", two_concurrent_streams),
+        ("uploads", uploads),
+        ("candle-tensors", candle_tensors),
+        ("exhausted-memory", exhausted_memory),
+    ];
+    tests.extend(others.map(|(name, test)| (name.into(), Box::new(test) as Test)));
+    tests
+}
 
 fn main() -> ExitCode {
-    if let Err(error) = Nvidia::open(0) {
-        println!("gpu: {} tests skipped: {error}", TESTS.len());
-        return ExitCode::SUCCESS;
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let tests = tests();
+    let find = |name: &str| tests.iter().find(|(known, _)| known == name);
+    let (seconds, names) = match words.as_slice() {
+        ["--list"] => {
+            tests.iter().for_each(|(name, _)| println!("{name}"));
+            return ExitCode::SUCCESS;
+        }
+        ["--here", name] => {
+            let Some((_, test)) = find(name) else { return unknown(name) };
+            match Nvidia::open(0) {
+                Ok(_) => test(),
+                Err(error) => println!("{name} skipped: {error}"),
+            }
+            return ExitCode::SUCCESS;
+        }
+        ["--seconds", seconds, names @ ..] => match seconds.parse() {
+            Ok(seconds) => (seconds, names),
+            Err(_) => return unknown(seconds),
+        },
+        names => (SECONDS, names),
+    };
+    if let Some(name) = names.iter().find(|name| find(name).is_none()) {
+        return unknown(name);
     }
-    println!("gpu: {}", device().name());
-    let failed = TESTS.iter().filter(|(name, test)| {
-        let failed = catch_unwind(AssertUnwindSafe(test)).is_err();
-        println!("{name} ... {}", if failed { "FAILED" } else { "ok" });
-        failed
-    });
-    let failed = failed.count();
-    println!("gpu: {} passed, {failed} failed", TESTS.len() - failed);
+    let chosen: Vec<&String> =
+        tests.iter().map(|(name, _)| name).filter(|name| names.is_empty() || names.contains(&name.as_str())).collect();
+    // The device is closed again before the tests run.
+    match Nvidia::open(0) {
+        Ok(device) => println!("gpu: {}", device.name()),
+        Err(error) => {
+            println!("gpu: {} tests skipped: {error}", chosen.len());
+            return ExitCode::SUCCESS;
+        }
+    }
+    let failed = chosen.iter().filter(|name| !alone(name, Duration::from_secs(seconds))).count();
+    println!("gpu: {} passed, {failed} failed", chosen.len() - failed);
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn unknown(argument: &str) -> ExitCode {
+    eprintln!("gpu: `{argument}` is no test and no option; --list has the names");
+    ExitCode::from(2)
+}
+
+/// Run a test in a process of its own; whether it passed.
+fn alone(name: &str, limit: Duration) -> bool {
+    let started = Instant::now();
+    let program = std::env::current_exe().expect("this program has a path");
+    let mut child = match Command::new(program).args(["--here", name]).spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            println!("{name} ... FAILED: no process: {error}");
+            return false;
+        }
+    };
+    let outcome = loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => break Ok(()),
+            Ok(Some(status)) => break Err(status.to_string()),
+            Ok(None) if started.elapsed() < limit => std::thread::sleep(Duration::from_millis(20)),
+            Ok(None) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                break Err(format!("not done in {} s", limit.as_secs()));
+            }
+            Err(error) => break Err(error.to_string()),
+        }
+    };
+    let seconds = started.elapsed().as_secs_f64();
+    match &outcome {
+        Ok(()) => println!("{name} ... ok ({seconds:.1} s)"),
+        Err(reason) => println!("{name} ... FAILED ({seconds:.1} s): {reason}"),
+    }
+    outcome.is_ok()
 }
 
 fn device() -> Nvidia {
@@ -65,23 +154,56 @@ fn engine(products: Dtype) -> Cuda<Nvidia> {
     Cuda::new(device(), products)
 }
 
-fn every_operation_in_f32() {
-    assert_close(&suite(&engine(Dtype::F32)), &suite(&exact()), F32_TOLERANCE, "f32");
+/// Every case of an operation. A case that fails does not hide the others: all that differ, and all
+/// that end in an error, are listed.
+fn equals_the_reference(operation: &str, products: Dtype) {
+    let tolerance = match (products, operation) {
+        (Dtype::F32, _) => F32_TOLERANCE,
+        (Dtype::Bf16, "first-attention") => BF16_CHAIN_TOLERANCE,
+        (Dtype::Bf16, _) => BF16_TOLERANCE,
+    };
+    let (ops, reference) = (engine(products), exact());
+    let mut expected: Vec<Results> = vec![];
+    each_case::<Reference>(operation, &mut |case| {
+        let mut results = Results::new();
+        case(&reference, &mut results);
+        expected.push(results);
+    });
+    let (mut found, mut number): (Vec<String>, usize) = (vec![], 0);
+    each_case::<Cuda<Nvidia>>(operation, &mut |case| {
+        let expected = &expected[number];
+        number += 1;
+        let mut results = Results::new();
+        let outcome = catch_unwind(AssertUnwindSafe(|| case(&ops, &mut results)));
+        // Also what was computed before an error.
+        found.extend(differences(&results, expected, tolerance));
+        if let Err(panic) = outcome {
+            let after = expected.get(results.len()).map_or("its end", |(name, _)| name.as_str());
+            found.push(format!("case {number}, before {after}: {}", message(panic.as_ref())));
+        }
+    });
+    assert!(found.is_empty(), "{operation}: {} failures in {number} cases\n{}", found.len(), found.join("\n"));
 }
 
-fn every_operation_in_bf16() {
-    assert_each_close(suite(&engine(Dtype::Bf16)), &suite(&exact()), [BF16_TOLERANCE, BF16_CHAIN_TOLERANCE], "bf16");
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic")
 }
 
-fn a_whole_encoder() {
-    let expected = small_encoders(&exact());
-    assert_close(&small_encoders(&engine(Dtype::F32)), &expected, 2e-5, "f32");
-    assert_close(&small_encoders(&engine(Dtype::Bf16)), &expected, 5e-2, "bf16");
+fn a_whole_encoder(products: Dtype) {
+    let tolerance = if products == Dtype::F32 { 2e-5 } else { 5e-2 };
+    assert_close(&small_encoders(&engine(products)), &small_encoders(&exact()), tolerance, "encoder");
 }
 
-fn the_same_bits() {
-    for products in [Dtype::F32, Dtype::Bf16] {
-        assert!(suite(&engine(products)) == suite(&engine(products)), "{products:?}");
+fn the_same_bits(products: Dtype) {
+    let (first, second) = (engine(products), engine(products));
+    for operation in OPERATIONS.into_iter().chain(MODERN_OPERATIONS) {
+        each_case::<Cuda<Nvidia>>(operation, &mut |case| {
+            let (mut one, mut other) = (Results::new(), Results::new());
+            case(&first, &mut one);
+            case(&second, &mut other);
+            assert!(one == other, "{operation}, {}", one[0].0);
+        });
     }
 }
 

@@ -1,11 +1,13 @@
 """On an NVIDIA GPU: results as on the CPU, reproducible bits, models that move between devices.
 
-Skipped without a GPU or without biorel's CUDA part; the summary has the number. `tests/gpu.rs` tests single operations,
-`tests/cuda/` the kernels on the CPU.
+Skipped without a GPU or without biorel's CUDA part; the summary has the number. `tests/gpu/` tests single operations,
+`tests/cuda/` the kernels on the CPU. `make gpu-kit` carries only this file, conftest.py and tiny_bert.py to a machine
+with a GPU: they import nothing but the package, its dependencies and pytest.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import get_args
 
@@ -41,7 +43,7 @@ def test_a_missing_gpu_is_an_error(encoder: biorel.Encoder) -> None:
 @pytest.mark.parametrize(("precision", "tolerance"), [("f32", 2e-5), ("bf16", 4e-2)])
 @pytest.mark.parametrize("name", ["tiny", "minilm"])
 def test_hidden_states_match_the_cpu(encoder: biorel.Encoder, name: str, precision: str, tolerance: float) -> None:
-    loaded = encoder if name == "tiny" else biorel.load_encoder("minilm")
+    loaded = encoder if name == "tiny" else biorel.load_encoder(os.environ.get("BIOREL_GPU_ENCODER", "minilm"))
     expected = loaded.encode(TEXTS, device="cpu", precision="f32")
     for ours, theirs in zip(loaded.encode(TEXTS, device="cuda", precision=precision), expected, strict=True):
         assert ours.shape == theirs.shape

@@ -61,77 +61,121 @@ fn collect<O: Ops>(ops: &O, results: &mut Results, case: &str, outs: &[(&str, &O
     }
 }
 
+/// The operations of [`suite`].
+pub const OPERATIONS: [&str; 9] =
+    ["linear", "element-wise", "norm", "attention", "first-attention", "embeddings", "adamw", "cross-entropy", "step"];
+/// The operations of [`modern`].
+pub const MODERN_OPERATIONS: [&str; 3] = ["geglu", "rotary", "local-attention"];
+
 /// Every operation on every case: engines may differ only by rounding.
 pub fn suite<O: Ops>(ops: &O) -> Results {
-    let mut results = Results::new();
-    for (rows, inputs, outputs) in
-        [(1, 1, 1), (1, 5, 3), (7, 24, 36), (33, 36, 24), (64, 384, 96), (131, 96, 130), (517, 1536, 384)]
-    {
-        linear(ops, &mut results, rows, inputs, outputs);
-    }
-    for width in [1, 5, 24, 36, 130, 384] {
-        for rows in [1, 7, 32, 33, 100] {
-            element_wise(ops, &mut results, rows, width);
-            for rate in [0.0, 0.1, 0.5] {
-                norm(ops, &mut results, rows, width, rate);
-            }
-        }
-    }
-    let sentences: [&[usize]; 5] = [&[1], &[2, 1, 1], &[3, 17, 64, 5], &[33, 128], &[20, 0, 9]];
-    for lengths in sentences {
-        for (heads, size) in [(1, 5), (3, 8), (12, 32), (2, 64)] {
-            for rate in [0.0, 0.1] {
-                for sentences in [Sentences::plain(lengths), Sentences::padded(lengths)] {
-                    attention(ops, &mut results, &sentences, (heads, size), rate);
-                    first_attention(ops, &mut results, &sentences, (heads, size), rate);
-                }
-            }
-        }
-    }
-    // The longest sentence with few heads and half of the combinations, since its cost is quadratic.
-    for sizes in [(1, 5), (3, 8), (1, 32), (2, 64)] {
-        for (sentences, rate) in [(Sentences::plain(&[512]), 0.1), (Sentences::padded(&[512]), 0.0)] {
-            attention(ops, &mut results, &sentences, sizes, rate);
-            first_attention(ops, &mut results, &sentences, sizes, rate);
-        }
-    }
-    for sentences in grouped_sentences() {
-        for (sizes, rate) in [((1, 5), 0.1), ((2, 32), 0.0), ((1, 64), 0.1)] {
-            attention(ops, &mut results, &sentences, sizes, rate);
-        }
-        first_attention(ops, &mut results, &sentences, (2, 32), 0.1);
-    }
-    for (tokens, width) in [(1, 5), (40, 24), (300, 36)] {
-        embeddings(ops, &mut results, tokens, width);
-    }
-    for n in [1, 15, 1000, 40_000] {
-        update(ops, &mut results, n);
-    }
-    for (rows, labels) in [(1, 1), (1, 2), (7, 5), (40, 70)] {
-        cross_entropy(ops, &mut results, rows, labels);
-    }
-    for max_norm in [0.0, 0.5, 1e6] {
-        step(ops, &mut results, max_norm);
-    }
-    results
+    all(ops, &OPERATIONS)
 }
 
 /// The operations of ModernBERT on every case.
 pub fn modern<O: Ops>(ops: &O) -> Results {
+    all(ops, &MODERN_OPERATIONS)
+}
+
+fn all<O: Ops>(ops: &O, operations: &[&str]) -> Results {
     let mut results = Results::new();
-    for (rows, width) in [(1, 1), (7, 5), (33, 36), (100, 130)] {
-        geglu(ops, &mut results, rows, width);
-    }
-    for (tokens, heads, size) in [(1, 1, 2), (7, 3, 8), (40, 2, 64), (130, 1, 32)] {
-        rotary(ops, &mut results, tokens, heads, size);
-    }
-    let lengths: [&[usize]; 5] = [&[1], &[2, 1, 1], &[3, 17, 64, 5], &[33, 128], &[300]];
-    for (lengths, distance) in lengths.into_iter().flat_map(|lengths| [1, 4, 64].map(|distance| (lengths, distance))) {
-        for (sizes, rate) in [((1, 5), 0.1), ((3, 8), 0.0), ((2, 32), 0.1), ((1, 64), 0.1)] {
-            attention(ops, &mut results, &Sentences::plain(lengths).within(distance), sizes, rate);
-        }
+    for operation in operations {
+        each_case(operation, &mut |case| case(ops, &mut results));
     }
     results
+}
+
+/// Computes one case of an operation and adds its results.
+pub type Case<'a, O> = &'a dyn Fn(&O, &mut Results);
+
+/// Calls `run` with every case of an operation, always in the same order.
+pub fn each_case<O: Ops>(operation: &str, run: &mut dyn FnMut(Case<'_, O>)) {
+    match operation {
+        "linear" => {
+            for (rows, inputs, outputs) in
+                [(1, 1, 1), (1, 5, 3), (7, 24, 36), (33, 36, 24), (64, 384, 96), (131, 96, 130), (517, 1536, 384)]
+            {
+                run(&|ops, results| linear(ops, results, rows, inputs, outputs));
+            }
+        }
+        "element-wise" | "norm" => {
+            for (width, rows) in [1, 5, 24, 36, 130, 384].into_iter().flat_map(|w| [1, 7, 32, 33, 100].map(|r| (w, r)))
+            {
+                if operation == "element-wise" {
+                    run(&|ops, results| element_wise(ops, results, rows, width));
+                } else {
+                    run(&|ops, results| [0.0, 0.1, 0.5].iter().for_each(|r| norm(ops, results, rows, width, *r)));
+                }
+            }
+        }
+        "attention" => {
+            for (sentences, sizes, rate) in attention_cases(&[((1, 5), 0.1), ((2, 32), 0.0), ((1, 64), 0.1)]) {
+                run(&|ops, results| attention(ops, results, &sentences, sizes, rate));
+            }
+        }
+        "first-attention" => {
+            for (sentences, sizes, rate) in attention_cases(&[((2, 32), 0.1)]) {
+                run(&|ops, results| first_attention(ops, results, &sentences, sizes, rate));
+            }
+        }
+        "embeddings" => {
+            for (tokens, width) in [(1, 5), (40, 24), (300, 36)] {
+                run(&|ops, results| embeddings(ops, results, tokens, width));
+            }
+        }
+        "adamw" => [1, 15, 1000, 40_000].into_iter().for_each(|n| run(&|ops, results| update(ops, results, n))),
+        "cross-entropy" => {
+            for (rows, labels) in [(1, 1), (1, 2), (7, 5), (40, 70)] {
+                run(&|ops, results| cross_entropy(ops, results, rows, labels));
+            }
+        }
+        "step" => [0.0, 0.5, 1e6].into_iter().for_each(|norm| run(&|ops, results| step(ops, results, norm))),
+        "geglu" => {
+            for (rows, width) in [(1, 1), (7, 5), (33, 36), (100, 130)] {
+                run(&|ops, results| geglu(ops, results, rows, width));
+            }
+        }
+        "rotary" => {
+            for (tokens, heads, size) in [(1, 1, 2), (7, 3, 8), (40, 2, 64), (130, 1, 32)] {
+                run(&|ops, results| rotary(ops, results, tokens, heads, size));
+            }
+        }
+        "local-attention" => {
+            let lengths: [&[usize]; 5] = [&[1], &[2, 1, 1], &[3, 17, 64, 5], &[33, 128], &[300]];
+            for (lengths, distance) in lengths.into_iter().flat_map(|lengths| [1, 4, 64].map(|d| (lengths, d))) {
+                for (sizes, rate) in [((1, 5), 0.1), ((3, 8), 0.0), ((2, 32), 0.1), ((1, 64), 0.1)] {
+                    let sentences = Sentences::plain(lengths).within(distance);
+                    run(&|ops, results| attention(ops, results, &sentences, sizes, rate));
+                }
+            }
+        }
+        _ => unreachable!("{operation} is not an operation of the suite"),
+    }
+}
+
+/// Number of heads and their size.
+type Heads = (usize, usize);
+
+/// Sentences, heads and rates of dropout of the cases of attention; `grouped`: the heads and rates
+/// for sentences with groups.
+fn attention_cases(grouped: &[(Heads, f32)]) -> Vec<(Sentences, Heads, f32)> {
+    let mut cases = vec![];
+    let lengths: [&[usize]; 5] = [&[1], &[2, 1, 1], &[3, 17, 64, 5], &[33, 128], &[20, 0, 9]];
+    for lengths in lengths {
+        for (sizes, rate) in [(1, 5), (3, 8), (12, 32), (2, 64)].into_iter().flat_map(|s| [0.0, 0.1].map(|r| (s, r))) {
+            cases.push((Sentences::plain(lengths), sizes, rate));
+            cases.push((Sentences::padded(lengths), sizes, rate));
+        }
+    }
+    // The longest sentence with few heads and half of the combinations, since its cost is quadratic.
+    for sizes in [(1, 5), (3, 8), (1, 32), (2, 64)] {
+        cases.push((Sentences::plain(&[512]), sizes, 0.1));
+        cases.push((Sentences::padded(&[512]), sizes, 0.0));
+    }
+    for sentences in grouped_sentences() {
+        cases.extend(grouped.iter().map(|(sizes, rate)| (sentences.clone(), *sizes, *rate)));
+    }
+    cases
 }
 
 fn geglu<O: Ops>(ops: &O, results: &mut Results, rows: usize, width: usize) {
@@ -446,16 +490,33 @@ pub fn assert_each_close(ours: Results, expected: &Results, tolerances: [f64; 2]
     }
 }
 
+/// Fails with every result that is further from `expected` than `tolerance`, relative to the largest
+/// expected value of the result (at least 1).
 pub fn assert_close(ours: &Results, expected: &Results, tolerance: f64, engine: &str) {
     assert_eq!(ours.len(), expected.len());
+    let found = differences(ours, expected, tolerance);
+    assert!(found.is_empty(), "{engine}: {} of {} results differ\n{}", found.len(), ours.len(), found.join("\n"));
+}
+
+/// A line for each result that is further from `expected` than `tolerance`, with its first element
+/// that is.
+pub fn differences(ours: &Results, expected: &Results, tolerance: f64) -> Vec<String> {
+    let mut found = vec![];
     for ((name, ours), (same, expected)) in ours.iter().zip(expected) {
-        assert_eq!((name, ours.len()), (same, expected.len()), "{engine}");
+        assert_eq!((name, ours.len()), (same, expected.len()));
         let scale = expected.iter().fold(1.0f64, |scale, x| scale.max(f64::from(x.abs())));
-        for (i, (ours, expected)) in ours.iter().zip(expected).enumerate() {
-            let difference = (f64::from(*ours) - f64::from(*expected)).abs();
-            assert!(difference <= tolerance * scale, "{engine}, {name}[{i}]: {ours}, expected {expected}");
+        let far = |(ours, expected): &(&f32, &f32)| {
+            let difference = (f64::from(**ours) - f64::from(**expected)).abs();
+            difference.is_nan() || difference > tolerance * scale
+        };
+        let pairs = || ours.iter().zip(expected);
+        if let Some(i) = pairs().position(|pair| far(&pair)) {
+            let count = pairs().filter(far).count();
+            let (ours, expected) = (ours[i], expected[i]);
+            found.push(format!("{name}[{i}]: {ours}, expected {expected}; {count} of {} elements", pairs().count()));
         }
     }
+    found
 }
 
 /// An encoder of two layers.

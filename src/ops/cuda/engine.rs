@@ -1,6 +1,6 @@
 //! The engine: a device, a pool of its memory, and the element type of matrix products.
 
-use std::ffi::c_void;
+use std::ffi::{OsStr, c_void};
 use std::sync::Arc;
 
 use super::attention_tiles::TileLists;
@@ -16,6 +16,13 @@ use crate::Result;
 /// step. More would only delay the report of an error. Memory does not grow with them, because it
 /// is reused in the order of the queue.
 pub const MAX_IN_FLIGHT: usize = 2;
+
+/// The variable that turns the reuse of memory off.
+const REUSE: &str = "BIOREL_CUDA_REUSE";
+
+fn reuses(setting: Option<&OsStr>) -> bool {
+    setting.is_none_or(|setting| setting != "0")
+}
 
 /// The engine of a device, with matrix products in f32 or bf16. Cloning shares its pool of memory.
 pub struct Cuda<D: Device> {
@@ -35,9 +42,10 @@ impl<D: Device> Clone for Cuda<D> {
 }
 
 impl<D: Device> Cuda<D> {
-    /// An engine on `device` with matrix products in `dtype`.
+    /// An engine on `device` with matrix products in `dtype`. `BIOREL_CUDA_REUSE=0` in the environment
+    /// turns the reuse of memory off, for NVIDIA's compute-sanitizer.
     pub fn new(device: D, dtype: Dtype) -> Self {
-        Self::with_reuse(device, dtype, true)
+        Self::with_reuse(device, dtype, reuses(std::env::var_os(REUSE).as_deref()))
     }
 
     /// As [`Cuda::new`]. Without `reuse` every array has its own allocation of exactly its size:
@@ -252,5 +260,15 @@ impl<D: Device> Cuda<D> {
             unsafe { self.device.download(address, bytes_of_mut(&mut values))? };
         }
         Ok(values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_reused_unless_the_variable_is_0() {
+        assert!(reuses(None) && reuses(Some("1".as_ref())) && !reuses(Some("0".as_ref())));
     }
 }
