@@ -98,6 +98,8 @@ pub struct Host {
     schedule: Schedule,
     /// The active one of the mutations that were compiled into the kernels, or -1.
     mutation: c_int,
+    /// Whether products leave their bias to the engine.
+    separate_bias: bool,
     launches: AtomicUsize,
     products: AtomicUsize,
     waits: Mutex<Vec<usize>>,
@@ -112,12 +114,17 @@ pub struct Readback {
 impl Host {
     pub fn new(shim: Arc<Shim>, schedule: Schedule) -> Self {
         let (launches, products) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { shim, schedule, mutation: -1, launches, products, waits: Mutex::default() }
+        Self { shim, schedule, mutation: -1, separate_bias: false, launches, products, waits: Mutex::default() }
     }
 
     /// The same with one of the mutations.
     pub fn mutated(self, mutation: Option<usize>) -> Self {
         Self { mutation: mutation.map_or(-1, |index| index as c_int), ..self }
+    }
+
+    /// The same, as a device whose products cannot add a bias.
+    pub fn with_separate_bias(self) -> Self {
+        Self { separate_bias: true, ..self }
     }
 
     /// Kernels launched until now.
@@ -262,7 +269,7 @@ impl Device for Host {
         }
     }
 
-    unsafe fn gemm(&self, gemm: &Gemm) -> Result<()> {
+    unsafe fn gemm(&self, gemm: &Gemm) -> Result<bool> {
         let &Gemm { m, n, k, a, b, inputs, out, output, onto, bias } = gemm;
         self.products.fetch_add(1, Ordering::Relaxed);
         assert!(m > 0 && n > 0 && k > 0, "{gemm:?}");
@@ -280,7 +287,7 @@ impl Device for Host {
         // SAFETY: the caller's.
         let mut sums = onto.map_or_else(|| vec![0.0; m * n], |onto| unsafe { floats(onto, m * n, output) });
         matmul(&mut sums, n, view(&a, m, k), view(&b, k, n), 1.0, 1.0, all_threads());
-        if let Some(bias) = bias {
+        if let Some(bias) = bias.filter(|_| !self.separate_bias) {
             // SAFETY: the caller's.
             let bias = unsafe { floats(bias, n, output) };
             sums.chunks_mut(n).for_each(|row| row.iter_mut().zip(&bias).for_each(|(x, bias)| *x += bias));
@@ -295,7 +302,7 @@ impl Device for Host {
                 }
             }
         }
-        Ok(())
+        Ok(!self.separate_bias)
     }
 
     fn candle(&self) -> candle_core::Device {

@@ -51,6 +51,28 @@ fn every_operation_in_f32_equals_the_reference() {
     assert_close(&suite(&engine(shim, Dtype::F32, Schedule::Forward)), expected(), F32_TOLERANCE, "f32");
 }
 
+/// Where products cannot add their bias, a kernel does.
+#[test]
+fn a_bias_that_the_product_leaves_is_added() {
+    let Some(shim) = Shim::get() else { return };
+    let expected = small_encoders(&exact());
+    for (products, tolerance) in PRECISIONS {
+        for schedule in [Schedule::Forward, Schedule::Random] {
+            let ops = Cuda::new(Host::new(shim.clone(), schedule).with_separate_bias(), products);
+            let [x, w, b] = [[3, 2], [5, 2], [1, 5]].map(|shape| {
+                let values: Vec<f32> = (0..shape[0] * shape[1]).map(|i| i as f32 - 2.0).collect();
+                ops.upload(&values, if shape[0] == 1 { &shape[1..] } else { &shape }).unwrap()
+            });
+            let plain = ops.download(&ops.linear(&x, &w, None).unwrap()).unwrap();
+            let biased = ops.download(&ops.linear(&x, &w, Some(&b)).unwrap()).unwrap();
+            for (i, (plain, biased)) in plain.iter().zip(&biased).enumerate() {
+                assert_eq!(*biased, plain + (i % 5) as f32 - 2.0, "element {i}");
+            }
+            assert_close(&small_encoders(&ops), &expected, 4.0 * tolerance, ops.name());
+        }
+    }
+}
+
 /// The operations of ModernBERT, up to padding and groups in a window.
 #[test]
 fn the_operations_of_modernbert_equal_the_reference() {

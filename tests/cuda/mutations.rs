@@ -16,7 +16,7 @@ use crate::{HEADS, PRECISIONS, attention};
 
 /// (file, text, which of its occurrences, replacement). A text that ends with a semicolon is a
 /// statement, any other one an expression.
-const MUTATIONS: [(&str, &str, usize, &str); 20] = [
+const MUTATIONS: [(&str, &str, usize, &str); 21] = [
     // Barriers: before the keys overwrite the queries; after a chunk was filled; before the next one is; before a block's
     // sums are read; before those of a block of columns are.
     ("attention_bf16.cuh", "__syncthreads();", 1, ";"),
@@ -40,6 +40,8 @@ const MUTATIONS: [(&str, &str, usize, &str); 20] = [
     ("attention_bf16.cuh", "min(high, low + tile.group)", 0, "min(high, low + 1)"),
     ("attention_bf16.cuh", "tile.valid_length + key % tile.group", 0, "tile.valid_length + key"),
     ("attention_f32.cuh", "tile.valid_length + key % tile.group", 0, "tile.valid_length + row % tile.group"),
+    // The first element of a bias for all columns.
+    ("rows.cuh", "i % width", 0, "0"),
     // Half of a row's sum, and sums that are assigned to another parameter.
     ("attention_bf16.cuh", "sum += __shfl_xor_sync(FULL, sum, 1);", 0, "sum += 0.0f * __shfl_xor_sync(FULL, sum, 1);"),
     ("reductions.cuh", "column / item.each", 0, "0"),
@@ -89,7 +91,8 @@ fn mutations_are_found() {
     let found = |mutation: Option<usize>, schedules: &[Schedule]| {
         schedules.iter().any(|schedule| {
             PRECISIONS.iter().any(|(products, tolerance)| {
-                let ops = Cuda::new(Host::new(shim.clone(), *schedule).mutated(mutation), *products);
+                let ops =
+                    Cuda::new(Host::new(shim.clone(), *schedule).with_separate_bias().mutated(mutation), *products);
                 catch_unwind(AssertUnwindSafe(|| {
                     assert_close(&small_encoders(&ops), &expected_encoders, 4.0 * tolerance, "encoder");
                     for (heads, expected) in HEADS.into_iter().zip(&expected) {

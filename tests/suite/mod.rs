@@ -250,7 +250,7 @@ fn step<O: Ops>(ops: &O, results: &mut Results, max_norm: f64) {
     }
 }
 
-fn linear<O: Ops>(ops: &O, results: &mut Results, rows: usize, inputs: usize, outputs: usize) {
+pub fn linear<O: Ops>(ops: &O, results: &mut Results, rows: usize, inputs: usize, outputs: usize) {
     let mut draws = Draws::new((rows * inputs + outputs) as u32);
     let mut up = |shape: &[usize]| {
         let scale = 1.0 / (inputs.max(outputs) as f32).sqrt();

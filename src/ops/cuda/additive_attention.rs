@@ -5,10 +5,11 @@ use std::ops::Range;
 
 use candle_core::Tensor;
 
-use super::buffer::{Block, Buffer};
+use super::buffer::Buffer;
 use super::candle_op::Precomputed;
 use super::device::{Device, argument};
 use super::engine::Cuda;
+use super::lists::List;
 use super::shapes::{expect, internal_error, matrix};
 use crate::Result;
 use crate::ops::Ops;
@@ -21,7 +22,7 @@ struct Saved<D: Device> {
     last: Buffer<D>,    // (T, H)
     key: Buffer<D>,     // (1, H)
     weights: Buffer<D>, // (n, T)
-    spans: Block<D>,
+    spans: List<D>,
     longest: usize,
 }
 

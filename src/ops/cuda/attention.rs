@@ -121,7 +121,7 @@ pub(super) fn attention<D: Device>(
     let plan = plan(cuda, qkv, shape)?;
     let (out, form) = cuda.make(&[plan.tokens, plan.hidden()], plan.forms())?;
     let log_totals = cuda.pool.block(4 * plan.tokens * plan.heads)?;
-    let (tiles, heads, size) = (plan.tiles.block.address(), plan.heads as i32, plan.size as i32);
+    let (tiles, heads, size) = (plan.tiles.list.address(), plan.heads as i32, plan.size as i32);
     let (qkv, scale, mask) =
         (cuda.address(qkv, plan.element())?, plan.scale(), Mask::of_attention(dropout, shape.stride));
     let (to, lse) = (form.f32.max(form.bf16), log_totals.address());
@@ -156,7 +156,7 @@ pub(super) fn attention_backward<D: Device>(
     expect("the gradient", dy, &[plan.tokens, plan.hidden()])?;
     expect("the output of the forward", &probabilities.out, &[plan.tokens, plan.hidden()])?;
     let (out, form) = cuda.make(&[plan.tokens, 3 * plan.hidden()], plan.forms())?;
-    let (tiles, heads, size) = (plan.tiles.block.address(), plan.heads as i32, plan.size as i32);
+    let (tiles, heads, size) = (plan.tiles.list.address(), plan.heads as i32, plan.size as i32);
     let (qkv, dout) = (cuda.address(qkv, plan.element())?, cuda.address(dy, plan.element())?);
     let (scale, mask, to) = (plan.scale(), Mask::of_attention(dropout, shape.stride), form.f32.max(form.bf16));
     let lse = probabilities.log_totals.address();

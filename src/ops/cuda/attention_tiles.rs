@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::buffer::Block;
 use super::device::Device;
+use super::lists::List;
 use crate::Result;
 use crate::ops::AttentionShape;
 
@@ -21,7 +21,7 @@ pub(super) struct Tiles<D: Device> {
     group: usize,
     window: usize,
     rows: usize,
-    pub block: Block<D>,
+    pub list: List<D>,
     pub count: usize,
 }
 
@@ -41,7 +41,7 @@ impl<D: Device> TileLists<D> {
         &self,
         shape: AttentionShape<'_>,
         rows: usize,
-        send: impl FnOnce(&[i32]) -> Result<Block<D>>,
+        send: impl FnOnce(&[i32]) -> Result<List<D>>,
     ) -> Result<Arc<Tiles<D>>> {
         let window = shape.window.map_or(EVERYWHERE, |window| window.distance.min(EVERYWHERE));
         // The lock only guards a list that no panic leaves half-changed.
@@ -80,7 +80,7 @@ impl<D: Device> TileLists<D> {
             group: shape.group,
             window,
             rows,
-            block: send(&values)?,
+            list: send(&values)?,
             count,
         });
         if known.len() == KEPT {

@@ -75,6 +75,11 @@ impl<D: Device> Pool<D> {
         Ok(Block { memory: Some(memory), address, bytes, state })
     }
 
+    /// Whether blocks are used again.
+    pub fn reuses(&self) -> bool {
+        self.reuse
+    }
+
     /// Bytes in blocks that are in use, and in free ones.
     pub fn bytes(&self) -> (usize, usize) {
         let state = lock(&self.state);

@@ -3,6 +3,7 @@
 use super::buffer::Buffer;
 use super::device::{Device, argument};
 use super::engine::Cuda;
+use super::parameters::bytes_of;
 use crate::Result;
 use crate::ops::Loss;
 
@@ -17,7 +18,7 @@ pub(super) fn cross_entropy<D: Device>(
     let weights: Vec<f32> = loss.weights.unwrap_or_default().iter().map(|weight| *weight as f32).collect();
     let (out, to) = cuda.floats(&[1])?;
     let (gradient, gradient_to) = cuda.floats(logits.shape())?;
-    let (labels, sent) = (cuda.send(labels)?, cuda.send(&weights)?);
+    let [labels, sent] = cuda.send_all([bytes_of(labels), bytes_of(&weights)])?;
     let (rows, classes, logits) = (rows as i32, classes as i32, cuda.f32(logits)?);
     let (labels, weights) = (labels.address(), if loss.weights.is_some() { sent.address() } else { 0 });
     let (gamma, total) = (loss.focal_gamma as f32, loss.total as f32);

@@ -192,11 +192,12 @@ pub trait Device: Send + Sync + 'static {
     /// When there is no such kernel, or the device refuses the launch.
     unsafe fn launch(&self, launch: &Launch, arguments: &mut [*mut c_void]) -> Result<()>;
 
-    /// A matrix product.
+    /// A matrix product. Returns whether the bias was added: where the device cannot add it in the
+    /// same pass, the engine does.
     ///
     /// # Errors
     /// When the device has no algorithm for it.
-    unsafe fn gemm(&self, gemm: &Gemm) -> Result<()>;
+    unsafe fn gemm(&self, gemm: &Gemm) -> Result<bool>;
 
     /// The candle device that [`Device::to_candle`] makes tensors on; work on its tensors runs in
     /// this queue.

@@ -3,7 +3,7 @@
 use super::buffer::Buffer;
 use super::device::{Device, argument};
 use super::engine::Cuda;
-use super::parameters::{blocks, by_width};
+use super::parameters::{blocks, by_width, bytes_of};
 use super::reductions::SUM_ROWS;
 use super::shapes::{expect, matrix};
 use crate::Result;
@@ -85,7 +85,8 @@ pub(super) fn rotary<D: Device>(cuda: &Cuda<D>, qkv: &Buffer<D>, rotation: &Rota
     let half = rotation.head_size(qkv.shape())? / 2;
     let (out, to) = cuda.make(qkv.shape(), cuda.between())?;
     let [cosines, sines] = rotation.table(2 * half);
-    let (positions, cosines, sines) = (cuda.send(rotation.positions)?, cuda.send(&cosines)?, cuda.send(&sines)?);
+    let lists = [bytes_of(rotation.positions), bytes_of(&cosines), bytes_of(&sines)];
+    let [positions, cosines, sines] = cuda.send_all(lists)?;
     let (heads, half, x) = (rotation.heads as i32, half as i32, cuda.input(qkv)?);
     let (positions, cosines, sines) = (positions.address(), cosines.address(), sines.address());
     let mut arguments = [

@@ -4,6 +4,8 @@ use super::buffer::Buffer;
 use super::device::{Device, argument};
 use super::engine::Cuda;
 use super::linear::column_sum;
+use super::lists::List;
+use super::parameters::bytes_of;
 use super::shapes::{expect, expect_inside, internal_error, matrix};
 use crate::Result;
 
@@ -15,7 +17,7 @@ pub(super) fn embed<D: Device>(
 ) -> Result<Buffer<D>> {
     let width = expect_tables(ids, positions, tables)?;
     let (out, to) = cuda.floats(&[ids.len(), width])?;
-    let (ids32, positions32) = (cuda.send(ids)?, cuda.send(positions)?);
+    let [ids32, positions32] = cuda.send_all([bytes_of(ids), bytes_of(positions)])?;
     let [word_table, position_table, type_table] = tables.map(|table| cuda.f32(table));
     let (word_table, position_table, type_table) = (word_table?, position_table?, type_table?);
     let (width, ids32, positions32) = (width as i32, ids32.address(), positions32.address());
@@ -43,8 +45,17 @@ pub(super) fn embed_backward<D: Device>(
     let width = expect_tables(ids, positions, tables)?;
     expect("the gradient of the embeddings", gradient, &[ids.len(), width])?;
     let from = cuda.f32(gradient)?;
-    let word_table = scatter(cuda, ids, from, tables[0])?;
-    let position_table = scatter(cuda, positions, from, tables[1])?;
+    let (words, places) = (Groups::new(ids), Groups::new(positions));
+    let [words_of, words_from, words_in, places_of, places_from, places_in] = cuda.send_all([
+        bytes_of(&words.unique),
+        bytes_of(&words.first),
+        bytes_of(&words.order),
+        bytes_of(&places.unique),
+        bytes_of(&places.first),
+        bytes_of(&places.order),
+    ])?;
+    let word_table = scatter(cuda, words.unique.len(), [words_of, words_from, words_in], from, tables[0])?;
+    let position_table = scatter(cuda, places.unique.len(), [places_of, places_from, places_in], from, tables[1])?;
     let sums = column_sum(cuda, gradient)?;
     let (type_table, to) = cuda.floats(tables[2].shape())?;
     let first = cuda.f32(&sums)?;
@@ -58,33 +69,52 @@ pub(super) fn embed_backward<D: Device>(
     Ok([word_table, position_table, type_table])
 }
 
-/// Rows of a table that equal indices of a batch add to, in a fixed order; the others are 0.
-fn scatter<D: Device>(cuda: &Cuda<D>, indices: &[u32], gradient: u64, table: &Buffer<D>) -> Result<Buffer<D>> {
+/// The rows of a batch by their index: those of `unique[i]` are `order[first[i]..first[i + 1]]`.
+struct Groups {
+    unique: Vec<u32>,
+    first: Vec<u32>,
+    order: Vec<u32>,
+}
+
+impl Groups {
+    fn new(indices: &[u32]) -> Self {
+        let mut order: Vec<u32> = (0..indices.len() as u32).collect();
+        order.sort_by_key(|row| indices[*row as usize]); // stable: rows of one index stay in order
+        let (mut unique, mut first) = (Vec::new(), Vec::new());
+        for (at, row) in order.iter().enumerate() {
+            let index = indices[*row as usize];
+            if unique.last() != Some(&index) {
+                unique.push(index);
+                first.push(at as u32);
+            }
+        }
+        first.push(order.len() as u32);
+        Self { unique, first, order }
+    }
+}
+
+/// Rows of a table that equal indices of a batch add to, in a fixed order; the others are 0. The
+/// lists are those of [`Groups`].
+fn scatter<D: Device>(
+    cuda: &Cuda<D>,
+    indices: usize,
+    lists: [List<D>; 3],
+    gradient: u64,
+    table: &Buffer<D>,
+) -> Result<Buffer<D>> {
     let (rows, width) = matrix(table)?;
     let (out, to) = cuda.floats(table.shape())?;
     if rows * width == 0 {
         return Ok(out);
     }
-    let mut order: Vec<u32> = (0..indices.len() as u32).collect();
-    order.sort_by_key(|row| indices[*row as usize]); // stable: rows of one index stay in order
-    let (mut unique, mut first) = (Vec::new(), Vec::new());
-    for (at, row) in order.iter().enumerate() {
-        let index = indices[*row as usize];
-        if unique.last() != Some(&index) {
-            unique.push(index);
-            first.push(at as u32);
-        }
-    }
-    first.push(order.len() as u32);
-    let grid = [unique.len() as u32, 1, 1];
-    let (unique, first, order) = (cuda.send(&unique)?, cuda.send(&first)?, cuda.send(&order)?);
-    let (width, unique, first, order) = (width as i32, unique.address(), first.address(), order.address());
+    let [unique, first, order] = lists.each_ref().map(List::address);
+    let width = width as i32;
     let mut arguments =
         [argument(&width), argument(&unique), argument(&first), argument(&order), argument(&gradient), argument(&to)];
     // SAFETY: (int, const uint32_t*, const uint32_t*, const uint32_t*, const float*, float*).
     unsafe {
         cuda.device.zero(to, 4 * out.elements())?;
-        cuda.launch("scatter_rows", grid, 128, 0, &mut arguments)?;
+        cuda.launch("scatter_rows", [indices as u32, 1, 1], 128, 0, &mut arguments)?;
     }
     Ok(out)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::attention_tiles::TileLists;
 use super::buffer::{Block, Buffer, Pool};
 use super::device::{Device, Dtype, Gemm, Launch, Operand, argument};
+use super::lists::{List, Lists};
 use super::parameters::{Form, Forms, Plain, blocks, bytes_of, bytes_of_mut};
 use super::reductions::Reductions;
 use super::shapes::internal_error;
@@ -31,13 +32,19 @@ pub struct Cuda<D: Device> {
     pub(super) dtype: Dtype,
     pub(super) tiles: Arc<TileLists<D>>,
     reductions: Arc<Reductions<D>>,
+    lists: Arc<Lists<D>>,
 }
 
 impl<D: Device> Clone for Cuda<D> {
     fn clone(&self) -> Self {
-        let Self { device, pool, dtype, tiles, reductions } = self;
-        let (device, pool, tiles, reductions) = (device.clone(), pool.clone(), tiles.clone(), reductions.clone());
-        Self { device, pool, dtype: *dtype, tiles, reductions }
+        Self {
+            device: self.device.clone(),
+            pool: self.pool.clone(),
+            dtype: self.dtype,
+            tiles: self.tiles.clone(),
+            reductions: self.reductions.clone(),
+            lists: self.lists.clone(),
+        }
     }
 }
 
@@ -53,7 +60,7 @@ impl<D: Device> Cuda<D> {
     pub fn with_reuse(device: D, dtype: Dtype, reuse: bool) -> Self {
         let device = Arc::new(device);
         let pool = Pool::new(device.clone(), reuse);
-        Self { device, pool, dtype, tiles: Arc::default(), reductions: Arc::default() }
+        Self { device, pool, dtype, tiles: Arc::default(), reductions: Arc::default(), lists: Arc::default() }
     }
 
     /// The device.
@@ -174,18 +181,29 @@ impl<D: Device> Cuda<D> {
     /// # Safety
     /// As [`Device::gemm`].
     pub(super) unsafe fn gemm(&self, gemm: &Gemm) -> Result<()> {
-        let Gemm { m, n, k, out, output, onto, .. } = *gemm;
+        let Gemm { m, n, k, out, output, onto, bias, .. } = *gemm;
         let bytes = m * n * output.bytes();
+        if bytes == 0 {
+            return Ok(());
+        }
         // SAFETY: the caller's; without an inner extent the sum is what it is added to, or zeros.
-        unsafe {
-            match (bytes, k, onto) {
-                (0, ..) => Ok(()),
-                (_, 0, Some(onto)) if onto != out => self.device.copy(onto, out, bytes),
-                (_, 0, Some(_)) => Ok(()),
-                (_, 0, None) => self.device.zero(out, bytes),
+        let biased = unsafe {
+            match (k, onto) {
+                (0, Some(onto)) if onto != out => self.device.copy(onto, out, bytes).map(|()| false),
+                (0, Some(_)) => Ok(false),
+                (0, None) => self.device.zero(out, bytes).map(|()| false),
                 _ => self.device.gemm(gemm),
             }
-        }
+        }?;
+        let Some(bias) = bias.filter(|_| !biased) else { return Ok(()) };
+        let form = |address| match output {
+            Dtype::F32 => Form { f32: address, bf16: 0 },
+            Dtype::Bf16 => Form { f32: 0, bf16: address },
+        };
+        let (width, elements, bias, out) = (n as i32, (m * n) as u64, form(bias), form(out));
+        let mut arguments = [argument(&width), argument(&elements), argument(&bias), argument(&out)];
+        // SAFETY: (int, size_t, In, Out); the output has m rows of `n`, which the bias has, too.
+        unsafe { self.launch("add_bias", [blocks(m * n, 256), 1, 1], 256, 0, &mut arguments) }
     }
 
     /// Operand of a product.
@@ -231,19 +249,20 @@ impl<D: Device> Cuda<D> {
         })
     }
 
-    /// A copy of plain host values on the device.
-    pub(super) fn send<T: Plain>(&self, values: &[T]) -> Result<Block<D>> {
-        let bytes = bytes_of(values);
-        let block = self.pool.block(bytes.len())?;
-        if !bytes.is_empty() {
-            // SAFETY: the block is as long as the values.
-            unsafe { self.device.upload(bytes, block.address())? };
-        }
-        Ok(block)
+    /// Plain host values on the device, for kernels to read.
+    pub(super) fn send<T: Plain>(&self, values: &[T]) -> Result<List<D>> {
+        let [list] = self.send_all([bytes_of(values)])?;
+        Ok(list)
+    }
+
+    /// Several lists in one upload.
+    pub(super) fn send_all<const N: usize>(&self, lists: [&[u8]; N]) -> Result<[List<D>; N]> {
+        // SAFETY: the address is that of a block as long as the bytes.
+        self.lists.get(&self.pool, lists, |bytes, to| unsafe { self.device.upload(bytes, to) })
     }
 
     /// Row indices for a kernel.
-    pub(super) fn send_rows(&self, rows: &[usize]) -> Result<Block<D>> {
+    pub(super) fn send_rows(&self, rows: &[usize]) -> Result<List<D>> {
         let narrow =
             |row: &usize| u32::try_from(*row).map_err(|_| internal_error(format!("row {row} is out of range")));
         self.send(&rows.iter().map(narrow).collect::<Result<Vec<u32>>>()?)

@@ -10,13 +10,16 @@
 //! | `gpus.rs` | the GPUs of this machine, and whether one can be used |
 //! | `buffer.rs` | arrays in f32, bf16 or both, and the pool of their memory |
 //! | `engine.rs` | [`Cuda`] itself: launches, conversions, matrix products |
+//! | `products.rs` | which algorithm computes a matrix product |
 //! | `parameters.rs`, `shapes.rs` | parameters of kernels; checks of shapes |
 //! | `embedding.rs`, `rows.rs`, `linear.rs`, `elementwise.rs`, `layer_norm.rs`, `dropout.rs`, `attention.rs`, `cross_entropy.rs` | the operations of the encoder |
 //! | `attention_tiles.rs` | the work list of the attention kernels |
+//! | `lists.rs` | lists that kernels read, and their uploads |
 //! | `reductions.rs` | sums over rows, with one launch a step for their second stages |
 //! | `lstm.rs`, `additive_attention.rs` | for heads: the LSTM and attention pooling, forward and backward |
 //! | `candle_op.rs` | the adapter to candle's autograd |
 //! | `optimizer.rs` | AdamW and norms over many arrays in one launch |
+//! | `recent.rs` | what was enqueued last, for errors |
 //! | `nvidia/` | with the feature `cuda`: the device on a GPU, its matrix products, its errors |
 //! | `kernels/` | the kernels; `common.cuh` lists their rules, `all.cu` includes them all |
 //!
@@ -50,11 +53,16 @@ mod engine;
 pub mod gpus;
 mod layer_norm;
 mod linear;
+mod lists;
 mod lstm;
 #[cfg(feature = "cuda")]
 pub mod nvidia;
 mod optimizer;
 mod parameters;
+#[cfg(any(test, feature = "cuda"))]
+mod products;
+#[cfg(any(test, feature = "cuda"))]
+mod recent;
 mod reductions;
 mod rows;
 mod shapes;
@@ -287,7 +295,7 @@ impl<D: Device> Ops for Cuda<D> {
         gradient: &Buffer<D>,
         step: &AdamWStep,
     ) -> Result<()> {
-        optimizer::update(self, &mut [Update { value, moments, gradient, step: *step }], None)
+        optimizer::update(self, &mut [Update { value, moments, gradient, step: *step }])
     }
 
     fn step(

@@ -2,10 +2,13 @@
 //! of them small. The clipping factor stays on the device, so that a step can be enqueued without a
 //! wait.
 
+use std::ops::Range;
+
 use super::buffer::{Block, Buffer};
 use super::device::{Device, Dtype, argument};
 use super::engine::Cuda;
-use super::parameters::{Plain, bytes_of_mut};
+use super::lists::List;
+use super::parameters::{Plain, bytes_of, bytes_of_mut};
 use super::shapes::expect;
 use crate::Result;
 use crate::ops::{AdamWStep, Pending, StepResult, Update};
@@ -66,7 +69,8 @@ unsafe impl Plain for ClipFactor {}
 
 /// Sum of squares of all elements of an array, in f64; waits for the device.
 pub(super) fn sum_squares<D: Device>(cuda: &Cuda<D>, array: &Buffer<D>) -> Result<f64> {
-    let clip_factor = clip_factor(cuda, &[array], None, 0.0)?;
+    let squares = Squares::of(cuda, &[array])?;
+    let clip_factor = clip_factor(cuda, &squares, &cuda.send(&squares.items)?, None, 0.0)?;
     // SAFETY: `clip_factor` has enqueued what writes it.
     Ok(unsafe { cuda.fetch::<ClipFactor>(clip_factor.address(), 1)? }[0].squares)
 }
@@ -80,8 +84,11 @@ pub(super) fn step<D: Device>(
 ) -> Result<Pending<StepResult>> {
     expect("the loss", loss, &[1])?;
     let gradients: Vec<_> = updates.iter().map(|update| update.gradient).collect();
-    let clip_factor = clip_factor(cuda, &gradients, Some(loss), max_norm)?;
-    update(cuda, updates, Some(&clip_factor))?;
+    let squares = Squares::of(cuda, &gradients)?;
+    let groups = Groups::of(cuda, updates)?;
+    let [squared, updated] = cuda.send_all([bytes_of(&squares.items), bytes_of(&groups.items)])?;
+    let clip_factor = clip_factor(cuda, &squares, &squared, Some(loss), max_norm)?;
+    groups.launch(cuda, &updated, clip_factor.address())?;
     // SAFETY: as above.
     let readback = unsafe { cuda.device.download_async(clip_factor.address(), size_of::<ClipFactor>())? };
     let device = cuda.device.clone();
@@ -94,29 +101,41 @@ pub(super) fn step<D: Device>(
     }))
 }
 
-/// A `ClipFactor` on the device.
+/// The arrays of a sum of squares.
+struct Squares {
+    items: Vec<Squared>,
+    blocks: u64,
+}
+
+impl Squares {
+    fn of<D: Device>(cuda: &Cuda<D>, arrays: &[&Buffer<D>]) -> Result<Self> {
+        let (mut items, mut blocks) = (Vec::new(), 0);
+        for array in arrays.iter().filter(|array| array.elements() > 0) {
+            let elements = array.elements();
+            items.push(Squared { x: cuda.f32(array)?, elements: elements as u64, first: blocks });
+            blocks += elements.div_ceil(BLOCK_ELEMENTS) as u64;
+        }
+        Ok(Self { items, blocks })
+    }
+}
+
+/// A `ClipFactor` on the device. The list is that of the squares.
 fn clip_factor<D: Device>(
     cuda: &Cuda<D>,
-    arrays: &[&Buffer<D>],
+    squares: &Squares,
+    list: &List<D>,
     loss: Option<&Buffer<D>>,
     max_norm: f64,
 ) -> Result<Block<D>> {
-    let mut items = Vec::new();
-    let mut blocks = 0;
-    for array in arrays.iter().filter(|array| array.elements() > 0) {
-        let elements = array.elements();
-        items.push(Squared { x: cuda.f32(array)?, elements: elements as u64, first: blocks });
-        blocks += elements.div_ceil(BLOCK_ELEMENTS) as u64;
-    }
-    let list = cuda.send(&items)?;
+    let blocks = squares.blocks as u32;
     let (sums, out) = (cuda.pool.block(8 * blocks as usize)?, cuda.pool.block(size_of::<ClipFactor>())?);
-    let (items, count, blocks32) = (list.address(), items.len() as i32, blocks as i32);
+    let (items, count, blocks32) = (list.address(), squares.items.len() as i32, blocks as i32);
     let loss = loss.map(|loss| cuda.f32(loss)).transpose()?.unwrap_or(0);
     let (partial, to) = (sums.address(), out.address());
     // SAFETY: (const Squared*, int, double*), then (const double*, int, const float*, double, ClipFactor*), one block.
     unsafe {
         let mut arguments = [argument(&items), argument(&count), argument(&partial)];
-        cuda.launch("sum_squares", [blocks as u32, 1, 1], 256, 64, &mut arguments)?;
+        cuda.launch("sum_squares", [blocks, 1, 1], 256, 64, &mut arguments)?;
         let mut arguments =
             [argument(&partial), argument(&blocks32), argument(&loss), argument(&max_norm), argument(&to)];
         cuda.launch("clip_factor", [1, 1, 1], 256, 64, &mut arguments)?;
@@ -124,54 +143,73 @@ fn clip_factor<D: Device>(
     Ok(out)
 }
 
-/// One step of AdamW on all arrays, clipped by a `ClipFactor` or else by each update's own factor.
-pub(super) fn update<D: Device>(
-    cuda: &Cuda<D>,
-    updates: &mut [Update<'_, Buffer<D>>],
-    clip_factor: Option<&Block<D>>,
-) -> Result<()> {
-    let clip_factor = clip_factor.map_or(0, Block::address);
-    let shared = |step: &AdamWStep| Step {
-        betas: step.betas.map(|x| x as f32),
-        complements: step.complements(),
-        corrections: step.corrections.map(|x| x as f32),
-        epsilon: step.epsilon as f32,
-        clip: step.clip as f32,
-    };
-    for group in updates.chunk_by_mut(|a, b| shared(&a.step) == shared(&b.step)) {
-        let Some(step) = group.first().map(|first| shared(&first.step)) else { continue };
-        let mut items = Vec::new();
-        let mut blocks = 0;
-        for Update { value, moments, gradient, step } in group.iter_mut() {
-            let arrays =
-                [("the first moment", &moments.m), ("the second moment", &moments.v), ("the gradient", *gradient)];
-            for (what, x) in arrays {
-                expect(what, x, value.shape())?;
+/// One step of AdamW on all arrays, clipped by each update's own factor.
+pub(super) fn update<D: Device>(cuda: &Cuda<D>, updates: &mut [Update<'_, Buffer<D>>]) -> Result<()> {
+    let groups = Groups::of(cuda, updates)?;
+    groups.launch(cuda, &cuda.send(&groups.items)?, 0)
+}
+
+/// The arrays that AdamW updates, in groups of consecutive ones with the same [`Step`].
+struct Groups {
+    items: Vec<Updated>,
+    /// The numbers of a group, its items, and the number of its blocks.
+    groups: Vec<(Step, Range<usize>, u64)>,
+}
+
+impl Groups {
+    fn of<D: Device>(cuda: &Cuda<D>, updates: &mut [Update<'_, Buffer<D>>]) -> Result<Self> {
+        let shared = |step: &AdamWStep| Step {
+            betas: step.betas.map(|x| x as f32),
+            complements: step.complements(),
+            corrections: step.corrections.map(|x| x as f32),
+            epsilon: step.epsilon as f32,
+            clip: step.clip as f32,
+        };
+        let (mut items, mut groups) = (Vec::new(), Vec::new());
+        for group in updates.chunk_by_mut(|a, b| shared(&a.step) == shared(&b.step)) {
+            let Some(step) = group.first().map(|first| shared(&first.step)) else { continue };
+            let start = items.len();
+            let mut blocks = 0;
+            for Update { value, moments, gradient, step } in group.iter_mut() {
+                let arrays =
+                    [("the first moment", &moments.m), ("the second moment", &moments.v), ("the gradient", *gradient)];
+                for (what, x) in arrays {
+                    expect(what, x, value.shape())?;
+                }
+                let elements = value.elements();
+                if elements == 0 {
+                    continue;
+                }
+                items.push(Updated {
+                    value: make_unique(cuda, value)?,
+                    m: make_unique(cuda, &mut moments.m)?,
+                    v: make_unique(cuda, &mut moments.v)?,
+                    gradient: cuda.f32(gradient)?,
+                    bf16: value.address(Dtype::Bf16).unwrap_or(0),
+                    elements: elements as u64,
+                    first: blocks,
+                    rate: step.learning_rate as f32,
+                    decay: step.decay as f32,
+                });
+                blocks += elements.div_ceil(BLOCK_ELEMENTS) as u64;
             }
-            let elements = value.elements();
-            if elements == 0 {
-                continue;
-            }
-            items.push(Updated {
-                value: make_unique(cuda, value)?,
-                m: make_unique(cuda, &mut moments.m)?,
-                v: make_unique(cuda, &mut moments.v)?,
-                gradient: cuda.f32(gradient)?,
-                bf16: value.address(Dtype::Bf16).unwrap_or(0),
-                elements: elements as u64,
-                first: blocks,
-                rate: step.learning_rate as f32,
-                decay: step.decay as f32,
-            });
-            blocks += elements.div_ceil(BLOCK_ELEMENTS) as u64;
+            groups.push((step, start..items.len(), blocks));
         }
-        let list = cuda.send(&items)?;
-        let (items, count) = (list.address(), items.len() as i32);
-        let mut arguments = [argument(&items), argument(&count), argument(&step), argument(&clip_factor)];
-        // SAFETY: (const Updated*, int, Step, const ClipFactor*); nothing else shares the arrays that are written.
-        unsafe { cuda.launch("adamw", [blocks as u32, 1, 1], 256, 0, &mut arguments)? };
+        Ok(Self { items, groups })
     }
-    Ok(())
+
+    /// Clipped by the `ClipFactor` at an address, or else by each group's own factor. The list is
+    /// that of the items.
+    fn launch<D: Device>(&self, cuda: &Cuda<D>, list: &List<D>, clip_factor: u64) -> Result<()> {
+        for (step, range, blocks) in &self.groups {
+            let items = list.address() + (range.start * size_of::<Updated>()) as u64;
+            let count = range.len() as i32;
+            let mut arguments = [argument(&items), argument(&count), argument(step), argument(&clip_factor)];
+            // SAFETY: (const Updated*, int, Step, const ClipFactor*); nothing else shares the arrays that are written.
+            unsafe { cuda.launch("adamw", [*blocks as u32, 1, 1], 256, 0, &mut arguments)? };
+        }
+        Ok(())
+    }
 }
 
 /// Become a copy of itself if another clone shares the values; the address of its f32 form.

@@ -1,4 +1,5 @@
-// Embeddings and the small operations on rows and elements: Ops::embed, rotary, rows, add_rows, add, dropout, and conversions.
+// Embeddings and the small operations on rows and elements: Ops::embed, rotary, rows, add_rows, add, dropout, biases of products,
+// and conversions.
 #pragma once
 #include "common.cuh"
 
@@ -68,6 +69,17 @@ KERNEL(128, add_rows, int width, const uint32_t* rows, const float* values, floa
 KERNEL(256, add, size_t elements, const float* a, const float* b, float* out) {
     size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i < elements) out[i] = a[i] + b[i];
+}
+
+// out += bias, for each row of `width`; both are of one element type. Grid: elements / 256.
+KERNEL(256, add_bias, int width, size_t elements, In bias, Out out) {
+    size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i >= elements) return;
+    float sum[1], term[1];
+    In{out.f32, out.half}.read<1>(i, sum);
+    bias.read<1>(i % width, term);
+    sum[0] += term[0];
+    out.write<1>(i, sum);
 }
 
 // out = x in another element type, or in both. Grid: elements / 1024.

@@ -1,6 +1,6 @@
 //! NVIDIA's driver: the GPUs of this machine, and the meaning of its errors for the user.
 
-use std::fmt::{Debug, Display};
+use std::fmt::Display;
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{self, CUdevice_attribute, CUresult};
@@ -90,14 +90,21 @@ fn meaning(error: DriverError) -> String {
         CUresult::CUDA_ERROR_ILLEGAL_ADDRESS
         | CUresult::CUDA_ERROR_LAUNCH_FAILED
         | CUresult::CUDA_ERROR_MISALIGNED_ADDRESS
-        | CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION => format!(
-            "a kernel failed ({:?}). That is a defect of biorel: please report it with what you called. This process cannot \
+        | CUresult::CUDA_ERROR_ILLEGAL_INSTRUCTION
+        | CUresult::CUDA_ERROR_HARDWARE_STACK_ERROR
+        | CUresult::CUDA_ERROR_INVALID_ADDRESS_SPACE
+        | CUresult::CUDA_ERROR_INVALID_PC
+        | CUresult::CUDA_ERROR_LAUNCH_TIMEOUT
+        | CUresult::CUDA_ERROR_ASSERT => format!(
+            "{KERNEL_FAILED} ({:?}). That is a defect of biorel: please report it with what you called. This process cannot \
              use the GPU any more; start a new one",
             error.0
         ),
         _ => format!("the NVIDIA driver says {error:?}"),
     }
 }
+
+const KERNEL_FAILED: &str = "a kernel failed";
 
 const MEMORY: &str = "the memory of the GPU is exhausted. Fewer concurrent trainings (a smaller jobs=), a smaller batch_size \
                       (gradient_accumulation_steps= keeps the size of the step), a smaller max_length or \
@@ -121,8 +128,14 @@ pub(in crate::ops::cuda) fn refused(device: &str, doing: &str, error: DriverErro
     Error::device(device, format!("{doing}: {}", meaning(error)))
 }
 
+/// Whether work that was enqueued earlier may have caused the error: a kernel's failure shows at
+/// whatever is called next.
+pub(super) fn is_deferred(error: DriverError) -> bool {
+    meaning(error).starts_with(KERNEL_FAILED)
+}
+
 /// As [`refused`], for the errors of other libraries, which say less.
-pub(in crate::ops::cuda) fn failure(device: &str, doing: &str, error: impl Debug + Display) -> Error {
+pub(in crate::ops::cuda) fn failure(device: &str, doing: &str, error: impl Display) -> Error {
     Error::device(device, format!("{doing}: {error}"))
 }
 

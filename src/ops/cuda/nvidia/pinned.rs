@@ -58,66 +58,61 @@ impl Drop for PinnedSlot {
 }
 
 /// Pinned memory for uploads: the copy returns immediately, and the caller's values may
-/// change.
+/// change. One allocation, since each takes the driver long, in slots that are used in turn.
 pub(super) struct Staging {
-    slots: Vec<StagingSlot>,
+    /// When the last copy from each slot was done. Before `memory`, which outlives the copies.
+    sent: Vec<CudaEvent>,
     next: usize,
-}
-
-struct StagingSlot {
-    memory: PinnedHostSlice<u8>,
     address: *mut u8,
-    /// When the last copy from it was done.
-    sent: CudaEvent,
+    _memory: PinnedHostSlice<u8>,
 }
-// SAFETY: `address` is the slot's own memory, used behind a lock.
-unsafe impl Send for StagingSlot {}
+// SAFETY: `address` is the memory's own, used behind a lock.
+unsafe impl Send for Staging {}
 
 impl Staging {
     /// Most identifiers, offsets and parameter lists of a step. Larger things, such as weights, are
     /// uploaded rarely.
     const BYTES: usize = 64 << 10;
-    /// The processor may be ahead of the GPU by this many uploads; a step makes about 20.
+    /// The processor may be ahead of the GPU by this many uploads; a step makes about ten.
     const SLOTS: usize = 64;
     /// Longer uploads do not use the staging memory.
     pub const MOST: usize = Self::BYTES * Self::SLOTS / 2;
 
     pub fn new(stream: &CudaStream) -> Answer<Self> {
-        let slot = |_| {
-            // SAFETY: bytes, written before they are sent. Flags 0: memory that the processor may cache.
-            let mut memory = unsafe { stream.context().alloc_pinned_with_flags::<u8>(Self::BYTES, 0) }?;
-            let address = memory.as_mut_ptr()?;
-            Ok(StagingSlot { memory, address, sent: stream.record_event(None)? })
-        };
-        Ok(Self { slots: (0..Self::SLOTS).map(slot).collect::<Answer<_>>()?, next: 0 })
+        // SAFETY: bytes, written before they are sent. Flags 0: memory that the processor may cache.
+        let mut memory = unsafe { stream.context().alloc_pinned_with_flags::<u8>(Self::BYTES * Self::SLOTS, 0) }?;
+        let address = memory.as_mut_ptr()?;
+        let sent = (0..Self::SLOTS).map(|_| stream.record_event(None)).collect::<Answer<_>>()?;
+        Ok(Self { sent, next: 0, address, _memory: memory })
     }
 
     /// # Safety
     /// `to` must have room for `values`.
     pub unsafe fn send(&mut self, values: &[u8], mut to: u64, stream: &CudaStream) -> Answer<()> {
         for piece in values.chunks(Self::BYTES) {
-            let slot = &self.slots[self.next];
-            self.next = (self.next + 1) % Self::SLOTS;
-            slot.sent.synchronize()?;
-            // SAFETY: the caller's; the slot's last copy is done.
-            unsafe { slot.send(piece, to, stream)? };
+            let slot = self.next;
+            self.next = (slot + 1) % Self::SLOTS;
+            self.sent[slot].synchronize()?;
+            // SAFETY: the caller's for `to`. The slot lies inside the memory and is as long as a piece can be; its last copy is
+            // done, and nothing else writes or reads it.
+            unsafe {
+                let staged = self.address.add(slot * Self::BYTES);
+                staged.copy_from_nonoverlapping(piece.as_ptr(), piece.len());
+                let staged = std::slice::from_raw_parts(staged, piece.len());
+                result::memcpy_htod_async(to, staged, stream.cu_stream())?;
+            }
+            self.sent[slot].record(stream)?;
             to += piece.len() as u64;
         }
         Ok(())
     }
 }
 
-impl StagingSlot {
-    /// # Safety
-    /// `to` must have room for `values`, which fit into the slot, and whose last copy must be done.
-    unsafe fn send(&self, values: &[u8], to: u64, stream: &CudaStream) -> Answer<()> {
-        debug_assert!(values.len() <= self.memory.len());
-        // SAFETY: the caller's; nothing else writes or reads the slot.
-        unsafe {
-            self.address.copy_from_nonoverlapping(values.as_ptr(), values.len());
-            let staged = std::slice::from_raw_parts(self.address, values.len());
-            result::memcpy_htod_async(to, staged, stream.cu_stream())?;
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // Before the memory is freed. An error here cannot be reported.
+        for sent in &self.sent {
+            let _ = sent.synchronize();
         }
-        self.sent.record(stream)
     }
 }
