@@ -15,6 +15,7 @@
 //! pinned memory, concurrency.
 
 #[path = "../suite/mod.rs"]
+#[allow(dead_code)] // the tests of the other engines use the rest
 mod suite;
 
 use std::any::Any;

@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_algorithm_is_that_of_the_rounded_number_of_tokens() {
-        for tokens in [1, 1473, 1500, 1536] {
+        for tokens in [1_usize, 1473, 1500, 1536] {
             let rounded = tokens.next_multiple_of(ROUND);
             assert_eq!(decided(|_| true, true, &product(tokens, 768, 768)), (Method::Whole(rounded), 1), "{tokens}");
         }
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn an_algorithm_that_fails_its_check_is_chosen_for_the_exact_number() {
         assert_eq!(decided(|_| true, false, &product(1500, 768, 768)), (Method::Whole(1500), 2));
-        let exact_only = |product: &Product| product.extents[0] % ROUND != 0;
+        let exact_only = |product: &Product| !product.extents[0].is_multiple_of(ROUND);
         assert_eq!(decided(exact_only, true, &product(1500, 768, 768)), (Method::Whole(1500), 2));
     }
 
