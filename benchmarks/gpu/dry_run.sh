@@ -13,7 +13,7 @@ trap 'rm -rf "$folder"' EXIT
 "$folder/venv/bin/python" -m pip install --quiet --disable-pip-version-check numpy pandas
 mkdir "$folder/driver" "$folder/bin"
 cc -shared -fPIC "$here/../../cuda13/stub.c" -o "$folder/driver/libcuda.so.1"
-for tool in bash basename cat date dirname env head ls mkdir rm sed tee timeout touch; do
+for tool in bash basename cat chmod cp date dirname env head ls mkdir mv rm sed tee timeout touch; do
     ln -s "$(command -v "$tool")" "$folder/bin/$tool"
 done
 cp -r "$kit" "$folder/kit"

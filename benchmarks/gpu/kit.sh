@@ -8,7 +8,7 @@
 #     LIMIT=560      seconds for each phase: what would pass it is stopped or not started
 #     PYTHON=python3
 #     WORK=DIR       for what it unpacks and writes; default /tmp/biorel-gpu
-#     ONLY="..."     tests: names for bin/gpu; sanitize: the same; speed: patterns for side_by_side.py
+#     ONLY="..."     tests: names of operations' tests; sanitize: the same; speed: patterns for side_by_side.py
 #
 # A failure does not end a phase. Without a GPU every part says that there is no device.
 set -u
@@ -35,9 +35,19 @@ if [ ! -e "$site/.complete" ]; then
     done
     touch "$site/.complete"
 fi
-# A copy may have lost its mode.
+unpack() { "$python" -c 'import lzma, shutil, sys; shutil.copyfileobj(lzma.open(sys.argv[1]), open(sys.argv[2], "wb"))' "$1" "$2"; }
+
+# MiniLM's weights, where the folder was built with them.
+published="$work/published"
+if [ -e minilm/model.safetensors.xz ] && [ ! -e "$published/model.safetensors" ]; then
+    mkdir -p "$published"
+    cp minilm/*.json minilm/vocab.txt "$published"
+    unpack minilm/model.safetensors.xz "$published/partial" && mv "$published/partial" "$published/model.safetensors"
+fi
+# The program of tests/gpu.
 gpu="$work/gpu"
-if [ -e bin/gpu ]; then cp bin/gpu "$gpu" && chmod +x "$gpu"; else rm -f "$gpu"; fi
+rm -f "$gpu"
+if [ -e gpu.xz ]; then unpack gpu.xz "$gpu" && chmod +x "$gpu"; fi
 export PYTHONPATH="$site" PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 export BIOREL_CORPORA="$here/corpora" TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 # NVIDIA's libraries: those of PyTorch (nvidia/cu13/lib), else of a toolkit.
@@ -84,9 +94,8 @@ part() {
     esac
 }
 
-# The tokenizer and the configuration; also the weights where the kit was built with them.
 encoder() {
-    if [ -e minilm/model.safetensors ]; then echo "$here/minilm"; else echo "$work/minilm"; fi
+    if [ -e "$published/model.safetensors" ]; then echo "$published"; else echo "$work/minilm"; fi
 }
 
 # write_encoders NAME ...
@@ -114,7 +123,7 @@ tests() {
 sanitize() {
     if [ -z "$sanitizer" ]; then
         echo "compute-sanitizer is not on this machine"
-        [ -e "$gpu" ] && "$gpu" refuses-mismatched-shapes
+        part 60 "devices" "$python" "$programs/run_biorel.py" devices
         return
     fi
     if [ ! -e "$gpu" ]; then
@@ -157,8 +166,8 @@ profile() {
 }
 
 scores() {
-    [ -e minilm/model.safetensors ] || write_encoders minilm
-    [ -e minilm/model.safetensors ] || echo "These are random weights: the scores show that training works, and are not comparable with MiniLM's."
+    [ -e "$published/model.safetensors" ] || write_encoders minilm
+    [ -e "$published/model.safetensors" ] || echo "These are random weights: the scores show that training works, and are not comparable with MiniLM's."
     for seed in 1 2 3; do
         part 180 "AIMed, fold 0, seed $seed" "$python" "$programs/run_biorel.py" fold --encoder "$(encoder)" --seed "$seed" --log "$work/fold-$seed.jsonl"
         cat "$work/fold-$seed.jsonl" >>"$out/scores.jsonl" 2>/dev/null

@@ -3,18 +3,20 @@
     python benchmarks/gpu/make_kit.py dist/gpu-kit --wheels dist --test-program target/cuda/release/deps/gpu-... --minilm DIR
 
 AIMed's pairs are taken from BIOREL_CORPORA; without it, as many pairs of about the same length are made of the synthetic sample. Of
-MiniLM the kit has tokenizer and configuration. With `--weights` it also has the weights in bf16 (45 MB), which the phase
-`scores` needs for scores that are comparable; the test program is then left out.
+MiniLM the kit has tokenizer and configuration. With `--weights` it also has the weights in bf16, compressed (32 MiB), which the phase
+`scores` needs for scores that are comparable; the test program and biorel's own extension are then left out.
 """
 
 import argparse
 import csv
 import json
+import lzma
 import os
 import shutil
 import struct
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -73,10 +75,17 @@ def main() -> None:
         if (options.minilm / name).exists():
             shutil.copyfile(options.minilm / name, kit / "minilm" / name)
     if options.weights:
-        write_bf16(options.minilm / "model.safetensors", kit / "minilm" / "model.safetensors")
+        weights = kit / "minilm" / "model.safetensors"
+        write_bf16(options.minilm / "model.safetensors", weights)
+        # lp=1: high and low bytes have statistics of their own, by which bf16 shrinks by a quarter.
+        filters = [{"id": lzma.FILTER_LZMA2, "preset": 1, "lc": 3, "lp": 1, "pb": 1}]
+        weights.with_suffix(".safetensors.xz").write_bytes(lzma.compress(weights.read_bytes(), filters=filters))
+        weights.unlink()
     else:
-        (kit / "bin").mkdir()
-        subprocess.run(["strip", "-o", kit / "bin" / "gpu", options.test_program], check=True)
+        program = kit / "gpu"
+        subprocess.run(["strip", "-o", program, options.test_program], check=True)
+        (kit / "gpu.xz").write_bytes(lzma.compress(program.read_bytes(), preset=1))
+        program.unlink()
     write_pairs(kit / "corpora" / "aimed" / "aimed_pairs.tsv")
     report(kit)
 
@@ -90,6 +99,15 @@ def copy_wheels(options: argparse.Namespace, folder: Path) -> None:
         )
     for wheel in wheels:
         shutil.copy(wheel, folder)
+        if options.weights and wheel.name.startswith("biorel-"):
+            # There is no room for biorel's own extension, whose place that of biorel-cuda13 takes.
+            with (
+                zipfile.ZipFile(wheel) as source,
+                zipfile.ZipFile(folder / wheel.name, "w", zipfile.ZIP_DEFLATED) as target,
+            ):
+                for name in source.namelist():
+                    if not name.endswith(".so"):
+                        target.writestr(name, source.read(name))
     for module, packages in REQUIRED.items():
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
         command += ["--python-version", options.python_version]
