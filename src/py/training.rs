@@ -115,8 +115,8 @@ fn evaluation_columns<'py>(py: Python<'py>, evaluations: &[Evaluation]) -> PyRes
     Ok(columns.finish())
 }
 
-/// What calls `report`, if there is one, with the kind of an event (`start`, `step`, `evaluation`),
-/// its columns of one row each, and the steps in all.
+/// What calls `report`, if there is one, with the kind of an event (`start`, `encoding`, `step`,
+/// `evaluation`), its columns of one row each, and the steps in all.
 pub(super) fn emitter(report: Option<Py<PyAny>>) -> impl FnMut(Python<'_>, Event) -> PyResult<()> {
     let mut steps = 0;
     move |py, event| {
@@ -128,6 +128,9 @@ pub(super) fn emitter(report: Option<Py<PyAny>>) -> impl FnMut(Python<'_>, Event
             Event::Started { .. } => ("start", PyDict::new(py)),
             Event::Step(record) => ("step", step_columns(py, &[record])?),
             Event::Evaluated(evaluation) => ("evaluation", evaluation_columns(py, &[evaluation])?),
+            Event::Encoded { done, total } => {
+                ("encoding", Columns::new(py).integers("done", [done])?.integers("total", [total])?.finish())
+            }
             Event::Batch => return Ok(()),
         };
         report.call1(py, (kind, columns, steps)).map(drop)

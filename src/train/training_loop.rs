@@ -1,5 +1,6 @@
 //! The loop of a training run over its steps, evaluations and checkpoints.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -14,7 +15,6 @@ use crate::encode::{Batch, Features};
 use crate::model::{Network, Weights};
 use crate::ops::Ops;
 use crate::ops::compute::Job;
-use crate::predict::OnBatch;
 use crate::rng::{Purpose, Stream};
 use crate::{Error, Result};
 
@@ -45,9 +45,15 @@ pub enum Event {
     Step(StepRecord),
     /// The weights were scored on held-out data.
     Evaluated(Evaluation),
-    /// A batch was computed outside of a step: of an evaluation, or of the hidden states of a frozen
-    /// encoder.
+    /// A batch of an evaluation was computed.
     Batch,
+    /// A batch of the hidden states of a frozen encoder was computed, before the first step.
+    Encoded {
+        /// Instances so far, about.
+        done: usize,
+        /// Instances in all.
+        total: usize,
+    },
 }
 
 /// Called with every event. Returning [`Error::Interrupted`] stops the run, which then returns its
@@ -110,7 +116,7 @@ pub fn train<O: Ops, M: Objective>(ops: &O, run: TrainingRun<'_, M>) -> Result<T
         checkpointer.restore(&mut trainer, &mut progress)?;
     }
     let plan = Plan { schedule, settings, features, dev, checkpointer };
-    let prepared = plan.prepare(&trainer, &progress, &mut |_| on_event(Event::Batch));
+    let prepared = plan.prepare(&trainer, &progress, on_event);
     let interrupted = match prepared.and_then(|()| plan.run(&mut trainer, &mut progress, on_event)) {
         Ok(()) => false,
         Err(Error::Interrupted) => {
@@ -164,7 +170,7 @@ impl<'a> Plan<'a> {
         &self,
         trainer: &Trainer<'_, O, M>,
         progress: &Progress,
-        on_batch: OnBatch<'_>,
+        on_event: OnEvent<'_>,
     ) -> Result<()> {
         if matches!(self.next(progress), Next::End) {
             return Ok(());
@@ -175,15 +181,23 @@ impl<'a> Plan<'a> {
             _ => None,
         });
         let seen: usize = seen.sum();
-        if seen < features.len() {
+        let first: Cow<[Features]> = match seen < features.len() {
             // Less than an epoch.
-            let order = shuffled(features, settings.seed, 0);
-            let first: Vec<Features> = order[..seen].iter().map(|index| features[*index].clone()).collect();
-            trainer.prepare(&first, on_batch)?;
-        } else {
-            trainer.prepare(features, on_batch)?;
+            true => {
+                let order = shuffled(features, settings.seed, 0);
+                order[..seen].iter().map(|index| features[*index].clone()).collect()
+            }
+            false => Cow::Borrowed(features),
+        };
+        let parts = [&*first, self.dev.as_ref().map_or(&[][..], |dev| dev.features)];
+        let total = parts.map(<[Features]>::len).iter().sum();
+        let mut before = 0;
+        for part in parts {
+            let done = |share: f64| before + (share * part.len() as f64) as usize;
+            trainer.prepare(part, &mut |share| on_event(Event::Encoded { done: done(share), total }))?;
+            before += part.len();
         }
-        self.dev.as_ref().map_or(Ok(()), |dev| trainer.prepare(dev.features, on_batch))
+        Ok(())
     }
 
     fn run<O: Ops, M: Objective>(

@@ -190,3 +190,15 @@ def test_the_level_of_messages(encoder: Path, tmp_path: Path, capsys: pytest.Cap
     assert capsys.readouterr().err.startswith("error: max_length: 0 is out of range")
     assert main([*command, "0", *saved, "debug"]) == 1
     assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_the_hidden_states_of_a_frozen_encoder_are_counted(
+    encoder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_progress, "_INTERVAL", 0.0)
+    corpus = biorel.load_sample("ddi")
+    settings = {"max_steps": 2, "batch_size": 4, "max_length": 60, "too_long": "drop"}
+    biorel.finetune(corpus, str(encoder), freeze="all", progress=True, **settings)
+    text = capsys.readouterr().err
+    assert "computing hidden states: 8/8 sentences" in text
+    assert text.index("computing hidden states") < text.index("fine-tuning")

@@ -35,8 +35,14 @@ class Reporter:
                 callback.on_error(error)
 
     def report(self, event: str, columns: Mapping[str, Any], total: int) -> None:
-        """Called by the core with ``start``, ``step`` or ``evaluation``, a table of one row, and the total of steps."""
+        """Called by the core with the kind of the event, a table of one row, and the total of steps.
+
+        The kinds are ``start``, ``encoding`` (with a frozen encoder), ``step`` and ``evaluation``.
+        """
         row = {name: values[0].item() for name, values in columns.items()}
+        if event == "encoding":
+            self._bar.encoding(row)
+            return
         if event == "step":
             self._bar.step(row, total)
         for callback in self._callbacks:
@@ -63,8 +69,18 @@ class _Bar:
         self._show = show
         self._title = title
         self._progress: Progress | None = None
+        self._encoding: Progress | None = None
         self._score = ""
         self._first: list[Mapping[str, Any]] = []
+
+    def encoding(self, row: Mapping[str, Any]) -> None:
+        """Show how many sentences the frozen encoder has read."""
+        if self._encoding is None:
+            title = "computing hidden states"
+            self._encoding = Progress(row["total"], title, "sentences", show=self._show, estimated=True)
+        self._encoding.advance(row["done"])
+        if row["done"] == row["total"]:
+            self._encoding.close()
 
     def step(self, row: Mapping[str, Any], total: int) -> None:
         """Show a step."""
@@ -85,8 +101,9 @@ class _Bar:
 
     def close(self) -> None:
         """Close the bar at its current position."""
-        if self._progress is not None:
-            self._progress.close()
+        for progress in (self._encoding, self._progress):
+            if progress is not None:
+                progress.close()
 
 
 def estimate(first: Sequence[Mapping[str, Any]], total: int) -> str:
