@@ -378,7 +378,13 @@ fn the_computation_of_states_can_be_interrupted() {
     let weights = Weights::initial(network.specs(), 1);
     let features = toy_task::features(64, 0);
     let settings = settings(HeadKind::Attention);
-    let on_event = &mut |event| if event == Event::Batch { Err(Error::Interrupted) } else { Ok(()) };
+    let on_event = &mut |event| match event {
+        Event::Encoded { done, total } => {
+            assert!(done > 0 && done <= total && total == features.len(), "{done} of {total}");
+            Err(Error::Interrupted)
+        }
+        _ => Ok(()),
+    };
     let (dev, checkpoint) = (None, None);
     let run = TrainingRun {
         network: &network,
