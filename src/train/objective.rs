@@ -29,13 +29,11 @@ pub trait Objective: Debug + Send + Sync {
     /// Errors of the engine, and whatever `on_batch` returns.
     fn prepare<O: Ops>(
         &self,
-        _ops: &O,
-        _params: &[O::Buffer],
-        _features: &[Features],
-        _on_batch: OnBatch<'_>,
-    ) -> Result<()> {
-        Ok(())
-    }
+        ops: &O,
+        params: &[O::Buffer],
+        features: &[Features],
+        on_batch: OnBatch<'_>,
+    ) -> Result<()>;
 
     /// The loss of a batch and its gradient with respect to every parameter, in order.
     ///
@@ -121,6 +119,11 @@ impl Objective for MaskedLm {
 
     fn pack<'a>(&self, features: impl IntoIterator<Item = &'a Features>, number: u32) -> Batch {
         MaskedLm::pack(self, features, number)
+    }
+
+    /// Nothing: the pieces that are masked differ in every step.
+    fn prepare<O: Ops>(&self, _: &O, _: &[O::Buffer], _: &[Features], _: OnBatch<'_>) -> Result<()> {
+        Ok(())
     }
 
     fn gradient<O: Ops>(
