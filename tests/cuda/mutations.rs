@@ -16,7 +16,7 @@ use crate::{HEADS, PRECISIONS, attention};
 
 /// (file, text, which of its occurrences, replacement). A text that ends with a semicolon is a
 /// statement, any other one an expression.
-const MUTATIONS: [(&str, &str, usize, &str); 21] = [
+const MUTATIONS: [(&str, &str, usize, &str); 28] = [
     // Barriers: before the keys overwrite the queries; after a chunk was filled; before the next one is; before a block's
     // sums are read; before those of a block of columns are.
     ("attention_bf16.cuh", "__syncthreads();", 1, ";"),
@@ -40,6 +40,15 @@ const MUTATIONS: [(&str, &str, usize, &str); 21] = [
     ("attention_bf16.cuh", "min(high, low + tile.group)", 0, "min(high, low + 1)"),
     ("attention_bf16.cuh", "tile.valid_length + key % tile.group", 0, "tile.valid_length + key"),
     ("attention_f32.cuh", "tile.valid_length + key % tile.group", 0, "tile.valid_length + row % tile.group"),
+    // Windows: a marker at its own place; all markers for all keys; markers and padding by their places; a window of the
+    // placed keys that lets one more in.
+    ("attention_bf16.cuh", "positions[start + token]", 0, "token"),
+    ("attention_bf16.cuh", "abs(spots[met_row] - at[i / 2]) <= tile.window", 0, "true"),
+    ("attention_f32.cuh", "abs(spot - at) <= tile.window", 0, "true"),
+    ("attention_bf16.cuh", "positions[start + min(chunk.first + int(threadIdx.x), chunk.limit - 1)]", 0, "0"),
+    ("attention_bf16.cuh", "GROUPS && window < EVERYWHERE", 0, "false"),
+    ("attention_bf16.cuh", "at + tile.window + 1", 0, "at + tile.window + 2"),
+    ("attention_bf16.cuh", "placed + more * rows", 0, "placed"),
     // The first element of a bias for all columns.
     ("rows.cuh", "i % width", 0, "0"),
     // Half of a row's sum, and sums that are assigned to another parameter.

@@ -148,6 +148,13 @@ pub fn each_case<O: Ops>(operation: &str, run: &mut dyn FnMut(Case<'_, O>)) {
                     run(&|ops, results| attention(ops, results, &sentences, sizes, rate));
                 }
             }
+            let padded = lengths.into_iter().map(Sentences::padded);
+            for sentences in padded.chain(grouped_sentences()) {
+                for (distance, sizes, rate) in [(1, (2, 32), 0.1), (20, (2, 32), 0.1), (5, (1, 64), 0.0)] {
+                    let sentences = sentences.clone().within(distance);
+                    run(&|ops, results| attention(ops, results, &sentences, sizes, rate));
+                }
+            }
         }
         _ => unreachable!("{operation} is not an operation of the suite"),
     }

@@ -73,11 +73,6 @@ fn plan<D: Device>(cuda: &Cuda<D>, qkv: &Buffer<D>, shape: AttentionShape<'_>) -
     let hidden = width / 3;
     expect("queries, keys and values", qkv, &[tokens, 3 * hidden])?;
     expect_attention(shape, tokens, hidden)?;
-    let local = shape.window.is_some();
-    if local && (shape.group > 0 || shape.valid_lengths.is_some()) {
-        let message = "local attention with levitated markers or padding is not yet on CUDA; choose device=\"cpu\"";
-        return Err(crate::Error::config("device", message));
-    }
     if shape.group > SMALL_TILE {
         return Err(internal_error(format!(
             "groups of {} tokens are larger than the {SMALL_TILE} of the kernels",
@@ -91,7 +86,7 @@ fn plan<D: Device>(cuda: &Cuda<D>, qkv: &Buffer<D>, shape: AttentionShape<'_>) -
         )));
     }
     // The kernels for groups also know windows.
-    let kernels = match (cuda.dtype, size, shape.group.max(usize::from(local))) {
+    let kernels = match (cuda.dtype, size, shape.group.max(usize::from(shape.window.is_some()))) {
         (Dtype::Bf16, 32, 0) => Some(["attention_32", "attention_backward_32"]),
         (Dtype::Bf16, 64, 0) => Some(["attention_64", "attention_backward_64"]),
         (Dtype::Bf16, 96, 0) => Some(["attention_96", "attention_backward_96"]),
@@ -121,22 +116,24 @@ pub(super) fn attention<D: Device>(
     let plan = plan(cuda, qkv, shape)?;
     let (out, form) = cuda.make(&[plan.tokens, plan.hidden()], plan.forms())?;
     let log_totals = cuda.pool.block(4 * plan.tokens * plan.heads)?;
-    let (tiles, heads, size) = (plan.tiles.list.address(), plan.heads as i32, plan.size as i32);
+    let (tiles, heads, size) = (plan.tiles.address(), plan.heads as i32, plan.size as i32);
+    let positions = plan.tiles.positions();
     let (qkv, scale, mask) =
         (cuda.address(qkv, plan.element())?, plan.scale(), Mask::of_attention(dropout, shape.stride));
     let (to, lse) = (form.f32.max(form.bf16), log_totals.address());
-    let [tiles, heads, size] = [argument(&tiles), argument(&heads), argument(&size)];
+    let [tiles, positions] = [argument(&tiles), argument(&positions)];
+    let [heads, size] = [argument(&heads), argument(&size)];
     let rest = [argument(&qkv), argument(&scale), argument(&mask), argument(&to), argument(&lse)];
-    // SAFETY: (const Tile*, int, [int,] const bf16* or float*, float, Mask, bf16* or float*, float*); the tiles lie
-    // inside the sentences, which were checked to cover the tokens.
+    // SAFETY: (const Tile*, const int*, int, [int,] const bf16* or float*, float, Mask, bf16* or float*, float*); the tiles lie
+    // inside the sentences, which were checked to cover the tokens; positions are null or one for each token.
     unsafe {
         match plan.kernels {
             Some([kernel, _]) => {
-                let mut arguments = [&[tiles, heads][..], &rest].concat();
+                let mut arguments = [&[tiles, positions, heads][..], &rest].concat();
                 cuda.launch(kernel, plan.grid(1), 128, plan.shared(2, 0), &mut arguments)?;
             }
             None => {
-                let mut arguments = [&[tiles, heads, size][..], &rest].concat();
+                let mut arguments = [&[tiles, positions, heads, size][..], &rest].concat();
                 cuda.launch("attention_f32", plan.grid(1), 128, plan.shared(3, 4), &mut arguments)?;
             }
         }
@@ -156,26 +153,28 @@ pub(super) fn attention_backward<D: Device>(
     expect("the gradient", dy, &[plan.tokens, plan.hidden()])?;
     expect("the output of the forward", &probabilities.out, &[plan.tokens, plan.hidden()])?;
     let (out, form) = cuda.make(&[plan.tokens, 3 * plan.hidden()], plan.forms())?;
-    let (tiles, heads, size) = (plan.tiles.list.address(), plan.heads as i32, plan.size as i32);
+    let (tiles, heads, size) = (plan.tiles.address(), plan.heads as i32, plan.size as i32);
+    let positions = plan.tiles.positions();
     let (qkv, dout) = (cuda.address(qkv, plan.element())?, cuda.address(dy, plan.element())?);
     let (scale, mask, to) = (plan.scale(), Mask::of_attention(dropout, shape.stride), form.f32.max(form.bf16));
     let lse = probabilities.log_totals.address();
-    let [tiles, heads, size] = [argument(&tiles), argument(&heads), argument(&size)];
+    let [tiles, positions] = [argument(&tiles), argument(&positions)];
+    let [heads, size] = [argument(&heads), argument(&size)];
     let [qkv, dout, scale, mask] = [argument(&qkv), argument(&dout), argument(&scale), argument(&mask)];
     let [lse, to] = [argument(&lse), argument(&to)];
     match plan.kernels {
         Some([_, kernel]) => {
             let attended = cuda.address(&probabilities.out, plan.element())?;
-            let mut arguments = [tiles, heads, qkv, dout, argument(&attended), scale, mask, lse, to];
-            // SAFETY: (const Tile*, int, 3 x const bf16*, float, Mask, const float*, bf16*).
-            unsafe { cuda.launch(kernel, plan.grid(2), 128, plan.shared(2, 2), &mut arguments)? };
+            let mut arguments = [tiles, positions, heads, qkv, dout, argument(&attended), scale, mask, lse, to];
+            // SAFETY: (const Tile*, const int*, int, 3 x const bf16*, float, Mask, const float*, bf16*).
+            unsafe { cuda.launch(kernel, plan.grid(2), 128, plan.shared(2, 3), &mut arguments)? };
         }
         None => {
             let deltas = cuda.pool.block(4 * plan.tokens * plan.heads)?;
             let delta = deltas.address();
             row_sums(cuda, &plan, dy, &probabilities.out, delta)?;
-            let mut arguments = [tiles, heads, size, qkv, dout, scale, mask, lse, argument(&delta), to];
-            // SAFETY: (const Tile*, int, int, 2 x const float*, float, Mask, 2 x const float*, float*).
+            let mut arguments = [tiles, positions, heads, size, qkv, dout, scale, mask, lse, argument(&delta), to];
+            // SAFETY: (const Tile*, const int*, int, int, 2 x const float*, float, Mask, 2 x const float*, float*).
             unsafe { cuda.launch("attention_backward_f32", plan.grid(2), 128, plan.shared(4, 6), &mut arguments)? };
         }
     }

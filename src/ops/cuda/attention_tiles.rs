@@ -6,23 +6,41 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::device::Device;
 use super::lists::List;
 use crate::Result;
-use crate::ops::AttentionShape;
+use crate::ops::{AttentionShape, Window};
 
 /// How many lists are kept: global and local ones of a few batches.
 const KEPT: usize = 4;
 
-/// The window of tokens that attend to all others.
+/// The window of tokens that attend to all others, and the largest position.
 const EVERYWHERE: usize = 1 << 29;
 
-/// `Tile`s of the kernels on the device: (start, length, first row, end, valid length, group, window).
+/// `Tile`s of the kernels on the device: (start, length, first row, end, valid length, group, window, lowest and
+/// highest position).
 pub(super) struct Tiles<D: Device> {
     cu_seqlens: Vec<usize>,
     valid_lengths: Option<Vec<usize>>,
     group: usize,
     window: usize,
+    /// Of all tokens; none without groups or without a window, where a position is a place in the sentence.
+    positions: Vec<u32>,
     rows: usize,
-    pub list: List<D>,
+    list: List<D>,
     pub count: usize,
+}
+
+impl<D: Device> Tiles<D> {
+    /// Elements of a tile.
+    const WIDTH: usize = 9;
+
+    /// Address of the tiles.
+    pub fn address(&self) -> u64 {
+        self.list.address()
+    }
+
+    /// Address of the positions, which follow them; 0 if there are none.
+    pub fn positions(&self) -> u64 {
+        if self.positions.is_empty() { 0 } else { self.list.address() + (4 * Self::WIDTH * self.count) as u64 }
+    }
 }
 
 /// A cache of lists: a step needs the same one in every layer.
@@ -44,6 +62,10 @@ impl<D: Device> TileLists<D> {
         send: impl FnOnce(&[i32]) -> Result<List<D>>,
     ) -> Result<Arc<Tiles<D>>> {
         let window = shape.window.map_or(EVERYWHERE, |window| window.distance.min(EVERYWHERE));
+        let positions = match shape.window {
+            Some(Window { positions, .. }) if shape.group > 0 && window < EVERYWHERE => positions,
+            _ => &[],
+        };
         // The lock only guards a list that no panic leaves half-changed.
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |tiles: &&Arc<Tiles<D>>| {
@@ -52,6 +74,7 @@ impl<D: Device> TileLists<D> {
                 && tiles.valid_lengths.as_deref() == shape.valid_lengths
                 && tiles.group == shape.group
                 && tiles.window == window
+                && tiles.positions == positions
         };
         if let Some(tiles) = known.iter().find(same) {
             return Ok(tiles.clone());
@@ -60,25 +83,35 @@ impl<D: Device> TileLists<D> {
         for (sentence, bounds) in shape.cu_seqlens.windows(2).enumerate() {
             let length = bounds[1] - bounds[0];
             let (start, valid, group) = (bounds[0], shape.valid_length(sentence, length), shape.group);
-            let (ungrouped, height) = match rows.checked_div(group) {
-                Some(groups) => (valid, groups * group),
-                None => (length, rows),
-            };
-            for (tokens, rows, group) in [(0..ungrouped, rows, 0), (ungrouped..length, height, group)] {
+            // Tokens behind the valid ones have tiles of their own where they attend in another way.
+            let apart = group > 0 || window < EVERYWHERE;
+            let height = rows.checked_div(group).map_or(rows, |groups| groups * group);
+            // Padding attends to all valid tokens.
+            let reach = if group > 0 { window } else { EVERYWHERE };
+            let alike = if apart { valid } else { length };
+            for (tokens, rows, group, window) in [(0..alike, rows, 0, window), (alike..length, height, group, reach)] {
                 let end = tokens.end;
-                let tile = |first: usize| [start, length, first, end.min(first + rows), valid, group, window];
-                list.extend(tokens.step_by(rows).map(tile));
+                list.extend(tokens.step_by(rows).map(|first| {
+                    let end = end.min(first + rows);
+                    let own = positions.get(start + first..start + end).filter(|_| group > 0);
+                    let at = |position: Option<&u32>| position.map(|position| (*position as usize).min(EVERYWHERE));
+                    let lowest = at(own.and_then(|own| own.iter().min())).unwrap_or(first);
+                    let highest = at(own.and_then(|own| own.iter().max())).unwrap_or(end - 1);
+                    [start, length, first, end, valid, group, window, lowest, highest]
+                }));
             }
         }
         // The longest first: a block that starts last should not be one that takes long.
         list.sort_by_key(|tile| Reverse(tile[1]));
         let count = list.len();
-        let values: Vec<i32> = list.into_iter().flatten().map(|value| value as i32).collect();
+        let places = positions.iter().map(|position| (*position as usize).min(EVERYWHERE));
+        let values: Vec<i32> = list.into_iter().flatten().chain(places).map(|value| value as i32).collect();
         let tiles = Arc::new(Tiles {
             cu_seqlens: shape.cu_seqlens.to_vec(),
             valid_lengths: shape.valid_lengths.map(<[usize]>::to_vec),
             group: shape.group,
             window,
+            positions: positions.to_vec(),
             rows,
             list: send(&values)?,
             count,

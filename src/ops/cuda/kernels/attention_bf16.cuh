@@ -13,61 +13,90 @@
 constexpr int TILE = 64;
 constexpr float LOG2_E = 1.4426950408889634f;
 
+// The window of tokens that attend to all others.
+constexpr int EVERYWHERE = 1 << 29;
+
 // The rows that a block owns: first..end of a sentence that starts at token `start`, has `length` tokens, and of whose
 // tokens the first `valid_length` are attended to by all. With `group` > 0 the rows are whole groups of that many tokens,
 // which also attend to their own group; such a tile has none of the valid tokens. The kernels without GROUPS are for
-// batches that have none: the others need more registers.
+// batches that have neither groups nor windows: the others need more registers.
 struct Tile {
     int start, length, first, end, valid_length, group;
-    // How far its rows attend to each side. Only batches without groups and padding have a limit, and only the kernels
-    // with GROUPS know it.
-    int window;
+    // How far its rows attend to each side, and the lowest and the highest of their positions. With a window all rows are
+    // valid, or none is.
+    int window, lowest, highest;
+
+    // The position of one of the rows: its place in the sentence, or what `positions` says of a token of a group. Only
+    // batches with groups and a window have `positions`.
+    DEVICE int position(const int* positions, int row) const {
+        int token = min(first + row, end - 1);
+        return positions != nullptr && group > 0 ? positions[start + token] : token;
+    }
+
+    // How many tokens of the other side are met by their place: with a window, those behind the valid ones have other
+    // positions, or none.
+    template <bool GROUPS>
+    DEVICE int placed(bool of_keys) const {
+        return !of_keys || (GROUPS && window < EVERYWHERE) ? valid_length : length;
+    }
 
     // The chunks before the first that a row of the tile meets.
     template <bool GROUPS>
     DEVICE int skipped(int rows) const {
-        return GROUPS ? max(0, first - window) / rows : 0;
+        return GROUPS ? max(0, lowest - window) / rows : 0;
     }
 
-    // How many chunks of `rows` rows of the other side a block goes over: queries meet the valid keys and then their own
-    // groups; valid keys meet all queries, those of a group its own queries, and others none.
+    // How many chunks of `rows` of the placed tokens a block goes over.
+    template <bool GROUPS>
+    DEVICE int placed_chunks(bool of_keys, int rows) const {
+        int reach = GROUPS ? highest + 1 + window : length;
+        return max(0, (min(placed<GROUPS>(of_keys), reach) + rows - 1) / rows - skipped<GROUPS>(rows));
+    }
+
+    // How many chunks it goes over: queries meet the valid keys and then their own groups; valid keys meet all queries,
+    // those of a group its own queries, and others none.
     template <bool GROUPS>
     DEVICE int chunks(bool of_keys, int rows) const {
         bool grouped = GROUPS && group > 0;
-        int reach = GROUPS ? end + window : length, skip = skipped<GROUPS>(rows);
-        if (!of_keys) return (min(valid_length, reach) + rows - 1) / rows - skip + grouped;
+        if (!of_keys) return placed_chunks<GROUPS>(false, rows) + grouped;
         if (grouped) return 1;
-        return first < valid_length ? (min(length, reach) + rows - 1) / rows - skip : 0;
+        if (first >= valid_length) return 0;
+        return placed_chunks<GROUPS>(true, rows) + (length - placed<GROUPS>(true) + rows - 1) / rows;
     }
 };
 
-// The rows first..limit of the other side, of which a block takes as many at a time as it owns. They may be its own groups.
+// The rows first..limit of the other side, of which a block takes as many at a time as it owns. They may be its own groups,
+// or queries behind the placed ones.
 template <bool GROUPS>
 struct Chunk {
     int first, limit;
-    bool own;
+    bool own, behind;
 
     DEVICE Chunk(const Tile& tile, bool of_keys, int index, int rows) {
-        own = GROUPS && tile.group > 0 && (of_keys || index * rows >= tile.valid_length);
-        first = own ? tile.first : (tile.skipped<GROUPS>(rows) + index) * rows;
-        limit = own ? tile.end : of_keys ? tile.length : tile.valid_length;
+        int placed = tile.placed<GROUPS>(of_keys), more = GROUPS ? index - tile.placed_chunks<GROUPS>(of_keys, rows) : -1;
+        own = GROUPS && tile.group > 0 && (of_keys || more >= 0);
+        behind = !own && more >= 0;
+        first = own ? tile.first : behind ? placed + more * rows : (tile.skipped<GROUPS>(rows) + index) * rows;
+        limit = own ? tile.end : behind ? tile.length : placed;
     }
 };
 
 // Below any score.
 constexpr float LOWEST = -1e30f;
 
-// Which rows of a chunk a row of the tile meets: low..high, both counted from the first.
+// Which rows of a chunk a row of the tile meets: low..high, both counted from the first. Of queries behind the placed ones
+// those whose position is near.
 template <bool GROUPS>
 struct Met {
     int low, high;
 
-    DEVICE Met(const Tile& tile, bool of_keys, const Chunk<GROUPS>& chunk, int row) {
+    // `position` is that of the row.
+    DEVICE Met(const Tile& tile, bool of_keys, const Chunk<GROUPS>& chunk, int row, int position) {
         low = chunk.own ? row - row % tile.group : 0;
         high = chunk.limit - chunk.first;
         if (chunk.own) high = min(high, low + tile.group);
-        if (GROUPS && !chunk.own) {
-            int at = tile.first + row - chunk.first;
+        if (GROUPS && !chunk.own && !chunk.behind) {
+            int at = position - chunk.first;
             low = max(low, at - tile.window);
             high = min(high, at + tile.window + 1);
         }
@@ -217,7 +246,8 @@ DEVICE uint32_t kept_in_groups(const Mask& mask, const Tile& tile, bool of_keys,
 
 // Grid: tiles, heads. Shared memory: two tiles of rows. `lse` (tokens, heads), base 2.
 template <int D, bool GROUPS>
-DEVICE void attention(const Tile* tiles, int heads, const bf16* qkv, float scale, Mask mask, bf16* out, float* lse) {
+DEVICE void attention(const Tile* tiles, const int* positions, int heads, const bf16* qkv, float scale, Mask mask,
+                      bf16* out, float* lse) {
     SHARED(bf16, memory);
     Rows<D> keys{memory}, values{memory + TILE * Rows<D>::STRIDE};
     const Tile tile = tiles[blockIdx.x];
@@ -230,12 +260,14 @@ DEVICE void attention(const Tile* tiles, int heads, const bf16* qkv, float scale
     uint32_t q[D / 16][4];
     left_operands<D>(q, keys, 16 * warp);
     int row = tile.first + 16 * warp + lane / 4;  // and row + 8
+    const int at[2] = {tile.position(positions, row - tile.first), tile.position(positions, row - tile.first + 8)};
     float sum[D / 8][4] = {};
     float top[2] = {LOWEST, LOWEST}, total[2] = {0.0f, 0.0f};
     scale *= LOG2_E;
     for (int index = 0; index < tile.chunks<GROUPS>(false, TILE); index++) {
         const Chunk<GROUPS> chunk(tile, false, index, TILE);
-        const Met<GROUPS> met_by[2] = {{tile, false, chunk, row - tile.first}, {tile, false, chunk, row - tile.first + 8}};
+        const Met<GROUPS> met_by[2] = {{tile, false, chunk, row - tile.first, at[0]},
+                                       {tile, false, chunk, row - tile.first + 8, at[1]}};
         __syncthreads();
         keys.fill(sentence + hidden, stride, chunk.first, chunk.limit);
         values.fill(sentence + 2 * hidden, stride, chunk.first, chunk.limit);
@@ -332,12 +364,15 @@ DEVICE void facts_of_queries(float* log_totals, float* slopes, int first, int li
 // of queries (with keys and values): dQ = dS K;
 // of keys (with queries and dO, on the transposed scores): dK = dSᵀ Q, dV = (P M)ᵀ dO.
 template <int D, bool OF_KEYS, bool GROUPS>
-DEVICE void attention_backward(const Tile& tile, int heads, const bf16* qkv, const bf16* dout, const bf16* out,
-                               float scale, const Mask& mask, const float* lse, bf16* dqkv, bf16* memory) {
+DEVICE void attention_backward(const Tile& tile, const int* positions, int heads, const bf16* qkv, const bf16* dout,
+                               const bf16* out, float scale, const Mask& mask, const float* lse, bf16* dqkv,
+                               bf16* memory) {
     // The rows of the other side: keys or queries, values or dO.
     Rows<D> met{memory}, with{memory + TILE * Rows<D>::STRIDE};
     float* log_totals = reinterpret_cast<float*>(memory + 2 * TILE * Rows<D>::STRIDE);
     float* slopes = log_totals + TILE;
+    // Of keys with GROUPS: the positions of the queries behind the placed ones.
+    int* spots = reinterpret_cast<int*>(slopes + TILE);
     int head = blockIdx.y, warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, t = lane % 4;
     size_t hidden = size_t(heads) * D, stride = 3 * hidden, start = tile.start;
     const bf16 *queries = qkv + start * stride + head * D, *keys = queries + hidden, *values = keys + hidden;
@@ -352,6 +387,7 @@ DEVICE void attention_backward(const Tile& tile, int heads, const bf16* qkv, con
     left_operands<D>(own, met, 16 * warp);
     left_operands<D>(other, with, 16 * warp);
     int mine = 16 * warp + lane / 4;  // and mine + 8: rows of the block
+    const int at[2] = {tile.position(positions, mine), tile.position(positions, mine + 8)};
     float log_total[2] = {}, slope[2] = {};
 #pragma unroll
     for (int half = 0; half < 2 && !OF_KEYS; half++) {
@@ -361,11 +397,15 @@ DEVICE void attention_backward(const Tile& tile, int heads, const bf16* qkv, con
     float sum[D / 8][4] = {}, of_values[D / 8][4] = {};
     for (int index = 0; index < tile.chunks<GROUPS>(OF_KEYS, TILE); index++) {
         const Chunk<GROUPS> chunk(tile, OF_KEYS, index, TILE);
-        const Met<GROUPS> met_by[2] = {{tile, OF_KEYS, chunk, mine}, {tile, OF_KEYS, chunk, mine + 8}};
+        const Met<GROUPS> met_by[2] = {{tile, OF_KEYS, chunk, mine, at[0]}, {tile, OF_KEYS, chunk, mine + 8, at[1]}};
+        bool by_spot = GROUPS && OF_KEYS && chunk.behind && positions != nullptr;
         __syncthreads();
         met.fill(OF_KEYS ? queries : keys, stride, chunk.first, chunk.limit);
         with.fill(OF_KEYS ? upstream : values, OF_KEYS ? hidden : stride, chunk.first, chunk.limit);
         if (OF_KEYS) facts_of_queries<D>(log_totals, slopes, chunk.first, chunk.limit, logs, heads, upstream, output, hidden);
+        if (by_spot && threadIdx.x < TILE) {
+            spots[threadIdx.x] = positions[start + min(chunk.first + int(threadIdx.x), chunk.limit - 1)];
+        }
         __syncthreads();
 #pragma unroll 1
         for (int j = 0; j < TILE / 16; j++) {
@@ -387,6 +427,7 @@ DEVICE void attention_backward(const Tile& tile, int heads, const bf16* qkv, con
                 for (int i = 0; i < 4; i++) {
                     int met_row = 16 * j + 8 * n + 2 * t + i % 2;
                     bool meets = met_by[i / 2].has(met_row);
+                    if (by_spot) meets = meets && abs(spots[met_row] - at[i / 2]) <= tile.window;
                     float total = OF_KEYS ? log_totals[met_row] : log_total[i / 2];
                     float weight = meets ? power_of_two(p[n][i] * scale * LOG2_E - total) : 0.0f;
                     bool keep = bits >> i & 1;
@@ -408,19 +449,21 @@ DEVICE void attention_backward(const Tile& tile, int heads, const bf16* qkv, con
 }
 
 #define ATTENTION(NAME, D, GROUPS)                                                                                      \
-    KERNEL(128, attention_##NAME, const Tile* tiles, int heads, const bf16* qkv, float scale, Mask mask, bf16* out,    \
-           float* lse) {                                                                                               \
-        attention<D, GROUPS>(tiles, heads, qkv, scale, mask, out, lse);                                                \
+    KERNEL(128, attention_##NAME, const Tile* tiles, const int* positions, int heads, const bf16* qkv, float scale,    \
+           Mask mask, bf16* out, float* lse) {                                                                         \
+        attention<D, GROUPS>(tiles, positions, heads, qkv, scale, mask, out, lse);                                     \
     }                                                                                                                  \
-    /* Grid: tiles, heads, roles (2). Shared memory: two tiles of rows and two floats a row. */                        \
-    KERNEL(128, attention_backward_##NAME, const Tile* tiles, int heads, const bf16* qkv, const bf16* dout,            \
-           const bf16* out, float scale, Mask mask, const float* lse, bf16* dqkv) {                                    \
+    /* Grid: tiles, heads, roles (2). Shared memory: two tiles of rows and three floats a row. */                      \
+    KERNEL(128, attention_backward_##NAME, const Tile* tiles, const int* positions, int heads, const bf16* qkv,        \
+           const bf16* dout, const bf16* out, float scale, Mask mask, const float* lse, bf16* dqkv) {                  \
         SHARED(bf16, memory);                                                                                          \
         const Tile tile = tiles[blockIdx.x];                                                                           \
         if (blockIdx.z == 0) {                                                                                         \
-            attention_backward<D, false, GROUPS>(tile, heads, qkv, dout, out, scale, mask, lse, dqkv, memory);         \
+            attention_backward<D, false, GROUPS>(tile, positions, heads, qkv, dout, out, scale, mask, lse, dqkv,       \
+                                                 memory);                                                              \
         } else {                                                                                                       \
-            attention_backward<D, true, GROUPS>(tile, heads, qkv, dout, out, scale, mask, lse, dqkv, memory);          \
+            attention_backward<D, true, GROUPS>(tile, positions, heads, qkv, dout, out, scale, mask, lse, dqkv,        \
+                                                memory);                                                               \
         }                                                                                                              \
     }
 ATTENTION(32, 32, false)

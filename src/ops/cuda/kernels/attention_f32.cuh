@@ -63,8 +63,8 @@ DEVICE float kept_small(const Mask& mask, int token, int head, int heads, int ke
 }
 
 // Grid: tiles of 32, heads. Shared memory: three tiles of rows of size + 1 floats, and four floats a row.
-KERNEL(128, attention_f32, const Tile* tiles, int heads, int size, const float* qkv, float scale, Mask mask, float* out,
-       float* lse) {
+KERNEL(128, attention_f32, const Tile* tiles, const int* positions, int heads, int size, const float* qkv, float scale,
+       Mask mask, float* out, float* lse) {
     SHARED(float, memory);
     int rows = SMALL_TILE * (size + 1);
     float *queries = memory, *keys = memory + rows, *values = memory + 2 * rows;
@@ -87,7 +87,7 @@ KERNEL(128, attention_f32, const Tile* tiles, int heads, int size, const float* 
         for (int r = 0; r < WARP_ROWS; r++) {
             int row = WARP_ROWS * warp + r;
             float score = dot(queries + row * (size + 1), keys + lane * (size + 1), size) * scale;
-            if (!Met<true>(tile, false, chunk, row).has(lane)) score = -INFINITY;
+            if (!Met<true>(tile, false, chunk, row, tile.position(positions, row)).has(lane)) score = -INFINITY;
             float highest = fmaxf(top[r], warp_max(score));
             float shrink = expf(top[r] - highest), p = expf(score - highest);
             top[r] = highest;
@@ -113,8 +113,8 @@ KERNEL(128, attention_f32, const Tile* tiles, int heads, int size, const float* 
 
 // Grid: tiles of 32, heads, roles (2). Shared memory: four tiles of rows of size + 1 floats, and six floats a row.
 // `lse` here is to base e.
-KERNEL(128, attention_backward_f32, const Tile* tiles, int heads, int size, const float* qkv, const float* dout,
-       float scale, Mask mask, const float* lse, const float* delta, float* dqkv) {
+KERNEL(128, attention_backward_f32, const Tile* tiles, const int* positions, int heads, int size, const float* qkv,
+       const float* dout, float scale, Mask mask, const float* lse, const float* delta, float* dqkv) {
     SHARED(float, memory);
     int rows = SMALL_TILE * (size + 1);
     const Tile tile = tiles[blockIdx.x];
@@ -139,6 +139,9 @@ KERNEL(128, attention_backward_f32, const Tile* tiles, int heads, int size, cons
     float sum1[WARP_ROWS][LANE_COLUMNS] = {}, sum2[WARP_ROWS][LANE_COLUMNS] = {};
     for (int index = 0; index < tile.chunks<true>(of_keys, SMALL_TILE); index++) {
         const Chunk<true> chunk(tile, of_keys, index, SMALL_TILE);
+        // The position of a query behind the placed ones: the lane's.
+        bool by_spot = chunk.behind && positions != nullptr;
+        int spot = by_spot ? positions[tile.start + min(chunk.first + lane, chunk.limit - 1)] : 0;
         __syncthreads();
         fill_small(other1, of_keys ? queries : keys, stride, size, chunk.first, chunk.limit);
         fill_small(other2, of_keys ? upstream : values, of_keys ? hidden : stride, size, chunk.first, chunk.limit);
@@ -160,7 +163,9 @@ KERNEL(128, attention_backward_f32, const Tile* tiles, int heads, int size, cons
             int column = (of_keys ? tile.first : chunk.first) + key;
             if (chunk.own) column = tile.valid_length + key % tile.group;
             float score = dot(own1 + row * (size + 1), other1 + lane * (size + 1), size) * scale;
-            bool meets = Met<true>(tile, of_keys, chunk, row).has(lane);
+            int at = tile.position(positions, row);
+            bool meets = Met<true>(tile, of_keys, chunk, row, at).has(lane);
+            if (by_spot) meets = meets && abs(spot - at) <= tile.window;
             float p = meets ? expf(score - log_totals[query]) : 0.0f;
             float factor = kept_small(mask, token, head, heads, column);
             float dp = dot(own2 + row * (size + 1), other2 + lane * (size + 1), size) * factor;
