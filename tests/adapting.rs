@@ -4,10 +4,11 @@ use std::path::Path;
 
 use biorel::Error;
 use biorel::config::{Backend, Precision, TrainingSettings};
+use biorel::encode::Features;
 use biorel::model::params::encoder_specs;
-use biorel::model::{EncoderConfig, Pretrained, Weights, checkpoint};
+use biorel::model::{EncoderConfig, MaskedLm, Pretrained, Weights, checkpoint};
 use biorel::ops::compute::Compute;
-use biorel::train::{Adapt, Adapted, CheckpointPlan, Event, adapt};
+use biorel::train::{Adapt, Adapted, CheckpointPlan, Event, Spool, TrainingRun, adapt, masked_lm};
 
 const VOCABULARY: &str =
     "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\naspirin\nheparin\nraises\nlowers\nthe\nrisk\n##s\nof\nbleeding\nclotting\n.\n";
@@ -60,13 +61,18 @@ impl Setting {
     }
 
     fn run(&self, backend: Backend, stop: Option<usize>, path: Option<&Path>) -> biorel::Result<Adapted> {
+        let tokenizer = &self.encoder.tokenizer;
+        let mut texts = Spool::new(self.folder.path(), tokenizer, self.settings.max_length)?;
+        texts.extend(tokenizer, &self.texts)?;
+        texts.extend(tokenizer, &self.held_out)?;
+        let held_out: Vec<usize> = (self.texts.len()..texts.len()).collect();
         let run = Adapt {
             encoder: &self.encoder,
-            texts: &self.texts,
-            held_out: &self.held_out,
+            texts: &texts,
+            held_out: &held_out,
             mask_rate: 0.15,
             settings: &self.settings,
-            compute: Compute::new(backend, Precision::F32, Some(2)).unwrap(),
+            compute: compute(backend),
             checkpoint: path.map(|path| CheckpointPlan { path, every: 50 }),
         };
         adapt(run, &mut |event| match event {
@@ -74,6 +80,54 @@ impl Setting {
             _ => Ok(()),
         })
     }
+}
+
+fn compute(backend: Backend) -> Compute {
+    Compute::new(backend, Precision::F32, Some(2)).unwrap()
+}
+
+/// Texts on disk are trained on like those in memory, to the bit.
+#[test]
+fn the_file_of_the_texts_changes_nothing() {
+    let Setting { folder, encoder, mut texts, settings, .. } = Setting::new();
+    let settings = TrainingSettings { max_steps: Some(40), ..settings };
+    let long = ["the risks of bleeding"; 10].join(" ");
+    texts.splice(5..5, [long, String::new()]);
+    let held_out = [0, 5, 30];
+    let trained = || texts.iter().enumerate().filter(|(number, _)| !held_out.contains(number)).map(|(_, text)| text);
+    let parts = |text: &String| encoder.tokenizer.parts(text, 24).unwrap();
+    let features: Vec<Features> = trained().flat_map(parts).collect();
+    let model = masked_lm(&encoder, 0.15, &settings).unwrap();
+    let mut weights = encoder.weights.clone();
+    weights.extend(Weights::initial(MaskedLm::decoder_specs(&encoder.config), settings.seed));
+    let run = TrainingRun {
+        network: &model,
+        weights: &weights,
+        instances: (&features).into(),
+        settings: &settings,
+        dev: None,
+        checkpoint: None,
+        on_event: &mut |_| Ok(()),
+    };
+    let in_memory = compute(Backend::Cpu).execute(run).unwrap();
+    let mut spool = Spool::new(folder.path(), &encoder.tokenizer, 24).unwrap();
+    texts.chunks(9).for_each(|texts| spool.extend(&encoder.tokenizer, texts).unwrap());
+    let run = Adapt {
+        encoder: &encoder,
+        texts: &spool,
+        held_out: &held_out,
+        mask_rate: 0.15,
+        settings: &settings,
+        compute: compute(Backend::Cpu),
+        checkpoint: None,
+    };
+    let adapted = adapt(run, &mut |_| Ok(())).unwrap();
+    assert_eq!(adapted.parts, features.len());
+    assert_eq!(adapted.pieces, features.iter().map(|part| part.ids.len()).sum::<usize>());
+    let losses = |history: &[biorel::train::StepRecord]| history.iter().map(|step| step.loss).collect::<Vec<_>>();
+    assert_eq!(losses(&adapted.history), losses(&in_memory.history));
+    let above = adapted.encoder.weights.values.len();
+    assert_eq!(adapted.encoder.weights.values, in_memory.weights.values[..above]);
 }
 
 #[test]

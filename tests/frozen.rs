@@ -209,7 +209,7 @@ fn a_head_on_cached_states_is_that_on_frozen_layers() {
             let run = TrainingRun {
                 network,
                 weights: &weights,
-                features: &features,
+                instances: (&features).into(),
                 settings: &settings,
                 dev: None,
                 checkpoint: None,
@@ -389,7 +389,7 @@ fn the_computation_of_states_can_be_interrupted() {
     let run = TrainingRun {
         network: &network,
         weights: &weights,
-        features: &features,
+        instances: (&features).into(),
         settings: &settings,
         dev,
         checkpoint,

@@ -137,8 +137,9 @@ fn train(settings: &TrainingSettings, features: &[Features], threads: usize) -> 
         values.iter_mut().for_each(|value| *value *= factor);
     }
     let on_event = &mut |_: Event| Ok(());
-    let run =
-        TrainingRun { network: &network, weights: &weights, features, settings, dev: None, checkpoint: None, on_event };
+    let (dev, checkpoint) = (None, None);
+    let instances = features.into();
+    let run = TrainingRun { network: &network, weights: &weights, instances, settings, dev, checkpoint, on_event };
     Compute::new(Backend::Cpu, Precision::F32, Some(threads)).unwrap().execute(run).unwrap()
 }
 

@@ -15,6 +15,7 @@ __all__ = [
     "Dictionary",
     "Document",
     "DocumentReader",
+    "DocumentTexts",
     "Encoder",
     "Instances",
     "Model",
@@ -24,6 +25,7 @@ __all__ = [
     "Predicted",
     "ReadOptions",
     "Settings",
+    "Spool",
     "Stream",
     "Task",
     "__version__",
@@ -115,6 +117,7 @@ class Corpus:
     def splits(self) -> list[str]: ...
     def statistics(self) -> _Columns: ...
     def sentences(self, split: str) -> _Columns: ...
+    def document_texts(self, split: str) -> DocumentTexts: ...
     @property
     def summary(self) -> list[str]: ...
     def findings(self) -> _Columns: ...
@@ -129,6 +132,11 @@ class Corpus:
     @property
     def hash(self) -> str: ...
     def leakage(self, train: str, test: str, threshold: float) -> _Columns: ...
+
+@final
+class DocumentTexts:
+    def __iter__(self) -> DocumentTexts: ...
+    def __next__(self) -> str: ...
 
 # Kind, start, text, whether it is one sentence.
 _Passage = tuple[str, int, str, bool]
@@ -370,6 +378,12 @@ def finetune_jointly(
 ) -> list[Outcome]: ...
 
 @final
+class Spool:
+    def __new__(cls, encoder: Encoder, settings: Settings, mask_rate: float, directory: str) -> Spool: ...
+    def extend(self, texts: list[str], compute: Compute) -> None: ...
+    def __len__(self) -> int: ...
+
+@final
 class Adapted:
     @property
     def encoder(self) -> Encoder: ...
@@ -387,9 +401,8 @@ class Adapted:
     def history(self) -> _Columns: ...
 
 def adapt(
-    encoder: Encoder,
-    texts: list[str],
-    held_out: list[str],
+    texts: Spool,
+    held_out: list[int],
     settings: Settings,
     *,
     mask_rate: float,

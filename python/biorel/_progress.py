@@ -108,6 +108,42 @@ class Progress:
         return tqdm.format_sizeof(count) if self._scaled else f"{count:,}"
 
 
+class Counter:
+    """The progress of something whose length is not known.
+
+    Parameters
+    ----------
+    title, unit : str
+        What is done, and what is counted.
+    show : bool
+        Whether to show anything.
+    """
+
+    def __init__(self, title: str, unit: str, *, show: bool = True) -> None:
+        self._title, self._unit, self._show = title, unit, show
+        self._start = self._shown = time.monotonic()
+        self._bar: Any = None
+        if show and has_bars():
+            self._bar = tqdm(desc=title, unit=f" {unit}", leave=not _transient.get())
+
+    def advance(self, done: int) -> None:
+        """Show how much is done in all."""
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(done - self._bar.n)
+        elif self._show and now - self._shown >= _INTERVAL:
+            self._shown = now
+            elapsed = tqdm.format_interval(now - self._start)
+            write_line(f"{self._title}: {done:,} {self._unit}, {elapsed} elapsed")
+
+    def __enter__(self) -> Counter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
 class _Estimate:
     """The time that is left, once, after the first steps. The very first is slower and is not counted."""
 

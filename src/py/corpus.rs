@@ -1,8 +1,9 @@
 //! Corpora and their tasks.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::vec::IntoIter;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
@@ -121,6 +122,28 @@ impl PyReadOptions {
             attribute,
             name,
         }))
+    }
+}
+
+/// The texts of a split's documents, one by one: the sentences of each in their order, joined.
+#[pyclass(frozen, name = "DocumentTexts", module = "biorel._biorel")]
+pub struct PyDocumentTexts {
+    corpus: Arc<Corpus>,
+    split: String,
+    /// The sentences of those to come.
+    documents: Mutex<IntoIter<Vec<usize>>>,
+}
+
+#[pymethods]
+impl PyDocumentTexts {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self) -> PyResult<Option<String>> {
+        let sentences = &self.corpus.split(&self.split)?.sentences;
+        let next = self.documents.lock().unwrap_or_else(PoisonError::into_inner).next();
+        Ok(next.map(|own| own.iter().map(|index| sentences[*index].text.as_str()).collect::<Vec<_>>().join(" ")))
     }
 }
 
@@ -245,6 +268,21 @@ impl PyCorpus {
             .integers("entities", sentences.iter().map(|sentence| sentence.entities.len()))?
             .integers("pairs", sentences.iter().map(|sentence| sentence.pairs.len()))?;
         Ok(columns.finish())
+    }
+
+    /// The text of each document of a split.
+    fn document_texts(&self, split: &str) -> PyResult<PyDocumentTexts> {
+        let mut numbers: HashMap<&str, usize> = HashMap::new();
+        let mut documents: Vec<Vec<usize>> = Vec::new();
+        for (index, sentence) in self.0.split(split)?.sentences.iter().enumerate() {
+            let number = *numbers.entry(&sentence.document).or_insert(documents.len());
+            if number == documents.len() {
+                documents.push(Vec::new());
+            }
+            documents[number].push(index);
+        }
+        let documents = Mutex::new(documents.into_iter());
+        Ok(PyDocumentTexts { corpus: self.0.clone(), split: split.to_owned(), documents })
     }
 
     /// One line for each kind of finding.

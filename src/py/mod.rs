@@ -36,11 +36,11 @@ mod _biorel {
     use super::*;
 
     #[pymodule_export]
-    use super::adapt::{PyAdapted, adapt};
+    use super::adapt::{PyAdapted, PySpool, adapt};
     #[pymodule_export]
     use super::compute::{PyCompute, gpus};
     #[pymodule_export]
-    use super::corpus::{PyCorpus, PyReadOptions, PyTask, means_none};
+    use super::corpus::{PyCorpus, PyDocumentTexts, PyReadOptions, PyTask, means_none};
     #[pymodule_export]
     use super::dictionary::PyDictionary;
     #[pymodule_export]

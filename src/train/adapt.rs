@@ -1,12 +1,14 @@
 //! Adapting an encoder to a user's texts: more steps of the masked language model that it was
-//! pre-trained with (Gururangan et al. 2020).
+//! pre-trained with (Gururangan et al. 2020). The texts are read once, into a [`Spool`].
 
 use super::checkpoint::CheckpointPlan;
+use super::instances::Instances;
 use super::progress::StepRecord;
 use super::schedule::Schedule;
+use super::spool::Spool;
 use super::training_loop::{Event, OnEvent, Trained, TrainingRun};
 use crate::config::TrainingSettings;
-use crate::encode::{Features, Masking, Tokenizer};
+use crate::encode::Masking;
 use crate::model::checkpoint::{self, Extra};
 use crate::model::params::Layout;
 use crate::model::{MaskedLm, Pretrained, Weights};
@@ -18,10 +20,11 @@ use crate::{Error, Result};
 pub struct Adapt<'a> {
     /// The encoder to start from.
     pub encoder: &'a Pretrained,
-    /// What to train on.
-    pub texts: &'a [String],
-    /// What to measure the perplexity on, before and after; may be empty.
-    pub held_out: &'a [String],
+    /// All texts, in parts of at most the settings' `max_length`.
+    pub texts: &'a Spool,
+    /// The numbers, in ascending order, of those to measure the perplexity on, before and after; may be
+    /// empty. The others are trained on.
+    pub held_out: &'a [usize],
     /// The share of the word pieces that are to be predicted.
     pub mask_rate: f64,
     /// How to train; nothing that belongs to a head is used.
@@ -59,12 +62,62 @@ const HELD_OUT: u32 = u32::MAX;
 /// give the same bits.
 ///
 /// # Errors
-/// [`Error::Config`] for settings out of range, no text, or a vocabulary without `[MASK]`;
+/// As [`masked_lm`]; [`Error::Config`] where there is no text; [`Error::Io`] of the texts' file;
 /// [`Error::Checkpoint`] when the encoder's files have a corrupt language model;
 /// [`Error::Training`]; and whatever `on_event` returns. [`Error::Interrupted`] is not a failure: it
 /// stops the run, and the encoder has the weights so far.
 pub fn adapt(run: Adapt<'_>, on_event: OnEvent<'_>) -> Result<Adapted> {
     let Adapt { encoder, texts, held_out, mask_rate, settings, compute, checkpoint } = run;
+    let model = masked_lm(encoder, mask_rate, settings)?;
+    if texts.max_length() != settings.max_length {
+        let message = format!("the texts were divided into parts of {} pieces", texts.max_length());
+        return Err(Error::config("max_length", message));
+    }
+    let [parts, held_out] = texts.divide(held_out);
+    let (instances, held_out) = (Instances::Spool(texts, &parts), Instances::Spool(texts, &held_out));
+    if instances.is_empty() {
+        return Err(Error::config("texts", "there is no text to train on"));
+    }
+    let (decoder, new_decoder) = decoder_of(encoder, settings.seed)?;
+    let mut weights = encoder.weights.clone();
+    weights.extend(decoder);
+    let score = |weights: &Weights| match held_out.is_empty() {
+        true => Ok(None),
+        false => {
+            let job = HeldOutLoss { model: &model, weights, held_out, size: settings.batch_size };
+            compute.execute(job).map(Some)
+        }
+    };
+    on_event(Event::Started { steps: Schedule::new(settings, instances.len()).total() })?;
+    let before = score(&weights)?;
+    let trained = compute.execute(TrainingRun {
+        network: &model,
+        weights: &weights,
+        instances,
+        settings,
+        dev: None,
+        checkpoint,
+        on_event,
+    })?;
+    let Trained { weights: mut trained, history, interrupted, .. } = trained;
+    let held_out_loss = before.zip(score(&trained)?).map(<[f64; 2]>::from);
+    let above = Layout::new(&model.encoder).len;
+    let decoder = trained.specs.split_off(above).into_iter().zip(trained.values.split_off(above));
+    let decoder = decoder.map(|(spec, values)| Extra { name: spec.name, shape: spec.shape, values });
+    let mut adapted = Pretrained { weights: trained, ..encoder.clone() };
+    adapted.extras.retain(|extra| extra.is_pooler());
+    adapted.extras.extend(decoder);
+    let (parts, pieces) = (parts.len(), parts.iter().map(|part| texts.pieces(*part)).sum());
+    Ok(Adapted { encoder: adapted, new_decoder, parts, pieces, held_out_loss, history, interrupted })
+}
+
+/// The masked language model of an encoder. This checks everything but the texts, which may take long
+/// to read.
+///
+/// # Errors
+/// [`Error::Config`] for settings out of range, an encoder whose language model is another, or a
+/// vocabulary without `[MASK]`.
+pub fn masked_lm(encoder: &Pretrained, mask_rate: f64, settings: &TrainingSettings) -> Result<MaskedLm> {
     settings.validate()?;
     let longest = encoder.config.longest();
     if settings.max_length > longest {
@@ -83,51 +136,7 @@ pub fn adapt(run: Adapt<'_>, on_event: OnEvent<'_>) -> Result<Adapted> {
     };
     let vocabulary = encoder.tokenizer.vocab_size() as u32;
     let masking = Masking { rate: mask_rate, mask, vocabulary, seed: settings.seed };
-    let model = MaskedLm { encoder: encoder.config.clone(), masking };
-    let of = |texts: &[String]| compute.within(|| parts(&encoder.tokenizer, texts, settings.max_length));
-    let (features, held_out) = (of(texts)?, of(held_out)?);
-    if features.is_empty() {
-        return Err(Error::config("texts", "there is no text to train on"));
-    }
-    let (decoder, new_decoder) = decoder_of(encoder, settings.seed)?;
-    let mut weights = encoder.weights.clone();
-    weights.extend(decoder);
-    let score = |weights: &Weights| match held_out.is_empty() {
-        true => Ok(None),
-        false => {
-            let job = HeldOutLoss { model: &model, weights, features: &held_out, size: settings.batch_size };
-            compute.execute(job).map(Some)
-        }
-    };
-    on_event(Event::Started { steps: Schedule::new(settings, features.len()).total() })?;
-    let before = score(&weights)?;
-    let trained = compute.execute(TrainingRun {
-        network: &model,
-        weights: &weights,
-        features: &features,
-        settings,
-        dev: None,
-        checkpoint,
-        on_event,
-    })?;
-    let Trained { weights: mut trained, history, interrupted, .. } = trained;
-    let held_out_loss = before.zip(score(&trained)?).map(<[f64; 2]>::from);
-    let above = Layout::new(&model.encoder).len;
-    let decoder = trained.specs.split_off(above).into_iter().zip(trained.values.split_off(above));
-    let decoder = decoder.map(|(spec, values)| Extra { name: spec.name, shape: spec.shape, values });
-    let mut adapted = Pretrained { weights: trained, ..encoder.clone() };
-    adapted.extras.retain(|extra| extra.is_pooler());
-    adapted.extras.extend(decoder);
-    let pieces = features.iter().map(|part| part.ids.len()).sum();
-    Ok(Adapted { encoder: adapted, new_decoder, parts: features.len(), pieces, held_out_loss, history, interrupted })
-}
-
-/// The texts in parts of at most `max_length` pieces.
-fn parts(tokenizer: &Tokenizer, texts: &[String], max_length: usize) -> Result<Vec<Features>> {
-    use rayon::prelude::*;
-    // All results are collected first, so that the first error by position is reported.
-    let parts: Vec<_> = texts.par_iter().map(|text| tokenizer.parts(text, max_length)).collect();
-    Ok(parts.into_iter().collect::<Result<Vec<_>>>()?.concat())
+    Ok(MaskedLm { encoder: encoder.config.clone(), masking })
 }
 
 /// The parameters above the encoder, and whether they are new: of an encoder that was adapted, else
@@ -154,7 +163,7 @@ fn decoder_of(encoder: &Pretrained, seed: u64) -> Result<(Weights, bool)> {
 struct HeldOutLoss<'a> {
     model: &'a MaskedLm,
     weights: &'a Weights,
-    features: &'a [Features],
+    held_out: Instances<'a>,
     size: usize,
 }
 
@@ -164,8 +173,11 @@ impl Job for HeldOutLoss<'_> {
     fn run<O: Ops>(self, ops: &O) -> Result<f64> {
         let params = self.weights.upload(ops)?;
         let (mut sum, mut masked) = (0.0, 0);
-        for (number, texts) in (0..).zip(self.features.chunks(self.size.max(1))) {
-            let batch = self.model.pack(texts, HELD_OUT - number);
+        let size = self.size.max(1);
+        for (number, start) in (0..).zip((0..self.held_out.len()).step_by(size)) {
+            let indices = start..self.held_out.len().min(start + size);
+            let texts = indices.map(|index| self.held_out.get(index)).collect::<Result<Vec<_>>>()?;
+            let batch = self.model.pack(texts.iter().map(AsRef::as_ref), HELD_OUT - number);
             sum += self.model.loss(ops, &params, &batch)?;
             masked += batch.len();
         }

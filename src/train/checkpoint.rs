@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::evaluation::{Evaluation, Evaluations};
+use super::instances::Instances;
 use super::objective::Objective;
 use super::progress::{Progress, StepRecord};
 use super::trainer::{Snapshot, Trainer};
 use crate::atomic;
 use crate::config::TrainingSettings;
 use crate::digest::hex;
-use crate::encode::Features;
 use crate::model::{ParamSpec, Weights, checkpoint};
 use crate::ops::Ops;
 use crate::{Error, Result};
@@ -61,24 +61,15 @@ impl Checkpointer {
         plan: CheckpointPlan<'_>,
         network: &impl Objective,
         weights: &Weights,
-        features: [&[Features]; 2],
+        [instances, held_out]: [Instances<'_>; 2],
         settings: &TrainingSettings,
     ) -> Self {
         let mut hash = Sha256::new();
         hash.update(format!("{network:?} {settings:?}"));
-        for (index, features) in features.into_iter().enumerate() {
-            hash.update(format!("{index}"));
-            for item in features {
-                hash.update(format!("{:?} {:?}", item.ids, item.label));
-                // Other markings have the entities in the ids.
-                if let Some(types) = item.marker_types {
-                    hash.update(format!("{:?} {types:?}", item.entities));
-                    if !item.further.is_empty() {
-                        hash.update(format!("{:?}", item.further));
-                    }
-                }
-            }
-        }
+        hash.update("0");
+        instances.fingerprint(&mut hash);
+        hash.update("1");
+        held_out.fingerprint(&mut hash);
         for values in &weights.values {
             hash.update(bytes(values));
         }

@@ -136,7 +136,7 @@ pub fn fine_tune(run: FineTune<'_>, on_event: OnEvent<'_>) -> Result<FineTuned> 
     let trained = compute.execute(TrainingRun {
         network: &network,
         weights: &initial,
-        features: &encoded.features,
+        instances: (&encoded.features).into(),
         settings,
         dev,
         checkpoint,

@@ -100,7 +100,7 @@ pub fn fine_tune_jointly(run: FineTuneJointly<'_>, on_event: OnEvent<'_>) -> Res
     let Trained { weights, step, history, interrupted, .. } = compute.execute(TrainingRun {
         network: &joint,
         weights: &initial,
-        features: &features,
+        instances: (&features).into(),
         settings,
         dev: None,
         checkpoint,

@@ -1,11 +1,11 @@
 //! The loop of a training run over its steps, evaluations and checkpoints.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::time::Instant;
 
 use super::checkpoint::{CheckpointPlan, Checkpointer};
 use super::evaluation::{Dev, Evaluation};
+use super::instances::Instances;
 use super::objective::Objective;
 use super::progress::{PendingStep, Progress, StepRecord};
 use super::schedule::Schedule;
@@ -15,7 +15,6 @@ use crate::encode::{Batch, Features};
 use crate::model::{Network, Weights};
 use crate::ops::Ops;
 use crate::ops::compute::Job;
-use crate::rng::{Purpose, Stream};
 use crate::{Error, Result};
 
 /// The result of a training run.
@@ -67,8 +66,8 @@ pub struct TrainingRun<'a, M = Network> {
     pub network: &'a M,
     /// Initial parameters of encoder and head, in the order of [`Network::specs`] or [`crate::model::MaskedLm::specs`].
     pub weights: &'a Weights,
-    /// Labelled instances.
-    pub features: &'a [Features],
+    /// Labelled instances, or texts of which a language model masks words.
+    pub instances: Instances<'a>,
     /// How to train.
     pub settings: &'a TrainingSettings,
     /// Held-out instances to score while training.
@@ -93,9 +92,9 @@ impl<M: Objective> Job for TrainingRun<'_, M> {
 /// [`Error::Config`] for settings out of range or no instances, [`Error::Training`] when loss or
 /// gradient are not finite, and whatever else `on_event` returns.
 pub fn train<O: Ops, M: Objective>(ops: &O, run: TrainingRun<'_, M>) -> Result<Trained> {
-    let TrainingRun { network, weights, features, settings, dev, checkpoint, on_event } = run;
+    let TrainingRun { network, weights, instances, settings, dev, checkpoint, on_event } = run;
     settings.validate()?;
-    if features.is_empty() {
+    if instances.is_empty() {
         return Err(Error::config("train", "there are no training instances"));
     }
     match &dev {
@@ -106,16 +105,17 @@ pub fn train<O: Ops, M: Objective>(ops: &O, run: TrainingRun<'_, M>) -> Result<T
         }
         None => {}
     }
-    let schedule = Schedule::new(settings, features.len());
-    let class_weights = class_weights(settings, features, network.labels())?;
+    let schedule = Schedule::new(settings, instances.len());
+    let class_weights = class_weights(settings, instances.in_memory(), network.labels())?;
     let mut trainer = Trainer::new(ops, network, weights, settings.clone(), class_weights)?;
     let mut progress = Progress::default();
     let held_out = dev.as_ref().map_or(&[][..], |dev| dev.features);
-    let checkpointer = checkpoint.map(|plan| Checkpointer::new(plan, network, weights, [features, held_out], settings));
+    let data = [instances, held_out.into()];
+    let checkpointer = checkpoint.map(|plan| Checkpointer::new(plan, network, weights, data, settings));
     if let Some(checkpointer) = &checkpointer {
         checkpointer.restore(&mut trainer, &mut progress)?;
     }
-    let plan = Plan { schedule, settings, features, dev, checkpointer };
+    let plan = Plan { schedule, settings, instances, dev, checkpointer };
     let prepared = plan.prepare(&trainer, &progress, on_event);
     let interrupted = match prepared.and_then(|()| plan.run(&mut trainer, &mut progress, on_event)) {
         Ok(()) => false,
@@ -147,7 +147,7 @@ enum Next<'a, 'b> {
 struct Plan<'a> {
     schedule: Schedule,
     settings: &'a TrainingSettings,
-    features: &'a [Features],
+    instances: Instances<'a>,
     dev: Option<Dev<'a>>,
     checkpointer: Option<Checkpointer>,
 }
@@ -175,7 +175,9 @@ impl<'a> Plan<'a> {
         if matches!(self.next(progress), Next::End) {
             return Ok(());
         }
-        let Self { schedule, settings, features, .. } = self;
+        let Self { schedule, settings, instances, .. } = self;
+        // Texts on disk are a language model's, whose masks differ in every step.
+        let features = instances.in_memory();
         let seen = (0..schedule.total()).map_while(|step| match schedule.step(step) {
             (0, range) => Some(range.len()),
             _ => None,
@@ -184,7 +186,7 @@ impl<'a> Plan<'a> {
         let first: Cow<[Features]> = match seen < features.len() {
             // Less than an epoch.
             true => {
-                let order = shuffled(features, settings.seed, 0);
+                let order = instances.shuffled(settings.seed, 0);
                 order[..seen].iter().map(|index| features[*index].clone()).collect()
             }
             false => Cow::Borrowed(features),
@@ -240,18 +242,20 @@ impl<'a> Plan<'a> {
         order: &mut Option<(usize, Vec<usize>)>,
     ) -> Result<PendingStep> {
         let started = Instant::now();
-        let Self { schedule, settings, features, .. } = self;
+        let Self { schedule, settings, instances, .. } = self;
         let (epoch, range) = schedule.step(step);
         let (_, order) = match order {
             Some(order) if order.0 == epoch => order,
-            other => other.insert((epoch, shuffled(features, settings.seed, epoch))),
+            other => other.insert((epoch, instances.shuffled(settings.seed, epoch))),
         };
-        let instances = range.len();
+        let count = range.len();
         let first = (step * settings.gradient_accumulation_steps) as u32;
         let chunks = (first..).zip(order[range].chunks(settings.batch_size));
-        let pack =
-            |(number, chunk): (u32, &[usize])| trainer.network().pack(chunk.iter().map(|i| &features[*i]), number);
-        let batches: Vec<Batch> = chunks.map(pack).collect();
+        let pack = |(number, chunk): (u32, &[usize])| {
+            let items = chunk.iter().map(|index| instances.get(*index)).collect::<Result<Vec<_>>>()?;
+            Ok(trainer.network().pack(items.iter().map(AsRef::as_ref), number))
+        };
+        let batches: Vec<Batch> = chunks.map(pack).collect::<Result<_>>()?;
         let learning_rate = schedule.learning_rate(step);
         let sums = trainer.step(&batches, learning_rate)?;
         let record = StepRecord {
@@ -260,7 +264,7 @@ impl<'a> Plan<'a> {
             loss: f64::NAN, // this and the next are set when the step has finished
             gradient_norm: f64::NAN,
             learning_rate,
-            instances,
+            instances: count,
             tokens: batches.iter().map(Batch::tokens).sum(),
             seconds: 0.0,
         };
@@ -272,26 +276,6 @@ impl<'a> Plan<'a> {
 fn emit(count: usize, progress: &Progress, on_event: OnEvent<'_>) -> Result<()> {
     let first = progress.history.len() - count;
     progress.history[first..].iter().try_for_each(|record| on_event(Event::Step(*record)))
-}
-
-/// The order of the instances in an epoch: a function of the seed and the epoch alone. Instances
-/// with levitated markers in the same text stay together, so that a batch encodes the text once.
-fn shuffled(features: &[Features], seed: u64, epoch: usize) -> Vec<usize> {
-    let mut texts: HashMap<&[u32], usize> = HashMap::new();
-    let mut groups: Vec<Vec<usize>> = Vec::new();
-    for (index, item) in features.iter().enumerate() {
-        let new = groups.len();
-        let group = match item.marker_types {
-            Some(_) => *texts.entry(&item.ids).or_insert(new),
-            None => new,
-        };
-        if group == new {
-            groups.push(Vec::new());
-        }
-        groups[group].push(index);
-    }
-    Stream::new(seed, Purpose::Shuffle, epoch as u32).shuffle(&mut groups);
-    groups.into_iter().flatten().collect()
 }
 
 /// The weight of every label, from the settings and the training instances.

@@ -36,7 +36,7 @@ fn train(
     run(TrainingRun {
         network: &network,
         weights: &weights,
-        features: &features,
+        instances: (&features).into(),
         settings: &settings,
         dev: None,
         checkpoint: state.map(|path| CheckpointPlan { path, every: 3 }),
@@ -151,8 +151,8 @@ fn divergence_names_its_step() {
         let mut weights = job.weights.clone();
         let last = weights.values.len() - 2;
         weights.values[last].fill(f32::MAX);
-        let TrainingRun { network, features, settings, dev, checkpoint, on_event, .. } = job;
-        let job = TrainingRun { weights: &weights, network, features, settings, dev, checkpoint, on_event };
+        let TrainingRun { network, instances, settings, dev, checkpoint, on_event, .. } = job;
+        let job = TrainingRun { weights: &weights, network, instances, settings, dev, checkpoint, on_event };
         job.run(&cuda(shim.clone(), Dtype::F32, Schedule::Forward))
     };
     match train(HeadKind::Cls, None, &mut |_| Ok(()), run) {

@@ -12,7 +12,7 @@ import biorel
 import pandas as pd
 import pytest
 from biorel import _progress
-from biorel._progress import LongWork, Progress
+from biorel._progress import Counter, LongWork, Progress
 from biorel.cli.main import main
 from biorel.training.progress import estimate
 from tiny_bert import write_encoder
@@ -59,6 +59,19 @@ def test_a_short_task_writes_no_line(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert capsys.readouterr().err == ""
 
 
+def test_what_has_no_known_length_is_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock(monkeypatch)
+    for show in (True, False):
+        with Counter("reading texts", "texts", show=show) as counter:
+            for done in range(1, 71):
+                clock.now += 1
+                counter.advance(1024 * done)
+    expected = ["reading texts: 30,720 texts, 00:30 elapsed", "reading texts: 61,440 texts, 01:00 elapsed"]
+    assert capsys.readouterr().err.splitlines() == expected
+
+
 def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -68,6 +81,9 @@ def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     with Progress(4, "trials", "trials", initial=1) as shown:
         shown.advance(3)
     assert re.search(r"\rtrials: +75%\|.*\| 3/4 ", terminal.getvalue())
+    with Counter("reading texts", "texts") as counter:
+        counter.advance(7)
+    assert re.search(r"\rreading texts: 7 texts ", terminal.getvalue())
 
 
 def test_the_duration_of_a_long_run_is_estimated_from_its_first_steps(

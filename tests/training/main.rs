@@ -36,7 +36,7 @@ fn finetune<'a>(
     settings: &'a TrainingSettings,
     on_event: OnEvent<'a>,
 ) -> TrainingRun<'a> {
-    TrainingRun { network, weights, features, settings, dev: None, checkpoint: None, on_event }
+    TrainingRun { network, weights, instances: features.into(), settings, dev: None, checkpoint: None, on_event }
 }
 
 /// Interrupts at a step.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 from typing import Any
 
+from biorel._biorel import CORPORA
 from biorel.cli.options import (
     Commands,
     Repeated,
@@ -27,9 +29,11 @@ from biorel.cli.output import (
 )
 from biorel.cli.settings import ADAPT_SETTINGS, SETTINGS, add_settings, settings_from
 from biorel.data.checks import describe_checks
+from biorel.data.corpus import Corpus
+from biorel.data.loading import load_corpus
 from biorel.errors import ConfigError
 from biorel.models.encoder import load_encoder
-from biorel.training.adapt import adapt, texts_of
+from biorel.training.adapt import adapt, check_texts, texts_of
 from biorel.training.callbacks import MLflow, TensorBoard, WandB
 from biorel.training.finetune import finetune
 
@@ -68,7 +72,8 @@ def add_commands(commands: Commands) -> None:
     text = "train an encoder further on unlabelled texts, as a masked language model, before fine-tuning"
     parser = add_command(commands, "adapt", _adapt, text)
     parser.add_argument("encoder", help="directory, or name such as minilm or biobert")
-    text = "files or folders of documents (PubTator, BioC, brat), or plain text with a blank line between texts"
+    text = "files or folders of documents (PubTator, BioC, brat), or plain text: .txt files with a blank line between "
+    text += "texts, or one text a line; or a corpus, such as ddi=DDICorpus-2013.zip, without its split test"
     parser.add_argument("texts", nargs="+", help=text)
     output = output_group(parser)
     text = "directory for the encoder (default: a new one, such as minilm-adapted)"
@@ -86,8 +91,8 @@ def _adapt(options: argparse.Namespace) -> None:
     if options.output is None:
         options.output = default_directory(f"{Path(options.encoder).name}-adapted")
     check_encoder_directory(options.output)
+    texts = itertools.chain.from_iterable([texts_of(_source(text)) for text in options.texts])
     encoder = load_encoder(options.encoder, casing=options.casing)
-    texts = [text for path in options.texts for text in texts_of(path)]
     settings = settings_from(options, ADAPT_SETTINGS)
     adapted = adapt(encoder, texts, **settings, progress=not options.no_progress)
     if adapted.new_decoder:
@@ -99,6 +104,15 @@ def _adapt(options: argparse.Namespace) -> None:
         write_table(adapted.history, options.history)
     if adapted.perplexity is not None:
         print_table(adapted.perplexity.rename_axis("encoder").reset_index(), options.format)
+
+
+def _source(text: str) -> str | Corpus:
+    """A corpus, if it is written as NAME=PATH, else a path."""
+    name, _, path = text.partition("=")
+    if path and name in CORPORA and not Path(text).exists():
+        return load_corpus(name, path)
+    check_texts(text)
+    return text
 
 
 def _finetune(options: argparse.Namespace) -> None:

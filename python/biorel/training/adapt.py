@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,15 +13,20 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 from biorel import _biorel
+from biorel._progress import Counter
 from biorel._types import Device, PathLike, Precision
 from biorel.data.corpus import Corpus
-from biorel.data.documents import Document, read_documents
+from biorel.data.documents import Document, encodable, read_documents
 from biorel.errors import ConfigError
 from biorel.models.devices import choose
 from biorel.models.encoder import Encoder, load_encoder
 from biorel.training.progress import Reporter
 
 Texts: TypeAlias = "PathLike | Corpus | Iterable[str | Document | Corpus]"
+
+# Texts are tokenised together up to this number, and to this number of characters.
+_TEXTS = 1024
+_CHARACTERS = 1 << 20
 
 
 class Adaptation:
@@ -123,14 +130,18 @@ def adapt(
     Fine-tuning then starts from an encoder that knows the texts' words (Gururangan et al. 2020). Whole words are
     masked; of the masked pieces 80 % become ``[MASK]`` and 10 % a random piece. The decoder is the word embedding.
 
+    The texts are read once, one by one, before the first step, and written as word pieces to a temporary file: four
+    bytes for each piece, beside `checkpoint` if there is one, else in the system's temporary directory. Memory does not
+    grow with their length, and by less than 50 bytes for each text or part of one.
+
     Parameters
     ----------
     encoder : str, path or Encoder
         As ``load_encoder`` takes it.
     texts : path, Corpus, or iterable of str, Document and Corpus
-        What to train on. A corpus gives the text of its documents, except those of the split ``test``. A path is a file
-        or folder that ``read_documents`` reads, or plain text: a ``.txt`` file, or a folder of nothing else. Blank
-        lines divide its texts; in a file without blank lines every line is a text.
+        What to train on; an iterator will do. A corpus gives the text of its documents, except those of the split
+        ``test``. A path is a file or folder that ``read_documents`` reads, or plain text: a ``.txt`` file, or a folder
+        of nothing else. Blank lines divide its texts; in a file without blank lines every line is a text.
     held_out : float
         The fraction of the texts whose perplexity is measured before and after, and on which nothing is trained.
     mask_rate : float
@@ -158,17 +169,17 @@ def adapt(
     gradient_checkpointing : bool
         Save memory: compute activations again in the backward pass.
     precision : {"auto", "f32", "bf16"}
-        As ``finetune`` takes it.
+        Precision of the large matrix products; ``auto`` is bf16 where the processor or GPU has instructions for it.
     checkpoint : path, optional
         A file from which a run that was killed, or stopped by Ctrl-C, resumes and ends with the same bits.
     save_steps : int
         Steps between two checkpoints.
     device : str
-        As ``finetune`` takes it.
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:1``; ``auto`` is the first usable GPU, else the processor.
     threads : int, optional
         Processor threads; all by default.
     progress : bool
-        Show a progress bar.
+        Show how many texts have been read, then a progress bar of the steps.
 
     Returns
     -------
@@ -180,7 +191,9 @@ def adapt(
     ConfigError
         For a setting out of range, texts that are none, or an encoder without ``[MASK]``.
     CorpusError
-        For a file that cannot be read; the message names it.
+        For a file that cannot be read, or a text with a lone surrogate; the message names it.
+    OSError
+        When the disk with the temporary file is full.
     TrainingError
         When the loss or a gradient is not finite; the message names the step.
 
@@ -197,8 +210,14 @@ def adapt(
     compute = choose(device, precision, threads)
     settings = {name: given[name] for name in _CORE}
     core_settings = _biorel.Settings({**settings, "precision": compute.precision})
-    trained, others = _divide(list(texts_of(texts)), held_out, seed)
+    if not 0 <= held_out < 1:
+        raise ConfigError(f"held_out: must be a fraction from 0 to below 1, not {held_out}", "held_out")
     loaded = load_encoder(encoder)
+    directory = tempfile.gettempdir() if checkpoint is None else os.path.dirname(os.path.abspath(checkpoint))
+    spool = _biorel.Spool(loaded._core, core_settings, mask_rate, directory)
+    with Counter("reading texts", "texts", show=progress) as counter:
+        _fill(spool, texts_of(texts), compute, counter)
+    others = _choose(len(spool), held_out, seed)
     settings |= {
         "encoder": loaded.name,
         "held_out": held_out,
@@ -208,8 +227,7 @@ def adapt(
     }
     with Reporter([], settings, progress, "adapting") as reporter:
         adapted = _biorel.adapt(
-            loaded._core,
-            trained,
+            spool,
             others,
             core_settings,
             mask_rate=mask_rate,
@@ -220,9 +238,8 @@ def adapt(
         )
         if adapted.raised is not None:
             raise adapted.raised
-    return Adaptation(
-        Encoder(adapted.encoder, f"{loaded.name}-adapted"), settings, adapted, (len(trained), len(others))
-    )
+    counts = len(spool) - len(others), len(others)
+    return Adaptation(Encoder(adapted.encoder, f"{loaded.name}-adapted"), settings, adapted, counts)
 
 
 # The settings of the training loop that a language model has.
@@ -241,16 +258,34 @@ _CORE = (
 )
 
 
-def _divide(texts: list[str], held_out: float, seed: int) -> tuple[list[str], list[str]]:
-    """The texts to train on and those held out, each in their order."""
-    if not 0 <= held_out < 1:
-        raise ConfigError(f"held_out: must be a fraction from 0 to below 1, not {held_out}", "held_out")
-    number = max(1, round(len(texts) * held_out)) if held_out and len(texts) > 1 else 0
-    chosen = set(np.random.default_rng(seed).permutation(len(texts))[:number].tolist())
-    parts: tuple[list[str], list[str]] = ([], [])
-    for index, text in enumerate(texts):
-        parts[index in chosen].append(text)
-    return parts
+def _fill(spool: _biorel.Spool, texts: Iterable[str], compute: _biorel.Compute, counter: Counter) -> None:
+    """Tokenise all texts, some at once."""
+
+    def extend(block: list[str]) -> None:
+        try:
+            spool.extend(block, compute)
+        except OSError as error:
+            reason = f"{error.strerror}: the word pieces of the texts are written to a temporary file there"
+            remedy = "set the environment variable TMPDIR, or give a checkpoint, on a larger disk"
+            raise OSError(error.errno, f"{reason}; {remedy}", error.filename) from None
+        counter.advance(len(spool))
+
+    block: list[str] = []
+    characters = 0
+    for text in texts:
+        block.append(text)
+        characters += len(text)
+        if len(block) == _TEXTS or characters >= _CHARACTERS:
+            extend(block)
+            block, characters = [], 0
+    extend(block)
+
+
+def _choose(count: int, held_out: float, seed: int) -> list[int]:
+    """The numbers of the texts that are held out, in ascending order."""
+    number = max(1, round(count * held_out)) if held_out and count > 1 else 0
+    chosen: list[int] = np.sort(np.random.default_rng(seed).permutation(count)[:number]).tolist()
+    return chosen
 
 
 def texts_of(source: Texts) -> Iterator[str]:
@@ -263,8 +298,10 @@ def texts_of(source: Texts) -> Iterator[str]:
         for position, item in enumerate(source):
             if isinstance(item, Corpus):
                 yield from _texts_of_corpus(item)
-            elif isinstance(item, (str, Document)):
-                yield item if isinstance(item, str) else item.text
+            elif isinstance(item, Document):
+                yield item.text
+            elif isinstance(item, str):
+                yield encodable(item, f"texts: item {position}")
             else:
                 raise ConfigError(
                     f"texts: item {position} is {item!r:.80}; it must be a str, a Document or a Corpus", "texts"
@@ -274,18 +311,19 @@ def texts_of(source: Texts) -> Iterator[str]:
 def _texts_of_corpus(corpus: Corpus) -> Iterator[str]:
     """The text of each document outside of the split ``test``: its sentences in their order, joined."""
     for split in corpus.splits:
-        if split == "test":
-            continue
-        sentences = corpus.sentences(split)
-        for _, text in sentences.groupby("document", sort=False)["text"]:
-            yield " ".join(text)
+        if split != "test":
+            yield from corpus._core.document_texts(split)
+
+
+def check_texts(path: PathLike) -> None:
+    """Raise ConfigError unless there is such a file or folder."""
+    if not Path(path).exists():
+        message = f"texts: there is no file or folder {os.fspath(path)}; texts themselves are given as a list of str"
+        raise ConfigError(message, "texts")
 
 
 def _texts_of_path(path: Path) -> Iterator[str]:
-    if not path.exists():
-        raise ConfigError(
-            f"texts: there is no file or folder {path}; texts themselves are given as a list of str", "texts"
-        )
+    check_texts(path)
     files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.is_file())
     if files and all(map(_is_plain, files)):
         for file in files:
@@ -304,17 +342,30 @@ def _is_plain(path: Path) -> bool:
 
 
 def _texts_of_plain(path: Path) -> Iterator[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"texts: {path}: is not UTF-8 at byte {error.start}; save it as UTF-8", "texts") from None
-    if "" not in [line.strip() for line in lines]:
-        yield from lines
+    if all(map(str.strip, _lines(path))):
+        yield from _lines(path)
         return
     paragraph: list[str] = []
-    for line in [*lines, ""]:
+    for line in _lines(path):
         if line.strip():
             paragraph.append(line.strip())
         elif paragraph:
             yield " ".join(paragraph)
             paragraph = []
+    if paragraph:
+        yield " ".join(paragraph)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a file, one by one, however they end."""
+    offset = 0
+    with path.open("rb") as file:
+        for raw in file:
+            start = len(codecs.BOM_UTF8) if offset == 0 and raw.startswith(codecs.BOM_UTF8) else 0
+            try:
+                yield from raw[start:].decode("utf-8").splitlines()
+            except UnicodeDecodeError as error:
+                place = f"byte {offset + start + error.start}"
+                message = f"texts: {path}: is not UTF-8 at {place}; save it as UTF-8"
+                raise ConfigError(message, "texts") from None
+            offset += len(raw)
