@@ -181,7 +181,7 @@ const MODERN_BERT: Names = Names {
     down: "mlp.Wo",
     feed_forward_norm: "mlp_norm",
     final_norm: Some("final_norm"),
-    language_model: None,
+    language_model: Some(["head.dense", "head.norm", "decoder.bias"]),
 };
 
 /// candle-transformers names the parameters of these; biorel reads the class and the prefix.

@@ -348,6 +348,27 @@ impl EncoderConfig {
         self.model_type != ModelType::ModernBert
     }
 
+    /// Which biases the masked language model has above the encoder: of its transform, of the LayerNorm, and
+    /// of the decoder.
+    pub fn decoder_biases(&self) -> [bool; 3] {
+        let has = |key, default| self.other.get(key).map_or(default, is_set);
+        match self.model_type {
+            ModelType::ModernBert => [has("classifier_bias", false), false, has("decoder_bias", true)],
+            _ => [true; 3],
+        }
+    }
+
+    /// Why the language model that transformers builds above the encoder is not biorel's.
+    pub fn other_decoder(&self) -> Option<String> {
+        let other = |key: &str, ours: serde_json::Value| self.other.get(key).filter(|value| **value != ours);
+        if let Some(value) = other("tie_word_embeddings", json!(true)) {
+            return Some(format!("tie_word_embeddings is {value}; the decoder must be the word embedding"));
+        }
+        let activation =
+            other("classifier_activation", json!("gelu")).filter(|_| self.model_type == ModelType::ModernBert);
+        activation.map(|value| format!("classifier_activation is {value}; only `gelu` is supported"))
+    }
+
     /// What transformers calls the attention of a layer: `full_attention` or `sliding_attention`.
     fn layer_type(&self, layer: usize) -> &'static str {
         const KINDS: [&str; 2] = ["full_attention", "sliding_attention"];

@@ -29,19 +29,22 @@ pub struct MaskedLm {
 const READS: OutputSpec = OutputSpec { entities: true, ..OutputSpec::NOTHING };
 
 impl MaskedLm {
-    /// The parameters above the encoder: W, b, scale and shift of the LayerNorm, c. The decoder is
-    /// the word embedding, `(V, E)`. None for an architecture whose language model is another. Their names are those of transformers' class for masked language
-    /// models, such as `BertForMaskedLM`.
+    /// The parameters above the encoder: W, b, scale and shift of the LayerNorm, c; ModernBERT has no b and
+    /// no shift. The decoder is the word embedding, `(V, E)`. None for an architecture whose language model
+    /// is another. Their names are those of transformers' class for masked language models, such as
+    /// `BertForMaskedLM`.
     pub fn decoder_specs(config: &EncoderConfig) -> Vec<ParamSpec> {
         let (h, e) = (config.hidden_size, config.embedding_size());
         let Some([transform, norm, bias]) = config.model_type.names().language_model else { return vec![] };
-        vec![
-            ParamSpec::new(format!("{transform}.weight"), &[e, h], Init::WEIGHT),
-            ParamSpec::bias(format!("{transform}.bias"), e),
-            ParamSpec::scale(format!("{norm}.weight"), e),
-            ParamSpec::bias(format!("{norm}.bias"), e),
-            ParamSpec::bias(bias, config.vocab_size),
-        ]
+        let [of_transform, of_norm, of_decoder] = config.decoder_biases();
+        let parameters = [
+            Some(ParamSpec::new(format!("{transform}.weight"), &[e, h], Init::WEIGHT)),
+            of_transform.then(|| ParamSpec::bias(format!("{transform}.bias"), e)),
+            Some(ParamSpec::scale(format!("{norm}.weight"), e)),
+            of_norm.then(|| ParamSpec::bias(format!("{norm}.bias"), e)),
+            of_decoder.then(|| ParamSpec::bias(bias, config.vocab_size)),
+        ];
+        parameters.into_iter().flatten().collect()
     }
 
     /// All parameters in order: the encoder's, then those above it.
@@ -72,12 +75,14 @@ impl MaskedLm {
     ) -> Result<Gradient<O::Buffer>> {
         let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(context), READS)?;
         let Some(tape) = tape else { unreachable!("a forward with a context has a tape") };
-        let [weight, bias, gamma, beta, shift] = self.decoder(params)?;
+        let zeros = self.zeros(ops)?;
+        let Decoder { weight, bias, norm, shift } = self.decoder(params, zeros.as_ref())?;
+        let gamma = norm.gamma;
         let table = &params[Layout::WORDS];
         let h = &encoded.last; // (n, H)
         let transformed = ops.linear(h, weight, None)?;
-        let normed = ops.add_norm(ops.bias_gelu(&transformed, bias)?, None, None, self.norm(gamma, beta), None)?;
-        let logits = ops.linear(&normed.out, table, Some(shift))?; // (n, V)
+        let normed = ops.add_norm(ops.bias_gelu(&transformed, bias)?, None, None, norm, None)?;
+        let logits = ops.linear(&normed.out, table, shift)?; // (n, V)
         let (value, d_logits) = ops.cross_entropy(&logits, &batch.labels, loss)?;
         drop(logits);
         let (d_normed, d_table) = ops.linear_backward(&normed.out, table, &d_logits, None)?;
@@ -91,7 +96,10 @@ impl MaskedLm {
         // The table is the decoder too, unless it is frozen.
         let of_table = &mut all[Layout::WORDS];
         *of_table = of_table.take().map(|embedded| ops.add(embedded, &d_table)).transpose()?;
-        all.extend([d_weight, d_bias, d.gamma, d.beta, d_shift].map(Some));
+        let [of_transform, of_norm, of_decoder] = self.encoder.decoder_biases();
+        let there = [true, of_transform, true, of_norm, of_decoder];
+        let own = [d_weight, d_bias, d.gamma, d.beta, d_shift].into_iter().zip(there);
+        all.extend(own.filter(|(_, there)| *there).map(|(gradient, _)| Some(gradient)));
         Ok((value, all))
     }
 
@@ -101,20 +109,42 @@ impl MaskedLm {
     /// As [`encoder::forward`].
     pub fn loss<O: Ops>(&self, ops: &O, params: &[O::Buffer], batch: &Batch) -> Result<f64> {
         let (encoded, _) = encoder::forward(ops, &self.encoder, params, batch, None, READS)?;
-        let [weight, bias, gamma, beta, shift] = self.decoder(params)?;
+        let zeros = self.zeros(ops)?;
+        let Decoder { weight, bias, norm, shift } = self.decoder(params, zeros.as_ref())?;
         let activated = ops.bias_gelu(&ops.linear(&encoded.last, weight, None)?, bias)?;
-        let normed = ops.add_norm(activated, None, None, self.norm(gamma, beta), None)?;
-        let logits = ops.linear(&normed.out, &params[Layout::WORDS], Some(shift))?;
+        let normed = ops.add_norm(activated, None, None, norm, None)?;
+        let logits = ops.linear(&normed.out, &params[Layout::WORDS], shift)?;
         let (loss, _) = ops.cross_entropy(&logits, &batch.labels, &Loss::mean(1))?;
         Ok(ops.download(&loss)?.first().copied().map_or(f64::NAN, f64::from))
     }
 
-    fn decoder<'a, B>(&self, params: &'a [B]) -> Result<&'a [B; 5]> {
-        let own = &params[Layout::new(&self.encoder).len..];
-        own.try_into().map_err(|_| Error::config("weights", "the language model has five parameters above its encoder"))
+    /// What stands for biases that there are not, `(E)`.
+    fn zeros<O: Ops>(&self, ops: &O) -> Result<Option<O::Buffer>> {
+        let all = self.encoder.decoder_biases() == [true; 3];
+        (!all).then(|| ops.zeros(&[self.encoder.embedding_size()])).transpose()
     }
 
-    fn norm<'a, B>(&self, gamma: &'a B, beta: &'a B) -> Norm<'a, B> {
-        Norm { gamma, beta, eps: self.encoder.layer_norm_eps }
+    /// The parameters above the encoder.
+    fn decoder<'a, B>(&self, params: &'a [B], zeros: Option<&'a B>) -> Result<Decoder<'a, B>> {
+        let [of_transform, of_norm, of_decoder] = self.encoder.decoder_biases();
+        let mut own = params[Layout::new(&self.encoder).len..].iter();
+        let mut next = |there: bool| if there { own.next() } else { None };
+        let (weight, bias) = (next(true), next(of_transform).or(zeros));
+        let (gamma, beta) = (next(true), next(of_norm).or(zeros));
+        let shift = next(of_decoder);
+        match (weight, bias, gamma, beta, own.next()) {
+            (Some(weight), Some(bias), Some(gamma), Some(beta), None) => {
+                Ok(Decoder { weight, bias, norm: Norm { gamma, beta, eps: self.encoder.layer_norm_eps }, shift })
+            }
+            _ => Err(Error::config("weights", "the language model has other parameters above its encoder")),
+        }
     }
+}
+
+/// What is above the encoder.
+struct Decoder<'a, B> {
+    weight: &'a B,
+    bias: &'a B,
+    norm: Norm<'a, B>,
+    shift: Option<&'a B>,
 }

@@ -131,6 +131,9 @@ pub fn masked_lm(encoder: &Pretrained, mask_rate: f64, settings: &TrainingSettin
         let message = format!("the masked language model of `{}` is not supported", encoder.config.model_type);
         return Err(Error::config("encoder", message));
     }
+    if let Some(reason) = encoder.config.other_decoder() {
+        return Err(Error::config("encoder", reason));
+    }
     let Some(mask) = encoder.tokenizer.mask_id() else {
         return Err(Error::config("encoder", "its vocabulary has no [MASK], so it is no masked language model"));
     };

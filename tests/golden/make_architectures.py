@@ -3,8 +3,9 @@
     python tests/golden/make_architectures.py [electra] [roberta] ...
 
 Needs the packages of benchmarks/requirements.txt. A folder has the `config.json` of a small model, `tensors.json` with
-the names and shapes of all tensors of its masked language model and of `AutoModel`, and `expected.safetensors`. The
-weights are in no file: their names determine them.
+the names and shapes of all tensors of its masked language model and of `AutoModel`, and `expected.safetensors`, of
+which the tensors `masked.*` are those of the masked language model. The weights are in no file: their names determine
+them.
 """
 
 import json
@@ -36,8 +37,8 @@ MODELS = {
     "megatron-bert": {"a": {}, "b": {}, "c": {"layer_norm_eps": 1e-5}},
     "modernbert": {
         "a": {"local_attention": 8, "global_attn_every_n_layers": 2},
-        "b": {"local_attention": 2, "layer_types": ["sliding_attention"]},
-        "c": {"local_attention": 6, "norm_eps": 1e-3},
+        "b": {"local_attention": 2, "layer_types": ["sliding_attention"], "classifier_bias": True},
+        "c": {"local_attention": 6, "norm_eps": 1e-3, "decoder_bias": False},
     },
 }
 for shape in MODELS["modernbert"].values():
@@ -92,12 +93,13 @@ def build(config, head: str, dtype: torch.dtype) -> tuple[nn.Module, Head, dict[
 
 
 def loss_of(encoder, head, sentences, labels):
-    ids, mask = pad(sentences)
-    output = encoder(input_ids=ids, attention_mask=mask, output_attentions=True)
-    last = output.last_hidden_state
-    logits, _ = head([last], mask)
-    of_cls = output.attentions[-1].mean(dim=1)[:, 0]
-    return nn.functional.cross_entropy(logits, torch.tensor(labels)), last[mask.bool()], of_cls[mask.bool()]
+    # Each sentence by itself, without padding: where a window has padding alone, ModernBERT's eager attention is NaN,
+    # and so are all gradients.
+    outputs = [encoder(input_ids=torch.tensor([ids]), output_attentions=True) for ids in sentences]
+    states = [output.last_hidden_state[0] for output in outputs]
+    logits, _ = head([nn.utils.rnn.pad_sequence(states, batch_first=True)], pad(sentences)[1])
+    of_cls = [output.attentions[-1][0].mean(dim=0)[0] for output in outputs]
+    return nn.functional.cross_entropy(logits, torch.tensor(labels)), torch.cat(states), torch.cat(of_cls)
 
 
 def ten_steps(config, lr=1e-3) -> list[float]:
@@ -118,6 +120,32 @@ def ten_steps(config, lr=1e-3) -> list[float]:
     return losses
 
 
+def masked_language_model(config) -> dict[str, torch.Tensor]:
+    """The loss of the first batch, where some pieces are to be predicted, and every gradient."""
+    model = AutoModelForMaskedLM.from_config(config, attn_implementation="eager").eval()
+    fill(model)
+    encoder = dict(model.base_model.named_parameters())
+    fill(model.base_model)
+    model.double()
+    sentences, _ = batches()[0]
+    targets = [(0, 1), (0, 4), (1, 1), (2, 3), (2, 10), (3, 2)]  # text and piece
+    wanted = [int(4 + value * (WORDS - 4)) for value in uniform("masked", len(targets))]
+    logits = [model(input_ids=torch.tensor([ids])).logits[0] for ids in sentences]
+    logits = torch.stack([logits[text][piece] for text, piece in targets])
+    loss = nn.functional.cross_entropy(logits, torch.tensor(wanted))
+    loss.backward()
+    names = {id(parameter): name for name, parameter in encoder.items()}
+    out = {
+        f"masked.grad.{names.get(id(p), name)}": p.grad for name, p in model.named_parameters() if p.grad is not None
+    }
+    out |= {
+        "masked.loss": loss.reshape(1),
+        "masked.targets": torch.tensor(targets),
+        "masked.labels": torch.tensor(wanted),
+    }
+    return out
+
+
 def make(kind: str, shape: str) -> None:
     names = DISTILBERT if kind == "distilbert" else {}
     common = {names.get(key, key): value for key, value in (SIZES[shape] | COMMON).items()}
@@ -129,6 +157,7 @@ def make(kind: str, shape: str) -> None:
     tensors = {name: {key: list(t.shape) for key, t in model.state_dict().items()} for name, model in models.items()}
     (folder / "tensors.json").write_text(json.dumps(tensors) + "\n")
 
+    language_model = masked_language_model(config)
     encoder, head, parameters = build(config, "attention", torch.float64)
     sentences, labels = batches()[0]
     loss, last, of_cls = loss_of(encoder, head, sentences, labels)
@@ -136,8 +165,10 @@ def make(kind: str, shape: str) -> None:
     out = {"last": last, "attention_of_cls": of_cls, "loss": loss.reshape(1), "losses": torch.tensor(ten_steps(config))}
     out |= {f"grad.{name}": parameter.grad for name, parameter in parameters.items()}
     out = {name: tensor.float() for name, tensor in out.items()}
+    out |= {name: t if "labels" in name or "targets" in name else t.float() for name, t in language_model.items()}
     for i, (sentences, labels) in enumerate(batches()):
         out |= packed_batch(sentences, labels, prefix=f"batch.{i}.")
+    assert all(tensor.isfinite().all() for tensor in out.values())
     save(out, folder / "expected.safetensors")
 
 
