@@ -330,6 +330,54 @@ def inference(context: Context) -> list[Program]:
     return programs + [Program(name, [context.baseline, script, name, *count]) for name in baselines]
 
 
+def write_texts() -> dict[str, Path]:
+    """ChemProt's training part, a text a line: its sentences, and its documents."""
+    import biorel
+
+    corpus = biorel.load_corpus("chemprot", Path(os.environ["BIOREL_CORPORA"]) / "chemprot")
+    sentences = corpus.sentences("train")
+    documents = sentences.groupby("document", sort=False)["text"].agg(" ".join)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    files = {}
+    for name, texts in (("sentences", sentences["text"]), ("documents", documents)):
+        files[name] = CACHE / f"adapt-{name}.txt"
+        files[name].write_text("\n".join(" ".join(text.split()) for text in texts) + "\n", encoding="utf-8")
+    return files
+
+
+def adapt(context: Context) -> list[Program]:
+    """The masked language model on single sentences, and on documents: parts of them, or run_mlm's blocks."""
+    files = write_texts()
+    steps = [["--steps", "1"]] * 2 if context.quick else [["--steps", "16"], ["--steps", "6"]]
+    programs = []
+    for engine in context.engines:
+        ours = [context.python, str(HERE / "biorel_adapt.py"), "--precision", engine, *steps[0]]
+        precision, name = {"f32": ("fp32", "fp32"), "bf16": ("bf16", "bf16 autocast")}[engine]
+        theirs = [context.baseline, str(HERE / "baseline_adapt.py"), "--precision", precision, *steps[1]]
+        for kind, label, more in (
+            ("sentences", "padded to the longest", []),
+            ("documents", "blocks of 128", ["--blocks"]),
+        ):
+            programs.append(Program(f"biorel {engine}, {kind}", [*ours, str(files[kind])]))
+            programs.append(Program(f"PyTorch {name}, {kind}, {label}", [*theirs, str(files[kind]), *more]))
+    return programs
+
+
+def adapt_table(records: Records) -> list[str]:
+    """Pieces and texts per second, memory, and how many times as fast biorel is on the same texts."""
+    head = f"{'':<55} {'pieces/s':>9} {'all repeats':>24} {'texts/s':>8} {'peak MB':>8} {'biorel is':>10}"
+    lines = ["Pieces are counted without padding.", "", head]
+    for label, runs in records.items():
+        speed = medians(runs, "pieces_per_second")
+        if label.startswith("biorel"):
+            ours = speed  # the next program is its baseline
+        every = " ".join(f"{run['pieces_per_second']:.0f}" for run in runs)
+        memory = max(run["peak_memory_mb"] for run in runs)
+        line = f"{label:<55} {speed:>9.0f} {every:>24} {medians(runs, 'texts_per_second'):>8.1f} {memory:>8}"
+        lines.append(f"{line} {ours / speed:>9.2f}x")
+    return lines
+
+
 def memory(context: Context) -> list[Program]:
     """AIMed in batches of 32, then 8 texts of 512 pieces."""
     ours = [context.biorel_train(engine, "base", 2) for engine in context.engines]
@@ -408,6 +456,10 @@ def done(_: dict) -> str:
     return "done"
 
 
+def pieces(record: dict) -> str:
+    return f"{record['pieces_per_second']:.0f} pieces/s"
+
+
 PARTS = {
     part.name: part
     for part in [
@@ -419,6 +471,7 @@ PARTS = {
         Part("architectures-bf16", 6, "the same in bf16", 1, architectures("bf16"), architectures_table),
         Part("one-pass", 14, "MiniLM, one pass for all pairs of a sentence", 3, one_pass("minilm"), one_pass_table),
         Part("one-pass-base", 20, "the same with BERT-base", 2, one_pass("base"), one_pass_table),
+        Part("adapt", 10, "MiniLM as a masked language model, against run_mlm", 3, adapt, adapt_table, pieces),
         Part("inference", 6, "hidden states of AIMed sentences, MiniLM", 3, inference, speed_table),
         Part("gemm", 3, "matrix products of the encoders' shapes against oneDNN", 3, gemm, gemm_table, done),
         Part("optimizer", 2, "AdamW on BERT-base's parameters", 3, optimizer, optimizer_table, done),

@@ -41,6 +41,18 @@ def summary(results: dict[str, dict]) -> list[list[str]]:
             ours, run, tuned = middle(programs[label]), best(programs, "padded"), best(programs, "group_by_length")
             figures = [f"{run:.1f}", f"{tuned:.1f}", f"{ours:.1f} ({label.split()[1]})"]
             rows.append([work, *figures, f"{ours / run:.1f}", f"{ours / tuned:.2f}", f"{aim}"])
+    if "adapt" in results:
+        programs = results["adapt"]["programs"]
+        for label, runs in programs.items():
+            if label.startswith("biorel"):
+                engine, kind = label.removeprefix("biorel ").split(", ")
+                precision = {"f32": "fp32", "bf16": "bf16"}[engine]
+                baseline = next(
+                    one for one in programs if one.startswith(f"PyTorch {precision}") and f", {kind}," in one
+                )
+                ours, run = middle(runs, "pieces_per_second"), middle(programs[baseline], "pieces_per_second")
+                work = f"MiniLM masked language model, {kind}, {precision}, pieces"
+                rows.append([work, f"{run:.0f}", "", f"{ours:.0f} ({engine})", f"{ours / run:.1f}", "", ""])
     if "inference" in results:
         programs = results["inference"]["programs"]
         for engine, baseline, aim in (("f32", "fp32", 1.3), ("bf16", "bf16", 1.5)):
@@ -146,6 +158,7 @@ def write(folder: Path) -> None:
         "one-pass-base": "The same with BERT-base (random weights)",
         "architectures-f32": "Fine-tuning base-sized encoders of three architectures (random weights) on AIMed, fp32",
         "architectures-bf16": "The same in bf16, PyTorch with autocast",
+        "adapt": "MiniLM as a masked language model on ChemProt's training texts, against transformers' `run_mlm`",
         "gemm": "Products, against oneDNN (`torch.mm`) on the same shapes",
         "ops": "Every operation of a step, with its share of the fastest product",
         "heads": "What a head adds to a step",
