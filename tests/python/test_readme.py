@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import biorel
+import pandas as pd
 import pytest
 from biorel.cli import demo
 from biorel.cli.main import main
@@ -182,3 +183,24 @@ def test_the_numbers_are_those_of_the_results() -> None:
             max(speeds[f"PyTorch {theirs}, padded to {length}, attention"] for length in ("128", "the longest")),
         ]
         assert figures == " | ".join(f"{speed:.1f}" for speed in expected), encoder
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/paper.md"])
+def test_the_scores_are_those_of_the_trials(page: str) -> None:
+    """Of AIMed the mean of the folds of the seeds that have all ten; of the others the mean of the seeds."""
+    trials = pd.read_csv(ROOT / "benchmarks" / "results" / "scores" / "trials.tsv", sep="\t")
+    trials = trials[trials["data"] == "test"]
+    complete = trials.groupby(["corpus", "form", "seed"])["fold"].transform("size") == trials["corpus"].map(
+        {"aimed": 10}
+    ).fillna(1)
+    means = 100 * trials[complete].groupby(["form", "corpus"])["f1"].mean()
+    text = (ROOT / page).read_text(encoding="utf-8")
+    rows = {
+        "attention-1e-4-corrected": r"MiniLM, `attention`.*?",
+        "one-pass": r"MiniLM, (?:one pass with )?`entity-attention`.*?",
+    }
+    for form, row in rows.items():
+        [figures] = re.findall(rf"(?m)^\| {row} \| ([\d. |]+) \|$", text)
+        assert figures == " | ".join(f"{means[form, name]:.1f}" for name in ("aimed", "ddi", "chemprot")), form
+    printed = " | ".join(str(published.RESULTS["attention"][name].f1) for name in ("aimed", "ddi", "chemprot"))
+    assert re.search(rf"(?m)^\|.*BioBERT.* \| {re.escape(printed)} \|$", text)
