@@ -2,7 +2,7 @@
 //!
 //! A fresh large allocation costs a page fault for every 4 KB that is first touched: more than the
 //! arithmetic of an element-wise operation. Batches differ in their number of tokens, so a request
-//! is served by the smallest free block that fits and is at most half as large again.
+//! is served by the smallest free block that fits and is at most twice as large.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -22,7 +22,7 @@ struct PoolState {
 
 impl PoolState {
     fn take(&mut self, requested: usize) -> Option<Vec<f32>> {
-        let (&capacity, blocks) = self.free.range_mut(requested..=requested + requested / 2).next()?;
+        let (&capacity, blocks) = self.free.range_mut(requested..=2 * requested).next()?;
         let block = blocks.pop();
         if blocks.is_empty() {
             self.free.remove(&capacity);
