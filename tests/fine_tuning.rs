@@ -2,6 +2,7 @@
 //! explained, saved and loaded.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use biorel::Error;
 use biorel::attention::{WeightSource, word_table};
@@ -11,6 +12,7 @@ use biorel::encode::{Instance, Marking, instances};
 use biorel::model::params::encoder_specs;
 use biorel::model::{EncoderConfig, Network, Pretrained, RelationModel, Weights, checkpoint};
 use biorel::ops::compute::Compute;
+use biorel::ops::kept::Kept;
 use biorel::predict::classify_instances;
 use biorel::train::{CheckpointPlan, Event, FineTune, HeldOut, TrainingData, fine_tune};
 
@@ -159,6 +161,22 @@ fn from_a_table_to_a_model_with_predictions_and_word_weights() {
             assert!(verb.stem == "caus" || verb.stem == "spare", "{}", verb.stem);
         }
     }
+}
+
+/// What a model keeps on an engine is never that of other weights.
+#[test]
+fn changed_weights_predict_anew() {
+    let here = Setting::new();
+    let mut model = fine_tune(here.run(&settings(HeadKind::Cls)), &mut |_| Ok(())).unwrap().model;
+    let predict =
+        |model: &RelationModel| classify_instances(model, &here.test, here.compute, &mut |_| Ok(())).unwrap().1;
+    let before = predict(&model);
+    let copy = model.clone();
+    assert!(predict(&model) == before && predict(&copy) == before);
+    Arc::make_mut(&mut model.weights).values.iter_mut().for_each(|values| values[0] += 1.0);
+    let after = predict(&model);
+    assert!(after != before && predict(&copy) == before);
+    assert!(predict(&RelationModel { kept: Kept::default(), ..model }) == after);
 }
 
 #[test]

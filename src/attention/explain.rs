@@ -4,9 +4,9 @@
 use crate::Result;
 use crate::encode::Features;
 use crate::model::{Network, Weights};
-use crate::ops::Ops;
-use crate::ops::compute::Job;
-use crate::predict::batches::{Pack, in_batches};
+use crate::ops::compute::KeptJob;
+use crate::ops::{Ops, Pending};
+use crate::predict::batches::{Pack, Sizes, in_batches};
 use crate::predict::classify::read;
 use crate::predict::{OnBatch, Prediction};
 
@@ -61,12 +61,19 @@ pub struct Explain<'a> {
     pub on_batch: OnBatch<'a>,
 }
 
-impl Job for Explain<'_> {
+impl KeptJob for Explain<'_> {
     type Output = Vec<Explained>;
 
-    fn run<O: Ops>(self, ops: &O) -> Result<Vec<Explained>> {
-        let params = self.weights.upload(ops)?;
-        explain(ops, self.network, &params, self.features, self.on_batch)
+    fn load<O: Ops>(&self, ops: &O) -> Result<Vec<O::Buffer>> {
+        self.weights.upload(ops)
+    }
+
+    fn bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
+    fn run_with<O: Ops>(self, ops: &O, params: &[O::Buffer]) -> Result<Vec<Explained>> {
+        explain(ops, self.network, params, self.features, self.on_batch)
     }
 }
 
@@ -81,15 +88,15 @@ pub fn explain<O: Ops>(
     features: &[Features],
     on_batch: OnBatch<'_>,
 ) -> Result<Vec<Explained>> {
-    in_batches(features, Pack::Apart(network), on_batch, |batch| {
-        let explanation = network.explain(ops, params, batch)?;
-        let predictions = read(network.head, batch, &explanation.output)?;
+    in_batches(features, Pack::Apart(network), Sizes::SMALL, on_batch, |batch| {
+        let explanation = network.explain(ops, params, &batch)?;
+        let predictions = read(ops, network.head, batch.instances.clone(), &explanation.output)?.get()?;
         let explained = |(row, prediction): (usize, Prediction)| {
             let tokens = batch.instances[row].pieces.clone();
             let gradient = explanation.gradient_times_input[tokens.clone()].to_vec();
             let encoder = explanation.attention_of_cls[tokens].to_vec();
             Explained { prediction, gradient, encoder }
         };
-        Ok(predictions.into_iter().enumerate().map(explained).collect())
+        Ok(Pending::ready(predictions.into_iter().enumerate().map(explained).collect()))
     })
 }

@@ -17,7 +17,7 @@ use crate::corpus::is_marker;
 use crate::encode::{Features, Instance};
 use crate::model::{Network, RelationModel, Weights};
 use crate::ops::Ops;
-use crate::ops::compute::{Compute, Job};
+use crate::ops::compute::{Compute, KeptJob};
 use crate::predict::{OnBatch, Prediction, predict};
 use crate::rng::{Purpose, Stream};
 use crate::{Error, Result};
@@ -108,14 +108,14 @@ pub fn mask_words(
     compute: Compute,
     on_batch: OnBatch<'_>,
 ) -> Result<Vec<Masked>> {
-    let RelationModel { card, network, weights, tokenizer, .. } = model;
+    let RelationModel { card, network, weights, tokenizer, kept, .. } = model;
     let no_mask = "its vocabulary has no [MASK], which replaces the masked words";
     let mask = tokenizer.mask_id().ok_or_else(|| Error::config("model", no_mask))?;
     let encoded = compute.within(|| model.encode(instances))?;
     let pairs = encoded.kept.iter().zip(&encoded.features).map(|(index, features)| (&instances[*index], features));
     let negative = card.task.negative;
     let job = MaskWords { network, weights, instances: pairs.collect(), mask, masking, negative, on_batch };
-    let mut results = compute.execute(job)?;
+    let mut results = compute.execute_kept(kept, weights.clone(), job)?;
     results.iter_mut().for_each(|result| result.instance = encoded.kept[result.instance]);
     Ok(results)
 }
@@ -139,11 +139,19 @@ pub struct MaskWords<'a> {
     pub on_batch: OnBatch<'a>,
 }
 
-impl Job for MaskWords<'_> {
+impl KeptJob for MaskWords<'_> {
     type Output = Vec<Masked>;
 
+    fn load<O: Ops>(&self, ops: &O) -> Result<Vec<O::Buffer>> {
+        self.weights.upload(ops)
+    }
+
+    fn bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
     /// Results sorted by instance, then ranking, then number of words.
-    fn run<O: Ops>(self, ops: &O) -> Result<Vec<Masked>> {
+    fn run_with<O: Ops>(self, ops: &O, params: &[O::Buffer]) -> Result<Vec<Masked>> {
         let Masking { words, n_random, seed, related, limit } = self.masking;
         if words.is_empty() || words.contains(&0) {
             return Err(Error::config("words", "must be one or more numbers of words, each at least 1"));
@@ -151,7 +159,6 @@ impl Job for MaskWords<'_> {
         if !(1..=1000).contains(&n_random) {
             return Err(Error::config("n_random", format!("must be from 1 to 1000, not {n_random}")));
         }
-        let params = self.weights.upload(ops)?;
         let mut order: Vec<usize> = (0..self.instances.len()).collect();
         if limit.is_some() {
             Stream::new(seed, Purpose::Sample, 0).shuffle(&mut order);
@@ -166,7 +173,7 @@ impl Job for MaskWords<'_> {
                 break;
             }
             let features: Vec<Features> = chunk.iter().map(|index| self.instances[*index].1.clone()).collect();
-            let explained = explain(ops, self.network, &params, &features, &mut |_| (self.on_batch)(share))?;
+            let explained = explain(ops, self.network, params, &features, &mut |_| (self.on_batch)(share))?;
             let chosen =
                 chunk.iter().zip(explained).filter(|(_, explained)| Some(explained.prediction.label()) != skip);
             let (mut trials, mut masked) = (Vec::new(), Vec::new());
@@ -174,7 +181,7 @@ impl Job for MaskWords<'_> {
                 left -= 1;
                 self.mask(*index, &explained, &mut trials, &mut masked)?;
             }
-            let predictions = predict(ops, self.network, &params, &masked, &mut |_| (self.on_batch)(share))?;
+            let predictions = predict(ops, self.network, params, &masked, &mut |_| (self.on_batch)(share))?;
             results.extend(trials.into_iter().map(|trial| trial.result(&predictions)));
             share = ((number + 1) * CHUNK) as f64 / order.len() as f64;
             share = share.max((wanted - left) as f64 / wanted as f64).min(1.0);

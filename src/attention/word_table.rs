@@ -80,8 +80,9 @@ pub fn word_table(
         }
         WeightSource::Encoder | WeightSource::Gradient => {
             let encoded = compute.within(|| model.encode(instances))?;
-            let RelationModel { network, weights, .. } = model;
-            let explained = compute.execute(Explain { network, weights, features: &encoded.features, on_batch })?;
+            let RelationModel { network, weights, kept, .. } = model;
+            let job = Explain { network, weights, features: &encoded.features, on_batch };
+            let explained = compute.execute_kept(kept, weights.clone(), job)?;
             let shares = match source {
                 WeightSource::Encoder => Explained::encoder_shares,
                 _ => Explained::gradient_shares,

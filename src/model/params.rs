@@ -333,6 +333,11 @@ impl Weights {
     pub fn elements(&self) -> usize {
         self.specs.iter().map(ParamSpec::elements).sum()
     }
+
+    /// Bytes of the values.
+    pub fn bytes(&self) -> usize {
+        4 * self.elements()
+    }
 }
 
 #[cfg(test)]

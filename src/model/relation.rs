@@ -14,6 +14,7 @@
 
 use std::cmp::Ordering;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -25,6 +26,7 @@ use crate::encode::{Casing, Encoded, Instance, Marking, Padding, Tokenizer};
 use crate::model::checkpoint::{self, Extra, LoadReport, WEIGHTS_FILE};
 use crate::model::source::Cache;
 use crate::model::{EncoderConfig, Network, Source, Weights, markers};
+use crate::ops::kept::Kept;
 use crate::{Error, Result};
 
 /// The file that makes a directory a relation model.
@@ -44,13 +46,15 @@ pub struct Pretrained {
     /// Text to word pieces.
     pub tokenizer: Tokenizer,
     /// Parameters of the encoder that can be trained.
-    pub weights: Weights,
+    pub weights: Arc<Weights>,
     /// What computes its hidden states.
     pub source: Source,
     /// What is saved with it: the pooler, and the language model above an adapted encoder.
     pub extras: Vec<Extra>,
     /// Used, unused and missing tensors of the weight file.
     pub report: LoadReport,
+    /// The engines that have its weights.
+    pub kept: Kept,
 }
 
 impl Pretrained {
@@ -70,7 +74,8 @@ impl Pretrained {
         let (mut weights, extras, report) = checkpoint::read(directory, &config, &[])?;
         let own = weights.specs.len();
         let source = Source::take(&config, &mut weights, own)?;
-        Ok(Self { directory: directory.to_path_buf(), config, tokenizer, weights, source, extras, report })
+        let (directory, weights, kept) = (directory.to_path_buf(), Arc::new(weights), Kept::default());
+        Ok(Self { directory, config, tokenizer, weights, source, extras, report, kept })
     }
 
     /// Write the encoder as files that [`Pretrained::open`] reads, into an existing directory.
@@ -102,7 +107,7 @@ impl Pretrained {
         }
         let source = if frozen { self.source.clone().cached(Cache::default()) } else { self.source.clone() };
         let network = network_of(self.config.clone(), settings, task, marking, &self.tokenizer, source)?;
-        let mut weights = self.weights.clone();
+        let mut weights = Weights::clone(&self.weights);
         if let Some(markers) = network.markers() {
             let values = markers::initial(&weights, &self.tokenizer, markers, settings.seed)?;
             markers::join(&mut weights, values);
@@ -198,11 +203,13 @@ pub struct RelationModel {
     /// Architecture.
     pub network: Network,
     /// Parameters of encoder and head.
-    pub weights: Weights,
+    pub weights: Arc<Weights>,
     /// The encoder's pooler, if it had one.
     pub extras: Vec<Extra>,
     /// Text to word pieces.
     pub tokenizer: Tokenizer,
+    /// The engines that have its weights.
+    pub kept: Kept,
 }
 
 impl RelationModel {
@@ -220,7 +227,7 @@ impl RelationModel {
         let extras = pretrained.extras.iter().filter(|extra| extra.is_pooler()).cloned().collect();
         let tokenizer = pretrained.tokenizer.clone();
         let network = Network { source: network.source.uncached(), ..network };
-        Self { card, network, weights, extras, tokenizer }
+        Self { card, network, weights: Arc::new(weights), extras, tokenizer, kept: Kept::default() }
     }
 
     /// The word pieces of instances, truncated to the length that the model was trained with.
@@ -325,7 +332,7 @@ impl RelationModel {
         if network.markers().is_some() {
             markers::rejoin(&mut weights);
         }
-        Ok(Self { card, network, weights, extras, tokenizer })
+        Ok(Self { card, network, weights: Arc::new(weights), extras, tokenizer, kept: Kept::default() })
     }
 }
 

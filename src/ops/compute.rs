@@ -4,6 +4,7 @@ use rayon::ThreadPoolBuilder;
 
 use super::cpu::bf16::Bf16Isa;
 use super::cuda::gpus::usable;
+use super::kept::{Kept, Origin};
 use super::{Cpu, Ops, Reference};
 use crate::config::{Backend, Precision};
 use crate::{Error, Result};
@@ -19,6 +20,33 @@ pub trait Job: Send {
     fn run<O: Ops>(self, ops: &O) -> Result<Self::Output>;
 }
 
+/// A computation over arrays that stay on the engine: see [`Compute::execute_kept`].
+pub trait KeptJob: Send {
+    /// The result.
+    type Output: Send;
+    /// Copy the arrays to the engine.
+    ///
+    /// # Errors
+    /// When the engine refuses, for instance for lack of memory.
+    fn load<O: Ops>(&self, ops: &O) -> Result<Vec<O::Buffer>>;
+    /// Bytes of the arrays.
+    fn bytes(&self) -> usize;
+    /// Run on `ops`, which has the arrays.
+    ///
+    /// # Errors
+    /// Errors of the computation.
+    fn run_with<O: Ops>(self, ops: &O, arrays: &[O::Buffer]) -> Result<Self::Output>;
+}
+
+impl<J: KeptJob> Job for J {
+    type Output = J::Output;
+
+    fn run<O: Ops>(self, ops: &O) -> Result<J::Output> {
+        let arrays = self.load(ops)?;
+        self.run_with(ops, &arrays)
+    }
+}
+
 /// An engine, the precision of its matrix products, and its threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compute {
@@ -27,7 +55,7 @@ pub struct Compute {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Resolved {
+pub(super) enum Resolved {
     /// Matrix products in bf16 with the given instructions, or in f32.
     Cpu(Option<Bf16Isa>),
     Cuda {
@@ -117,6 +145,21 @@ impl Compute {
         })
     }
 
+    /// As [`Compute::execute`], on the engine that an earlier call left in `kept` with the arrays of
+    /// `origin`, if there is one.
+    ///
+    /// # Errors
+    /// As [`Compute::execute`].
+    pub fn execute_kept<J: KeptJob>(&self, kept: &Kept, origin: Origin, job: J) -> Result<J::Output> {
+        let of = self.backend;
+        self.within(|| match of {
+            Resolved::Cpu(None) => kept.run(of, origin, job, || Ok(Cpu::new())),
+            Resolved::Cpu(Some(isa)) => kept.run(of, origin, job, || Cpu::with_bf16(isa)),
+            Resolved::Cuda { index, bf16 } => kept_on_gpu(index, bf16, (kept, of, origin), job),
+            Resolved::Reference => kept.run(of, origin, job, || Ok(Reference::cpu())),
+        })
+    }
+
     /// Run work that precedes a job, such as tokenising, in a pool with as many threads.
     ///
     /// # Errors
@@ -132,12 +175,36 @@ impl Compute {
 }
 
 #[cfg(feature = "cuda")]
-fn on_gpu<J: Job>(index: usize, bf16: bool, job: J) -> Result<J::Output> {
+fn open_gpu(index: usize, bf16: bool) -> Result<super::cuda::Cuda<super::cuda::Nvidia>> {
     use super::cuda::device::Dtype;
-    use super::cuda::nvidia::driver;
     use super::cuda::{Cuda, Nvidia};
-    let ops = Cuda::new(Nvidia::open(index)?, if bf16 { Dtype::Bf16 } else { Dtype::F32 });
-    job.run(&ops).map_err(|error| driver::explain(&Backend::Cuda(index).to_string(), error))
+    Ok(Cuda::new(Nvidia::open(index)?, if bf16 { Dtype::Bf16 } else { Dtype::F32 }))
+}
+
+#[cfg(feature = "cuda")]
+fn explained<T>(index: usize, result: Result<T>) -> Result<T> {
+    result.map_err(|error| super::cuda::nvidia::driver::explain(&Backend::Cuda(index).to_string(), error))
+}
+
+#[cfg(feature = "cuda")]
+fn on_gpu<J: Job>(index: usize, bf16: bool, job: J) -> Result<J::Output> {
+    let ops = open_gpu(index, bf16)?;
+    explained(index, job.run(&ops))
+}
+
+#[cfg(feature = "cuda")]
+fn kept_on_gpu<J: KeptJob>(
+    index: usize,
+    bf16: bool,
+    (kept, of, origin): (&Kept, Resolved, Origin),
+    job: J,
+) -> Result<J::Output> {
+    explained(index, kept.run(of, origin, job, || open_gpu(index, bf16)))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn kept_on_gpu<J: KeptJob>(index: usize, bf16: bool, _: (&Kept, Resolved, Origin), job: J) -> Result<J::Output> {
+    on_gpu(index, bf16, job)
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -16,6 +16,7 @@ mod cls_attention;
 pub mod compute;
 pub mod cpu;
 pub mod cuda;
+pub mod kept;
 mod loss;
 pub mod lstm;
 pub(crate) mod pair_scores;
@@ -325,6 +326,23 @@ pub trait Ops: Send + Sync {
     fn max_in_flight(&self) -> usize {
         0
     }
+
+    /// Tokens of a batch of inference: enough to keep all of the device busy, few enough to stay in
+    /// its caches and its memory.
+    fn inference_tokens(&self) -> usize {
+        2048
+    }
+
+    /// The values of an array as it is now, in row-major order, for which the host need not wait yet.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn download_later(&self, buffer: &Self::Buffer) -> Result<Pending<Vec<f32>>> {
+        Ok(Pending::ready(self.download(buffer)?))
+    }
+
+    /// Give back memory that no array has.
+    fn trim(&self) {}
 }
 
 /// The [`SavedAttention`] of an engine.

@@ -1,17 +1,17 @@
 //! Classification: the probabilities of the labels, and the head's attention weights, for every
 //! instance.
 
-use candle_core::{D, DType};
+use candle_core::{D, Tensor};
 use candle_nn::ops::softmax;
 
-use super::batches::{OnBatch, Pack, in_batches};
+use super::batches::{OnBatch, Pack, Sizes, in_batches};
 use crate::Result;
 use crate::config::HeadKind;
-use crate::encode::{Batch, Encoded, Features, Instance, InstanceTokens};
+use crate::encode::{Encoded, Features, Instance, InstanceTokens};
 use crate::model::head::{HeadOutput, Weighs};
 use crate::model::{Network, RelationModel, Weights};
-use crate::ops::Ops;
-use crate::ops::compute::{Compute, Job};
+use crate::ops::compute::{Compute, KeptJob};
+use crate::ops::{Ops, Pending};
 
 /// The model's output for one instance.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,12 +50,19 @@ pub struct Predict<'a> {
     pub on_batch: OnBatch<'a>,
 }
 
-impl Job for Predict<'_> {
+impl KeptJob for Predict<'_> {
     type Output = Vec<Prediction>;
 
-    fn run<O: Ops>(self, ops: &O) -> Result<Vec<Prediction>> {
-        let params = self.weights.upload(ops)?;
-        predict(ops, self.network, &params, self.features, self.on_batch)
+    fn load<O: Ops>(&self, ops: &O) -> Result<Vec<O::Buffer>> {
+        self.weights.upload(ops)
+    }
+
+    fn bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
+    fn run_with<O: Ops>(self, ops: &O, params: &[O::Buffer]) -> Result<Vec<Prediction>> {
+        predict(ops, self.network, params, self.features, self.on_batch)
     }
 }
 
@@ -70,8 +77,9 @@ pub fn predict<O: Ops>(
     features: &[Features],
     on_batch: OnBatch<'_>,
 ) -> Result<Vec<Prediction>> {
-    in_batches(features, Pack::Shared(network), on_batch, |batch| {
-        read(network.head, batch, &network.predict(ops, params, batch)?)
+    in_batches(features, Pack::Shared(network), Sizes::of(ops), on_batch, |batch| {
+        let output = network.predict(ops, params, &batch)?;
+        read(ops, network.head, batch.instances, &output)
     })
 }
 
@@ -86,29 +94,39 @@ pub fn classify_instances(
     compute: Compute,
     on_batch: OnBatch<'_>,
 ) -> Result<(Encoded, Vec<Prediction>)> {
-    let RelationModel { network, weights, .. } = model;
+    let RelationModel { network, weights, kept, .. } = model;
     let encoded = compute.within(|| model.encode(instances))?;
-    let predictions = compute.execute(Predict { network, weights, features: &encoded.features, on_batch })?;
+    let job = Predict { network, weights, features: &encoded.features, on_batch };
+    let predictions = compute.execute_kept(kept, weights.clone(), job)?;
     Ok((encoded, predictions))
 }
 
-/// The predictions of a batch, from the head's output.
-pub(crate) fn read(head: HeadKind, batch: &Batch, output: &HeadOutput) -> Result<Vec<Prediction>> {
-    let probabilities = softmax(&output.logits, D::Minus1)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
-    let weights = match &output.weights {
-        Some(weights) => weights.to_dtype(DType::F32)?.to_vec2::<f32>()?,
-        None => Vec::new(),
-    };
-    let prediction = |(row, probabilities): (usize, Vec<f32>)| {
-        let own: Option<&Vec<f32>> = weights.get(row);
-        let (pieces, layers) = match head.weighs() {
-            Weighs::Nothing => (None, None),
-            Weighs::Words => (own.map(|weights| of_words(weights, &batch.instances[row])), None),
-            Weighs::Layers => (None, own.cloned()),
+/// The predictions of a batch's instances, from the head's output.
+pub(crate) fn read<O: Ops>(
+    ops: &O,
+    head: HeadKind,
+    instances: Vec<InstanceTokens>,
+    output: &HeadOutput,
+) -> Result<Pending<Vec<Prediction>>> {
+    let download = |tensor: &Tensor| ops.download_later(&ops.upload_candle(tensor)?);
+    let labels = output.logits.dim(D::Minus1)?;
+    let probabilities = download(&softmax(&output.logits, D::Minus1)?)?; // (n, labels)
+    let columns = output.weights.as_ref().map(|weights| weights.dim(D::Minus1)).transpose()?.unwrap_or(1);
+    let weights = output.weights.as_ref().map(download).transpose()?; // (n, T), or (n, layers)
+    Ok(Pending::new(move || {
+        let probabilities = probabilities.get()?;
+        let weights = weights.map(Pending::get).transpose()?.unwrap_or_default();
+        let prediction = |(row, instance): (usize, &InstanceTokens)| {
+            let own = weights.get(row * columns..(row + 1) * columns);
+            let (pieces, layers) = match head.weighs() {
+                Weighs::Nothing => (None, None),
+                Weighs::Words => (own.map(|weights| of_words(weights, instance)), None),
+                Weighs::Layers => (None, own.map(<[f32]>::to_vec)),
+            };
+            Prediction { probabilities: probabilities[row * labels..][..labels].to_vec(), pieces, layers }
         };
-        Prediction { probabilities, pieces, layers }
-    };
-    Ok(probabilities.into_iter().enumerate().map(prediction).collect())
+        Ok(instances.iter().enumerate().map(prediction).collect())
+    }))
 }
 
 /// The weights of an instance's pieces, 0 at `[CLS]` and `[SEP]`. If the head also reads `[SEP]`

@@ -1,11 +1,11 @@
 //! The encoder alone: the hidden states of texts, without a head, and those that a head is trained on.
 
-use super::batches::{OnBatch, Pack, in_batches};
+use super::batches::{OnBatch, Pack, Sizes, in_batches};
 use crate::encode::Features;
 use crate::model::encoder::OutputSpec;
 use crate::model::{EncoderConfig, Network, Pretrained, Source, Weights};
-use crate::ops::Ops;
-use crate::ops::compute::{Compute, Job};
+use crate::ops::compute::{Compute, KeptJob};
+use crate::ops::{Ops, Pending};
 use crate::{Error, Result};
 
 /// The last layer's hidden states of every text, each `(pieces, H)` in row-major order, `[CLS]` and
@@ -19,7 +19,7 @@ pub fn hidden_states(
     compute: Compute,
     on_batch: OnBatch<'_>,
 ) -> Result<Vec<Vec<f32>>> {
-    let Pretrained { config, weights, source, tokenizer, .. } = encoder;
+    let Pretrained { config, weights, source, tokenizer, kept, .. } = encoder;
     let longest = config.longest();
     let pieces = |(index, text): (usize, &String)| {
         let features = tokenizer.text_features(text)?;
@@ -33,7 +33,8 @@ pub fn hidden_states(
         }
     };
     let features = texts.iter().enumerate().map(pieces).collect::<Result<Vec<_>>>()?;
-    compute.execute(HiddenStates { config, weights, source, features: &features, on_batch })
+    let job = HiddenStates { config, weights, source, features: &features, on_batch };
+    compute.execute_kept(kept, weights.clone(), job)
 }
 
 struct HiddenStates<'a> {
@@ -44,16 +45,25 @@ struct HiddenStates<'a> {
     on_batch: OnBatch<'a>,
 }
 
-impl Job for HiddenStates<'_> {
+impl KeptJob for HiddenStates<'_> {
     type Output = Vec<Vec<f32>>;
 
-    fn run<O: Ops>(self, ops: &O) -> Result<Vec<Vec<f32>>> {
-        let params = self.weights.upload(ops)?;
-        in_batches(self.features, Pack::Plain, self.on_batch, |batch| {
-            let encoded = self.source.forward(ops, self.config, &params, batch, OutputSpec::TOKENS)?;
-            let values = ops.download(&encoded.last)?; // (T, H)
-            let hidden = self.config.hidden_size;
-            Ok(batch.cu_seqlens.windows(2).map(|w| values[w[0] * hidden..w[1] * hidden].to_vec()).collect())
+    fn load<O: Ops>(&self, ops: &O) -> Result<Vec<O::Buffer>> {
+        self.weights.upload(ops)
+    }
+
+    fn bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
+    fn run_with<O: Ops>(self, ops: &O, params: &[O::Buffer]) -> Result<Vec<Vec<f32>>> {
+        let hidden = self.config.hidden_size;
+        in_batches(self.features, Pack::Plain, Sizes::of(ops), self.on_batch, |batch| {
+            let encoded = self.source.forward(ops, self.config, params, &batch, OutputSpec::TOKENS)?;
+            let values = ops.download_later(&encoded.last)?; // (T, H)
+            Ok(values.and_then(move |values| {
+                Ok(batch.cu_seqlens.windows(2).map(|w| values[w[0] * hidden..w[1] * hidden].to_vec()).collect())
+            }))
         })
     }
 }
@@ -69,9 +79,9 @@ pub(crate) fn fill_cache<O: Ops>(
     features: &[Features],
     on_batch: OnBatch<'_>,
 ) -> Result<()> {
-    in_batches(features, Pack::Shared(network), on_batch, |batch| {
-        network.fill_cache(ops, params, batch)?;
-        Ok(vec![(); batch.len()])
+    in_batches(features, Pack::Shared(network), Sizes::of(ops), on_batch, |batch| {
+        network.fill_cache(ops, params, &batch)?;
+        Ok(Pending::ready(vec![(); batch.len()]))
     })?;
     Ok(())
 }

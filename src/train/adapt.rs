@@ -1,6 +1,8 @@
 //! Adapting an encoder to a user's texts: more steps of the masked language model that it was
 //! pre-trained with (Gururangan et al. 2020). The texts are read once, into a [`Spool`].
 
+use std::sync::Arc;
+
 use super::checkpoint::CheckpointPlan;
 use super::instances::Instances;
 use super::progress::StepRecord;
@@ -79,7 +81,7 @@ pub fn adapt(run: Adapt<'_>, on_event: OnEvent<'_>) -> Result<Adapted> {
         return Err(Error::config("texts", "there is no text to train on"));
     }
     let (decoder, new_decoder) = decoder_of(encoder, settings.seed)?;
-    let mut weights = encoder.weights.clone();
+    let mut weights = Weights::clone(&encoder.weights);
     weights.extend(decoder);
     let score = |weights: &Weights| match held_out.is_empty() {
         true => Ok(None),
@@ -104,7 +106,7 @@ pub fn adapt(run: Adapt<'_>, on_event: OnEvent<'_>) -> Result<Adapted> {
     let above = Layout::new(&model.encoder).len;
     let decoder = trained.specs.split_off(above).into_iter().zip(trained.values.split_off(above));
     let decoder = decoder.map(|(spec, values)| Extra { name: spec.name, shape: spec.shape, values });
-    let mut adapted = Pretrained { weights: trained, ..encoder.clone() };
+    let mut adapted = Pretrained { weights: Arc::new(trained), ..encoder.clone() };
     adapted.extras.retain(|extra| extra.is_pooler());
     adapted.extras.extend(decoder);
     let (parts, pieces) = (parts.len(), parts.iter().map(|part| texts.pieces(*part)).sum());

@@ -9,6 +9,7 @@ use biorel::model::{Network, Weights};
 use biorel::ops::compute::{Compute, Job};
 use biorel::ops::cuda::MAX_IN_FLIGHT;
 use biorel::ops::cuda::device::Dtype;
+use biorel::predict::{Prediction, predict};
 use biorel::train::{CheckpointPlan, Event, OnEvent, Trained, TrainingRun};
 use biorel::{Error, Result};
 
@@ -106,6 +107,44 @@ fn a_step_never_waits_for_the_device() {
         let a_step = (ops.device().launches() + ops.device().products()) / 10;
         for (step, behind) in waits[..10 - MAX_IN_FLIGHT].iter().enumerate() {
             assert!(*behind > a_step, "{head}, step {}: {behind} behind it, a step is {a_step}", step + 1);
+        }
+    }
+}
+
+/// The results of a batch are awaited when the next one is enqueued, and do not depend on the size of
+/// the batches.
+#[test]
+fn a_prediction_waits_behind_the_next_batch() {
+    let Some(shim) = Shim::get() else { return };
+    let features = features(96, 0);
+    let total: usize = features.iter().map(|one| one.ids.len()).sum();
+    for (head, waits_of_a_batch) in [(HeadKind::Attention, 2), (HeadKind::Lstm, 1)] {
+        let network = network(head);
+        let weights = Weights::initial(network.specs(), 1);
+        let run = |tokens| {
+            let ops = cuda(shim.clone(), Dtype::F32, Schedule::Forward).with_inference_tokens(tokens);
+            let params = weights.upload(&ops).unwrap();
+            let mut batches = 0;
+            let on_batch = &mut |_| {
+                batches += 1;
+                Ok(())
+            };
+            let found = predict(&ops, &network, &params, &features, on_batch).unwrap();
+            let (waits, enqueued) = (ops.device().waits(), ops.device().launches() + ops.device().products());
+            assert_eq!((found.len(), waits.len()), (96, batches * waits_of_a_batch), "{head}");
+            for behind in &waits[..(batches - 1) * waits_of_a_batch] {
+                assert!(2 * behind > enqueued / batches, "{head}: {behind} of {enqueued} in {batches} batches");
+            }
+            (batches, found)
+        };
+        let (one, whole) = run(total);
+        let (several, parts) = run(total / 4);
+        assert!(one == 1 && several >= 4, "{one} {several}");
+        for (a, b) in whole.iter().zip(&parts) {
+            assert_eq!(a.pieces.is_some(), head == HeadKind::Attention);
+            let values = |of: &Prediction| [of.probabilities.clone(), of.pieces.clone().unwrap_or_default()].concat();
+            let (a, b) = (values(a), values(b));
+            assert!(a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-5), "{head}: {a:?} {b:?}");
         }
     }
 }

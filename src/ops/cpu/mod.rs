@@ -62,6 +62,10 @@ impl Ops for Cpu {
         "cpu"
     }
 
+    fn trim(&self) {
+        self.pool.trim();
+    }
+
     fn upload(&self, values: &[f32], shape: &[usize]) -> Result<Buffer> {
         if values.len() != shape.iter().product::<usize>() {
             return Err(internal_error(format!("{} values do not fill the shape {shape:?}", values.len())));

@@ -18,6 +18,10 @@ use crate::Result;
 /// is reused in the order of the queue.
 pub const MAX_IN_FLIGHT: usize = 2;
 
+/// Tokens of a batch of inference. The rows of BERT-base's products are then a few times as many as all
+/// multiprocessors take at once.
+const INFERENCE_TOKENS: usize = 16_384;
+
 /// The variable that turns the reuse of memory off.
 const REUSE: &str = "BIOREL_CUDA_REUSE";
 
@@ -31,6 +35,7 @@ pub struct Cuda<D: Device> {
     pub(super) pool: Pool<D>,
     pub(super) dtype: Dtype,
     pub(super) tiles: Arc<TileLists<D>>,
+    pub(super) inference_tokens: usize,
     reductions: Arc<Reductions<D>>,
     lists: Arc<Lists<D>>,
 }
@@ -42,6 +47,7 @@ impl<D: Device> Clone for Cuda<D> {
             pool: self.pool.clone(),
             dtype: self.dtype,
             tiles: self.tiles.clone(),
+            inference_tokens: self.inference_tokens,
             reductions: self.reductions.clone(),
             lists: self.lists.clone(),
         }
@@ -60,7 +66,14 @@ impl<D: Device> Cuda<D> {
     pub fn with_reuse(device: D, dtype: Dtype, reuse: bool) -> Self {
         let device = Arc::new(device);
         let pool = Pool::new(device.clone(), reuse);
-        Self { device, pool, dtype, tiles: Arc::default(), reductions: Arc::default(), lists: Arc::default() }
+        let (tiles, reductions, lists) = (Arc::default(), Arc::default(), Arc::default());
+        Self { device, pool, dtype, tiles, inference_tokens: INFERENCE_TOKENS, reductions, lists }
+    }
+
+    /// The same with batches of inference of that many tokens.
+    #[must_use]
+    pub fn with_inference_tokens(self, inference_tokens: usize) -> Self {
+        Self { inference_tokens, ..self }
     }
 
     /// The device.

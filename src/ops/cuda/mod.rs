@@ -37,7 +37,8 @@
 //! other engines.
 //!
 //! Only [`Ops::download`] and [`Ops::sum_squares`] wait for the device. A step of training waits
-//! for nothing: its result is read when [`MAX_IN_FLIGHT`] more are enqueued.
+//! for nothing: its result is read when [`MAX_IN_FLIGHT`] more are enqueued. So is a prediction's, when
+//! the next batch is.
 
 mod additive_attention;
 mod attention;
@@ -79,7 +80,7 @@ use super::{
 use crate::Result;
 use crate::rng::Dropout;
 use device::Dtype;
-use parameters::bytes_of;
+use parameters::{bytes_of, bytes_of_mut};
 use shapes::internal_error;
 
 pub use attention::Probabilities;
@@ -309,5 +310,28 @@ impl<D: Device> Ops for Cuda<D> {
 
     fn max_in_flight(&self) -> usize {
         MAX_IN_FLIGHT
+    }
+
+    fn inference_tokens(&self) -> usize {
+        self.inference_tokens
+    }
+
+    fn download_later(&self, buffer: &Buffer<D>) -> Result<Pending<Vec<f32>>> {
+        let elements = buffer.elements();
+        if elements == 0 {
+            return Ok(Pending::ready(Vec::new()));
+        }
+        // SAFETY: the form has that many.
+        let readback = unsafe { self.device.download_async(self.f32(buffer)?, 4 * elements)? };
+        let device = self.device.clone();
+        Ok(Pending::new(move || {
+            let mut values = vec![0.0; elements];
+            bytes_of_mut(&mut values).copy_from_slice(&device.wait_for(readback)?);
+            Ok(values)
+        }))
+    }
+
+    fn trim(&self) {
+        self.pool.trim();
     }
 }

@@ -25,7 +25,7 @@ use rayon::prelude::*;
 use crate::corpus::documents::{Document, Input};
 use crate::model::RelationModel;
 use crate::ops::Ops;
-use crate::ops::compute::Job;
+use crate::ops::compute::KeptJob;
 use crate::predict::{OnBatch, Predict, predict};
 use crate::{Error, Result};
 use prepare::{Prepared, Read, failure, prepare};
@@ -41,16 +41,23 @@ struct Classify<'a> {
     send: &'a SyncSender<Result<Part>>,
 }
 
-impl Job for Classify<'_> {
+impl KeptJob for Classify<'_> {
     type Output = ();
 
-    fn run<O: Ops>(self, ops: &O) -> Result<()> {
-        let RelationModel { network, weights, .. } = self.model;
-        let params = weights.upload(ops)?;
+    fn load<O: Ops>(&self, ops: &O) -> Result<Vec<O::Buffer>> {
+        self.model.weights.upload(ops)
+    }
+
+    fn bytes(&self) -> usize {
+        self.model.weights.bytes()
+    }
+
+    fn run_with<O: Ops>(self, ops: &O, params: &[O::Buffer]) -> Result<()> {
+        let network = &self.model.network;
         let stop = self.stop;
         for prepared in self.parts {
             let mut on_batch = |_| if stop.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) };
-            let predictions = predict(ops, network, &params, &prepared.features, &mut on_batch)?;
+            let predictions = predict(ops, network, params, &prepared.features, &mut on_batch)?;
             if self.send.send(Ok(prepared.finish(predictions))).is_err() {
                 break;
             }
@@ -96,7 +103,7 @@ impl DocumentStream {
                     Reader { inputs, start, model, settings, stop, send, pool, part, done: 0 }.run()
                 });
                 let compute = Classify { model, parts: prepared, stop, send: &send };
-                settings.compute.execute(compute)
+                settings.compute.execute_kept(&model.kept, model.weights.clone(), compute)
             });
             if let Err(error) = outcome {
                 // The receiver may have been dropped.
@@ -168,8 +175,8 @@ pub fn predict_documents(
             one => prepared.add(one.map_err(|error| Failure { document: Some(name), ..failure(error) })),
         }
     }
-    let RelationModel { network, weights, .. } = model;
+    let RelationModel { network, weights, kept, .. } = model;
     let job = Predict { network, weights, features: &prepared.features, on_batch };
-    let predictions = settings.compute.execute(job)?;
+    let predictions = settings.compute.execute_kept(kept, weights.clone(), job)?;
     Ok(prepared.finish(predictions))
 }
