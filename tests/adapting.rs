@@ -5,10 +5,11 @@ use std::path::Path;
 use biorel::Error;
 use biorel::config::{Backend, Precision, TrainingSettings};
 use biorel::encode::Features;
+use biorel::model::architecture::ModelType;
 use biorel::model::params::encoder_specs;
 use biorel::model::{EncoderConfig, MaskedLm, Pretrained, Weights, checkpoint};
 use biorel::ops::compute::Compute;
-use biorel::train::{Adapt, Adapted, CheckpointPlan, Event, Spool, TrainingRun, adapt, masked_lm};
+use biorel::train::{Adapt, Adapted, CheckpointPlan, Event, OnEvent, Spool, TrainingRun, adapt, masked_lm};
 
 const VOCABULARY: &str =
     "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\naspirin\nheparin\nraises\nlowers\nthe\nrisk\n##s\nof\nbleeding\nclotting\n.\n";
@@ -44,6 +45,8 @@ struct Setting {
     texts: Vec<String>,
     held_out: Vec<String>,
     settings: TrainingSettings,
+    /// The longest part.
+    divided: usize,
 }
 
 impl Setting {
@@ -57,12 +60,19 @@ impl Setting {
             max_length: 24,
             ..TrainingSettings::default()
         };
-        Self { folder, encoder, texts: texts(64), held_out: texts(20), settings }
+        Self { folder, encoder, texts: texts(64), held_out: texts(20), settings, divided: 24 }
     }
 
     fn run(&self, backend: Backend, stop: Option<usize>, path: Option<&Path>) -> biorel::Result<Adapted> {
+        self.run_with(backend, path, &mut |event| match event {
+            Event::Step(record) if Some(record.step) == stop => Err(Error::Interrupted),
+            _ => Ok(()),
+        })
+    }
+
+    fn run_with(&self, backend: Backend, path: Option<&Path>, on_event: OnEvent<'_>) -> biorel::Result<Adapted> {
         let tokenizer = &self.encoder.tokenizer;
-        let mut texts = Spool::new(self.folder.path(), tokenizer, self.settings.max_length)?;
+        let mut texts = Spool::new(self.folder.path(), tokenizer, self.divided)?;
         texts.extend(tokenizer, &self.texts)?;
         texts.extend(tokenizer, &self.held_out)?;
         let held_out: Vec<usize> = (self.texts.len()..texts.len()).collect();
@@ -75,10 +85,7 @@ impl Setting {
             compute: compute(backend),
             checkpoint: path.map(|path| CheckpointPlan { path, every: 50 }),
         };
-        adapt(run, &mut |event| match event {
-            Event::Step(record) if Some(record.step) == stop => Err(Error::Interrupted),
-            _ => Ok(()),
-        })
+        adapt(run, on_event)
     }
 }
 
@@ -158,6 +165,37 @@ fn a_stopped_adaptation_resumes_to_the_same_bits() {
 }
 
 #[test]
+fn the_held_out_texts_are_reported_and_can_be_stopped() {
+    let setting =
+        Setting { settings: TrainingSettings { max_steps: Some(2), ..Setting::new().settings }, ..Setting::new() };
+    let mut seen = Vec::new();
+    let mut run = |stop_at: usize| {
+        seen.clear();
+        let result = setting.run_with(Backend::Cpu, None, &mut |event| {
+            if let Event::HeldOut { done, total } = event {
+                seen.push((done, total));
+                if seen.len() == stop_at {
+                    return Err(Error::Interrupted);
+                }
+            }
+            Ok(())
+        });
+        (result, seen.clone())
+    };
+    // 20 texts in batches of 8, before and after.
+    let once = [(8, 20), (16, 20), (20, 20)];
+    assert_eq!(run(usize::MAX).1, [once, once].concat());
+    for stop_at in [2, 5] {
+        let (result, seen) = run(stop_at);
+        assert!(matches!(result, Err(Error::Interrupted)));
+        assert_eq!(seen.len(), stop_at);
+    }
+    // A stopped training does not measure them again.
+    let stopped = setting.run(Backend::Cpu, Some(1), None).unwrap();
+    assert!(stopped.interrupted && stopped.held_out_loss.is_none());
+}
+
+#[test]
 fn a_saved_encoder_is_adapted_further() {
     let mut setting = Setting::new();
     let adapted = setting.run(Backend::Cpu, None, None).unwrap();
@@ -200,6 +238,19 @@ fn what_cannot_be_adapted_is_refused() {
     assert!(message(&|setting| setting.texts.clear()).contains("there is no text"));
     assert!(message(&|setting| setting.texts = vec![String::new()]).contains("there is no text"));
     assert!(message(&|setting| setting.settings.max_length = 33).contains("too long for this encoder"));
+    let untied = message(&|setting| {
+        setting.encoder.config.other.insert("tie_word_embeddings".into(), false.into());
+    });
+    assert!(untied.contains("tie_word_embeddings is false"), "{untied}");
+    let activation = message(&|setting| {
+        setting.encoder.config.model_type = ModelType::ModernBert;
+        setting.encoder.config.other.insert("classifier_activation".into(), "relu".into());
+    });
+    assert!(activation.contains("classifier_activation is \"relu\""), "{activation}");
+    let frozen = message(&|setting| setting.encoder.config.model_type = ModelType::DebertaV2);
+    assert!(frozen.contains("of `deberta-v2` is not supported"), "{frozen}");
+    let other_parts = message(&|setting| setting.divided = 16);
+    assert!(other_parts.contains("parts of 16 pieces"), "{other_parts}");
     let without_mask = message(&|setting| {
         let directory = setting.folder.path();
         std::fs::write(directory.join("vocab.txt"), VOCABULARY.replace("[MASK]", "mask")).unwrap();

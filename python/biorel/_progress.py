@@ -194,12 +194,16 @@ class LongWork:
             write_line(f"about {describe_duration(seconds)}: {left:,} {self._unit} at {rate:,.1f} a second")
             self._progress = Progress(self._total, self._title, self._unit, initial=done)
 
+    def close(self) -> None:
+        """Leave the bar, if there is one, at its position."""
+        if self._progress is not None:
+            self._progress.close()
+
     def __enter__(self) -> LongWork:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._progress is not None:
-            self._progress.close()
+        self.close()
 
 
 def is_long(seconds: float) -> bool:

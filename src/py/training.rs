@@ -128,13 +128,16 @@ pub(super) fn emitter(report: Option<Py<PyAny>>) -> impl FnMut(Python<'_>, Event
             Event::Started { .. } => ("start", PyDict::new(py)),
             Event::Step(record) => ("step", step_columns(py, &[record])?),
             Event::Evaluated(evaluation) => ("evaluation", evaluation_columns(py, &[evaluation])?),
-            Event::Encoded { done, total } => {
-                ("encoding", Columns::new(py).integers("done", [done])?.integers("total", [total])?.finish())
-            }
+            Event::Encoded { done, total } => ("encoding", share(py, done, total)?),
+            Event::HeldOut { done, total } => ("held_out", share(py, done, total)?),
             Event::Batch => return Ok(()),
         };
         report.call1(py, (kind, columns, steps)).map(drop)
     }
+}
+
+fn share<'py>(py: Python<'py>, done: usize, total: usize) -> PyResult<Bound<'py, PyDict>> {
+    Ok(Columns::new(py).integers("done", [done])?.integers("total", [total])?.finish())
 }
 
 /// Fine-tune `encoder` on `instances`. See [`emitter`] for `report`. `dev` are the instances to

@@ -48,7 +48,8 @@ pub struct Adapted {
     pub parts: usize,
     /// Word pieces of all parts, `[CLS]` and `[SEP]` included.
     pub pieces: usize,
-    /// Mean cross-entropy of the held-out texts' masked pieces before and after, in nats.
+    /// Mean cross-entropy of the held-out texts' masked pieces before and after, in nats; `None` where
+    /// there is no such text, or the run was stopped.
     pub held_out_loss: Option<[f64; 2]>,
     /// One record per finished step.
     pub history: Vec<StepRecord>,
@@ -83,15 +84,15 @@ pub fn adapt(run: Adapt<'_>, on_event: OnEvent<'_>) -> Result<Adapted> {
     let (decoder, new_decoder) = decoder_of(encoder, settings.seed)?;
     let mut weights = Weights::clone(&encoder.weights);
     weights.extend(decoder);
-    let score = |weights: &Weights| match held_out.is_empty() {
+    let score = |weights: &Weights, on_event: OnEvent<'_>| match held_out.is_empty() {
         true => Ok(None),
         false => {
-            let job = HeldOutLoss { model: &model, weights, held_out, size: settings.batch_size };
+            let job = HeldOutLoss { model: &model, weights, held_out, size: settings.batch_size, on_event };
             compute.execute(job).map(Some)
         }
     };
     on_event(Event::Started { steps: Schedule::new(settings, instances.len()).total() })?;
-    let before = score(&weights)?;
+    let before = score(&weights, on_event)?;
     let trained = compute.execute(TrainingRun {
         network: &model,
         weights: &weights,
@@ -99,10 +100,12 @@ pub fn adapt(run: Adapt<'_>, on_event: OnEvent<'_>) -> Result<Adapted> {
         settings,
         dev: None,
         checkpoint,
-        on_event,
+        on_event: &mut *on_event,
     })?;
     let Trained { weights: mut trained, history, interrupted, .. } = trained;
-    let held_out_loss = before.zip(score(&trained)?).map(<[f64; 2]>::from);
+    // Who stops a run does not wait for the held-out texts.
+    let after = if interrupted { None } else { score(&trained, on_event)? };
+    let held_out_loss = before.zip(after).map(<[f64; 2]>::from);
     let above = Layout::new(&model.encoder).len;
     let decoder = trained.specs.split_off(above).into_iter().zip(trained.values.split_off(above));
     let decoder = decoder.map(|(spec, values)| Extra { name: spec.name, shape: spec.shape, values });
@@ -170,6 +173,7 @@ struct HeldOutLoss<'a> {
     weights: &'a Weights,
     held_out: Instances<'a>,
     size: usize,
+    on_event: OnEvent<'a>,
 }
 
 impl Job for HeldOutLoss<'_> {
@@ -180,11 +184,12 @@ impl Job for HeldOutLoss<'_> {
         let (mut sum, mut masked) = (0.0, 0);
         let size = self.size.max(1);
         for (number, start) in (0..).zip((0..self.held_out.len()).step_by(size)) {
-            let indices = start..self.held_out.len().min(start + size);
-            let texts = indices.map(|index| self.held_out.get(index)).collect::<Result<Vec<_>>>()?;
+            let done = self.held_out.len().min(start + size);
+            let texts = (start..done).map(|index| self.held_out.get(index)).collect::<Result<Vec<_>>>()?;
             let batch = self.model.pack(texts.iter().map(AsRef::as_ref), HELD_OUT - number);
             sum += self.model.loss(ops, &params, &batch)?;
             masked += batch.len();
+            (self.on_event)(Event::HeldOut { done, total: self.held_out.len() })?;
         }
         Ok(sum / masked as f64)
     }

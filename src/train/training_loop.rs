@@ -46,6 +46,13 @@ pub enum Event {
     Evaluated(Evaluation),
     /// A batch of an evaluation was computed.
     Batch,
+    /// A batch of held-out texts was computed by a language model, before the first step or after the last.
+    HeldOut {
+        /// Parts of texts so far.
+        done: usize,
+        /// Parts in all.
+        total: usize,
+    },
     /// A batch of the hidden states of a frozen encoder was computed, before the first step.
     Encoded {
         /// Instances so far, about.

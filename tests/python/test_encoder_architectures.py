@@ -100,8 +100,8 @@ def test_texts_of_more_than_512_pieces(tmp_path: Path) -> None:
     assert run.settings["max_length"] == 1_000
     with pytest.raises(biorel.ConfigError, match="max_length: 2000 is too long for this encoder; its limit is 1024"):
         biorel.finetune(corpus, encoder, max_length=2_000, max_steps=1, progress=False)
-    with pytest.raises(biorel.ConfigError, match="masked language model of `modernbert` is not supported"):
-        biorel.adapt(encoder, [text[:100]], progress=False)
+    adapted = biorel.adapt(encoder, [text], held_out=0, max_length=1_000, max_steps=1, progress=False)
+    assert (adapted.parts, adapted.pieces) == (4, pieces + 3 * 2)
 
 
 def test_words_of_every_tokenizer_are_the_same(tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import biorel
+import numpy as np
 import pandas as pd
 import pytest
 from biorel import _progress
 from biorel._progress import Counter, LongWork, Progress
 from biorel.cli.main import main
-from biorel.training.progress import estimate
+from biorel.training.progress import Reporter, estimate
 from tiny_bert import write_encoder
 
 SAMPLE = str(biorel.sample_path("ddi"))
@@ -70,6 +71,22 @@ def test_what_has_no_known_length_is_counted(
                 counter.advance(1024 * done)
     expected = ["reading texts: 30,720 texts, 00:30 elapsed", "reading texts: 61,440 texts, 01:00 elapsed"]
     assert capsys.readouterr().err.splitlines() == expected
+
+
+def test_long_measurements_of_held_out_texts_are_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock(monkeypatch)
+    with Reporter([], {"precision": "f32"}, True, "adapting") as reporter:
+        for seconds in (0, 20):
+            for done in range(1, 11):
+                clock.now += seconds
+                row = {"done": np.array([32 * done]), "total": np.array([320])}
+                reporter.report("held_out", row, 100)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("about ")
+    assert lines[-1].startswith("measuring the held-out texts: 320/320 parts")
+    assert len(lines) <= 6
 
 
 def test_a_terminal_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

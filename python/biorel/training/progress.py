@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from biorel._progress import MEASURED, Progress, describe_duration, is_long, write_line
+from biorel._progress import MEASURED, LongWork, Progress, describe_duration, is_long, write_line
 from biorel.errors import ConfigError
 from biorel.training.callbacks import Callback
 from biorel.training.run import Run
@@ -37,11 +37,15 @@ class Reporter:
     def report(self, event: str, columns: Mapping[str, Any], total: int) -> None:
         """Called by the core with the kind of the event, a table of one row, and the total of steps.
 
-        The kinds are ``start``, ``encoding`` (with a frozen encoder), ``step`` and ``evaluation``.
+        The kinds are ``start``, ``encoding`` (with a frozen encoder), ``held_out`` (of a language model), ``step`` and
+        ``evaluation``.
         """
         row = {name: values[0].item() for name, values in columns.items()}
         if event == "encoding":
             self._bar.encoding(row)
+            return
+        if event == "held_out":
+            self._bar.held_out(row)
             return
         if event == "step":
             self._bar.step(row, total)
@@ -70,6 +74,7 @@ class _Bar:
         self._title = title
         self._progress: Progress | None = None
         self._encoding: Progress | None = None
+        self._held_out: LongWork | None = None
         self._score = ""
         self._first: list[Mapping[str, Any]] = []
 
@@ -81,6 +86,17 @@ class _Bar:
         self._encoding.advance(row["done"])
         if row["done"] == row["total"]:
             self._encoding.close()
+
+    def held_out(self, row: Mapping[str, Any]) -> None:
+        """Show how many parts of held-out texts the language model has read, if that takes long."""
+        if self._held_out is None:
+            if self._progress is not None:
+                self._progress.close()
+            self._held_out = LongWork(row["total"], "measuring the held-out texts", "parts", show=self._show)
+        self._held_out.report(row["done"] / row["total"])
+        if row["done"] == row["total"]:
+            self._held_out.close()
+            self._held_out = None
 
     def step(self, row: Mapping[str, Any], total: int) -> None:
         """Show a step."""
@@ -101,7 +117,7 @@ class _Bar:
 
     def close(self) -> None:
         """Close the bar at its current position."""
-        for progress in (self._encoding, self._progress):
+        for progress in (self._encoding, self._held_out, self._progress):
             if progress is not None:
                 progress.close()
 
