@@ -105,7 +105,7 @@ fn the_file_of_the_texts_changes_nothing() {
     let parts = |text: &String| encoder.tokenizer.parts(text, 24).unwrap();
     let features: Vec<Features> = trained().flat_map(parts).collect();
     let model = masked_lm(&encoder, 0.15, &settings).unwrap();
-    let mut weights = encoder.weights.clone();
+    let mut weights = Weights::clone(&encoder.weights);
     weights.extend(Weights::initial(MaskedLm::decoder_specs(&encoder.config), settings.seed));
     let run = TrainingRun {
         network: &model,
