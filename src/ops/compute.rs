@@ -5,9 +5,12 @@ use rayon::ThreadPoolBuilder;
 use super::cpu::bf16::Bf16Isa;
 use super::cuda::gpus::usable;
 use super::kept::{Kept, Origin};
+use super::resolved::Resolved;
 use super::{Cpu, Ops, Reference};
 use crate::config::{Backend, Precision};
 use crate::{Error, Result};
+
+pub use super::kept::KeptJob;
 
 /// A computation that any engine can run.
 pub trait Job: Send {
@@ -18,24 +21,6 @@ pub trait Job: Send {
     /// # Errors
     /// Errors of the computation.
     fn run<O: Ops>(self, ops: &O) -> Result<Self::Output>;
-}
-
-/// A computation over arrays that stay on the engine: see [`Compute::execute_kept`].
-pub trait KeptJob: Send {
-    /// The result.
-    type Output: Send;
-    /// Copy the arrays to the engine.
-    ///
-    /// # Errors
-    /// When the engine refuses, for instance for lack of memory.
-    fn load<O: Ops>(&self, ops: &O) -> Result<Vec<O::Buffer>>;
-    /// Bytes of the arrays.
-    fn bytes(&self) -> usize;
-    /// Run on `ops`, which has the arrays.
-    ///
-    /// # Errors
-    /// Errors of the computation.
-    fn run_with<O: Ops>(self, ops: &O, arrays: &[O::Buffer]) -> Result<Self::Output>;
 }
 
 impl<J: KeptJob> Job for J {
@@ -52,17 +37,6 @@ impl<J: KeptJob> Job for J {
 pub struct Compute {
     backend: Resolved,
     threads: Option<usize>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Resolved {
-    /// Matrix products in bf16 with the given instructions, or in f32.
-    Cpu(Option<Bf16Isa>),
-    Cuda {
-        index: usize,
-        bf16: bool,
-    },
-    Reference,
 }
 
 impl Compute {

@@ -11,12 +11,30 @@ use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::Ops;
-use super::compute::{KeptJob, Resolved};
+use super::resolved::Resolved;
 use crate::Result;
 
 /// Bytes of arrays that are kept: those of four models of BERT-base's size. The last one is kept
 /// whatever its size.
 const LIMIT: usize = 2 << 30;
+
+/// A computation over arrays that stay on the engine: see [`execute_kept`](super::compute::Compute::execute_kept).
+pub trait KeptJob: Send {
+    /// The result.
+    type Output: Send;
+    /// Copy the arrays to the engine.
+    ///
+    /// # Errors
+    /// When the engine refuses, for instance for lack of memory.
+    fn load<O: Ops>(&self, ops: &O) -> Result<Vec<O::Buffer>>;
+    /// Bytes of the arrays.
+    fn bytes(&self) -> usize;
+    /// Run on `ops`, which has the arrays.
+    ///
+    /// # Errors
+    /// Errors of the computation.
+    fn run_with<O: Ops>(self, ops: &O, arrays: &[O::Buffer]) -> Result<Self::Output>;
+}
 
 /// What arrays are copies of. It stays alive, and unchanged, as long as they do.
 pub type Origin = Arc<dyn Any + Send + Sync>;

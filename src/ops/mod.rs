@@ -22,6 +22,7 @@ pub mod lstm;
 pub(crate) mod pair_scores;
 mod pending;
 pub mod reference;
+mod resolved;
 mod rotary;
 mod shapes;
 mod softmax_pooling;
