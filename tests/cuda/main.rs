@@ -13,6 +13,7 @@ mod suite;
 mod toy_task;
 mod training;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use biorel::ops::cuda::Cuda;
@@ -180,6 +181,28 @@ fn the_lstm_equals_the_step_by_step_form() {
     }
 }
 
+/// Rows, vector and upstream gradient of [`Ops::attention_pooling`].
+fn for_pooling(words: &[Range<usize>], total: usize, hidden: usize) -> [Tensor; 3] {
+    let mut draws = Draws::new(hidden as u32);
+    let mut random = |rows: usize, columns: usize| {
+        let values = draws.normal(rows * columns);
+        Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
+    };
+    [random(total, hidden), random(1, hidden), random(words.len(), hidden)]
+}
+
+/// The operations of the step around the encoder: embeddings, a head's attention, the optimizer.
+pub fn around_the_encoder<O: Ops>(ops: &O, dtype: DType) -> Results {
+    let mut results = Results::new();
+    for operation in ["embeddings", "adamw"] {
+        suite::each_case(operation, &mut |case| case(ops, &mut results));
+    }
+    let words = [1..4, 6..7, 8..30];
+    let pooled = |x: &Tensor, key: &Tensor| ops.attention_pooling(x, key, &words).unwrap().0;
+    results.extend(differentiated(&pooled, &for_pooling(&words, 31, 150), dtype));
+    results
+}
+
 /// Values, weights and both gradients of a head's attention, against candle's autograd through the
 /// reference.
 #[test]
@@ -188,12 +211,7 @@ fn attention_over_words_equals_the_reference() {
     let Some(shim) = Shim::get() else { return };
     let cases = [(vec![1..2], 3, 1), (vec![1..4, 6..7, 8..30], 31, 24), (vec![0..300, 301..302], 303, 130)];
     for (words, total, hidden) in cases {
-        let mut draws = Draws::new(hidden as u32);
-        let mut random = |rows: usize, columns: usize| {
-            let values = draws.normal(rows * columns);
-            Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
-        };
-        let arguments = [random(total, hidden), random(1, hidden), random(words.len(), hidden)];
+        let arguments = for_pooling(&words, total, hidden);
         let reference = exact();
         let expected =
             differentiated(&|x, k| reference.attention_pooling(x, k, &words).unwrap().0, &arguments, DType::F64);

@@ -9,14 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use biorel::ops::cuda::Cuda;
+use candle_core::DType;
 
 use crate::host::{self, Host, Schedule, Shim};
 use crate::suite::{assert_close, exact, small_encoders};
-use crate::{HEADS, PRECISIONS, attention};
+use crate::{F32_TOLERANCE, HEADS, PRECISIONS, around_the_encoder, attention};
 
 /// (file, text, which of its occurrences, replacement). A text that ends with a semicolon is a
 /// statement, any other one an expression.
-const MUTATIONS: [(&str, &str, usize, &str); 28] = [
+const MUTATIONS: [(&str, &str, usize, &str); 36] = [
     // Barriers: before the keys overwrite the queries; after a chunk was filled; before the next one is; before a block's
     // sums are read; before those of a block of columns are.
     ("attention_bf16.cuh", "__syncthreads();", 1, ";"),
@@ -54,6 +55,16 @@ const MUTATIONS: [(&str, &str, usize, &str); 28] = [
     // Half of a row's sum, and sums that are assigned to another parameter.
     ("attention_bf16.cuh", "sum += __shfl_xor_sync(FULL, sum, 1);", 0, "sum += 0.0f * __shfl_xor_sync(FULL, sum, 1);"),
     ("reductions.cuh", "column / item.each", 0, "0"),
+    // The elements behind the last whole vector, and vectors that overlap; four rows of a sum that are taken twice, the first
+    // columns for all blocks of columns, and weights that only another block writes.
+    ("optimizer.cuh", "whole + threadIdx.x", 0, "whole + threadIdx.x + 1"),
+    ("optimizer.cuh", "whole + threadIdx.x", 1, "whole + threadIdx.x + 1"),
+    ("optimizer.cuh", "start + 4 * threadIdx.x", 0, "start + 4 * (threadIdx.x / 2)"),
+    ("optimizer.cuh", "start + 4 * threadIdx.x", 1, "start + 4 * (threadIdx.x / 2)"),
+    ("rows.cuh", "order[i + k]", 0, "order[i]"),
+    ("rows.cuh", "blockIdx.y * blockDim.x + threadIdx.x", 0, "threadIdx.x"),
+    ("attention_pooling.cuh", "blockIdx.y * blockDim.x + threadIdx.x", 0, "threadIdx.x"),
+    ("attention_pooling.cuh", "blockIdx.y * blockDim.x + threadIdx.x", 1, "threadIdx.x"),
     // Behind the shared memory.
     ("layer_norm.cuh", "sums + warp * 3 * width", 0, "sums + (warp + 1) * 3 * width"),
 ];
@@ -96,6 +107,7 @@ fn mutations_are_found() {
     mutate(directory.path());
     let shim = Arc::new(Shim::compile(directory.path(), "mutations"));
     let (expected, expected_encoders) = (HEADS.map(|heads| attention(&exact(), heads)), small_encoders(&exact()));
+    let expected_around = around_the_encoder(&exact(), DType::F64);
     // The cheapest first; the first difference ends it.
     let found = |mutation: Option<usize>, schedules: &[Schedule]| {
         schedules.iter().any(|schedule| {
@@ -103,6 +115,7 @@ fn mutations_are_found() {
                 let ops =
                     Cuda::new(Host::new(shim.clone(), *schedule).with_separate_bias().mutated(mutation), *products);
                 catch_unwind(AssertUnwindSafe(|| {
+                    assert_close(&around_the_encoder(&ops, DType::F32), &expected_around, F32_TOLERANCE, "around");
                     assert_close(&small_encoders(&ops), &expected_encoders, 4.0 * tolerance, "encoder");
                     for (heads, expected) in HEADS.into_iter().zip(&expected) {
                         assert_close(&attention(&ops, heads), expected, *tolerance, "heads");

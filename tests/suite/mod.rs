@@ -119,7 +119,7 @@ pub fn each_case<O: Ops>(operation: &str, run: &mut dyn FnMut(Case<'_, O>)) {
             }
         }
         "embeddings" => {
-            for (tokens, width) in [(1, 5), (40, 24), (300, 36)] {
+            for (tokens, width) in [(1, 5), (40, 24), (300, 36), (70, 130)] {
                 run(&|ops, results| embeddings(ops, results, tokens, width));
             }
         }

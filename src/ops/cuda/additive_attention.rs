@@ -10,6 +10,7 @@ use super::candle_op::Precomputed;
 use super::device::{Device, argument};
 use super::engine::Cuda;
 use super::lists::List;
+use super::parameters::blocks;
 use super::shapes::{expect, internal_error, matrix};
 use crate::Result;
 use crate::ops::Ops;
@@ -24,6 +25,12 @@ struct Saved<D: Device> {
     weights: Buffer<D>, // (n, T)
     spans: List<D>,
     longest: usize,
+}
+
+/// A block for each sentence and 128 columns: a batch of 32 sentences alone would leave most
+/// multiprocessors of a large GPU without work.
+fn grid(sentences: usize, width: usize) -> [u32; 3] {
+    [sentences as u32, blocks(width, 128), 1]
 }
 
 fn forward<D: Device>(
@@ -54,7 +61,7 @@ fn forward<D: Device>(
         argument(&weights_to),
     ];
     // SAFETY: (int, int, const Span*, const float*, const float*, float*, float*); the spans were checked.
-    unsafe { cuda.launch("attention_pooling", [words.len() as u32, 1, 1], 128, 4 * longest, &mut arguments)? };
+    unsafe { cuda.launch("attention_pooling", grid(words.len(), width), 128, 4 * longest, &mut arguments)? };
     Ok((out, Saved { last, key, weights, spans, longest }))
 }
 
@@ -82,7 +89,7 @@ fn backward<D: Device>(cuda: &Cuda<D>, saved: &Saved<D>, dout: &Buffer<D>) -> Re
     ];
     // SAFETY: (int, int, int, const Span*, const float* x 4, float*, float*).
     unsafe {
-        cuda.launch("attention_pooling_backward", [sentences as u32, 1, 1], 128, 8 * longest, &mut arguments)?;
+        cuda.launch("attention_pooling_backward", grid(sentences, width), 128, 8 * longest, &mut arguments)?;
     }
     let [dkey] = cuda.reduce(partial, sentences, width)?;
     Ok((dx, dkey))

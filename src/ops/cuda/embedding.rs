@@ -5,7 +5,7 @@ use super::device::{Device, argument};
 use super::engine::Cuda;
 use super::linear::column_sum;
 use super::lists::List;
-use super::parameters::bytes_of;
+use super::parameters::{blocks, bytes_of};
 use super::shapes::{expect, expect_inside, internal_error, matrix};
 use crate::Result;
 
@@ -108,13 +108,13 @@ fn scatter<D: Device>(
         return Ok(out);
     }
     let [unique, first, order] = lists.each_ref().map(List::address);
-    let width = width as i32;
+    let (grid, width) = ([indices as u32, blocks(width, 128), 1], width as i32);
     let mut arguments =
         [argument(&width), argument(&unique), argument(&first), argument(&order), argument(&gradient), argument(&to)];
     // SAFETY: (int, const uint32_t*, const uint32_t*, const uint32_t*, const float*, float*).
     unsafe {
         cuda.device.zero(to, 4 * out.elements())?;
-        cuda.launch("scatter_rows", [indices as u32, 1, 1], 128, 0, &mut arguments)?;
+        cuda.launch("scatter_rows", grid, 128, 0, &mut arguments)?;
     }
     Ok(out)
 }

@@ -1,5 +1,5 @@
-// A head's attention over the words of each sentence: Ops::attention_pooling. A block takes a sentence, a warp a word, and then a
-// thread a column.
+// A head's attention over the words of each sentence: Ops::attention_pooling. A block takes a sentence and 128 columns; for the
+// scores, which each block of a sentence computes, a warp takes a word, and then a thread a column.
 #pragma once
 #include "common.cuh"
 
@@ -22,7 +22,7 @@ DEVICE void scores_of(float* scores, const Span& span, int width, const float* x
 }
 
 // a = softmax(x . key) of each sentence, out (sentences, width) = sum of a x. `weights` (sentences, tokens) gets a; the rest of
-// it is not touched. Grid: sentences. Shared memory: a float for each word of the longest.
+// it is not touched. Grid: sentences, width / 128. Shared memory: a float for each word of the longest.
 KERNEL(128, attention_pooling, int width, int tokens, const Span* spans, const float* x, const float* key, float* out,
        float* weights) {
     SHARED(float, a);
@@ -36,17 +36,22 @@ KERNEL(128, attention_pooling, int width, int tokens, const Span* spans, const f
     for (int i = lane; i < span.count; i += WARP) total += expf(a[i] - top);
     total = warp_sum(total);
     __syncthreads();
-    for (int i = threadIdx.x; i < span.count; i += blockDim.x) own[i] = a[i] = expf(a[i] - top) / total;
+    for (int i = threadIdx.x; i < span.count; i += blockDim.x) {
+        a[i] = expf(a[i] - top) / total;
+        if (blockIdx.y == 0) own[i] = a[i];
+    }
     __syncthreads();
-    for (int column = threadIdx.x; column < width; column += blockDim.x) {
+    int column = blockIdx.y * blockDim.x + threadIdx.x;
+    if (column < width) {
         float sum = 0.0f;
+#pragma unroll 4
         for (int i = 0; i < span.count; i++) sum += a[i] * x[size_t(span.first + i) * width + column];
         out[size_t(blockIdx.x) * width + column] = sum;
     }
 }
 
 // With s the scores: ds = a (dout . x - sum of a dout . x), dx = a dout + ds key (rows of no span are not touched), and
-// `partial` (sentences, width) of dkey = sum of ds x. Grid: sentences. Shared memory: two floats for each word of the longest.
+// `partial` (sentences, width) of dkey = sum of ds x. Grid: sentences, width / 128. Shared memory: two floats for each word of the longest.
 KERNEL(128, attention_pooling_backward, int width, int tokens, int longest, const Span* spans, const float* x,
        const float* key, const float* weights, const float* dout, float* dx, float* partial) {
     SHARED(float, ds);
@@ -63,8 +68,10 @@ KERNEL(128, attention_pooling_backward, int width, int tokens, int longest, cons
     __syncthreads();
     for (int i = threadIdx.x; i < span.count; i += blockDim.x) ds[i] = a[i] * (ds[i] - mean);
     __syncthreads();
-    for (int column = threadIdx.x; column < width; column += blockDim.x) {
+    int column = blockIdx.y * blockDim.x + threadIdx.x;
+    if (column < width) {
         float d = upstream[column], k = key[column], sum = 0.0f;
+#pragma unroll 4
         for (int i = 0; i < span.count; i++) {
             size_t at = size_t(span.first + i) * width + column;
             dx[at] = a[i] * d + ds[i] * k;

@@ -6,6 +6,9 @@
 // Elements of one block.
 constexpr int BLOCK_ELEMENTS = 4096;
 
+// Where the last whole vector of four of a block's elements ends: `start` is a multiple of four.
+DEVICE size_t vectors_end(size_t start, size_t end) { return end - (end - start) % 4; }
+
 struct Squared {
     const float* x;
     uint64_t elements;
@@ -30,8 +33,15 @@ KERNEL(256, sum_squares, const Squared* items, int count, double* partial) {
     const Squared item = items[item_of(items, count, blockIdx.x)];
     size_t start = (blockIdx.x - item.first) * BLOCK_ELEMENTS;
     size_t end = start + BLOCK_ELEMENTS < item.elements ? start + BLOCK_ELEMENTS : item.elements;
+    size_t whole = vectors_end(start, end);
     double sum = 0.0;
-    for (size_t i = start + threadIdx.x; i < end; i += blockDim.x) sum += double(item.x[i]) * double(item.x[i]);
+    for (size_t i = start + 4 * threadIdx.x; i < whole; i += 4 * blockDim.x) {
+        float x[4];
+        load<4>(item.x + i, x);
+#pragma unroll
+        for (int k = 0; k < 4; k++) sum += double(x[k]) * double(x[k]);
+    }
+    for (size_t i = whole + threadIdx.x; i < end; i += blockDim.x) sum += double(item.x[i]) * double(item.x[i]);
     sum = block_sum(sum, shared);
     if (threadIdx.x == 0) partial[blockIdx.x] = sum;
 }
@@ -75,25 +85,38 @@ struct Step {
     float beta1, beta2, rest1, rest2, correction1, correction2, epsilon, clip;
 };
 
-// As AdamWStep::apply, operation by operation: `__fmul_rn` and `__fadd_rn` are never contracted to fused ones, so the bits
-// are those of the other engines. `clip_factor`: the factor of clipping; null for the step's own.
+// V elements from `at` on, as AdamWStep::apply, operation by operation: `__fmul_rn` and `__fadd_rn` are never contracted to
+// fused ones, so the bits are those of the other engines.
+template <int V>
+DEVICE void adamw_at(const Updated& item, const Step& step, float clip, size_t at) {
+    float value[V], m[V], v[V], gradient[V];
+    load<V>(item.value + at, value);
+    load<V>(item.m + at, m);
+    load<V>(item.v + at, v);
+    load<V>(item.gradient + at, gradient);
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+        float g = __fmul_rn(gradient[i], clip);
+        m[i] = __fadd_rn(__fmul_rn(step.beta1, m[i]), __fmul_rn(step.rest1, g));
+        v[i] = __fadd_rn(__fmul_rn(step.beta2, v[i]), __fmul_rn(__fmul_rn(step.rest2, g), g));
+        float root = __fadd_rn(__fsqrt_rn(__fmul_rn(step.correction2, v[i])), step.epsilon);
+        float update = __fadd_rn(__fdiv_rn(__fmul_rn(step.correction1, m[i]), root), __fmul_rn(item.decay, value[i]));
+        value[i] = __fsub_rn(value[i], __fmul_rn(item.rate, update));
+    }
+    store<V>(item.value + at, value);
+    store<V>(item.m + at, m);
+    store<V>(item.v + at, v);
+    if (item.half) store<V>(item.half + at, value);
+}
+
+// `clip_factor`: the factor of clipping; null for the step's own.
 KERNEL(256, adamw, const Updated* items, int count, Step step, const ClipFactor* clip_factor) {
     float clip = clip_factor ? clip_factor->clip : step.clip;
     if (!(clip == clip)) return;
     const Updated item = items[item_of(items, count, blockIdx.x)];
     size_t start = (blockIdx.x - item.first) * BLOCK_ELEMENTS;
     size_t end = start + BLOCK_ELEMENTS < item.elements ? start + BLOCK_ELEMENTS : item.elements;
-    for (size_t i = start + threadIdx.x; i < end; i += blockDim.x) {
-        float w = item.value[i];
-        float g = __fmul_rn(item.gradient[i], clip);
-        float m = __fadd_rn(__fmul_rn(step.beta1, item.m[i]), __fmul_rn(step.rest1, g));
-        float v = __fadd_rn(__fmul_rn(step.beta2, item.v[i]), __fmul_rn(__fmul_rn(step.rest2, g), g));
-        float root = __fadd_rn(__fsqrt_rn(__fmul_rn(step.correction2, v)), step.epsilon);
-        float update = __fadd_rn(__fdiv_rn(__fmul_rn(step.correction1, m), root), __fmul_rn(item.decay, w));
-        w = __fsub_rn(w, __fmul_rn(item.rate, update));
-        item.value[i] = w;
-        item.m[i] = m;
-        item.v[i] = v;
-        if (item.half) item.half[i] = to_bf16(w);
-    }
+    size_t whole = vectors_end(start, end);
+    for (size_t i = start + 4 * threadIdx.x; i < whole; i += 4 * blockDim.x) adamw_at<4>(item, step, clip, i);
+    for (size_t i = whole + threadIdx.x; i < end; i += blockDim.x) adamw_at<1>(item, step, clip, i);
 }

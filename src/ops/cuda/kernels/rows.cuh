@@ -15,16 +15,24 @@ KERNEL(128, embed, int width, const uint32_t* ids, const uint32_t* positions, co
 }
 
 // table[unique[i]] = sum of the rows order[first[i]] .. order[first[i + 1]] of x, in that order; other rows of the table
-// are not touched. A block per distinct row, so nothing races. Grid: distinct rows.
+// are not touched. A thread per column of a distinct row, so nothing races. Grid: distinct rows, width / 128.
 KERNEL(128, scatter_rows, int width, const uint32_t* unique, const uint32_t* first, const uint32_t* order,
        const float* x, float* table) {
-    size_t to = size_t(unique[blockIdx.x]) * width;
-    uint32_t from = first[blockIdx.x], end = first[blockIdx.x + 1];
-    for (int column = threadIdx.x; column < width; column += blockDim.x) {
-        float sum = 0.0f;
-        for (uint32_t i = from; i < end; i++) sum += x[size_t(order[i]) * width + column];
-        table[to + column] = sum;
+    int column = blockIdx.y * blockDim.x + threadIdx.x;
+    if (column >= width) return;
+    const float* own = x + column;
+    uint32_t i = first[blockIdx.x], end = first[blockIdx.x + 1];
+    float sum = 0.0f;
+    // Four loads are under way at a time; the sum keeps its order.
+    for (; i + 4 <= end; i += 4) {
+        float four[4];
+#pragma unroll
+        for (int k = 0; k < 4; k++) four[k] = own[size_t(order[i + k]) * width];
+#pragma unroll
+        for (int k = 0; k < 4; k++) sum += four[k];
     }
+    for (; i < end; i++) sum += own[size_t(order[i]) * width];
+    table[size_t(unique[blockIdx.x]) * width + column] = sum;
 }
 
 // Ops::rotary: columns i and i + half of each head of the queries and keys are rotated by an angle of the row's position;
