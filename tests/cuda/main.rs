@@ -13,6 +13,7 @@ mod suite;
 mod toy_task;
 mod training;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -191,12 +192,14 @@ fn for_pooling(words: &[Range<usize>], total: usize, hidden: usize) -> [Tensor; 
     [random(total, hidden), random(1, hidden), random(words.len(), hidden)]
 }
 
-/// The operations of the step around the encoder: embeddings, a head's attention, the optimizer.
+/// The operations of the step around the encoder: embeddings, a LayerNorm of long rows, a head's
+/// attention, the optimizer.
 pub fn around_the_encoder<O: Ops>(ops: &O, dtype: DType) -> Results {
     let mut results = Results::new();
     for operation in ["embeddings", "adamw"] {
         suite::each_case(operation, &mut |case| case(ops, &mut results));
     }
+    suite::norm(ops, &mut results, 5, 132, 0.1);
     let words = [1..4, 6..7, 8..30];
     let pooled = |x: &Tensor, key: &Tensor| ops.attention_pooling(x, key, &words).unwrap().0;
     results.extend(differentiated(&pooled, &for_pooling(&words, 31, 150), dtype));
@@ -305,6 +308,43 @@ fn adamw_of_many_arrays_is_exact() {
     let after = product(&values[3]);
     assert_ne!(before, after);
     assert_eq!(after, product(&ops.upload(&ops.download(&values[3]).unwrap(), &[5, 7]).unwrap()));
+}
+
+/// The gradient of the word table has the rows of a batch's words alone. AdamW computes the bits that it computes with all
+/// rows, and the sum of squares the same sum in another order.
+#[test]
+fn a_gradient_of_some_rows_updates_as_one_of_all_rows() {
+    let Some(shim) = Shim::get() else { return };
+    let ops = engine(shim, Dtype::Bf16, Schedule::Random);
+    let (rows, width) = (1000, 36);
+    let mut draws = Draws::new(4);
+    let ids: Vec<u32> = draws.below(50, 20).iter().map(|id| 49 * id + 20).collect();
+    let words = ids.iter().collect::<BTreeSet<_>>().len();
+    let mut up = |shape: &[usize]| ops.upload(&draws.normal(shape.iter().product()), shape).unwrap();
+    let (table, dy) = (up(&[rows, width]), up(&[ids.len(), width]));
+    let (places, kinds) = (up(&[1, width]), up(&[2, width]));
+    let gradient = || ops.embed_backward(&ids, &[0; 50], &dy, [&table, &places, &kinds]).unwrap()[0].clone();
+    let (live, _) = ops.memory();
+    let some = gradient();
+    assert!(ops.memory().0 < live + 4 * rows * width / 2, "the gradient has all rows");
+    let all = gradient();
+    let values = ops.download(&all).unwrap();
+    assert_eq!(values.chunks(width).filter(|row| row.iter().any(|x| *x != 0.0)).count(), words);
+    let [few, many] = [&some, &all].map(|gradient| ops.sum_squares(gradient).unwrap());
+    assert!((few / many - 1.0).abs() < 1e-12, "{few} {many}");
+    let updated = [some, all].map(|gradient| {
+        let mut value = table.clone();
+        let mut moments = Moments { m: up_like(&ops, &table, 0.5), v: up_like(&ops, &table, 0.25) };
+        let (betas, corrections) = ([0.9, 0.999], [1.5, 2.5]);
+        let step = AdamWStep { learning_rate: 0.1, decay: 0.1, betas, epsilon: 1e-6, clip: 0.7, corrections };
+        ops.adamw(&mut value, &mut moments, &gradient, &step).unwrap();
+        [value, moments.m, moments.v].map(|x| ops.download(&x).unwrap())
+    });
+    assert!(updated[0] == updated[1]);
+}
+
+fn up_like(ops: &Cuda<Host>, x: &<Cuda<Host> as Ops>::Buffer, value: f32) -> <Cuda<Host> as Ops>::Buffer {
+    ops.upload(&vec![value; x.elements()], x.shape()).unwrap()
 }
 
 /// Shapes that do not fit are errors, not panics.

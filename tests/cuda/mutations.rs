@@ -13,11 +13,11 @@ use candle_core::DType;
 
 use crate::host::{self, Host, Schedule, Shim};
 use crate::suite::{assert_close, exact, small_encoders};
-use crate::{F32_TOLERANCE, HEADS, PRECISIONS, around_the_encoder, attention};
+use crate::{HEADS, PRECISIONS, around_the_encoder, attention};
 
 /// (file, text, which of its occurrences, replacement). A text that ends with a semicolon is a
 /// statement, any other one an expression.
-const MUTATIONS: [(&str, &str, usize, &str); 36] = [
+const MUTATIONS: [(&str, &str, usize, &str); 43] = [
     // Barriers: before the keys overwrite the queries; after a chunk was filled; before the next one is; before a block's
     // sums are read; before those of a block of columns are.
     ("attention_bf16.cuh", "__syncthreads();", 1, ";"),
@@ -65,6 +65,15 @@ const MUTATIONS: [(&str, &str, usize, &str); 36] = [
     ("rows.cuh", "blockIdx.y * blockDim.x + threadIdx.x", 0, "threadIdx.x"),
     ("attention_pooling.cuh", "blockIdx.y * blockDim.x + threadIdx.x", 0, "threadIdx.x"),
     ("attention_pooling.cuh", "blockIdx.y * blockDim.x + threadIdx.x", 1, "threadIdx.x"),
+    // Rows of the word table's gradient: the place of another one, and the first one's values for all.
+    ("rows.cuh", "blockIdx.x + 1", 0, "blockIdx.x + 2"),
+    ("rows.cuh", "place - 1", 0, "0"),
+    ("optimizer.cuh", "place - 1", 0, "0"),
+    ("optimizer.cuh", "uint32_t(at) - row * width", 0, "0"),
+    // The vectors of a row that a lane keeps: the first one for all, in each of the two passes, and one more than there are.
+    ("layer_norm.cuh", "kept[k]", 1, "kept[0]"),
+    ("layer_norm.cuh", "kept[k]", 2, "kept[0]"),
+    ("layer_norm.cuh", "V * (lane + k * WARP) < width", 2, "V * (lane + k * WARP) < width - V"),
     // Behind the shared memory.
     ("layer_norm.cuh", "sums + warp * 3 * width", 0, "sums + (warp + 1) * 3 * width"),
 ];
@@ -115,7 +124,7 @@ fn mutations_are_found() {
                 let ops =
                     Cuda::new(Host::new(shim.clone(), *schedule).with_separate_bias().mutated(mutation), *products);
                 catch_unwind(AssertUnwindSafe(|| {
-                    assert_close(&around_the_encoder(&ops, DType::F32), &expected_around, F32_TOLERANCE, "around");
+                    assert_close(&around_the_encoder(&ops, DType::F32), &expected_around, *tolerance, "around");
                     assert_close(&small_encoders(&ops), &expected_encoders, 4.0 * tolerance, "encoder");
                     for (heads, expected) in HEADS.into_iter().zip(&expected) {
                         assert_close(&attention(&ops, heads), expected, *tolerance, "heads");

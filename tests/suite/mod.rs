@@ -107,6 +107,9 @@ pub fn each_case<O: Ops>(operation: &str, run: &mut dyn FnMut(Case<'_, O>)) {
                     run(&|ops, results| [0.0, 0.1, 0.5].iter().for_each(|r| norm(ops, results, rows, width, *r)));
                 }
             }
+            if operation == "norm" {
+                [1024, 1028].into_iter().for_each(|width| run(&|ops, results| norm(ops, results, 3, width, 0.1)));
+            }
         }
         "attention" => {
             for (sentences, sizes, rate) in attention_cases(&[((1, 5), 0.1), ((2, 32), 0.0), ((1, 64), 0.1)]) {
@@ -300,7 +303,7 @@ fn element_wise<O: Ops>(ops: &O, results: &mut Results, rows: usize, width: usiz
     results.push((format!("{case}: sum of squares"), vec![ops.sum_squares(&x).unwrap() as f32]));
 }
 
-fn norm<O: Ops>(ops: &O, results: &mut Results, rows: usize, width: usize, rate: f32) {
+pub fn norm<O: Ops>(ops: &O, results: &mut Results, rows: usize, width: usize, rate: f32) {
     let mut draws = Draws::new((7000 * rows + width) as u32);
     let mut up = |shape: &[usize]| ops.upload(&draws.normal(shape.iter().product()), shape).unwrap();
     let (branch, residual, dy) = (up(&[rows, width]), up(&[rows, width]), up(&[rows, width]));

@@ -153,7 +153,17 @@ impl<D: Device> Drop for Block<D> {
     }
 }
 
-/// A dense array. Cloning shares it; nothing writes to a shared one.
+/// Some rows of a matrix whose other rows are 0: the gradient of a table of which a batch reads a few rows.
+pub struct SomeRows<D: Device> {
+    /// (rows, width)
+    pub values: Block<D>,
+    /// For each row of the matrix, 1 + its place among them, or 0.
+    pub places: Block<D>,
+    /// How many they are.
+    pub rows: usize,
+}
+
+/// An array. Cloning shares it; nothing writes to a shared one.
 pub struct Buffer<D: Device> {
     shape: Box<[usize]>,
     forms: Arc<Forms<D>>,
@@ -163,6 +173,7 @@ pub struct Buffer<D: Device> {
 struct Forms<D: Device> {
     f32: OnceLock<Block<D>>,
     bf16: OnceLock<Block<D>>,
+    rows: Option<SomeRows<D>>,
     /// Whether the kernel that writes it is still to be enqueued.
     pending: AtomicBool,
 }
@@ -176,10 +187,23 @@ impl<D: Device> Clone for Buffer<D> {
 impl<D: Device> Buffer<D> {
     /// An array in the given forms.
     pub fn new(shape: &[usize], f32: Option<Block<D>>, bf16: Option<Block<D>>) -> Self {
-        let forms = Forms { f32: OnceLock::new(), bf16: OnceLock::new(), pending: AtomicBool::new(false) };
+        let pending = AtomicBool::new(false);
+        let forms = Forms { f32: OnceLock::new(), bf16: OnceLock::new(), rows: None, pending };
         let _ = f32.map(|block| forms.f32.set(block));
         let _ = bf16.map(|block| forms.bf16.set(block));
         Self { shape: shape.into(), forms: Arc::new(forms) }
+    }
+
+    /// A matrix of which some rows are given. Its f32 form is made when something needs it.
+    pub fn of_rows(shape: &[usize], rows: SomeRows<D>) -> Self {
+        let pending = AtomicBool::new(false);
+        let forms = Forms { f32: OnceLock::new(), bf16: OnceLock::new(), rows: Some(rows), pending };
+        Self { shape: shape.into(), forms: Arc::new(forms) }
+    }
+
+    /// Its rows that are not 0, unless it has all of them.
+    pub fn some_rows(&self) -> Option<&SomeRows<D>> {
+        self.forms.rows.as_ref().filter(|_| self.forms.f32.get().is_none())
     }
 
     /// Its shape.

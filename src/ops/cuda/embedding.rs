@@ -1,6 +1,6 @@
 //! Sums of embeddings, and the scatter of their gradient.
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, SomeRows};
 use super::device::{Device, argument};
 use super::engine::Cuda;
 use super::linear::column_sum;
@@ -54,7 +54,7 @@ pub(super) fn embed_backward<D: Device>(
         bytes_of(&places.first),
         bytes_of(&places.order),
     ])?;
-    let word_table = scatter(cuda, words.unique.len(), [words_of, words_from, words_in], from, tables[0])?;
+    let word_table = some_rows(cuda, words.unique.len(), [words_of, words_from, words_in], from, tables[0])?;
     let position_table = scatter(cuda, places.unique.len(), [places_of, places_from, places_in], from, tables[1])?;
     let sums = column_sum(cuda, gradient)?;
     let (type_table, to) = cuda.floats(tables[2].shape())?;
@@ -107,16 +107,49 @@ fn scatter<D: Device>(
     if rows * width == 0 {
         return Ok(out);
     }
+    // SAFETY: the table's own bytes.
+    unsafe { cuda.device.zero(to, 4 * out.elements())? };
+    launch(cuda, (indices, width), lists, gradient, (to, 0))?;
+    Ok(out)
+}
+
+/// As [`scatter`], without the rows that are 0: of BERT's 30,522 words a batch has a few hundred. What needs
+/// all rows gets them from the engine; the optimizer does not.
+fn some_rows<D: Device>(
+    cuda: &Cuda<D>,
+    indices: usize,
+    lists: [List<D>; 3],
+    gradient: u64,
+    table: &Buffer<D>,
+) -> Result<Buffer<D>> {
+    let (rows, width) = matrix(table)?;
+    // The optimizer reads vectors of four, and counts elements in 32 bits.
+    if !width.is_multiple_of(4) || rows * width == 0 || u32::try_from(rows * width).is_err() {
+        return scatter(cuda, indices, lists, gradient, table);
+    }
+    let (values, places) = (cuda.pool.block(4 * indices * width)?, cuda.pool.block(4 * rows)?);
+    // SAFETY: the block's own bytes.
+    unsafe { cuda.device.zero(places.address(), 4 * rows)? };
+    launch(cuda, (indices, width), lists, gradient, (values.address(), places.address()))?;
+    Ok(Buffer::of_rows(table.shape(), SomeRows { values, places, rows: indices }))
+}
+
+/// Sums of rows to a whole table, or, with the address of the places, to their own array.
+fn launch<D: Device>(
+    cuda: &Cuda<D>,
+    (indices, width): (usize, usize),
+    lists: [List<D>; 3],
+    gradient: u64,
+    (to, places): (u64, u64),
+) -> Result<()> {
     let [unique, first, order] = lists.each_ref().map(List::address);
     let (grid, width) = ([indices as u32, blocks(width, 128), 1], width as i32);
-    let mut arguments =
-        [argument(&width), argument(&unique), argument(&first), argument(&order), argument(&gradient), argument(&to)];
-    // SAFETY: (int, const uint32_t*, const uint32_t*, const uint32_t*, const float*, float*).
-    unsafe {
-        cuda.device.zero(to, 4 * out.elements())?;
-        cuda.launch("scatter_rows", grid, 128, 0, &mut arguments)?;
-    }
-    Ok(out)
+    let lists = [argument(&unique), argument(&first), argument(&order)];
+    let rest = [argument(&gradient), argument(&places), argument(&to)];
+    let mut arguments = [&[argument(&width)][..], &lists, &rest].concat();
+    // SAFETY: (int, const uint32_t*, const uint32_t*, const uint32_t*, const float*, uint32_t*, float*); the indices were
+    // checked to be rows of the table.
+    unsafe { cuda.launch("scatter_rows", grid, 128, 0, &mut arguments) }
 }
 
 /// Refuse tables that do not fit together, and indices outside them. Returns the width of their

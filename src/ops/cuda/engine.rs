@@ -128,11 +128,25 @@ impl<D: Device> Cuda<D> {
         Ok((buffer, form.f32))
     }
 
-    /// An existing form of an array, f32 if it has both.
-    pub(super) fn input(&self, x: &Buffer<D>) -> Result<Form> {
+    /// Enqueue what is still to write an array.
+    fn complete(&self, x: &Buffer<D>) -> Result<()> {
         if x.is_pending() {
             self.flush_reductions()?;
         }
+        let (Some(some), [rows, width]) = (x.some_rows(), x.shape()) else { return Ok(()) };
+        let block = self.pool.block(4 * rows * width)?;
+        let (grid, width) = ([*rows as u32, 1, 1], *width as i32);
+        let (places, values, to) = (some.places.address(), some.values.address(), block.address());
+        let mut arguments = [argument(&width), argument(&places), argument(&values), argument(&to)];
+        // SAFETY: (int, const uint32_t*, const float*, float*); there is a place for each row.
+        unsafe { self.launch("spread_rows", grid, 128, 0, &mut arguments)? };
+        x.add(Dtype::F32, block);
+        Ok(())
+    }
+
+    /// An existing form of an array, f32 if it has both.
+    pub(super) fn input(&self, x: &Buffer<D>) -> Result<Form> {
+        self.complete(x)?;
         Ok(match x.address(Dtype::F32) {
             Some(address) => Form { f32: address, bf16: 0 },
             None => Form { f32: 0, bf16: x.address(Dtype::Bf16).unwrap_or(0) },
@@ -141,9 +155,7 @@ impl<D: Device> Cuda<D> {
 
     /// Address of an array's form in `element`s, which is made now if it does not exist.
     pub(super) fn address(&self, x: &Buffer<D>, element: Dtype) -> Result<u64> {
-        if x.is_pending() {
-            self.flush_reductions()?;
-        }
+        self.complete(x)?;
         if let Some(address) = x.address(element) {
             return Ok(address);
         }

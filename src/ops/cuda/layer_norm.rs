@@ -13,6 +13,8 @@ use crate::rng::Dropout;
 /// Most blocks, and so partial sums, of the backward of a LayerNorm. A constant: the order of the
 /// sum depends on it.
 const NORM_BLOCKS: usize = 256;
+/// The longest row that the lanes of a warp keep between the passes over it.
+const KEPT: usize = 1024;
 /// Shared memory that every device provides by default.
 const SHARED: usize = 48 << 10;
 
@@ -93,7 +95,8 @@ pub(super) fn add_norm_backward<D: Device>(
         }
     };
     let partial = cuda.pool.block(4 * parts * 3 * width)?;
-    let (kernel, _) = by_width(width, ["add_norm_backward_4", "add_norm_backward_1"]);
+    let vectors = if width <= KEPT { "add_norm_backward_kept" } else { "add_norm_backward_4" };
+    let (kernel, _) = by_width(width, [vectors, "add_norm_backward_1"]);
     let (rows32, width32, partial_at) = (rows as i32, width as i32, partial.address());
     let (dy, normalized, rstd) = (cuda.f32(&dy)?, cuda.input(&normed.normalized)?, cuda.f32(&normed.rstd)?);
     let (gamma, mask) = (cuda.f32(gamma)?, Mask::from(dropout));

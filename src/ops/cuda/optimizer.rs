@@ -33,9 +33,11 @@ struct Updated {
     m: u64,
     v: u64,
     gradient: u64,
+    places: u64,
     bf16: u64,
     elements: u64,
     first: u64,
+    width: u64,
     rate: f32,
     decay: f32,
 }
@@ -111,8 +113,12 @@ impl Squares {
     fn of<D: Device>(cuda: &Cuda<D>, arrays: &[&Buffer<D>]) -> Result<Self> {
         let (mut items, mut blocks) = (Vec::new(), 0);
         for array in arrays.iter().filter(|array| array.elements() > 0) {
-            let elements = array.elements();
-            items.push(Squared { x: cuda.f32(array)?, elements: elements as u64, first: blocks });
+            // Rows that are 0 add nothing.
+            let (x, elements) = match (array.some_rows(), array.shape()) {
+                (Some(some), [_, width]) => (some.values.address(), some.rows * width),
+                _ => (cuda.f32(array)?, array.elements()),
+            };
+            items.push(Squared { x, elements: elements as u64, first: blocks });
             blocks += elements.div_ceil(BLOCK_ELEMENTS) as u64;
         }
         Ok(Self { items, blocks })
@@ -180,14 +186,20 @@ impl Groups {
                 if elements == 0 {
                     continue;
                 }
+                let (gradient, places, width) = match (gradient.some_rows(), gradient.shape()) {
+                    (Some(some), [_, width]) => (some.values.address(), some.places.address(), *width),
+                    _ => (cuda.f32(gradient)?, 0, 0),
+                };
                 items.push(Updated {
                     value: make_unique(cuda, value)?,
                     m: make_unique(cuda, &mut moments.m)?,
                     v: make_unique(cuda, &mut moments.v)?,
-                    gradient: cuda.f32(gradient)?,
+                    gradient,
+                    places,
                     bf16: value.address(Dtype::Bf16).unwrap_or(0),
                     elements: elements as u64,
                     first: blocks,
+                    width: width as u64,
                     rate: step.learning_rate as f32,
                     decay: step.decay as f32,
                 });

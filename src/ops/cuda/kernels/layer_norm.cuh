@@ -69,8 +69,12 @@ DEVICE void add_norm(int rows, int width, In branch, const float* bias, const fl
 ADD_NORM(add_norm_1, 1)
 ADD_NORM(add_norm_4, 4)
 
-// With g = dy * gamma: dx = rstd (g - mean(g) - n mean(g n)). `partial` is (blocks, 3, width): of dgamma, dbeta, dbias.
-template <int V>
+// Vectors of a row that a lane keeps.
+constexpr int KEPT = 8;
+
+// With g = dy * gamma: dx = rstd (g - mean(g) - n mean(g n)). `partial` is (blocks, 3, width): of dgamma, dbeta, dbias. With
+// KEEP a row has at most KEPT vectors for each lane, which keeps them between the two passes instead of reading them again.
+template <int V, bool KEEP>
 DEVICE void add_norm_backward(int rows, int width, const float* dy, In normalized, const float* rstd,
                               const float* gamma, Mask mask, Out branch, Out residual, float* partial) {
     SHARED(float, sums);
@@ -86,33 +90,51 @@ DEVICE void add_norm_backward(int rows, int width, const float* dy, In normalize
     for (int row = blockIdx.x * warps + warp; row < rows; row += gridDim.x * warps) {
         size_t start = size_t(row) * width;
         float sum = 0.0f, product = 0.0f;
-        for (int column = V * lane; column < width; column += V * WARP) {
-            float d[V], n[V], g[V], s[V], b[V];
-            load<V>(dy + start + column, d);
-            normalized.read<V>(start + column, n);
+        float kept[KEEP ? KEPT : 1][2][V];
+        auto read = [&](int column, float (&row_of)[2][V]) {
+            load<V>(dy + start + column, row_of[0]);
+            normalized.read<V>(start + column, row_of[1]);
+        };
+        auto add = [&](int column, const float (&row_of)[2][V]) {
+            float g[V], s[V], b[V];
             load<V>(gamma + column, g);
             load<V>(of_gamma + column, s);
             load<V>(of_beta + column, b);
 #pragma unroll
             for (int i = 0; i < V; i++) {
-                s[i] += d[i] * n[i];
-                b[i] += d[i];
-                sum += d[i] * g[i];
-                product += d[i] * g[i] * n[i];
+                float d = row_of[0][i], n = row_of[1][i];
+                s[i] += d * n;
+                b[i] += d;
+                sum += d * g[i];
+                product += d * g[i] * n;
             }
             store<V>(of_gamma + column, s);
             store<V>(of_beta + column, b);
+        };
+        if constexpr (KEEP) {
+            // All of the row is under way before its first element is needed.
+#pragma unroll
+            for (int k = 0; k < KEPT; k++) {
+                if (V * (lane + k * WARP) < width) read(V * (lane + k * WARP), kept[k]);
+            }
+#pragma unroll
+            for (int k = 0; k < KEPT; k++) {
+                if (V * (lane + k * WARP) < width) add(V * (lane + k * WARP), kept[k]);
+            }
+        } else {
+            for (int column = V * lane; column < width; column += V * WARP) {
+                read(column, kept[0]);
+                add(column, kept[0]);
+            }
         }
         sum = warp_sum(sum) / width;
         product = warp_sum(product) / width;
         float scale = rstd[row];
-        for (int column = V * lane; column < width; column += V * WARP) {
-            float d[V], n[V], g[V], s[V];
-            load<V>(dy + start + column, d);
-            normalized.read<V>(start + column, n);
+        auto write = [&](int column, const float (&row_of)[2][V]) {
+            float d[V], g[V], s[V];
             load<V>(gamma + column, g);
 #pragma unroll
-            for (int i = 0; i < V; i++) d[i] = scale * (d[i] * g[i] - sum - n[i] * product);
+            for (int i = 0; i < V; i++) d[i] = scale * (row_of[0][i] * g[i] - sum - row_of[1][i] * product);
             residual.write<V>(start + column, d);
             mask.apply<V>(start + column, d);
             branch.write<V>(start + column, d);
@@ -120,6 +142,17 @@ DEVICE void add_norm_backward(int rows, int width, const float* dy, In normalize
 #pragma unroll
             for (int i = 0; i < V; i++) s[i] += d[i];
             store<V>(of_bias + column, s);
+        };
+        if constexpr (KEEP) {
+#pragma unroll
+            for (int k = 0; k < KEPT; k++) {
+                if (V * (lane + k * WARP) < width) write(V * (lane + k * WARP), kept[k]);
+            }
+        } else {
+            for (int column = V * lane; column < width; column += V * WARP) {
+                read(column, kept[0]);
+                write(column, kept[0]);
+            }
         }
     }
     __syncthreads();
@@ -131,10 +164,12 @@ DEVICE void add_norm_backward(int rows, int width, const float* dy, In normalize
 }
 
 // Shared memory: three rows of floats per warp.
-#define ADD_NORM_BACKWARD(name, V)                                                                                      \
-    KERNEL_RESIDENT(128, 4, name, int rows, int width, const float* dy, In normalized, const float* rstd,              \
+// There are at most 256 blocks: three on a multiprocessor are all there can be.
+#define ADD_NORM_BACKWARD(name, V, KEEP)                                                                                \
+    KERNEL_RESIDENT(128, 3, name, int rows, int width, const float* dy, In normalized, const float* rstd,              \
                     const float* gamma, Mask mask, Out branch, Out residual, float* partial) {                         \
-        add_norm_backward<V>(rows, width, dy, normalized, rstd, gamma, mask, branch, residual, partial);               \
+        add_norm_backward<V, KEEP>(rows, width, dy, normalized, rstd, gamma, mask, branch, residual, partial);         \
     }
-ADD_NORM_BACKWARD(add_norm_backward_1, 1)
-ADD_NORM_BACKWARD(add_norm_backward_4, 4)
+ADD_NORM_BACKWARD(add_norm_backward_1, 1, false)
+ADD_NORM_BACKWARD(add_norm_backward_4, 4, false)
+ADD_NORM_BACKWARD(add_norm_backward_kept, 4, true)

@@ -73,10 +73,14 @@ KERNEL(256, clip_factor, const double* partial, int count, const float* loss, do
 struct Updated {
     float *value, *m, *v;
     const float* gradient;
+    // Where the gradient has some rows only, for each row 1 + its place in the gradient, or 0; else null.
+    const uint32_t* places;
     // The copy of the value that products read, or null.
     bf16* half;
     uint64_t elements;
     uint64_t first;
+    // Of the rows, with `places`: a multiple of four.
+    uint64_t width;
     float rate, decay;
 };
 
@@ -93,7 +97,14 @@ DEVICE void adamw_at(const Updated& item, const Step& step, float clip, size_t a
     load<V>(item.value + at, value);
     load<V>(item.m + at, m);
     load<V>(item.v + at, v);
-    load<V>(item.gradient + at, gradient);
+    if (item.places) {
+        uint32_t width = uint32_t(item.width), row = uint32_t(at) / width, place = item.places[row];
+#pragma unroll
+        for (int i = 0; i < V; i++) gradient[i] = 0.0f;
+        if (place) load<V>(item.gradient + size_t(place - 1) * width + (uint32_t(at) - row * width), gradient);
+    } else {
+        load<V>(item.gradient + at, gradient);
+    }
 #pragma unroll
     for (int i = 0; i < V; i++) {
         float g = __fmul_rn(gradient[i], clip);

@@ -15,9 +15,9 @@ KERNEL(128, embed, int width, const uint32_t* ids, const uint32_t* positions, co
 }
 
 // table[unique[i]] = sum of the rows order[first[i]] .. order[first[i + 1]] of x, in that order; other rows of the table
-// are not touched. A thread per column of a distinct row, so nothing races. Grid: distinct rows, width / 128.
+// are not touched. With `places` the table has the rows of the sums alone, and places[unique[i]] = 1 + i. A thread per column of a distinct row, so nothing races. Grid: distinct rows, width / 128.
 KERNEL(128, scatter_rows, int width, const uint32_t* unique, const uint32_t* first, const uint32_t* order,
-       const float* x, float* table) {
+       const float* x, uint32_t* places, float* table) {
     int column = blockIdx.y * blockDim.x + threadIdx.x;
     if (column >= width) return;
     const float* own = x + column;
@@ -32,7 +32,18 @@ KERNEL(128, scatter_rows, int width, const uint32_t* unique, const uint32_t* fir
         for (int k = 0; k < 4; k++) sum += four[k];
     }
     for (; i < end; i++) sum += own[size_t(order[i]) * width];
-    table[size_t(unique[blockIdx.x]) * width + column] = sum;
+    uint32_t row = unique[blockIdx.x];
+    if (places && column == 0) places[row] = blockIdx.x + 1;
+    table[size_t(places ? blockIdx.x : row) * width + column] = sum;
+}
+
+// All rows of a table from some: values[places[row] - 1], or 0 where the place is 0. Grid: rows.
+KERNEL(128, spread_rows, int width, const uint32_t* places, const float* values, float* table) {
+    uint32_t place = places[blockIdx.x];
+    const float* from = values + size_t(place - 1) * width;
+    for (int column = threadIdx.x; column < width; column += blockDim.x) {
+        table[size_t(blockIdx.x) * width + column] = place ? from[column] : 0.0f;
+    }
 }
 
 // Ops::rotary: columns i and i + half of each head of the queries and keys are rotated by an angle of the row's position;
