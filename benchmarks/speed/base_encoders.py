@@ -2,7 +2,8 @@
 
 python benchmarks/speed/base_encoders.py FOLDER
 
-FOLDER then has bert-base, roberta-base and modernbert-base.
+FOLDER then has bert-base, roberta-base, modernbert-base and bert-base-without-dropout: ModernBERT is published without dropout,
+which costs PyTorch more than biorel, so its counterpart is a BERT without it.
 """
 
 import shutil
@@ -19,6 +20,7 @@ CONFIGS = {
     "bert-base": BertConfig(),
     "roberta-base": RobertaConfig(max_position_embeddings=513, type_vocab_size=1, **VOCABULARY),
     "modernbert-base": ModernBertConfig(cls_token_id=101, sep_token_id=102, **VOCABULARY),
+    "bert-base-without-dropout": BertConfig(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
 }
 
 
