@@ -1,6 +1,6 @@
 //! Engines that stay open between computations, with the arrays of a model on them.
 //!
-//! A model has a [`Kept`]. A call takes the engine out and puts it back, so a call beside it opens
+//! A model has a [`Kept`]. A call takes the engine out and puts it back, so a concurrent call opens
 //! one of its own, and one that fails leaves none. All models of a process together keep
 //! [`LIMIT`] bytes of arrays; what was used least recently is dropped first.
 
@@ -153,7 +153,7 @@ impl Kept {
     fn put(&self, entry: Entry, bytes: usize) {
         let of = entry.of;
         let mut entries = lock(&self.engines.0);
-        // A call beside this one may have been faster.
+        // A concurrent call may have been faster.
         let surplus = match entries.iter().any(|other| other.of == of) {
             true => Some(entry),
             false => {
