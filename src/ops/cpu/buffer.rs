@@ -37,14 +37,15 @@ impl PoolState {
     }
 
     /// Put a block back. The memory that exceeds the peak by more than a quarter goes back to the
-    /// system, smallest blocks first, because those serve the fewest requests.
+    /// system, largest blocks first: one of them makes as much room as many small ones, which most
+    /// requests are for.
     fn give(&mut self, block: Vec<f32>) -> Vec<Vec<f32>> {
         let mut surplus = Vec::new();
         self.live -= block.len();
         self.idle += block.len();
         self.free.entry(block.len()).or_default().push(block);
         while self.idle + self.live > self.peak + self.peak / 4 {
-            let Some(mut entry) = self.free.first_entry() else { break };
+            let Some(mut entry) = self.free.last_entry() else { break };
             self.idle -= entry.key();
             surplus.extend(entry.get_mut().pop());
             if entry.get().is_empty() {
@@ -326,6 +327,16 @@ mod tests {
         buffer.set_active(vec![true, false]);
         buffer.fill(|values| values[1] = 1.0);
         assert_eq!(buffer.take_active(), None);
+    }
+
+    #[test]
+    fn a_large_block_makes_room_before_small_ones() {
+        let mut state = PoolState::default();
+        (0..20).for_each(|_| state.begin(100));
+        (0..20).for_each(|_| assert!(state.give(vec![0.0; 100]).is_empty()));
+        state.begin(2400);
+        assert_eq!(state.give(vec![0.0; 2400]).iter().map(Vec::len).collect::<Vec<_>>(), [2400]);
+        assert_eq!(state.take(100).map(|block| block.len()), Some(100));
     }
 
     /// Free memory stays below a quarter of the peak in use however the sizes vary.
