@@ -16,8 +16,8 @@ use biorel::ops::{AdamWStep, AttentionShape, ClsAttention, Cpu, Moments, Norm, O
 use biorel::rng::Dropout;
 use candle_core::{Device, Tensor};
 use suite::{
-    Draws, Results, accepts_empty_batches, assert_close, assert_each_close, encoder, exact, expected, modern,
-    refuses_mismatched_shapes, small_batch, small_config, small_encoders, suite,
+    Draws, Results, accepts_empty_batches, assert_close, assert_each_close, encoder, exact, expected, heads, modern,
+    refuses_mismatched_heads, refuses_mismatched_shapes, small_batch, small_config, small_encoders, suite,
 };
 
 /// Largest difference of an f32 engine from the reference in f64, relative to the largest expected
@@ -52,6 +52,16 @@ fn the_operations_of_modernbert_equal_the_reference() {
     assert_close(&modern(&Reference::cpu()), &expected, 5e-6, "reference f32");
     for ops in SimdLevel::ALL.into_iter().filter_map(|level| Cpu::with_level(level).ok()) {
         assert_close(&modern(&ops), &expected, TOLERANCE, ops.level().name());
+    }
+}
+
+#[test]
+fn the_operations_of_heads_equal_the_reference() {
+    let expected = heads(&exact());
+    assert_close(&heads(&Reference::cpu()), &expected, 5e-6, "reference f32");
+    for ops in SimdLevel::ALL.into_iter().filter_map(|level| Cpu::with_level(level).ok()) {
+        assert_close(&heads(&ops), &expected, 5e-6, ops.level().name());
+        refuses_mismatched_heads(&ops);
     }
 }
 

@@ -15,8 +15,8 @@ use biorel::Result;
 use biorel::model::encoder::{EncoderGradient, ForwardContext, OutputSpec, backward, forward};
 use biorel::model::params::{Weights, encoder_specs};
 use biorel::ops::{
-    AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, Rotation,
-    SavedAttentionOf,
+    AdamWStep, AttentionShape, Classified, Classifier, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops,
+    Rotation, RowGroups, SavedAttentionOf, Targets, WordScoreGradients, WordScores,
 };
 use biorel::rng::Dropout;
 use candle_core::Tensor;
@@ -39,6 +39,7 @@ impl<O: Ops> Timed<O> {
 impl<O: Ops> Ops for Timed<O> {
     type Buffer = O::Buffer;
     type Probabilities = O::Probabilities;
+    type Pooled = O::Pooled;
 
     fn name(&self) -> &'static str {
         self.engine.name()
@@ -156,6 +157,37 @@ impl<O: Ops> Ops for Timed<O> {
     }
     fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
         self.time("attention_pooling", |ops| ops.attention_pooling(last, key, words))
+    }
+    fn mean_rows(&self, x: &O::Buffer, groups: &RowGroups) -> Result<O::Buffer> {
+        self.time("mean_rows", |ops| ops.mean_rows(x, groups))
+    }
+    fn mean_rows_backward(
+        &self,
+        dy: &O::Buffer,
+        groups: &RowGroups,
+        rows: usize,
+        onto: Option<O::Buffer>,
+    ) -> Result<O::Buffer> {
+        self.time("mean_rows_backward", |ops| ops.mean_rows_backward(dy, groups, rows, onto))
+    }
+    fn pool_words(
+        &self,
+        last: &O::Buffer,
+        scores: &WordScores<'_, O::Buffer>,
+        words: &[Range<usize>],
+    ) -> Result<(O::Buffer, O::Pooled)> {
+        self.time("pool_words", |ops| ops.pool_words(last, scores, words))
+    }
+    fn pool_words_backward(
+        &self,
+        pooled: O::Pooled,
+        dy: &O::Buffer,
+        onto: Option<O::Buffer>,
+    ) -> Result<(O::Buffer, WordScoreGradients<O::Buffer>)> {
+        self.time("pool_words_backward", |ops| ops.pool_words_backward(pooled, dy, onto))
+    }
+    fn classify(&self, of: &Classifier<'_, O::Buffer>, targets: &Targets<'_>) -> Result<Classified<O::Buffer>> {
+        self.time("classify", |ops| ops.classify(of, targets))
     }
     fn rows(&self, x: &O::Buffer, rows: &[usize]) -> Result<O::Buffer> {
         self.time("rows", |ops| ops.rows(x, rows))

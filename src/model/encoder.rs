@@ -18,7 +18,9 @@ use std::borrow::Cow;
 use crate::encode::{Batch, MarkerIds};
 use crate::model::EncoderConfig;
 use crate::model::params::{Layout, WeightAndBias};
-use crate::ops::{AttentionShape, ClsAttention, Norm, Normed, Ops, Rotation, SavedAttention, SavedAttentionOf, Window};
+use crate::ops::{
+    AttentionShape, ClsAttention, Norm, Normed, Ops, Rotation, SavedAttention, SavedAttentionOf, StepList, Window,
+};
 use crate::rng::Dropout;
 use crate::{Error, Result};
 
@@ -328,15 +330,8 @@ impl<'a, O: Ops> Stack<'a, O> {
         Ok((projected, EmbeddingTape { normed, projected: Some(hidden) }))
     }
 
-    /// The rows of the position embedding, `(T)`.
     fn positions(&self) -> Cow<'a, [u32]> {
-        if self.layout.positions.is_none() {
-            return Cow::Owned(vec![0; self.batch.tokens()]);
-        }
-        match self.config.first_position() as u32 {
-            0 => Cow::Borrowed(&self.batch.positions),
-            first => self.batch.positions.iter().map(|position| first + position).collect(),
-        }
+        positions(self.config, &self.layout, self.batch)
     }
 
     fn tables(&self) -> [&O::Buffer; 3] {
@@ -378,21 +373,14 @@ impl<'a, O: Ops> Stack<'a, O> {
 
     /// Queries and keys rotated by their positions, where they are.
     fn rotate(&self, layer: usize, qkv: O::Buffer, back: bool) -> Result<O::Buffer> {
-        let Some(theta) = self.config.theta(layer) else { return Ok(qkv) };
-        let (positions, heads) = (&self.batch.positions, self.config.num_attention_heads);
-        self.ops.rotary(qkv, &Rotation { positions, heads, theta, back })
+        match rotation(self.config, self.batch, layer, back) {
+            Some(rotation) => self.ops.rotary(qkv, &rotation),
+            None => Ok(qkv),
+        }
     }
 
     fn shape(&self, layer: usize) -> AttentionShape<'a> {
-        let Batch { cu_seqlens, valid_lengths, positions, .. } = self.batch;
-        AttentionShape {
-            cu_seqlens,
-            heads: self.config.num_attention_heads,
-            valid_lengths: valid_lengths.as_deref(),
-            group: self.batch.group(),
-            window: self.config.window(layer).map(|distance| Window { distance, positions }),
-            stride: self.config.attention_stride(),
-        }
+        shape(self.config, self.batch, layer)
     }
 
     /// One layer: attention, feed-forward, each with its residual and LayerNorm.
@@ -448,6 +436,66 @@ impl<'a, O: Ops> Stack<'a, O> {
         };
         Ok(LayerTape { input, before, attention, attended, middle, up, activated, after, output })
     }
+}
+
+/// The rows of the position embedding, `(T)`.
+fn positions<'a>(config: &EncoderConfig, layout: &Layout, batch: &'a Batch) -> Cow<'a, [u32]> {
+    if layout.positions.is_none() {
+        return Cow::Owned(vec![0; batch.tokens()]);
+    }
+    match config.first_position() as u32 {
+        0 => Cow::Borrowed(&batch.positions),
+        first => batch.positions.iter().map(|position| first + position).collect(),
+    }
+}
+
+fn shape<'a>(config: &EncoderConfig, batch: &'a Batch, layer: usize) -> AttentionShape<'a> {
+    let Batch { cu_seqlens, valid_lengths, positions, .. } = batch;
+    AttentionShape {
+        cu_seqlens,
+        heads: config.num_attention_heads,
+        valid_lengths: valid_lengths.as_deref(),
+        group: batch.group(),
+        window: config.window(layer).map(|distance| Window { distance, positions }),
+        stride: config.attention_stride(),
+    }
+}
+
+/// How a layer rotates queries and keys, if it does.
+fn rotation<'a>(config: &EncoderConfig, batch: &'a Batch, layer: usize, back: bool) -> Option<Rotation<'a>> {
+    let (positions, heads) = (&batch.positions, config.num_attention_heads);
+    config.theta(layer).map(|theta| Rotation { positions, heads, theta, back })
+}
+
+/// The lists of [`forward`] and [`backward`], for [`Ops::prepare`].
+pub fn step_lists<'a>(
+    config: &EncoderConfig,
+    batch: &'a Batch,
+    context: &ForwardContext,
+    spec: OutputSpec,
+) -> Vec<StepList<'a>> {
+    let positions = positions(config, &Layout::new(config), batch);
+    let mut lists = vec![StepList::Tokens { ids: &batch.ids, positions, backward: !context.frozen.embeddings }];
+    let hidden = config.hidden_size;
+    // Of layers that are alike, one. They are global or local.
+    let (mut windows, mut thetas) = (Vec::new(), Vec::new());
+    for layer in 0..config.num_hidden_layers {
+        let (window, theta) = (config.window(layer), config.theta(layer));
+        if !windows.contains(&window) {
+            windows.push(window);
+            lists.push(StepList::Attention(shape(config, batch, layer), hidden));
+        }
+        if !thetas.contains(&theta) {
+            thetas.push(theta);
+            let both = [false, true].into_iter().filter_map(|back| rotation(config, batch, layer, back));
+            lists.extend(both.map(|rotation| StepList::Rotary(rotation, hidden)));
+        }
+    }
+    lists.extend(spec.rows(batch).map(|rows| StepList::Rows(rows.into())));
+    if spec.cls_of_layers {
+        lists.push(StepList::Rows(batch.first_tokens().into()));
+    }
+    lists
 }
 
 /// Gradients of all encoder parameters, in the order of [`Layout`]; `None` for those that are

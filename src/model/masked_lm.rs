@@ -13,7 +13,7 @@ use crate::model::encoder::{self, EncoderGradient, ForwardContext, OutputSpec};
 use crate::model::network::Gradient;
 use crate::model::params::{Layout, encoder_specs};
 use crate::model::{EncoderConfig, Init, ParamSpec};
-use crate::ops::{Loss, Norm, Ops};
+use crate::ops::{Loss, Norm, Ops, StepList};
 use crate::{Error, Result};
 
 /// The encoder with the transform and the decoder.
@@ -73,6 +73,9 @@ impl MaskedLm {
         context: &ForwardContext,
         loss: &Loss<'_>,
     ) -> Result<Gradient<O::Buffer>> {
+        let mut lists = encoder::step_lists(&self.encoder, batch, context, READS);
+        lists.push(StepList::Labels(&batch.labels, loss));
+        ops.prepare(&lists)?;
         let (encoded, tape) = encoder::forward(ops, &self.encoder, params, batch, Some(context), READS)?;
         let Some(tape) = tape else { unreachable!("a forward with a context has a tape") };
         let zeros = self.zeros(ops)?;

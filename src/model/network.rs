@@ -5,11 +5,12 @@ use candle_core::{D, Tensor, Var};
 
 use crate::config::{Compat, HeadKind};
 use crate::encode::{Batch, Features, MarkerIds, Padding};
-use crate::model::encoder::{self, EncoderGradient, EncoderOutput, ForwardContext, OutputSpec, Site};
-use crate::model::head::{self, Definition, Head, HeadInput, HeadOutput, Parameters};
+use crate::model::encoder::{self, EncoderGradient, EncoderOutput, ForwardContext, Site};
+use crate::model::head::training::{self, HeadGradient, Reading};
+use crate::model::head::{self, Definition, Head, HeadInput, HeadOutput, LastRows, Parameters};
 use crate::model::params::{Layout, encoder_specs};
 use crate::model::{EncoderConfig, ParamSpec, Source, markers};
-use crate::ops::{Loss, Ops};
+use crate::ops::{Loss, Ops, StepList, Targets, classifier};
 use crate::rng::Dropout;
 use crate::{Error, Result};
 
@@ -165,30 +166,42 @@ impl Network {
             return Err(Error::config("label", format!("label {label} is not one of {} labels", self.labels)));
         }
         let spec = self.definition().reads;
+        let targets = Targets { labels: &batch.labels, groups, loss };
+        let reading = self.definition().by_engine.then(|| Reading::new(spec, batch)).transpose()?;
+        let mut lists = match &reading {
+            Some(reading) => reading.step_lists(&targets, self.labels),
+            None => vec![StepList::Labels(&batch.labels, loss), StepList::Rows(batch.first_tokens().into())],
+        };
+        if !context.frozen.whole {
+            lists.extend(encoder::step_lists(&self.encoder, batch, context, spec));
+        }
+        ops.prepare(&lists)?;
         let (encoded, tape) = match context.frozen.whole {
             true => (self.source.forward(ops, &self.encoder, params, batch, spec)?, None),
             false => encoder::forward(ops, &self.encoder, params, batch, Some(context), spec)?,
         };
         let dropout = context.dropout(Site::Head(self.encoder.num_hidden_layers));
-        let mut value = None;
-        let head = self.head_backward(ops, params, &encoded, batch, dropout, |logits| {
-            let within = match groups {
-                [_] => None,
-                _ => Some((logits + outside(groups, &batch.labels, logits)?)?),
-            };
-            let logits = within.as_ref().unwrap_or(logits);
-            let (loss, gradient) = ops.cross_entropy(&ops.upload_candle(&logits.detach())?, &batch.labels, loss)?;
-            value = Some(loss);
-            // The engine has computed the gradient of the loss; candle continues from it.
-            Ok((logits * ops.to_candle(&gradient)?)?.sum_all()?)
-        })?;
-        let Some(value) = value else { unreachable!("the objective was called") };
+        let head = match &reading {
+            Some(reading) => {
+                training::gradient(ops, reading, self.head_params(params), &encoded, dropout.as_ref(), &targets)?
+            }
+            None => {
+                let mut value = None;
+                let head = self.head_backward(ops, params, &encoded, batch, dropout, |logits| {
+                    let (loss, objective) = classifier::objective(ops, &targets, logits)?;
+                    value = Some(loss);
+                    Ok(objective)
+                })?;
+                let Some(loss) = value else { unreachable!("the objective was called") };
+                HeadGradient { loss, encoded: head.encoded, weights: head.weights }
+            }
+        };
         let mut all = match tape {
             Some(tape) => encoder::backward(ops, &self.encoder, params, batch, context, tape, head.encoded)?,
             None => vec![None; Layout::new(&self.encoder).len],
         };
         all.extend(head.weights.into_iter().map(Some));
-        Ok((value, all))
+        Ok((head.loss, all))
     }
 
     /// Predict a batch, without dropout, and measure the contribution of each token to the
@@ -336,49 +349,6 @@ impl Network {
             mentions: batch.instances.iter().map(|of| of.entities.len()).collect(),
             words: batch.instances.iter().map(|of| of.words.clone()).collect(),
         })
-    }
-}
-
-/// What is added to the logits, `(n, labels)`, so that labels outside of an instance's group have the
-/// probability 0 in f32: 0 inside of it and -1e9 outside.
-fn outside(groups: &[usize], labels: &[u32], logits: &Tensor) -> Result<Tensor> {
-    let group_of: Vec<usize> = (0..).zip(groups).flat_map(|(group, size)| vec![group; *size]).collect();
-    let row = |label: &u32| {
-        let own = group_of.get(*label as usize);
-        group_of.iter().map(move |group| if Some(group) == own { 0.0 } else { -1e9f32 })
-    };
-    let values: Vec<f32> = labels.iter().flat_map(row).collect();
-    Ok(Tensor::from_vec(values, logits.shape(), logits.device())?)
-}
-
-/// Where tokens are among the rows of the last layer.
-struct LastRows {
-    tokens: usize,
-    /// See [`OutputSpec::rows`].
-    rows: Option<Vec<usize>>,
-}
-
-impl LastRows {
-    fn new(spec: OutputSpec, batch: &Batch) -> Self {
-        Self { tokens: batch.tokens(), rows: spec.rows(batch) }
-    }
-
-    fn len(&self) -> usize {
-        self.rows.as_ref().map_or(self.tokens, Vec::len)
-    }
-
-    /// Whether the rows are exactly these tokens.
-    fn are(&self, tokens: &[usize]) -> bool {
-        self.rows.as_deref() == Some(tokens)
-    }
-
-    /// The row of each of the tokens.
-    fn of(&self, tokens: &[usize]) -> Vec<usize> {
-        let row = |token: &usize| match &self.rows {
-            Some(rows) => rows.partition_point(|row| row < token),
-            None => *token,
-        };
-        tokens.iter().map(row).collect()
     }
 }
 

@@ -12,10 +12,12 @@
 mod adamw;
 mod additive_attention;
 mod attention;
+pub(crate) mod classifier;
 mod cls_attention;
 pub mod compute;
 pub mod cpu;
 pub mod cuda;
+mod heads;
 pub mod kept;
 mod loss;
 pub mod lstm;
@@ -24,8 +26,11 @@ mod pending;
 pub mod reference;
 mod resolved;
 mod rotary;
+mod row_groups;
 mod shapes;
 mod softmax_pooling;
+mod step_lists;
+mod word_pooling;
 
 use std::ops::Range;
 
@@ -37,10 +42,12 @@ use crate::rng::Dropout;
 pub use adamw::AdamWStep;
 pub use attention::{AttentionShape, ClsAttention, SHORTEST_STRIDE, SavedAttention, Window};
 pub use cpu::Cpu;
+pub use heads::{Classified, Classifier, RowGroups, Targets, WordScoreGradients, WordScores};
 pub use loss::Loss;
 pub use pending::{Pending, StepResult};
 pub use reference::Reference;
 pub use rotary::Rotation;
+pub use step_lists::StepList;
 
 /// Adam's two moments of a parameter, each of the parameter's shape.
 #[derive(Debug, Clone)]
@@ -107,6 +114,8 @@ pub trait Ops: Send + Sync {
     type Buffer: Clone + Send + Sync;
     /// The activations that [`Ops::attention`] saves for its backward.
     type Probabilities: Send + Sync;
+    /// The activations that [`Ops::pool_words`] saves for its backward.
+    type Pooled: Send + Sync;
 
     /// The engine's name, for records of a run.
     fn name(&self) -> &'static str;
@@ -121,6 +130,12 @@ pub trait Ops: Send + Sync {
     fn to_candle(&self, buffer: &Self::Buffer) -> Result<Tensor>;
     /// A buffer with the values of a candle tensor.
     fn upload_candle(&self, tensor: &Tensor) -> Result<Self::Buffer>;
+
+    /// A step of training begins, whose operations will read these lists. An engine with its own device
+    /// copies them there at once instead of one by one.
+    fn prepare(&self, _: &[StepList<'_>]) -> Result<()> {
+        Ok(())
+    }
 
     /// Sum of word, position and type-0 embeddings: `(T, H)`. Tables: `(vocabulary, H)`,
     /// `(positions, H)`, `(types, H)`.
@@ -272,6 +287,39 @@ pub trait Ops: Send + Sync {
             None => y,
         })
     }
+
+    /// The vectors that a head reads: means of groups of rows, `(T, H)` to `(groups / parts, parts H)`.
+    fn mean_rows(&self, x: &Self::Buffer, groups: &RowGroups) -> Result<Self::Buffer>;
+
+    /// The gradient of the `rows` rows that [`Ops::mean_rows`] read, added onto `onto`.
+    fn mean_rows_backward(
+        &self,
+        dy: &Self::Buffer,
+        groups: &RowGroups,
+        rows: usize,
+        onto: Option<Self::Buffer>,
+    ) -> Result<Self::Buffer>;
+
+    /// Attention pooling of a head: the softmax of the scores of each instance's words weighs the
+    /// words' rows of the last layer, `(T, H)` to `(n, H)`. Each range holds the words of an instance,
+    /// at least one. Instances of the same words are neighbours; the words of others do not overlap.
+    fn pool_words(
+        &self,
+        last: &Self::Buffer,
+        scores: &WordScores<'_, Self::Buffer>,
+        words: &[Range<usize>],
+    ) -> Result<(Self::Buffer, Self::Pooled)>;
+    /// Gradients of [`Ops::pool_words`]: of the last layer and of what its scores are computed from;
+    /// that of the entities is added onto `onto`.
+    fn pool_words_backward(
+        &self,
+        pooled: Self::Pooled,
+        dy: &Self::Buffer,
+        onto: Option<Self::Buffer>,
+    ) -> Result<(Self::Buffer, WordScoreGradients<Self::Buffer>)>;
+
+    /// The loss of a classifier, and its gradients.
+    fn classify(&self, of: &Classifier<'_, Self::Buffer>, targets: &Targets<'_>) -> Result<Classified<Self::Buffer>>;
 
     /// The given rows, `(T, H)` to `(rows, H)`.
     fn rows(&self, x: &Self::Buffer, rows: &[usize]) -> Result<Self::Buffer>;

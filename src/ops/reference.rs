@@ -10,8 +10,9 @@ use candle_core::{D, DType, Device, Tensor, Var};
 use candle_nn::ops::log_softmax;
 
 use super::{
-    AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, Rotation,
-    SavedAttentionOf, additive_attention, cls_attention, cpu, shapes::expect_attention,
+    AdamWStep, AttentionShape, Classified, Classifier, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops,
+    Rotation, RowGroups, SavedAttentionOf, Targets, WordScoreGradients, WordScores, additive_attention, classifier,
+    cls_attention, cpu, row_groups, shapes::expect_attention, word_pooling,
 };
 use crate::Result;
 use crate::rng::Dropout;
@@ -100,6 +101,7 @@ impl Ops for Reference {
     type Buffer = Tensor;
     /// Per sentence: the probabilities before dropout, `(N, L, L)`.
     type Probabilities = Vec<Tensor>;
+    type Pooled = word_pooling::PooledByCandle;
 
     fn name(&self) -> &'static str {
         "reference"
@@ -353,6 +355,36 @@ impl Ops for Reference {
 
     fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
         additive_attention::attention_pooling(self, last, key, words)
+    }
+
+    fn mean_rows(&self, x: &Tensor, groups: &RowGroups) -> Result<Tensor> {
+        row_groups::mean_rows(self, x, groups)
+    }
+
+    fn mean_rows_backward(&self, dy: &Tensor, groups: &RowGroups, rows: usize, onto: Option<Tensor>) -> Result<Tensor> {
+        row_groups::mean_rows_backward(self, dy, groups, rows, onto)
+    }
+
+    fn classify(&self, of: &Classifier<'_, Tensor>, targets: &Targets<'_>) -> Result<Classified<Tensor>> {
+        classifier::classify(self, of, targets)
+    }
+
+    fn pool_words(
+        &self,
+        last: &Tensor,
+        scores: &WordScores<'_, Tensor>,
+        words: &[Range<usize>],
+    ) -> Result<(Tensor, word_pooling::PooledByCandle)> {
+        word_pooling::pool_words(self, last, scores, words)
+    }
+
+    fn pool_words_backward(
+        &self,
+        pooled: word_pooling::PooledByCandle,
+        dy: &Tensor,
+        onto: Option<Tensor>,
+    ) -> Result<(Tensor, WordScoreGradients<Tensor>)> {
+        word_pooling::pool_words_backward(self, &pooled, dy, onto)
     }
 
     fn rows(&self, x: &Tensor, rows: &[usize]) -> Result<Tensor> {

@@ -24,8 +24,8 @@ use biorel::ops::{AdamWStep, AttentionShape, Moments, Norm, Ops, Update};
 use candle_core::{DType, Device, Tensor, Var};
 use host::{Host, Schedule, Shim};
 use suite::{
-    Draws, Results, Sentences, accepts_empty_batches, assert_close, assert_each_close, exact, expected, modern,
-    refuses_mismatched_shapes, small_encoders, suite,
+    Draws, HEAD_OPERATIONS, Results, Sentences, accepts_empty_batches, assert_close, assert_each_close, exact,
+    expected, heads, modern, refuses_mismatched_heads, refuses_mismatched_shapes, small_encoders, suite,
 };
 
 /// Largest difference from the reference in f64, relative to the largest expected value of a result
@@ -82,6 +82,26 @@ fn the_operations_of_modernbert_equal_the_reference() {
     for (products, tolerance) in PRECISIONS {
         let ops = engine(shim.clone(), products, Schedule::Forward);
         assert_close(&modern(&ops), &expected, tolerance, ops.name());
+    }
+}
+
+/// In any order of threads, with memory of exactly its size for each array. Heads compute in f32; only the gradient of the keys of
+/// pairs is in bf16, for the product behind it.
+#[test]
+fn the_operations_of_heads_equal_the_reference() {
+    let Some(shim) = Shim::get() else { return };
+    let expected = heads(&exact());
+    for (products, tolerance) in PRECISIONS {
+        let run = |schedule| heads(&Cuda::with_reuse(Host::new(shim.clone(), schedule), products, false));
+        let ours = run(Schedule::Forward);
+        assert_close(&ours, &expected, tolerance, "heads");
+        let keys = |(name, _): &(String, Vec<f32>)| name.ends_with("dkeys");
+        let others = |results: &Results| results.iter().filter(|result| !keys(result)).cloned().collect::<Results>();
+        assert_close(&others(&ours), &others(&expected), F32_TOLERANCE, "heads");
+        let first = bits(ours);
+        for schedule in [Schedule::Reverse, Schedule::Random] {
+            assert!(bits(run(schedule)) == first, "{products:?} {schedule:?}");
+        }
     }
 }
 
@@ -196,7 +216,7 @@ fn for_pooling(words: &[Range<usize>], total: usize, hidden: usize) -> [Tensor; 
 /// attention, the optimizer.
 pub fn around_the_encoder<O: Ops>(ops: &O, dtype: DType) -> Results {
     let mut results = Results::new();
-    for operation in ["embeddings", "adamw"] {
+    for operation in ["embeddings", "adamw"].into_iter().chain(HEAD_OPERATIONS) {
         suite::each_case(operation, &mut |case| case(ops, &mut results));
     }
     suite::norm(ops, &mut results, 5, 132, 0.1);
@@ -354,6 +374,7 @@ fn mismatched_shapes_are_refused() {
     let ops = engine(shim, Dtype::F32, Schedule::Forward);
     let up = |shape: &[usize]| ops.zeros(shape).unwrap();
     refuses_mismatched_shapes(&ops);
+    refuses_mismatched_heads(&ops);
     let shape = AttentionShape::plain(&[0, 2], 1);
     assert!(ops.attention(&up(&[2, 3 * 129]), shape, None).is_err(), "a head that is too large");
     let shape = AttentionShape { valid_lengths: Some(&[1]), group: 33, ..AttentionShape::plain(&[0, 34], 1) };

@@ -17,7 +17,7 @@ use crate::{HEADS, PRECISIONS, around_the_encoder, attention};
 
 /// (file, text, which of its occurrences, replacement). A text that ends with a semicolon is a
 /// statement, any other one an expression.
-const MUTATIONS: [(&str, &str, usize, &str); 43] = [
+const MUTATIONS: [(&str, &str, usize, &str); 59] = [
     // Barriers: before the keys overwrite the queries; after a chunk was filled; before the next one is; before a block's
     // sums are read; before those of a block of columns are.
     ("attention_bf16.cuh", "__syncthreads();", 1, ";"),
@@ -76,6 +76,25 @@ const MUTATIONS: [(&str, &str, usize, &str); 43] = [
     ("layer_norm.cuh", "V * (lane + k * WARP) < width", 2, "V * (lane + k * WARP) < width - V"),
     // Behind the shared memory.
     ("layer_norm.cuh", "sums + warp * 3 * width", 0, "sums + (warp + 1) * 3 * width"),
+    // A head: the rows of another group, a share that counts one row more, the groups of another row; the words of another pair,
+    // the first columns for all, one pair less; a mask and a weight of another row or column, a group of labels without its last,
+    // another part, and barriers before vectors, logits and their gradients are read.
+    ("rows.cuh", "rows[i]", 2, "rows[first]"),
+    ("rows.cuh", "float(starts[group + 1] - starts[group])", 0, "float(starts[group + 1] - starts[group] + 1)"),
+    ("rows.cuh", "onto ? onto[at] : 0.0f", 0, "0.0f"),
+    ("attention_pooling.cuh", "blockIdx.y * blockDim.x + threadIdx.x", 2, "threadIdx.x"),
+    ("attention_pooling.cuh", "blockIdx.y * blockDim.x + threadIdx.x", 3, "threadIdx.x"),
+    ("attention_pooling.cuh", "readers.first + i", 0, "readers.first"),
+    ("attention_pooling.cuh", "2 * pair + 1", 0, "2 * pair"),
+    ("attention_pooling.cuh", "queries + size_t(blockIdx.x) * width", 0, "queries"),
+    ("loss.cuh", "first <= j && j < end", 0, "first <= j"),
+    ("loss.cuh", "column - first_width", 0, "column"),
+    ("loss.cuh", "mask.apply<1>(row * width + column, sum);", 0, ";"),
+    ("loss.cuh", "mask.apply<1>(row * width + column, value);", 0, "mask.apply<1>(column, value);"),
+    ("loss.cuh", "__syncthreads();", 1, ";"),
+    ("loss.cuh", "__syncthreads();", 2, ";"),
+    ("loss.cuh", "__syncthreads();", 3, ";"),
+    ("loss.cuh", "sum += losses[row];", 0, "sum = losses[row];"),
 ];
 
 /// The kernels with all mutations.

@@ -30,8 +30,8 @@ use biorel::ops::cuda::{Cuda, Nvidia};
 use biorel::ops::{Ops, Reference};
 use candle_core::Tensor;
 use suite::{
-    MODERN_OPERATIONS, OPERATIONS, Results, accepts_empty_batches, assert_close, differences, each_case, exact,
-    refuses_mismatched_shapes, small_encoders,
+    HEAD_OPERATIONS, MODERN_OPERATIONS, OPERATIONS, Results, accepts_empty_batches, assert_close, differences,
+    each_case, exact, refuses_mismatched_shapes, small_encoders,
 };
 
 /// Largest difference from the reference in f64, relative to the largest expected value of a result
@@ -51,7 +51,7 @@ type Test = Box<dyn Fn()>;
 fn tests() -> Vec<(String, Test)> {
     let mut tests: Vec<(String, Test)> = vec![];
     for (products, name) in [(Dtype::F32, "f32"), (Dtype::Bf16, "bf16")] {
-        for operation in OPERATIONS.into_iter().chain(MODERN_OPERATIONS) {
+        for operation in OPERATIONS.into_iter().chain(MODERN_OPERATIONS).chain(HEAD_OPERATIONS) {
             tests.push((format!("{name}-{operation}"), Box::new(move || equals_the_reference(operation, products))));
         }
         tests.push((format!("{name}-encoder"), Box::new(move || a_whole_encoder(products))));
@@ -225,7 +225,7 @@ fn a_stream_used_again() {
 
 fn the_same_bits(products: Dtype) {
     let (first, second) = (engine(products), engine(products));
-    for operation in OPERATIONS.into_iter().chain(MODERN_OPERATIONS) {
+    for operation in OPERATIONS.into_iter().chain(MODERN_OPERATIONS).chain(HEAD_OPERATIONS) {
         each_case::<Cuda<Nvidia>>(operation, &mut |case| {
             let (mut one, mut other) = (Results::new(), Results::new());
             case(&first, &mut one);
@@ -249,7 +249,7 @@ fn uploads() {
     let ops = engine(Dtype::F32);
     // More than there are slots of pinned memory, smaller and larger than one.
     let arrays: Vec<Vec<f32>> =
-        (0..300).map(|i| (0..1 + 37 * i * (i % 7)).map(|j| (i * 1_000_003 + j) as f32).collect()).collect();
+        (0..300).map(|i| (0..1 + 47 * i * (i % 7)).map(|j| (i * 1_000_003 + j) as f32).collect()).collect();
     let buffers: Vec<_> = arrays.iter().map(|values| ops.upload(values, &[values.len()]).unwrap()).collect();
     for (values, buffer) in arrays.iter().zip(&buffers) {
         assert!(ops.download(buffer).unwrap() == *values);

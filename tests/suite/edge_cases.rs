@@ -1,6 +1,8 @@
 //! Arguments that every engine must refuse, and batches without tokens, which it must accept.
 
-use biorel::ops::{AttentionShape, ClsAttention, Loss, Norm, Ops, Rotation, Window};
+use biorel::ops::{
+    AttentionShape, Classifier, ClsAttention, Loss, Norm, Ops, Rotation, RowGroups, Targets, Window, WordScores,
+};
 
 /// Shapes that do not fit are errors, not panics.
 pub fn refuses_mismatched_shapes<O: Ops>(ops: &O) {
@@ -47,6 +49,50 @@ pub fn refuses_mismatched_shapes<O: Ops>(ops: &O) {
     assert!(attend(&short, 4, &[0, 2]).is_err());
     assert!(attend(bias, 4, &[0, 3]).is_err());
     assert!(attend(bias, 4, &[0, 2, 2]).is_err());
+}
+
+/// The same for the operations that heads are trained with.
+#[allow(clippy::single_range_in_vec_init)] // the words of one instance
+pub fn refuses_mismatched_heads<O: Ops>(ops: &O) {
+    let up = |shape: &[usize]| ops.zeros(shape).unwrap();
+    let groups =
+        |parts, rows: &[usize], starts: &[usize]| RowGroups { parts, rows: rows.to_vec(), starts: starts.to_vec() };
+    assert!(ops.mean_rows(&up(&[3, 4]), &groups(2, &[0, 2], &[0, 1, 2])).is_ok());
+    for (parts, rows, starts) in [
+        (1, &[3][..], &[0, 1][..]),
+        (1, &[0], &[0, 0, 1]),
+        (2, &[0], &[0, 1]),
+        (0, &[0], &[0, 1]),
+        (1, &[0, 1], &[0, 1]),
+    ] {
+        assert!(ops.mean_rows(&up(&[3, 4]), &groups(parts, rows, starts)).is_err(), "{parts} {rows:?} {starts:?}");
+    }
+    assert!(ops.mean_rows_backward(&up(&[2, 4]), &RowGroups::of_rows(vec![0]), 3, None).is_err());
+    assert!(ops.mean_rows_backward(&up(&[1, 4]), &RowGroups::of_rows(vec![3]), 3, None).is_err());
+    let (last, key) = (up(&[4, 6]), up(&[1, 6]));
+    assert!(ops.pool_words(&last, &WordScores::Key(&key), &[0..4]).is_ok());
+    assert!(ops.pool_words(&last, &WordScores::Key(&key), &[0..5]).is_err());
+    assert!(ops.pool_words(&last, &WordScores::Key(&up(&[1, 5])), &[0..4]).is_err());
+    let (entities, query) = (up(&[1, 12]), up(&[6, 12]));
+    let pairs = |keys, score| {
+        let scores = WordScores::Pairs { keys, entities: &entities, query: &query, score };
+        ops.pool_words(&last, &scores, &[1..3]).map(|_| ())
+    };
+    assert!(pairs(&last, &key).is_ok());
+    let (narrow, short) = (up(&[4, 5]), up(&[1, 5]));
+    assert!(pairs(&narrow, &key).is_err());
+    assert!(pairs(&last, &short).is_err());
+    let (x, weight, bias) = (up(&[2, 4]), up(&[3, 4]), up(&[3]));
+    let classify = |parts: &[&O::Buffer], weight, bias, labels: &[u32], groups: &[usize]| {
+        let targets = Targets { labels, groups, loss: &Loss::mean(2) };
+        ops.classify(&Classifier { parts, weight, bias, dropout: None }, &targets).map(|_| ())
+    };
+    assert!(classify(&[&x], &weight, &bias, &[0, 2], &[1, 2]).is_ok());
+    assert!(classify(&[&x], &weight, &bias, &[0, 3], &[1, 2]).is_err());
+    assert!(classify(&[&x], &weight, &bias, &[0, 2], &[1, 3]).is_err());
+    assert!(classify(&[&x], &weight, &bias, &[0], &[3]).is_err());
+    assert!(classify(&[&x, &x], &weight, &bias, &[0, 2], &[3]).is_err());
+    assert!(classify(&[&x], &weight, &up(&[2]), &[0, 2], &[3]).is_err());
 }
 
 /// Batches without tokens are results without rows.

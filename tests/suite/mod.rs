@@ -6,6 +6,7 @@
 //! guarantees for a sum).
 
 mod edge_cases;
+mod heads;
 
 use std::sync::OnceLock;
 
@@ -19,7 +20,8 @@ use biorel::ops::{
 use biorel::rng::{Dropout, Purpose, Stream};
 use candle_core::{DType, Device};
 
-pub use edge_cases::{accepts_empty_batches, refuses_mismatched_shapes};
+pub use edge_cases::{accepts_empty_batches, refuses_mismatched_heads, refuses_mismatched_shapes};
+pub use heads::HEAD_OPERATIONS;
 
 pub fn exact() -> Reference {
     Reference::new(Device::Cpu, DType::F64)
@@ -70,6 +72,11 @@ pub const MODERN_OPERATIONS: [&str; 3] = ["geglu", "rotary", "local-attention"];
 /// Every operation on every case: engines may differ only by rounding.
 pub fn suite<O: Ops>(ops: &O) -> Results {
     all(ops, &OPERATIONS)
+}
+
+/// The operations that heads are trained with, on every case.
+pub fn heads<O: Ops>(ops: &O) -> Results {
+    all(ops, &HEAD_OPERATIONS)
 }
 
 /// The operations of ModernBERT on every case.
@@ -157,6 +164,21 @@ pub fn each_case<O: Ops>(operation: &str, run: &mut dyn FnMut(Case<'_, O>)) {
                     let sentences = sentences.clone().within(distance);
                     run(&|ops, results| attention(ops, results, &sentences, sizes, rate));
                 }
+            }
+        }
+        "mean-rows" => {
+            [1, 5, 130].into_iter().for_each(|width| run(&|ops, results| heads::mean_rows(ops, results, width)))
+        }
+        "pool-words" => {
+            for (words, tokens) in [(vec![1..4, 1..4, 5..6, 8..30, 8..30, 8..30], 31), (vec![1..2, 4..9], 10)] {
+                for width in [1, 24, 150] {
+                    run(&|ops, results| heads::pool_words(ops, results, &words, tokens, width));
+                }
+            }
+        }
+        "classify" => {
+            for (rows, labels, widths) in [(1, 1, &[1][..]), (3, 2, &[20]), (7, 5, &[9, 5]), (40, 70, &[150, 130])] {
+                run(&|ops, results| heads::classify(ops, results, rows, labels, widths));
             }
         }
         _ => unreachable!("{operation} is not an operation of the suite"),

@@ -15,6 +15,7 @@ use crate::model::encoder::OutputSpec;
 pub(super) const ATTENTION: Definition = Definition {
     reads: OutputSpec { cls: true, ..OutputSpec::TOKENS },
     weighs: Weighs::Words,
+    by_engine: true,
     width: |hidden| 2 * hidden,
     build: |vb, hidden| Ok(Box::new(OverWords(scores(&vb, hidden)?))),
 };
@@ -27,6 +28,7 @@ pub(super) const ATTENTION_NO_CLS: Definition =
 pub(super) const ATTENTION_ALL_CLS: Definition = Definition {
     reads: OutputSpec { cls_of_layers: true, ..OutputSpec::NOTHING },
     weighs: Weighs::Layers,
+    by_engine: false,
     width: |hidden| hidden,
     build: |vb, hidden| Ok(Box::new(OverLayers(scores(&vb, hidden)?))),
 };

@@ -12,12 +12,14 @@ use crate::model::encoder::OutputSpec;
 pub(super) const CLS: Definition = Definition {
     reads: OutputSpec { cls: true, ..OutputSpec::NOTHING },
     weighs: Weighs::Nothing,
+    by_engine: true,
     width: |hidden| hidden,
     build: |_, _| Ok(Box::new(Cls)),
 };
 
 /// The same with the pooler of the paper's code.
 pub(super) const POOLED_CLS: Definition = Definition {
+    by_engine: false,
     build: |vb, hidden| {
         let vb = vb.pp("pooler");
         let weight = vb.get_with_hints((hidden, hidden), "weight", Init::WEIGHT)?;

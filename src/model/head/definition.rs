@@ -17,6 +17,9 @@ pub struct Definition {
     pub reads: OutputSpec,
     /// What its attention weights are distributed over.
     pub weighs: Weighs,
+    /// Whether training computes it with the engine's operations for heads (`training.rs`), from what
+    /// it reads. candle differentiates the others.
+    pub by_engine: bool,
     /// Length of the classifier's input vectors, for hidden size H.
     pub(super) width: fn(usize) -> usize,
     /// The module, for hidden size H, its parameters declared below the builder's prefix.

@@ -14,6 +14,7 @@ use crate::model::encoder::OutputSpec;
 pub(super) const ENTITY: Definition = Definition {
     reads: OutputSpec { entities: true, ..OutputSpec::NOTHING },
     weighs: Weighs::Nothing,
+    by_engine: true,
     width: |hidden| 2 * hidden,
     build: |_, _| Ok(Box::new(Entity)),
 };
@@ -27,6 +28,7 @@ pub(super) const ENTITY_ATTENTION: Definition = Definition {
         ..OutputSpec::TOKENS
     },
     weighs: Weighs::Words,
+    by_engine: true,
     width: |hidden| 3 * hidden,
     build: |vb, hidden| {
         let vb = vb.pp("attention");

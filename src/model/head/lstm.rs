@@ -19,6 +19,7 @@ const INPUT_PRODUCT: OutputSpec =
 pub(super) const LSTM: Definition = Definition {
     reads: OutputSpec { cls: true, ..INPUT_PRODUCT },
     weighs: Weighs::Nothing,
+    by_engine: false,
     width: |hidden| 2 * hidden,
     build: |vb, hidden| Ok(Box::new(OverWords(Lstm::new(&vb, hidden, customary(hidden))?))),
 };
@@ -30,6 +31,7 @@ pub(super) const LSTM_NO_CLS: Definition = Definition { reads: INPUT_PRODUCT, wi
 pub(super) const LSTM_ALL_CLS: Definition = Definition {
     reads: OutputSpec { cls_of_layers: true, ..OutputSpec::NOTHING },
     weighs: Weighs::Nothing,
+    by_engine: false,
     width: |hidden| hidden,
     build: |vb, hidden| Ok(Box::new(OverLayers(Lstm::new(&vb, hidden, customary(hidden))?))),
 };

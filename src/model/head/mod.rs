@@ -1,4 +1,5 @@
-//! The heads (paper, section III-B): candle-nn modules, differentiated by candle's autograd.
+//! The heads (paper, section III-B): candle-nn modules. In training those of most use run on the
+//! engine's own operations (`training.rs`); candle's autograd differentiates the others.
 //!
 //! ```text
 //! cls                [h_CLS]
@@ -25,8 +26,10 @@ mod attention;
 mod cls;
 mod definition;
 mod entity;
+mod last_rows;
 mod lstm;
 mod parameters;
+pub mod training;
 
 use std::ops::Range;
 
@@ -40,6 +43,7 @@ use crate::rng::Dropout;
 use crate::{Error, Result};
 
 pub use definition::{Definition, HeadInput, Weighs};
+pub use last_rows::LastRows;
 pub use parameters::{Parameters, VarBuilder};
 
 use definition::{Pooled, Pooling, linear};
@@ -130,10 +134,7 @@ impl Head {
     /// # Errors
     /// [`Error::Config`] when a sentence has nothing between `[CLS]` and `[SEP]`.
     pub fn forward<O: Ops>(&self, ops: &O, input: &HeadInput, dropout: Option<&Dropout>) -> Result<HeadOutput> {
-        if let Some(empty) = input.words.iter().position(Range::is_empty) {
-            let message = format!("instance {empty} of the batch has no word piece between [CLS] and [SEP]");
-            return Err(Error::config("text", message));
-        }
+        expect_words(&input.words)?;
         // On a GPU, n products are n kernel launches, and its libraries' sums depend on the batch anyway.
         let alone = dropout.is_none() && self.classifier.weight().device().is_cpu();
         let Pooled { mut vectors, weights } = self.pooling.forward(ops, input, alone)?;
@@ -143,6 +144,17 @@ impl Head {
         }
         let logits = linear(ops, &self.classifier, &vectors, alone)?;
         Ok(HeadOutput { logits, weights })
+    }
+}
+
+/// Refuse instances without words.
+fn expect_words(words: &[Range<usize>]) -> Result<()> {
+    match words.iter().position(Range::is_empty) {
+        None => Ok(()),
+        Some(empty) => {
+            let message = format!("instance {empty} of the batch has no word piece between [CLS] and [SEP]");
+            Err(Error::config("text", message))
+        }
     }
 }
 

@@ -40,11 +40,11 @@ use std::ops::Range;
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
-use super::additive_attention;
 use super::shapes::internal_error;
 use super::{
-    AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, Rotation,
-    SavedAttentionOf,
+    AdamWStep, AttentionShape, Classified, Classifier, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops,
+    Rotation, RowGroups, SavedAttentionOf, Targets, WordScoreGradients, WordScores, additive_attention, classifier,
+    row_groups, word_pooling,
 };
 use crate::Result;
 use crate::rng::Dropout;
@@ -57,6 +57,7 @@ pub use simd::SimdLevel;
 impl Ops for Cpu {
     type Buffer = Buffer;
     type Probabilities = Probabilities;
+    type Pooled = word_pooling::PooledByCandle;
 
     fn name(&self) -> &'static str {
         "cpu"
@@ -224,6 +225,36 @@ impl Ops for Cpu {
 
     fn linear_rows(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
         linear::linear_rows(x, weight, bias)
+    }
+
+    fn mean_rows(&self, x: &Buffer, groups: &RowGroups) -> Result<Buffer> {
+        row_groups::mean_rows(self, x, groups)
+    }
+
+    fn mean_rows_backward(&self, dy: &Buffer, groups: &RowGroups, rows: usize, onto: Option<Buffer>) -> Result<Buffer> {
+        row_groups::mean_rows_backward(self, dy, groups, rows, onto)
+    }
+
+    fn classify(&self, of: &Classifier<'_, Buffer>, targets: &Targets<'_>) -> Result<Classified<Buffer>> {
+        classifier::classify(self, of, targets)
+    }
+
+    fn pool_words(
+        &self,
+        last: &Buffer,
+        scores: &WordScores<'_, Buffer>,
+        words: &[Range<usize>],
+    ) -> Result<(Buffer, word_pooling::PooledByCandle)> {
+        word_pooling::pool_words(self, last, scores, words)
+    }
+
+    fn pool_words_backward(
+        &self,
+        pooled: word_pooling::PooledByCandle,
+        dy: &Buffer,
+        onto: Option<Buffer>,
+    ) -> Result<(Buffer, WordScoreGradients<Buffer>)> {
+        word_pooling::pool_words_backward(self, &pooled, dy, onto)
     }
 
     fn rows(&self, x: &Buffer, rows: &[usize]) -> Result<Buffer> {

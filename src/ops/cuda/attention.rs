@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::attention_tiles::Tiles;
+use super::attention_tiles::{self, Tiles};
 use super::buffer::{Block, Buffer};
 use super::device::{Device, Dtype, argument};
 use super::dropout::Mask;
@@ -85,8 +85,20 @@ fn plan<D: Device>(cuda: &Cuda<D>, qkv: &Buffer<D>, shape: AttentionShape<'_>) -
             "attention heads of {size} are larger than the {LARGEST_HEAD} of the kernels"
         )));
     }
+    let (kernels, rows) = kernels(cuda.dtype, size, shape);
+    Ok(Plan {
+        tiles: cuda.tiles.get(shape, rows, |values| cuda.send(values))?,
+        tokens,
+        heads: shape.heads,
+        size,
+        kernels,
+    })
+}
+
+/// Names of forward and backward on tensor cores, if there are any for these heads; rows of a tile.
+fn kernels(dtype: Dtype, size: usize, shape: AttentionShape<'_>) -> (Option<[&'static str; 2]>, usize) {
     // The kernels for groups also know windows.
-    let kernels = match (cuda.dtype, size, shape.group.max(usize::from(shape.window.is_some()))) {
+    let kernels = match (dtype, size, shape.group.max(usize::from(shape.window.is_some()))) {
         (Dtype::Bf16, 32, 0) => Some(["attention_32", "attention_backward_32"]),
         (Dtype::Bf16, 64, 0) => Some(["attention_64", "attention_backward_64"]),
         (Dtype::Bf16, 96, 0) => Some(["attention_96", "attention_backward_96"]),
@@ -98,13 +110,13 @@ fn plan<D: Device>(cuda: &Cuda<D>, qkv: &Buffer<D>, shape: AttentionShape<'_>) -
         _ => None,
     };
     let rows = if kernels.is_some() { TILE } else { SMALL_TILE };
-    Ok(Plan {
-        tiles: cuda.tiles.get(shape, rows, |values| cuda.send(values))?,
-        tokens,
-        heads: shape.heads,
-        size,
-        kernels,
-    })
+    (kernels, rows)
+}
+
+/// The work list of an attention with hidden size `hidden`.
+pub(super) fn tiles<D: Device>(cuda: &Cuda<D>, shape: AttentionShape<'_>, hidden: usize) -> Vec<i32> {
+    let (_, rows) = kernels(cuda.dtype, hidden / shape.heads.max(1), shape);
+    attention_tiles::tiles(shape, rows).0
 }
 
 pub(super) fn attention<D: Device>(

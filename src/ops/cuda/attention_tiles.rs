@@ -61,11 +61,7 @@ impl<D: Device> TileLists<D> {
         rows: usize,
         send: impl FnOnce(&[i32]) -> Result<List<D>>,
     ) -> Result<Arc<Tiles<D>>> {
-        let window = shape.window.map_or(EVERYWHERE, |window| window.distance.min(EVERYWHERE));
-        let positions = match shape.window {
-            Some(Window { positions, .. }) if shape.group > 0 && window < EVERYWHERE => positions,
-            _ => &[],
-        };
+        let (window, positions) = window(shape);
         // The lock only guards a list that no panic leaves half-changed.
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |tiles: &&Arc<Tiles<D>>| {
@@ -79,33 +75,7 @@ impl<D: Device> TileLists<D> {
         if let Some(tiles) = known.iter().find(same) {
             return Ok(tiles.clone());
         }
-        let mut list = Vec::new();
-        for (sentence, bounds) in shape.cu_seqlens.windows(2).enumerate() {
-            let length = bounds[1] - bounds[0];
-            let (start, valid, group) = (bounds[0], shape.valid_length(sentence, length), shape.group);
-            // Tokens behind the valid ones have tiles of their own where they attend in another way.
-            let apart = group > 0 || window < EVERYWHERE;
-            let height = rows.checked_div(group).map_or(rows, |groups| groups * group);
-            // Padding attends to all valid tokens.
-            let reach = if group > 0 { window } else { EVERYWHERE };
-            let alike = if apart { valid } else { length };
-            for (tokens, rows, group, window) in [(0..alike, rows, 0, window), (alike..length, height, group, reach)] {
-                let end = tokens.end;
-                list.extend(tokens.step_by(rows).map(|first| {
-                    let end = end.min(first + rows);
-                    let own = positions.get(start + first..start + end).filter(|_| group > 0);
-                    let at = |position: Option<&u32>| position.map(|position| (*position as usize).min(EVERYWHERE));
-                    let lowest = at(own.and_then(|own| own.iter().min())).unwrap_or(first);
-                    let highest = at(own.and_then(|own| own.iter().max())).unwrap_or(end - 1);
-                    [start, length, first, end, valid, group, window, lowest, highest]
-                }));
-            }
-        }
-        // The longest first: a block that starts last should not be one that takes long.
-        list.sort_by_key(|tile| Reverse(tile[1]));
-        let count = list.len();
-        let places = positions.iter().map(|position| (*position as usize).min(EVERYWHERE));
-        let values: Vec<i32> = list.into_iter().flatten().chain(places).map(|value| value as i32).collect();
+        let (values, count) = tiles(shape, rows);
         let tiles = Arc::new(Tiles {
             cu_seqlens: shape.cu_seqlens.to_vec(),
             valid_lengths: shape.valid_lengths.map(<[usize]>::to_vec),
@@ -122,4 +92,46 @@ impl<D: Device> TileLists<D> {
         known.push(tiles.clone());
         Ok(tiles)
     }
+}
+
+/// The distance of the window, and the positions of the tokens if tiles need them; see [`Tiles::positions`].
+fn window(shape: AttentionShape<'_>) -> (usize, &[u32]) {
+    let window = shape.window.map_or(EVERYWHERE, |window| window.distance.min(EVERYWHERE));
+    match shape.window {
+        Some(Window { positions, .. }) if shape.group > 0 && window < EVERYWHERE => (window, positions),
+        _ => (window, &[]),
+    }
+}
+
+/// Tiles of at most `rows` rows and the positions behind them, and the number of tiles.
+pub(super) fn tiles(shape: AttentionShape<'_>, rows: usize) -> (Vec<i32>, usize) {
+    let (window, positions) = window(shape);
+    let mut list = Vec::new();
+    for (sentence, bounds) in shape.cu_seqlens.windows(2).enumerate() {
+        let length = bounds[1] - bounds[0];
+        let (start, valid, group) = (bounds[0], shape.valid_length(sentence, length), shape.group);
+        // Tokens behind the valid ones have tiles of their own where they attend in another way.
+        let apart = group > 0 || window < EVERYWHERE;
+        let height = rows.checked_div(group).map_or(rows, |groups| groups * group);
+        // Padding attends to all valid tokens.
+        let reach = if group > 0 { window } else { EVERYWHERE };
+        let alike = if apart { valid } else { length };
+        for (tokens, rows, group, window) in [(0..alike, rows, 0, window), (alike..length, height, group, reach)] {
+            let end = tokens.end;
+            list.extend(tokens.step_by(rows).map(|first| {
+                let end = end.min(first + rows);
+                let own = positions.get(start + first..start + end).filter(|_| group > 0);
+                let at = |position: Option<&u32>| position.map(|position| (*position as usize).min(EVERYWHERE));
+                let lowest = at(own.and_then(|own| own.iter().min())).unwrap_or(first);
+                let highest = at(own.and_then(|own| own.iter().max())).unwrap_or(end - 1);
+                [start, length, first, end, valid, group, window, lowest, highest]
+            }));
+        }
+    }
+    // The longest first: a block that starts last should not be one that takes long.
+    list.sort_by_key(|tile| Reverse(tile[1]));
+    let count = list.len();
+    let places = positions.iter().map(|position| (*position as usize).min(EVERYWHERE));
+    let values: Vec<i32> = list.into_iter().flatten().chain(places).map(|value| value as i32).collect();
+    (values, count)
 }

@@ -201,6 +201,13 @@ impl<D: Device> Buffer<D> {
         Self { shape: shape.into(), forms: Arc::new(forms) }
     }
 
+    /// The same elements in another shape.
+    pub fn reshaped(mut self, shape: &[usize]) -> Self {
+        debug_assert_eq!(self.elements(), shape.iter().product::<usize>());
+        self.shape = shape.into();
+        self
+    }
+
     /// Its rows that are not 0, unless it has all of them.
     pub fn some_rows(&self) -> Option<&SomeRows<D>> {
         self.forms.rows.as_ref().filter(|_| self.forms.f32.get().is_none())

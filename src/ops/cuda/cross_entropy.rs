@@ -7,6 +7,11 @@ use super::parameters::bytes_of;
 use crate::Result;
 use crate::ops::Loss;
 
+/// The weights of the labels, if they have any.
+pub(super) fn weights(loss: &Loss<'_>) -> Vec<f32> {
+    loss.weights.unwrap_or_default().iter().map(|weight| *weight as f32).collect()
+}
+
 /// See [`Loss`].
 pub(super) fn cross_entropy<D: Device>(
     cuda: &Cuda<D>,
@@ -15,7 +20,7 @@ pub(super) fn cross_entropy<D: Device>(
     loss: &Loss<'_>,
 ) -> Result<(Buffer<D>, Buffer<D>)> {
     let (rows, classes) = loss.expect(logits.shape(), labels)?;
-    let weights: Vec<f32> = loss.weights.unwrap_or_default().iter().map(|weight| *weight as f32).collect();
+    let weights = weights(loss);
     let (out, to) = cuda.floats(&[1])?;
     let (gradient, gradient_to) = cuda.floats(logits.shape())?;
     let [labels, sent] = cuda.send_all([bytes_of(labels), bytes_of(&weights)])?;

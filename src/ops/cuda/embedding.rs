@@ -3,11 +3,12 @@
 use super::buffer::{Buffer, SomeRows};
 use super::device::{Device, argument};
 use super::engine::Cuda;
-use super::linear::column_sum;
+use super::linear::column_sum_to;
 use super::lists::List;
 use super::parameters::{blocks, bytes_of};
 use super::shapes::{expect, expect_inside, internal_error, matrix};
 use crate::Result;
+use crate::ops::Ops;
 
 pub(super) fn embed<D: Device>(
     cuda: &Cuda<D>,
@@ -45,52 +46,14 @@ pub(super) fn embed_backward<D: Device>(
     let width = expect_tables(ids, positions, tables)?;
     expect("the gradient of the embeddings", gradient, &[ids.len(), width])?;
     let from = cuda.f32(gradient)?;
-    let (words, places) = (Groups::new(ids), Groups::new(positions));
-    let [words_of, words_from, words_in, places_of, places_from, places_in] = cuda.send_all([
-        bytes_of(&words.unique),
-        bytes_of(&words.first),
-        bytes_of(&words.order),
-        bytes_of(&places.unique),
-        bytes_of(&places.first),
-        bytes_of(&places.order),
-    ])?;
+    let (words, places) = (cuda.groups.of(ids), cuda.groups.of(positions));
+    let [[a, b, c], [d, e, f]] = [words.lists(), places.lists()];
+    let [words_of, words_from, words_in, places_of, places_from, places_in] = cuda.send_all([a, b, c, d, e, f])?;
     let word_table = some_rows(cuda, words.unique.len(), [words_of, words_from, words_in], from, tables[0])?;
     let position_table = scatter(cuda, places.unique.len(), [places_of, places_from, places_in], from, tables[1])?;
-    let sums = column_sum(cuda, gradient)?;
-    let (type_table, to) = cuda.floats(tables[2].shape())?;
-    let first = cuda.f32(&sums)?;
-    if type_table.elements() > 0 {
-        // SAFETY: the table has at least the one row that is copied.
-        unsafe {
-            cuda.device.zero(to, 4 * type_table.elements())?;
-            cuda.device.copy(first, to, 4 * width)?;
-        }
-    }
-    Ok([word_table, position_table, type_table])
-}
-
-/// The rows of a batch by their index: those of `unique[i]` are `order[first[i]..first[i + 1]]`.
-struct Groups {
-    unique: Vec<u32>,
-    first: Vec<u32>,
-    order: Vec<u32>,
-}
-
-impl Groups {
-    fn new(indices: &[u32]) -> Self {
-        let mut order: Vec<u32> = (0..indices.len() as u32).collect();
-        order.sort_by_key(|row| indices[*row as usize]); // stable: rows of one index stay in order
-        let (mut unique, mut first) = (Vec::new(), Vec::new());
-        for (at, row) in order.iter().enumerate() {
-            let index = indices[*row as usize];
-            if unique.last() != Some(&index) {
-                unique.push(index);
-                first.push(at as u32);
-            }
-        }
-        first.push(order.len() as u32);
-        Self { unique, first, order }
-    }
+    // All tokens have type 0. The sum of the gradient becomes the first row.
+    let type_table = cuda.zeros(tables[2].shape())?;
+    Ok([word_table, position_table, column_sum_to(cuda, gradient, type_table)?])
 }
 
 /// Rows of a table that equal indices of a batch add to, in a fixed order; the others are 0. The

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::attention_tiles::TileLists;
 use super::buffer::{Block, Buffer, Pool};
 use super::device::{Device, Dtype, Gemm, Launch, Operand, argument};
+use super::index_groups::KnownGroups;
 use super::lists::{List, Lists};
-use super::parameters::{Form, Forms, Plain, blocks, bytes_of, bytes_of_mut};
+use super::parameters::{Form, Forms, Plain, blocks, bytes_of, bytes_of_mut, narrow};
 use super::reductions::Reductions;
-use super::shapes::internal_error;
 use crate::Result;
 
 /// How many steps of training are enqueued before the host waits for the result of the one before
@@ -35,6 +35,7 @@ pub struct Cuda<D: Device> {
     pub(super) pool: Pool<D>,
     pub(super) dtype: Dtype,
     pub(super) tiles: Arc<TileLists<D>>,
+    pub(super) groups: Arc<KnownGroups>,
     pub(super) inference_tokens: usize,
     reductions: Arc<Reductions<D>>,
     lists: Arc<Lists<D>>,
@@ -47,6 +48,7 @@ impl<D: Device> Clone for Cuda<D> {
             pool: self.pool.clone(),
             dtype: self.dtype,
             tiles: self.tiles.clone(),
+            groups: self.groups.clone(),
             inference_tokens: self.inference_tokens,
             reductions: self.reductions.clone(),
             lists: self.lists.clone(),
@@ -66,14 +68,19 @@ impl<D: Device> Cuda<D> {
     pub fn with_reuse(device: D, dtype: Dtype, reuse: bool) -> Self {
         let device = Arc::new(device);
         let pool = Pool::new(device.clone(), reuse);
-        let (tiles, reductions, lists) = (Arc::default(), Arc::default(), Arc::default());
-        Self { device, pool, dtype, tiles, inference_tokens: INFERENCE_TOKENS, reductions, lists }
+        let (tiles, groups, reductions, lists) = Default::default();
+        Self { device, pool, dtype, tiles, groups, inference_tokens: INFERENCE_TOKENS, reductions, lists }
     }
 
     /// The same with batches of inference of that many tokens.
     #[must_use]
     pub fn with_inference_tokens(self, inference_tokens: usize) -> Self {
         Self { inference_tokens, ..self }
+    }
+
+    /// The same with matrix products in f32: heads compute in f32.
+    pub(super) fn in_f32(&self) -> Self {
+        Self { dtype: Dtype::F32, ..self.clone() }
     }
 
     /// The device.
@@ -131,7 +138,7 @@ impl<D: Device> Cuda<D> {
     /// Enqueue what is still to write an array.
     fn complete(&self, x: &Buffer<D>) -> Result<()> {
         if x.is_pending() {
-            self.flush_reductions()?;
+            self.flush_reductions([])?;
         }
         let (Some(some), [rows, width]) = (x.some_rows(), x.shape()) else { return Ok(()) };
         let block = self.pool.block(4 * rows * width)?;
@@ -260,17 +267,30 @@ impl<D: Device> Cuda<D> {
     ) -> Result<[Buffer<D>; N]> {
         let outputs: Vec<Buffer<D>> = (0..N).map(|_| Ok(self.floats(&[each])?.0)).collect::<Result<_>>()?;
         let Ok(outputs) = outputs.try_into() else { unreachable!("there are N") };
-        Ok(self.reductions.add(partial, parts, outputs))
+        Ok(self.reduce_to(partial, parts, each, outputs))
     }
 
-    /// Enqueue all pending sums over rows.
-    fn flush_reductions(&self) -> Result<()> {
+    /// The same sums in the first `each` elements of arrays whose others have been written.
+    pub(super) fn reduce_to<const N: usize>(
+        &self,
+        partial: Block<D>,
+        parts: usize,
+        each: usize,
+        outputs: [Buffer<D>; N],
+    ) -> [Buffer<D>; N] {
+        self.reductions.add(partial, parts, each, outputs)
+    }
+
+    /// Enqueue all pending sums over rows. Other lists go to the device together with theirs.
+    pub(super) fn flush_reductions<const N: usize>(&self, others: [&[u8]; N]) -> Result<[List<D>; N]> {
         self.reductions.flush(|items, blocks| {
-            let list = self.send(items)?;
+            let mut sent = self.send_each(&[&[bytes_of(items)][..], &others[..]].concat())?.into_iter();
+            let Some(list) = sent.next() else { unreachable!("it is the first") };
             let (items, count) = (list.address(), items.len() as i32);
             let mut arguments = [argument(&items), argument(&count)];
             // SAFETY: (const Reduction*, int); every item has its arrays.
-            unsafe { self.launch("column_reduce", [blocks, 1, 1], 256, 4 * 256, &mut arguments) }
+            unsafe { self.launch("column_reduce", [blocks, 1, 1], 256, 4 * 256, &mut arguments)? };
+            Ok(together(sent))
         })
     }
 
@@ -282,15 +302,18 @@ impl<D: Device> Cuda<D> {
 
     /// Several lists in one upload.
     pub(super) fn send_all<const N: usize>(&self, lists: [&[u8]; N]) -> Result<[List<D>; N]> {
+        Ok(together(self.send_each(&lists)?.into_iter()))
+    }
+
+    /// The same for any number.
+    pub(super) fn send_each(&self, lists: &[&[u8]]) -> Result<Vec<List<D>>> {
         // SAFETY: the address is that of a block as long as the bytes.
         self.lists.get(&self.pool, lists, |bytes, to| unsafe { self.device.upload(bytes, to) })
     }
 
     /// Row indices for a kernel.
     pub(super) fn send_rows(&self, rows: &[usize]) -> Result<List<D>> {
-        let narrow =
-            |row: &usize| u32::try_from(*row).map_err(|_| internal_error(format!("row {row} is out of range")));
-        self.send(&rows.iter().map(narrow).collect::<Result<Vec<u32>>>()?)
+        self.send(&narrow(rows.iter().copied())?)
     }
 
     /// Host values of a plain type at `address`; waits for the device.
@@ -305,6 +328,12 @@ impl<D: Device> Cuda<D> {
         }
         Ok(values)
     }
+}
+
+/// N lists as an array.
+fn together<D: Device, const N: usize>(lists: impl Iterator<Item = List<D>>) -> [List<D>; N] {
+    let Ok(lists) = lists.collect::<Vec<_>>().try_into() else { unreachable!("there are N") };
+    lists
 }
 
 #[cfg(test)]

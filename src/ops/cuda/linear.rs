@@ -73,6 +73,12 @@ pub(super) fn linear_backward<D: Device>(
 }
 
 pub(super) fn column_sum<D: Device>(cuda: &Cuda<D>, dy: &Buffer<D>) -> Result<Buffer<D>> {
+    let (out, _) = cuda.floats(&[matrix(dy)?.1])?;
+    column_sum_to(cuda, dy, out)
+}
+
+/// The same in the first row of an array whose others have been written.
+pub(super) fn column_sum_to<D: Device>(cuda: &Cuda<D>, dy: &Buffer<D>, out: Buffer<D>) -> Result<Buffer<D>> {
     let (rows, width) = matrix(dy)?;
     let parts = rows.div_ceil(SUM_ROWS);
     let partial = cuda.pool.block(4 * parts * width)?;
@@ -81,6 +87,6 @@ pub(super) fn column_sum<D: Device>(cuda: &Cuda<D>, dy: &Buffer<D>) -> Result<Bu
     let mut arguments = [argument(&rows), argument(&width32), argument(&x), argument(&partial_at)];
     // SAFETY: (int, int, In, float*).
     unsafe { cuda.launch("column_sum", [blocks(width, 128), parts as u32, 1], 128, 0, &mut arguments)? };
-    let [out] = cuda.reduce(partial, parts, width)?;
+    let [out] = cuda.reduce_to(partial, parts, width, [out]);
     Ok(out)
 }

@@ -1,6 +1,6 @@
 //! Lists that kernels read: identifiers, rows, work lists, arrays to be updated. A step has dozens
-//! of them, some in every layer. Lists that are known at the same time are one upload, and a list
-//! that the device still has is none.
+//! of them, some in every layer. What is known when it begins is one upload ([`super::prepare`]), the addresses of its
+//! gradients are another at its end, and a list that the device still has is none.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use super::device::Device;
 use crate::Result;
 
 /// Most lists that are kept, and most bytes of them: those of about two steps.
-const KEPT: usize = 32;
+const KEPT: usize = 64;
 const KEPT_BYTES: usize = 8 << 20;
 /// Where lists of one upload start.
 const ALIGNMENT: usize = 256;
@@ -45,12 +45,12 @@ impl<D: Device> Default for Lists<D> {
 
 impl<D: Device> Lists<D> {
     /// The lists on the device. `upload` copies bytes to an address.
-    pub fn get<const N: usize>(
+    pub fn get(
         &self,
         pool: &Pool<D>,
-        lists: [&[u8]; N],
+        lists: &[&[u8]],
         upload: impl Fn(&[u8], u64) -> Result<()>,
-    ) -> Result<[List<D>; N]> {
+    ) -> Result<Vec<List<D>>> {
         // Memory checkers should see an access behind a list: each has its own memory then.
         if !pool.reuses() {
             let alone = |bytes: &[u8]| {
@@ -60,16 +60,21 @@ impl<D: Device> Lists<D> {
                 }
                 Ok(list)
             };
-            return all(lists.into_iter().map(alone));
+            return lists.iter().map(|bytes| alone(bytes)).collect();
         }
         // The lock only guards a list that no panic leaves half-changed.
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let find = |known: &VecDeque<(Vec<u8>, List<D>)>, bytes: &[u8]| {
-            known.iter().rev().find(|(values, _)| values == bytes).map(|(_, list)| list.clone())
+        // Found ones are the newest again, so that a step does not lose what it has sent at its beginning.
+        let mut find = |bytes: &&[u8]| {
+            let at = known.iter().rposition(|(values, _)| values == bytes)?;
+            let entry = known.remove(at)?;
+            let list = entry.1.clone();
+            known.push_back(entry);
+            Some(list)
         };
-        let found = lists.map(|bytes| find(&known, bytes));
+        let found: Vec<_> = lists.iter().map(&mut find).collect();
         let mut blob = Vec::new();
-        let mut offsets = [0; N];
+        let mut offsets = vec![0; lists.len()];
         for ((bytes, found), offset) in lists.iter().zip(&found).zip(&mut offsets) {
             if found.is_none() {
                 blob.resize(blob.len().next_multiple_of(ALIGNMENT), 0);
@@ -78,30 +83,23 @@ impl<D: Device> Lists<D> {
             }
         }
         if found.iter().all(Option::is_some) {
-            return all(found.into_iter().flatten().map(Ok));
+            return Ok(found.into_iter().flatten().collect());
         }
         let block = Arc::new(pool.block(blob.len())?);
         if !blob.is_empty() {
             upload(&blob, block.address())?;
         }
-        let sent = lists.into_iter().zip(found).zip(offsets).map(|((bytes, found), offset)| {
-            Ok(found.unwrap_or_else(|| {
+        let sent = lists.iter().zip(found).zip(offsets).map(|((bytes, found), offset)| {
+            found.unwrap_or_else(|| {
                 let list = List { block: block.clone(), offset };
                 known.push_back((bytes.to_vec(), list.clone()));
                 list
-            }))
+            })
         });
-        let sent = all(sent);
+        let sent = sent.collect();
         while known.len() > KEPT || known.iter().map(|(values, _)| values.len()).sum::<usize>() > KEPT_BYTES {
             known.pop_front();
         }
-        sent
+        Ok(sent)
     }
-}
-
-/// N lists.
-fn all<D: Device, const N: usize>(lists: impl Iterator<Item = Result<List<D>>>) -> Result<[List<D>; N]> {
-    let lists = lists.collect::<Result<Vec<_>>>()?;
-    let Ok(lists) = lists.try_into() else { unreachable!("there are N") };
-    Ok(lists)
 }

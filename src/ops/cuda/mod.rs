@@ -12,11 +12,11 @@
 //! | `engine.rs` | [`Cuda`] itself: launches, conversions, matrix products |
 //! | `products.rs` | which algorithm computes a matrix product |
 //! | `parameters.rs`, `shapes.rs` | parameters of kernels; checks of shapes |
-//! | `embedding.rs`, `rows.rs`, `linear.rs`, `elementwise.rs`, `layer_norm.rs`, `dropout.rs`, `attention.rs`, `cross_entropy.rs` | the operations of the encoder |
+//! | `embedding.rs` (with `index_groups.rs`), `rows.rs`, `linear.rs`, `elementwise.rs`, `layer_norm.rs`, `dropout.rs`, `attention.rs`, `cross_entropy.rs` | the operations of the encoder and the language model |
 //! | `attention_tiles.rs` | the work list of the attention kernels |
-//! | `lists.rs` | lists that kernels read, and their uploads |
+//! | `lists.rs`, `prepare.rs` | lists that kernels read, and their uploads |
 //! | `reductions.rs` | sums over rows, with one launch a step for their second stages |
-//! | `lstm.rs`, `additive_attention.rs` | for heads: the LSTM and attention pooling, forward and backward |
+//! | `lstm.rs`, `additive_attention.rs`, `classifier.rs` | for heads: the LSTM, attention pooling, the classifier with its loss, forward and backward |
 //! | `candle_op.rs` | the adapter to candle's autograd |
 //! | `optimizer.rs` | AdamW and norms over many arrays in one launch |
 //! | `recent.rs` | what was enqueued last, for errors |
@@ -45,6 +45,7 @@ mod attention;
 mod attention_tiles;
 mod buffer;
 mod candle_op;
+mod classifier;
 mod cross_entropy;
 pub mod device;
 mod dropout;
@@ -52,6 +53,7 @@ mod elementwise;
 mod embedding;
 mod engine;
 pub mod gpus;
+mod index_groups;
 mod layer_norm;
 mod linear;
 mod lists;
@@ -60,6 +62,7 @@ mod lstm;
 pub mod nvidia;
 mod optimizer;
 mod parameters;
+mod prepare;
 #[cfg(any(test, feature = "cuda"))]
 mod products;
 #[cfg(any(test, feature = "cuda"))]
@@ -74,8 +77,9 @@ use candle_core::{DType, Tensor};
 
 use super::cls_attention;
 use super::{
-    AdamWStep, AttentionShape, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops, Pending, Rotation,
-    SavedAttentionOf, StepResult, Update,
+    AdamWStep, AttentionShape, Classified, Classifier, ClsAttention, Loss, Moments, Norm, NormGradients, Normed, Ops,
+    Pending, Rotation, RowGroups, SavedAttentionOf, StepList, StepResult, Targets, Update, WordScoreGradients,
+    WordScores,
 };
 use crate::Result;
 use crate::rng::Dropout;
@@ -83,6 +87,7 @@ use device::Dtype;
 use parameters::{bytes_of, bytes_of_mut};
 use shapes::internal_error;
 
+pub use additive_attention::PooledWords;
 pub use attention::Probabilities;
 pub use buffer::Buffer;
 pub use device::{Device, Gpu};
@@ -93,6 +98,7 @@ pub use nvidia::Nvidia;
 impl<D: Device> Ops for Cuda<D> {
     type Buffer = Buffer<D>;
     type Probabilities = Probabilities<D>;
+    type Pooled = PooledWords<D>;
 
     fn name(&self) -> &'static str {
         match self.dtype {
@@ -145,6 +151,10 @@ impl<D: Device> Ops for Cuda<D> {
             unsafe { self.device.from_candle(&tensor, to)? };
         }
         Ok(out)
+    }
+
+    fn prepare(&self, lists: &[StepList<'_>]) -> Result<()> {
+        prepare::prepare(self, lists)
     }
 
     fn embed(&self, ids: &[u32], positions: &[u32], tables: [&Buffer<D>; 3]) -> Result<Buffer<D>> {
@@ -263,6 +273,42 @@ impl<D: Device> Ops for Cuda<D> {
 
     fn attention_pooling(&self, last: &Tensor, key: &Tensor, words: &[Range<usize>]) -> Result<(Tensor, Tensor)> {
         additive_attention::attention_pooling(self, last, key, words)
+    }
+
+    fn mean_rows(&self, x: &Buffer<D>, groups: &RowGroups) -> Result<Buffer<D>> {
+        rows::mean_rows(self, x, groups)
+    }
+
+    fn mean_rows_backward(
+        &self,
+        dy: &Buffer<D>,
+        groups: &RowGroups,
+        rows: usize,
+        onto: Option<Buffer<D>>,
+    ) -> Result<Buffer<D>> {
+        rows::mean_rows_backward(self, dy, groups, rows, onto)
+    }
+
+    fn pool_words(
+        &self,
+        last: &Buffer<D>,
+        scores: &WordScores<'_, Buffer<D>>,
+        words: &[Range<usize>],
+    ) -> Result<(Buffer<D>, PooledWords<D>)> {
+        additive_attention::pool_words(self, last, scores, words)
+    }
+
+    fn pool_words_backward(
+        &self,
+        pooled: PooledWords<D>,
+        dy: &Buffer<D>,
+        onto: Option<Buffer<D>>,
+    ) -> Result<(Buffer<D>, WordScoreGradients<Buffer<D>>)> {
+        additive_attention::pool_words_backward(self, &pooled, dy, onto)
+    }
+
+    fn classify(&self, of: &Classifier<'_, Buffer<D>>, targets: &Targets<'_>) -> Result<Classified<Buffer<D>>> {
+        classifier::classify(self, of, targets)
     }
 
     fn rows(&self, x: &Buffer<D>, rows: &[usize]) -> Result<Buffer<D>> {

@@ -72,7 +72,8 @@ unsafe impl Plain for ClipFactor {}
 /// Sum of squares of all elements of an array, in f64; waits for the device.
 pub(super) fn sum_squares<D: Device>(cuda: &Cuda<D>, array: &Buffer<D>) -> Result<f64> {
     let squares = Squares::of(cuda, &[array])?;
-    let clip_factor = clip_factor(cuda, &squares, &cuda.send(&squares.items)?, None, 0.0)?;
+    let [list] = cuda.flush_reductions([bytes_of(&squares.items)])?;
+    let clip_factor = clip_factor(cuda, &squares, &list, None, 0.0)?;
     // SAFETY: `clip_factor` has enqueued what writes it.
     Ok(unsafe { cuda.fetch::<ClipFactor>(clip_factor.address(), 1)? }[0].squares)
 }
@@ -88,7 +89,8 @@ pub(super) fn step<D: Device>(
     let gradients: Vec<_> = updates.iter().map(|update| update.gradient).collect();
     let squares = Squares::of(cuda, &gradients)?;
     let groups = Groups::of(cuda, updates)?;
-    let [squared, updated] = cuda.send_all([bytes_of(&squares.items), bytes_of(&groups.items)])?;
+    // Together with the sums that write some of the gradients, and before anything reads them.
+    let [squared, updated] = cuda.flush_reductions([bytes_of(&squares.items), bytes_of(&groups.items)])?;
     let clip_factor = clip_factor(cuda, &squares, &squared, Some(loss), max_norm)?;
     groups.launch(cuda, &updated, clip_factor.address())?;
     // SAFETY: as above.
@@ -116,7 +118,7 @@ impl Squares {
             // Rows that are 0 add nothing.
             let (x, elements) = match (array.some_rows(), array.shape()) {
                 (Some(some), [_, width]) => (some.values.address(), some.rows * width),
-                _ => (cuda.f32(array)?, array.elements()),
+                _ => (address(cuda, array)?, array.elements()),
             };
             items.push(Squared { x, elements: elements as u64, first: blocks });
             blocks += elements.div_ceil(BLOCK_ELEMENTS) as u64;
@@ -152,7 +154,8 @@ fn clip_factor<D: Device>(
 /// One step of AdamW on all arrays, clipped by each update's own factor.
 pub(super) fn update<D: Device>(cuda: &Cuda<D>, updates: &mut [Update<'_, Buffer<D>>]) -> Result<()> {
     let groups = Groups::of(cuda, updates)?;
-    groups.launch(cuda, &cuda.send(&groups.items)?, 0)
+    let [list] = cuda.flush_reductions([bytes_of(&groups.items)])?;
+    groups.launch(cuda, &list, 0)
 }
 
 /// The arrays that AdamW updates, in groups of consecutive ones with the same [`Step`].
@@ -188,7 +191,7 @@ impl Groups {
                 }
                 let (gradient, places, width) = match (gradient.some_rows(), gradient.shape()) {
                     (Some(some), [_, width]) => (some.values.address(), some.places.address(), *width),
-                    _ => (cuda.f32(gradient)?, 0, 0),
+                    _ => (address(cuda, gradient)?, 0, 0),
                 };
                 items.push(Updated {
                     value: make_unique(cuda, value)?,
@@ -221,6 +224,14 @@ impl Groups {
             unsafe { cuda.launch("adamw", [*blocks as u32, 1, 1], 256, 0, &mut arguments)? };
         }
         Ok(())
+    }
+}
+
+/// Address of the f32 form of an array, whose sum over rows may still be pending.
+fn address<D: Device>(cuda: &Cuda<D>, x: &Buffer<D>) -> Result<u64> {
+    match x.address(Dtype::F32) {
+        Some(address) => Ok(address),
+        None => cuda.f32(x),
     }
 }
 

@@ -1,5 +1,8 @@
 //! Parameters of kernels: the two forms of an array, plain values as bytes, the size of a grid.
 
+use crate::Result;
+use crate::ops::shapes::internal_error;
+
 /// `In` and `Out` of the kernels: addresses of the two forms of an array, 0 for a form that does
 /// not exist.
 #[derive(Debug, Clone, Copy)]
@@ -56,4 +59,10 @@ pub(super) fn bytes_of<T: Plain>(values: &[T]) -> &[u8] {
 pub(super) fn bytes_of_mut<T: Plain>(values: &mut [T]) -> &mut [u8] {
     // SAFETY: the slice covers exactly `values`, and any bytes are a value of a plain type.
     unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast::<u8>(), std::mem::size_of_val(values)) }
+}
+
+/// Indices for a kernel.
+pub(super) fn narrow(indices: impl IntoIterator<Item = usize>) -> Result<Vec<u32>> {
+    let narrow = |index| u32::try_from(index).map_err(|_| internal_error(format!("row {index} is out of range")));
+    indices.into_iter().map(narrow).collect()
 }

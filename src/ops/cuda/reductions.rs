@@ -18,6 +18,7 @@ const COLUMNS: usize = 32;
 struct PendingReduction<D: Device> {
     partial: Block<D>,
     parts: usize,
+    each: usize,
     outputs: Vec<Buffer<D>>,
 }
 
@@ -46,40 +47,45 @@ impl<D: Device> Default for Reductions<D> {
 
 impl<D: Device> Reductions<D> {
     /// Defer the sums of (parts, N * each) partial sums, N results side by side, until one of them
-    /// is read.
-    pub fn add<const N: usize>(&self, partial: Block<D>, parts: usize, outputs: [Buffer<D>; N]) -> [Buffer<D>; N] {
+    /// is read. A result has at least `each` elements.
+    pub fn add<const N: usize>(
+        &self,
+        partial: Block<D>,
+        parts: usize,
+        each: usize,
+        outputs: [Buffer<D>; N],
+    ) -> [Buffer<D>; N] {
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // What nobody can read any more need not be computed.
         pending.retain(|sum| !sum.outputs.iter().all(Buffer::is_unique));
         outputs.iter().for_each(|output| output.set_pending(true));
-        pending.push(PendingReduction { partial, parts, outputs: outputs.to_vec() });
+        pending.push(PendingReduction { partial, parts, each, outputs: outputs.to_vec() });
         outputs
     }
 
     /// Enqueue all deferred sums. `launch` receives the list for the kernel and the number of its
     /// blocks.
-    pub fn flush(&self, launch: impl FnOnce(&[Reduction], u32) -> Result<()>) -> Result<()> {
+    pub fn flush<T>(&self, launch: impl FnOnce(&[Reduction], u32) -> Result<T>) -> Result<T> {
         // Locked to the end: who finds nothing pending must find the sums enqueued.
         let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut items = Vec::new();
         let mut first = 0;
-        for PendingReduction { partial, parts, outputs } in pending.iter() {
+        for PendingReduction { partial, parts, each, outputs } in pending.iter() {
             let mut out = [0; 3];
             for (out, output) in out.iter_mut().zip(outputs) {
                 *out = output.address(Dtype::F32).unwrap_or(0);
             }
-            let each = outputs.first().map_or(0, Buffer::elements);
             let width = each * outputs.len();
             if width > 0 {
-                let (parts, width32, each) = (*parts as i32, width as i32, each as i32);
+                let (parts, width32, each) = (*parts as i32, width as i32, *each as i32);
                 items.push(Reduction { partial: partial.address(), out, parts, width: width32, each, first });
                 first += blocks(width, COLUMNS);
             }
         }
-        launch(&items, first)?;
+        let launched = launch(&items, first)?;
         for output in pending.drain(..).flat_map(|sum| sum.outputs) {
             output.set_pending(false);
         }
-        Ok(())
+        Ok(launched)
     }
 }

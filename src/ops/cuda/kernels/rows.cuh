@@ -1,4 +1,4 @@
-// Embeddings and the small operations on rows and elements: Ops::embed, rotary, rows, add_rows, add, dropout, biases of products,
+// Embeddings and the small operations on rows and elements: Ops::embed, rotary, rows, add_rows, mean_rows, add, dropout, biases of products,
 // and conversions.
 #pragma once
 #include "common.cuh"
@@ -82,6 +82,39 @@ KERNEL(128, gather_rows, int width, const uint32_t* rows, In x, Out out) {
 KERNEL(128, add_rows, int width, const uint32_t* rows, const float* values, float* x) {
     size_t to = size_t(rows[blockIdx.x]) * width, from = size_t(blockIdx.x) * width;
     for (int column = threadIdx.x; column < width; column += blockDim.x) x[to + column] += values[from + column];
+}
+
+// Ops::mean_rows: out[g] = mean of the rows[starts[g]] .. rows[starts[g + 1]] of x. Grid: groups.
+KERNEL(128, mean_rows, int width, const uint32_t* starts, const uint32_t* rows, In x, float* out) {
+    uint32_t first = starts[blockIdx.x], end = starts[blockIdx.x + 1];
+    float share = 1.0f / float(end - first);
+    for (int column = threadIdx.x; column < width; column += blockDim.x) {
+        float sum = 0.0f;
+        for (uint32_t i = first; i < end; i++) {
+            float value[1];
+            x.read<1>(size_t(rows[i]) * width + column, value);
+            sum += value[0];
+        }
+        out[size_t(blockIdx.x) * width + column] = sum * share;
+    }
+}
+
+// Its backward: out[r] = onto[r] + the sum of dy[g] / size of g over the groups g of row r, which are groups[first[r]] ..
+// groups[first[r + 1]]. Without `onto` it starts at 0; it may be `out`. Grid: rows of x.
+KERNEL(128, mean_rows_backward, int width, const uint32_t* starts, const uint32_t* first, const uint32_t* groups,
+       const float* dy, const float* onto, float* out) {
+    uint32_t begin = first[blockIdx.x], end = first[blockIdx.x + 1];
+    if (begin == end && onto == out) return;
+    for (int column = threadIdx.x; column < width; column += blockDim.x) {
+        size_t at = size_t(blockIdx.x) * width + column;
+        float sum = onto ? onto[at] : 0.0f;
+        for (uint32_t i = begin; i < end; i++) {
+            uint32_t group = groups[i];
+            float share = 1.0f / float(starts[group + 1] - starts[group]);
+            sum += share * dy[size_t(group) * width + column];
+        }
+        out[at] = sum;
+    }
 }
 
 // out = a + b. Grid: elements / 256.

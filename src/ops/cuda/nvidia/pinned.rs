@@ -70,11 +70,11 @@ pub(super) struct Staging {
 unsafe impl Send for Staging {}
 
 impl Staging {
-    /// Most identifiers, offsets and parameter lists of a step. Larger things, such as weights, are
+    /// The lists of a step of training of about 10,000 tokens, in one copy. Larger things, such as weights, are
     /// uploaded rarely.
-    const BYTES: usize = 64 << 10;
-    /// The processor may be ahead of the GPU by this many uploads; a step makes about ten.
-    const SLOTS: usize = 64;
+    const BYTES: usize = 256 << 10;
+    /// The processor may be ahead of the GPU by this many uploads; a step makes two.
+    const SLOTS: usize = 16;
     /// Longer uploads do not use the staging memory.
     pub const MOST: usize = Self::BYTES * Self::SLOTS / 2;
 
