@@ -3,7 +3,8 @@
     BIOREL_CORPORA=... python benchmarks/studies/documents.py --model DIR --output benchmarks/results/documents.txt
 
 The documents are ChemProt's abstracts with their entities, repeated under new identifiers, as PubTator files of 1,000
-documents. Each count runs in its own process; timing starts when the model is loaded and stops when the last part is on
+documents; with `--concepts` those of BC5CDR with the identifiers of their chemicals and diseases, and pairs of concepts
+(`scope="document"`), in one pass. Each count runs in its own process; timing starts when the model is loaded and stops when the last part is on
 disk. Without `--model`, MiniLM is fine-tuned for two steps first: its answers are useless, its speed is that of any
 fine-tuned MiniLM. With `--one-pass` that model has levitated markers. `--small` uses a BERT of 2 layers of 128 with random weights and MiniLM's vocabulary, with which 100,000
 documents take minutes instead of hours: for memory and time against the count. Memory is reported after loading the model,
@@ -42,44 +43,71 @@ SPLITS = (
     "chemprot_test_gs/chemprot_test",
 )
 TYPES = {"CHEMICAL": "Chemical", "GENE-Y": "Gene", "GENE-N": "Gene"}
+BC5CDR = ("bc5cdr/CDR_TrainingSet.PubTator.PubTator.txt", "bc5cdr/CDR_DevelopmentSet.PubTator.txt")
+# Identifier, title, abstract, and entities as (start, end, text, type, concept).
+Abstract = tuple[str, str, str, list[tuple[str, str, str, str, str]]]
 
 
-def abstracts(corpora: Path) -> Iterator[tuple[str, str, str, list[tuple[str, str, str, str]]]]:
-    """Identifier, title, abstract, and entities as (start, end, text, type)."""
+def abstracts(corpora: Path) -> Iterator[Abstract]:
+    """Those of ChemProt."""
     for split in SPLITS:
         ending = "_gs" if "_gs" in split else ""
-        entities: dict[str, list[tuple[str, str, str, str]]] = {}
+        entities: dict[str, list[tuple[str, str, str, str, str]]] = {}
         for line in (corpora / "chemprot" / f"{split}_entities{ending}.tsv").read_text(encoding="utf-8").splitlines():
             document, _, kind, start, end, text = line.split("\t")
-            entities.setdefault(document, []).append((start, end, text, TYPES[kind]))
+            entities.setdefault(document, []).append((start, end, text, TYPES[kind], "-"))
         for line in (corpora / "chemprot" / f"{split}_abstracts{ending}.tsv").read_text(encoding="utf-8").splitlines():
             document, title, body = line.split("\t")
             yield document, title, body, entities.get(document, [])
 
 
-def write_documents(corpora: Path, folder: Path, count: int) -> None:
+def abstracts_with_concepts(corpora: Path) -> Iterator[Abstract]:
+    """Those of BC5CDR."""
+    for file in BC5CDR:
+        for block in (corpora / file).read_text(encoding="utf-8").strip().split("\n\n"):
+            title, body, *rest = block.splitlines()
+            document = title.split("|")[0]
+            rows = [line.split("\t") for line in rest]
+            # A relation has four fields; a composite mention has a seventh, its parts.
+            entities = [
+                (start, end, text, kind, concept) for _, start, end, text, kind, concept, *_ in filter(is_entity, rows)
+            ]
+            yield document, title.split("|", 2)[2], body.split("|", 2)[2], entities
+
+
+def is_entity(fields: list[str]) -> bool:
+    """Whether this line of PubTator is an entity, not a relation."""
+    return len(fields) > 4
+
+
+def write_documents(documents: Iterator[Abstract], folder: Path, count: int) -> None:
     """Write `count` documents in files of `IN_A_FILE`."""
-    endless = itertools.cycle(list(abstracts(corpora)))
+    endless = itertools.cycle(list(documents))
     for first in range(0, count, IN_A_FILE):
         lines = []
         for number in range(first, min(first + IN_A_FILE, count)):
             _, title, body, entities = next(endless)
             name = str(10_000_000 + number)
             lines += [f"{name}|t|{title}", f"{name}|a|{body}"]
-            lines += [f"{name}\t{start}\t{end}\t{text}\t{kind}\t-" for start, end, text, kind in entities]
+            lines += ["\t".join((name, *entity)) for entity in entities]
             lines.append("")
         (folder / f"{first // IN_A_FILE:05}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def make_model(folder: Path, small: bool, one_pass: bool) -> Path:
-    """A model for ChemProt's task, trained for two steps."""
+def make_model(folder: Path, options: argparse.Namespace) -> Path:
+    """A model for ChemProt's task, or for BC5CDR's, trained for two steps."""
     import biorel
 
-    encoder = make_small_encoder(folder / "encoder") if small else "minilm"
+    encoder = make_small_encoder(folder / "encoder") if options.small else "minilm"
     form: dict[str, Any] = {"head": "attention"}
-    if one_pass:
+    if options.one_pass:
         form = {"head": "entity-attention", "marking": "levitated", "max_length": 384}
-    run = biorel.finetune(biorel.load_sample("chemprot"), encoder, max_steps=2, progress=False, **form)
+    corpus = biorel.load_sample("chemprot")
+    if options.concepts:
+        form = {"head": "entity-attention", "marking": "levitated-visible", "max_length": 508}
+        training = Path(os.environ["BIOREL_CORPORA"]) / BC5CDR[0]
+        corpus = biorel.load_corpus("bc5cdr", training, scope="document")
+    run = biorel.finetune(corpus, encoder, max_steps=2, progress=False, **form)
     run.model.save(folder / "model")
     return folder / "model"
 
@@ -173,7 +201,8 @@ def measure(options: argparse.Namespace, model: Path, count: int) -> dict[str, f
     with tempfile.TemporaryDirectory(dir=options.work) as work:
         source = Path(work) / "documents"
         source.mkdir()
-        write_documents(Path(os.environ["BIOREL_CORPORA"]), source, count)
+        corpora = Path(os.environ["BIOREL_CORPORA"])
+        write_documents(abstracts_with_concepts(corpora) if options.concepts else abstracts(corpora), source, count)
         command = [sys.executable, __file__, "--only", str(source), "--result", str(Path(work) / "relations")]
         command += ["--model", str(model), "--format", options.format, "--precision", options.precision]
         command += ["--device", options.device, "--part-documents", str(options.part_documents)]
@@ -190,6 +219,7 @@ def main() -> None:
     parser.add_argument(
         "--one-pass", action="store_true", help="a model that classifies all pairs of a sentence in one pass"
     )
+    parser.add_argument("--concepts", action="store_true", help="pairs of concepts in whole documents, in one pass")
     parser.add_argument("--counts", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--format", default="parquet")
     parser.add_argument("--precision", default="auto")
@@ -208,7 +238,10 @@ def main() -> None:
         sys.exit("Set BIOREL_CORPORA to the folder of the corpora")
     counts = " ".join(map(str, options.counts))
     own = "2 layers of 128, random weights" if options.small else "MiniLM, two steps"
-    own += ", entity-attention, levitated markers" if options.one_pass else ", attention"
+    forms = ["entity-attention, levitated markers"] * options.one_pass + [
+        "entity-attention, whole documents"
+    ] * options.concepts
+    own = ", ".join([own, *(forms or ["attention"])])
     shown = own if options.model is None else options.model.name
     lines = [
         f"date     {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}",
@@ -217,14 +250,15 @@ def main() -> None:
         f"commit   {commit()}",
         f"command  python benchmarks/studies/documents.py --counts {counts} --format {options.format} "
         f"--precision {options.precision} --device {options.device} "
-        f"--part-documents {options.part_documents}{' --small' * options.small}{' --one-pass' * options.one_pass}",
+        f"--part-documents {options.part_documents}{' --small' * options.small}{' --one-pass' * options.one_pass}"
+        f"{' --concepts' * options.concepts}",
         f"model    {shown}",
         "",
         f"{'documents':>10} {'pairs':>10} {'seconds':>9} {'documents/s':>12} {'pairs/s':>9} {'MB loaded':>10} {'2nd':>6} "
         f"{'last':>6} {'peak':>6} {'written MB':>11}",
     ]
     with tempfile.TemporaryDirectory(dir=options.work) as folder:
-        model = options.model or make_model(Path(folder), options.small, options.one_pass)
+        model = options.model or make_model(Path(folder), options)
         record: dict[str, float] = {}
         for count in options.counts:
             record = measure(options, model, count)
