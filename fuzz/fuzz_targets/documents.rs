@@ -51,7 +51,9 @@ fn check(document: &Document) {
 fn round_trip(documents: &[Document], format: DocumentFormat, directory: &Path) {
     let predicted = |document: &Document| match document.mentions.len() {
         0 | 1 => vec![],
-        count => vec![Predicted { label: "new", mentions: [0, count - 1], concepts: None, probability: 0.5, model: "m@1" }],
+        count => {
+            vec![Predicted { label: "new", mentions: [0, count - 1], concepts: None, probability: 0.5, model: "m@1" }]
+        }
     };
     let written = |document: &Document| {
         let _ = relation_lines(document, &predicted(document), "\n");

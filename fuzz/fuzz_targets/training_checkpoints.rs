@@ -34,7 +34,16 @@ static FEATURES: LazyLock<Vec<Features>> = LazyLock::new(|| {
     let one = |label: usize| {
         let (ids, span) = (vec![2, 5 + label as u32, 4, 3], Span::new(1, 2));
         let words = vec![None, Some(0), Some(1), None];
-        Features { spans: vec![span; 4], words, entities: [span, span], further: vec![], marker_types: None, cut: 0, label: Some(label), ids }
+        Features {
+            spans: vec![span; 4],
+            words,
+            entities: [span, span],
+            further: vec![],
+            marker_types: None,
+            cut: 0,
+            label: Some(label),
+            ids,
+        }
     };
     vec![one(0), one(1)]
 });
@@ -58,9 +67,9 @@ fn run(stop: bool) -> biorel::Result<Trained> {
     let task = Task::ppi();
     let path = FOLDER.join("checkpoint");
     let job = TrainingRun {
-        network: &NETWORK,
+        network: &*NETWORK,
         weights: &weights,
-        features: &FEATURES,
+        instances: (&*FEATURES).into(),
         settings: &settings,
         dev: Some(Dev { features: &FEATURES, task: &task, lost: vec![0, 0] }),
         checkpoint: Some(CheckpointPlan { path: &path, every: 1 }),
