@@ -31,7 +31,7 @@ use biorel::ops::{Ops, Reference};
 use candle_core::Tensor;
 use suite::{
     HEAD_OPERATIONS, MODERN_OPERATIONS, OPERATIONS, Results, accepts_empty_batches, assert_close, differences,
-    each_case, exact, refuses_mismatched_shapes, small_encoders,
+    each_case, exact, refuses_mismatched_heads, refuses_mismatched_shapes, small_encoders,
 };
 
 /// Largest difference from the reference in f64, relative to the largest expected value of a result
@@ -57,8 +57,9 @@ fn tests() -> Vec<(String, Test)> {
         tests.push((format!("{name}-encoder"), Box::new(move || a_whole_encoder(products))));
         tests.push((format!("{name}-same-bits"), Box::new(move || the_same_bits(products))));
     }
-    let others: [(&str, fn()); 8] = [
+    let others: [(&str, fn()); 9] = [
         ("refuses-mismatched-shapes", || refuses_mismatched_shapes(&engine(Dtype::Bf16))),
+        ("refuses-mismatched-heads", || refuses_mismatched_heads(&engine(Dtype::Bf16))),
         ("accepts-empty-batches", || accepts_empty_batches(&engine(Dtype::Bf16))),
         ("products-of-any-shape", products_of_any_shape),
         ("stream-used-again", a_stream_used_again),
