@@ -4,6 +4,7 @@
 use candle_core::{Tensor, Var};
 use candle_nn::{Linear, Module};
 
+use super::shapes::expect;
 use super::word_pooling::gradient_of;
 use super::{Classified, Classifier, Ops, Targets};
 use crate::{Error, Result};
@@ -49,6 +50,8 @@ pub(super) fn classify<O: Ops + ?Sized>(
         parts => Tensor::cat(&parts.iter().map(Var::as_tensor).collect::<Vec<_>>(), 1)?,
     };
     let (n, width) = vectors.dims2()?;
+    expect("the weight of the classifier", weight.dims(), &[bias.elem_count(), width])?;
+    targets.ranges(bias.elem_count())?;
     if let Some(dropout) = of.dropout {
         vectors = (vectors * ops.mask(dropout, n, width)?)?;
     }

@@ -6,6 +6,7 @@ use std::ops::Range;
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 
+use super::shapes::{expect, internal_error, matrix};
 use super::{Ops, WordScoreGradients, WordScores};
 use crate::{Error, Result};
 
@@ -26,13 +27,22 @@ pub(super) fn pool_words<O: Ops + ?Sized>(
 ) -> Result<(O::Buffer, PooledByCandle)> {
     let leaf = |x: &O::Buffer| Ok::<_, Error>(Var::from_tensor(&ops.to_candle(x)?)?);
     let last = leaf(last)?;
+    let (tokens, width) = matrix(last.dims())?;
+    if let Some(range) = words.iter().find(|range| range.start > range.end || range.end > tokens) {
+        return Err(internal_error(format!("words {range:?} are outside of {tokens} tokens")));
+    }
     let (summaries, scores) = match scores {
         WordScores::Key(key) => {
             let key = leaf(key)?;
+            expect("the vector of the attention", key.dims(), &[1, width])?;
             (ops.attention_pooling(&last, &key, words)?.0, vec![key])
         }
         WordScores::Pairs { keys, entities, query, score } => {
             let [keys, entities, query, score] = [leaf(keys)?, leaf(entities)?, leaf(query)?, leaf(score)?];
+            expect("the keys of the attention", keys.dims(), &[tokens, width])?;
+            expect("the vectors of the entities", entities.dims(), &[words.len(), 2 * width])?;
+            expect("the query of the attention", query.dims(), &[width, 2 * width])?;
+            expect("the score of the attention", score.dims(), &[1, width])?;
             let queries = entities.matmul(&query.t()?)?; // (n, H)
             let scores = ops.pair_scores(&keys, &queries, &score, words)?;
             (ops.softmax_pooling(&last, &scores, words)?.0, vec![keys, entities, query, score])

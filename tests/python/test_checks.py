@@ -56,6 +56,12 @@ def test_labels_that_differ_in_case_or_blanks() -> None:
     assert corpus.check()["severity"].tolist()[:2] == ["error", "error"]
 
 
+def test_labels_that_look_like_missing_values() -> None:
+    with pytest.warns(UserWarning, match="write for a missing value: 'NaN', 'n/a'; leave their rows out"):
+        corpus = biorel.load_corpus("table", TABLE.assign(label=["effect", "none", "NaN", "n/a"]), columns=COLUMNS)
+    assert corpus.check()["severity"].tolist().count("error") == 1
+
+
 @pytest.mark.parametrize("label", ["neg", "none", "0", "False", "no relation", "unrelated"])
 def test_a_negative_label_is_guessed(label: str) -> None:
     corpus = biorel.load_corpus("table", TABLE.replace({"label": {"none": label}}), columns=COLUMNS)

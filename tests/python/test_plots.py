@@ -95,6 +95,19 @@ def test_an_unknown_instance(weights: pd.DataFrame) -> None:
             biorel.heatmap(weights, wrong)
 
 
+def test_the_arguments_of_a_heat_map(weights: pd.DataFrame) -> None:
+    positions = np.array([0, 3])
+    assert biorel.heatmap(weights, positions[1]).instances == biorel.heatmap(weights, 3).instances
+    assert biorel.heatmap(weights, positions).instances == biorel.heatmap(weights, [0, 3]).instances
+    for wrong in (None, 1.5, slice(0, 2)):
+        with pytest.raises(biorel.ConfigError, match="instance: must be an id, a position, or a list of them"):
+            biorel.heatmap(weights, wrong)  # type: ignore[arg-type]
+    with pytest.raises(biorel.ConfigError, match="weights: has no column stem; give the table of run.attention"):
+        biorel.heatmap(weights.drop(columns="stem"))
+    with pytest.raises(biorel.ConfigError, match="weights: must be a table, not NoneType"):
+        biorel.heatmap(None)  # type: ignore[arg-type]
+
+
 def test_bars_show_the_values_of_the_table(weights: pd.DataFrame) -> None:
     top = biorel.top_stems(weights, 5, samples=100)
     axes = biorel.plot_stems(top)

@@ -189,6 +189,31 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
         biorel.load_corpus("ddi", biorel.sample_path("ddi"), offsets="bytes")
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (None, "a table is a path.*, not NoneType"),
+        (5, "not int"),
+        ([], "an empty list has no table"),
+        ({"text": ["x"]}, r"not dict; for a dict of columns write pd.DataFrame\(source\)"),
+        ([["x", "none"]], r"\['x', 'none'\] is neither a path nor a row"),
+    ],
+)
+def test_sources_that_are_no_tables(source: Any, words: str) -> None:
+    with pytest.raises(biorel.ConfigError, match=f"source: .*{words}"):
+        biorel.load_corpus("table", source)
+
+
+@pytest.mark.parametrize(("labels", "negative"), [([1, 0, 1, 0], 0), ([True, False, True, False], False)])
+def test_labels_that_are_no_strings(labels: list[Any], negative: Any) -> None:
+    table = TABLE.assign(label=labels)
+    corpus = biorel.load_corpus("table", table, columns=COLUMNS, negative=negative, labels=[labels[1], labels[0]])
+    assert (corpus.labels, corpus.negative) == ([str(labels[1]), str(labels[0])], str(negative))
+    numbered = table.set_axis(range(4), axis=1)
+    columns: Any = dict(zip(COLUMNS, range(3), strict=True)) | {"label": 3}
+    assert biorel.load_corpus("table", numbered, columns=columns).labels == corpus.labels
+
+
 def test_offsets_in_bytes() -> None:
     text = "Naïve β-warfarin enhances aspirin."
     spans = [(len(text[: text.index(name)].encode()), len(name.encode())) for name in ("β-warfarin", "aspirin")]

@@ -14,6 +14,8 @@ from biorel.data.tables import bytes_at
 
 # Fewer pairs hardly train a model.
 FEWEST_PAIRS = 50
+# What R, pandas, spreadsheets and databases write for a missing value; `none` is a name for no relation.
+_MISSING = frozenset(("na", "n/a", "nan", "<na>", "#n/a", "null"))
 _SEVERITIES = ("error", "warning", "note")
 
 
@@ -51,8 +53,9 @@ def describe_checks(found: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def check_data(core: _biorel.Corpus) -> list[Check]:
-    """What is wrong with the data themselves, and was hardly meant: offsets in bytes, variants of labels."""
-    return [*_variants_of_labels(core), *(check for split in core.splits for check in _offsets(core, split))]
+    """What is wrong with the data and hardly meant: offsets in bytes, variants of labels, missing labels."""
+    labels = [*_variants_of_labels(core), *_missing_values(core)]
+    return [*labels, *(check for split in core.splits for check in _offsets(core, split))]
 
 
 def check(core: _biorel.Corpus, *, guessed: bool) -> Checks:
@@ -78,6 +81,14 @@ def _variants_of_labels(core: _biorel.Corpus) -> Iterator[Check]:
             finding = f"labels that differ only in case or blanks: {_listed(map(repr, variants))}"
             remedy = "spell them alike in your data; now they are classes of their own"
             yield Check("error", None, len(variants), finding, remedy)
+
+
+def _missing_values(core: _biorel.Corpus) -> Iterator[Check]:
+    found = [label for label in core.task.labels if label.strip().casefold() in _MISSING]
+    if found:
+        finding = f"labels that other programs write for a missing value: {_listed(map(repr, found))}"
+        remedy = "leave their rows out, or give them a name of their own; now they are classes"
+        yield Check("error", None, len(found), finding, remedy)
 
 
 def _offsets(core: _biorel.Corpus, split: str) -> Iterator[Check]:

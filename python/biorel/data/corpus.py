@@ -138,9 +138,9 @@ class Corpus(Labelled):
         pandas.DataFrame
             One row per finding, printed in full: ``severity`` (``error``: probably not meant, and scores would be
             wrong; ``warning``; ``note``), ``split``, ``count``, ``finding``, ``remedy``. It covers offsets in bytes,
-            labels that differ only in case or blanks, a missing negative label, too few pairs, one class, labels
-            without training data, entities without types, documents in several splits, and a line per kind of
-            ``findings``.
+            labels that differ only in case or blanks or look like a missing value, a missing negative label, too few
+            pairs, one class, labels without training data, entities without types, documents in several splits, and a
+            line per kind of ``findings``.
 
         Examples
         --------

@@ -23,8 +23,8 @@ def load_corpus(
     *,
     splits: str | None = None,
     columns: Mapping[str, str] | None = None,
-    labels: Sequence[str] | None = None,
-    negative: str | None = None,
+    labels: Sequence[str | int] | None = None,
+    negative: str | int | None = None,
     pairs: Sequence[tuple[str, str]] | None = None,
     offsets: Offsets = "characters",
     errors: Literal["raise", "skip"] = "raise",
@@ -60,9 +60,10 @@ def load_corpus(
         case or else in any case. For a mention that occurs several times, ``entity1_occurrence`` or
         ``entity2_occurrence`` says which one is meant, from 1. Optional: ``id``, ``document``, ``sentence``,
         ``entity1_type``, ``entity2_type``, ``split``, ``fold``.
-    labels : sequence of str, optional
-        Table and documents: all labels in order; by default they are collected from the data.
-    negative : str, optional
+    labels : sequence of str or int, optional
+        Table and documents: all labels in order; by default they are collected from the data. A number is a label by
+        its text: 0 is ``"0"``.
+    negative : str or int, optional
         Table and documents: the label that means "no relation"; ``none`` for documents without such a label.
     pairs : sequence of (str, str), optional
         Documents only: the types of the first and second argument of candidate pairs, as in
@@ -100,8 +101,8 @@ def load_corpus(
     Warns
     -----
     UserWarning
-        For a table whose offsets seem to count bytes, or whose labels differ only in case or blanks; ``Corpus.check``
-        has more.
+        For a table whose offsets seem to count bytes, or whose labels differ only in case or blanks, or
+        look like a missing value; ``Corpus.check`` has more.
 
     Examples
     --------
@@ -121,9 +122,9 @@ def load_corpus(
         raise ConfigError("offsets: applies only to a table; other formats define how they count", "offsets")
     options = _biorel.ReadOptions(
         splits=splits,
-        columns=dict(columns or {}),
-        labels=None if labels is None else list(labels),
-        negative=negative,
+        columns={ours: str(theirs) for ours, theirs in (columns or {}).items()},
+        labels=None if labels is None else [str(label) for label in labels],
+        negative=None if negative is None else str(negative),
         pairs=None if pairs is None else [(first, second) for first, second in pairs],
         skip_errors=errors == "skip",
         scope=scope,
@@ -156,7 +157,7 @@ def _read_table(
     options: _biorel.ReadOptions,
     columns: Mapping[str, str],
     offsets: Offsets,
-    labels: Sequence[str] | None,
+    labels: Sequence[str | int] | None,
 ) -> tuple[_biorel.Corpus, pd.Index]:
     """A corpus from a user's table, and the table's index."""
     table = read_table(source)

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -30,7 +30,18 @@ def read_files(source: PathLike | Sequence[PathLike]) -> tuple[pd.DataFrame, _Li
 
     Of several files, one without a column ``split`` is a split with the name of the file.
     """
-    paths = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    if isinstance(source, (str, os.PathLike)):
+        source = [source]
+    if isinstance(source, Mapping) or not isinstance(source, Iterable):
+        remedy = "; for a dict of columns write pd.DataFrame(source)" if isinstance(source, Mapping) else ""
+        message = "a table is a path, a list of paths, a DataFrame or a list of dicts"
+        raise ConfigError(f"source: {message}, not {type(source).__name__}{remedy}", "source")
+    paths = list(source)
+    if not paths:
+        raise ConfigError("source: an empty list has no table", "source")
+    unfit = next((path for path in paths if not isinstance(path, (str, os.PathLike))), None)
+    if unfit is not None:
+        raise ConfigError(f"source: {unfit!r} is neither a path nor a row; rows are a list of dicts", "source")
     files = [file for path in paths for file in _files(Path(path))]
     frames, lines = [], []
     for name, content in files:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import numbers
 import os
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,8 @@ _DEEPEST = 0.6
 
 # Characters of a line in an inch, when a heat map is drawn on a new figure.
 _CHARACTERS = 12
+# What is read of a table of attention.
+_COLUMNS = ("instance", "word", "stem", "start", "end", "weight", "is_entity", "gold", "predicted")
 
 
 class Heatmap:
@@ -191,7 +194,7 @@ def heatmap(weights: pd.DataFrame, instance: str | int | Sequence[str | int] = 0
     Raises
     ------
     ConfigError
-        For an instance that the table does not have.
+        For an instance that the table does not have, or another table.
 
     Examples
     --------
@@ -199,12 +202,20 @@ def heatmap(weights: pd.DataFrame, instance: str | int | Sequence[str | int] = 0
     >>> picture.html().count("<div style")
     4
     """
+    if not isinstance(weights, pd.DataFrame):
+        raise ConfigError(f"weights: must be a table, not {type(weights).__name__}", "weights")
+    require_columns(weights, _COLUMNS, "weights", "give the table of run.attention() or model.attention()")
     known = list(dict.fromkeys(weights["instance"]))
-    chosen = [instance] if isinstance(instance, (str, int)) else list(instance)
+    if isinstance(instance, (str, numbers.Integral)):
+        chosen: list[object] = [instance]
+    elif isinstance(instance, Iterable):
+        chosen = list(instance)
+    else:
+        raise ConfigError(f"instance: must be an id, a position, or a list of them, not {instance!r}", "instance")
     names = []
     for one in chosen:
-        if isinstance(one, int) and -len(known) <= one < len(known):
-            names.append(str(known[one]))
+        if isinstance(one, numbers.Integral) and -len(known) <= one < len(known):
+            names.append(str(known[int(one)]))
         elif one in set(known):
             names.append(str(one))
         else:
