@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html
-import numbers
 import os
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 from biorel._tables import require_columns
 from biorel._types import PathLike
@@ -206,7 +206,7 @@ def heatmap(weights: pd.DataFrame, instance: str | int | Sequence[str | int] = 0
         raise ConfigError(f"weights: must be a table, not {type(weights).__name__}", "weights")
     require_columns(weights, _COLUMNS, "weights", "give the table of run.attention() or model.attention()")
     known = list(dict.fromkeys(weights["instance"]))
-    if isinstance(instance, (str, numbers.Integral)):
+    if isinstance(instance, (str, int, np.integer)):
         chosen: list[object] = [instance]
     elif isinstance(instance, Iterable):
         chosen = list(instance)
@@ -214,7 +214,7 @@ def heatmap(weights: pd.DataFrame, instance: str | int | Sequence[str | int] = 0
         raise ConfigError(f"instance: must be an id, a position, or a list of them, not {instance!r}", "instance")
     names = []
     for one in chosen:
-        if isinstance(one, numbers.Integral) and -len(known) <= one < len(known):
+        if isinstance(one, (int, np.integer)) and -len(known) <= one < len(known):
             names.append(str(known[int(one)]))
         elif one in set(known):
             names.append(str(one))
