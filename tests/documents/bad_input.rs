@@ -49,6 +49,13 @@ fn pubtator() {
         "a.txt:6: the line is of document `9000007`, in the middle of document 9000001",
     );
     starts(&change("\t53\t64\t", "\t53\t"), "a.txt:6: is neither a title");
+    for start in ["x53", "53.0", "-53", "1e3"] {
+        let to = format!("\t{start}\t64\tbrady");
+        starts(
+            &changed("pubtator/edge_cases.txt", "a.txt", "\t53\t64\tbrady", &to),
+            &format!("a.txt:6: document 9000001: the mention `bradycardia` starts at `{start}`, which is not a whole"),
+        );
+    }
     starts(&change("9000002|a|Nothing", "9000002|b|Nothing"), "a.txt:17: is neither a title");
     starts(&change("9000004|t|Only", "9000004|a|Only"), "a.txt:23: document `9000004` has no title");
     starts(&change("9000003|t|\n9000003|a|", "|t|\n|a|"), "a.txt:20: the document has no identifier");
@@ -56,6 +63,9 @@ fn pubtator() {
         &change("9000002|a|Nothing", "9000002|a|x\n9000002|a|Nothing"),
         "a.txt:18: document 9000002 has a second abstract",
     );
+    // A relation of two genes by number, with its novelty, is no mention.
+    let found = messages("a.txt", b"1|t|A 7157\n1|a|\n1\tAssociation\t7157\t672\tNovel\n");
+    assert_eq!(found, [String::new()]);
     // Found by the fuzzer: a title without an abstract ends the text.
     let found = messages("a.txt", b"1|t|An asthma\n1\t3\t10\tasthma\tDisease\n");
     starts(&found[0], "a.txt:2: document 1: a mention has offsets 3-10, which is not a range");

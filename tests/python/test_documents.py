@@ -215,6 +215,9 @@ def test_corpora_of_documents(encoder: biorel.Encoder, tmp_path: Path) -> None:
     run.model.save(tmp_path / "model")
     table = biorel.predict_documents(biorel.load(tmp_path / "model"), DATA / "brat" / "test")
     assert table[["entity1", "entity2"]].values.tolist() == [["DRGA", "PGX strongly"]]
+    (tmp_path / "bare.txt").write_text("1|t|Aspirin helps.\n1|a|\n1\t0\t7\tAspirin\tDrug\n")
+    with pytest.raises(biorel.CorpusError, match=r"bare\.txt: its documents have no relations"):
+        biorel.load_corpus("pubtator", tmp_path / "bare.txt")
     with pytest.raises(biorel.ConfigError, match='"documents" takes Document objects'):
         biorel.load_corpus("documents", DATA / "brat")
     with pytest.raises(biorel.ConfigError, match="pairs: ddi does not take it"):

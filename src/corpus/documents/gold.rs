@@ -74,6 +74,11 @@ pub(in crate::corpus) fn of_documents(
             }
         },
         None => {
+            if options.labels.is_none() && documents().all(|document| document.relations.is_empty()) {
+                let message = "its documents have no relations, so there is nothing to learn from; for documents whose \
+                               pairs are all unrelated name the labels";
+                return Err(Error::corpus(path, message));
+            }
             let task = task(&splits, options, name)?;
             let rule = |(first, second): &(String, String)| (vec![first.clone()], vec![second.clone()]);
             let given = options.pairs.as_ref().map(|pairs| Candidates { rules: pairs.iter().map(rule).collect() });

@@ -43,6 +43,7 @@ pub(super) fn parse(record: Record) -> Result<Document> {
     let (mut title, mut body): (Option<&str>, Option<&str>) = (None, None);
     let mut rows: Vec<Row> = Vec::new();
     let mut relations: Vec<(&str, [&str; 2], Attributes)> = Vec::new();
+    let mut ends: Vec<(usize, &str, usize, &str)> = Vec::new();
     for (number, line) in lines(&raw) {
         let number = record.line + number - 1;
         let fail = |message: String| Err(Error::corpus_line(&*record.path, number, message));
@@ -80,6 +81,9 @@ pub(super) fn parse(record: Record) -> Result<Document> {
                 concepts: cells.get(5).copied().unwrap_or_default(),
             }),
             (None, _) if cells.len() >= 4 && !cells[1].trim().is_empty() => {
+                if let (Some(end), [_, start, _, text, _, ..]) = (number_of(2), cells.as_slice()) {
+                    ends.push((number, start, end, text));
+                }
                 relations.push((cells[1].trim(), [cells[2].trim(), cells[3].trim()], attributes(&cells[4..])));
             }
             _ => {
@@ -103,6 +107,18 @@ pub(super) fn parse(record: Record) -> Result<Document> {
         return Err(Error::corpus_line(&*record.path, record.line, "the document has no identifier before `|t|`"));
     }
     let text = body.map_or_else(|| title.to_owned(), |body| format!("{title} {body}"));
+    // A relation's first argument may be a number, such as that of a gene. A start that is a number, or the
+    // text before the number, shows a mention.
+    for (line, start, end, mention) in ends {
+        let before = text.char_indices().nth(end).map_or(text.as_str(), |(byte, _)| &text[..byte]);
+        let is_mention = !mention.is_empty() && end <= text.chars().count() && before.ends_with(mention);
+        if is_mention || start.trim().parse::<f64>().is_ok() {
+            let message = format!(
+                "document {id}: the mention `{mention}` starts at `{start}`, which is not a whole number from 0"
+            );
+            return Err(Error::corpus_line(&*record.path, line, message));
+        }
+    }
     let fits = |unit: OffsetUnit| {
         let converter = Converter::new(&text, unit);
         rows.iter().map(|row| converter.fit(&[row.segment], Some(row.text))).collect::<Vec<_>>()
