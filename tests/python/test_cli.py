@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -84,6 +85,21 @@ def test_sentences_may_contain_any_character_of_utf8(
     assert "not a TOML file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_files_and_pipes_get_utf8(saved: Path, tmp_path: Path, encoding: str) -> None:
+    text = "β-carotene, ≥ 2 µM and 阿司匹林."
+    spans = [
+        {"start": text.index(name), "end": text.index(name) + len(name), "type": "drug"}
+        for name in ("β-carotene", "阿司匹林")
+    ]
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": text, "entities": spans}), encoding="utf-8")
+    command = [sys.executable, "-m", "biorel", "predict", str(saved / "model"), str(tmp_path / "a.jsonl")]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    for style in ("csv", "table"):
+        done = subprocess.run([*command, "--format", style], capture_output=True, check=True, env=environment)
+        assert "阿司匹林" in done.stdout.decode()
+
+
 def test_attention(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["attention", str(saved / "model"), "ddi", SAMPLE, "--format", "csv"]) == 0
     table = pd.read_csv(io.StringIO(capsys.readouterr().out), keep_default_na=False)
@@ -98,6 +114,7 @@ def test_attention(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["finetune", "ddi", SAMPLE, "--epochs", "0"], "epochs"),
         (["finetune", "ddi", SAMPLE, "--encoder", "bertie"], "bertie"),
         (["finetune", "ddi", SAMPLE, "--predictions", "table.xlsx"], "xlsx"),
+        (["finetune", "aimed", str(biorel.sample_path("aimed"))], "--test-fraction 0.2"),
         (["finetune", "aimed", str(biorel.sample_path("aimed"))], "fold"),
         (["finetune", "ddi", SAMPLE, "--output", SAMPLE], "exists and is not a biorel model"),
         (["finetune", "ddi", SAMPLE, "--output", f"{__file__}/model"], "Not a directory"),

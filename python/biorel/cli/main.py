@@ -21,7 +21,7 @@ from typing import Any
 from biorel.cli import corpora, demo, experiments, interpretation, prediction, serve, template, training
 from biorel.cli.config_file import read_config
 from biorel.cli.options import Commands
-from biorel.cli.output import say, set_log_level
+from biorel.cli.output import say, set_encoding, set_log_level
 from biorel.cli.version import ShowVersion
 from biorel.errors import BiorelError
 from biorel.training.run import TrainingInterrupted
@@ -51,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     warnings.showwarning = _show_warning
     set_log_level("info")
+    if arguments is None:
+        set_encoding()
     options = argparse.Namespace()
     try:
         options = parse(sys.argv[1:] if arguments is None else arguments)
@@ -64,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             say(f"stopped; the model as trained so far is in {options.output}")
         return 130
     except KeyboardInterrupt:
-        if getattr(options, "source", None) is not None and options.output:
+        # Of a table nothing is written before its end.
+        if getattr(options, "source", None) is not None and options.output and Path(options.output).is_dir():
             say("stopped; run the same command again to resume")
         return 130
     except BrokenPipeError:

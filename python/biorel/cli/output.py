@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import io
 import itertools
 import os
 import re
@@ -50,6 +51,16 @@ def say(message: str, level: str = "info") -> None:
     """Print a message to standard error, unless --log-level leaves it out."""
     if LOG_LEVELS.index(level) <= LOG_LEVELS.index(_log_level.get()):
         print(message, file=sys.stderr)
+
+
+def set_encoding() -> None:
+    """Write UTF-8 to files and pipes, as `write_table` does; a terminal shows escapes of what it lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            if stream.isatty():
+                stream.reconfigure(errors="backslashreplace")
+            else:
+                stream.reconfigure(encoding="utf-8")
 
 
 def set_log_level(level: str) -> None:

@@ -335,7 +335,8 @@ def _test_split(corpus: Corpus, train: list[str], test: str | None) -> str | Non
     if "train" in train and "train" not in corpus.splits:
         raise ConfigError(
             f"train: {corpus.name} has no split `train`, only {', '.join(corpus.splits)}; divide it with "
-            "corpus.fold(0), or name the split to train on",
+            "corpus.split(test=0.2) (--test-fraction 0.2) or corpus.fold(0) (--fold 0), or name the split to train on "
+            "(--train)",
             "train",
         )
     if test is None or (test == "test" and test not in corpus.splits):
