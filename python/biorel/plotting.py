@@ -159,6 +159,8 @@ def plot_history(run: Run, *, ax: Axes | None = None) -> Axes:
     >>> biorel.plot_history(run).get_xlabel()
     'step'
     """
+    if not isinstance(run, Run):
+        raise TypeError(f"run must be a Run, as finetune returns it, not {type(run).__name__}")
     if ax is None:
         _, ax = pyplot().subplots(figsize=(6, 3.5), layout="constrained")
     history, evaluations = run.history, run.evaluations
@@ -212,6 +214,9 @@ def plot_confusion(
     if isinstance(predictions, Run):
         labels = predictions.corpus.labels if labels is None else labels
         predictions = predictions.predictions()
+    if not isinstance(predictions, pd.DataFrame):
+        raise TypeError(f"predictions must be a Run or a table, not {type(predictions).__name__}")
+    require_columns(predictions, ["gold", "predicted"], "predictions", "give run.predictions()")
     if labels is None:
         labels = [name.removeprefix("p_") for name in predictions.columns if name.startswith("p_")]
     predicted = predictions["predicted"].astype(object).where(predictions["predicted"].notna(), "none")

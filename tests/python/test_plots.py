@@ -104,6 +104,9 @@ def test_the_arguments_of_a_heat_map(weights: pd.DataFrame) -> None:
             biorel.heatmap(weights, wrong)  # type: ignore[arg-type]
     with pytest.raises(biorel.ConfigError, match="weights: has no column stem; give the table of run.attention"):
         biorel.heatmap(weights.drop(columns="stem"))
+    lacking = weights.assign(weight=weights["weight"].where(weights.index != 2))
+    with pytest.raises(biorel.ConfigError, match="weights: the word `.*` of DDI.* has no weight"):
+        biorel.heatmap(lacking)
     with pytest.raises(biorel.ConfigError, match="weights: must be a table, not NoneType"):
         biorel.heatmap(None)  # type: ignore[arg-type]
 
@@ -149,6 +152,16 @@ def test_the_confusion_matrix_counts_every_pair() -> None:
     assert counts == ["1", "1", "0", "0", "2", "1"]  # columns a, b, none
     assert [label.get_text() for label in axes.get_xticklabels()] == ["a", "b", "none"]
     assert [label.get_text() for label in biorel.plot_confusion(table, ["b", "a"]).get_yticklabels()] == ["b", "a"]
+
+
+def test_arguments_of_another_kind() -> None:
+    wrong: Any = "run"
+    with pytest.raises(TypeError, match="run must be a Run, as finetune returns it, not str"):
+        biorel.plot_history(wrong)
+    with pytest.raises(TypeError, match="predictions must be a Run or a table, not str"):
+        biorel.plot_confusion(wrong)
+    with pytest.raises(biorel.ConfigError, match="predictions: has no column gold, predicted"):
+        biorel.plot_confusion(pd.DataFrame({"x": [1]}))
 
 
 def test_without_matplotlib(weights: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:

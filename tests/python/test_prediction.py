@@ -422,6 +422,36 @@ def test_related_only_and_threshold(
     assert (found["probability"] >= threshold * 0.9999).all()
 
 
+@pytest.mark.parametrize("threshold", [2, -0.1, float("nan"), "x", None])
+def test_thresholds_that_are_no_probabilities(model: biorel.RelationModel, threshold: Any) -> None:
+    with pytest.raises(biorel.ConfigError, match=r"threshold: must be from 0 to 1, not "):
+        biorel.predict_documents(model, documents(1), threshold=threshold)
+    with pytest.raises(biorel.ConfigError, match=r"threshold: must be from 0 to 1, not "):
+        biorel.Predictor(model, threshold=threshold)
+
+
+def test_arguments_of_another_kind(model: biorel.RelationModel, tmp_path: Path) -> None:
+    wrong: Any
+    for wrong, words in (("model", r"not str; load it with biorel\.load"), (None, "not NoneType; a run has `.model`")):
+        with pytest.raises(TypeError, match=f"model must be a RelationModel, {words}"):
+            biorel.predict_documents(wrong, documents(1))
+    with pytest.raises(biorel.ConfigError, match="types: names of types are str"):
+        biorel.predict_documents(model, documents(1), types={"Foo": 1})  # type: ignore[dict-item]
+    for wrong, words in (
+        (["a"], r"documents\[0\] must be a Document, not str"),
+        ("a.txt", "must be a list of Document"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            biorel.write_documents(wrong, tmp_path / "a.txt")
+        with pytest.raises(TypeError, match=words):
+            biorel.documents_to_rows(wrong)
+    with pytest.raises(TypeError, match=r"documents\[0\] must be a Document, not int"):
+        biorel.load_corpus("documents", [1])  # type: ignore[list-item]
+    for wrong in ("x", ["x"], ["ab"], [("a", "b", "c")], [("a", 1)]):
+        with pytest.raises(biorel.ConfigError, match="pairs: a list of two types each"):
+            biorel.load_corpus("documents", documents(1), pairs=wrong)
+
+
 def test_a_pair_that_is_too_long_stays_in_the_table(model: biorel.RelationModel, tmp_path: Path) -> None:
     model.save(tmp_path / "tiny")
     # A maximum of 4 pieces: the two tags alone exceed it.

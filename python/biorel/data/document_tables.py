@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pandas as pd
 from biorel import _biorel
-from biorel.data.documents import Document, encodable
+from biorel.data.documents import Document, checked_documents, encodable
 from biorel.errors import ConfigError, CorpusError
 
 
@@ -35,7 +35,7 @@ def documents_to_rows(documents: Iterable[Document]) -> pd.DataFrame:
     [{'id': 'T1', 'type': 'drug', 'concept': '', 'segments': [{'start': 0, 'end': 7}]}]
     """
     rows = []
-    for document in documents:
+    for document in checked_documents(documents):
         passages = [
             {"type": passage_type, "start": start, "end": start + len(text), "is_sentence": is_sentence}
             for passage_type, start, text, is_sentence in document._core.passages

@@ -147,6 +147,17 @@ def read_documents(
     return read_inputs(inputs, errors)
 
 
+def checked_documents(documents: Iterable[Document], field: str = "documents") -> Iterator[Document]:
+    """The documents one by one; raises TypeError for anything else, such as the path of their file."""
+    remedy = "read them with biorel.read_documents(path)"
+    if isinstance(documents, (str, os.PathLike, Document)) or not isinstance(documents, Iterable):
+        raise TypeError(f"{field} must be a list of Document, not {type(documents).__name__}; {remedy}")
+    for number, document in enumerate(documents):
+        if not isinstance(document, Document):
+            raise TypeError(f"{field}[{number}] must be a Document, not {type(document).__name__}; {remedy}")
+        yield document
+
+
 def check_errors(errors: str) -> None:
     """Raise ConfigError unless `errors` says what to do with a document that cannot be used."""
     if errors not in ("raise", "skip"):
@@ -213,7 +224,7 @@ def write_documents(documents: Iterable[Document], path: PathLike, format: Docum
     ['Aspirin helps.']
     """
     path = Path(path)
-    documents = list(documents)
+    documents = list(checked_documents(documents))
     if format is None:
         known = {".txt": "pubtator", ".pubtator": "pubtator", ".json": "bioc-json", ".xml": "bioc-xml"}
         found = known.get(path.suffix.lower())

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pandas as pd
 from biorel import _biorel
-from biorel.data.documents import Document
+from biorel.data.documents import Document, checked_documents
 from biorel.errors import ConfigError
 from biorel.evaluation.scores import Scores
 
@@ -281,10 +281,7 @@ def _protocol(
 
 def _unique(documents: Iterable[Document], field: str) -> Iterator[Document]:
     seen: set[str] = set()
-    for document in documents:
-        if not isinstance(document, Document):
-            given = type(document).__name__
-            raise TypeError(f"{field} must contain Document objects, as read_documents returns them, not {given}")
+    for document in checked_documents(documents, field):
         if document.id in seen:
             raise ConfigError(f"{field}: document {document.id} appears twice", field)
         seen.add(document.id)

@@ -221,7 +221,11 @@ def heatmap(weights: pd.DataFrame, instance: str | int | Sequence[str | int] = 0
         else:
             example = f"such as {known[0]}" if known else "of which there is none"
             raise ConfigError(f"instance: {one!r} is not in the table of {len(known)} pairs, {example}", "instance")
-    return Heatmap(weights[weights["instance"].isin(names)], names)
+    shown = weights[weights["instance"].isin(names)]
+    if (lacking := ~np.isfinite(pd.to_numeric(shown["weight"], errors="coerce"))).any():
+        first = shown[lacking].iloc[0]
+        raise ConfigError(f"weights: the word `{first['word']}` of {first['instance']} has no weight", "weights")
+    return Heatmap(shown, names)
 
 
 def gallery(weights: pd.DataFrame, right: pd.DataFrame, wrong: pd.DataFrame, *, n: int = 10) -> Heatmap:

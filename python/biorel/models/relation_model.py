@@ -407,6 +407,15 @@ def load(
     return RelationModel(core, compute, name=name, readme=read_card(_biorel.Model.place(os.fspath(found))))
 
 
+def check_model(model: object) -> None:
+    """Raise TypeError for anything but a RelationModel, such as its path, a common mistake."""
+    if not isinstance(model, RelationModel):
+        remedy = (
+            "load it with biorel.load(directory)" if isinstance(model, (str, os.PathLike)) else "a run has `.model`"
+        )
+        raise TypeError(f"model must be a RelationModel, not {type(model).__name__}; {remedy}")
+
+
 def _warn_of_unknown_types(unknown: dict[str, int], known: list[str]) -> None:
     if unknown:
         counts = ", ".join(f"{count} of type {kind!r}" for kind, count in unknown.items())

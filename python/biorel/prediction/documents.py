@@ -7,6 +7,7 @@ import itertools
 import os
 import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any, Literal, TypeAlias
 
 import pandas as pd
@@ -18,7 +19,7 @@ from biorel.data.dictionary import Dictionary
 from biorel.data.document_tables import documents_from_spacy
 from biorel.data.documents import Document, check_errors, list_inputs, read_inputs
 from biorel.errors import ConfigError, CorpusError
-from biorel.models.relation_model import RelationModel
+from biorel.models.relation_model import RelationModel, check_model
 from biorel.prediction.output_directory import FORMATS, PredictionDirectory
 from biorel.prediction.unknown_types import describe_unknown_types
 
@@ -166,8 +167,10 @@ def predict_documents(
     >>> len(found.table()), found.failed
     (1, 0)
     """
+    check_model(model)
     from_files = isinstance(source, (str, os.PathLike)) or _are_paths(source)
-    settings = {"types": dict(types or {}), "max_pairs": _positive("max_pairs", max_pairs)}
+    settings = {"types": _types(types), "max_pairs": _positive("max_pairs", max_pairs)}
+    check_threshold(threshold)
     if errors is not None:
         check_errors(errors)
     add = None if entities is None else annotator_of(entities)
@@ -192,7 +195,6 @@ def predict_documents(
         raise ConfigError(message, "source")
     if format not in (*FORMATS, "same"):
         raise ConfigError(f"format: `{format}` is unknown; choose one of {', '.join(FORMATS)}, same", "format")
-    _check_threshold(threshold)
     number, shards = shard
     if not 1 <= number <= shards:
         raise ConfigError(f"shard: there is no shard {number} of {shards}; number them from 1", "shard")
@@ -274,11 +276,11 @@ def stream_documents(
     >>> [(len(part), failures) for part, failures in stream_documents(model, folder / "one.txt")]
     [(1, [])]
     """
-    settings = {"types": dict(types or {}), "max_pairs": _positive("max_pairs", max_pairs)}
+    settings = {"types": _types(types), "max_pairs": _positive("max_pairs", max_pairs)}
     settings |= {"part_documents": _positive("part_documents", part_documents)}
     settings |= {"part_pairs": _positive("part_pairs", part_pairs)}
     settings |= {"dictionary": None if dictionary is None else dictionary._core}
-    _check_threshold(threshold)
+    check_threshold(threshold)
     inputs, skipped = list_inputs(source, input_format, plain_text=dictionary is not None)
     _warn_of_skipped(skipped)
     plan = {"format": format, "model": model.identity, "related_only": related_only, "threshold": threshold}
@@ -358,9 +360,19 @@ def _describe_failure(file: str, line: int | None, document: str | None, reason:
     return f"{file}{'' if line is None else f':{line}'}: {named}{reason}"
 
 
-def _check_threshold(threshold: float) -> None:
-    if not 0.0 <= threshold <= 1.0:
-        raise ConfigError(f"threshold: must be from 0 to 1, not {threshold}", "threshold")
+def check_threshold(threshold: float) -> None:
+    """Raise ConfigError unless `threshold` is a probability."""
+    if not isinstance(threshold, Real) or not 0.0 <= threshold <= 1.0:
+        raise ConfigError(f"threshold: must be from 0 to 1, not {threshold!r}", "threshold")
+
+
+def _types(types: Mapping[str, str] | None) -> dict[str, str]:
+    known = dict(types or {})
+    for theirs, ours in known.items():
+        if not isinstance(theirs, str) or not isinstance(ours, str):
+            message = f'types: names of types are str, as in {{"Gene": "protein"}}, not {theirs!r}: {ours!r}'
+            raise ConfigError(message, "types")
+    return known
 
 
 def _warn_of_skipped(skipped: list[tuple[str, str]]) -> None:

@@ -15,7 +15,7 @@ from biorel.data.document_tables import check_columns, document_of_row
 from biorel.errors import CorpusError
 from biorel.models.devices import choose
 from biorel.models.relation_model import RelationModel, load
-from biorel.prediction.documents import documents_of, relation_columns, table_of
+from biorel.prediction.documents import check_threshold, documents_of, relation_columns, table_of
 
 
 class Predictor:
@@ -70,6 +70,7 @@ class Predictor:
         self.threads = threads
         self.types = dict(types or {})
         self.related_only = related_only
+        check_threshold(threshold)
         self.threshold = threshold
         self.max_pairs = max_pairs
         self._loaded: RelationModel | None = None
