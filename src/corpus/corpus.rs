@@ -82,7 +82,9 @@ impl Corpus {
     pub fn split(&self, name: &str) -> Result<&Split> {
         self.splits.iter().find(|split| split.name == name).ok_or_else(|| {
             let known: Vec<_> = self.splits.iter().map(|split| split.name.as_str()).collect();
-            Error::config("split", format!("`{name}` is not a split of {}; it has {}", self.name, known.join(", ")))
+            let (corpus, known) = (&self.name, known.join(", "));
+            let message = format!("`{name}` is not a split of {corpus}; it has {known}: name one of them in `split`");
+            Error::config("split", message)
         })
     }
 

@@ -219,7 +219,10 @@ pub(super) fn build(rows: Vec<Row>, options: &ReadOptions, path: PathBuf) -> Res
         if sentence.text != row.text || sentence.document != document {
             let remedy = match located.iter().any(|one| one.tag) {
                 true => "; a text with the tags of one pair is a sentence of its own: omit the column `sentence`",
-                false => "",
+                false => {
+                    "; number the sentences of all documents, or rename the column: rows with the same text and \
+                     document are one sentence"
+                }
             };
             return Err(fail(format!("sentence {sentence_id} has another text or document in an earlier row{remedy}")));
         }
@@ -232,7 +235,13 @@ pub(super) fn build(rows: Vec<Row>, options: &ReadOptions, path: PathBuf) -> Res
         types.insert((sentence.entities[entity1].entity_type.clone(), sentence.entities[entity2].entity_type.clone()));
         let id = row.id.clone().unwrap_or_else(|| format!("{sentence_id}.p{}", sentence.pairs.len()));
         if !ids.insert(id.clone()) {
-            return Err(fail(format!("id {id} appears twice")));
+            let remedy = match row.id.is_some() {
+                true => {
+                    "; it must be different in every row: rename the column, to `document` if it names the text's source"
+                }
+                false => "",
+            };
+            return Err(fail(format!("id {id} appears twice{remedy}")));
         }
         sentence.pairs.push(Pair { id, entity1, entity2, label, row: Some(row.location.row), concepts: None });
     }

@@ -124,13 +124,37 @@ def test_formats_of_tables(name: str, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(found.instances("all"), expected.instances("all"))
 
 
+def test_words_and_sheets_of_excel(tmp_path: Path) -> None:
+    table = TABLE.assign(label=["None", "NA", "None", "NA"])
+    with pd.ExcelWriter(tmp_path / "a.xlsx") as writer:
+        table.to_excel(writer, sheet_name="pairs", index=False)
+        pd.DataFrame({"note": ["x"]}).to_excel(writer, sheet_name="notes", index=False)
+        pd.DataFrame().to_excel(writer, sheet_name="empty", index=False)
+    with pytest.warns(UserWarning, match="pairs|NA") as found:
+        corpus = biorel.load_corpus("table", tmp_path / "a.xlsx", columns=COLUMNS)
+    assert corpus.instances("all")["label"].tolist() == table["label"].tolist()
+    messages = [str(one.message) for one in found]
+    assert any("only the sheet `pairs` is read, not `notes`; save" in one for one in messages), messages
+    assert any("missing value: 'NA'" in one for one in messages), messages
+
+
+def test_files_with_other_columns(tmp_path: Path) -> None:
+    TABLE.assign(document="d", note="x").to_csv(tmp_path / "train.csv", index=False)
+    TABLE.assign(document="e").to_csv(tmp_path / "test.csv", index=False)
+    assert biorel.load_corpus("table", tmp_path, columns=COLUMNS).splits == ["train", "test"]
+    TABLE.to_csv(tmp_path / "test.csv", index=False)
+    with pytest.raises(biorel.CorpusError, match=r"test\.csv: has no column `document`, which .*train\.csv has"):
+        biorel.load_corpus("table", tmp_path, columns=COLUMNS)
+
+
 def test_empty_cells_of_optional_columns(tmp_path: Path) -> None:
     table = TABLE.assign(
         document=["d", None, "d", ""], entity1_type=["drug", "", None, "drug"], id=["a", "", "b", None]
     )
     table.to_csv(tmp_path / "a.csv", index=False)
-    for source in (table, tmp_path / "a.csv"):
-        found = biorel.load_corpus("table", source, columns=COLUMNS).instances("all")
+    for source, where in ((table, "table: .*row 1"), (tmp_path / "a.csv", r"a\.csv: .*line 3")):
+        with pytest.warns(UserWarning, match=f"{where}; their entities become @ENTITY"):
+            found = biorel.load_corpus("table", source, columns=COLUMNS).instances("all")
         assert found["document"].tolist()[::2] == ["d", "d"]
         assert found["document"].nunique() == 3
         assert found["id"].tolist()[::2] == ["a", "b"]
@@ -161,8 +185,16 @@ OFFSETS = b"entity1_start,entity1_end,entity2_start,entity2_end"
         (b"text,label\na,b,c\n", r"a\.csv:2: has 3 columns where the header has 2"),
         (b'text,label\n"a,b\n', r"a\.csv:2: unexpected end of data"),
         (b"text,text\na,b\n", r"a\.csv:1: column `text` appears twice"),
-        (b"text,label\n", "has no rows"),
-        (b"", "has no rows"),
+        (b"text,label,entity1,entity2\n", r"a\.csv: has no rows"),
+        (b"", r"a\.csv: has no rows"),
+        (
+            b"id,text,label,entity1,entity2\n7,a b,x,a,b\n7,c d,y,c,d\n",
+            r"a\.csv:3: id 7 appears twice; .*rename the column",
+        ),
+        (
+            b"sentence,text,label,entity1,entity2\n1,a b,x,a,b\n1,c d,y,c,d\n",
+            r"a\.csv:3: sentence 1 has another text .* rename the column",
+        ),
         (b"text,label,entity1,entity2\na b,,a,b\n", r"a\.csv:2: column `label` has no value"),
         (b"text,label,entity1_start\na b,x,0\n", "no column `entity1_end`"),
         (b"text,label," + OFFSETS + b"\na b,x,0,1,2,9\na b,y,0,1,2,3\n", r"a\.csv:2: entity2_end 9"),
@@ -279,6 +311,25 @@ def test_columns_of_a_table_that_is_predicted(model: biorel.RelationModel) -> No
         model.predict(NEW.assign(drug_a=["aspirin", "aspirin", "x", "Aspirin"]))
     with pytest.raises(biorel.ConfigError, match="columns: applies to a table"):
         model.predict([{"text": "a", "entities": []}], columns={"text": "x"})
+
+
+def test_columns_that_prediction_does_not_need(model: biorel.RelationModel, tmp_path: Path) -> None:
+    """They may mean anything, and repeat."""
+    expected = model.predict(NEW)
+    table = NEW.assign(id=7, document="d", split="x", fold="?", entities="see note")
+    table.to_csv(tmp_path / "new.csv", index=False)
+    table.to_json(tmp_path / "new.jsonl", orient="records", lines=True)
+    model.save(tmp_path / "model")
+    for found in (model.predict(table), model.predict(table.to_dict("records"))):
+        assert found["p_effect"].tolist() == expected["p_effect"].tolist()
+        assert found["entities"].tolist() == ["see note"] * 4
+    for name in ("new.csv", "new.jsonl"):
+        output = tmp_path / f"out-{name}.tsv"
+        assert main(["predict", str(tmp_path / "model"), str(tmp_path / name), "--output", str(output)]) == 0
+        assert pd.read_csv(output, sep="\t")["relation"].tolist() == expected["relation"].tolist()
+    assert len(model.predict(pd.DataFrame({"text": [], "entities": []}))) == 0
+    with pytest.raises(biorel.CorpusError, match=r"sentences\[1\]: 'entities' must be a list"):
+        model.predict(pd.DataFrame({"text": ["a", "b"], "entities": [[], None]}))
 
 
 def test_types_of_a_table_that_is_predicted(encoder: biorel.Encoder, run: biorel.Run) -> None:

@@ -33,6 +33,7 @@ from biorel.data.documents import list_inputs, read_inputs
 from biorel.data.table_files import decode, is_table_file, json_lines
 from biorel.data.tables import Table, read_table
 from biorel.errors import ConfigError, CorpusError
+from biorel.models.table_prediction import has_entities
 from biorel.prediction.documents import DocumentPredictions, predict_documents, stream_documents
 from biorel.prediction.output_directory import FORMATS
 from biorel.prediction.unknown_types import describe_unknown_types
@@ -186,9 +187,10 @@ def _predict_sentences(options: argparse.Namespace, path: str) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path}: is not UTF-8 ({error}); convert it to UTF-8 first", path) from None
     rows = list(json_lines(path, text))
-    if rows and "entities" not in rows[0][1]:
+    if rows and not has_entities(rows[0][1].get("entities")):
         lines: list[tuple[str, int | None]] = [(path, line) for line, _ in rows]
-        table = Table(pd.DataFrame([row for _, row in rows], dtype=object), lines)
+        frame = pd.DataFrame([row for _, row in rows], dtype=object)
+        table = Table(frame, lines, {path: list(frame.columns)})
         return model.predict_table(table, column_names(options), options.offsets, progress=progress)
     if options.columns is not None:
         raise ConfigError("columns: applies to a table, not to sentences with entities", "columns")

@@ -12,7 +12,7 @@ from biorel import _biorel
 from biorel._types import PathLike, Scope
 from biorel.data.checks import check_data
 from biorel.data.corpus import Corpus
-from biorel.data.documents import Document, check_errors
+from biorel.data.documents import Document, check_errors, checked_documents
 from biorel.data.tables import Offsets, Source, read_table, table_columns
 from biorel.errors import ConfigError
 
@@ -101,8 +101,9 @@ def load_corpus(
     Warns
     -----
     UserWarning
-        For a table whose offsets seem to count bytes, or whose labels differ only in case or blanks, or
-        look like a missing value; ``Corpus.check`` has more.
+        For a table whose offsets seem to count bytes, whose labels differ only in case or blanks or look like a missing
+        value, or that lacks some types; ``Corpus.check`` has more. For an Excel file with several sheets: the first one
+        is read.
 
     Examples
     --------
@@ -125,7 +126,7 @@ def load_corpus(
         columns={ours: str(theirs) for ours, theirs in (columns or {}).items()},
         labels=None if labels is None else [str(label) for label in labels],
         negative=None if negative is None else str(negative),
-        pairs=None if pairs is None else [(first, second) for first, second in pairs],
+        pairs=None if pairs is None else _pairs(pairs),
         skip_errors=errors == "skip",
         scope=scope,
         max_mentions=max_mentions,
@@ -136,7 +137,8 @@ def load_corpus(
         if isinstance(source, (str, os.PathLike, pd.DataFrame)):
             message = 'source: "documents" takes Document objects; for files choose pubtator, bioc or brat'
             raise ConfigError(message, "source")
-        core = _biorel.Corpus.from_documents([document._core for document in source], options)  # type: ignore[union-attr]
+        documents = cast("Iterable[Document]", source)
+        core = _biorel.Corpus.from_documents([document._core for document in checked_documents(documents)], options)
         return Corpus(core, negative_named=named)
     if name == "table":
         unfit: dict[str, object] = {"splits": splits, "pairs": pairs, "errors": errors == "skip" or None}
@@ -150,6 +152,14 @@ def load_corpus(
         raise ConfigError(f'source: a DataFrame can only be read as "table", not as "{name}"', "source")
     paths = [source] if isinstance(source, (str, os.PathLike)) else cast("list[PathLike]", list(source))
     return Corpus(_biorel.Corpus.read(name, [os.fspath(path) for path in paths], options), negative_named=named)
+
+
+def _pairs(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    for pair in [pairs] if isinstance(pairs, str) else pairs:
+        if not isinstance(pair, (list, tuple)) or [type(one) for one in pair] != [str, str]:
+            message = f'pairs: a list of two types each, as in [("Chemical", "Gene")], not {pair!r}'
+            raise ConfigError(message, "pairs")
+    return [(first, second) for first, second in pairs]
 
 
 def _read_table(
@@ -169,6 +179,15 @@ def _read_table(
         )
         raise ConfigError(message, "labels")
     core = table.named(lambda: _biorel.Corpus.from_columns(values, options))
+    for name in ("entity1_type", "entity2_type"):
+        if untyped := [position for position, given in enumerate(values.get(name, [])) if not given]:
+            if len(untyped) == len(values[name]):
+                continue
+            message = (
+                f"{columns.get(name, name)} is empty in {len(untyped):,} rows, such as {table.places()[untyped[0]]}"
+            )
+            remedy = "their entities become @ENTITY$, a type of its own; give them a type if that is not meant"
+            warnings.warn(f"{table.source}: {message}; {remedy}", stacklevel=3)
     for finding in check_data(core):
         if finding.severity == "error":
             warnings.warn(f"{table.source}: {finding.finding}; {finding.remedy}", stacklevel=3)

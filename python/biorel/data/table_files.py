@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,10 +24,12 @@ TAG = re.compile(r"@[A-Z0-9_-]+\$")
 _HEADERS = {2: ["sentence", "label"], 3: ["index", "sentence", "label"]}
 SUFFIXES = (".tsv", ".csv", ".txt", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".xls")
 _Lines: TypeAlias = "list[tuple[str, int | None]]"
+# The columns of each file.
+Headers: TypeAlias = "dict[str, list[str]]"
 
 
-def read_files(source: PathLike | Sequence[PathLike]) -> tuple[pd.DataFrame, _Lines]:
-    """The rows of one or several files, and the file and line of each.
+def read_files(source: PathLike | Sequence[PathLike]) -> tuple[pd.DataFrame, _Lines, Headers]:
+    """The rows of one or several files, the file and line of each, and the columns of the files.
 
     Of several files, one without a column ``split`` is a split with the name of the file.
     """
@@ -43,16 +46,17 @@ def read_files(source: PathLike | Sequence[PathLike]) -> tuple[pd.DataFrame, _Li
     if unfit is not None:
         raise ConfigError(f"source: {unfit!r} is neither a path nor a row; rows are a list of dicts", "source")
     files = [file for path in paths for file in _files(Path(path))]
-    frames, lines = [], []
+    frames, lines, headers = [], [], {}
     for name, content in files:
         frame, own = _read(name, content)
+        headers[name] = list(map(str, frame.columns))
         if len(files) > 1 and "split" not in frame.columns:
             frame["split"] = Path(name).stem
         frames.append(frame)
         lines += [(name, line) for line in own]
     if not frames:
         raise CorpusError(f"{paths[0]}: has no table ({', '.join(SUFFIXES)})", os.fspath(paths[0]))
-    return (frames[0] if len(frames) == 1 else pd.concat(frames)), lines
+    return (frames[0] if len(frames) == 1 else pd.concat(frames)), lines, headers
 
 
 def is_table_file(path: PathLike) -> bool:
@@ -190,7 +194,13 @@ def _read_binary(name: str, content: bytes, suffix: str) -> pd.DataFrame:
     try:
         if suffix == ".parquet":
             return pd.read_parquet(io.BytesIO(content)).reset_index(drop=True)
-        return pd.read_excel(io.BytesIO(content), dtype=object)
+        # Words such as None and NA are text; an empty cell is an empty text.
+        sheets = pd.read_excel(io.BytesIO(content), sheet_name=None, dtype=object, keep_default_na=False)
+        (first, frame), *others = sheets.items()
+        if left := ", ".join(f"`{sheet}`" for sheet, other in others if len(other.columns)):
+            remedy = f"only the sheet `{first}` is read, not {left}; save each as a file of its own"
+            warnings.warn(f"{name}: {remedy}", stacklevel=2)
+        return frame
     except ImportError:
         message = f'source: reading {Path(name).name} needs {needed}: pip install "{needed}"'
         if suffix != ".parquet":

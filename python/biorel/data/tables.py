@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import pandas as pd
 from biorel._types import PathLike
 from biorel.data.mentions import locate_mentions
-from biorel.data.table_files import TAG, read_files
+from biorel.data.table_files import TAG, Headers, read_files
 from biorel.errors import ConfigError, CorpusError
 
 # How a table counts its offsets.
@@ -40,11 +40,21 @@ class Table:
     frame: pd.DataFrame
     # The file and line of each row; None for a table in memory.
     lines: list[tuple[str, int | None]] | None = None
+    headers: Headers = field(default_factory=dict)
 
     @property
     def source(self) -> str:
         """The table in messages."""
-        return "table" if not self.lines else self.lines[0][0]
+        return next(iter(self.headers), "table")
+
+    def check_headers(self, names: Iterable[str]) -> None:
+        """Raise CorpusError if a file lacks one of these columns that another one has."""
+        for name in names:
+            having = [path for path, header in self.headers.items() if name in header]
+            lacking = [path for path in self.headers if path not in having]
+            if having and lacking:
+                message = f"has no column `{name}`, which {having[0]} has; give all files the same columns"
+                raise CorpusError(f"{lacking[0]}: {message}", lacking[0])
 
     def error(self, position: int, message: str) -> CorpusError:
         """The error of a row."""
@@ -83,8 +93,7 @@ def read_table(source: Source) -> Table:
         return Table(source)
     if isinstance(source, (list, tuple)) and source and all(isinstance(row, Mapping) for row in source):
         return Table(pd.DataFrame([dict(row) for row in source]))
-    frame, lines = read_files(source)  # type: ignore[arg-type]
-    return Table(frame, lines)
+    return Table(*read_files(source))  # type: ignore[arg-type]
 
 
 def table_columns(
@@ -118,8 +127,9 @@ def table_columns(
     # A column `sentence` that is mapped to `text` is not the identifier of a sentence.
     taken = set(renamed.values())
     wanted = [name for name in COLUMNS if name in renamed or (name not in taken and name in frame.columns)]
-    if not labelled:
-        wanted = [name for name in wanted if name not in ("label", "split", "fold")]
+    if not labelled:  # what prediction does not need may be anything
+        wanted = [name for name in wanted if name not in ("id", "document", "sentence", "label", "split", "fold")]
+    table.check_headers(renamed.get(ours, ours) for ours in wanted if ours != "split")
     for ours in ("text", "label") if labelled else ("text",):
         if ours not in wanted:
             raise _missing(table, ours, renamed, labelled)

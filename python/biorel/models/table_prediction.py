@@ -18,11 +18,19 @@ _NEEDED = ("text", "entity1", "entity2", *OFFSET_COLUMNS)
 def is_table(rows: object, task: _biorel.Task) -> bool:
     """Whether rows are pairs, one in each row, and not sentences with a list of entities."""
     if isinstance(rows, pd.DataFrame):
-        return "entities" not in rows.columns and len(rows.columns) > 0
-    if not isinstance(rows, (list, tuple)) or not rows or not isinstance(rows[0], Mapping) or "entities" in rows[0]:
+        listed = "entities" in rows.columns and (not len(rows) or any(map(has_entities, rows["entities"])))
+        return len(rows.columns) > 0 and not listed
+    if not isinstance(rows, (list, tuple)) or not rows or not isinstance(rows[0], Mapping):
+        return False
+    if has_entities(rows[0].get("entities")):
         return False
     names = {task.columns.get(name, name) for name in _NEEDED if name != "text"} | set(_NEEDED[1:])
     return bool(names & rows[0].keys())
+
+
+def has_entities(value: object) -> bool:
+    """Whether this is the list of a sentence's entities; a column of a user's table may be called `entities` too."""
+    return isinstance(value, (list, tuple))
 
 
 def table_pairs(
