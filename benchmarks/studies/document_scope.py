@@ -3,11 +3,12 @@
     export BIOREL_CORPORA=...
     python benchmarks/studies/document_scope.py train dev biored document sentence --runs runs/
     python benchmarks/studies/document_scope.py train test biored document sentence --seeds 1 2 --runs runs/
+    python benchmarks/studies/document_scope.py train test joint sentence --runs runs/
     python benchmarks/studies/document_scope.py table
 
 `train dev` trains on the training documents of BioRED but every fifth, which it scores: choices are made there. `train
 test` trains on BioRED's training set and scores its test set; BC5CDR, whose test set is not at hand, is trained on its
-training set and scored on its development set, once. Scores are those of concepts (`biorel.concept_scores`): gold relations
+training set and scored on its development set, once. `joint` trains one encoder on both corpora. Scores are those of concepts (`biorel.concept_scores`): gold relations
 that a scope cannot reach are misses. `benchmarks/results/document_scope/trials.tsv` has a line for every finished trial
 and `documents.tsv` its counts by document; trials that are there are not repeated. A killed trial resumes from its
 checkpoint in `--runs`. `table` prints means over the seeds, and paired tests over the documents.
@@ -69,39 +70,61 @@ def finished() -> pd.DataFrame:
 
 def train(options: argparse.Namespace) -> None:
     """Train and score the trials that are missing."""
-    documents = read(options.data, options.corpus)
+    names = list(FILES) if options.corpus == "joint" else [options.corpus]
     for seed in options.seeds:
         for form in options.forms:
-            key = [options.data, options.corpus, form, seed, options.precision]
-            if not (finished()[KEY].astype(str) == [str(value) for value in key]).all(axis=1).any():
-                trial(documents, key, options)
+            title = f"{form}-joint" if len(names) > 1 else form
+            keys = {name: [options.data, name, title, seed, options.precision] for name in names}
+            if not all(is_finished(key) for key in keys.values()):
+                trial(form, keys, options)
 
 
-def trial(documents: dict[str, list[biorel.Document]], key: list[Any], options: argparse.Namespace) -> None:
-    """One trial: its line, and its counts by document."""
-    _, name, form, seed, precision = key
+def is_finished(key: list[Any]) -> bool:
+    """Whether the trial has its line."""
+    return bool((finished()[KEY].astype(str) == [str(value) for value in key]).all(axis=1).any())
+
+
+def trial(form: str, keys: dict[str, list[Any]], options: argparse.Namespace) -> None:
+    """One trial, of one corpus or of several together: a line for each, and its counts by document."""
+    *_, seed, precision = next(iter(keys.values()))
     settings = {**COMMON, **FORMS[form], "seed": seed, "precision": precision, "threads": options.threads}
     reading = {setting: settings.pop(setting) for setting in ("scope", "max_mentions") if setting in settings}
     started = time.monotonic()
-    files = [Path(os.environ["BIOREL_CORPORA"]) / file for file in FILES[name].values()]
-    parts = {split: [document.id for document in part] for split, part in documents.items()}
-    corpus = biorel.load_corpus(name, files, **reading).divide(parts)
+    documents = {name: read(options.data, name) for name in keys}
+    corpora = {}
+    for name, own in documents.items():
+        files = [Path(os.environ["BIOREL_CORPORA"]) / file for file in FILES[name].values()]
+        parts = {split: [document.id for document in part] for split, part in own.items()}
+        corpora[name] = biorel.load_corpus(name, files, **reading).divide(parts)
     options.runs.mkdir(parents=True, exist_ok=True)
-    checkpoint = options.runs / f"{'-'.join(map(str, key))}.checkpoint"
+    checkpoint = options.runs / f"{options.data}-{options.corpus}-{form}-{seed}-{precision}.checkpoint"
     quiet = {"save_steps": 200, "progress": sys.stderr.isatty()}
-    run = biorel.finetune(corpus, "minilm", **settings, checkpoint=checkpoint, **quiet)
-    trained = time.monotonic()
-    test = documents["test"]
-    table = biorel.predict_documents(run.model, test, related_only=False, progress=quiet["progress"])
-    predicted = time.monotonic()
+    corpus = corpora if len(corpora) > 1 else next(iter(corpora.values()))
+    run: Any = biorel.finetune(corpus, "minilm", **settings, checkpoint=checkpoint, **quiet)
+    minutes = (time.monotonic() - started) / 60
+    for name, key in keys.items():
+        own = run[name] if len(keys) > 1 else run
+        if options.save:
+            own.save(options.runs / "-".join(map(str, key)))
+        score(key, own, documents[name]["test"], minutes, options)
+    checkpoint.unlink(missing_ok=True)
+
+
+def score(
+    key: list[Any], run: biorel.Run, test: list[biorel.Document], minutes: float, options: argparse.Namespace
+) -> None:
+    """The line of a trial on one corpus, and its counts by document."""
+    begun = time.monotonic()
+    table = biorel.predict_documents(run.model, test, related_only=False, progress=False)
+    predicted = time.monotonic() - begun
     scores = biorel.concept_scores(test, table)
     micro = scores[(scores["by"] == "all")].set_index("class")
     row = dict(zip(KEY, key, strict=True))
     for title, class_ in (("", "micro"), ("pairs_", "micro, any relation")):
         row |= {f"{title}{column}": round(micro.loc[class_, column], 5) for column in ("precision", "recall", "f1")}
     row |= {column: int(micro.loc["micro", column]) for column in ("support", "predicted", "correct", "unreachable")}
-    row |= {"steps": len(run.history), "minutes": round((trained - started) / 60, 1)}
-    row |= {"documents_per_second": round(len(test) / (predicted - trained), 1), "threads": options.threads}
+    row |= {"steps": len(run.history), "minutes": round(minutes, 1)}
+    row |= {"documents_per_second": round(len(test) / predicted, 1), "threads": options.threads}
     row |= {"date": time.strftime("%Y-%m-%d", time.gmtime()), "commit": options.commit or commit()}
     row |= {"machine": f"{cpu_name()} ({', '.join(cpu_features())})"}
     relations = biorel.concept_relations(test, table)
@@ -112,7 +135,6 @@ def trial(documents: dict[str, list[biorel.Document]], key: list[Any], options: 
         line = [*key, document, *found]
         append_row(RESULTS / "documents.tsv", dict(zip([*KEY, "document", *counts.columns], line, strict=True)))
     append_row(RESULTS / "trials.tsv", row)
-    checkpoint.unlink(missing_ok=True)
     print(*(f"{name}={value}" for name, value in row.items()), flush=True)
 
 
@@ -129,7 +151,10 @@ def table(_: argparse.Namespace) -> None:
     counts = pd.read_csv(RESULTS / "documents.tsv", sep="\t").drop_duplicates([*KEY, "document"], keep="last")
     for (data, corpus), group in counts.groupby(["data", "corpus"], sort=False):
         for form in (form for form in group["form"].unique() if form != "sentence"):
-            compare(group[group["form"] == form], group[group["form"] == "sentence"], f"{data} {corpus}: {form}")
+            other = form.removesuffix("-joint") if form.endswith("-joint") else "sentence"
+            compare(
+                group[group["form"] == form], group[group["form"] == other], f"{data} {corpus}: {form} against {other}"
+            )
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame, title: str) -> None:
@@ -162,7 +187,7 @@ def compare(first: pd.DataFrame, second: pd.DataFrame, title: str) -> None:
     low, high = np.quantile(resampled, [0.025, 0.975])
     p = (1 + (np.abs(exchanged) >= abs(difference) - 1e-12).sum()) / 10_001
     shown = f"{100 * difference:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}), p = {p:.4f}"
-    print(f"{title} against sentence, F1: {shown}; {len(sides[0])} documents, seeds {seeds}")
+    print(f"{title}, F1: {shown}; {len(sides[0])} documents, seeds {seeds}")
 
 
 def main() -> None:
@@ -171,12 +196,13 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser("train", help="train the trials that are missing")
     one.add_argument("data", choices=["dev", "test"])
-    one.add_argument("corpus", choices=FILES)
+    one.add_argument("corpus", choices=[*FILES, "joint"], help="joint: all corpora together, one encoder")
     one.add_argument("forms", nargs="+", choices=FORMS)
     one.add_argument("--runs", type=Path, required=True, help="directory for the checkpoints of running trials")
     one.add_argument("--seeds", type=int, nargs="+", default=[1])
     one.add_argument("--threads", type=int, default=os.cpu_count())
     one.add_argument("--precision", default="f32")
+    one.add_argument("--save", action="store_true", help="save the models in the directory of the runs")
     one.add_argument("--commit", help="the commit of the package, if it is not that of this folder")
     one.set_defaults(run=train)
     commands.add_parser("table", help="print means and tests").set_defaults(run=table)

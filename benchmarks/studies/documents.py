@@ -4,13 +4,15 @@
 
 The documents are ChemProt's abstracts with their entities, repeated under new identifiers, as PubTator files of 1,000
 documents; with `--concepts` those of BC5CDR with the identifiers of their chemicals and diseases, and pairs of concepts
-(`scope="document"`), in one pass. Each count runs in its own process; timing starts when the model is loaded and stops when the last part is on
-disk. Without `--model`, MiniLM is fine-tuned for two steps first: its answers are useless, its speed is that of any
-fine-tuned MiniLM. With `--one-pass` that model has levitated markers. `--small` uses a BERT of 2 layers of 128 with random weights and MiniLM's vocabulary, with which 100,000
-documents take minutes instead of hours: for memory and time against the count. Memory is reported after loading the model,
-as the mean of the second and of the last quarter of the time, and as the peak. It is flat if the last quarter equals the
-second, up to sampling noise; the peak is a maximum over more samples in longer runs. Time is linear if documents/s stays
-constant. The cost of all of PubMed is extrapolated from the largest count.
+(`scope="document"`), in one pass. Each count runs in its own process; timing starts when the model is loaded and stops
+when the last part is on disk. With `--kill` the stream runs again, is killed and resumed, and its files are compared
+with the first. Without `--model`, MiniLM is fine-tuned for two steps first: its answers are useless, its speed is that
+of any fine-tuned MiniLM. With `--one-pass` that model has levitated markers. `--small` uses a BERT of 2 layers of 128
+with random weights and MiniLM's vocabulary, with which 100,000 documents take minutes instead of hours: for memory and
+time against the count. Memory is reported after loading the model, as the mean of the second and of the last quarter of
+the time, and as the peak. It is flat if the last quarter equals the second, up to sampling noise; the peak is a maximum
+over more samples in longer runs. Time is linear if documents/s stays constant. The cost of all of PubMed is
+extrapolated from the largest count.
 """
 
 import argparse
@@ -203,13 +205,31 @@ def measure(options: argparse.Namespace, model: Path, count: int) -> dict[str, f
         source.mkdir()
         corpora = Path(os.environ["BIOREL_CORPORA"])
         write_documents(abstracts_with_concepts(corpora) if options.concepts else abstracts(corpora), source, count)
-        command = [sys.executable, __file__, "--only", str(source), "--result", str(Path(work) / "relations")]
+        command = [sys.executable, __file__, "--only", str(source)]
         command += ["--model", str(model), "--format", options.format, "--precision", options.precision]
         command += ["--device", options.device, "--part-documents", str(options.part_documents)]
         command += ["--threads", str(options.threads)] if options.threads else []
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    record: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        whole, resumed = Path(work) / "relations", Path(work) / "resumed"
+        done = subprocess.run([*command, "--result", str(whole)], check=True, stdout=subprocess.PIPE, text=True)
+        record: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        if options.kill:
+            command += ["--result", str(resumed)]
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL) as child:
+                while child.poll() is None and len(parts_of(resumed)) < options.kill:
+                    time.sleep(0.05)
+                child.kill()
+            record["killed_after"] = len(parts_of(resumed))
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            record["parts"] = len(parts_of(whole))
+            record["same"] = [path.read_bytes() for path in parts_of(whole)] == [
+                path.read_bytes() for path in parts_of(resumed)
+            ]
     return record
+
+
+def parts_of(directory: Path) -> list[Path]:
+    """The parts that are on disk."""
+    return sorted((directory / "relations").glob("[!.]*"))
 
 
 def main() -> None:
@@ -226,6 +246,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--part-documents", type=int, default=1000)
+    parser.add_argument("--kill", type=int, metavar="PARTS", help="run again, kill it after this many parts, resume it")
     parser.add_argument("--work", help="a folder with room for documents and relations; default: the system's")
     parser.add_argument("--output", type=Path, help="a file for the table; default: standard output only")
     parser.add_argument("--only", type=Path, help=argparse.SUPPRESS)
@@ -251,7 +272,7 @@ def main() -> None:
         f"command  python benchmarks/studies/documents.py --counts {counts} --format {options.format} "
         f"--precision {options.precision} --device {options.device} "
         f"--part-documents {options.part_documents}{' --small' * options.small}{' --one-pass' * options.one_pass}"
-        f"{' --concepts' * options.concepts}",
+        f"{' --concepts' * options.concepts}{f' --kill {options.kill}' if options.kill else ''}",
         f"model    {shown}",
         "",
         f"{'documents':>10} {'pairs':>10} {'seconds':>9} {'documents/s':>12} {'pairs/s':>9} {'MB loaded':>10} {'2nd':>6} "
@@ -268,6 +289,12 @@ def main() -> None:
                 f"{record['pairs'] / seconds:>9.1f} {record['loaded_mb']:>10.0f} {record['second_mb']:>6.0f} "
                 f"{record['last_mb']:>6.0f} {record['peak_mb']:>6.0f} {record['written_mb']:>11.1f}"
             )
+            if options.kill:
+                found = "the same bytes" if record["same"] else "OTHER BYTES"
+                killed = (
+                    f"killed after {record['killed_after']:.0f} of {record['parts']:.0f} parts and resumed: {found}"
+                )
+                lines.append(f"{'':>10} {killed}")
             print(lines[-1], file=sys.stderr, flush=True)
     hours = PUBMED / (record["documents"] / record["seconds"]) / 3600
     written = record["written_mb"] / record["documents"] * PUBMED / 1024
