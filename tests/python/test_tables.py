@@ -332,6 +332,25 @@ def test_columns_that_prediction_does_not_need(model: biorel.RelationModel, tmp_
         model.predict(pd.DataFrame({"text": ["a", "b"], "entities": [[], None]}))
 
 
+def test_a_labelled_table_on_the_command_line_has_the_columns_of_the_model(
+    model: biorel.RelationModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.save(tmp_path / "model")
+    TABLE.to_csv(tmp_path / "a.csv", index=False)
+    corpus = biorel.load_corpus("table", TABLE, columns=COLUMNS)
+    for command in ("evaluate", "attention"):
+        arguments = [command, str(tmp_path / "model"), "table", str(tmp_path / "a.csv"), "--split", "all"]
+        assert main([*arguments, "--format", "csv"]) == 0
+        found = pd.read_csv(io.StringIO(capsys.readouterr().out))
+        if command == "evaluate":
+            assert found["f1"].tolist() == pytest.approx(model.evaluate(corpus, "all")["f1"].tolist())
+        else:
+            assert found["instance"].unique().tolist() == corpus.instances("all")["id"].tolist()
+    TABLE.rename(columns={"drug_b": "other"}).to_csv(tmp_path / "a.csv", index=False)
+    assert main(["evaluate", str(tmp_path / "model"), "table", str(tmp_path / "a.csv"), "--split", "all"]) == 1
+    assert "no column `entity2`" in capsys.readouterr().err
+
+
 def test_types_of_a_table_that_is_predicted(encoder: biorel.Encoder, run: biorel.Run) -> None:
     settings: dict[str, Any] = {"train": "all", "test": None, "max_steps": 1, "max_length": 64, "progress": False}
     text = ["@GENE$ causes @DISEASE$.", "@GENE$ is not @DISEASE$."]

@@ -36,13 +36,15 @@ def add_commands(commands: Commands) -> None:
 
 
 def _attention(options: argparse.Namespace) -> None:
-    model, corpus = load_model(options), read_corpus(options)
+    model = load_model(options)
+    corpus = read_corpus(options, model)
     table = model.attention(corpus, options.split, kind=options.kind, progress=shows_progress(options))
     print_table(table, options.format)
 
 
 def _faithfulness(options: argparse.Namespace) -> None:
     words = options.words or (1, 3, 5)
-    model, corpus = load_model(options), read_corpus(options)
+    model = load_model(options)
+    corpus = read_corpus(options, model)
     masked = model.mask_words(corpus, options.split, words=words, limit=options.limit, progress=shows_progress(options))
     print_table(faithfulness(masked), options.format)

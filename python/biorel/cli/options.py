@@ -10,6 +10,7 @@ from biorel._biorel import CORPORA
 from biorel.cli.output import LOG_LEVELS, say
 from biorel.data.corpus import Corpus
 from biorel.data.loading import load_corpus
+from biorel.data.tables import read_table
 from biorel.errors import ConfigError
 from biorel.models.relation_model import RelationModel, load
 
@@ -88,7 +89,10 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
 def add_table(parser: argparse.ArgumentParser) -> None:
     """The options that describe a user's table."""
     group = parser.add_argument_group("table")
-    text = "table: our names and yours for columns, such as text=sentence entity1=drug_a entity2=drug_b"
+    text = (
+        "table: our names and yours for columns, such as text=sentence entity1=drug_a entity2=drug_b (default: ours, "
+    )
+    text += "or those of the table that trained the model)"
     group.add_argument("--columns", nargs="+", metavar="OURS=YOURS", help=text)
     text = "table: what offsets count: characters or bytes (default: characters)"
     group.add_argument("--offsets", choices=["characters", "bytes"], default="characters", help=text)
@@ -116,8 +120,14 @@ def _pair(text: str) -> tuple[str, str]:
     return first, second
 
 
-def read_corpus(options: argparse.Namespace) -> Corpus:
-    """The corpus of the command line; what its reader left out or changed goes to standard error."""
+def read_corpus(options: argparse.Namespace, model: RelationModel | None = None) -> Corpus:
+    """The corpus of the command line; what its reader left out or changed goes to standard error.
+
+    Without --columns a table has the columns of the one that trained `model`.
+    """
+    if model is not None and options.corpus == "table" and options.columns is None:
+        trained, header = model._core.task.columns, set(read_table(options.path).frame.columns)
+        options.columns = [f"{ours}={theirs}" for ours, theirs in trained.items() if theirs in header] or None
     corpus = load_described_corpus(options)
     for line in corpus.summary:
         say(line)

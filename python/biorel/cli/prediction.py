@@ -101,7 +101,8 @@ def add_commands(commands: Commands) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    model, corpus = load_model(options), read_corpus(options)
+    model = load_model(options)
+    corpus = read_corpus(options, model)
     print_table(model.evaluate(corpus, options.split, progress=shows_progress(options)), options.format)
 
 
