@@ -23,7 +23,8 @@ def test_the_template_of_a_configuration_file_sets_every_option(
     assert not [line for line in text.splitlines() if line and not line.startswith("#")]
     (tmp_path / "all.toml").write_text(re.sub(r"(?m)^# ([a-z0-9-]+ = )", r"\1", text))
     command = make_parser()[1].choices[name]
-    before = {action.dest: action.default for action in command._actions if action.dest not in ("help", "config")}
+    actions = [action for action in command._actions if action.dest not in ("help", "config")]
+    before = {action.dest: vars(action).get("usual", action.default) for action in actions}
     read_config(tmp_path / "all.toml", command)
     after = {action.dest: action.default for action in command._actions if action.dest in before}
     assert None not in after.values()

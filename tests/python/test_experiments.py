@@ -290,8 +290,40 @@ def test_presets(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) ->
     none = biorel.compare(ddi, directory=tmp_path / "none", **few)
     assert paper.settings == none.settings
     wrong: Any = "best"
-    with pytest.raises(biorel.ConfigError, match="preset: must be one of paper, standard, quick, not 'best'"):
+    with pytest.raises(biorel.ConfigError, match="preset: must be one of paper, standard, one-pass, quick, not 'best'"):
         biorel.compare(ddi, directory=tmp_path / "wrong", preset=wrong, **few)
+    own: Any = "one-pass"
+    with pytest.raises(biorel.ConfigError, match="preset: `one-pass` has a head of its own; make it a variant"):
+        biorel.compare(ddi, directory=tmp_path / "wrong", preset=own, **few)
+    variants = {"pairs": {}, "one-pass": {"preset": "one-pass", "max_length": 96, "dropout": 0.0}}
+    both = biorel.compare(ddi, directory=tmp_path / "both", preset="standard", variants=variants, **few)
+    assert both.trials[["variant", "head"]].values.tolist() == [["pairs", "cls"], ["one-pass", "entity-attention"]]
+    changes = json.loads((tmp_path / "both" / "plan.json").read_text())["variants"]["one-pass"]
+    expected = {"marking": "levitated", "epochs": 10, "dropout": 0.0, "head": "entity-attention"}
+    assert changes == expected
+
+
+def test_a_preset_of_a_training(ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path) -> None:
+    """Settings that are given override those of the preset, and all others are the preset's."""
+    few: dict[str, Any] = {"max_steps": 1, "max_length": 96, "progress": False}
+    run = biorel.finetune(ddi, encoder, preset="one-pass", learning_rate=3e-5, **few)
+    expected = {"marking": "levitated", "epochs": 10, "learning_rate": 3e-5, "bias_correction": True, "max_length": 96}
+    assert {name: run.settings[name] for name in expected} == expected
+    assert run.model.head == "entity-attention"
+    assert biorel.finetune(ddi, encoder, preset="one-pass", head="entity", **few).model.head == "entity"
+    validation = biorel.cross_validate(ddi, encoder, preset="one-pass", folds=2, **few)
+    assert {name: validation.settings[name] for name in ("head", "marking")} == {
+        "head": "entity-attention",
+        "marking": "levitated",
+    }
+    with pytest.raises(biorel.ConfigError, match="preset: must be one of paper"):
+        biorel.finetune(ddi, encoder, preset="best", **few)  # type: ignore[arg-type]
+    sample = ["finetune", "ddi", str(biorel.sample_path("ddi")), "--encoder", encoder.name, "--no-progress"]
+    options = ["--preset", "one-pass", "--max-steps", "1", "--max-length", "96", "--epochs", "2"]
+    assert main([*sample, *options, "--output", str(tmp_path / "model")]) == 0
+    trained = biorel.load(tmp_path / "model")
+    assert (trained.head, trained.marking, trained.card["training"]["epochs"]) == ("entity-attention", "levitated", 2)
+    assert trained.card["training"]["learning_rate"] == 1e-4
 
 
 def test_a_preset_on_the_command_line(tmp_path: Path, encoder: biorel.Encoder) -> None:

@@ -23,8 +23,8 @@ from biorel.cli.settings import COMPARE_SETTINGS, FOLD_SETTINGS, add_settings, s
 from biorel.errors import ConfigError, TrainingError
 from biorel.experiments.compare import compare
 from biorel.experiments.cross_validation import cross_validate
-from biorel.experiments.presets import SETTINGS
 from biorel.reproduction.reproduce import reproduce
+from biorel.reproduction.study import PLANS
 
 
 def add_commands(commands: Commands) -> None:
@@ -82,20 +82,17 @@ def _add_compare(commands: Commands) -> None:
     text = "run trials again that failed in an earlier call"
     parser.add_argument("--retry-failed", action="store_true", help=text)
     text = "settings that those given here override: standard is all pairs at rates chosen on training data"
-    parser.add_argument("--preset", choices=list(SETTINGS), help=text)
+    parser.add_argument("--preset", choices=list(PLANS), help=text)
     add_execution(parser, "trials")
     text = "print the paired tests of one head (or encoder, or variant) against another"
     output_group(parser).add_argument("--paired", nargs=2, metavar="HEAD", help=text)
     add_settings(parser, COMPARE_SETTINGS)
-    # The preset has values for settings that are not given.
-    parser.set_defaults(**dict.fromkeys(COMPARE_SETTINGS))
     add_format(parser)
 
 
 def _compare(options: argparse.Namespace) -> None:
     names = ("folds", "by", "fold_seed", "directory", "preset", "retry_failed", "jobs", "engine")
-    given = [name for name in COMPARE_SETTINGS if getattr(options, name) is not None]
-    settings = settings_from(options, [*names, *given])
+    settings = settings_from(options, [*names, *COMPARE_SETTINGS])
     grid: dict[str, Any] = {"heads": options.head, "encoders": options.encoder, "seeds": options.seed}
     grid["variants"] = variants_from(options.variant)
     grid = {name: values for name, values in grid.items() if values is not None}
@@ -120,7 +117,7 @@ def add_reproduce(commands: Commands) -> None:
     text = "directory for the report and finished trials (default: reproduction)"
     output_group(parser).add_argument("--directory", default="reproduction", metavar="DIR", help=text)
     text = "standard: MiniLM with all pairs, hours; quick: MiniLM with few steps (default: paper)"
-    parser.add_argument("--preset", choices=list(SETTINGS), default="paper", help=text)
+    parser.add_argument("--preset", choices=list(PLANS), default="paper", help=text)
     text = "alias, hub id or directory (default: the paper's); several, repeated, for table6"
     parser.add_argument("--encoder", action=Repeated, help=text)
     parser.add_argument("--seed", action=Repeated, type=int, help="may be repeated (default: 1)")
@@ -128,12 +125,9 @@ def add_reproduce(commands: Commands) -> None:
     parser.add_argument("--folds", choices=["all", "first"], help=text)
     add_execution(parser, "trials")
     add_settings(parser, COMPARE_SETTINGS)
-    # The preset has values for settings that are not given.
-    parser.set_defaults(**dict.fromkeys(COMPARE_SETTINGS))
 
 
 def _reproduce(options: argparse.Namespace) -> None:
-    given = [name for name in COMPARE_SETTINGS if getattr(options, name) is not None]
     if (options.corpora is None) == (options.corpus is None):
         raise ConfigError("corpora: give a folder with --corpora, or each corpus with --corpus NAME=PATH", "corpora")
     corpora = options.corpora or dict(equation("corpus", text, "NAME=PATH") for text in options.corpus)
@@ -148,7 +142,7 @@ def _reproduce(options: argparse.Namespace) -> None:
         jobs=options.jobs,
         engine=options.engine,
         progress=not options.no_progress,
-        **settings_from(options, given),
+        **settings_from(options, COMPARE_SETTINGS),
     )
     print(reproduction)
     say(f"written: {reproduction.directory / 'report.html'}")

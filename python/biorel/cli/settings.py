@@ -20,7 +20,7 @@ _ARGUMENTS = ("corpus", "encoder", "train", "test", "callbacks", "progress")
 SETTINGS = [name for name in _PARAMETERS if name not in _ARGUMENTS]
 ADAPT_SETTINGS = [name for name in inspect.signature(adapt).parameters if name not in ("encoder", "texts", "progress")]
 # With folds or several heads the training checkpoints are in the experiment's directory.
-COMPARE_SETTINGS = [name for name in SETTINGS if name not in ("checkpoint", "head", "seed")]
+COMPARE_SETTINGS = [name for name in SETTINGS if name not in ("checkpoint", "head", "seed", "preset")]
 # A fold has no split to evaluate on while training.
 FOLD_SETTINGS = [
     name for name in SETTINGS if name not in ("checkpoint", "dev", "eval_steps", "patience", "load_best_model")
@@ -48,7 +48,10 @@ _GROUPS = {
 
 
 def add_settings(parser: argparse.ArgumentParser, names: Iterable[str], of: Callable[..., Any] = finetune) -> None:
-    """Options for settings: type and default from the signature of a function, help from its docstring."""
+    """Options for settings: type and default from the signature of a function, help from its docstring.
+
+    An option that is not given is None, so that a preset can decide; `usual` is the default that the help shows.
+    """
     hints, parameters = get_type_hints(of), inspect.signature(of).parameters
     texts = _descriptions(of)
     names = list(names)
@@ -72,13 +75,14 @@ def add_settings(parser: argparse.ArgumentParser, names: Iterable[str], of: Call
             option = _option(hints[name])
         text = text if default in (None, False) else f"{text} (default: {default})"
         group = groups[place.get(name, "training")]
-        group.add_argument(f"--{name.replace('_', '-')}", default=default, help=text.replace("%", "%%"), **option)
+        action = group.add_argument(f"--{name.replace('_', '-')}", default=None, help=text.replace("%", "%%"), **option)
+        vars(action)["usual"] = default
     output_group(parser).add_argument("--no-progress", action="store_true", help="no progress bar")
 
 
 def settings_from(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Any]:
-    """The values of the named options, as functions such as `finetune` take them."""
-    values = {name: getattr(options, name) for name in names}
+    """The values of the named options that were given, as functions such as `finetune` take them."""
+    values = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     weights = values.get("class_weights")
     if isinstance(weights, list):
         values["class_weights"] = "balanced" if weights == ["balanced"] else dict(map(_label_weight, weights))
@@ -101,8 +105,9 @@ def _setting(text: str) -> tuple[str, Any]:
     """The name and value of ``SETTING=VALUE``."""
     left, value = equation("variant", text, "SETTING=VALUE")
     name = left.replace("-", "_")
-    if name not in (*COMPARE_SETTINGS, "head"):
-        near = difflib.get_close_matches(name, [*COMPARE_SETTINGS, "head"], n=1)
+    known = [*COMPARE_SETTINGS, "head", "preset"]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean `{near[0]}`?" if near else ""
         raise ConfigError(f"variant: `{left}` is not a setting of finetune{hint}", "variant")
     if name == "dev":

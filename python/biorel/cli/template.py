@@ -64,8 +64,9 @@ def template(name: str, command: argparse.ArgumentParser) -> str:
 
 def _value(action: argparse.Action) -> str:
     """The default of an option in TOML; without a default, an example of its type."""
+    default = vars(action).get("usual", action.default)
     if isinstance(action, argparse.BooleanOptionalAction) or action.nargs == 0:
-        return str(bool(action.default)).lower()
+        return str(bool(default)).lower()
     several = action.nargs not in (None, "?") or isinstance(action, Repeated)
     if action.dest == "class_weights":
         return '{ "LABEL" = 1.0 }'
@@ -74,7 +75,7 @@ def _value(action: argparse.Action) -> str:
     example: Any = {int: 1, float: 0.0}.get(action.type, action.metavar or action.dest.upper())  # type: ignore[call-overload]
     example = 1 if action.dest == "freeze" else example  # or a word
     example = next(iter(action.choices)) if action.choices else example
-    value = example if action.default is None or action.default == [] else action.default
+    value = example if default is None or default == [] else default
     if several and not isinstance(value, list):
         value = [value] * (action.nargs if isinstance(action.nargs, int) else 1)
     return json.dumps(value, ensure_ascii=False)

@@ -36,6 +36,7 @@ from biorel.models.encoder import load_encoder
 from biorel.training.adapt import adapt, check_texts, texts_of
 from biorel.training.callbacks import MLflow, TensorBoard, WandB
 from biorel.training.finetune import finetune
+from biorel.training.presets import with_preset
 
 
 def add_commands(commands: Commands) -> None:
@@ -122,7 +123,8 @@ def _finetune(options: argparse.Namespace) -> None:
         check_model_directory(options.output)
     corpus = read_corpus(options)
     if options.output is None:
-        options.output = default_directory(f"{options.corpus}-{options.head}")
+        head = with_preset(options.preset, settings_from(options, ["head"])).get("head", "attention")
+        options.output = default_directory(f"{options.corpus}-{head}")
         check_model_directory(options.output)
     if options.fold is not None:
         corpus = corpus.fold(options.fold)

@@ -17,12 +17,12 @@ from biorel.experiments.executor import checked_jobs
 from biorel.experiments.folds import Folds, folds_of
 from biorel.experiments.grid import Grid, Trial
 from biorel.experiments.leakage import count_leaks, find_leaks, warn_of_leaks
-from biorel.experiments.presets import Preset, with_preset
 from biorel.experiments.run_directory import RunDirectory
 from biorel.experiments.runner import PlannedTrial, run_trials
 from biorel.experiments.trial import checked_settings
 from biorel.experiments.variants import Variant, checked_variants
 from biorel.models.encoder import Encoder, load_encoder
+from biorel.training.presets import PairPreset, with_preset
 
 
 def compare(
@@ -36,7 +36,7 @@ def compare(
     folds: int | Literal["given"] | None = None,
     by: By | None = None,
     fold_seed: int = 1,
-    preset: Preset | None = None,
+    preset: PairPreset | None = None,
     retry_failed: bool = False,
     save_models: bool | Sequence[str] = False,
     jobs: int | None = None,
@@ -61,8 +61,9 @@ def compare(
         As in ``load_encoder``.
     variants : mapping of str to mapping, optional
         Variants by their names, each with the settings of ``finetune`` that replace the common ones, such as
-        ``{"typed": {}, "one-pass": {"marking": "levitated", "head": "entity"}}``. A variant with a `head` is trained
-        only with it, the others with all `heads`. Tables then have the column ``variant``.
+        ``{"typed": {}, "one-pass": {"marking": "levitated", "head": "entity"}}``, or ``{"one-pass": {"preset":
+        "one-pass"}}``. A variant with a `head` is trained only with it, the others with all `heads`. Tables then have
+        the column ``variant``.
     seeds : sequence of int
         The training seeds.
     folds : int, "given" or None
@@ -123,6 +124,9 @@ def compare(
             raise ConfigError(f"{field}: must be a list with at least one entry, not {values!r}", field)
     check_corpus(corpus)
     settings = with_preset(preset, settings)
+    if "head" in settings and preset is not None:
+        message = f"preset: `{preset}` has a head of its own; make it a variant, such as"
+        raise ConfigError(f'{message} {{"{preset}": {{"preset": "{preset}"}}}}', "preset")
     check = partial(checked_settings, seeds=seeds, folds=folds is not None or by is not None, engine=engine)
     shared, found = checked_variants(variants, heads, map(_encoder_name, encoders), settings, check)
     concurrent, threads = checked_jobs(engine, jobs, settings, shared["device"])

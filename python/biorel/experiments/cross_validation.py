@@ -16,6 +16,7 @@ from biorel.experiments.run_directory import RunDirectory, prediction_table
 from biorel.experiments.runner import MemoryStore, PlannedTrial, Store, run_trials
 from biorel.experiments.trial import checked_settings
 from biorel.models.encoder import Encoder, load_encoder
+from biorel.training.presets import Preset, takes_preset
 
 
 class CrossValidation:
@@ -75,10 +76,12 @@ class CrossValidation:
         return f"{pd.DataFrame(self.scores).round(4)!r}\n{self.scores.protocol}"
 
 
+@takes_preset
 def cross_validate(
     corpus: Corpus,
     encoder: str | PathLike | Encoder = "minilm",
     *,
+    preset: Preset | None = None,
     head: Head = "attention",
     folds: int | None = None,
     by: By | None = None,
@@ -101,7 +104,7 @@ def cross_validate(
         The corpus to divide; to use a part of it, see ``Corpus.divide``.
     encoder : str, path or Encoder
         As in ``load_encoder``.
-    head : str
+    preset, head
         As in ``finetune``.
     folds : int, optional
         The number of folds; by default as many as the corpus states, else 10.

@@ -29,6 +29,7 @@ _RESERVED = {
     "encoder": "it has its own argument",
     "head": "it has its own argument",
     "seed": "it has its own argument",
+    "preset": "give its settings one by one",
     "train": "the folds, or the corpus's own train split, determine the training data",
     "test": "the folds, or the corpus's own test split, determine the test data",
     "callbacks": "they observe a single run",

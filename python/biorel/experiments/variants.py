@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from biorel._biorel import HEADS
 from biorel._types import Row
 from biorel.errors import ConfigError
+from biorel.training.presets import with_preset
 
 # The trials share one executor.
 _COMMON = {"device": "all trials run on one device", "threads": "all trials share the threads"}
@@ -51,9 +52,10 @@ def checked_variants(
         raise ConfigError(message, "variants")
     _check_names(variants, set(encoders))
     # A head that every variant replaces need not fit the common settings.
-    common = check(settings, heads if any("head" not in given for given in variants.values()) else [])
+    common = check(settings, heads if any("head" not in _without_preset(given) for given in variants.values()) else [])
     found = []
-    for name, given in variants.items():
+    for name, named in variants.items():
+        given = _without_preset(named)
         for setting, reason in _COMMON.items():
             if setting in given:
                 raise ConfigError(f"variants: `{name}`: {setting}: cannot be set here; {reason}", "variants")
@@ -69,6 +71,11 @@ def checked_variants(
             changes["head"] = given["head"]
         found.append(Variant(name, used, merged, changes))
     return common, found
+
+
+def _without_preset(given: Mapping[str, Any]) -> Row:
+    """The settings, with those of the preset that they name."""
+    return with_preset(given.get("preset"), {key: value for key, value in given.items() if key != "preset"})
 
 
 def _check_names(variants: Mapping[str, Any], encoders: set[str]) -> None:

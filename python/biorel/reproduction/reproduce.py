@@ -9,12 +9,12 @@ from typing import Any, Literal, TypeAlias
 from biorel._types import Engine, PathLike
 from biorel.data.corpus import Corpus
 from biorel.errors import ConfigError
-from biorel.experiments.presets import Preset
 from biorel.reproduction import published
 from biorel.reproduction.attention import attention_faithfulness, figure3, figure4, table5
 from biorel.reproduction.report import Report, Section
 from biorel.reproduction.scores import table1, table3, table4, table6
 from biorel.reproduction.study import CORPORA, PLANS, Study, read_corpora
+from biorel.training.presets import PairPreset
 
 Item: TypeAlias = Literal["table1", "table3", "table4", "table5", "table6", "figure3", "figure4", "faithfulness", "all"]
 
@@ -60,7 +60,7 @@ def reproduce(
     *,
     corpora: PathLike | Mapping[str, PathLike | Corpus],
     directory: PathLike = "reproduction",
-    preset: Preset = "paper",
+    preset: PairPreset = "paper",
     encoders: Sequence[str | PathLike] | Mapping[str, PathLike] | None = None,
     seeds: Sequence[int] | None = None,
     folds: Literal["all", "first"] | None = None,

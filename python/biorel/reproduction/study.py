@@ -15,7 +15,7 @@ from biorel.data.loading import load_corpus
 from biorel.errors import ConfigError
 from biorel.experiments.compare import compare
 from biorel.experiments.comparison import Comparison
-from biorel.experiments.presets import Preset, with_preset
+from biorel.training.presets import PairPreset, with_preset
 
 CORPORA = ("aimed", "ddi", "chemprot")
 
@@ -44,7 +44,7 @@ class Study:
         corpora: dict[str, Corpus],
         *,
         directory: Path,
-        preset: Preset,
+        preset: PairPreset,
         encoders: Sequence[str | PathLike] | Mapping[str, PathLike] | None,
         seeds: Sequence[int] | None,
         folds: Literal["all", "first"] | None,

@@ -18,6 +18,7 @@ from biorel.models.encoder import Encoder, load_encoder
 from biorel.models.relation_model import RelationModel
 from biorel.training.callbacks import Callback
 from biorel.training.joint_run import JointRun
+from biorel.training.presets import Preset, takes_preset
 from biorel.training.progress import Reporter
 from biorel.training.run import Run, TrainingInterrupted
 
@@ -25,10 +26,12 @@ from biorel.training.run import Run, TrainingInterrupted
 CORE_SETTINGS: dict[str, Any] = json.loads(_biorel.Settings({}).json)
 
 
+@takes_preset
 def finetune(
     corpus: Corpus | Sequence[Corpus] | Mapping[str, Corpus],
     encoder: str | PathLike | Encoder = "minilm",
     *,
+    preset: Preset | None = None,
     head: Head = "attention",
     train: str | Sequence[str] = "train",
     dev: str | float | None = None,
@@ -81,6 +84,11 @@ def finetune(
         corpora are trained together, with one encoder and head and a classifier for each; a mapping gives them names.
     encoder : str, path or Encoder
         As in ``load_encoder``.
+    preset : {"paper", "standard", "one-pass", "quick"}, optional
+        Several settings at once, which those that are given override: ``standard`` has a learning rate and epochs that
+        were chosen on training data, for a pass for each pair; ``one-pass`` classifies all pairs of a sentence in one
+        pass (``marking="levitated"``), which is faster, with settings chosen in the same way; ``paper`` are the
+        defaults; ``quick`` is a trial of 300 steps.
     head : str
         What the classifier reads (paper, section III-B): ``cls``, ``lstm``, ``attention``, ``lstm-no-cls``,
         ``attention-no-cls``, ``lstm-all-cls`` or ``attention-all-cls``; or, not in the paper, the vectors of the two
