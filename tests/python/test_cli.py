@@ -98,6 +98,15 @@ def test_files_and_pipes_get_utf8(saved: Path, tmp_path: Path, encoding: str) ->
     for style in ("csv", "table"):
         done = subprocess.run([*command, "--format", style], capture_output=True, check=True, env=environment)
         assert "阿司匹林" in done.stdout.decode()
+    content = b"\xef\xbb\xbf" + (tmp_path / "a.jsonl").read_bytes()
+    command[-1] = "-"
+    piped = subprocess.run(
+        [*command, "--format", "csv"], input=content, capture_output=True, check=True, env=environment
+    )
+    assert "阿司匹林" in piped.stdout.decode()
+    refused = subprocess.run(command, input="ä".encode("latin-1"), capture_output=True, check=False, env=environment)
+    assert refused.returncode == 1
+    assert "error: -: is not UTF-8" in refused.stderr.decode()
 
 
 def test_attention(saved: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,13 +54,15 @@ def say(message: str, level: str = "info") -> None:
 
 
 def set_encoding() -> None:
-    """Write UTF-8 to files and pipes, as `write_table` does; a terminal shows escapes of what it lacks."""
+    """UTF-8 for files and pipes, as `write_table` writes; a terminal shows escapes of what it lacks."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             if stream.isatty():
                 stream.reconfigure(errors="backslashreplace")
             else:
                 stream.reconfigure(encoding="utf-8")
+    if isinstance(sys.stdin, io.TextIOWrapper) and not sys.stdin.isatty():
+        sys.stdin.reconfigure(encoding="utf-8-sig")  # with or without a byte order mark, as files are read
 
 
 def set_log_level(level: str) -> None:
