@@ -14,6 +14,21 @@ use std::time::{Duration, SystemTime};
 
 use crate::{Error, Result};
 
+/// What biorel writes into the folders of models, encoders and ensembles, and what file managers add.
+const OWN: [&str; 11] = [
+    "README.md",
+    "biorel.json",
+    "config.json",
+    "ensemble.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    ".DS_Store",
+    "Thumbs.db",
+    "desktop.ini",
+];
+
 /// Temporary folders older than this were left by a killed process: saving takes seconds.
 const LEFT_BEHIND: Duration = Duration::from_secs(3600);
 
@@ -53,7 +68,30 @@ fn partial_folder(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Fill a folder next to `directory` and move it there. A process that is killed leaves the earlier
+/// Check that a folder has nothing but what biorel writes into one, as it is replaced as a whole.
+///
+/// # Errors
+/// [`Error::Config`] with the name of what would be lost.
+pub fn check_replaceable(directory: &Path) -> Result<()> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let own = |name: &str| {
+        let member = name.strip_prefix("model-").is_some_and(|number| number.parse::<u32>().is_ok());
+        member || OWN.contains(&name)
+    };
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    match names.filter(|name| !own(name)).min() {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!(
+                "{} has `{name}`, which biorel did not write and which would be lost; move it, or choose another name",
+                directory.display()
+            );
+            Err(Error::config("directory", message))
+        }
+    }
+}
+
+/// Fill a folder next to `directory` and move it there. A link is followed. A process that is killed leaves the earlier
 /// folder or the new one.
 ///
 /// Linux and macOS exchange the two in one step on most file systems. Elsewhere there are two
@@ -63,6 +101,8 @@ fn partial_folder(path: &Path) -> PathBuf {
 /// Those of `fill`; [`Error::Config`] if `directory` has no name; [`Error::Io`]. The earlier
 /// folder then remains.
 pub fn write_directory(directory: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let target = fs::canonicalize(directory).ok().filter(|_| directory.is_symlink());
+    let directory = target.as_deref().unwrap_or(directory);
     let Some((parent, name)) = parent_and_name(directory) else {
         return Err(Error::config("directory", format!("{} has no name", directory.display())));
     };

@@ -241,7 +241,8 @@ impl RelationModel {
     /// Write the model as a directory, atomically; an earlier model in its place is replaced.
     ///
     /// # Errors
-    /// [`Error::Config`] when `directory` exists and is not an earlier biorel model, [`Error::Io`].
+    /// [`Error::Config`] when `directory` exists and is not an earlier biorel model, or has other files;
+    /// [`Error::Io`].
     pub fn save(&self, directory: &Path) -> Result<()> {
         self.save_with(directory, None)
     }
@@ -256,6 +257,7 @@ impl RelationModel {
             let message = format!("{} exists and is not a biorel model; choose another name", directory.display());
             return Err(Error::config("directory", message));
         }
+        atomic::check_replaceable(directory)?;
         atomic::write_directory(directory, |partial| self.write_files(partial, readme))
     }
 

@@ -50,7 +50,7 @@ mod _biorel {
     #[pymodule_export]
     use super::explain::{attention, py_layer_weights, py_mask_words, rank_correlations};
     #[pymodule_export]
-    use super::files::write_directory;
+    use super::files::{check_replaceable, write_directory};
     #[pymodule_export]
     use super::instances::PyInstances;
     #[pymodule_export]

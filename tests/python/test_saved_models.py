@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 
 import biorel
 import pandas as pd
 import pytest
+from biorel.cli.main import main
 
 SAVED = sorted((Path(__file__).parents[1] / "golden" / "saved_models").iterdir())
 
@@ -22,6 +25,38 @@ def test_a_model_of_an_earlier_version_predicts_the_same(folder: Path) -> None:
     wanted = pd.DataFrame(expected["predictions"])
     assert wanted["relation"].nunique() > 1
     pd.testing.assert_frame_equal(found, wanted, check_dtype=False, rtol=0, atol=2e-5)
+
+
+def test_saving_again_loses_nothing_but_the_earlier_model(run: biorel.Run, tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    ensemble = biorel.ensemble([run.model, run.model])
+    encoder = biorel.load_encoder(SAVED[0] / "model")
+    for save in (run.model.save, run.save, ensemble.save, encoder.save):
+        shutil.rmtree(path, ignore_errors=True)
+        save(path)
+        (path / ".DS_Store").write_text("")
+        save(path)
+        for name in ("predictions.csv", ".git", "pytorch_model.bin"):
+            (path / name).mkdir()
+            with pytest.raises(biorel.ConfigError, match=f"model has `{name}`, which biorel did not write"):
+                save(path)
+            assert (path / name).is_dir()
+            (path / name).rmdir()
+    (tmp_path / "model" / "notes.txt").write_text("mine")
+    options = ["adapt", str(SAVED[0] / "model"), str(path), "--output", str(path)]
+    assert main(options) == 1
+    assert (path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_to_a_model_is_followed(run: biorel.Run, tmp_path: Path) -> None:
+    run.model.save(tmp_path / "model")
+    before = (tmp_path / "model" / "biorel.json").stat().st_ino
+    (tmp_path / "link").symlink_to(tmp_path / "model")
+    run.model.save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "model" / "biorel.json").stat().st_ino != before
+    assert biorel.load(tmp_path / "model").hash == run.model.hash
 
 
 def test_the_first_version_is_there() -> None:

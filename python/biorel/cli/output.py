@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from biorel._biorel import check_replaceable
 from biorel._files import atomic_write
 from biorel._tables import without_na
 from biorel.errors import ConfigError
@@ -80,6 +81,7 @@ def check_model_directory(path: str) -> None:
         occupied = False
     if occupied:
         raise ConfigError(f"output: {path} exists and is not a biorel model; choose another name", "output")
+    check_replaceable(path)
     _check_writable(path)
 
 
@@ -87,6 +89,7 @@ def check_encoder_directory(path: str) -> None:
     """Raise ConfigError for a directory in which no encoder can be saved, before hours of training."""
     if not is_replaceable(Path(path)):
         raise ConfigError(f"output: {path} exists and is not an encoder; choose another name", "output")
+    check_replaceable(path)
     _check_writable(path)
 
 
