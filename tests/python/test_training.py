@@ -290,6 +290,24 @@ def test_no_test_split(ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:
     assert len(run.predictions("test")) == 142
 
 
+def test_splits_that_are_not_scored_are_named(encoder: biorel.Encoder, ddi: biorel.Corpus) -> None:
+    few: dict[str, Any] = {"max_steps": 1, "max_length": 96, "progress": False}
+    documents = {split: sorted(set(ddi.instances(split)["document"])) for split in ddi.splits}
+    renamed = ddi.divide({"train": documents["train"], "Test": documents["test"]})
+    with pytest.warns(UserWarning, match="has no split `test`, so nothing is scored; .*test='Test'") as found:
+        biorel.finetune(renamed, encoder, **few)
+    # Warnings point at the line of the user.
+    assert {Path(one.filename).name for one in found} == {"test_training.py"}
+    biorel.finetune(renamed, encoder, test="Test", **few)
+    biorel.finetune(renamed, encoder, dev="Test", **few)
+    with pytest.raises(biorel.ConfigError, match="dev: the best model would be chosen on `test`, which is also scored"):
+        biorel.finetune(ddi, encoder, dev="test", **few)
+    with pytest.raises(biorel.ConfigError, match=r"test: must be the name of a split, not 0\.2"):
+        biorel.finetune(ddi, encoder, test=0.2, **few)  # type: ignore[arg-type]
+    with pytest.raises(biorel.ConfigError, match="callbacks: must be a list, not Callback"):
+        biorel.finetune(ddi, encoder, callbacks=biorel.Callback(), **few)  # type: ignore[arg-type]
+
+
 def test_loss_that_is_not_finite_stops_with_its_step(ddi: biorel.Corpus, tmp_path: Path) -> None:
     huge = np.full((32, 32), 1e38, np.float32)
     encoder = biorel.load_encoder(write_encoder(tmp_path, encoder__layer__1__attention__self__query__weight=huge))

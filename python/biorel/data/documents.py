@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -13,6 +12,7 @@ import pandas as pd
 from biorel import _biorel
 from biorel._files import atomic_write
 from biorel._types import DocumentFormat, PathLike
+from biorel._warnings import warn
 from biorel.errors import ConfigError, CorpusError
 
 # The formats with several files for each document, or for all of them.
@@ -188,7 +188,7 @@ def read_inputs(inputs: list[tuple[str, str]], errors: str) -> Iterator[Document
         except (CorpusError, OSError) as error:
             if errors == "raise":
                 raise
-            warnings.warn(f"skipped: {error}", stacklevel=3)
+            warn(f"skipped: {error}")
             continue
         if core is None:
             return

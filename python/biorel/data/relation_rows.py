@@ -12,10 +12,10 @@ with the entities exchanged.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from biorel._warnings import warn
 from biorel.errors import CorpusError
 
 _TYPE_NAMES = ("relation_type", "rel_type")
@@ -45,9 +45,7 @@ def relation_rows(name: str, rows: Sequence[tuple[int, dict[str, Any]]]) -> Iter
         for number, relation in enumerate(row["relation"]):
             yield line, _pair(name, line, row, relation, f".{number}" if several else "")
     if copies:
-        warnings.warn(
-            f"{name}: {copies} rows that repeat others with the entities exchanged are left out", stacklevel=2
-        )
+        warn(f"{name}: {copies} rows that repeat others with the entities exchanged are left out")
 
 
 def _pair(name: str, line: int, row: Mapping[str, Any], relation: Mapping[str, Any], suffix: str) -> dict[str, Any]:

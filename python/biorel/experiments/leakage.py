@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pandas as pd
+from biorel._warnings import warn
 from biorel.experiments.folds import Folds
 
 
@@ -29,8 +28,7 @@ def count_leaks(leaks: pd.DataFrame, folds: list[int]) -> pd.DataFrame:
 def warn_of_leaks(leakage: pd.DataFrame) -> None:
     """Warn of the leakage of folds by instance."""
     documents, sentences = (int(leakage[name].max()) for name in ("documents", "sentences"))
-    warnings.warn(
+    warn(
         f'by="instance" leaks: in a fold up to {documents} documents and {sentences} sentences are in both train and '
-        "test, so the scores will be too good; compare them only with papers that did the same",
-        stacklevel=3,
+        "test, so the scores will be too good; compare them only with papers that did the same"
     )

@@ -10,7 +10,6 @@ import json
 import math
 import os
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, TypeAlias
 import pandas as pd
 import yaml
 from biorel._tables import markdown_table, markdown_text
+from biorel._warnings import warn
 from biorel.errors import ConfigError
 from biorel.evaluation.scores import MEASURES
 from biorel.models.hub import ALIASES, CARD
@@ -94,7 +94,7 @@ def read_card(directory: Path) -> str | None:
     if not readme.is_file():
         return None
     if readme.stat().st_size > LONGEST_CARD:
-        warnings.warn(f"{readme} is too long for a model card; saving this model will write a new one", stacklevel=3)
+        warn(f"{readme} is too long for a model card; saving this model will write a new one")
         return None
     return readme.read_text(encoding="utf-8", errors="replace")
 

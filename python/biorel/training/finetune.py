@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from biorel import _biorel
 from biorel._types import Device, Head, Marking, PathLike, Precision, TooLong
+from biorel._warnings import warn
 from biorel.data.corpus import Corpus, check_corpus
 from biorel.data.sample import is_sample
 from biorel.errors import ConfigError
@@ -229,6 +229,8 @@ def finetune(
     0     1      1         32
     """
     given = locals()
+    if not isinstance(callbacks, Sequence):
+        raise ConfigError(f"callbacks: must be a list, not {type(callbacks).__name__}", "callbacks")
     corpora = _named(corpus)
     joint = not isinstance(corpus, Corpus)
     compute = choose(device, precision, threads)
@@ -241,7 +243,7 @@ def finetune(
     settings |= {"class_weights": _label_weights(class_weights, labels), "precision": compute.precision}
     core_settings = _biorel.Settings(settings)
     train_splits = [train] if isinstance(train, str) else list(train)
-    tests = {name: _test_split(one, train_splits, test) for name, one in corpora.items()}
+    tests = {name: _test_split(one, train_splits, test, dev) for name, one in corpora.items()}
     dev_split = dev if isinstance(dev, str) else None
     if isinstance(dev, (int, float)):
         corpora = {name: hold_out_dev(one, train_splits, dev) for name, one in corpora.items()}
@@ -339,7 +341,7 @@ def _label_weights(weights: str | Mapping[str, float] | None, labels: list[str])
     return [weights.get(label, 1.0) for label in labels]
 
 
-def _test_split(corpus: Corpus, train: list[str], test: str | None) -> str | None:
+def _test_split(corpus: Corpus, train: list[str], test: str | None, dev: str | float | None) -> str | None:
     if "train" in train and "train" not in corpus.splits:
         raise ConfigError(
             f"train: {corpus.name} has no split `train`, only {', '.join(corpus.splits)}; divide it with "
@@ -347,8 +349,18 @@ def _test_split(corpus: Corpus, train: list[str], test: str | None) -> str | Non
             "(--train)",
             "train",
         )
-    if test is None or (test == "test" and test not in corpus.splits):
+    if test is not None and not isinstance(test, str):
+        message = f"test: must be the name of a split, not {test!r}; corpus.split(test=0.2) makes one"
+        raise ConfigError(message, "test")
+    if test == "test" and test not in corpus.splits:
+        if others := [split for split in corpus.splits if split not in train and split != dev]:
+            remedy = f"to score one of the others ({', '.join(others)}), name it, as in test={others[-1]!r}"
+            warn(f"test: {corpus.name} has no split `test`, so nothing is scored; {remedy}")
         return None
+    if test is None:
+        return None
+    if test == dev == "test":  # the scores of another split may be wanted, as a search does
+        raise ConfigError(f"dev: the best model would be chosen on `{dev}`, which is also scored", "dev")
     if test in train:
         raise ConfigError(f"test: `{test}` is also trained on, so scores on it would be meaningless", "test")
     corpus._core.instances([test], "typed")  # an unknown split is an error now, not after the training
@@ -384,20 +396,14 @@ def _warn_of_shared_documents(corpus: Corpus, train: list[str], dev: str) -> Non
     )
     shared = len(held_out & trained)
     if shared:
-        warnings.warn(
+        warn(
             f"dev: {shared} of the {len(held_out)} documents of `{dev}` are trained on too, so scores on it are too "
-            "good for early stopping or model selection; divide the documents with corpus.divide() instead",
-            stacklevel=4,
+            "good for early stopping or model selection; divide the documents with corpus.divide() instead"
         )
 
 
 def _warn_of_losses(counts: Mapping[str, int], max_length: int) -> None:
     if counts["cut"]:
-        warnings.warn(
-            f"{counts['cut']} training instances were cut to {max_length} word pieces around their entities",
-            stacklevel=3,
-        )
+        warn(f"{counts['cut']} training instances were cut to {max_length} word pieces around their entities")
     if counts["dropped"]:
-        warnings.warn(
-            f"{counts['dropped']} training instances were dropped: their entities are too far apart", stacklevel=3
-        )
+        warn(f"{counts['dropped']} training instances were dropped: their entities are too far apart")
