@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 from biorel.errors import ConfigError
+
+
+def text_of(cell: Any) -> str:
+    """The text of a cell. A whole number that pandas made a float, in a column with gaps, is written as it was."""
+    if isinstance(cell, (float, np.floating)) and float(cell).is_integer():
+        return str(int(cell))
+    return str(cell)
 
 
 def require_columns(table: pd.DataFrame, needed: Iterable[str], field: str, remedy: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,21 @@ def test_the_table_of_a_model_is_scored(read: Reads, run: biorel.Run) -> None:
     found = biorel.predict_documents(run.model, documents)
     assert isinstance(found, pd.DataFrame)
     assert found.attrs["negative"] == "false"
+    # Numbers as identifiers, which pandas reads back as floats where some are missing.
+    numbered = (
+        text.replace("D1", "4193").replace("D2", "7157").replace("\tD3", "\t-").replace(". I", ", I")
+        + "1\teffect\t4193\t7157\n"
+    )
+    documents = read(numbered)
+    table = biorel.predict_documents(run.model, documents)
+    assert isinstance(table, pd.DataFrame)
+    table = table.assign(relation="effect")
+    again = pd.read_csv(io.StringIO(table.to_csv(index=False)))
+    assert again["concept2"].dtype == float
+    expected = biorel.concept_scores(documents, table, negative="false")
+    pd.testing.assert_frame_equal(biorel.concept_scores(documents, again, negative="false"), expected)
+    assert expected.set_index("class").loc["micro", "recall"] == 1
+    documents = read(text + "1\teffect\tD1\tD2\n1\teffect\tD1\tD3\n")
     relations = biorel.concept_relations(documents, found).query("gold")
     assert dict(zip(relations["concept2"], relations["reason"], strict=True)) == {
         "D2": "",

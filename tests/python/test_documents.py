@@ -142,6 +142,20 @@ def test_documents_from_tables() -> None:
     assert corpus.instances("all")["text"].tolist()[1] == "@DRUG$ helps ab- and @DRUG$."
 
 
+def test_identifiers_that_pandas_made_floats() -> None:
+    texts = pd.DataFrame({"document": [1.0, 2.0], "text": ["TP53 binds MDM2.", "Nothing."]})
+    entities = pd.DataFrame({"document": [1.0, 1.0], "start": [0, 11], "end": [4, 15], "type": "Gene"})
+    entities = entities.assign(concept=[7157, None], id=[1.0, 2.0])
+    relations = pd.DataFrame({"document": [1.0], "entity1": [1.0], "entity2": [2.0], "label": ["Bind"]})
+    first, second = biorel.documents_from_tables(texts, entities, relations)
+    assert (first.id, second.id) == ("1", "2")
+    assert first.entities["concept"].tolist() == ["7157", ""]
+    assert first.relations[["entity1", "entity2"]].values.tolist() == [["1", "2"]]
+    terms = biorel.Dictionary(pd.DataFrame({"term": ["TP53"], "type": "Gene", "identifier": [7157.0]}))
+    [found] = biorel.annotate(["TP53 binds."], terms)
+    assert found.entities["concept"].tolist() == ["7157"]
+
+
 @pytest.mark.parametrize(
     ("table", "change", "message"),
     [

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 from biorel import _biorel
+from biorel._tables import text_of
 from biorel._types import PathLike
 from biorel.data.table_files import decode
 from biorel.errors import ConfigError, CorpusError
@@ -108,7 +109,7 @@ def _of_frame(frame: pd.DataFrame) -> list[tuple[str, str, str, str]]:
     identifiers = frame["identifier"] if "identifier" in frame.columns else [""] * len(frame)
     rows = []
     for row, *cells in zip(frame.index, frame["term"], frame["type"], identifiers, strict=True):
-        term, entity_type, identifier = ("" if pd.isna(cell) else str(cell) for cell in cells)
+        term, entity_type, identifier = ("" if pd.isna(cell) else text_of(cell) for cell in cells)
         rows.append((term, entity_type, identifier, f"terms: row {row}"))
     return rows
 

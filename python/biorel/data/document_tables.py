@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pandas as pd
 from biorel import _biorel
+from biorel._tables import text_of
 from biorel.data.documents import Document, checked_documents, encodable
 from biorel.errors import ConfigError, CorpusError
 
@@ -96,7 +97,7 @@ def check_columns(
 
 def document_of_row(row: Mapping[Any, Any], location: str) -> Document:
     """The document of a row; `location` names the row in errors."""
-    name, text = str(row["document"]), row["text"]
+    name, text = text_of(row["document"]), row["text"]
     if not isinstance(text, str):
         raise CorpusError(f"{location}: `text` must be a string, not {type(text).__name__}", location)
     encodable(text, location)
@@ -172,7 +173,7 @@ def documents_from_tables(
     """
     texts: dict[str, str] = {}
     for location, row in _rows("documents", documents, ["document", "text"]):
-        name, text = str(row["document"]), row["text"]
+        name, text = text_of(row["document"]), row["text"]
         if name in texts:
             raise CorpusError(f"{location}: document {name} appears twice", location)
         if not isinstance(text, str):
@@ -194,9 +195,9 @@ def documents_from_tables(
                 f"{location}: its text is {stated!r}, but {start} to {end} is {text[start:end]!r}", location
             )
         given = row.get("id")
-        identifier = f"T{len(own) + 1}" if given is None or pd.isna(given) else str(given)
+        identifier = f"T{len(own) + 1}" if given is None or pd.isna(given) else text_of(given)
         concept = row.get("concept")
-        concepts = [str(concept)] if concept is not None and not pd.isna(concept) and concept != "" else []
+        concepts = [text_of(concept)] if concept is not None and not pd.isna(concept) and concept != "" else []
         _, _, segments = own.setdefault(identifier, (str(row["type"]), concepts, []))
         segments.append((start, end))
     related: dict[str, list[tuple[str, str, int, int, list[tuple[str, str]]]]] = {name: [] for name in texts}
@@ -204,9 +205,9 @@ def documents_from_tables(
         name = _document(row, texts, location)
         order = list(found[name])
         for key in ("entity1", "entity2"):
-            if str(row[key]) not in order:
+            if text_of(row[key]) not in order:
                 raise CorpusError(f"{location}: document {name} has no entity {row[key]!r}", location)
-        first, second = (order.index(str(row[key])) for key in ("entity1", "entity2"))
+        first, second = (order.index(text_of(row[key])) for key in ("entity1", "entity2"))
         related[name].append((f"R{len(related[name]) + 1}", str(row["label"]), first, second, []))
     result = []
     for name, text in texts.items():
@@ -228,7 +229,7 @@ def _rows(table: str, frame: pd.DataFrame | None, needed: Sequence[str]) -> Iter
 
 
 def _document(row: Mapping[str, Any], texts: Mapping[str, str], location: str) -> str:
-    name = str(row["document"])
+    name = text_of(row["document"])
     if name not in texts:
         raise CorpusError(f"{location}: document {name} is not in the table of documents", location)
     return name

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pandas as pd
 from biorel import _biorel
+from biorel._tables import text_of
 from biorel.data.documents import Document, checked_documents
 from biorel.errors import ConfigError
 from biorel.evaluation.scores import Scores
@@ -218,7 +219,7 @@ def _values(
     names = {name: _Names(document) for name, document in known.items()}
     found: dict[_Pair, tuple[float, str]] = {}
     for number, row in zip(table.index, table.to_dict("records"), strict=True):
-        name = str(row["document"])
+        name = text_of(row["document"])
         _check_known(name, known, f"row {number} of `{attribute}`")
         best = max((float(row[f"p_{label}"]), label) for label in labels)
         firsts, seconds = (names[name].of(row, side, f"row {number} of `{attribute}`") for side in (1, 2))
@@ -340,7 +341,7 @@ def _of_table(
     types: dict[tuple[str, str], str] = {}
     pairs = set()
     for number, row in zip(table.index, table.to_dict("records"), strict=True):
-        name = str(row["document"])
+        name = text_of(row["document"])
         _check_known(name, known, f"row {number}")
         firsts, seconds = (names[name].of(row, side, f"row {number}") for side in (1, 2))
         relation = None if pd.isna(row["relation"]) else str(row["relation"])
@@ -388,7 +389,7 @@ class _Names:
     def of(self, row: dict[Any, Any], side: int, where: str) -> list[str]:
         """The concepts of one side of a row: one, or those of a composite mention (``D1;D2``)."""
         concept = row[f"concept{side}"]
-        concept = "" if pd.isna(concept) else str(concept)
+        concept = "" if pd.isna(concept) else text_of(concept)
         if not concept:
             start, end = (row.get(f"{name}{side}") for name in ("start", "end"))
             if start is None or end is None or pd.isna(start) or pd.isna(end):
@@ -399,7 +400,7 @@ class _Names:
             return [f"@{int(start)}-{int(end)}"]
         if concept in self._concepts:
             return [concept]
-        own = self._mentions.get(str(row.get(f"id{side}", "")), [])
+        own = self._mentions.get(text_of(row.get(f"id{side}", "")), [])
         # The gold relations may name a composite identifier as a whole.
         same = own and _SEPARATORS.split(";".join(own)) == _SEPARATORS.split(concept)
         return own if same else [part for part in concept.split(";") if part]
