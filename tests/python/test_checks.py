@@ -31,7 +31,20 @@ def test_a_corpus_is_checked() -> None:
     assert few["warning"] == ["only 4 pairs to train on"]
     assert "the entities have no types: all are `entity`, with the tag @ENTITY$" in few["note"]
     tested = findings(many.assign(split=["train"] * 59 + ["test"], document=["d"] * 60))
-    assert tested["warning"] == ["1 documents are also in train, such as d"]
+    assert tested["warning"] == [
+        "1 documents are also in train, such as d",
+        "has no pair with a relation",
+        "55 rows repeat an earlier one, such as d.s0.p1",
+        "1 sentences are also in train, such as 'Aspirin was given, and warfarin.'",
+    ]
+    twice = findings(pd.concat([many, many[:1].assign(label="none")]))
+    assert twice["warning"] == ["1 pairs have several labels, such as `effect` (0.s0.p0) and `none` (0.s0.p1)"]
+    composed = many.assign(label=["é", "none", "e\u0301", "none"] * 15)
+    with pytest.warns(UserWarning, match="labels that differ only in case, blanks or Unicode form"):
+        assert len(findings(composed)["error"]) == 1
+    typed = many.assign(entity1_type=["Gene", "Gene", "Gene ", "gene"] * 15)
+    with pytest.warns(UserWarning, match="types that differ only in case or blanks: 'Gene', 'Gene ', 'gene'"):
+        findings(typed)
     unnamed = findings(many.replace({"label": {"none": "a", "effect": "b"}}))
     assert unnamed["warning"] == ["no label means that there is no relation; scores count all of a, b"]
     assert findings(many, labels=["none", "effect", "x"])["warning"] == ["labels without a pair to train on: x"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import Any, Literal
@@ -54,8 +55,8 @@ def describe_checks(found: pd.DataFrame) -> list[tuple[str, str]]:
 
 def check_data(core: _biorel.Corpus) -> list[Check]:
     """What is wrong with the data and hardly meant: offsets in bytes, variants of labels, missing labels."""
-    labels = [*_variants_of_labels(core), *_missing_values(core)]
-    return [*labels, *(check for split in core.splits for check in _offsets(core, split))]
+    names = [*_variants("labels", core.task.labels, "classes"), *_variants("types", core.task.types, "types")]
+    return [*names, *_missing_values(core), *(check for split in core.splits for check in _offsets(core, split))]
 
 
 def check(core: _biorel.Corpus, *, guessed: bool) -> Checks:
@@ -66,20 +67,24 @@ def check(core: _biorel.Corpus, *, guessed: bool) -> Checks:
         *_training(core),
         *_types(core),
         *_shared_documents(core),
+        *_without_positives(core),
+        *_repeated(core),
     ]
     checks += [Check("note", None, 1, line, "Corpus.findings() lists each") for line in core.summary]
     checks.sort(key=lambda one: _SEVERITIES.index(one.severity))
     return Checks([astuple(one) for one in checks], columns=[field.name for field in fields(Check)])
 
 
-def _variants_of_labels(core: _biorel.Corpus) -> Iterator[Check]:
+def _variants(what: str, names: Sequence[str], kind: str) -> Iterator[Check]:
     same: dict[str, list[str]] = {}
-    for label in core.task.labels:
-        same.setdefault("".join(label.casefold().split()), []).append(label)
+    for name in names:
+        same.setdefault("".join(unicodedata.normalize("NFKC", name).casefold().split()), []).append(name)
     for variants in same.values():
         if len(variants) > 1:
-            finding = f"labels that differ only in case or blanks: {_listed(map(repr, variants))}"
-            remedy = "spell them alike in your data; now they are classes of their own"
+            finding = f"{what} that differ only in case or blanks: {_listed(map(repr, variants))}"
+            if len({"".join(name.casefold().split()) for name in variants}) > 1:
+                finding = f"{what} that differ only in case, blanks or Unicode form: {_listed(map(ascii, variants))}"
+            remedy = f"spell them alike in your data; now they are {kind} of their own"
             yield Check("error", None, len(variants), finding, remedy)
 
 
@@ -173,6 +178,48 @@ def _shared_documents(core: _biorel.Corpus) -> Iterator[Check]:
             finding = f"{len(shared):,} documents are also in train, such as {min(shared)}"
             remedy = "keep documents together: corpus.split() or corpus.divide(); see corpus.leakage()"
             yield Check("warning", split, len(shared), finding, remedy)
+
+
+def _without_positives(core: _biorel.Corpus) -> Iterator[Check]:
+    if core.task.negative is None:
+        return
+    rows = core.statistics()
+    for number, split in enumerate(rows["split"]):
+        positives = sum(rows[label][number] for label in core.task.labels if label != core.task.negative)
+        if not positives and split != "train":
+            remedy = "divide the corpus anew: scores on it are 0 whatever the model does"
+            yield Check("warning", split, 1, "has no pair with a relation", remedy)
+
+
+def _repeated(core: _biorel.Corpus) -> Iterator[Check]:
+    """Pairs of a user's table that are there twice, and sentences that are in train and in another split."""
+    if core.name != "table":
+        return
+    labels: dict[tuple[Any, ...], dict[str, str]] = {}
+    texts: dict[str, set[str]] = {}
+    for split in core.splits:
+        pairs = core.pairs(split)
+        texts[split] = set(pairs["text"])
+        seen: set[tuple[Any, ...]] = set()
+        again = []
+        names = ("text", "start1", "end1", "start2", "end2")
+        spans = zip(*(pairs[name] for name in names), strict=True)
+        for span, sentence, label, name in zip(spans, pairs["sentence"], pairs["label"], pairs["id"], strict=True):
+            labels.setdefault(span, {}).setdefault(label, name)
+            if (sentence, span, label) in seen:
+                again.append(name)
+            seen.add((sentence, span, label))
+        if again:
+            finding = f"{len(again):,} rows repeat an earlier one, such as {again[0]}"
+            yield Check("warning", split, len(again), finding, "leave them out; now they count several times")
+    if several := [found for found in labels.values() if len(found) > 1]:
+        (one, first), (other, second), *_ = several[0].items()
+        finding = f"{len(several):,} pairs have several labels, such as `{one}` ({first}) and `{other}` ({second})"
+        yield Check("warning", None, len(several), finding, "give each pair one label, or leave rows out")
+    for split, own in texts.items():
+        if split != "train" and (shared := own & texts.get("train", set())):
+            finding = f"{len(shared):,} sentences are also in train, such as {min(shared)!r}"
+            yield Check("warning", split, len(shared), finding, "keep equal sentences together; see corpus.leakage()")
 
 
 def _listed(names: Iterator[str] | Sequence[str]) -> str:
