@@ -430,6 +430,17 @@ def test_thresholds_that_are_no_probabilities(model: biorel.RelationModel, thres
         biorel.Predictor(model, threshold=threshold)
 
 
+def test_a_threshold_is_not_ignored(model: biorel.RelationModel, folder: Path, tmp_path: Path) -> None:
+    for source, output in ((documents(1), {}), (folder, {"output": tmp_path / "out"})):
+        with pytest.raises(biorel.ConfigError, match="threshold: leaves out relations only with related_only=True"):
+            biorel.predict_documents(model, source, threshold=0.5, **output)  # type: ignore[arg-type]
+    found = biorel.predict_documents(model, documents(20), related_only=True, threshold=0.5, progress=False)
+    assert isinstance(found, pd.DataFrame)
+    assert (found["probability"] >= 0.5).all()
+    with pytest.raises(biorel.ConfigError, match="types: must be a dict of their names and the model's"):
+        biorel.predict_documents(model, documents(1), types=["drug"])  # type: ignore[arg-type]
+
+
 def test_arguments_of_another_kind(model: biorel.RelationModel, tmp_path: Path) -> None:
     wrong: Any
     for wrong, words in (("model", r"not str; load it with biorel\.load"), (None, "not NoneType; a run has `.model`")):

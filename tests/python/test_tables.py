@@ -138,6 +138,29 @@ def test_words_and_sheets_of_excel(tmp_path: Path) -> None:
     assert any("missing value: 'NA'" in one for one in messages), messages
 
 
+def test_cells_as_people_have_them(tmp_path: Path) -> None:
+    # pandas makes whole numbers of a column with gaps floats.
+    numbers = TABLE.assign(label=[1.0, 0.0, 1.0, 0.0], document=[7.0, 8.0, None, 9.0])
+    corpus = biorel.load_corpus("table", numbers, columns=COLUMNS)
+    assert (corpus.labels, corpus.negative) == (["0", "1"], "0")
+    assert corpus.instances("all")["document"].tolist()[:2] == ["7", "8"]
+    assert biorel.load_corpus("table", numbers, columns=COLUMNS, negative=0.0).negative == "0"
+    with pytest.raises(biorel.CorpusError, match="row 1: column `split` has no value, and other rows have one"):
+        biorel.load_corpus("table", TABLE.assign(split=["train", "", "train", "test"]), columns=COLUMNS)
+    # Rows without any value, as spreadsheets append them, and white space of any kind in a mention.
+    text = "Acetyl\u00a0 salicylic acid enhances warfarin."
+    lines = ["text,entity1,entity2,label", f"{text},acetyl salicylic acid,warfarin,x", ",,,", "", " , ,,"]
+    (tmp_path / "a.csv").write_text("\n".join([*lines, "A binds B.,A,B,none", ",,,"]))
+    found = biorel.load_corpus("table", tmp_path / "a.csv").instances("all")
+    assert found["entity1"].tolist() == ["Acetyl\u00a0 salicylic acid", "A"]
+    wrong: Any
+    for setting, wrong in (("labels", "none,effect"), ("columns", ["text"])):
+        with pytest.raises(biorel.ConfigError, match=f"{setting}: must be a "):
+            biorel.load_corpus("table", TABLE, **{setting: wrong})
+    with pytest.raises(biorel.ConfigError, match="name: must be that of a corpus or format"):
+        biorel.load_corpus(TABLE, "table")  # type: ignore[arg-type]
+
+
 def test_files_with_other_columns(tmp_path: Path) -> None:
     TABLE.assign(document="d", note="x").to_csv(tmp_path / "train.csv", index=False)
     TABLE.assign(document="e").to_csv(tmp_path / "test.csv", index=False)
@@ -330,6 +353,40 @@ def test_columns_that_prediction_does_not_need(model: biorel.RelationModel, tmp_
     assert len(model.predict(pd.DataFrame({"text": [], "entities": []}))) == 0
     with pytest.raises(biorel.CorpusError, match=r"sentences\[1\]: 'entities' must be a list"):
         model.predict(pd.DataFrame({"text": ["a", "b"], "entities": [[], None]}))
+
+
+def test_rows_come_from_anything_but_paths(model: biorel.RelationModel) -> None:
+    rows: Any = NEW.to_dict("records")
+    assert model.predict(iter(rows))["p_none"].tolist() == model.predict(NEW)["p_none"].tolist()
+    for path in ("new.csv", Path("new.csv")):
+        with pytest.raises(biorel.ConfigError, match="sentences: must be a table or sentences, not a path"):
+            model.predict(path)  # type: ignore[arg-type]
+
+
+def test_options_of_documents_do_not_apply_to_tables(
+    model: biorel.RelationModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model.save(tmp_path / "model")
+    NEW.to_csv(tmp_path / "new.csv", index=False)
+    command = ["predict", str(tmp_path / "model"), str(tmp_path / "new.csv")]
+    for option in (["--related-only"], ["--threshold", "0.5"], ["--type", "a=b"], ["--shard", "1/2"]):
+        assert main([*command, *option]) == 1
+        assert f"error: {option[0][2:]}: applies to documents" in capsys.readouterr().err
+    assert main([*command, "--output", str(tmp_path / "new.csv")]) == 1
+    assert "is the table that is read; choose another name" in capsys.readouterr().err
+
+
+def test_types_that_are_assumed(run: biorel.Run, encoder: biorel.Encoder) -> None:
+    """A model of a published corpus knows which type comes first; of a user's table the columns say it."""
+    corpus = biorel.load_sample("chemprot")
+    settings: dict[str, Any] = {"max_steps": 1, "max_length": 64, "progress": False}
+    trained = biorel.finetune(corpus, encoder, **settings).model
+    row = {"text": "BRCA1 is inhibited by aspirin.", "entity1": "BRCA1", "entity2": "aspirin"}
+    with pytest.warns(UserWarning, match="1 rows have no types of entities, so entity1 is taken to be CHEMICAL"):
+        assumed = trained.predict([row])
+    types = {"entity1_type": "CHEMICAL", "entity2_type": "GENE-Y"}
+    assert trained.predict([row | types])["probability"].tolist() == assumed["probability"].tolist()
+    assert len(run.model.predict([row])) == 1  # drugs alone
 
 
 def test_a_labelled_table_on_the_command_line_has_the_columns_of_the_model(

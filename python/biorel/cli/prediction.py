@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -168,6 +169,13 @@ def _predict_rows(options: argparse.Namespace) -> None:
     style = options.format or "table"
     if style not in ("table", "tsv", "csv", "jsonl"):
         raise ConfigError(f"format: `{style}` is for documents; choose table, tsv, csv or jsonl", "format")
+    for option, usual in (("related_only", False), ("threshold", 0.0), ("type", None), ("shard", "1/1")):
+        if getattr(options, option) != usual:
+            shown = option.replace("_", "-")
+            raise ConfigError(f"{shown}: applies to documents; a table keeps its rows, with new columns", shown)
+    paths = [path for path in (options.output, options.source[0]) if path is not None and Path(path).exists()]
+    if len(paths) == 2 and os.path.samefile(*paths):
+        raise ConfigError(f"output: {options.output} is the table that is read; choose another name", "output")
     if options.output is not None and options.format is not None:
         raise ConfigError("format: --output names a file, whose suffix is the format", "format")
     check_suffix(options.output, "output")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, cast
 
 import pandas as pd
 from biorel import _biorel
+from biorel._tables import text_of
 from biorel._types import PathLike, Scope
+from biorel._warnings import warn
 from biorel.data.checks import check_data
 from biorel.data.corpus import Corpus
 from biorel.data.documents import Document, check_errors, checked_documents
@@ -117,6 +118,16 @@ def load_corpus(
     '@ENTITY$ enhances @ENTITY$.'
     """
     check_errors(errors)
+    if not isinstance(name, str):
+        message = (
+            f'name: must be that of a corpus or format, as in load_corpus("table", ...), not {type(name).__name__}'
+        )
+        raise ConfigError(message, "name")
+    if isinstance(labels, str):
+        raise ConfigError(f"labels: must be a list of labels, not the text {labels!r}", "labels")
+    if columns is not None and not isinstance(columns, Mapping):
+        message = f'columns: must be a dict of our names and yours, as in {{"text": "sentence"}}, not {columns!r}'
+        raise ConfigError(message, "columns")
     if max_mentions is not None and max_mentions < 1:
         raise ConfigError(f"max_mentions: must be at least 1, not {max_mentions}", "max_mentions")
     if offsets != "characters" and name != "table":
@@ -124,8 +135,8 @@ def load_corpus(
     options = _biorel.ReadOptions(
         splits=splits,
         columns={ours: str(theirs) for ours, theirs in (columns or {}).items()},
-        labels=None if labels is None else [str(label) for label in labels],
-        negative=None if negative is None else str(negative),
+        labels=None if labels is None else [text_of(label) for label in labels],
+        negative=None if negative is None else text_of(negative),
         pairs=None if pairs is None else _pairs(pairs),
         skip_errors=errors == "skip",
         scope=scope,
@@ -187,8 +198,8 @@ def _read_table(
                 f"{columns.get(name, name)} is empty in {len(untyped):,} rows, such as {table.places()[untyped[0]]}"
             )
             remedy = "their entities become @ENTITY$, a type of its own; give them a type if that is not meant"
-            warnings.warn(f"{table.source}: {message}; {remedy}", stacklevel=3)
+            warn(f"{table.source}: {message}; {remedy}")
     for finding in check_data(core):
         if finding.severity == "error":
-            warnings.warn(f"{table.source}: {finding.finding}; {finding.remedy}", stacklevel=3)
+            warn(f"{table.source}: {finding.finding}; {finding.remedy}")
     return core, table.frame.index.copy()

@@ -103,9 +103,9 @@ def _whole_words(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int
 
 
 def _spans(text: str, mention: str) -> list[tuple[int, int]]:
-    if not mention:
-        return []
-    return [(match.start(), match.start() + len(mention)) for match in re.finditer(f"(?={re.escape(mention)})", text)]
+    """The spans of a mention; its white space is any white space of the text."""
+    pattern = r"\s+".join(map(re.escape, mention.split()))
+    return [match.span(1) for match in re.finditer(f"(?=({pattern}))", text)] if pattern else []
 
 
 def _folded_spans(text: str, mention: str) -> list[tuple[int, int]]:

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import warnings
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 from biorel._types import PathLike
+from biorel._warnings import warn
 from biorel.data.relation_rows import is_relation_row, relation_rows
 from biorel.errors import ConfigError, CorpusError
 
@@ -172,7 +172,7 @@ def _cells(
         except csv.Error as error:
             raise CorpusError(f"{name}:{end + 1}: {error}", name, end + 1) from None
         start, end = end + 1, reader.line_num
-        if not cells:
+        if not any(map(str.strip, cells)):  # spreadsheets write rows without any value
             continue
         if header is None:
             header = cells
@@ -199,7 +199,7 @@ def _read_binary(name: str, content: bytes, suffix: str) -> pd.DataFrame:
         (first, frame), *others = sheets.items()
         if left := ", ".join(f"`{sheet}`" for sheet, other in others if len(other.columns)):
             remedy = f"only the sheet `{first}` is read, not {left}; save each as a file of its own"
-            warnings.warn(f"{name}: {remedy}", stacklevel=2)
+            warn(f"{name}: {remedy}")
         return frame
     except ImportError:
         message = f'source: reading {Path(name).name} needs {needed}: pip install "{needed}"'

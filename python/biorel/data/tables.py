@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import pandas as pd
+from biorel._tables import text_of
 from biorel._types import PathLike
 from biorel.data.mentions import locate_mentions
 from biorel.data.table_files import TAG, Headers, read_files
@@ -178,9 +179,12 @@ def _column(table: Table, ours: str, theirs: str) -> list[Any]:
     empty = (values.isna() | (values.astype(str).str.strip() == "")).to_numpy()
     if empty.any() and ours not in _MAY_BE_EMPTY:
         raise table.error(int(empty.argmax()), f"column `{theirs}` has no value")
+    if ours == "split" and empty.any() and not empty.all():
+        message = f"column `{theirs}` has no value, and other rows have one; name a split, or leave the row out"
+        raise table.error(int(empty.argmax()), message)
     if ours in TEXT_COLUMNS:
         pairs = zip(values, empty, strict=True)
-        return ["" if is_empty else str(value) for value, is_empty in pairs]
+        return ["" if is_empty else text_of(value) for value, is_empty in pairs]
     numbers = pd.to_numeric(values.where(~empty), errors="coerce")
     wrong = (numbers.isna() | (numbers < 0) | (numbers % 1 != 0)).to_numpy() & ~empty
     if wrong.any():

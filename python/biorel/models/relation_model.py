@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +16,7 @@ from biorel._html import fields_html, title_html
 from biorel._pickling import VERSION, check_version, files_of, opened
 from biorel._progress import LongWork
 from biorel._types import Device, PathLike, Precision
+from biorel._warnings import warn
 from biorel.data.corpus import Corpus
 from biorel.data.tables import Offsets, Table, read_table
 from biorel.errors import ConfigError
@@ -132,6 +132,11 @@ class RelationModel(Explanations):
         >>> model.predict(rows).columns[:5].tolist()
         ['text', 'entity1', 'entity2', 'relation', 'probability']
         """
+        if isinstance(sentences, (str, os.PathLike)):
+            message = "sentences: must be a table or sentences, not a path; read it first, as with pandas.read_csv"
+            raise ConfigError(message, "sentences")
+        if isinstance(sentences, Iterator):
+            sentences = list(sentences)
         if is_table(sentences, self._core.task):
             return self.predict_table(read_table(sentences), columns, offsets, progress=progress)
         if columns is not None or offsets != "characters":
@@ -419,7 +424,4 @@ def check_model(model: object) -> None:
 def _warn_of_unknown_types(unknown: dict[str, int], known: list[str]) -> None:
     if unknown:
         counts = ", ".join(f"{count} of type {kind!r}" for kind, count in unknown.items())
-        warnings.warn(
-            f"entities of types that the model does not know form no pairs: {counts} (it knows {', '.join(known)})",
-            stacklevel=3,
-        )
+        warn(f"entities of types that the model does not know form no pairs: {counts} (it knows {', '.join(known)})")

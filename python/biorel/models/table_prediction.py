@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 from biorel import _biorel
+from biorel._warnings import warn
 from biorel.data.tables import COLUMNS, OFFSET_COLUMNS, Offsets, Table, table_columns
 from biorel.errors import CorpusError
 
@@ -113,6 +114,11 @@ def _set_types(task: _biorel.Task, table: Table, values: dict[str, list[Any]]) -
         for side in (0, 1):
             types[side].append(both[side])
     values["entity1_type"], values["entity2_type"] = types
+    untyped = [position for position in range(count) if not all(side[position] for side in given)]
+    if untyped and task.name != "table" and len({task.tag(one) for one in defaults if one is not None}) == 2:
+        assumed = ", ".join(f"entity{side + 1} is taken to be {defaults[side]}" for side in (0, 1))
+        remedy = "if that is not so, give columns `entity1_type` and `entity2_type`"
+        warn(f"{table.source}: {len(untyped):,} rows have no types of entities, so {assumed}; {remedy}")
 
 
 def _only(task: _biorel.Task, types: Iterable[str]) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from typing import Any, Literal, TypeAlias
@@ -14,6 +13,7 @@ import pandas as pd
 from biorel import _biorel
 from biorel._progress import Progress
 from biorel._types import DocumentFormat, PathLike
+from biorel._warnings import warn
 from biorel.data.annotation import add_entities, annotator_of
 from biorel.data.dictionary import Dictionary
 from biorel.data.document_tables import documents_from_spacy
@@ -29,6 +29,8 @@ OutputFormat: TypeAlias = Literal[
 ]  # fmt: skip
 # File, line, document, reason.
 Failure: TypeAlias = tuple[str, int | None, str | None, str]
+# The formats with a row for each pair.
+_TABLES = ("table", "jsonl", "tsv", "parquet")
 # Documents that are classified together if the result stays in memory.
 _DOCUMENTS_PER_CALL = 256
 
@@ -115,7 +117,7 @@ def predict_documents(
     related_only : bool
         Leave out pairs that are predicted to be unrelated.
     threshold : float
-        Leave out relations with a lower probability, if `related_only` is set or documents are written.
+        Leave out relations with a lower probability, where documents are written, or with `related_only`.
     shard : (int, int)
         Which shard to process, as in ``(1, 2)`` for the first of two; all shards have the same `output`.
     part_documents, part_pairs : int
@@ -176,6 +178,7 @@ def predict_documents(
     add = None if entities is None else annotator_of(entities)
     if output is None:
         errors = errors or "raise"
+        _check_filter(threshold, related=related_only, tables=True)
         given = {"shard": shard != (1, 1), "format": format != "jsonl"}
         if wrong := [name for name, is_given in given.items() if is_given]:
             raise ConfigError(f"{wrong[0]}: needs an output directory; give `output`", wrong[0])
@@ -188,13 +191,14 @@ def predict_documents(
             documents = add_entities(documents, add)
         table, pairs = table_of(model, documents, settings, related=related_only, threshold=threshold, errors=errors)
         if problem := describe_unknown_types(model._core.task, table.attrs["counts"], pairs):
-            warnings.warn(problem, stacklevel=2)
+            warn(problem)
         return table
     if not from_files:
         message = "source: only files can be streamed to `output`; leave it out and write the returned table yourself"
         raise ConfigError(message, "source")
     if format not in (*FORMATS, "same"):
         raise ConfigError(f"format: `{format}` is unknown; choose one of {', '.join(FORMATS)}, same", "format")
+    _check_filter(threshold, related=related_only, tables=format in _TABLES)
     number, shards = shard
     if not 1 <= number <= shards:
         raise ConfigError(f"shard: there is no shard {number} of {shards}; number them from 1", "shard")
@@ -219,7 +223,7 @@ def predict_documents(
             directory.finish([path for path, _ in skipped])
     predictions = DocumentPredictions(directory)
     if problem := describe_unknown_types(model._core.task, predictions.counts, predictions.pairs):
-        warnings.warn(problem, stacklevel=2)
+        warn(problem)
     return predictions
 
 
@@ -281,6 +285,7 @@ def stream_documents(
     settings |= {"part_pairs": _positive("part_pairs", part_pairs)}
     settings |= {"dictionary": None if dictionary is None else dictionary._core}
     check_threshold(threshold)
+    _check_filter(threshold, related=related_only, tables=format in _TABLES)
     inputs, skipped = list_inputs(source, input_format, plain_text=dictionary is not None)
     _warn_of_skipped(skipped)
     plan = {"format": format, "model": model.identity, "related_only": related_only, "threshold": threshold}
@@ -331,7 +336,7 @@ def _parts(
     position: tuple[int, int] = (0, 0),
 ) -> Generator[tuple[pd.DataFrame | str, _biorel.Part, list[Failure]]]:
     """Each part with its content, in the format of the plan, and the documents that could not be used or written."""
-    tables = plan["format"] in ("table", "jsonl", "tsv", "parquet")
+    tables = plan["format"] in _TABLES
     stream = _biorel.Stream(
         model._core,
         inputs,
@@ -366,7 +371,17 @@ def check_threshold(threshold: float) -> None:
         raise ConfigError(f"threshold: must be from 0 to 1, not {threshold!r}", "threshold")
 
 
+def _check_filter(threshold: float, *, related: bool, tables: bool) -> None:
+    """Refuse a threshold that would be ignored."""
+    if tables and threshold > 0 and not related:
+        message = "threshold: leaves out relations only with related_only=True (--related-only); set both"
+        raise ConfigError(message, "threshold")
+
+
 def _types(types: Mapping[str, str] | None) -> dict[str, str]:
+    if not isinstance(types, (Mapping, type(None))):
+        message = f'types: must be a dict of their names and the model\'s, as in {{"Gene": "protein"}}, not {types!r}'
+        raise ConfigError(message, "types")
     known = dict(types or {})
     for theirs, ours in known.items():
         if not isinstance(theirs, str) or not isinstance(ours, str):
@@ -378,7 +393,7 @@ def _types(types: Mapping[str, str] | None) -> dict[str, str]:
 def _warn_of_skipped(skipped: list[tuple[str, str]]) -> None:
     if skipped:
         path, why = skipped[0]
-        warnings.warn(f"{len(skipped)} files are skipped, such as {path} ({why})", stacklevel=3)
+        warn(f"{len(skipped)} files are skipped, such as {path} ({why})")
 
 
 def _positive(name: str, value: int) -> int:
@@ -450,7 +465,7 @@ def table_of(
         skips = errors == "skip"
         part = _biorel.predict_documents(model._core, chunk, keep_failures=skips, compute=model._compute, **settings)
         for failure in part.failures:
-            warnings.warn(f"skipped: {_describe_failure(*failure)}", stacklevel=3)
+            warn(f"skipped: {_describe_failure(*failure)}")
         tables.append(pd.DataFrame(part.columns(related=related, threshold=threshold)))
         pairs += part.pairs
         _add_counts(counts, part.counts)

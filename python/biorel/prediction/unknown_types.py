@@ -33,9 +33,10 @@ def describe_unknown_types(task: _biorel.Task, counts: Mapping[str, int], pairs:
         return None
     found = sorted(unknown, key=lambda name: -unknown[name])
     guesses = {name: known for name in found if (known := _alike(name, task.types)) is not None}
+    known = ", ".join(dict.fromkeys(task.types))
     message = (
         "types: no pair was formed: the model relates entities of the types "
-        f"{', '.join(task.types)}, and the documents have {', '.join(f'{name} ({unknown[name]:,})' for name in found)}"
+        f"{known}, and the documents have {', '.join(f'{name} ({unknown[name]:,})' for name in found)}"
     )
     if guesses:
         options = " ".join(f"--type {name}={known}" for name, known in guesses.items())
