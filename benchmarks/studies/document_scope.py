@@ -42,6 +42,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "document": {"scope": "document", "max_length": 508, "epochs": 10},
     "document-tags": {"scope": "document", "max_length": 508, "epochs": 10, "marking": "levitated"},
     "document-entity": {"scope": "document", "max_length": 508, "epochs": 10, "head": "entity"},
+    # Trained together with the pairs of mentions in sentences.
+    "document-mixed": {"scope": "document", "other_scope": "sentence", "max_length": 508, "epochs": 10},
     "sentence-20": {"scope": "sentence", "max_length": 384, "epochs": 20},
     "document-20": {"scope": "document", "max_length": 508, "epochs": 20},
     **{
@@ -89,6 +91,7 @@ def trial(form: str, keys: dict[str, list[Any]], options: argparse.Namespace) ->
     *_, seed, precision = next(iter(keys.values()))
     settings = {**COMMON, **FORMS[form], "seed": seed, "precision": precision, "threads": options.threads}
     reading = {setting: settings.pop(setting) for setting in ("scope", "max_mentions") if setting in settings}
+    other_scope = settings.pop("other_scope", None)
     started = time.monotonic()
     documents = {name: read(options.data, name) for name in keys}
     corpora = {}
@@ -96,6 +99,8 @@ def trial(form: str, keys: dict[str, list[Any]], options: argparse.Namespace) ->
         files = [Path(os.environ["BIOREL_CORPORA"]) / file for file in FILES[name].values()]
         parts = {split: [document.id for document in part] for split, part in own.items()}
         corpora[name] = biorel.load_corpus(name, files, **reading).divide(parts)
+        if other_scope is not None:
+            corpora[f"{name}-{other_scope}"] = biorel.load_corpus(name, files, scope=other_scope).divide(parts)
     options.runs.mkdir(parents=True, exist_ok=True)
     checkpoint = options.runs / f"{options.data}-{options.corpus}-{form}-{seed}-{precision}.checkpoint"
     quiet = {"save_steps": 200, "progress": sys.stderr.isatty()}
@@ -103,7 +108,7 @@ def trial(form: str, keys: dict[str, list[Any]], options: argparse.Namespace) ->
     run: Any = biorel.finetune(corpus, "minilm", **settings, checkpoint=checkpoint, **quiet)
     minutes = (time.monotonic() - started) / 60
     for name, key in keys.items():
-        own = run[name] if len(keys) > 1 else run
+        own = run[name] if len(corpora) > 1 else run
         if options.save:
             own.save(options.runs / "-".join(map(str, key)))
         score(key, own, documents[name]["test"], minutes, options)
