@@ -91,7 +91,9 @@ def test_the_kind_of_json_lines_is_that_of_the_first_line(
         (["--shard", "1/2"], "shard: needs --output"),
         (["--columns", "text=sentence"], "columns: applies to a table"),
         (["--threshold", "2"], "threshold: must be from 0 to 1"),
+        (["--threshold", "0.5"], "threshold: leaves out relations only with related_only=True (--related-only)"),
         (["--output", "relations", "--shard", "1"], "shard: `1` is not of the form 3/10"),
+        (["--output", "relations.jsonl"], "output: the relations of documents are written to a directory"),
     ],
 )
 def test_errors(folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
@@ -99,3 +101,13 @@ def test_errors(folder: Path, capsys: pytest.CaptureFixture[str], arguments: lis
     captured = capsys.readouterr()
     assert captured.out == ""
     assert words in captured.err
+
+
+def test_tables_are_classified_alone(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.csv").write_text("text,entity1,entity2\nA or B,A,B\n")
+    for others in ([str(tmp_path / "a.csv")], [str(folder / "pubtator")]):
+        assert main(["predict", str(folder / "model"), *others, str(tmp_path / "a.csv")]) == 1
+        assert "a.csv is a table, which is classified alone" in capsys.readouterr().err
+    (tmp_path / "raw.txt").write_text("Aspirin enhances warfarin.\n")
+    assert main(["predict", str(folder / "model"), str(tmp_path / "raw.txt")]) == 1
+    assert "has no rows; for plain text name the entities: --entities" in capsys.readouterr().err

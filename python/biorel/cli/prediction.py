@@ -44,6 +44,8 @@ _PRINTED = ("table", "tsv", "csv", "jsonl", "pubtator", "pubtator-relations")
 # The columns of `--format table`; the other formats have all columns.
 _SHOWN = ["document", "sentence", "entity1", "type1", "entity2", "type2", "relation", "probability"]
 _JSON_LINES = (".jsonl", ".ndjson")
+# The endings that only tables have; documents may be .txt, .jsonl and, as DrugProt's, .tsv.
+_TABLES = (".csv", ".parquet", ".xlsx", ".xls")
 # Of a longer first line the kind of a file cannot be told.
 _LONGEST_LINE = 1 << 26
 
@@ -145,6 +147,11 @@ def _entities(options: argparse.Namespace) -> Annotator:
 def _are_documents(paths: list[str], input_format: str | None) -> bool:
     """Whether the inputs are documents, not one table or one file of sentences."""
     path = Path(paths[0])
+    tables = [one for one in paths if is_table_file(one) and Path(one).suffix.lower() in _TABLES]
+    if len(paths) > 1 and tables:
+        raise ConfigError(
+            f"input: {tables[0]} is a table, which is classified alone; give one table at a time", "input"
+        )
     if input_format is not None or len(paths) > 1 or path.is_dir():
         return True
     if path.suffix.lower() == ".tsv" and any(name in path.name.lower() for name in ("abstracs", "abstracts")):
@@ -253,11 +260,19 @@ def _print_documents(options: argparse.Namespace, paths: list[str], settings: di
         say(f"{failed:,} documents could not be used")
 
 
+def _check_output_directory(path: str) -> None:
+    """Refuse a name that looks like a file's."""
+    if Path(path).suffix.lower() in (*_TABLES, ".tsv", *_JSON_LINES) and not Path(path).is_dir():
+        message = f"output: the relations of documents are written to a directory; choose another name than {path}"
+        raise ConfigError(f"{message}, or print them: --format tsv > {path}", "output")
+
+
 def _write_documents(options: argparse.Namespace, paths: list[str], settings: dict[str, Any]) -> None:
     """Write the relations of documents to a directory, as a stream that resumes."""
     shard = re.fullmatch(r"(\d+)/(\d+)", options.shard)
     if shard is None:
         raise ConfigError(f"shard: `{options.shard}` is not of the form 3/10", "shard")
+    _check_output_directory(options.output)
     model = load_model(options)
     predictions = predict_documents(
         model,

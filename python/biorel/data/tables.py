@@ -124,7 +124,8 @@ def table_columns(
         renamed = {**renamed, "text": "sentence"}
     _check_names(frame, renamed)
     if not len(frame):
-        raise CorpusError(f"{table.source}: has no rows", table.source)
+        hint = "; for plain text name the entities: --entities, or biorel.annotate" * table.source.endswith(".txt")
+        raise CorpusError(f"{table.source}: has no rows{hint}", table.source)
     # A column `sentence` that is mapped to `text` is not the identifier of a sentence.
     taken = set(renamed.values())
     wanted = [name for name in COLUMNS if name in renamed or (name not in taken and name in frame.columns)]
