@@ -44,6 +44,11 @@ FORMS: dict[str, dict[str, Any]] = {
     "document-entity": {"scope": "document", "max_length": 508, "epochs": 10, "head": "entity"},
     # Trained together with the pairs of mentions in sentences.
     "document-mixed": {"scope": "document", "other_scope": "sentence", "max_length": 508, "epochs": 10},
+    # A document of BioRED has 55 pairs, so that a batch of 32 has one document.
+    **{
+        f"document-batch-{n}": {"scope": "document", "max_length": 508, "epochs": 10, "batch_size": n}
+        for n in (128, 256)
+    },
     "sentence-20": {"scope": "sentence", "max_length": 384, "epochs": 20},
     "document-20": {"scope": "document", "max_length": 508, "epochs": 20},
     **{
