@@ -308,3 +308,10 @@ def test_published_folds(corpora: Path) -> None:
     aimed = biorel.load_corpus("aimed", corpora / "aimed" / "aimed_pairs.tsv")
     test = aimed.fold(0).statistics().set_index("split").loc["test"]
     assert (test["positive"], test["negative"]) == (105, 516)
+
+
+@pytest.mark.parametrize("index", ["1", 1.5, -1, True])
+def test_the_index_of_a_fold_is_a_whole_number(index: Any) -> None:
+    with pytest.raises(biorel.ConfigError, match="index: must be a whole number from 0, not") as caught:
+        biorel.load_sample("ddi").fold(index)
+    assert caught.value.field == "index"

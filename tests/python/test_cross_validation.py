@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 import biorel
+import numpy as np
 import pandas as pd
 import pytest
 from biorel.cli.main import main
@@ -108,6 +109,29 @@ def test_given_folds(encoder: biorel.Encoder) -> None:
         biorel.cross_validate(corpus, encoder, folds=3, **SHORT)
     chosen = biorel.cross_validate(corpus, encoder, folds=3, by="document", **SHORT)
     assert len(chosen.folds) == 3
+    named = biorel.cross_validate(corpus, encoder, folds="given", **SHORT)
+    assert named.by == "given"
+    pd.testing.assert_frame_equal(named.predictions, result.predictions)
+
+
+def test_numbers_of_numpy_are_the_same_experiment(
+    aimed: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"folds": 2, "seed": 3, "fold_seed": 4, "threshold": 0.5, "jobs": 1, "learning_rate": 1e-3, "epochs": 2}
+    short = {"max_length": 96, "max_steps": 1, "head": "cls", "progress": False, "directory": tmp_path / "cv"}
+    weights = {"negative": 1.0, "positive": 2.5}
+    first = biorel.cross_validate(aimed, encoder, **given, class_weights=weights, **short)
+    plan = (tmp_path / "cv" / "plan.json").read_text()
+    monkeypatch.setattr(trial, "run_trial", None)  # nothing is trained again
+    numbers = {name: np.array([value])[0] for name, value in given.items()}
+    again = biorel.cross_validate(aimed, encoder, **numbers, class_weights=pd.Series(weights), **short)
+    pd.testing.assert_frame_equal(again.folds, first.folds)
+    assert again.settings == first.settings
+    assert (tmp_path / "cv" / "plan.json").read_text() == plan
+    monkeypatch.undo()
+    biorel.cross_validate(
+        aimed, encoder, folds=2, learning_rate=np.float32(1e-3), **{**short, "directory": tmp_path / "b"}
+    )
 
 
 def test_mean_and_pooled(validation: biorel.CrossValidation, aimed: biorel.Corpus) -> None:
@@ -178,7 +202,12 @@ def test_a_stopped_cross_validation_resumes(
     [
         ({"folds": 1}, "folds"),
         ({"folds": 25}, "number of documents \\(24\\)"),
-        ({"folds": -1}, "folds"),
+        ({"folds": -1}, 'folds: must be a whole number from 2, or "given", not -1'),
+        ({"folds": "given"}, "states no folds"),
+        ({"folds": "given", "by": "document"}, "leave one of them out"),
+        ({"folds": "three"}, "folds: must be a whole number from 2"),
+        ({"fold_seed": -1}, "fold_seed: must be a whole number from 0"),
+        ({"seed": -1}, "seed"),
         ({"by": "sentence"}, "document, given, instance"),
         ({"by": "given"}, "states no folds"),
         ({"threshold": 0.0}, "threshold"),

@@ -423,6 +423,42 @@ def test_a_wrong_engine_or_number_of_jobs_is_refused(
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("seeds", 1), ("seeds", []), ("seeds", np.array(1)), ("heads", "cls"), ("encoders", Path("a"))]
+)
+def test_an_axis_of_the_grid_must_be_a_list(ddi: biorel.Corpus, tmp_path: Path, field: str, value: Any) -> None:
+    with pytest.raises(biorel.ConfigError, match=f"{field}: must be a list with at least one entry, not") as caught:
+        biorel.compare(ddi, directory=tmp_path / "a", **{field: value})
+    assert caught.value.field == field
+    assert not (tmp_path / "a").exists()
+
+
+def test_numbers_of_numpy_are_the_same_trials(
+    ddi: biorel.Corpus, encoder: biorel.Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(**given: Any) -> biorel.Comparison:
+        return biorel.compare(ddi, directory=tmp_path, encoders=[encoder], max_length=96, progress=False, **given)
+
+    first = run(heads=["cls"], seeds=[1, 2], max_steps=1, variants={"a": {"head_dropout": 0.25}}, folds=2, fold_seed=3)
+    files = {path.name for path in (tmp_path / "predictions").iterdir()}
+    plan = (tmp_path / "plan.json").read_text()
+    monkeypatch.setattr(trial, "run_trial", None)  # nothing is trained again
+    again = run(
+        heads=np.array(["cls"]),
+        seeds=np.array([1, 2]),
+        max_steps=np.int64(1),
+        variants={"a": {"head_dropout": np.float64(0.25)}},
+        folds=np.int64(2),
+        fold_seed=np.int32(3),
+    )
+    pd.testing.assert_frame_equal(again.trials, first.trials)
+    assert {path.name for path in (tmp_path / "predictions").iterdir()} == files
+    assert (tmp_path / "plan.json").read_text() == plan
+    assert run(
+        seeds=pd.Series([2]), heads=("cls",), max_steps=1, variants={"a": {"head_dropout": 0.25}}, folds=2, fold_seed=3
+    ).trials["seed"].tolist() == [2, 2]
+
+
 CONCURRENT = """
 import signal, sys, biorel
 signal.signal(signal.SIGINT, signal.default_int_handler)

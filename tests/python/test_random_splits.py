@@ -34,6 +34,9 @@ def test_splits_by_fraction() -> None:
         ({"test": 1.0}, "test: must be a fraction"),
         ({"test": 0.0}, "test: test \\+ dev must be more than 0"),
         ({"test": 0.6, "dev": 0.4}, "test: test \\+ dev"),
+        ({"test": "0.2"}, "test: must be a fraction from 0 to less than 1, not '0.2'"),
+        ({"seed": -1}, "seed: must be a whole number from 0, not -1"),
+        ({"seed": 1.5}, "seed: must be a whole number from 0, not 1.5"),
         ({"test": 0.0001}, "part `test` gets no candidate pair"),
         ({"by": "given"}, "by: choose document or instance"),
     ):

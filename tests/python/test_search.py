@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import biorel
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
@@ -122,6 +123,24 @@ def test_settings_that_come_again_are_not_trained_again(
     assert len((tmp_path / "trials.jsonl").read_text().splitlines()) == found.trials["head"].nunique() <= 2
     assert found.trials["number"].tolist() == list(range(5))
     assert (found.trials.groupby("head")["f1"].nunique() == 1).all()
+
+
+def test_numbers_of_numpy_are_the_same_search(
+    tmp_path: Path, ddi: biorel.Corpus, encoder: biorel.Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {"directory": tmp_path / "run", "encoder": encoder, "max_length": 96, "progress": False}
+    space = {"learning_rate": (1e-4, 1e-2), "batch_size": (8, 16), "head_dropout": [0.0, 0.25]}
+    found = biorel.search(ddi, space=space, trials=2, dev=0.25, seed=1, max_steps=1, **given)
+    monkeypatch.setattr(trial, "run_trial", None)  # nothing is trained again
+    numbers = {
+        "learning_rate": (np.float64(1e-4), np.float64(1e-2)),
+        "batch_size": (np.int64(8), np.int64(16)),
+        "head_dropout": np.array([0.0, 0.25]),
+    }
+    ours = {"trials": np.int64(2), "dev": np.float64(0.25), "seed": np.int64(1), "max_steps": np.int64(1)}
+    again = biorel.search(ddi, space=numbers, **ours, **given)
+    pd.testing.assert_frame_equal(again.trials, found.trials)
+    pd.testing.assert_frame_equal(again.space, found.space)
 
 
 def test_failed_trials_are_told_to_the_study(tmp_path: Path, ddi: biorel.Corpus, encoder: biorel.Encoder) -> None:

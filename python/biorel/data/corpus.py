@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any, Literal
 
 import pandas as pd
 from biorel import _biorel
 from biorel._html import table_html, title_html
+from biorel._numbers import whole_number
 from biorel._pickling import VERSION, check_version
 from biorel._types import By, Marking
 from biorel.data.checks import check
@@ -245,11 +247,12 @@ class Corpus(Labelled):
         """
         fractions = {"dev": dev, "test": test}
         for name, fraction in fractions.items():
-            if not 0 <= fraction < 1:
-                raise ConfigError(f"{name}: must be a fraction from 0 to less than 1, not {fraction}", name)
+            if not isinstance(fraction, Real) or not 0 <= fraction < 1:
+                raise ConfigError(f"{name}: must be a fraction from 0 to less than 1, not {fraction!r}", name)
         if not 0 < test + dev < 1:
             raise ConfigError(f"test: test + dev must be more than 0 and less than 1, not {test + dev}", "test")
         parts = {"train": 1 - test - dev} | {name: fraction for name, fraction in fractions.items() if fraction}
+        seed = whole_number(seed, "seed")
         divided = self.with_core(self._core.split([], list(parts.items()), by, seed))
         if by == "instance":
             _warn_of_shared_sentences(divided, "splits")
@@ -295,6 +298,7 @@ class Corpus(Labelled):
         >>> biorel.load_sample("aimed").fold(0, folds=4).statistics()["documents"].tolist()
         [18, 6]
         """
+        index = whole_number(index, "index")
         by = by or ("document" if self._core.given_folds is None else "given")
         divided = self.with_core(self._core.fold(index, folds, by, seed))
         if by == "instance":

@@ -9,6 +9,7 @@ from functools import lru_cache, partial
 from typing import Any, Literal
 
 from biorel._biorel import __version__
+from biorel._numbers import plain
 from biorel._types import By, Engine, Head, PathLike
 from biorel.data.corpus import Corpus, check_corpus
 from biorel.errors import ConfigError
@@ -109,7 +110,7 @@ def compare(
     -----
     UserWarning
         When the last line of ``trials.jsonl`` is incomplete because a run was killed, so that its trial is repeated;
-        and for ``by="instance"``, with the amount of leakage.
+        for ``by="instance"``, with the amount of leakage.
 
     Examples
     --------
@@ -119,10 +120,10 @@ def compare(
     >>> comparison.trials[["encoder", "head", "seed", "status"]].values.tolist()
     [['minilm', 'cls', 1, 'finished'], ['minilm', 'attention', 1, 'finished']]
     """
-    for field, values in (("heads", heads), ("encoders", encoders), ("seeds", seeds)):
-        if isinstance(values, str) or not len(values):
-            raise ConfigError(f"{field}: must be a list with at least one entry, not {values!r}", field)
+    heads, encoders, seeds = _listed(heads, "heads"), _listed(encoders, "encoders"), _listed(seeds, "seeds")
     check_corpus(corpus)
+    folds, fold_seed, jobs = plain([folds, fold_seed, jobs])
+    variants, save_models, settings = plain([variants, save_models, settings])
     settings = with_preset(preset, settings)
     if "head" in settings and preset is not None:
         message = f"preset: `{preset}` has a head of its own; make it a variant, such as"
@@ -132,8 +133,7 @@ def compare(
     concurrent, threads = checked_jobs(engine, jobs, settings, shared["device"])
     divided: Folds | None = None
     if folds is not None or by is not None:
-        number = None if folds == "given" else folds
-        divided = folds_of(corpus, number, "given" if folds == "given" else by, fold_seed)
+        divided = folds_of(corpus, folds, by, fold_seed)
         if divided.by == "instance":
             warn_of_leaks(count_leaks(find_leaks(divided, 0.8), divided.numbers))
     elif not {"train", "test"} <= set(corpus.splits):
@@ -188,6 +188,18 @@ def compare(
         comparison = Comparison(Grid(corpus, run, names, divided), shared, changes, compute=compute)
         run.write_tables(trials=comparison.trials, results=comparison.results)
     return comparison
+
+
+def _listed(values: Any, field: str) -> list[Any]:
+    """The entries of an axis of the grid."""
+    try:
+        entries = [] if isinstance(values, (str, Mapping)) else [*values]
+    except TypeError:  # one value, such as seeds=1
+        entries = []
+    if not entries:
+        raise ConfigError(f"{field}: must be a list with at least one entry, not {values!r}", field)
+    found: list[Any] = plain(entries)
+    return found
 
 
 def _saved(save_models: bool | Sequence[str], variants: list[Variant]) -> set[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 from biorel._biorel import __version__
+from biorel._numbers import plain
 from biorel._types import By, Engine, Head, PathLike, Row
 from biorel.data.corpus import Corpus, check_corpus
 from biorel.evaluation.scores import MEASURES, Scores, score_pooled
@@ -83,7 +84,7 @@ def cross_validate(
     *,
     preset: Preset | None = None,
     head: Head = "attention",
-    folds: int | None = None,
+    folds: int | Literal["given"] | None = None,
     by: By | None = None,
     seed: int = 1,
     fold_seed: int = 1,
@@ -106,8 +107,8 @@ def cross_validate(
         As in ``load_encoder``.
     preset, head
         As in ``finetune``.
-    folds : int, optional
-        The number of folds; by default as many as the corpus states, else 10.
+    folds : int or "given", optional
+        The number of folds; by default as many as the corpus states, else 10. ``given`` is the same as ``by="given"``.
     by : {"document", "instance", "given", "split"}, optional
         What a fold keeps together. ``document``: no document is in both train and test. ``given``: the corpus's own
         folds, such as AIMed's ten; the default if it has some. ``split``: each split is a fold; for
@@ -157,6 +158,7 @@ def cross_validate(
     [0, 0]
     """
     check_corpus(corpus)
+    folds, seed, fold_seed, threshold, jobs, settings = plain([folds, seed, fold_seed, threshold, jobs, settings])
     plan = checked_settings(settings, [head], [seed], folds=True, engine=engine) | {"head": head, "seed": seed}
     concurrent, threads = checked_jobs(engine, jobs, settings, plan["device"])
     divided = folds_of(corpus, folds, by, fold_seed)

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from biorel._numbers import whole_number
 from biorel._progress import transient_bars
 from biorel.errors import ConfigError
 from biorel.experiments.trial import Result, Task, attempt
@@ -22,8 +23,8 @@ def checked_jobs(engine: str, jobs: int | None, settings: Mapping[str, Any], dev
     """
     if engine not in ("local", "ray"):
         raise ConfigError(f"engine: must be local or ray, not {engine!r}", "engine")
-    if jobs is not None and (not isinstance(jobs, int) or jobs < 1):
-        raise ConfigError(f"jobs: must be a whole number from 1, not {jobs!r}", "jobs")
+    if jobs is not None:
+        whole_number(jobs, "jobs", 1)
     threads = settings.get("threads")
     if engine == "ray":
         return jobs or 0, 1 if threads is None else threads

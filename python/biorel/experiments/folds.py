@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+from biorel._numbers import whole_number
 from biorel._types import By, Row
 from biorel.data.corpus import Corpus
 from biorel.errors import ConfigError
@@ -60,8 +61,15 @@ def documents_of_splits(corpus: Corpus) -> dict[str, list[str]]:
     return found
 
 
-def folds_of(corpus: Corpus, folds: int | None, by: By | None, seed: int) -> Folds:
+def folds_of(corpus: Corpus, folds: int | Literal["given"] | None, by: By | None, seed: int) -> Folds:
     """Divide a corpus into folds; by default into its own if it has some."""
+    whole_number(seed, "fold_seed")
+    if folds == "given":
+        if by not in (None, "given"):
+            raise ConfigError(f'folds: "given" is by="given", not by="{by}"; leave one of them out', "folds")
+        folds, by = None, "given"
+    elif folds is not None:
+        folds = whole_number(folds, "folds", 2, also=', or "given"')
     if by == "split":
         if folds is not None:
             raise ConfigError('folds: each split is a fold; leave it out, or choose by="document"', "folds")

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from biorel._biorel import __version__
 from biorel._html import fields_html, table_html, title_html
+from biorel._numbers import plain, whole_number
 from biorel._types import Head, PathLike, Row
 from biorel.data.corpus import Corpus, check_corpus
 from biorel.errors import ConfigError
@@ -188,8 +189,8 @@ def search(
     ['batch_size', 'dev', 'encoder', 'head', 'learning_rate', 'max_steps', 'seed']
     """
     check_corpus(corpus)
-    if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
-        raise ConfigError(f"trials: must be a whole number from 1, not {trials!r}", "trials")
+    trials = whole_number(trials, "trials", 1)
+    space, dev, seed, settings = plain([space, dev, seed, settings])
     fixed = {**settings, "encoder": encoder, "seed": seed, "dev": dev} | ({} if head is None else {"head": head})
     searched = Space(space, fixed)
     if "head" not in searched.distributions:
