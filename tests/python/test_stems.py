@@ -196,7 +196,24 @@ def test_means_are_those_of_pandas(run: biorel.Run) -> None:
     ("call", "message"),
     [
         (lambda: biorel.top_stems(MINIATURE.drop(columns="document")), "weights: has no column document"),
-        (lambda: biorel.top_stems(MINIATURE, label="advise"), "no instance has `advise`"),
+        (
+            lambda: biorel.top_stems(MINIATURE, label="advise"),
+            "label: no instance has `advise`; choose from effect, false",
+        ),
+        (
+            lambda: biorel.top_stems(MINIATURE, negative="nope"),
+            "negative: no instance has `nope`; choose from effect, false",
+        ),
+        (lambda: biorel.compare_stems(MINIATURE, negative="nope"), "negative: no instance has `nope`; choose from"),
+        (lambda: biorel.top_stems(MINIATURE, -2), "n: must be a whole number from 1, or None for all, not -2"),
+        (lambda: biorel.top_stems(MINIATURE, 0), "n: must be a whole number from 1"),
+        (lambda: biorel.top_stems(MINIATURE, window=-1), "window: must be a whole number from 1, not -1"),
+        (lambda: biorel.compare_stems(MINIATURE, window=0), "window: must be a whole number from 1, not 0"),
+        (lambda: biorel.top_stems(MINIATURE, samples=-1), "samples: must be a whole number from 0"),
+        (lambda: biorel.compare_stems(MINIATURE, samples=-1), "samples: must be a whole number from 0"),
+        (lambda: biorel.top_stems(MINIATURE, seed=-1), "seed: must be a whole number from 0"),
+        (lambda: biorel.compare_stems(MINIATURE, seed=-1), "seed: must be a whole number from 0"),
+        (lambda: biorel.top_stems(MINIATURE, min_count="3"), "min_count: must be"),  # type: ignore[arg-type]
         (lambda: biorel.top_stems(MINIATURE, source="truth"), "gold or predicted"),  # type: ignore[arg-type]
         (lambda: biorel.top_stems(MINIATURE, stop_words="german"), "stop_words"),
         (lambda: biorel.top_stems(MINIATURE, confidence_level=1.5), "confidence_level"),
@@ -215,3 +232,16 @@ def test_the_negative_label_can_be_named() -> None:
     with pytest.raises(biorel.ConfigError, match="negative: name the label"):
         biorel.top_stems(bare)
     assert len(biorel.top_stems(bare, negative="false", min_count=1)) == 2
+    related = MINIATURE[MINIATURE["gold"] != "false"]
+    assert len(biorel.top_stems(related, negative="false", min_count=1)) == 2  # attrs have it, though no row does
+    assert len(biorel.compare_stems(MINIATURE, ["increas"], baseline=bare, negative="false", samples=10)) == 1
+
+
+def test_without_samples_there_are_neither_intervals_nor_tests() -> None:
+    weights = simulated(12, 3, (20, 20), seed=2)
+    top = biorel.top_stems(weights, negative="false", samples=0)
+    assert top["low"].isna().all()
+    assert top.attrs["protocol"].endswith("; no intervals")
+    contrasts = biorel.compare_stems(weights, negative="false", samples=0)
+    assert contrasts[["low", "p", "q"]].isna().all(axis=None)
+    assert contrasts.attrs["protocol"].endswith("; no intervals, no tests")

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from biorel import _biorel
+from biorel._numbers import whole_number
 from biorel._tables import require_columns
 from biorel.errors import ConfigError
 
@@ -56,9 +57,10 @@ def top_stems(
     weights : pandas.DataFrame
         A table from ``RelationModel.attention``.
     n : int or None
-        Number of stems, or of stems per label; None for all.
+        Number of stems, or of stems per label, from 1; None for all.
     window : int
-        Only words at most this many words from the nearer entity are counted, and never the entities. The paper has 3.
+        Only words at most this many words from the nearer entity (from 1) are counted, and never the entities. The
+        paper has 3.
     label : str, optional
         Count only instances with this label; by default, all with a relation.
     by_label : bool
@@ -74,7 +76,8 @@ def top_stems(
     stop_words : "english", collection of str, or None
         Words to leave out, regardless of case. The paper leaves none out.
     negative : str, optional
-        The label of pairs without a relation; needed if `weights` no longer has it in ``attrs``.
+        The label of pairs without a relation; needed if `weights` no longer has it in ``attrs``. An instance must have
+        it; for a table without such pairs, set ``weights.attrs["negative"]``.
     samples : int
         Number of bootstrap samples; 0 for no intervals.
     confidence_level : float
@@ -101,6 +104,9 @@ def top_stems(
     >>> list(table.columns)
     ['stem', 'word', 'weight', 'count', 'documents', 'sd', 'low', 'high', 'note']
     """
+    if n is not None:
+        n = whole_number(n, "n", 1, also=", or None for all")
+    _check_numbers(window=window, min_count=min_count, samples=samples, seed=seed)
     words, negative = _counted(weights, window, stop_words, negative, source)
     if weight not in ("sum", "mean"):
         raise ConfigError(f"weight: must be sum or mean, not {weight!r}", "weight")
@@ -108,8 +114,8 @@ def top_stems(
         if "pieces" not in words.columns:
             raise ConfigError('weights: has no column pieces, over which weight="mean" takes the mean', "weights")
         words = words.assign(weight=words["weight"] / words["pieces"])
-    if label is not None and label not in set(weights["gold"]) | set(weights["predicted"]):
-        raise ConfigError(f"label: no instance has `{label}`", "label")
+    if label is not None:
+        _check_label(weights, label, "label")
     related = words[words[source] != negative]
     if by_label:
         groups = [(name, related[related[source] == name]) for name in sorted(related[source].unique())]
@@ -126,11 +132,16 @@ def top_stems(
         tables.append(table)
     result = pd.concat(tables, ignore_index=True)
     which = f"{source} label `{label}`" if label else f"a relation by the {source} labels"
+    intervals = (
+        f"{100 * confidence_level:g} % bootstrap-t intervals from {samples} samples of whole documents, none below "
+        f"{LEAST_DOCUMENTS} documents"
+        if samples
+        else "no intervals"
+    )
     pieces = "the sum of its pieces'" if weight == "sum" else "the mean of its pieces'"
     result.attrs["protocol"] = (
         f"mean attention of the words at most {window} words from the nearer entity, instances with {which}; a word's "
-        f"weight is {pieces}; stems of {min_count} words or more; {100 * confidence_level:g} % bootstrap-t intervals "
-        f"from {samples} samples of whole documents, none below {LEAST_DOCUMENTS} documents"
+        f"weight is {pieces}; stems of {min_count} words or more; {intervals}"
     )
     result.attrs["min_count"] = min_count
     return result
@@ -177,7 +188,7 @@ def compare_stems(
     negative : str, optional
         As in ``top_stems``.
     samples : int
-        Number of bootstrap samples and of permutations.
+        Number of bootstrap samples and of permutations; 0 for neither intervals nor tests.
     confidence_level : float
         Confidence level of the intervals.
     seed : int
@@ -206,6 +217,7 @@ def compare_stems(
     >>> table["stem"].tolist()
     ['increas', 'effect']
     """
+    _check_numbers(window=window, min_count=min_count, samples=samples, seed=seed)
     words, negative = _counted(weights, window, stop_words, negative, source)
     if isinstance(stems, str):
         raise ConfigError(f"stems: must be a list, not one string; write [{stems!r}]", "stems")
@@ -233,12 +245,16 @@ def compare_stems(
             table[f"baseline_{column}"] = untrained[column]
     if stems is None:
         table = table.sort_values(["difference", "stem"], ascending=[False, True], ignore_index=True)
+    tests = (
+        f"{100 * confidence_level:g} % bootstrap-t intervals and a permutation test over documents, {samples} samples, "
+        f"none below {LEAST_DOCUMENTS} documents on a side; q over {int(table['p'].notna().sum())} stems"
+        if samples
+        else "no intervals, no tests"
+    )
     table.attrs["protocol"] = (
         f"mean attention of the words at most {window} words from the nearer entity, instances with and without a "
         f"relation by the {source} labels; difference, effect, p and q of the weight relative to the uniform one "
-        f"(weight x words of the instance); {100 * confidence_level:g} % bootstrap-t intervals and a permutation test "
-        f"over documents, {samples} samples, none below {LEAST_DOCUMENTS} documents on a side; q over "
-        f"{int(table['p'].notna().sum())} stems"
+        f"(weight x words of the instance); {tests}"
     )
     return table
 
@@ -268,6 +284,19 @@ def _contrasts(words: pd.DataFrame, related: npt.NDArray[np.bool_], stems: list[
     return table
 
 
+def _check_numbers(*, window: int, min_count: int, samples: int, seed: int) -> None:
+    whole_number(window, "window", 1)
+    whole_number(min_count, "min_count")
+    whole_number(samples, "samples")
+    whole_number(seed, "seed")
+
+
+def _check_label(weights: pd.DataFrame, label: str, field: str) -> None:
+    labels = sorted({*weights["gold"].dropna(), *weights["predicted"].dropna()})
+    if label not in labels:
+        raise ConfigError(f"{field}: no instance has `{label}`; choose from {', '.join(map(str, labels))}", field)
+
+
 def _check_same_words(words: pd.DataFrame, baseline: pd.DataFrame) -> None:
     key = ["instance", "word"]
     if len(words) != len(baseline) or (words[key].to_numpy() != baseline[key].to_numpy()).any():
@@ -286,9 +315,13 @@ def _counted(
         weights = weights.assign(relative=weights["weight"] * words)
     if source not in ("gold", "predicted"):
         raise ConfigError(f"source: must be gold or predicted, not {source!r}", "source")
-    negative = weights.attrs.get("negative") if negative is None else negative
+    known = weights.attrs.get("negative")
+    negative = known if negative is None else negative
     if negative is None:
         raise ConfigError("negative: name the label of pairs without a relation", "negative")
+    # Of a baseline only the words count, and `weights` has been checked.
+    if name == "weights" and negative != known:
+        _check_label(weights, negative, "negative")
     near = (weights["distance"] <= window) & ~weights["is_entity"] & weights["stem"].str.contains(r"\w")
     if stop_words is not None:
         out = ENGLISH if isinstance(stop_words, str) and stop_words == "english" else stop_words
