@@ -14,7 +14,7 @@ import pytest
 from biorel.cli.main import main
 from biorel.evaluation.scores import score_pooled
 from biorel.experiments import trial
-from biorel.experiments.folds import folds_of
+from biorel.experiments.folds import folds_of, warn_without_positives
 
 SHORT = {"max_length": 96, "max_steps": 1, "learning_rate": 1e-3, "progress": False}
 
@@ -112,6 +112,27 @@ def test_given_folds(encoder: biorel.Encoder) -> None:
     named = biorel.cross_validate(corpus, encoder, folds="given", **SHORT)
     assert named.by == "given"
     pd.testing.assert_frame_equal(named.predictions, result.predictions)
+
+
+def test_folds_without_a_positive_pair_are_named(encoder: biorel.Encoder, tmp_path: Path) -> None:
+    """Documents of one pair have no positive one."""
+    corpus = table_of([1, 5, 1, 6], folds=[2, 5, 7, 5])
+    words = (
+        r"no positive pair is tested in 2, 7, so F1 is 0 .* use the pooled scores \(`\.pooled`\); or give fewer folds$"
+    )
+    with pytest.warns(UserWarning, match=words):
+        result = biorel.cross_validate(corpus, encoder, head="cls", **SHORT)
+    folds = result.folds.set_index("fold")
+    assert folds["support"].tolist() == [0, 5, 0]
+    assert folds.loc[[2, 7], "f1"].tolist() == [0.0, 0.0]
+    assert result.scores.set_index("over").loc["mean", "f1"] == pytest.approx(folds["f1"].mean())
+    with pytest.warns(UserWarning, match=r"tested in 2, 7, so F1 is 0 .* \(`pooled_f1`\)"):
+        biorel.compare(corpus, encoders=[encoder], heads=["cls"], folds="given", directory=tmp_path, **SHORT)
+    with pytest.warns(UserWarning, match=r'fewer folds, or by="instance" \(which leaks\)$'):
+        biorel.cross_validate(table_of([1, 5]), encoder, head="cls", folds=2, by="document", **SHORT)
+    parts = corpus.divide({"small": ["d0", "d2"], "large": ["d1", "d3"]})
+    with pytest.warns(UserWarning, match=r"tested in small, so F1 is 0 .* \(there\)$"):
+        warn_without_positives(folds_of(parts, None, "split", 1), "there")
 
 
 def test_numbers_of_numpy_are_the_same_experiment(

@@ -15,7 +15,7 @@ from biorel.data.corpus import Corpus, check_corpus
 from biorel.errors import ConfigError
 from biorel.experiments.comparison import Comparison
 from biorel.experiments.executor import checked_jobs
-from biorel.experiments.folds import Folds, folds_of
+from biorel.experiments.folds import Folds, folds_of, warn_without_positives
 from biorel.experiments.grid import Grid, Trial
 from biorel.experiments.leakage import count_leaks, find_leaks, warn_of_leaks
 from biorel.experiments.run_directory import RunDirectory
@@ -110,7 +110,8 @@ def compare(
     -----
     UserWarning
         When the last line of ``trials.jsonl`` is incomplete because a run was killed, so that its trial is repeated;
-        for ``by="instance"``, with the amount of leakage.
+        for ``by="instance"``, with the amount of leakage; and for folds without a positive pair, whose F1 is 0 in the
+        mean.
 
     Examples
     --------
@@ -136,6 +137,7 @@ def compare(
         divided = folds_of(corpus, folds, by, fold_seed)
         if divided.by == "instance":
             warn_of_leaks(count_leaks(find_leaks(divided, 0.8), divided.numbers))
+        warn_without_positives(divided, "`pooled_f1`")
     elif not {"train", "test"} <= set(corpus.splits):
         message = f"folds: {corpus.name} has no splits train and test; give a number of folds"
         raise ConfigError(message + (', or "given"' if corpus._core.given_folds else ""), "folds")

@@ -11,7 +11,7 @@ from biorel._types import By, Engine, Head, PathLike, Row
 from biorel.data.corpus import Corpus, check_corpus
 from biorel.evaluation.scores import MEASURES, Scores, score_pooled
 from biorel.experiments.executor import checked_jobs
-from biorel.experiments.folds import Folds, folds_of
+from biorel.experiments.folds import Folds, folds_of, warn_without_positives
 from biorel.experiments.leakage import count_leaks, find_leaks, warn_of_leaks
 from biorel.experiments.run_directory import RunDirectory, prediction_table
 from biorel.experiments.runner import MemoryStore, PlannedTrial, Store, run_trials
@@ -146,7 +146,8 @@ def cross_validate(
     Warns
     -----
     UserWarning
-        When documents are in both train and test.
+        For ``by="instance"``, with the amount of leakage; and for folds without a positive pair, whose F1 is 0 in the
+        mean.
 
     Examples
     --------
@@ -166,6 +167,7 @@ def cross_validate(
     leakage = count_leaks(leaks, divided.numbers)
     if divided.by == "instance":
         warn_of_leaks(leakage)
+    warn_without_positives(divided, "`.pooled`")
     loaded = load_encoder(encoder)
     store: Store = MemoryStore()
     if directory is not None:

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 from biorel._numbers import whole_number
 from biorel._types import By, Row
+from biorel._warnings import warn
 from biorel.data.corpus import Corpus
 from biorel.errors import ConfigError
 
@@ -83,3 +84,21 @@ def folds_of(corpus: Corpus, folds: int | Literal["given"] | None, by: By | None
         message = f'folds: {corpus.name} states {given} folds, not {folds}; omit `folds`, or choose by="document"'
         raise ConfigError(message, "folds")
     return Folds(corpus, by, seed, corpus._core.fold_numbers(10 if folds is None else folds, by, seed))
+
+
+def warn_without_positives(folds: Folds, pooled: str) -> None:
+    """Warn of folds whose F1 is 0 for any model; `pooled` says where the pooled scores are."""
+    names = folds.names()
+    empty = []
+    for number in folds.numbers:
+        part = folds.part(number)
+        labels = part.instances("test")["label"]
+        if not sum(part._core.lost("test")) and (labels == part.negative).all():
+            empty.append(str(number) if names is None else names[number])
+    if empty:
+        remedy = "" if folds.by == "split" else "; or give fewer folds"
+        remedy += ', or by="instance" (which leaks)' if folds.by == "document" else ""
+        warn(
+            f"folds: no positive pair is tested in {', '.join(empty)}, so F1 is 0 there and lowers the mean; use the "
+            f"pooled scores ({pooled}){remedy}"
+        )
