@@ -14,7 +14,9 @@ import biorel
 import pandas as pd
 import pytest
 from biorel._biorel import Compute
+from biorel.cli import training
 from biorel.cli.main import main
+from biorel.experiments import trial
 from tiny_bert import write_encoder
 
 SAMPLE = str(biorel.sample_path("ddi"))
@@ -280,6 +282,41 @@ def test_cross_validation(saved: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["cross-validate", "aimed", str(biorel.sample_path("aimed")), *options, *outputs]) == 0
     assert "F1 of the positive class `positive`, 2 folds by document, 302 pairs" in capsys.readouterr().out
     assert len(pd.read_csv(tmp_path / "p.csv")) == 302
+
+
+def test_ctrl_c_says_what_it_left_behind(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> object:
+        raise KeyboardInterrupt
+
+    resume, nothing = "stopped; run the same command again to resume\n", "stopped; nothing was saved\n"
+    options = ["--encoder", str(saved / "encoder"), "--max-length", "96", "--max-steps", "1", "--no-progress"]
+    validation = ["cross-validate", "aimed", str(biorel.sample_path("aimed")), "--folds", "2", *options]
+    tuning = ["finetune", "ddi", SAMPLE, *options, "--output", str(tmp_path / "model")]
+    checkpoint = tmp_path / "checkpoint"
+    monkeypatch.setattr(training, "finetune", stopped)
+    monkeypatch.setattr(trial, "run_trial", stopped)
+    for command, message in (
+        (validation, nothing),
+        ([*validation, "--directory", str(tmp_path / "cv")], resume),
+        (["compare", *validation[1:], "--directory", str(tmp_path / "compared")], resume),
+        (tuning, nothing),
+        ([*tuning, "--checkpoint", str(checkpoint)], nothing),
+    ):
+        assert main(command) == 130
+        assert capsys.readouterr().err.endswith(message), command
+    checkpoint.touch()  # of an earlier run
+    assert main([*tuning, "--checkpoint", str(checkpoint)]) == 130
+    assert capsys.readouterr().err.endswith(resume)
+
+    # During training, the exception has the model.
+    def in_a_step(*_: object, **__: object) -> object:
+        raise biorel.TrainingInterrupted("stopped after step 1", None)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(trial, "run_trial", in_a_step)
+    assert main(validation) == 130
+    assert capsys.readouterr().err.endswith(nothing)
 
 
 def test_the_installed_command() -> None:
