@@ -17,7 +17,7 @@ TOP = ROOT / "python" / "biorel"
 # From the bottom up. A package imports from those before it and from itself, but not from its own row.
 ORDER = [
     ["_biorel", "errors", "_types"],
-    ["_extension", "_files", "_html", "_numbers", "_pickling", "_progress", "_tables"],
+    ["_extension", "_files", "_html", "_numbers", "_pickling", "_progress", "_tables", "_warnings"],
     ["_journal"],
     ["data"],
     ["evaluation"],
