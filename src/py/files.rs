@@ -21,7 +21,6 @@ pub fn check_replaceable(py: Python<'_>, directory: PathBuf) -> PyResult<()> {
 #[pyfunction]
 pub fn write_directory(py: Python<'_>, directory: PathBuf, files: BTreeMap<String, PyBackedBytes>) -> PyResult<()> {
     detached(py, || {
-        atomic::check_replaceable(&directory)?;
         atomic::write_directory(&directory, |partial| {
             files.iter().try_for_each(|(name, content)| {
                 let path = partial.join(name);

@@ -211,7 +211,7 @@ import sys, biorel
 encoder, checkpoint, model = sys.argv[1:]
 run = biorel.finetune(
     biorel.load_sample("ddi"), encoder, head="entity-attention", marking="levitated", max_length=96, max_steps=300,
-    seed=3, progress=False, dev="test", eval_steps=50, checkpoint=checkpoint, save_steps=2,
+    seed=3, progress=False, dev="test", test=None, eval_steps=50, checkpoint=checkpoint, save_steps=2,
 )
 run.model.save(model)
 """

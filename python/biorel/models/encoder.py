@@ -183,6 +183,7 @@ class Encoder:
         path = Path(directory)
         if not is_replaceable(path):
             raise ConfigError(f"directory: {path} exists and is not an encoder; choose another name", "directory")
+        _biorel.check_replaceable(path)
         atomic_write_directory(path, self._files())
 
     def _files(self) -> dict[str, bytes]:

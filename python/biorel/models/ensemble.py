@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
+from biorel import _biorel
 from biorel._files import atomic_write_directory
 from biorel._pickling import files_of
 from biorel._types import Device, PathLike, Precision
@@ -131,6 +132,7 @@ class Ensemble:
         path = Path(directory)
         if path.exists() and not (path / _FILE).is_file() and not (path.is_dir() and not any(path.iterdir())):
             raise ConfigError(f"directory: {path} exists and is not an ensemble; choose another name", "directory")
+        _biorel.check_replaceable(path)
         names = [f"model-{number}" for number in range(1, len(self.models) + 1)]
         about = json.dumps({"format": _FORMAT, "models": names}, indent=2) + "\n"
         files = {_FILE: about.encode()}
