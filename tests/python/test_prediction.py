@@ -441,6 +441,18 @@ def test_a_threshold_is_not_ignored(model: biorel.RelationModel, folder: Path, t
         biorel.predict_documents(model, documents(1), types=["drug"])  # type: ignore[arg-type]
 
 
+def test_numbers_of_numpy_are_the_same_run(model: biorel.RelationModel, folder: Path, tmp_path: Path) -> None:
+    numbers: dict[str, Any] = {"part_documents": np.int64(2), "part_pairs": np.int64(64), "max_pairs": np.int64(1000)}
+    numbers |= {"shard": (np.int64(1), np.int64(1)), "threshold": np.float64(0.25), "related_only": True}
+    found = stream(model, folder, tmp_path / "out", **numbers)
+    plain: dict[str, Any] = {"part_documents": 2, "part_pairs": 64, "max_pairs": 1000}
+    plain |= {"shard": (1, 1), "threshold": 0.25, "related_only": True}
+    assert stream(model, folder, tmp_path / "out", **plain).pairs == found.pairs  # no other run
+    for setting, wrong in (("part_documents", 0), ("part_pairs", "x"), ("max_pairs", 1.5)):
+        with pytest.raises(biorel.ConfigError, match=f"{setting}: must be a whole number from 1, not "):
+            stream(model, folder, tmp_path / "out", **{setting: wrong})
+
+
 def test_arguments_of_another_kind(model: biorel.RelationModel, tmp_path: Path) -> None:
     wrong: Any
     for wrong, words in (("model", r"not str; load it with biorel\.load"), (None, "not NoneType; a run has `.model`")):

@@ -89,10 +89,8 @@ def add_corpus(parser: argparse.ArgumentParser) -> None:
 def add_table(parser: argparse.ArgumentParser) -> None:
     """The options that describe a user's table."""
     group = parser.add_argument_group("table")
-    text = (
-        "table: our names and yours for columns, such as text=sentence entity1=drug_a entity2=drug_b (default: ours, "
-    )
-    text += "or those of the table that trained the model)"
+    text = "table: our names and yours for columns, such as text=sentence entity1=drug_a entity2=drug_b "
+    text += "(default: ours, or those of the table that trained the model)"
     group.add_argument("--columns", nargs="+", metavar="OURS=YOURS", help=text)
     text = "table: what offsets count: characters or bytes (default: characters)"
     group.add_argument("--offsets", choices=["characters", "bytes"], default="characters", help=text)

@@ -88,7 +88,7 @@ def add_commands(commands: Commands) -> None:
     text = "the model's name (OURS) for an entity type of the documents (THEIRS); may be repeated"
     documents.add_argument("--type", action=Repeated, metavar="THEIRS=OURS", help=text)
     documents.add_argument("--related-only", action="store_true", help="leave out pairs that are not related")
-    text = "leave out relations with a lower probability (default: 0)"
+    text = "with --related-only, or in documents: leave out relations with a lower probability (default: 0)"
     documents.add_argument("--threshold", type=float, default=0.0, help=text)
     documents.add_argument("--shard", default="1/1", metavar="I/N", help="process shard I of N (default: 1/1)")
     documents.add_argument("--part-documents", type=int, default=1000, help="documents per part (default: 1000)")

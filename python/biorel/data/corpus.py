@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from typing import Any, Literal
@@ -13,6 +12,7 @@ from biorel._html import table_html, title_html
 from biorel._numbers import whole_number
 from biorel._pickling import VERSION, check_version
 from biorel._types import By, Marking
+from biorel._warnings import warn
 from biorel.data.checks import check
 from biorel.data.labelled import Labelled
 from biorel.errors import ConfigError
@@ -354,4 +354,4 @@ def _warn_of_shared_sentences(corpus: Corpus, what: str) -> None:
     train = set(corpus.sentences("train")["id"])
     shared = {split: len(train & set(corpus.sentences(split)["id"])) for split in corpus.splits[1:]}
     leaks = " and ".join(f"{count} sentences are in both train and {split}" for split, count in shared.items())
-    warnings.warn(f"{what} by instance leak: {leaks}, so scores will be too good", stacklevel=3)
+    warn(f"{what} by instance leak: {leaks}, so scores will be too good")

@@ -13,7 +13,6 @@ import json
 import os
 import re
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import pandas as pd
 from biorel._files import PARTIAL, atomic_write, exclusive_lock
 from biorel._journal import Journal
 from biorel._types import PathLike
+from biorel._warnings import warn
 from biorel.errors import ConfigError
 
 FORMAT = 2
@@ -121,10 +121,7 @@ class RunDirectory:
     def _read(self) -> None:
         records, incomplete = self._journal.read(_check_record)
         if incomplete:
-            warnings.warn(
-                f"{self._journal.lines}: the last line is incomplete because a run was killed; its trial is repeated",
-                stacklevel=6,
-            )
+            warn(f"{self._journal.lines}: the last line is incomplete because a run was killed; its trial is repeated")
         self.records = {record["trial"]: record for record in records}
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 import pandas as pd
 from biorel import _biorel
+from biorel._numbers import whole_number
 from biorel._progress import Progress
 from biorel._types import DocumentFormat, PathLike
 from biorel._warnings import warn
@@ -171,7 +172,7 @@ def predict_documents(
     """
     check_model(model)
     from_files = isinstance(source, (str, os.PathLike)) or _are_paths(source)
-    settings = {"types": _types(types), "max_pairs": _positive("max_pairs", max_pairs)}
+    settings = {"types": _types(types), "max_pairs": whole_number(max_pairs, "max_pairs", 1)}
     check_threshold(threshold)
     if errors is not None:
         check_errors(errors)
@@ -199,7 +200,7 @@ def predict_documents(
     if format not in (*FORMATS, "same"):
         raise ConfigError(f"format: `{format}` is unknown; choose one of {', '.join(FORMATS)}, same", "format")
     _check_filter(threshold, related=related_only, tables=format in _TABLES)
-    number, shards = shard
+    number, shards = (whole_number(one, "shard", 1) for one in shard)
     if not 1 <= number <= shards:
         raise ConfigError(f"shard: there is no shard {number} of {shards}; number them from 1", "shard")
     if add is not None and not isinstance(add, Dictionary):
@@ -209,10 +210,10 @@ def predict_documents(
     _warn_of_skipped(skipped)
     if format == "same":
         format = _same(inputs)
-    settings |= {"part_documents": _positive("part_documents", part_documents)}
-    settings |= {"part_pairs": _positive("part_pairs", part_pairs)}
+    settings |= {"part_documents": whole_number(part_documents, "part_documents", 1)}
+    settings |= {"part_pairs": whole_number(part_pairs, "part_pairs", 1)}
     plan = {**settings, "model": model.identity, "model_hash": model.hash, "format": format}
-    plan |= {"precision": model._compute.precision, "related_only": related_only, "threshold": threshold}
+    plan |= {"precision": model._compute.precision, "related_only": related_only, "threshold": float(threshold)}
     if add is not None:
         plan["entities"] = add.hash
     directory = PredictionDirectory(output, plan, inputs, (number, shards), relation_columns(model.labels))
@@ -280,9 +281,9 @@ def stream_documents(
     >>> [(len(part), failures) for part, failures in stream_documents(model, folder / "one.txt")]
     [(1, [])]
     """
-    settings = {"types": _types(types), "max_pairs": _positive("max_pairs", max_pairs)}
-    settings |= {"part_documents": _positive("part_documents", part_documents)}
-    settings |= {"part_pairs": _positive("part_pairs", part_pairs)}
+    settings = {"types": _types(types), "max_pairs": whole_number(max_pairs, "max_pairs", 1)}
+    settings |= {"part_documents": whole_number(part_documents, "part_documents", 1)}
+    settings |= {"part_pairs": whole_number(part_pairs, "part_pairs", 1)}
     settings |= {"dictionary": None if dictionary is None else dictionary._core}
     check_threshold(threshold)
     _check_filter(threshold, related=related_only, tables=format in _TABLES)
@@ -394,12 +395,6 @@ def _warn_of_skipped(skipped: list[tuple[str, str]]) -> None:
     if skipped:
         path, why = skipped[0]
         warn(f"{len(skipped)} files are skipped, such as {path} ({why})")
-
-
-def _positive(name: str, value: int) -> int:
-    if value < 1:
-        raise ConfigError(f"{name}: must be at least 1, not {value}", name)
-    return value
 
 
 def _are_paths(source: object) -> bool:

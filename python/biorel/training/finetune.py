@@ -85,10 +85,10 @@ def finetune(
     encoder : str, path or Encoder
         As in ``load_encoder``.
     preset : {"paper", "standard", "one-pass", "quick"}, optional
-        Several settings at once, which those that are given override: ``standard`` has a learning rate and epochs that
-        were chosen on training data, for a pass for each pair; ``one-pass`` classifies all pairs of a sentence in one
-        pass (``marking="levitated"``), which is faster, with settings chosen in the same way; ``paper`` are the
-        defaults; ``quick`` is a trial of 300 steps.
+        Several settings at once, which those that are given override: ``standard`` is a pass for each pair, three
+        epochs at a learning rate that was chosen on training data; ``one-pass`` classifies all pairs of a sentence in
+        one pass (``marking="levitated"``), ten epochs at a rate chosen in the same way; ``paper`` are the defaults;
+        ``quick`` is a trial of 300 steps.
     head : str
         What the classifier reads (paper, section III-B): ``cls``, ``lstm``, ``attention``, ``lstm-no-cls``,
         ``attention-no-cls``, ``lstm-all-cls`` or ``attention-all-cls``; or, not in the paper, the vectors of the two

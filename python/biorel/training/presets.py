@@ -12,9 +12,10 @@ Preset: TypeAlias = Literal["paper", "standard", "one-pass", "quick"]
 # Those that leave the head to an experiment.
 PairPreset: TypeAlias = Literal["paper", "standard", "quick"]
 
-# Chosen on AIMed's training data with MiniLM (benchmarks/results/scores); F1, with two seeds their mean. `standard`,
-# with the head `attention`: 38.3 with these, 33.9 with 5e-5; with one seed 37.2 with 5e-5 and moments that are not
-# corrected. `one-pass`: 49.0; with one seed 48.3 with 5e-5, and 38.3 with moments that are not corrected.
+# The rates were chosen on AIMed's training data with MiniLM (benchmarks/results/scores); F1, with two seeds their
+# mean. `standard`, with the head `attention`: 38.3 with these, 33.9 with 5e-5; with one seed 37.2 with 5e-5 and
+# moments that are not corrected. `one-pass`, with six epochs: 49.0; with one seed 48.3 with 5e-5, and 38.3 with
+# moments that are not corrected.
 SETTINGS: dict[str, dict[str, Any]] = {
     "paper": {},  # the defaults of `finetune`
     "standard": {"learning_rate": 1e-4, "epochs": 3, "bias_correction": True},
